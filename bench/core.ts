@@ -1,0 +1,219 @@
+/** The plain calls: bulk load, get, getMany, insert, durable insert, batches, remove, iterate; memory and file size. */
+
+import { chase } from "./lib/chase.ts";
+import { Data } from "./lib/data.ts";
+import { bytesUnder, Folder } from "./lib/folder.ts";
+import { AppendFile, libc } from "./lib/libc.ts";
+import { load } from "./lib/load.ts";
+import { numberOption } from "./lib/options.ts";
+import type { Options } from "./lib/options.ts";
+import { openStore, peerUnavailable, settingsOf } from "./lib/peers-of.ts";
+import { median } from "./lib/statistics.ts";
+import { once, perCall } from "./lib/time.ts";
+import { runWorkload } from "./lib/workload.ts";
+import type { Outcome, Row, Workload } from "./lib/workload.ts";
+import type { Store } from "./peers/peer.ts";
+
+const perRecord = { unit: "ns", better: "lower" } as const;
+
+/** Compiles every path once on a small store of its own, so that no row below pays for compilation. */
+async function warmUp(subject: string, folder: Folder, data: Data): Promise<void> {
+  const store = await openStore(subject, folder, "warm");
+  const count = 20_000;
+  await load(store, data, count);
+  const keys = data.shuffledKeys(count, count);
+  await perCall(count, (index) => store.get(keys[index] ?? keys[0]!));
+  await perCall(2000, (index) => store.insert(data.key(index), data.value(index + 1)));
+  await perCall(100, (index) => store.getMany?.(keys.slice(index * 100, index * 100 + 100)));
+  await perCall(2000, (index) => store.remove(keys[index] ?? keys[0]!));
+  await store.iterate();
+  await store.close();
+}
+
+async function reads(store: Store, data: Data, records: number, lookups: number): Promise<Row[]> {
+  const hits = data.shuffledKeys(records, lookups);
+  const misses = data.missingKeys(records, lookups);
+  const rows: Row[] = [];
+  let found = 0;
+  const { getView, getMany } = store;
+  const measure = async (
+    row: string,
+    count: number,
+    operation: (index: number) => unknown,
+    keysPerCall = 1,
+  ): Promise<void> => {
+    await perCall(Math.min(1000, count), operation);
+    rows.push({ row, value: (await perCall(count, operation)) / keysPerCall, ...perRecord });
+  };
+  await measure("get, hits", lookups, (index) => {
+    const value = store.get(hits[index] ?? hits[0]!);
+    if (value !== undefined) found++;
+    return value;
+  });
+  if (found < lookups) throw new Error(`${found} of ${lookups} keys were found`);
+  if (getView !== undefined) await measure("get, hits, view", lookups, (index) => getView(hits[index] ?? hits[0]!));
+  await measure("get, misses", lookups, (index) => {
+    const value = store.get(misses[index] ?? misses[0]!);
+    if (value !== undefined) throw new Error("a missing key was found");
+    return value;
+  });
+  if (getMany !== undefined) {
+    const groups = Array.from({ length: Math.floor(lookups / 100) }, (_, group) =>
+      hits.slice(group * 100, group * 100 + 100),
+    );
+    await measure("getMany of 100, per key", groups.length, (index) => getMany(groups[index] ?? []), 100);
+  }
+  return rows;
+}
+
+/** Two dependent misses in a region as large as the store, beside which `get` is to be read. */
+function missRows(regionBytes: number, folder: Folder): Row[] {
+  const { typedArrayNs, pointerNs, memcpyNs } = chase(regionBytes, 400_000, folder.at("chase"));
+  return [
+    { row: "2 dependent misses, typed array", value: 2 * typedArrayNs, unit: "ns" },
+    { row: "2 dependent misses, mapped file, read.u32", value: 2 * pointerNs, unit: "ns" },
+    { row: "2 dependent misses, mapped file, FFI memcpy of 24 B", value: 2 * memcpyNs, unit: "ns" },
+  ];
+}
+
+/** Inserts one by one into an empty store, and the longest single call among them. */
+async function inserts(subject: string, folder: Folder, data: Data, count: number): Promise<Row[]> {
+  const store = await openStore(subject, folder, "inserts");
+  const slice = 100_000;
+  let elapsed = 0;
+  let longest = 0;
+  for (let from = 0; from < count; from += slice) {
+    const entries = data.entries(from, Math.min(count, from + slice));
+    // Every 64 calls share two clock readings: a pause shows, and the clock does not.
+    for (let at = 0; at < entries.length; at += 64) {
+      const group = Math.min(64, entries.length - at);
+      const nanoseconds =
+        (await perCall(group, (index) => store.insert(...(entries[at + index] ?? entries[0]!)))) * group;
+      elapsed += nanoseconds;
+      longest = Math.max(longest, nanoseconds);
+    }
+  }
+  const rows: Row[] = [
+    { row: "insert, visible on return", value: elapsed / count, ...perRecord },
+    { row: "insert, longest pause of 64 calls", value: longest / 1e6, unit: "ms", better: "lower" },
+  ];
+  const { insertQueued, settled } = store;
+  if (insertQueued !== undefined && settled !== undefined) {
+    const entries = data.entries(count, count + Math.min(count, slice));
+    const nanoseconds = await once(async () => {
+      for (const [key, value] of entries) insertQueued(key, value);
+      await settled();
+    });
+    rows.push({ row: "insert, queued and then awaited together", value: nanoseconds / entries.length, ...perRecord });
+  }
+  await store.close();
+  return rows;
+}
+
+/** Durable writes in blocks that alternate with a bare append and sync on the same disk. */
+async function durable(subject: string, folder: Folder, data: Data, count: number): Promise<Row[]> {
+  const store = await openStore(subject, folder, "durable", { durability: "sync", isOrdered: false });
+  const { insertDurable } = store;
+  const rows: Row[] = [];
+  if (insertDurable !== undefined) {
+    using bare = libc === undefined ? undefined : new AppendFile(libc, folder.at("bare"), 64 << 20);
+    const record = new Uint8Array(190);
+    const block = Math.max(10, Math.floor(count / 20));
+    const own: number[] = [];
+    const ratios: number[] = [];
+    const floor: number[] = [];
+    for (let from = 0; from < count; from += block) {
+      const nanoseconds = await perCall(block, (index) => insertDurable(data.key(from + index), data.value(index)));
+      own.push(nanoseconds);
+      if (bare === undefined) continue;
+      const bareNs = await perCall(block, () => {
+        bare.append(record);
+        bare.sync();
+      });
+      floor.push(bareNs);
+      ratios.push(nanoseconds / bareNs);
+    }
+    rows.push({ row: "insert, durable on return", value: median(own) / 1000, unit: "us", better: "lower" });
+    rows.push({ row: "bare pwrite + fdatasync beside it", value: median(floor) / 1000, unit: "us" });
+    rows.push({ row: "durable insert over bare", value: median(ratios), unit: "ratio" });
+    const batches = Array.from({ length: 20 }, (_, index) =>
+      data.entries(count + index * 1000, count + index * 1000 + 1000),
+    );
+    const batchNs = await perCall(batches.length, (index) => store.insertMany(batches[index] ?? []));
+    rows.push({ row: "durable batches of 1000, per record", value: batchNs / 1000, ...perRecord });
+  }
+  await store.close();
+  return rows;
+}
+
+/** Bulk load, reads, iteration, size after a clean close, removals. */
+async function life(
+  subject: string,
+  folder: Folder,
+  data: Data,
+  options: Options,
+): Promise<{ rows: Row[]; fileBytes: number }> {
+  const records = numberOption(options, "records");
+  const payload = records * (data.keyBytes + data.valueBytes);
+  const store = await openStore(subject, folder, "core");
+  const rows: Row[] = [
+    { row: "bulk load (insertMany), per record", value: (await load(store, data, records)) / records, ...perRecord },
+  ];
+  rows.push({ row: "flush after the load", value: (await once(() => store.flush())) / 1e6, unit: "ms" });
+  rows.push(...(await reads(store, data, records, Math.min(records, numberOption(options, "lookups")))));
+  const iterateNs = await once(async () => {
+    const bytes = await store.iterate();
+    if (bytes !== payload) throw new Error(`iteration saw ${bytes} of ${payload} bytes`);
+  });
+  rows.push({ row: "iterate, per record", value: iterateNs / records, ...perRecord });
+  if (store.indexBytes !== undefined)
+    rows.push({ row: "index memory per record", value: store.indexBytes() / records, unit: "B" });
+  const removals = data.shuffledKeys(records, Math.min(records, numberOption(options, "removes")));
+  const remove = async (from: Store): Promise<void> => {
+    const value = await perCall(removals.length, (index) => from.remove(removals[index] ?? removals[0]!));
+    rows.push({ row: "remove, per record", value, ...perRecord });
+  };
+  const isOnDisk = bytesUnder(folder.at("core")) > 0;
+  if (!isOnDisk) await remove(store);
+  await store.close();
+  const fileBytes = bytesUnder(folder.at("core"));
+  if (!isOnDisk) return { rows, fileBytes };
+  rows.push({ row: "file over payload, after load and close", value: fileBytes / payload, unit: "ratio" });
+  const again = await openStore(subject, folder, "core");
+  await remove(again);
+  await again.close();
+  return { rows, fileBytes };
+}
+
+async function run(subject: string, options: Options): Promise<Outcome> {
+  using folder = new Folder();
+  const data = new Data({ seed: numberOption(options, "seed") });
+  const records = numberOption(options, "records");
+  await warmUp(subject, folder, data);
+  const { rows, fileBytes } = await life(subject, folder, data, options);
+  rows.push(...missRows(Math.max(fileBytes, records * (data.keyBytes + data.valueBytes)), folder));
+  rows.push(...(await inserts(subject, folder, data, Math.min(records, numberOption(options, "inserts")))));
+  rows.push(...(await durable(subject, folder, data, numberOption(options, "durable"))));
+  return { rows, settings: settingsOf(subject, "none") };
+}
+
+const workload: Workload = {
+  title: "Core calls",
+  notes: [
+    "24-byte random keys, 150-byte random values, made outside the timing and the same for all; keys lie in memory in the order of use.",
+    "Durable rows reopen each peer at its durable setting: lmdb without noSync and writemap, sqlite synchronous = full, level sync: true.",
+    "lmdb view: getBinaryFast, valid until the next call; emdb view: getZeroCopy, valid for ever.",
+  ],
+  defaults: {
+    peers: "emdb,lmdb,sqlite,level,map",
+    records: "1m",
+    lookups: "1m",
+    inserts: "200k",
+    removes: "100k",
+    durable: "400",
+  },
+  unavailable: peerUnavailable,
+  run,
+};
+
+if (import.meta.main) await runWorkload(workload, import.meta.path);

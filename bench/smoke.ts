@@ -1,0 +1,64 @@
+/** Runs every workload once with 1000 records and checks that each ended with numbers; nothing is judged by its speed. */
+
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { runProgram, workloads } from "./lib/programs.ts";
+
+/** Sizes that make each workload end in a second or two. */
+const small = [
+  "--repeat=1",
+  "--records=1000",
+  "--lookups=1000",
+  "--inserts=1000",
+  "--removes=100",
+  "--durable=20",
+  "--mebibytes=1",
+  "--steps=10000",
+  "--calls=10000",
+  "--syncs=20",
+  "--workers=1,2",
+  "--callers=8",
+  "--each=5",
+  "--alone=5",
+  "--worker-writes=5",
+  "--ranges=1000",
+  "--writes=100",
+  "--sizes=16,4096",
+  "--total-bytes=1m",
+  "--bytes=4m",
+  "--rounds=20000",
+  "--individual=20",
+  "--batches=2",
+  "--nosync=100",
+  "--reads=1000",
+  "--threads=2",
+  "--child-seconds=60",
+];
+
+interface Written {
+  readonly skipped: Readonly<Record<string, string>>;
+  readonly series: readonly { readonly row: string; readonly median: Readonly<Record<string, number | null>> }[];
+}
+
+const folder = mkdtempSync(join(tmpdir(), "emdb-smoke-"));
+let passed = 0;
+let failed = 0;
+for (const name of workloads) {
+  const path = join(folder, `${name}.json`);
+  // Only "workers" takes a list of Worker counts; for the others it is one number.
+  const args = small.map((arg) => (arg.startsWith("--workers=") && name !== "workers" ? "--workers=2" : arg));
+  const { isSound } = await runProgram(name, [...args, `--json=${path}`]);
+  const written = isSound ? (JSON.parse(readFileSync(path, "utf8")) as Written) : undefined;
+  // A library that is there and does not load is a failure; one that lacks a feature yet is not.
+  const isBroken = Object.values(written?.skipped ?? {}).some((reason) => reason.includes("does not load"));
+  const isGood = written !== undefined && written.series.length > 0 && !isBroken;
+  if (isGood) passed++;
+  else failed++;
+  const skipped = Object.entries(written?.skipped ?? {}).map(([subject, reason]) => ` (${subject} skipped: ${reason})`);
+  process.stdout.write(`${isGood ? "ok" : "FAILED"} ${name}: ${written?.series.length ?? 0} rows${skipped.join("")}\n`);
+}
+rmSync(folder, { recursive: true, force: true });
+process.stdout.write(`${passed} passed, ${failed} failed\n`);
+process.exit(failed === 0 ? 0 : 1);

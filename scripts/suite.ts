@@ -1,0 +1,102 @@
+/**
+ * Runs test files one process each, with any command that is a Bun, and counts.
+ *
+ *   bun scripts/suite.ts <label> <command that is bun> [-- paths of files or folders]
+ *
+ * One process per file, so that a crash or a hang of an emulator costs one file: it counts as one failure, and the
+ * rest goes on. The last line is `<label>: N passed, N failed, N skipped`; EMDB_RESULTS names a file that the same
+ * counts are appended to, for the total.
+ */
+
+import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+export interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+const root = resolve(import.meta.dir, "..");
+const fileTimeoutMs = Number(process.env["EMDB_FILE_TIMEOUT_MS"] ?? 400_000);
+const laneCount = Number(process.env["EMDB_LANES"] ?? 2);
+
+/** Reads the counts of one `bun test` run; a run without its closing line crashed, which is one more failure. */
+export function countsOf(output: string, exitCode: number | null): Counts {
+  const text = output.replaceAll(/\u001b\[[0-9;]*m/g, "").replaceAll("\r", "");
+  const summed = (word: string): number =>
+    [...text.matchAll(new RegExp(`^ *(\\d+) ${word}$`, "gm"))].reduce((sum, match) => sum + Number(match[1]), 0);
+  const listed = (word: string): number => [...text.matchAll(new RegExp(`^\\(${word}\\) `, "gm"))].length;
+  if (!/^Ran \d+ tests? across/m.test(text)) {
+    return { passed: listed("pass"), failed: listed("fail") + 1, skipped: listed("skip") };
+  }
+  const failed = summed("fail");
+  const isUnexplained = exitCode !== 0 && failed === 0;
+  return { passed: summed("pass"), failed: failed + (isUnexplained ? 1 : 0), skipped: summed("skip") + summed("todo") };
+}
+
+/** The test files under the given paths that an emulator runs: all but those that only read the repository. */
+function testFiles(paths: readonly string[]): string[] {
+  const list = JSON.parse(readFileSync(join(root, "test/platform-exceptions.json"), "utf8")) as {
+    readonly repository: readonly string[];
+  };
+  const isFolder = (path: string): boolean => statSync(join(root, path)).isDirectory();
+  const files = paths.flatMap((path) =>
+    isFolder(path) ? [...new Bun.Glob(`${path.replace(/\/+$/, "")}/**/*.test.ts`).scanSync(root)] : [path],
+  );
+  return [...new Set(files)].filter((file) => paths.includes(file) || !list.repository.includes(file)).sort();
+}
+
+async function runFile(command: readonly string[], file: string): Promise<Counts> {
+  const startedMs = Date.now();
+  // Into a file, since a pipe stays open for as long as anything that the emulator left behind holds it.
+  const folder = mkdtempSync(join(tmpdir(), "emdb-suite-"));
+  const sink = openSync(join(folder, "output"), "w");
+  const child = Bun.spawn([...command, "test", "--timeout", "120000", `./${file}`], {
+    cwd: root,
+    stdio: ["ignore", sink, sink],
+    detached: true,
+  });
+  const timer = setTimeout(() => process.kill(-child.pid, "SIGKILL"), fileTimeoutMs);
+  await child.exited;
+  clearTimeout(timer);
+  closeSync(sink);
+  const output = readFileSync(join(folder, "output"), "utf8");
+  rmSync(folder, { recursive: true });
+  const counts = countsOf(output, child.exitCode);
+  const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
+  console.log(`${counts.failed === 0 ? "ok  " : "FAIL"} ${file}: ${phrase(counts)} (${seconds} s)`);
+  if (counts.failed > 0) console.log(output.replaceAll(/^/gm, "     | "));
+  return counts;
+}
+
+const phrase = (counts: Counts): string =>
+  `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
+
+const sum = (all: readonly Counts[]): Counts => ({
+  passed: all.reduce((total, one) => total + one.passed, 0),
+  failed: all.reduce((total, one) => total + one.failed, 0),
+  skipped: all.reduce((total, one) => total + one.skipped, 0),
+});
+
+async function main(): Promise<void> {
+  const [label = "", ...rest] = process.argv.slice(2);
+  const border = rest.indexOf("--");
+  const command = border === -1 ? rest : rest.slice(0, border);
+  const paths = border === -1 || border === rest.length - 1 ? ["test"] : rest.slice(border + 1);
+  const queue = testFiles(paths);
+  const done: Counts[] = [];
+  const lane = async (): Promise<void> => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) done.push(await runFile(command, file));
+  };
+  await Promise.all(Array.from({ length: laneCount }, lane));
+  // A run of no file proves nothing.
+  const total = done.length === 0 ? { passed: 0, failed: 1, skipped: 0 } : sum(done);
+  console.log(`${label}: ${phrase(total)}`);
+  const results = process.env["EMDB_RESULTS"];
+  if (results !== undefined) appendFileSync(results, `${total.passed} ${total.failed} ${label}\n`);
+  process.exit(total.failed === 0 ? 0 : 1);
+}
+
+if (import.meta.main) await main();

@@ -1,0 +1,172 @@
+/**
+ * A caller's keys and values, checked once and handed on as they are: a string stays a string, bytes stay the
+ * caller's own array, so that the usual call builds nothing.
+ *
+ * Decisions
+ * 1. A string with a lone surrogate has no UTF-8 bytes and is refused: replacing it, as TextEncoder does, would
+ *    make two different keys one.
+ * 2. A view on a detached or shrunk buffer is refused; it would read as empty.
+ * 3. Bytes in a SharedArrayBuffer are taken. Another thread must leave them alone until the call returns: looking
+ *    for them would cost 150 ns per call, since asking for a view's buffer creates it.
+ * 4. Other views (DataView, Uint16Array ...) are refused: their bytes depend on the machine.
+ */
+
+import type { Bytes } from "../engine/contract.ts";
+import { EmdbError } from "../errors.ts";
+import { KEY_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, VALUE_BYTES_MAX } from "../limits.ts";
+import { describe } from "./describe.ts";
+
+const encoder = new TextEncoder();
+
+/** Works on views of any realm, and cannot be overridden by a subclass or a proxy. */
+const tagOfView = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)?.get;
+const lengthOfBuffer = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "byteLength")?.get;
+
+interface Bound {
+  readonly what: string;
+  readonly bytesMax: number;
+}
+
+const KEY: Bound = { what: "key", bytesMax: KEY_BYTES_MAX };
+const VALUE: Bound = { what: "value", bytesMax: VALUE_BYTES_MAX };
+const NAME: Bound = { what: "namespace name", bytesMax: NAMESPACE_NAME_BYTES_MAX };
+
+/** UTF-8 takes at most three bytes for each unit of a string's length. */
+const KEY_UNITS_SURE = Math.floor(KEY_BYTES_MAX / 3);
+const VALUE_UNITS_SURE = Math.floor(VALUE_BYTES_MAX / 3);
+
+/**
+ * A key as the engine takes it.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
+ */
+export function checkedKey(key: unknown): Bytes {
+  if (typeof key === "string") {
+    if (key.length <= KEY_UNITS_SURE && key.isWellFormed()) return key;
+  } else if (ArrayBuffer.isView(key) && key instanceof Uint8Array) {
+    const count = key.length;
+    if (count !== 0 && count <= KEY_BYTES_MAX) return key;
+  }
+  return checkedSlowly(key, KEY);
+}
+
+/**
+ * A value as the engine takes it.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
+ */
+export function checkedValue(value: unknown): Bytes {
+  if (typeof value === "string") {
+    if (value.length <= VALUE_UNITS_SURE && value.isWellFormed()) return value;
+  } else if (ArrayBuffer.isView(value) && value instanceof Uint8Array) {
+    const count = value.length;
+    if (count !== 0 && count <= VALUE_BYTES_MAX) return value;
+  }
+  return checkedSlowly(value, VALUE);
+}
+
+/**
+ * The name of a namespace: any non-empty string.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
+ */
+export function checkedNamespaceName(name: unknown): string {
+  if (typeof name !== "string") {
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", `a namespace name must be a string, got ${describe(name)}`);
+  }
+  if (name === "") throw new EmdbError("EMDB_INVALID_ARGUMENT", "a namespace name must not be empty");
+  checkText(name, NAME);
+  return name;
+}
+
+/** The same bytes, safe from what the caller does with its array afterwards. */
+export function ownCopy(bytes: Bytes): Bytes {
+  // Not `slice`: a Buffer's shares its memory.
+  return typeof bytes === "string" ? bytes : new Uint8Array(bytes);
+}
+
+/** The same bytes in an array of their own. */
+export function ownArray(bytes: Bytes): Uint8Array {
+  return typeof bytes === "string" ? encoder.encode(bytes) : new Uint8Array(bytes);
+}
+
+/** Whether stored bytes are the given ones. */
+export function isSameBytes(stored: Uint8Array, given: Bytes): boolean {
+  return Buffer.compare(stored, typeof given === "string" ? encoder.encode(given) : given) === 0;
+}
+
+/** Whether `bytes` begins with `prefix`. */
+export function startsWith(bytes: Uint8Array, start: { readonly prefix: Uint8Array }): boolean {
+  const { prefix } = start;
+  if (bytes.length < prefix.length) return false;
+  for (let index = 0; index < prefix.length; index += 1) {
+    if (bytes[index] !== prefix[index]) return false;
+  }
+  return true;
+}
+
+function checkedSlowly(given: unknown, bound: Bound): Bytes {
+  if (typeof given === "string") {
+    checkText(given, bound);
+    return given;
+  }
+  const bytes = asByteArray(given, bound);
+  if (bytes.length > bound.bytesMax) throw tooLarge(bound, bytes.length);
+  return bytes;
+}
+
+function checkText(text: string, bound: Bound): void {
+  if (!text.isWellFormed()) {
+    throw new EmdbError(
+      "EMDB_INVALID_ARGUMENT",
+      `the ${bound.what} is a string with a lone surrogate, which has no UTF-8 bytes; pass a Uint8Array or text.toWellFormed()`,
+    );
+  }
+  const byteCount = Buffer.byteLength(text, "utf8");
+  if (byteCount > bound.bytesMax) throw tooLarge(bound, byteCount);
+}
+
+function asByteArray(given: unknown, bound: Bound): Uint8Array {
+  if (ArrayBuffer.isView(given) && tagOfView?.call(given) === "Uint8Array") {
+    const view = given instanceof Uint8Array ? given : new Uint8Array(given.buffer, given.byteOffset, given.byteLength);
+    if (view.length === 0 && isOutOfBuffer(view)) throw detached(bound);
+    return view;
+  }
+  if (isArrayBuffer(given)) {
+    if (given.detached) throw detached(bound);
+    return new Uint8Array(given);
+  }
+  const advice = ArrayBuffer.isView(given) ? "; wrap its buffer, offset and byteLength in a Uint8Array" : "";
+  throw new EmdbError(
+    "EMDB_INVALID_ARGUMENT",
+    `the ${bound.what} must be a string, a Uint8Array or an ArrayBuffer, got ${describe(given)}${advice}`,
+  );
+}
+
+/** A detached buffer, or a resizable one that shrank below the view, shows only in what its methods throw. */
+function isOutOfBuffer(view: Uint8Array): boolean {
+  try {
+    Uint8Array.prototype.indexOf.call(view, 0);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+function isArrayBuffer(given: unknown): given is ArrayBuffer {
+  if (typeof given !== "object" || given === null) return false;
+  try {
+    lengthOfBuffer?.call(given);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function detached(bound: Bound): EmdbError {
+  return new EmdbError("EMDB_INVALID_ARGUMENT", `the ${bound.what}'s buffer is detached or shrunk; its bytes are gone`);
+}
+
+function tooLarge(bound: Bound, byteCount: number): EmdbError {
+  return new EmdbError("EMDB_TOO_LARGE", `the ${bound.what} has ${byteCount} bytes; the limit is ${bound.bytesMax}`);
+}

@@ -1,0 +1,101 @@
+/**
+ * A key space as seen through codecs: what turns a caller's keys and values into bytes and back. Without a codec
+ * the bytes pass as they are; that branch is the hot path.
+ */
+
+import { givesFreshBytes } from "../codec/codec.ts";
+import type { Bytes, Space } from "../engine/contract.ts";
+import { EmdbError } from "../errors.ts";
+import { checkedKey, checkedValue, ownCopy } from "./bytes.ts";
+import { describe, refuseUnknownNames } from "./describe.ts";
+import type { Handle } from "./handle.ts";
+import type { Codec } from "./types.ts";
+
+/** Undefined stands for bytes as they are. */
+export interface Codecs<K, V> {
+  readonly key: Codec<K> | undefined;
+  readonly value: Codec<V> | undefined;
+}
+
+/** No codecs at all. */
+export const RAW: { readonly key: undefined; readonly value: undefined } = { key: undefined, value: undefined };
+
+export class CodedSpace<K, V, KeyIn, ValueIn> {
+  readonly handle: Handle;
+  readonly space: Space;
+  readonly keyCodec: Codec<K> | undefined;
+  readonly valueCodec: Codec<V> | undefined;
+
+  constructor(place: { readonly handle: Handle; readonly space: Space }, codecs: Codecs<K, V>) {
+    this.handle = place.handle;
+    this.space = place.space;
+    this.keyCodec = codecs.key;
+    this.valueCodec = codecs.value;
+  }
+
+  /** Checked bytes of a key, possibly the caller's own array. */
+  keyIn(key: KeyIn): Bytes {
+    const codec = this.keyCodec;
+    if (codec === undefined) return checkedKey(key);
+    const bytes = checkedKey(codec.encode(key as unknown as K));
+    // One codec may serve keys and values and reuse one buffer for both.
+    return givesFreshBytes(codec) ? bytes : ownCopy(bytes);
+  }
+
+  /** Checked bytes of a value, possibly the caller's own array or a codec's buffer: good until the next call. */
+  valueIn(value: ValueIn): Bytes {
+    const codec = this.valueCodec;
+    if (codec === undefined) return checkedValue(value);
+    if (value === undefined) throw undefinedValue();
+    return checkedValue(codec.encode(value as unknown as V));
+  }
+
+  /** As `valueIn`, in bytes that a codec does not write to again; a plain array is still the caller's. */
+  valueKept(value: ValueIn): Bytes {
+    const bytes = this.valueIn(value);
+    const codec = this.valueCodec;
+    return codec === undefined || givesFreshBytes(codec) ? bytes : ownCopy(bytes);
+  }
+
+  keyOut(bytes: Uint8Array): K {
+    const codec = this.keyCodec;
+    return codec === undefined ? (bytes as unknown as K) : codec.decode(bytes);
+  }
+
+  valueOut(bytes: Uint8Array): V {
+    const codec = this.valueCodec;
+    return codec === undefined ? (bytes as unknown as V) : codec.decode(bytes);
+  }
+}
+
+/**
+ * The codecs of a typed view.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT
+ */
+export function checkedCodecs<K, V>(codecs: {
+  readonly key?: Codec<K> | undefined;
+  readonly value: Codec<V>;
+}): Codecs<K, V> {
+  if (typeof codecs !== "object" || codecs === null) throw wrong(`codecs must be { key?, value }, got ${describe(codecs)}`);
+  refuseUnknownNames(codecs, { what: "codecs", known: ["key", "value"], code: "EMDB_INVALID_ARGUMENT" });
+  if (codecs.key !== undefined) requireCodec("key", codecs.key);
+  requireCodec("value", codecs.value);
+  return { key: codecs.key, value: codecs.value };
+}
+
+function requireCodec(name: string, codec: unknown): void {
+  const { encode, decode } = Object(codec) as { readonly encode?: unknown; readonly decode?: unknown };
+  if (typeof encode === "function" && typeof decode === "function") return;
+  // The likely slip is codec.json for codec.json().
+  const advice = typeof codec === "function" ? "; call it: codec.json()" : "";
+  throw wrong(`the ${name} codec must have encode and decode, got ${describe(codec)}${advice}`);
+}
+
+function undefinedValue(): EmdbError {
+  return wrong("the value is undefined, which means absent; use remove, or null");
+}
+
+function wrong(message: string): EmdbError {
+  return new EmdbError("EMDB_INVALID_ARGUMENT", message);
+}

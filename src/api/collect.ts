@@ -1,0 +1,88 @@
+/**
+ * Batches: everything that a caller's iterable gives, checked and encoded before the engine hears of any of it.
+ *
+ * A generator may fill one buffer again for each entry, so what comes from one is copied; arrays, maps and sets
+ * run no code of the caller's between two entries, and their bytes are used in place.
+ */
+
+import type { Bytes } from "../engine/contract.ts";
+import { EmdbError } from "../errors.ts";
+import { BATCH_WRITES_MAX } from "../limits.ts";
+import { ownCopy } from "./bytes.ts";
+import type { CodedSpace } from "./coded-space.ts";
+import { describe } from "./describe.ts";
+
+/** Equally long; the entry at one index is one record. */
+export interface CollectedEntries {
+  readonly keys: readonly Bytes[];
+  readonly values: readonly Bytes[];
+}
+
+/** @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE; what a codec or the iterable throws, unchanged */
+export function collectEntries<K, V, KeyIn, ValueIn>(
+  coded: CodedSpace<K, V, KeyIn, ValueIn>,
+  entries: Iterable<readonly [KeyIn, ValueIn]>,
+): CollectedEntries {
+  requireIterable(entries, "entries");
+  const isSteady = isBuiltIn(entries);
+  const keys: Bytes[] = [];
+  const values: Bytes[] = [];
+  for (const entry of entries) {
+    if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
+    const key = coded.keyIn(entry[0]);
+    const value = coded.valueKept(entry[1]);
+    keys.push(isSteady ? key : ownCopy(key));
+    values.push(isSteady ? value : ownCopy(value));
+    if (keys.length > BATCH_WRITES_MAX) throw tooMany();
+  }
+  return { keys, values };
+}
+
+/** @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE; what a codec or the iterable throws, unchanged */
+export function collectKeys<K, V, KeyIn, ValueIn>(
+  coded: CodedSpace<K, V, KeyIn, ValueIn>,
+  keys: Iterable<KeyIn>,
+): readonly Bytes[] {
+  requireIterable(keys, "keys");
+  if (Array.isArray(keys) && isTakenWhole(coded, keys)) return keys;
+  const isSteady = isBuiltIn(keys);
+  const collected: Bytes[] = [];
+  for (const key of keys) {
+    const bytes = coded.keyIn(key);
+    collected.push(isSteady ? bytes : ownCopy(bytes));
+    if (collected.length > BATCH_WRITES_MAX) throw tooMany();
+  }
+  return collected;
+}
+
+/** An array of keys that all stay as they are needs no second one. */
+function isTakenWhole<K, V, KeyIn, ValueIn>(
+  coded: CodedSpace<K, V, KeyIn, ValueIn>,
+  keys: readonly KeyIn[],
+): keys is readonly (KeyIn & Bytes)[] {
+  if (coded.keyCodec !== undefined || keys.length > BATCH_WRITES_MAX) return false;
+  for (let index = 0; index < keys.length; index += 1) {
+    const key = keys[index] as KeyIn;
+    if (coded.keyIn(key) !== key) return false;
+  }
+  return true;
+}
+
+function requireIterable(given: unknown, what: "entries" | "keys"): void {
+  const isOneItem = typeof given === "string" || ArrayBuffer.isView(given);
+  if (!isOneItem && typeof Object(given)[Symbol.iterator] === "function") return;
+  const advice = isOneItem ? "; put it in an array" : "";
+  throw wrong(`the ${what} must be an iterable, got ${describe(given)}${advice}`);
+}
+
+function isBuiltIn(given: unknown): boolean {
+  return Array.isArray(given) || given instanceof Map || given instanceof Set;
+}
+
+function tooMany(): EmdbError {
+  return new EmdbError("EMDB_TOO_LARGE", `the batch has more than ${BATCH_WRITES_MAX} writes, which is the limit`);
+}
+
+function wrong(message: string): EmdbError {
+  return new EmdbError("EMDB_INVALID_ARGUMENT", message);
+}

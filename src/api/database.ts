@@ -1,0 +1,188 @@
+/** Everything that an open database offers; `Emdb` adds the ways to open one. */
+
+import { checkedNamespaceName } from "./bytes.ts";
+import { CodedSpace, checkedCodecs, RAW } from "./coded-space.ts";
+import { FocusView } from "./focus.ts";
+import { Handle } from "./handle.ts";
+import { INSPECT, type Inspect, inspected } from "./inspect.ts";
+import { KeyspaceView } from "./keyspace.ts";
+import type { Lifecycle } from "./life.ts";
+import { NamespaceView } from "./namespace.ts";
+import { checkedPath, checkedProgress } from "./paths.ts";
+import type { RecordIterator } from "./record-iterator.ts";
+import { runTransaction } from "./transaction.ts";
+import type {
+  BytesLike,
+  Codec,
+  EmdbShare,
+  EmdbStats,
+  Namespace,
+  ProgressOptions,
+  RecoveryReport,
+  Transaction,
+  VerifyReport,
+} from "./types.ts";
+
+type RawSpace = CodedSpace<Uint8Array, Uint8Array, BytesLike, BytesLike>;
+
+export class Database
+  extends KeyspaceView<Uint8Array, Uint8Array, BytesLike, BytesLike>
+  implements Disposable, AsyncDisposable
+{
+  readonly #handle: Handle;
+  readonly #coded: RawSpace;
+
+  constructor(life: Lifecycle) {
+    const handle = new Handle(life);
+    const coded: RawSpace = new CodedSpace({ handle, space: life.store.defaultSpace }, RAW);
+    super(coded);
+    this.#handle = handle;
+    this.#coded = coded;
+  }
+
+  /** What the open of this file had to do; also after `close`. */
+  get recovery(): RecoveryReport {
+    return this.#handle.life.recovery;
+  }
+
+  /** Undefined for an in-memory database; also after `close`. */
+  get path(): string | undefined {
+    return this.#handle.path;
+  }
+
+  get isOpen(): boolean {
+    return this.#handle.isOpen;
+  }
+
+  /** A token for another Worker of this process. @throws {EmdbError} EMDB_CLOSED, EMDB_UNSUPPORTED */
+  share(): EmdbShare {
+    return this.#handle.openLife().share();
+  }
+
+  // -- named key spaces ------------------------------------------------------
+
+  /**
+   * Opens or creates a named key space. The name is any non-empty string up to `NAMESPACE_NAME_BYTES_MAX` bytes.
+   * Inside a transaction's callback it opens only; there the transaction's own `namespace` creates.
+   *
+   * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE, EMDB_CLOSED, EMDB_READ_ONLY when it does not exist
+   */
+  namespace(name: string): Namespace;
+  namespace<K, V>(
+    name: string,
+    codecs: { readonly key: Codec<K>; readonly value: Codec<V> },
+  ): Namespace<K, V, K, V>;
+  namespace<V>(name: string, codecs: { readonly value: Codec<V> }): Namespace<Uint8Array, V, BytesLike, V>;
+  namespace(
+    name: string,
+    codecs?: { readonly key?: Codec<unknown>; readonly value: Codec<unknown> },
+  ): Namespace<unknown, unknown, unknown, unknown> {
+    const handle = this.#handle;
+    checkedNamespaceName(name);
+    const checked = codecs === undefined ? RAW : checkedCodecs(codecs);
+    return new NamespaceView(new CodedSpace({ handle, space: handle.spaceNamed(name) }, checked));
+  }
+
+  /** Named key spaces, in order of creation. */
+  listNamespaces(): string[] {
+    return this.#handle.store.spaceNames();
+  }
+
+  /** Drops it with all its records, durably as one step. False if there was none. */
+  dropNamespace(name: string): boolean {
+    return this.#handle.writable().dropSpace(checkedNamespaceName(name));
+  }
+
+  // -- several records at once -----------------------------------------------
+
+  /**
+   * Runs `body` with the writer's lock: all its writes happen, or none, also across a power loss. A throw rolls
+   * back and is rethrown unchanged. Inside `body` only the transaction writes: another transaction, an `update` or
+   * a direct write to the same database is EMDB_INVALID_ARGUMENT; direct reads see the committed state.
+   *
+   * @throws {EmdbError} EMDB_TRANSACTION_ASYNC when `body` returns a promise; nothing is written
+   */
+  transaction<T>(body: (tx: Transaction) => T): T {
+    return runTransaction(this.#handle, body);
+  }
+
+  /** A view of the keys that start with `prefix` and a dot. */
+  focus(prefix: string): FocusView {
+    return new FocusView({ coded: this.#coded, keyspace: this }, prefix);
+  }
+
+  /** The records of `focus(prefix)`, with whole keys. */
+  group(prefix: string): RecordIterator<[Uint8Array, Uint8Array]> {
+    return this.focus(prefix).iter();
+  }
+
+  /** Removes the records of `focus(prefix)`, all or nothing. Returns how many. */
+  deleteGroup(prefix: string): number {
+    return this.focus(prefix).deleteAll();
+  }
+
+  // -- the file --------------------------------------------------------------
+
+  /** Resolves when everything written before the call is durable. @throws {EmdbError} EMDB_POISONED, EMDB_IO, EMDB_FULL */
+  async flush(): Promise<void> {
+    await this.#handle.openLife().flush();
+  }
+
+  /** As `flush`, on the calling thread. */
+  flushSync(): void {
+    this.#handle.openLife().flushSync();
+  }
+
+  /** Flushes, and makes the next open fast whatever the size of the log. */
+  async checkpoint(): Promise<void> {
+    await this.#handle.openLife().checkpoint();
+  }
+
+  /** Rewrites the live records into a fresh file and swaps it in, while reads and writes go on. */
+  async compact(options?: ProgressOptions): Promise<void> {
+    await this.#handle.openLife().compact(checkedProgress(options));
+  }
+
+  /** Writes a consistent, openable database to `target`, atomically, while reads and writes go on. */
+  async backupTo(target: string | URL, options?: ProgressOptions): Promise<void> {
+    const path = checkedPath(target, { what: "target" });
+    await this.#handle.openLife().backupTo(path, checkedProgress(options));
+  }
+
+  /** Reads the whole file and checks every record. */
+  async verify(options?: ProgressOptions): Promise<VerifyReport> {
+    return await this.#handle.openLife().verify(checkedProgress(options));
+  }
+
+  stats(): EmdbStats {
+    return this.#handle.openLife().stats();
+  }
+
+  // -- the end ---------------------------------------------------------------
+
+  /** Flushes, checkpoints, releases every mapping, handle and lock before it resolves. Idempotent. */
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+
+  /** As `close`, on the calling thread; finishes a `close` that is under way. */
+  closeSync(): void {
+    this.#handle.closeSync();
+  }
+
+  [Symbol.dispose](): void {
+    this.closeSync();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  override toJSON(): object {
+    return { path: this.path, isOpen: this.isOpen };
+  }
+
+  override [INSPECT](_depth: number, options: object, inspect: Inspect): string {
+    return inspected("Emdb", { value: this.toJSON(), options, inspect });
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * From a duration or a deadline to what a record stores: one absolute deadline, a whole number of Unix
+ * milliseconds; 0 is never. A record is expired when its deadline is at or before the clock's now.
+ *
+ * Fractions are rounded up. On a clock of whole milliseconds that changes nothing that can be seen: a deadline of
+ * 1001.5 and one of 1002 both pass between the readings 1001 and 1002.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { EXPIRES_AT_MS_MAX } from "../limits.ts";
+import { describe, refuseUnknownNames } from "./describe.ts";
+import type { InsertOptions } from "./types.ts";
+
+const NEVER = 0;
+
+/** What a duration is counted from, and what a record without one gets. */
+export interface DeadlineSource {
+  /** 0 for none. */
+  readonly defaultTtlMs: number;
+  readonly store: { now(): number };
+}
+
+/**
+ * The deadline of a record inserted now with `options`; 0 is never.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT
+ */
+export function deadlineOf(options: InsertOptions | undefined, source: DeadlineSource): number {
+  if (options !== undefined) return deadlineAsked(options, source);
+  const { defaultTtlMs } = source;
+  return defaultTtlMs === 0 ? NEVER : rounded(source.store.now() + defaultTtlMs);
+}
+
+/** Whether a deadline that `deadlineOf` gave has passed. */
+export function isPast(expiresAtMs: number, clock: { now(): number }): boolean {
+  return expiresAtMs !== NEVER && expiresAtMs <= clock.now();
+}
+
+function deadlineAsked(options: InsertOptions, source: DeadlineSource): number {
+  if (typeof options !== "object" || options === null) {
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", `the insert options must be an object, got ${describe(options)}`);
+  }
+  refuseUnknownNames(options, INSERT_RULE);
+  const { ttlMs, expiresAtMs } = options;
+  if (ttlMs !== undefined && expiresAtMs !== undefined) {
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", "ttlMs and expiresAtMs exclude each other; give one");
+  }
+  if (ttlMs !== undefined) {
+    if (typeof ttlMs !== "number" || !(ttlMs >= 0)) {
+      throw new EmdbError("EMDB_INVALID_ARGUMENT", `ttlMs must be a number of milliseconds >= 0, got ${describe(ttlMs)}`);
+    }
+    return rounded(source.store.now() + ttlMs);
+  }
+  if (expiresAtMs !== undefined) {
+    if (typeof expiresAtMs !== "number" || Number.isNaN(expiresAtMs)) {
+      throw new EmdbError("EMDB_INVALID_ARGUMENT", `expiresAtMs must be Unix milliseconds, got ${describe(expiresAtMs)}`);
+    }
+    return expiresAtMs === NEVER ? NEVER : rounded(expiresAtMs);
+  }
+  return deadlineOf(undefined, source);
+}
+
+const INSERT_RULE = {
+  what: "InsertOptions",
+  known: ["ttlMs", "expiresAtMs"],
+  code: "EMDB_INVALID_ARGUMENT",
+} as const;
+
+/** Never 0 for a deadline that is one: a moment before 1970 has passed just as well at 1. */
+function rounded(deadlineMs: number): number {
+  if (deadlineMs > EXPIRES_AT_MS_MAX) return NEVER;
+  return Math.max(1, Math.ceil(deadlineMs));
+}

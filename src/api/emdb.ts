@@ -1,0 +1,162 @@
+/** The ways to open a database, and what can be done to a file without opening it. */
+
+import { door } from "../engine/door.ts";
+import { EmdbError } from "../errors.ts";
+import { processEnvironment } from "../ffi/environment.ts";
+import { Database } from "./database.ts";
+import { describe, refuseUnknownNames } from "./describe.ts";
+import type { Lifecycle } from "./life.ts";
+import { locationPath } from "./location.ts";
+import { checkedEngineOptions, checkedOpenOptions, requireLocation } from "./open-options.ts";
+import { checkedPath, checkedProgress } from "./paths.ts";
+import { checkedCipher, checkedSecret } from "./secrets.ts";
+import type {
+  Cipher,
+  EmdbShare,
+  EncryptionInput,
+  EngineOptions,
+  Keyspace,
+  LocationOptions,
+  LockHolder,
+  OpenOptions,
+  ProgressOptions,
+  SalvageReport,
+} from "./types.ts";
+
+/** An open database. Made by `Emdb.open`, `Emdb.openInMemory` and `Emdb.attach`. */
+export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposable {
+  private constructor(life: Lifecycle) {
+    // A caller without types can still write `new Emdb(path)`.
+    if (typeof Object(life).store !== "object") {
+      throw new EmdbError("EMDB_INVALID_ARGUMENT", "a database is opened by Emdb.open(path), not by new");
+    }
+    super(life);
+  }
+
+  /**
+   * Opens or creates the database file at `path`; its folder must exist. One process at a time: EMDB_LOCKED names
+   * the holder. Within a thread, opening a path that is already open gives one more handle on the same database (the
+   * options must agree, else EMDB_INVALID_CONFIG), which closes with its last handle; another Worker of the process
+   * attaches instead, and EMDB_LOCKED says so.
+   *
+   * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_INVALID_CONFIG, EMDB_NOT_FOUND, EMDB_LOCKED, EMDB_NOT_A_DATABASE,
+   * EMDB_VERSION, EMDB_CORRUPTED, EMDB_KEY_MISMATCH, EMDB_IO; nothing on disk has changed
+   */
+  static open(path: string | URL, options?: OpenOptions): Emdb;
+  /** Opens or creates it where the platform keeps application data; creates the folders. */
+  static open(options: OpenOptions & LocationOptions): Emdb;
+  static open(where: string | URL | (OpenOptions & LocationOptions), options?: OpenOptions): Emdb {
+    if (typeof where === "string" || where instanceof URL) {
+      const config = checkedOpenOptions(options, { hasLocation: false });
+      return new Emdb(door.open({ path: checkedPath(where), createFolders: false, config }));
+    }
+    if (typeof where !== "object" || where === null || options !== undefined) {
+      throw new EmdbError(
+        "EMDB_INVALID_ARGUMENT",
+        `open takes (path, options?) or (options), got ${describe(where)}${options === undefined ? "" : " and a second argument"}`,
+      );
+    }
+    const config = checkedOpenOptions(where, { hasLocation: true });
+    const path = locationPath(where, processEnvironment);
+    return new Emdb(door.open({ path, createFolders: config.createIfMissing, config }));
+  }
+
+  /** Nothing on disk; everything else behaves alike. @throws {EmdbError} EMDB_INVALID_CONFIG */
+  static openInMemory(options?: EngineOptions): Emdb {
+    return new Emdb(door.openInMemory(checkedEngineOptions(options)));
+  }
+
+  /** In another Worker of the process that opened it: the same database, reads and writes alike. */
+  static attach(share: EmdbShare): Emdb {
+    const kind = Object(share) as { readonly kind?: unknown };
+    if (kind.kind !== "emdb-share") {
+      throw new EmdbError("EMDB_INVALID_ARGUMENT", `attach takes what share() gave, got ${describe(share)}`);
+    }
+    return new Emdb(door.attach(share));
+  }
+
+  /**
+   * The path `open` would use. Creates nothing.
+   *
+   * @throws {EmdbError} EMDB_INVALID_CONFIG for a name that is not one on every platform
+   */
+  static resolvePath(options: LocationOptions = {}): string {
+    requireLocation(options);
+    return locationPath(options, processEnvironment);
+  }
+
+  /** Who opened it last; undefined when nobody left a record. */
+  static lockHolder(path: string | URL): LockHolder | undefined {
+    return door.lockHolder(checkedPath(path));
+  }
+
+  /** Removes what a dead holder left. Refuses with EMDB_LOCKED while the holder is alive, unless `force`. */
+  static breakLock(path: string | URL, options: { readonly force?: boolean } = {}): void {
+    const target = checkedPath(path);
+    if (typeof options !== "object" || options === null) {
+      throw new EmdbError("EMDB_INVALID_ARGUMENT", `the options must be an object, got ${describe(options)}`);
+    }
+    refuseUnknownNames(options, { what: "breakLock", known: ["force"], code: "EMDB_INVALID_ARGUMENT" });
+    const { force = false } = options;
+    if (typeof force !== "boolean") {
+      throw new EmdbError("EMDB_INVALID_ARGUMENT", `force must be true or false, got ${describe(force)}`);
+    }
+    door.breakLock(target, { force });
+  }
+
+  /** Offline and crash-safe: at every moment the path opens with either the old or the new secret. */
+  static async enableEncryption(
+    path: string | URL,
+    target: EncryptionInput & { readonly cipher?: Cipher },
+    options?: ProgressOptions,
+  ): Promise<void> {
+    const request = {
+      path: checkedPath(path),
+      current: undefined,
+      next: checkedSecret(target, ["cipher"]),
+      cipher: checkedCipher(target.cipher),
+    };
+    await door.enableEncryption(request, checkedProgress(options));
+  }
+
+  /** As `enableEncryption`, back to plain. */
+  static async disableEncryption(
+    path: string | URL,
+    current: EncryptionInput,
+    options?: ProgressOptions,
+  ): Promise<void> {
+    const request = { path: checkedPath(path), current: checkedSecret(current), next: undefined, cipher: undefined };
+    await door.disableEncryption(request, checkedProgress(options));
+  }
+
+  /** As `enableEncryption`, from one secret to another; the cipher stays. */
+  static async rotateEncryptionKey(
+    path: string | URL,
+    current: EncryptionInput,
+    next: EncryptionInput,
+    options?: ProgressOptions,
+  ): Promise<void> {
+    const request = {
+      path: checkedPath(path),
+      current: checkedSecret(current),
+      next: checkedSecret(next),
+      cipher: undefined,
+    };
+    await door.rotateEncryptionKey(request, checkedProgress(options));
+  }
+
+  /** Copies every sound record of a damaged file into a new database at `target`; the source is only read. */
+  static async salvage(
+    path: string | URL,
+    target: string | URL,
+    options: ProgressOptions & { readonly encryption?: EncryptionInput } = {},
+  ): Promise<SalvageReport> {
+    const source = checkedPath(path);
+    const copy = checkedPath(target, { what: "target" });
+    if (source === copy) throw new EmdbError("EMDB_INVALID_ARGUMENT", "the target must not be the damaged file");
+    const progress = checkedProgress(options, { extra: ["encryption"] });
+    const { encryption } = options;
+    const secret = encryption === undefined ? undefined : checkedSecret(encryption);
+    return await door.salvage({ path: source, target: copy, encryption: secret }, progress);
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * Dotted prefixes over plain keys: `focus("user").focus("1").set("name", ...)` is key "user.1.name". The records of
+ * a prefix are those whose key starts with the prefix and a dot: found in the ordered index, or by a walk over
+ * everything without one.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { ownArray, startsWith } from "./bytes.ts";
+import type { CodedSpace } from "./coded-space.ts";
+import { describe } from "./describe.ts";
+import { prefixBounds } from "./range-bounds.ts";
+import type { KeyspaceView } from "./keyspace.ts";
+import { RecordIterator } from "./record-iterator.ts";
+import type { BytesLike, Focus, InsertOptions } from "./types.ts";
+
+/** The default key space, as bytes: what a focus works on. */
+export interface FocusedSpace {
+  readonly coded: CodedSpace<Uint8Array, Uint8Array, BytesLike, BytesLike>;
+  readonly keyspace: KeyspaceView<Uint8Array, Uint8Array, BytesLike, BytesLike>;
+}
+
+export class FocusView implements Focus {
+  readonly prefix: string;
+  readonly #place: FocusedSpace;
+
+  constructor(place: FocusedSpace, prefix: string) {
+    this.#place = place;
+    this.prefix = checkedPart(prefix, "prefix");
+  }
+
+  set(key: string, value: BytesLike, options?: InsertOptions): void {
+    this.#place.keyspace.insert(this.#wholeKey(key), value, options);
+  }
+
+  get(key: string): Uint8Array | undefined {
+    return this.#place.keyspace.get(this.#wholeKey(key));
+  }
+
+  containsKey(key: string): boolean {
+    return this.#place.keyspace.containsKey(this.#wholeKey(key));
+  }
+
+  remove(key: string): Uint8Array | undefined {
+    return this.#place.keyspace.remove(this.#wholeKey(key));
+  }
+
+  focus(sub: string): FocusView {
+    return new FocusView(this.#place, this.#wholeKey(sub));
+  }
+
+  /** In key order with `rangeScans`, in no order without. */
+  iter(): RecordIterator<[Uint8Array, Uint8Array]> {
+    const { handle, space } = this.#place.coded;
+    const { store } = handle;
+    const prefix = ownArray(`${this.prefix}.`);
+    const all = { pick: pairOf, limit: Number.POSITIVE_INFINITY };
+    if (!store.hasRangeScans) {
+      const isWanted = (record: { readonly key: Uint8Array }): boolean => startsWith(record.key, { prefix });
+      return new RecordIterator(handle, store.snapshot(space), { ...all, isWanted });
+    }
+    const { lower, upper } = prefixBounds(prefix);
+    // A dot ends the prefix, so that there always is a key behind it.
+    const bounds = { lower, ...(upper === undefined ? {} : { upper }), isReverse: false };
+    return new RecordIterator(handle, store.range(space, bounds), all);
+  }
+
+  /** One batch, under the writer's lock from the walk to the write. Returns how many records there were. */
+  deleteAll(): number {
+    const { handle, space } = this.#place.coded;
+    const store = handle.writable();
+    return store.exclusively(() => {
+      const keys: Uint8Array[] = [];
+      for (const [key] of this.iter()) keys.push(key);
+      return keys.length === 0 ? 0 : store.removeMany(space, keys);
+    });
+  }
+
+  toJSON(): object {
+    return { prefix: this.prefix };
+  }
+
+  #wholeKey(part: string): string {
+    return `${this.prefix}.${checkedPart(part, "key")}`;
+  }
+}
+
+function pairOf(record: { readonly key: Uint8Array; readonly value: Uint8Array }): [Uint8Array, Uint8Array] {
+  return [record.key, record.value];
+}
+
+/** Checked by itself: two halves of a surrogate pair around a dot are wrong, joined ones are not looked at. */
+function checkedPart(part: unknown, what: string): string {
+  if (typeof part === "string" && part.isWellFormed()) return part;
+  const got = typeof part === "string" ? "one with a lone surrogate" : describe(part);
+  throw new EmdbError("EMDB_INVALID_ARGUMENT", `the ${what} of a focus must be a well-formed string, got ${got}`);
+}

@@ -1,0 +1,155 @@
+/**
+ * One open handle, shared by everything made from it: key spaces, typed views, iterators, focuses.
+ *
+ * Invariants
+ * 1. `store` is the engine until the handle is closed, then one that answers EMDB_CLOSED: an open check that costs
+ *    the hot path nothing, also while another handle keeps the engine open.
+ * 2. A gate belongs to an engine, not to a handle. While a caller's function runs under the writer's lock the gate is
+ *    shut, and a write by another way than the one that function was given is refused: the lock would let it through
+ *    (it nests), as a silent commit of its own that the function's result may then overwrite.
+ */
+
+import type { Space, Store } from "../engine/contract.ts";
+import { EmdbError } from "../errors.ts";
+import { ClosedStore } from "./closed-store.ts";
+import type { Lifecycle } from "./life.ts";
+
+/** What runs under the writer's lock: the name of the method that was given a function. */
+type Occupant = "transaction" | "update" | "remove";
+
+interface Gate {
+  occupant: Occupant | undefined;
+}
+
+const gates = new WeakMap<Store, Gate>();
+
+function gateOf(store: Store): Gate {
+  const known = gates.get(store);
+  if (known !== undefined) return known;
+  const gate: Gate = { occupant: undefined };
+  gates.set(store, gate);
+  return gate;
+}
+
+export class Handle {
+  readonly path: string | undefined;
+  readonly defaultTtlMs: number;
+  readonly life: Lifecycle;
+  readonly #gate: Gate;
+  #store: Store;
+  #closing: Promise<void> | undefined;
+  #isReleased = false;
+
+  constructor(life: Lifecycle) {
+    this.life = life;
+    this.path = life.path;
+    this.defaultTtlMs = life.defaultTtlMs;
+    this.#store = life.store;
+    this.#gate = gateOf(life.store);
+  }
+
+  /** For reads. */
+  get store(): Store {
+    return this.#store;
+  }
+
+  get isOpen(): boolean {
+    return this.#store.isOpen;
+  }
+
+  /**
+   * For writes.
+   *
+   * @throws {EmdbError} EMDB_INVALID_ARGUMENT inside the function of a transaction or update
+   */
+  writable(): Store {
+    if (this.#gate.occupant !== undefined) throw this.#refusal(this.#gate.occupant);
+    return this.#store;
+  }
+
+  /**
+   * For calls about the whole database.
+   *
+   * @throws {EmdbError} EMDB_CLOSED
+   */
+  openLife(): Lifecycle {
+    if (!this.isOpen) throw closedError(this.path);
+    return this.life;
+  }
+
+  /** Runs a function that calls back into a caller's code, with the writer's lock held and the gate shut. */
+  guarded<T>(occupant: Occupant, body: (store: Store) => T): T {
+    const store = this.writable();
+    const gate = this.#gate;
+    return store.exclusively(() => {
+      gate.occupant = occupant;
+      try {
+        return body(store);
+      } finally {
+        gate.occupant = undefined;
+      }
+    });
+  }
+
+  /** Opens or creates; inside a transaction's function only opens. */
+  spaceNamed(name: string): Space {
+    if (this.#gate.occupant === undefined) return this.#store.spaceNamed(name);
+    const space = this.openLife().findSpace(name);
+    if (space === undefined) throw this.#refusal(this.#gate.occupant);
+    return space;
+  }
+
+  close(): Promise<void> {
+    if (this.#closing !== undefined) return this.#closing;
+    this.#closing = this.#closeOnce();
+    // Inside a transaction nothing was closed: the next call tries again.
+    if (this.#gate.occupant !== undefined) {
+      const refused = this.#closing;
+      this.#closing = undefined;
+      return refused;
+    }
+    return this.#closing;
+  }
+
+  async #closeOnce(): Promise<void> {
+    if (this.#isReleased) return;
+    this.writable();
+    this.#shut();
+    try {
+      await this.life.close();
+    } finally {
+      this.#isReleased = true;
+    }
+  }
+
+  /** Also finishes a `close` that is under way. */
+  closeSync(): void {
+    if (this.#isReleased) return;
+    this.writable();
+    this.#shut();
+    try {
+      this.life.closeSync();
+    } finally {
+      this.#isReleased = true;
+    }
+  }
+
+  #shut(): void {
+    this.#store = new ClosedStore(() => closedError(this.path));
+  }
+
+  #refusal(occupant: Occupant): EmdbError {
+    const advice =
+      occupant === "transaction"
+        ? "use the transaction that its callback was given"
+        : "compute the new value only, or use a transaction for several writes";
+    return new EmdbError(
+      "EMDB_INVALID_ARGUMENT",
+      `a write to the same database inside a callback of ${occupant} is not part of it; ${advice}`,
+    );
+  }
+}
+
+function closedError(path: string | undefined): EmdbError {
+  return new EmdbError("EMDB_CLOSED", "the database handle is closed", { path });
+}

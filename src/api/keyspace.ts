@@ -1,0 +1,203 @@
+/**
+ * One implementation of `Keyspace` for all: the default key space, named ones, typed views.
+ * Each call checks and encodes its arguments, then makes one call of the engine.
+ */
+
+import { utf8Text } from "../codec/text.ts";
+import type { SnapshotRecord } from "../engine/contract.ts";
+import { EmdbError } from "../errors.ts";
+import { CodedSpace, checkedCodecs } from "./coded-space.ts";
+import { collectEntries, collectKeys } from "./collect.ts";
+import { deadlineOf } from "./deadline.ts";
+import { INSPECT, type Inspect, inspected } from "./inspect.ts";
+import { rangePlanOf } from "./range-bounds.ts";
+import { compareAndSwap, persist, removeDecoded, update } from "./read-modify-write.ts";
+import { RecordIterator } from "./record-iterator.ts";
+import { recordStream } from "./record-stream.ts";
+import type { BytesLike, Codec, InsertOptions, Keyspace, RangeOptions } from "./types.ts";
+
+export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn, ValueIn> {
+  readonly #coded: CodedSpace<K, V, KeyIn, ValueIn>;
+
+  constructor(coded: CodedSpace<K, V, KeyIn, ValueIn>) {
+    this.#coded = coded;
+  }
+
+  // -- one record ------------------------------------------------------------
+
+  insert(key: KeyIn, value: ValueIn, options?: InsertOptions): void {
+    const coded = this.#coded;
+    const store = coded.handle.writable();
+    const keyBytes = coded.keyIn(key);
+    const valueBytes = coded.valueIn(value);
+    store.insert(coded.space, keyBytes, valueBytes, deadlineOf(options, coded.handle));
+  }
+
+  get(key: KeyIn): V | undefined {
+    const coded = this.#coded;
+    const value = coded.handle.store.get(coded.space, coded.keyIn(key));
+    return value === undefined ? undefined : coded.valueOut(value);
+  }
+
+  getZeroCopy(key: KeyIn): Uint8Array | undefined {
+    const coded = this.#coded;
+    return coded.handle.store.getZeroCopy(coded.space, coded.keyIn(key));
+  }
+
+  getText(key: KeyIn): string | undefined {
+    const coded = this.#coded;
+    const value = coded.handle.store.get(coded.space, coded.keyIn(key));
+    return value === undefined ? undefined : utf8Text(value);
+  }
+
+  containsKey(key: KeyIn): boolean {
+    const coded = this.#coded;
+    return coded.handle.store.has(coded.space, coded.keyIn(key));
+  }
+
+  remove(key: KeyIn): V | undefined {
+    const coded = this.#coded;
+    if (coded.valueCodec !== undefined) return removeDecoded(coded, key);
+    const value = coded.handle.writable().remove(coded.space, coded.keyIn(key));
+    return value === undefined ? undefined : coded.valueOut(value);
+  }
+
+  compareAndSwap(
+    key: KeyIn,
+    expected: ValueIn | undefined,
+    next: ValueIn | undefined,
+    options?: InsertOptions,
+  ): boolean {
+    return compareAndSwap(this.#coded, { key, expected, next, options });
+  }
+
+  update(
+    key: KeyIn,
+    change: (current: V | undefined) => ValueIn | undefined,
+    options?: InsertOptions,
+  ): V | undefined {
+    return update(this.#coded, { key, change, options });
+  }
+
+  // -- batches ---------------------------------------------------------------
+
+  insertMany(entries: Iterable<readonly [KeyIn, ValueIn]>, options?: InsertOptions): number {
+    const coded = this.#coded;
+    const store = coded.handle.writable();
+    const { keys, values } = collectEntries(coded, entries);
+    const expiresAtMs = deadlineOf(options, coded.handle);
+    store.insertMany(coded.space, keys, values, expiresAtMs);
+    return keys.length;
+  }
+
+  getMany(keys: Iterable<KeyIn>): (V | undefined)[] {
+    const coded = this.#coded;
+    const values = coded.handle.store.getMany(coded.space, collectKeys(coded, keys));
+    if (coded.valueCodec === undefined) return values as (V | undefined)[];
+    return values.map((value) => (value === undefined ? undefined : coded.valueOut(value)));
+  }
+
+  removeMany(keys: Iterable<KeyIn>): number {
+    const coded = this.#coded;
+    const store = coded.handle.writable();
+    return store.removeMany(coded.space, collectKeys(coded, keys));
+  }
+
+  // -- the whole key space ---------------------------------------------------
+
+  len(): number {
+    return this.#coded.handle.store.count(this.#coded.space);
+  }
+
+  isEmpty(): boolean {
+    return this.len() === 0;
+  }
+
+  clear(): void {
+    this.#coded.handle.writable().clear(this.#coded.space);
+  }
+
+  sweepExpired(): number {
+    return this.#coded.handle.writable().sweepExpired(this.#coded.space);
+  }
+
+  iter(): RecordIterator<[K, V]> {
+    return this.#snapshot((record) => this.#pair(record));
+  }
+
+  keys(): RecordIterator<K> {
+    return this.#snapshot((record) => this.#coded.keyOut(record.key));
+  }
+
+  values(): RecordIterator<V> {
+    return this.#snapshot((record) => this.#coded.valueOut(record.value));
+  }
+
+  [Symbol.iterator](): RecordIterator<[K, V]> {
+    return this.iter();
+  }
+
+  range(range: RangeOptions<KeyIn> = {}): RecordIterator<[K, V]> {
+    const coded = this.#coded;
+    const { store } = coded.handle;
+    if (!store.hasRangeScans) {
+      throw new EmdbError("EMDB_INVALID_CONFIG", "range needs the ordered index: open with { rangeScans: true }");
+    }
+    const { bounds, limit, isEmpty } = rangePlanOf(range, (key) => coded.keyIn(key));
+    // Of a dropped namespace even an empty range is an error; the count is where the engine says so.
+    if (isEmpty) store.count(coded.space);
+    const source = isEmpty ? undefined : store.range(coded.space, bounds);
+    return new RecordIterator(coded.handle, source, { pick: (record) => this.#pair(record), limit });
+  }
+
+  stream(range?: RangeOptions<KeyIn>): ReadableStream<[K, V]> {
+    return recordStream(range === undefined ? this.iter() : this.range(range));
+  }
+
+  // -- time to live ----------------------------------------------------------
+
+  expiresAt(key: KeyIn): number | undefined {
+    const coded = this.#coded;
+    return coded.handle.store.expiresAt(coded.space, coded.keyIn(key));
+  }
+
+  ttl(key: KeyIn): number | undefined {
+    const expiresAtMs = this.expiresAt(key);
+    if (expiresAtMs === undefined || expiresAtMs === 0) return undefined;
+    const leftMs = expiresAtMs - this.#coded.handle.store.now();
+    return leftMs > 0 ? leftMs : undefined;
+  }
+
+  persist(key: KeyIn): boolean {
+    return persist(this.#coded, key);
+  }
+
+  // -- views -----------------------------------------------------------------
+
+  typed<NewK, NewV>(codecs: {
+    readonly key: Codec<NewK>;
+    readonly value: Codec<NewV>;
+  }): Keyspace<NewK, NewV, NewK, NewV>;
+  typed<NewV>(codecs: { readonly value: Codec<NewV> }): Keyspace<Uint8Array, NewV, BytesLike, NewV>;
+  typed(codecs: { readonly key?: Codec<unknown>; readonly value: Codec<unknown> }): unknown {
+    return new KeyspaceView(new CodedSpace(this.#coded, checkedCodecs(codecs)));
+  }
+
+  toJSON(): object {
+    const { handle, space } = this.#coded;
+    return { path: handle.path, isOpen: handle.isOpen, namespace: space.name };
+  }
+
+  [INSPECT](_depth: number, options: object, inspect: Inspect): string {
+    return inspected("Keyspace", { value: this.toJSON(), options, inspect });
+  }
+
+  #pair(record: SnapshotRecord): [K, V] {
+    return [this.#coded.keyOut(record.key), this.#coded.valueOut(record.value)];
+  }
+
+  #snapshot<T>(pick: (record: SnapshotRecord) => T): RecordIterator<T> {
+    const { handle, space } = this.#coded;
+    return new RecordIterator(handle, handle.store.snapshot(space), { pick, limit: Number.POSITIVE_INFINITY });
+  }
+}

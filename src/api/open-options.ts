@@ -1,0 +1,118 @@
+/** Options of opening: checked, defaults filled in, one shape for each choice. Everything wrong is EMDB_INVALID_CONFIG. */
+
+import { EmdbError } from "../errors.ts";
+import { GROUP_BATCH_MAX, GROUP_WAIT_MS_MAX } from "../limits.ts";
+import { describe, refuseUnknownNames, shortened } from "./describe.ts";
+import type { EngineConfig, FlushPlan, OpenConfig } from "./life.ts";
+import { checkedCipher, checkedSecret } from "./secrets.ts";
+import type { EngineOptions, OpenOptions } from "./types.ts";
+
+const ENGINE_NAMES: readonly (keyof EngineOptions)[] = [
+  "defaultTtlMs",
+  "rangeScans",
+  "flushPolicy",
+  "encryption",
+  "cipher",
+  "verifyReads",
+];
+const OPEN_NAMES: readonly (keyof OpenOptions)[] = [...ENGINE_NAMES, "createIfMissing", "readOnly"];
+
+/** The names of `LocationOptions`, which only the form of `open` without a path takes. */
+const LOCATION_NAMES: readonly string[] = ["appName", "databaseName", "dataRoot"];
+
+/** @throws {EmdbError} EMDB_INVALID_CONFIG */
+export function checkedEngineOptions(options: EngineOptions = {}): EngineConfig {
+  requireObject(options);
+  refuseUnknownNames(options, { what: "EngineOptions", known: ENGINE_NAMES, code: "EMDB_INVALID_CONFIG" });
+  return engineConfigOf(options);
+}
+
+/**
+ * @param form whether the location options may stand among them
+ * @throws {EmdbError} EMDB_INVALID_CONFIG
+ */
+export function checkedOpenOptions(options: OpenOptions = {}, form: { readonly hasLocation: boolean }): OpenConfig {
+  requireObject(options);
+  const known = form.hasLocation ? [...OPEN_NAMES, ...LOCATION_NAMES] : OPEN_NAMES;
+  if (!form.hasLocation) refuseLocation(options);
+  refuseUnknownNames(options, { what: "OpenOptions", known, code: "EMDB_INVALID_CONFIG" });
+  const isReadOnly = checkedFlag("readOnly", options.readOnly, { otherwise: false });
+  const isCreated = checkedFlag("createIfMissing", options.createIfMissing, { otherwise: true });
+  return { ...engineConfigOf(options), readOnly: isReadOnly, createIfMissing: isCreated && !isReadOnly };
+}
+
+/**
+ * Options of `resolvePath`. Those of `open` may stand among them, so that one object serves both.
+ *
+ * @throws {EmdbError} EMDB_INVALID_CONFIG
+ */
+export function requireLocation(options: unknown): void {
+  requireObject(options);
+  const known = [...LOCATION_NAMES, ...OPEN_NAMES];
+  refuseUnknownNames(options, { what: "LocationOptions", known, code: "EMDB_INVALID_CONFIG" });
+}
+
+function engineConfigOf(options: EngineOptions): EngineConfig {
+  const cipher = checkedCipher(options.cipher);
+  const { encryption } = options;
+  if (cipher !== undefined && encryption === undefined) throw wrong("cipher needs encryption: { key } or { passphrase }");
+  return {
+    defaultTtlMs: checkedDefaultTtl(options.defaultTtlMs),
+    rangeScans: checkedFlag("rangeScans", options.rangeScans, { otherwise: false }),
+    flushPlan: checkedFlushPolicy(options.flushPolicy),
+    encryption: encryption === undefined ? undefined : checkedSecret(encryption),
+    cipher,
+    verifyReads: checkedFlag("verifyReads", options.verifyReads, { otherwise: false }),
+  };
+}
+
+/** `Infinity` is no TTL at all, as in `InsertOptions`. */
+function checkedDefaultTtl(ttlMs: unknown): number {
+  if (ttlMs === undefined || ttlMs === Number.POSITIVE_INFINITY) return 0;
+  if (typeof ttlMs === "number" && ttlMs > 0) return ttlMs;
+  throw wrong(`defaultTtlMs must be a number of milliseconds > 0, got ${describe(ttlMs)}`);
+}
+
+function checkedFlushPolicy(policy: unknown): FlushPlan {
+  if (policy === undefined || policy === "group") return { kind: "group", waitMsMax: 0, batchMax: GROUP_BATCH_MAX };
+  if (policy === "on-each-flush" || policy === "write-through") return { kind: policy };
+  const group = typeof policy === "object" && policy !== null ? (policy as { readonly group?: unknown }).group : undefined;
+  if (typeof policy !== "object" || policy === null || typeof group !== "object" || group === null) {
+    const got = typeof policy === "string" ? `"${shortened(policy)}"` : describe(policy);
+    throw wrong(
+      `flushPolicy must be "group", "on-each-flush", "write-through" or { group: { maxWaitMs, maxBatch } }, got ${got}`,
+    );
+  }
+  refuseUnknownNames(policy, { what: "flushPolicy", known: ["group"], code: "EMDB_INVALID_CONFIG" });
+  const known = ["maxWaitMs", "maxBatch"];
+  refuseUnknownNames(group, { what: "flushPolicy.group", known, code: "EMDB_INVALID_CONFIG" });
+  const { maxWaitMs, maxBatch } = group as { readonly maxWaitMs?: unknown; readonly maxBatch?: unknown };
+  if (typeof maxWaitMs !== "number" || !(maxWaitMs >= 0 && maxWaitMs <= GROUP_WAIT_MS_MAX)) {
+    throw wrong(`maxWaitMs must be from 0 to ${GROUP_WAIT_MS_MAX} milliseconds, got ${describe(maxWaitMs)}`);
+  }
+  if (!Number.isInteger(maxBatch) || !(Number(maxBatch) >= 1 && Number(maxBatch) <= GROUP_BATCH_MAX)) {
+    throw wrong(`maxBatch must be a whole number from 1 to ${GROUP_BATCH_MAX}, got ${describe(maxBatch)}`);
+  }
+  return { kind: "group", waitMsMax: maxWaitMs, batchMax: Number(maxBatch) };
+}
+
+function checkedFlag(name: string, flag: unknown, rule: { readonly otherwise: boolean }): boolean {
+  if (flag === undefined) return rule.otherwise;
+  if (typeof flag === "boolean") return flag;
+  throw wrong(`${name} must be true or false, got ${describe(flag)}`);
+}
+
+function refuseLocation(options: object): void {
+  const name = LOCATION_NAMES.find((known) => known in options);
+  if (name !== undefined) throw wrong(`${name} goes with Emdb.open(options), not beside a path`);
+}
+
+function requireObject(options: unknown): asserts options is object {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw wrong(`the options must be an object, got ${describe(options)}`);
+  }
+}
+
+function wrong(message: string): EmdbError {
+  return new EmdbError("EMDB_INVALID_CONFIG", message);
+}

@@ -1,0 +1,83 @@
+/**
+ * What a transaction has written to one key space and not committed: a map over the state at the start, one entry
+ * for each key with the last thing said about it.
+ *
+ * A key is found by its bytes as a string of characters 0 to 255, which is itself for the usual ASCII key.
+ */
+
+import type { Bytes, Space, Store } from "../engine/contract.ts";
+import { ownArray, ownCopy } from "./bytes.ts";
+import { isPast } from "./deadline.ts";
+
+/** `value` undefined is a removal. */
+export interface PendingWrite {
+  readonly key: Bytes;
+  readonly value: Bytes | undefined;
+  readonly expiresAtMs: number;
+}
+
+export class Overlay {
+  /** "" for the default key space. */
+  readonly name: string;
+  readonly #store: Store;
+  /** Undefined while the namespace does not exist: then there is nothing under the overlay. */
+  readonly space: Space | undefined;
+  readonly #pending = new Map<string, PendingWrite>();
+
+  constructor(store: Store, place: { readonly name: string; readonly space: Space | undefined }) {
+    this.#store = store;
+    this.name = place.name;
+    this.space = place.space;
+  }
+
+  get pending(): Iterable<PendingWrite> {
+    return this.#pending.values();
+  }
+
+  get isEmpty(): boolean {
+    return this.#pending.size === 0;
+  }
+
+  get(key: Bytes): Uint8Array | undefined {
+    const pending = this.#pendingOf(key);
+    if (pending === undefined) return this.space === undefined ? undefined : this.#store.get(this.space, key);
+    return this.#isVisible(pending) ? ownArray(pending.value) : undefined;
+  }
+
+  has(key: Bytes): boolean {
+    const pending = this.#pendingOf(key);
+    if (pending === undefined) return this.space !== undefined && this.#store.has(this.space, key);
+    return this.#isVisible(pending);
+  }
+
+  /** Copies both: the caller may change its arrays before the commit. */
+  insert(write: { readonly key: Bytes; readonly value: Bytes; readonly expiresAtMs: number }): void {
+    const { key, value, expiresAtMs } = write;
+    this.#pending.set(idOf(key), { key: ownCopy(key), value: ownCopy(value), expiresAtMs });
+  }
+
+  remove(key: Bytes): Uint8Array | undefined {
+    const current = this.get(key);
+    // Nothing to remove and nothing pending is no write: a transaction that finds nothing commits nothing.
+    if (current !== undefined || this.#pendingOf(key) !== undefined) {
+      this.#pending.set(idOf(key), { key: ownCopy(key), value: undefined, expiresAtMs: 0 });
+    }
+    return current;
+  }
+
+  #pendingOf(key: Bytes): PendingWrite | undefined {
+    return this.#pending.size === 0 ? undefined : this.#pending.get(idOf(key));
+  }
+
+  #isVisible(pending: PendingWrite): pending is PendingWrite & { readonly value: Bytes } {
+    return pending.value !== undefined && !isPast(pending.expiresAtMs, this.#store);
+  }
+}
+
+/** As many UTF-8 bytes as characters means ASCII, and then both strings are one. */
+function idOf(key: Bytes): string {
+  if (typeof key === "string") {
+    return Buffer.byteLength(key, "utf8") === key.length ? key : Buffer.from(key, "utf8").toString("latin1");
+  }
+  return Buffer.prototype.toString.call(key, "latin1");
+}

@@ -1,0 +1,71 @@
+/** Paths and the options of long calls, as a caller gives them. */
+
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { EmdbError } from "../errors.ts";
+import { processEnvironment } from "../ffi/environment.ts";
+import { describe, refuseUnknownNames } from "./describe.ts";
+import type { ProgressOptions } from "./types.ts";
+
+/**
+ * An absolute path. A string is a path as it stands, also when it looks like a URL.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT for anything but a usable path or a `file:` URL
+ */
+export function checkedPath(path: unknown, { what }: { readonly what: string } = { what: "path" }): string {
+  const text = path instanceof URL ? pathOfUrl(path, what) : path;
+  if (typeof text !== "string") throw wrong(`the ${what} must be a string or a file: URL, got ${describe(path)}`);
+  if (text === "") throw wrong(`the ${what} must not be empty`);
+  if (text.includes("\0")) throw wrong(`the ${what} must not hold a NUL`);
+  if (!text.isWellFormed()) throw wrong(`the ${what} must not hold a lone surrogate`);
+  if (text === ":memory:") throw wrong('":memory:" is no file; use Emdb.openInMemory()');
+  if (text.endsWith("/") || (processEnvironment.platform === "win32" && text.endsWith("\\"))) {
+    throw wrong(`the ${what} ends in a separator; it must name a file`);
+  }
+  return resolve(text);
+}
+
+/**
+ * The options of a long call, without anything else that was in them.
+ *
+ * `extra` names further properties that belong to the caller's type
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT; EMDB_ABORTED when the signal is aborted already
+ */
+export function checkedProgress(
+  options: ProgressOptions = {},
+  { extra }: { readonly extra: readonly string[] } = { extra: [] },
+): ProgressOptions {
+  if (typeof options !== "object" || options === null) {
+    throw wrong(`the options must be an object, got ${describe(options)}`);
+  }
+  const known = ["signal", "onProgress", ...extra];
+  refuseUnknownNames(options, { what: "ProgressOptions", known, code: "EMDB_INVALID_ARGUMENT" });
+  const { signal, onProgress } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw wrong(`signal must be an AbortSignal, got ${describe(signal)}`);
+  }
+  if (onProgress !== undefined && typeof onProgress !== "function") {
+    throw wrong(`onProgress must be a function, got ${describe(onProgress)}`);
+  }
+  if (signal?.aborted === true) {
+    throw new EmdbError("EMDB_ABORTED", "the signal was aborted before the call began", { cause: signal.reason });
+  }
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  };
+}
+
+function pathOfUrl(url: URL, what: string): string {
+  if (url.protocol !== "file:") throw wrong(`the ${what} is a ${url.protocol} URL; only file: URLs name a file`);
+  if (/%00/.test(url.pathname)) throw wrong(`the ${what} must not hold a NUL`);
+  try {
+    return fileURLToPath(url);
+  } catch (cause) {
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", `the ${what} is a file: URL that names no local file`, { cause });
+  }
+}
+
+function wrong(message: string): EmdbError {
+  return new EmdbError("EMDB_INVALID_ARGUMENT", message);
+}

@@ -1,0 +1,95 @@
+/** From `RangeOptions` to the bounds that the ordered index takes. */
+
+import type { Bytes, RangeBounds } from "../engine/contract.ts";
+import { EmdbError } from "../errors.ts";
+import { checkedKey, ownArray } from "./bytes.ts";
+import { describe, refuseUnknownNames } from "./describe.ts";
+import type { RangeOptions } from "./types.ts";
+
+type Bound = NonNullable<RangeBounds["lower"]>;
+
+/** A range as the engine takes it. */
+export interface RangePlan {
+  readonly bounds: RangeBounds;
+  /** `Infinity` for none. */
+  readonly limit: number;
+  /** No key can lie inside. */
+  readonly isEmpty: boolean;
+}
+
+const RANGE_RULE = {
+  what: "RangeOptions",
+  known: ["gt", "gte", "lt", "lte", "prefix", "reverse", "limit"],
+  code: "EMDB_INVALID_ARGUMENT",
+} as const;
+
+/**
+ * Checks `range` and turns it into bounds of their own bytes.
+ *
+ * @param keyIn checks and encodes one bound as the key space does its keys
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
+ */
+export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K) => Bytes): RangePlan {
+  if (typeof range !== "object" || range === null) throw wrong(`a range must be an object, got ${describe(range)}`);
+  refuseUnknownNames(range, RANGE_RULE);
+  const { gt, gte, lt, lte, prefix, reverse = false, limit = Number.POSITIVE_INFINITY } = range;
+  if (typeof reverse !== "boolean") throw wrong(`reverse must be true or false, got ${describe(reverse)}`);
+  if (limit !== Number.POSITIVE_INFINITY && !(Number.isSafeInteger(limit) && limit >= 0)) {
+    throw wrong(`limit must be a whole number >= 0 or Infinity, got ${describe(limit)}`);
+  }
+  if (gt !== undefined && gte !== undefined) throw wrong("gt and gte exclude each other; give one");
+  if (lt !== undefined && lte !== undefined) throw wrong("lt and lte exclude each other; give one");
+  if (prefix !== undefined) {
+    if ([gt, gte, lt, lte].some((bound) => bound !== undefined)) throw wrong("prefix and a bound exclude each other; give one");
+    return planOf(prefixBounds(ownArray(checkedKey(prefix))), { reverse, limit });
+  }
+  const lowerKey = gt === undefined ? gte : gt;
+  const upperKey = lt === undefined ? lte : lt;
+  const lower = lowerKey === undefined ? undefined : boundAt(keyIn(lowerKey), { isInclusive: gt === undefined });
+  const upper = upperKey === undefined ? undefined : boundAt(keyIn(upperKey), { isInclusive: lt === undefined });
+  return planOf({ lower, upper }, { reverse, limit });
+}
+
+/** The bounds of every key that starts with `prefix`. */
+export function prefixBounds(prefix: Uint8Array): { readonly lower: Bound; readonly upper: Bound | undefined } {
+  return { lower: boundAt(prefix, { isInclusive: true }), upper: successorBound(prefix) };
+}
+
+/** The least key behind every key with that prefix: drop the 0xFF at the end, add one to what is then last. */
+function successorBound(prefix: Uint8Array): Bound | undefined {
+  let length = prefix.length;
+  while (length > 0 && prefix[length - 1] === 0xff) length -= 1;
+  if (length === 0) return undefined;
+  const successor = prefix.slice(0, length);
+  successor[length - 1] = (successor[length - 1] ?? 0) + 1;
+  return { key: successor, isInclusive: false };
+}
+
+function boundAt(key: Bytes, side: { readonly isInclusive: boolean }): Bound {
+  return { key: ownArray(key), isInclusive: side.isInclusive };
+}
+
+function planOf(
+  sides: { readonly lower: Bound | undefined; readonly upper: Bound | undefined },
+  rest: { readonly reverse: boolean; readonly limit: number },
+): RangePlan {
+  const { lower, upper } = sides;
+  return {
+    bounds: {
+      ...(lower === undefined ? {} : { lower }),
+      ...(upper === undefined ? {} : { upper }),
+      isReverse: rest.reverse,
+    },
+    limit: rest.limit,
+    isEmpty: rest.limit === 0 || (lower !== undefined && upper !== undefined && isCrossed(lower, upper)),
+  };
+}
+
+function isCrossed(lower: Bound, upper: Bound): boolean {
+  const order = Buffer.compare(lower.key, upper.key);
+  return order > 0 || (order === 0 && !(lower.isInclusive && upper.isInclusive));
+}
+
+function wrong(message: string): EmdbError {
+  return new EmdbError("EMDB_INVALID_ARGUMENT", message);
+}

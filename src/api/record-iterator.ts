@@ -1,0 +1,67 @@
+import type { SnapshotRecord } from "../engine/contract.ts";
+import type { Handle } from "./handle.ts";
+
+type Source = IterableIterator<SnapshotRecord>;
+
+/** What an iterator yields, and how much of it. */
+export interface Selection<T> {
+  readonly pick: (record: SnapshotRecord) => T;
+  /** Records it passes over; all are taken without. */
+  readonly isWanted?: (record: SnapshotRecord) => boolean;
+  /** `Infinity` for all. */
+  readonly limit: number;
+}
+
+/**
+ * A walk over a snapshot, with the helpers of `Iterator` (`map`, `take` ...). The snapshot is let go of at the end,
+ * at the limit, by `return` (a loop left early calls it) and by an error, which ends the walk.
+ */
+export class RecordIterator<T> extends Iterator<T, undefined> {
+  readonly #handle: Handle;
+  readonly #selection: Selection<T>;
+  #source: Source | undefined;
+  #leftCount: number;
+
+  constructor(handle: Handle, source: Source | undefined, selection: Selection<T>) {
+    super();
+    this.#handle = handle;
+    this.#source = source;
+    this.#selection = selection;
+    this.#leftCount = selection.limit;
+  }
+
+  /** @throws {EmdbError} EMDB_CLOSED when the handle was closed meanwhile, EMDB_CORRUPTED; what a codec throws */
+  override next(): IteratorResult<T, undefined> {
+    if (this.#source === undefined) return { done: true, value: undefined };
+    try {
+      return this.#step(this.#source);
+    } catch (error) {
+      this.return();
+      throw error;
+    }
+  }
+
+  override return(): IteratorResult<T, undefined> {
+    const source = this.#source;
+    this.#source = undefined;
+    source?.return?.();
+    return { done: true, value: undefined };
+  }
+
+  #step(source: Source): IteratorResult<T, undefined> {
+    this.#handle.openLife();
+    const { pick, isWanted } = this.#selection;
+    for (;;) {
+      const step = source.next();
+      if (step.done === true) {
+        this.#source = undefined;
+        return { done: true, value: undefined };
+      }
+      if (isWanted !== undefined && !isWanted(step.value)) continue;
+      const value = pick(step.value);
+      this.#leftCount -= 1;
+      if (this.#leftCount === 0) this.return();
+      return { done: false, value };
+    }
+  }
+}

@@ -1,0 +1,293 @@
+/**
+ * The shapes that a caller meets: what it passes in and what it gets back. Types only.
+ *
+ * Conventions
+ * 1. Keys and values are byte strings. A string stands for its UTF-8 bytes.
+ * 2. `undefined` means absent. Times are Unix milliseconds, durations milliseconds (`...Ms`).
+ * 3. A returned `Uint8Array` is the caller's own for ever.
+ * 4. Every argument is checked before anything is written; after an error nothing has changed.
+ */
+
+// -- bytes, codecs -----------------------------------------------------------
+
+/**
+ * Bytes as a caller may give them. A string is its UTF-8 bytes and must be well formed: a lone
+ * surrogate has none and is refused with EMDB_INVALID_ARGUMENT.
+ */
+export type BytesLike = string | Uint8Array | ArrayBuffer;
+
+/**
+ * Turns a typed value into bytes and back. `encode` may return a string (stored as UTF-8), and may reuse
+ * one buffer from call to call. What a codec throws reaches the caller unchanged and nothing is written.
+ */
+export interface Codec<T> {
+  readonly encode: (value: T) => BytesLike;
+  /** `bytes` is the caller's own copy. */
+  readonly decode: (bytes: Uint8Array) => T;
+}
+
+// -- opening -----------------------------------------------------------------
+
+/** When written records become durable. Nothing here changes what a reader sees. */
+export type FlushPolicy =
+  /** Default. Concurrent flushes, from any number of async callers and Workers, share one sync. */
+  | "group"
+  /** As "group", and a leader waits up to `maxWaitMs` for up to `maxBatch` flushes to join it. */
+  | { readonly group: { readonly maxWaitMs: number; readonly maxBatch: number } }
+  /** Each flush call pays for a sync of its own. */
+  | "on-each-flush"
+  /** Every insert, remove, batch and transaction is durable when the call returns. */
+  | "write-through";
+
+export type Cipher = "aes-256-gcm" | "chacha20-poly1305";
+
+/** Exactly one of the two. `key` is 32 raw bytes; a passphrase is stretched with Argon2id. */
+export type EncryptionInput = { readonly key: Uint8Array } | { readonly passphrase: string };
+
+export interface EngineOptions {
+  /** TTL given to a record inserted without one. Must be > 0. Default: none (records never expire). */
+  readonly defaultTtlMs?: number;
+  /** Keep an ordered index beside the hash index; needed by `range`. Default false. */
+  readonly rangeScans?: boolean;
+  readonly flushPolicy?: FlushPolicy;
+  /** Encrypts the whole record (key, value, namespace, expiry). */
+  readonly encryption?: EncryptionInput;
+  /** Fixed when the database is created; default "aes-256-gcm". On reopen: optional, but must agree. */
+  readonly cipher?: Cipher;
+  /** Checks a record's checksum on every read, not only on recovery and verify. Default false; an encrypted record is always checked. */
+  readonly verifyReads?: boolean;
+}
+
+export interface OpenOptions extends EngineOptions {
+  /** Default true. When false, a missing file is an EMDB_NOT_FOUND error. */
+  readonly createIfMissing?: boolean;
+  /** Opens without the writer lock, sees the database as of the open; every write is EMDB_READ_ONLY. */
+  readonly readOnly?: boolean;
+}
+
+/** Where the platform keeps an application's data: `<root>/<appName>/<databaseName>`. */
+export interface LocationOptions {
+  /** One folder name. Default "emdb". */
+  readonly appName?: string;
+  /** One file name, no extension added. Default "emdb-default.emdb". */
+  readonly databaseName?: string;
+  /** Default: $XDG_DATA_HOME or ~/.local/share; ~/Library/Application Support; %LOCALAPPDATA%. */
+  readonly dataRoot?: string;
+}
+
+/** A structured-cloneable token: post it to another Worker of the same process and `Emdb.attach` it. */
+export interface EmdbShare {
+  readonly kind: "emdb-share";
+}
+
+// -- records -----------------------------------------------------------------
+
+export interface InsertOptions {
+  /** Lives this long from now; `Infinity` never expires, whatever the default; 0 is expired at once. */
+  readonly ttlMs?: number;
+  /**
+   * Absolute deadline instead of a duration. Not together with `ttlMs`. `Infinity` and 0 are never, 0 because
+   * `expiresAt` reports "never" so: a record copied with its deadline keeps it.
+   */
+  readonly expiresAtMs?: number;
+}
+
+export interface RangeOptions<K = BytesLike> {
+  /** At most one of `gt` and `gte`, and at most one of `lt` and `lte`. */
+  readonly gt?: K;
+  readonly gte?: K;
+  readonly lt?: K;
+  readonly lte?: K;
+  /** Every key that starts with these bytes. Not together with a bound. */
+  readonly prefix?: BytesLike;
+  /** Default false: ascending. */
+  readonly reverse?: boolean;
+  /** Most records yielded: a whole number from 0, or `Infinity` (the default). */
+  readonly limit?: number;
+}
+
+/**
+ * One key space: the default one (`Emdb`) or a named one (`Namespace`).
+ * `K` and `V` are what a caller reads; `KeyIn` and `ValueIn` are what it may pass.
+ *
+ * Every method throws `EmdbError`: EMDB_INVALID_ARGUMENT or EMDB_TOO_LARGE for an argument that cannot be,
+ * EMDB_CLOSED after `close`, EMDB_NAMESPACE_DROPPED after `dropNamespace`; a write also EMDB_READ_ONLY,
+ * EMDB_POISONED, EMDB_FULL, EMDB_IO. After an error nothing has changed.
+ */
+export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, ValueIn = BytesLike> {
+  /** Inserts or replaces, value and TTL both. Visible to every handle at once; durable after a flush. */
+  insert(key: KeyIn, value: ValueIn, options?: InsertOptions): void;
+  /** One pass, one log write, all or nothing on a crash; on a repeated key the last wins. Returns the entry count. */
+  insertMany(entries: Iterable<readonly [KeyIn, ValueIn]>, options?: InsertOptions): number;
+  /** The value, or undefined when absent or expired. */
+  get(key: KeyIn): V | undefined;
+  /** As `get` for each key, in order, several times faster than a loop of `get`. */
+  getMany(keys: Iterable<KeyIn>): (V | undefined)[];
+  /** The value's bytes without a copy where that is cheaper. Valid for ever, also after compact and close. */
+  getZeroCopy(key: KeyIn): Uint8Array | undefined;
+  /** The value as UTF-8 text; EMDB_INVALID_ARGUMENT when it is not. */
+  getText(key: KeyIn): string | undefined;
+  /** True when present and not expired. */
+  containsKey(key: KeyIn): boolean;
+  /** Removes; returns the value that was visible, or undefined (an expired value is not visible). */
+  remove(key: KeyIn): V | undefined;
+  /** All or nothing on a crash, as one log write. Returns how many were present. */
+  removeMany(keys: Iterable<KeyIn>): number;
+  /**
+   * Writes `next` (undefined: removes) only if the current value equals `expected` (undefined: absent).
+   * Values are equal when their bytes are: a typed view compares what its codec encodes.
+   */
+  compareAndSwap(
+    key: KeyIn,
+    expected: ValueIn | undefined,
+    next: ValueIn | undefined,
+    options?: InsertOptions,
+  ): boolean;
+  /**
+   * Atomic read-modify-write; returning undefined removes. Returns what is now stored. `change` runs with the
+   * writer's lock: a write to the same database inside it is EMDB_INVALID_ARGUMENT, and so is a promise from it
+   * (EMDB_TRANSACTION_ASYNC); what it throws is rethrown and nothing is written.
+   */
+  update(
+    key: KeyIn,
+    change: (current: V | undefined) => ValueIn | undefined,
+    options?: InsertOptions,
+  ): V | undefined;
+
+  /** Records held, expired ones that no sweep has removed yet included. O(1). */
+  len(): number;
+  isEmpty(): boolean;
+  /** Removes every record of this key space, durably as one step, however many there are. */
+  clear(): void;
+
+  /**
+   * Every live record exactly as of the call: later writes, removes, clear and compact change nothing
+   * in it. Lazy; no order promised. Expired records are left out.
+   */
+  iter(): IteratorObject<[K, V], undefined>;
+  keys(): IteratorObject<K, undefined>;
+  values(): IteratorObject<V, undefined>;
+  [Symbol.iterator](): IteratorObject<[K, V], undefined>;
+  /**
+   * Records in key order, as of the call; lazy: `take(10)` of a million costs ten.
+   * Needs `rangeScans`; without it throws EMDB_INVALID_CONFIG. Bounds that cross give nothing.
+   */
+  range(range?: RangeOptions<KeyIn>): IteratorObject<[K, V], undefined>;
+  /** `iter`, or `range` when given one, as a stream that respects backpressure and can be cancelled. */
+  stream(range?: RangeOptions<KeyIn>): ReadableStream<[K, V]>;
+
+  /** Absolute deadline; 0 for a record that never expires; undefined when absent. */
+  expiresAt(key: KeyIn): number | undefined;
+  /** Milliseconds left; undefined when absent, expired, or never expiring. */
+  ttl(key: KeyIn): number | undefined;
+  /** Removes the TTL. True if the record was live and had one. */
+  persist(key: KeyIn): boolean;
+  /** Removes the expired records of this key space; returns how many. */
+  sweepExpired(): number;
+
+  /** A typed view of the same key space; costs nothing but the codecs. */
+  typed<NewK, NewV>(codecs: {
+    readonly key: Codec<NewK>;
+    readonly value: Codec<NewV>;
+  }): Keyspace<NewK, NewV, NewK, NewV>;
+  typed<NewV>(codecs: { readonly value: Codec<NewV> }): Keyspace<Uint8Array, NewV, BytesLike, NewV>;
+}
+
+/** A named key space. Its handles answer EMDB_NAMESPACE_DROPPED once it is dropped. */
+export interface Namespace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, ValueIn = BytesLike> extends Keyspace<
+  K,
+  V,
+  KeyIn,
+  ValueIn
+> {
+  readonly name: string;
+}
+
+/**
+ * What a transaction's callback works on: reads see its own writes over the state at the start.
+ * After the callback has returned or thrown, every method is EMDB_INVALID_ARGUMENT.
+ */
+export interface Transaction {
+  insert(key: BytesLike, value: BytesLike, options?: InsertOptions): void;
+  get(key: BytesLike): Uint8Array | undefined;
+  containsKey(key: BytesLike): boolean;
+  /** Returns the value that was visible to this transaction. */
+  remove(key: BytesLike): Uint8Array | undefined;
+  /** The same transaction over a named key space, which is created by the commit if it is written to. */
+  namespace(name: string): Omit<Transaction, "namespace">;
+}
+
+/** Dotted-prefix view: `db.focus("user").focus("1").set("name", ...)` is key "user.1.name". */
+export interface Focus {
+  readonly prefix: string;
+  set(key: string, value: BytesLike, options?: InsertOptions): void;
+  get(key: string): Uint8Array | undefined;
+  containsKey(key: string): boolean;
+  remove(key: string): Uint8Array | undefined;
+  focus(sub: string): Focus;
+  /** Records under the prefix, with whole keys. */
+  iter(): IteratorObject<[Uint8Array, Uint8Array], undefined>;
+  /** All or nothing. Returns how many. */
+  deleteAll(): number;
+}
+
+// -- operations --------------------------------------------------------------
+
+export interface EmdbStats {
+  /** Over every key space; as `len`, expired but unswept records included. */
+  readonly liveRecords: number;
+  /** Named ones only. */
+  readonly namespaceCount: number;
+  /** Bytes of log written so far, header included. */
+  readonly logicalSizeBytes: number;
+  readonly fileSizeBytes: number;
+  /** File bytes reserved beyond the log's end. */
+  readonly preallocatedBytes: number;
+  /** Log bytes that a compaction would give back. */
+  readonly deadBytes: number;
+  /** Memory of the hash index and, if kept, the ordered index. */
+  readonly indexBytes: number;
+  readonly rangeScansEnabled: boolean;
+  readonly encrypted: boolean;
+}
+
+/** What the last open of this file had to do. */
+export interface RecoveryReport {
+  /** The checkpoint image was sound and used. */
+  readonly usedCheckpoint: boolean;
+  /** Records read from the log behind it. */
+  readonly replayedRecords: number;
+  /** Bytes of a half-written tail that were cut off. */
+  readonly tornBytes: number;
+  /** Bytes that had been durable before and are missing from the file's end (somebody truncated it). 0 after any crash. */
+  readonly missingBytes: number;
+  readonly durationMs: number;
+}
+
+export interface ProgressOptions {
+  /** Aborting leaves the database as it was. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
+}
+
+export interface LockHolder {
+  readonly pid: number;
+  readonly hostname: string;
+  readonly acquiredAtMs: number;
+  readonly packageVersion: string;
+  /** Whether the operating system says that the lock is held right now. */
+  readonly isHeld: boolean;
+}
+
+export interface VerifyReport {
+  readonly records: number;
+  readonly bytes: number;
+  /** Empty when the file is sound. */
+  readonly problems: readonly { readonly offset: number; readonly reason: string }[];
+}
+
+export interface SalvageReport {
+  readonly recoveredRecords: number;
+  /** Stretches of the file that held no sound record. */
+  readonly lostRanges: readonly { readonly offset: number; readonly bytes: number }[];
+}

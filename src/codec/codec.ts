@@ -1,0 +1,37 @@
+/** The ready-made codecs: pure functions over bytes. What they refuse is EMDB_INVALID_ARGUMENT. */
+
+import { jsonCodec } from "./json.ts";
+import { uint32Codec, uint64Codec } from "./integers.ts";
+import { structuredCodec } from "./structured.ts";
+import { bytesCodec, textCodec } from "./text.ts";
+import type { ByteCodec } from "./types.ts";
+
+/** Ready-made codecs. `uint32` and `uint64` keep numeric order in byte order. */
+export const codec: {
+  readonly bytes: ByteCodec<Uint8Array>;
+  /** UTF-8; what is not is refused, in both directions. A byte order mark is kept. */
+  readonly text: ByteCodec<string>;
+  /** What `JSON.stringify` takes; a value it would leave out (undefined, a function) is refused. */
+  json<T = unknown>(): ByteCodec<T>;
+  /** Structured clone (Map, Set, Date, typed arrays ...); readable by the same Bun major only. */
+  structured<T = unknown>(): ByteCodec<T>;
+  /** Whole numbers from 0 to 2^32 - 1 as four bytes, big-endian. */
+  readonly uint32: ByteCodec<number>;
+  /** Bigints from 0n to 2n^64n - 1n as eight bytes, big-endian. */
+  readonly uint64: ByteCodec<bigint>;
+} = {
+  bytes: bytesCodec,
+  text: textCodec,
+  json: <T>() => jsonCodec as ByteCodec<T>,
+  structured: <T>() => structuredCodec as ByteCodec<T>,
+  uint32: uint32Codec,
+  uint64: uint64Codec,
+};
+
+/** The codecs above whose bytes nobody else holds. */
+const FRESH: ReadonlySet<object> = new Set([textCodec, jsonCodec, structuredCodec, uint32Codec, uint64Codec]);
+
+/** Whether each `encode` gives bytes of its own, so that they need no copy while they wait. */
+export function givesFreshBytes(given: object): boolean {
+  return FRESH.has(given);
+}

@@ -1,0 +1,34 @@
+import { EmdbError } from "../errors.ts";
+import type { ByteCodec } from "./types.ts";
+
+/** Strict, and keeps a byte order mark: the default would drop the first character of a text that has one. */
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Bytes as text.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT when they are not UTF-8
+ */
+export function utf8Text(bytes: Uint8Array): string {
+  try {
+    return decoder.decode(bytes);
+  } catch (cause) {
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", `the ${bytes.length} stored bytes are not UTF-8 text`, { cause });
+  }
+}
+
+export const textCodec: ByteCodec<string> = {
+  encode(value) {
+    if (typeof value === "string") return value;
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", `codec.text takes a string, got ${typeof value}`);
+  },
+  decode: utf8Text,
+};
+
+export const bytesCodec: ByteCodec<Uint8Array> = {
+  encode(value) {
+    if (value instanceof Uint8Array) return value;
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", `codec.bytes takes a Uint8Array, got ${typeof value}`);
+  },
+  decode: (bytes) => bytes,
+};

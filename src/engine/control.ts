@@ -1,0 +1,71 @@
+/**
+ * The block that all Workers of a database share: one SharedArrayBuffer, cut into the words of each room.
+ *
+ *     f64   0 log words | heap words | engine words
+ *     i32   behind them: engine flags | log flags | reclaim flags
+ *
+ * Invariants
+ * 1. Nothing here is needed to recover: a process that dies loses it.
+ * 2. Whoever changes more than one word that belong together holds the writer's lock.
+ */
+
+import { ATTACHED_MAX } from "../limits.ts";
+import { HEAP_NUMBERS } from "../keydir/heap.ts";
+import { RECLAIM_FLAGS } from "../keydir/reclaim.ts";
+import { LOG_NUMBERS, type LogWords } from "../log/log-words.ts";
+
+// Engine words (f64).
+/** Namespace ids given out, the default one included. */
+export const SPACE_COUNT = 0;
+/** Position of the oldest snapshot a row holds; Infinity for none. */
+export const SNAPSHOT_ROWS = 1;
+const ENGINE_NUMBERS = SNAPSHOT_ROWS + ATTACHED_MAX;
+
+// Engine flags (i32).
+/** 0, or the row + 1 of the Worker that holds the writer's lock. */
+export const MUTEX = 0;
+export const MUTEX_WAITERS = 1;
+/** A sum of the STATE bits; 0 is healthy. */
+export const STATE = 2;
+/** Snapshots open over all rows; 0 lets the writer skip the rows. */
+export const SNAPSHOTS = 3;
+/** The sync conversation, see `group-commit.ts`. */
+export const SYNC_RUNNING = 4;
+export const SYNC_COUNT = 5;
+export const SYNC_FAILED_AT = 6;
+const ENGINE_FLAGS = 16;
+
+export const STATE_CLOSED = 1;
+export const STATE_POISONED = 2;
+export const STATE_ROBBED = 4;
+
+const NUMBERS = LOG_NUMBERS + HEAP_NUMBERS + ENGINE_NUMBERS;
+const FLAGS = ENGINE_FLAGS + 4 + RECLAIM_FLAGS;
+
+export class Control {
+  readonly buffer: SharedArrayBuffer;
+  readonly numbers: Float64Array;
+  readonly flags: Int32Array;
+  readonly log: LogWords;
+  readonly heap: Float64Array;
+  readonly reclaim: Int32Array;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.buffer = buffer;
+    const all = new Float64Array(buffer, 0, NUMBERS);
+    const flags = new Int32Array(buffer, NUMBERS * 8, FLAGS);
+    const logNumbers = all.subarray(0, LOG_NUMBERS);
+    this.heap = all.subarray(LOG_NUMBERS, LOG_NUMBERS + HEAP_NUMBERS);
+    this.numbers = all.subarray(LOG_NUMBERS + HEAP_NUMBERS);
+    this.flags = flags.subarray(0, ENGINE_FLAGS);
+    this.log = { numbers: logNumbers, flags: flags.subarray(ENGINE_FLAGS, ENGINE_FLAGS + 4) };
+    this.reclaim = flags.subarray(ENGINE_FLAGS + 4);
+  }
+
+  static create(): Control {
+    const control = new Control(new SharedArrayBuffer(NUMBERS * 8 + Math.ceil((FLAGS * 4) / 8) * 8));
+    control.numbers[SPACE_COUNT] = 1;
+    control.numbers.fill(Infinity, SNAPSHOT_ROWS, SNAPSHOT_ROWS + ATTACHED_MAX);
+    return control;
+  }
+}

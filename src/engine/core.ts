@@ -1,0 +1,166 @@
+/**
+ * What one Worker holds of one open database: the rooms' parts put together, and the numbers they share.
+ *
+ * The paths (`read-path`, `write-path`, `snapshot` ...) are functions and classes over a `Core`; it has no
+ * behaviour of its own beyond the checks that each of them begins with.
+ */
+
+import { EmdbError } from "../errors.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
+import { KeyHash } from "../keydir/hash.ts";
+import { Heap } from "../keydir/heap.ts";
+import { Keydir } from "../keydir/keydir.ts";
+import { IDLE, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_ERA_AT, Reclaim } from "../keydir/reclaim.ts";
+import { FrameEncoder } from "../log/encoder.ts";
+import type { Salts } from "../log/frame.ts";
+import { LOG_VISIBLE, LogReader } from "../log/log-words.ts";
+import type { Tail } from "../log/tail.ts";
+import { SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_CLOSED, STATE_POISONED, type Control } from "./control.ts";
+import { KeyBuffer } from "./key-buffer.ts";
+import { Lookup } from "./lookup.ts";
+import { Mutex } from "./mutex.ts";
+import { Prefetch } from "./prefetch.ts";
+
+/** An open log file. */
+export interface LogFile {
+  readonly handle: FileHandle;
+  /** The real path. */
+  readonly path: string;
+}
+
+/** How a Worker puts work off to the turn of its event loop. */
+export type Defer = (work: () => void) => void;
+
+export interface CoreParts {
+  readonly system: System;
+  readonly control: Control;
+  readonly salts: Salts;
+  readonly seed: Uint8Array;
+  readonly row: number;
+  readonly file: LogFile | undefined;
+  readonly isReadOnly: boolean;
+  readonly verifyReads: boolean;
+  readonly writeThrough: boolean;
+  readonly defer: Defer;
+  makeTail(): Tail;
+}
+
+export class Core {
+  readonly system: System;
+  readonly control: Control;
+  readonly salts: Salts;
+  readonly file: LogFile | undefined;
+  readonly isReadOnly: boolean;
+  readonly verifyReads: boolean;
+  readonly writeThrough: boolean;
+  readonly defer: Defer;
+  readonly row: number;
+  readonly heap: Heap;
+  readonly reclaim: Reclaim;
+  readonly keydir: Keydir;
+  readonly hash: KeyHash;
+  readonly key: KeyBuffer;
+  readonly log: LogReader;
+  readonly lookup: Lookup;
+  readonly tail: Tail;
+  readonly encoder: FrameEncoder;
+  readonly mutex: Mutex;
+  readonly prefetch: Prefetch;
+  /** Whether other Workers may have attached; until then no era needs watching. */
+  isShared = false;
+  #era = -1;
+
+  constructor(parts: CoreParts) {
+    const { system, control } = parts;
+    this.system = system;
+    this.control = control;
+    this.salts = parts.salts;
+    this.file = parts.file;
+    this.isReadOnly = parts.isReadOnly;
+    this.verifyReads = parts.verifyReads;
+    this.writeThrough = parts.writeThrough;
+    this.defer = parts.defer;
+    this.row = parts.row;
+    const isAlive = (thread: number): boolean => system.isThreadAlive(thread);
+    this.heap = new Heap(system, control.heap);
+    this.reclaim = new Reclaim(this.heap, control.reclaim, isAlive);
+    this.keydir = new Keydir(this.heap, this.reclaim);
+    this.hash = new KeyHash(parts.seed);
+    this.key = new KeyBuffer(this.hash);
+    this.log = new LogReader(control.log);
+    this.lookup = new Lookup(this.keydir, this.log, this.key);
+    this.prefetch = new Prefetch(this.keydir, this.log, this.key);
+    this.tail = parts.makeTail();
+    this.encoder = new FrameEncoder(parts.salts);
+    this.mutex = new Mutex(control, parts.row, isAlive);
+  }
+
+  /** What readers may see now, as a position. */
+  get visible(): number {
+    return this.control.log.numbers[LOG_VISIBLE]!;
+  }
+
+  get isClosed(): boolean {
+    return (this.control.flags[STATE]! & STATE_CLOSED) !== 0;
+  }
+
+  /** Begins an operation that reads: open, and no index memory that it reaches is given away meanwhile. */
+  enter(): void {
+    if (this.isClosed) throw closedError(this.file?.path);
+    if (this.control.reclaim[RECLAIM_ERA] !== this.#era) this.#catchUp();
+  }
+
+  #catchUp(): void {
+    const rows = this.control.reclaim;
+    for (;;) {
+      const era = Atomics.load(rows, RECLAIM_ERA);
+      Atomics.store(rows, ROW_ERA_AT + this.row, era);
+      if (Atomics.load(rows, RECLAIM_ERA) === era) {
+        if (this.#era === -1 && this.isShared) this.defer(() => this.rest());
+        this.#era = era;
+        return;
+      }
+    }
+  }
+
+  /** Says that no operation of this Worker is under way. */
+  rest(): void {
+    this.#era = -1;
+    Atomics.store(this.control.reclaim, ROW_ERA_AT + this.row, IDLE);
+  }
+
+  /** Other Workers may come and go from now on. */
+  becomeShared(): void {
+    this.isShared = true;
+    this.rest();
+  }
+
+  get attachedCount(): number {
+    return this.control.reclaim[RECLAIM_ATTACHED]!;
+  }
+
+  /** The oldest position, in 8-byte units, whose versions somebody may still ask for. */
+  keepFrom(): number {
+    let oldest = this.visible;
+    if (this.control.flags[SNAPSHOTS]! > 0) {
+      const rows = this.control.numbers;
+      for (let row = SNAPSHOT_ROWS; row < rows.length; row++) oldest = Math.min(oldest, rows[row]!);
+    }
+    return oldest / 8;
+  }
+}
+
+export function closedError(path: string | undefined): EmdbError {
+  return new EmdbError("EMDB_CLOSED", "the database is closed", { path });
+}
+
+/** Why a database that is not healthy refuses a write. */
+export function refusal(core: Core): EmdbError {
+  const path = core.file?.path;
+  const state = core.control.flags[STATE]!;
+  if ((state & STATE_CLOSED) !== 0) return closedError(path);
+  if ((state & STATE_POISONED) !== 0) {
+    return new EmdbError("EMDB_POISONED", "a sync failed, so what is on the disk is unknown; reopen the database to recover what is there", { path });
+  }
+  return new EmdbError("EMDB_LOCKED", "somebody broke this database's lock and may be writing to it; this handle writes no more", { path });
+}

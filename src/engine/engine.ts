@@ -1,0 +1,252 @@
+/** The engine as the room above sees it: one `Store` over a `Core`, each call handed to the path it belongs to. */
+
+import { EmdbError } from "../errors.ts";
+import type { BatchWrite, Bytes, RangeBounds, SnapshotRecord, Space, Store } from "./contract.ts";
+import { STATE, STATE_CLOSED } from "./control.ts";
+import type { Core } from "./core.ts";
+import { ReadPath } from "./read-path.ts";
+import { Snapshots } from "./snapshot.ts";
+import { Spaces, type SpaceState } from "./spaces.ts";
+import { WritePath, placeInBatch } from "./write-path.ts";
+import { PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
+
+export class Engine implements Store {
+  readonly core: Core;
+  readonly spaces: Spaces;
+  readonly snapshots: Snapshots;
+  readonly defaultSpace: SpaceState;
+  readonly hasRangeScans: boolean;
+  readonly #read: ReadPath;
+  readonly #write: WritePath;
+
+  constructor(core: Core, spaces: Spaces, parts: { readonly checkLock: () => void; readonly hasRangeScans: boolean }) {
+    this.core = core;
+    this.spaces = spaces;
+    this.snapshots = new Snapshots(core, spaces);
+    this.defaultSpace = spaces.default;
+    this.hasRangeScans = parts.hasRangeScans;
+    this.#read = new ReadPath(core, spaces);
+    this.#write = new WritePath(core, spaces, parts.checkLock);
+  }
+
+  get isOpen(): boolean {
+    return !this.core.isClosed;
+  }
+
+  get isReadOnly(): boolean {
+    return this.core.isReadOnly;
+  }
+
+  now(): number {
+    return this.core.system.now();
+  }
+
+  // -- namespaces ------------------------------------------------------------
+
+  spaceNamed(name: string): SpaceState {
+    this.core.enter();
+    const known = this.spaces.named(name);
+    if (known !== undefined) return known;
+    return this.#writing(() => {
+      const meanwhile = this.spaces.named(name);
+      if (meanwhile !== undefined) return meanwhile;
+      const space = this.#write.createSpace(name);
+      this.#write.publish();
+      return space;
+    });
+  }
+
+  findSpace(name: string): SpaceState | undefined {
+    this.core.enter();
+    return this.spaces.named(name);
+  }
+
+  spaceNames(): string[] {
+    this.core.enter();
+    return this.spaces.list().map((space) => space.name);
+  }
+
+  dropSpace(name: string): boolean {
+    return this.#writing(() => {
+      const space = this.spaces.named(name);
+      if (space === undefined) return false;
+      this.#write.bury(space, true);
+      this.#write.publish();
+      this.#write.emptyGraves(space);
+      return true;
+    });
+  }
+
+  clear(space: Space): void {
+    const state = space as SpaceState;
+    this.#writing(() => {
+      this.spaces.mustBeLive(state);
+      this.#write.bury(state, false);
+      this.#write.publish();
+      this.#write.emptyGraves(state);
+    });
+  }
+
+  // -- reads -----------------------------------------------------------------
+
+  get(space: Space, key: Bytes): Uint8Array | undefined {
+    return this.#read.get(space as SpaceState, key);
+  }
+
+  getMany(space: Space, keys: readonly Bytes[]): (Uint8Array | undefined)[] {
+    return this.#read.getMany(space as SpaceState, keys);
+  }
+
+  getZeroCopy(space: Space, key: Bytes): Uint8Array | undefined {
+    return this.#read.getZeroCopy(space as SpaceState, key);
+  }
+
+  has(space: Space, key: Bytes): boolean {
+    return this.#read.find(space as SpaceState, key);
+  }
+
+  expiresAt(space: Space, key: Bytes): number | undefined {
+    return this.#read.expiresAt(space as SpaceState, key);
+  }
+
+  count(space: Space): number {
+    this.core.enter();
+    const state = space as SpaceState;
+    this.spaces.mustBeLive(state);
+    return this.spaces.records(state);
+  }
+
+  snapshot(space: Space): IterableIterator<SnapshotRecord> {
+    return this.snapshots.walk(space as SpaceState);
+  }
+
+  range(_space: Space, _bounds: RangeBounds): IterableIterator<SnapshotRecord> {
+    throw new EmdbError("EMDB_UNSUPPORTED", "ranges need the ordered index, which this version does not have yet");
+  }
+
+  // -- writes ----------------------------------------------------------------
+
+  insert(space: Space, key: Bytes, value: Bytes, expiresAtMs: number): void {
+    const write = this.#write;
+    try {
+      write.begin();
+      this.core.key.load(key);
+      write.put(space as SpaceState, value, expiresAtMs, PLACE_ALONE);
+      write.publish();
+    } catch (error) {
+      write.abandon();
+      throw error;
+    } finally {
+      write.end();
+    }
+  }
+
+  remove(space: Space, key: Bytes): Uint8Array | undefined {
+    return this.#writing(() => {
+      const state = space as SpaceState;
+      const value = this.#read.get(state, key);
+      if (this.#write.delete(state, PLACE_ALONE)) this.#write.publish();
+      return value;
+    });
+  }
+
+  insertMany(space: Space, keys: readonly Bytes[], values: readonly Bytes[], expiresAtMs: number): void {
+    const { prefetch, key } = this.core;
+    const state = space as SpaceState;
+    const count = keys.length;
+    if (count === 0) return;
+    this.#writing(() => {
+      for (let first = 0; first < count; first += prefetch.groupMax) {
+        const end = Math.min(first + prefetch.groupMax, count);
+        prefetch.touchBuckets(this.spaces.root(state), keys, { first, count: end - first });
+        for (let index = first; index < end; index++) {
+          key.load(keys[index]!);
+          this.#write.put(state, values[index]!, expiresAtMs, placeInBatch(index, count));
+        }
+      }
+      this.#write.publish();
+    });
+  }
+
+  removeMany(space: Space, keys: readonly Bytes[]): number {
+    const state = space as SpaceState;
+    return this.#batch(keys.length, (index, place) => {
+      const wasVisible = this.#read.findForWrite(state, keys[index]!);
+      return { hasFrame: this.#write.delete(state, place), counts: wasVisible };
+    });
+  }
+
+  writeBatch(writes: readonly BatchWrite[]): void {
+    this.#batch(writes.length, (index, place) => {
+      const write = writes[index]!;
+      const state = write.space as SpaceState;
+      this.core.key.load(write.key);
+      if (write.value === undefined) return { hasFrame: this.#write.delete(state, place), counts: false };
+      this.#write.put(state, write.value, write.expiresAtMs, place);
+      return { hasFrame: true, counts: false };
+    });
+  }
+
+  /** Runs writes as one batch; each says whether it wrote a frame and whether it counts. Returns how many counted. */
+  #batch(count: number, write: (index: number, place: number) => { readonly hasFrame: boolean; readonly counts: boolean }): number {
+    return this.#writing(() => {
+      let frames = 0;
+      let counted = 0;
+      let isEnded = false;
+      for (let index = 0; index < count; index++) {
+        const isLast = index === count - 1;
+        const place = frames === 0 ? (isLast ? PLACE_ALONE : PLACE_FIRST) : isLast ? PLACE_LAST : PLACE_MIDDLE;
+        const outcome = write(index, place);
+        if (outcome.hasFrame) {
+          frames += 1;
+          isEnded = isLast;
+        }
+        if (outcome.counts) counted += 1;
+      }
+      if (frames === 0) return counted;
+      if (!isEnded) this.#write.endBatch();
+      this.#write.publish();
+      return counted;
+    });
+  }
+
+  sweepExpired(space: Space): number {
+    const state = space as SpaceState;
+    return this.#writing(() => {
+      const keys = this.snapshots.expiredKeys(state);
+      return this.#batch(keys.length, (index, place) => {
+        this.core.key.load(keys[index]!);
+        const hasFrame = this.#write.delete(state, place);
+        return { hasFrame, counts: hasFrame };
+      });
+    });
+  }
+
+  /** From now on every call is EMDB_CLOSED; what the calls would read may then be given back. */
+  markClosed(): void {
+    Atomics.or(this.core.control.flags, STATE, STATE_CLOSED);
+  }
+
+  /** Makes sure that nothing half-written stands behind what is visible. */
+  settle(): void {
+    this.#writing(() => undefined);
+  }
+
+  exclusively<T>(body: () => T): T {
+    return this.#writing(body);
+  }
+
+  /** Runs a write under the lock; what a throw leaves unpublished is taken back. */
+  #writing<T>(body: () => T): T {
+    const write = this.#write;
+    try {
+      write.begin();
+      return body();
+    } catch (error) {
+      write.abandon();
+      throw error;
+    } finally {
+      write.end();
+    }
+  }
+}

@@ -1,0 +1,43 @@
+/** The key of the operation at hand: its bytes in pinned memory, padded with zeros to whole words, and its hash. */
+
+import { copy, pinned, type Pinned } from "../ffi/memory.ts";
+import type { KeyHash } from "../keydir/hash.ts";
+import { KEY_BYTES_MAX } from "../limits.ts";
+import type { Bytes } from "./contract.ts";
+
+const encoder = new TextEncoder();
+
+export class KeyBuffer {
+  readonly memory: Pinned = pinned(KEY_BYTES_MAX + 8);
+  readonly #hash: KeyHash;
+  bytes = 0;
+  hash = 0;
+
+  constructor(hash: KeyHash) {
+    this.#hash = hash;
+  }
+
+  /** Takes a key; its length was checked at the door. */
+  load(key: Bytes): void {
+    const memory = this.memory;
+    let bytes: number;
+    if (typeof key === "string") {
+      bytes = encoder.encodeInto(key, memory.u8).written;
+      for (let at = bytes; (at & 3) !== 0; at++) memory.u8[at] = 0;
+    } else {
+      bytes = key.length;
+      memory.u32[bytes >> 2] = 0;
+      if (bytes > 0) copy(memory.address, key, bytes);
+    }
+    this.bytes = bytes;
+    this.hash = this.#hash.of(memory, bytes);
+  }
+
+  /** Takes a key from pinned memory. */
+  loadFrom(address: number, bytes: number): void {
+    this.memory.u32[bytes >> 2] = 0;
+    if (bytes > 0) copy(this.memory.address, address, bytes);
+    this.bytes = bytes;
+    this.hash = this.#hash.of(this.memory, bytes);
+  }
+}

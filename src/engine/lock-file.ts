@@ -1,0 +1,153 @@
+/**
+ * The advisory lock beside the log, `<path>.lock`, with its holder's record inside.
+ *
+ * Invariants
+ * 1. What counts is the operating system's lock on the file, which dies with its holder; the record only tells.
+ * 2. The file that is locked is the file at the path: after taking the lock its identity is compared, so a
+ *    file that was unlinked in between is not mistaken for the lock.
+ * 3. It is unlinked only while its lock is held (an open that failed and had made it), or by force.
+ * 4. Whose file is no longer the one at the path has been robbed and writes no more.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
+import { ioError, must } from "../ffi/io-error.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
+import type { LockHolder } from "../api/types.ts";
+import { PACKAGE_VERSION } from "../version.ts";
+
+const RECORD_BYTES_MAX = 4096;
+const ATTEMPTS = 100;
+
+/** Where the lock of a log is. */
+export function lockPath(path: string): string {
+  return `${path}.lock`;
+}
+
+export class LockFile {
+  readonly #system: System;
+  readonly #handle: FileHandle;
+  readonly #logPath: string;
+  readonly #identity: string;
+  readonly #isNew: boolean;
+
+  private constructor(system: System, logPath: string, file: { handle: FileHandle; identity: string; isNew: boolean }) {
+    this.#system = system;
+    this.#logPath = logPath;
+    this.#handle = file.handle;
+    this.#identity = file.identity;
+    this.#isNew = file.isNew;
+  }
+
+  /** Takes the lock of a log, or throws EMDB_LOCKED with its holder. */
+  static take(system: System, logPath: string): LockFile {
+    const path = lockPath(logPath);
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const existed = typeof system.status(path) !== "number";
+      const handle = must(system.open(path, "write-or-create"), { syscall: "open", path });
+      const result = system.lock(handle);
+      if (result < 0) {
+        system.close(handle);
+        if (result === -Errno.EAGAIN) throw lockedError(system, logPath);
+        throw ioError(result, { syscall: "flock", path });
+      }
+      const own = system.statusOf(handle);
+      const there = system.status(path);
+      if (typeof own !== "number" && typeof there !== "number" && own.identity === there.identity) {
+        return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed });
+      }
+      system.close(handle);
+    }
+    throw new EmdbError("EMDB_LOCKED", `the lock file ${JSON.stringify(path)} kept changing while it was being locked`, { path: logPath });
+  }
+
+  /** Writes down who holds the lock. */
+  record(): void {
+    const system = this.#system;
+    const holder = {
+      pid: system.processId(),
+      hostname: system.hostName(),
+      acquiredAtMs: system.now(),
+      packageVersion: PACKAGE_VERSION,
+    };
+    const bytes = new TextEncoder().encode(`${JSON.stringify(holder)}\n`);
+    const path = lockPath(this.#logPath);
+    must(system.write(this.#handle, bytes, { position: 0, bytes: bytes.length }), { syscall: "pwrite", path });
+    must(system.truncate(this.#handle, bytes.length), { syscall: "ftruncate", path });
+  }
+
+  /** Throws EMDB_LOCKED when somebody has broken this lock. */
+  mustBeOurs(): void {
+    const there = this.#system.status(lockPath(this.#logPath));
+    if (typeof there !== "number" && there.identity === this.#identity) return;
+    throw new EmdbError("EMDB_LOCKED", "somebody broke this database's lock and may be writing to it; this handle writes no more", {
+      path: this.#logPath,
+      holder: readHolder(this.#system, this.#logPath),
+    });
+  }
+
+  /** Lets go of the lock. After a failed open nothing stays that was not there before. */
+  release(hasFailed: boolean): void {
+    if (hasFailed && this.#isNew) this.#system.unlink(lockPath(this.#logPath));
+    this.#system.unlock(this.#handle);
+    this.#system.close(this.#handle);
+  }
+}
+
+/** Who opened the log last, and whether somebody has it now. */
+export function readHolder(system: System, logPath: string): LockHolder | undefined {
+  const path = lockPath(logPath);
+  const handle = system.open(path, "read");
+  if (handle < 0) return undefined;
+  try {
+    const bytes = new Uint8Array(RECORD_BYTES_MAX);
+    const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
+    const record = count > 0 ? parseRecord(new TextDecoder().decode(bytes.subarray(0, count))) : undefined;
+    if (record === undefined) return undefined;
+    const result = system.lock(handle);
+    if (result >= 0) system.unlock(handle);
+    return { ...record, isHeld: result === -Errno.EAGAIN };
+  } finally {
+    system.close(handle);
+  }
+}
+
+function parseRecord(text: string): Omit<LockHolder, "isHeld"> | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== "object" || value === null) return undefined;
+  const { pid, hostname, acquiredAtMs, packageVersion } = value as Record<string, unknown>;
+  if (typeof pid !== "number" || typeof hostname !== "string") return undefined;
+  if (typeof acquiredAtMs !== "number" || typeof packageVersion !== "string") return undefined;
+  return { pid, hostname, acquiredAtMs, packageVersion };
+}
+
+function lockedError(system: System, logPath: string): EmdbError {
+  const holder = readHolder(system, logPath);
+  const isOurs = holder?.pid === system.processId() && holder.hostname === system.hostName();
+  const who = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.hostname}`;
+  const message = isOurs
+    ? "this process has the database open in another Worker: post db.share() to this one and use Emdb.attach"
+    : `the database is open in ${who}`;
+  return new EmdbError("EMDB_LOCKED", message, { path: logPath, holder });
+}
+
+/** Removes what a dead holder left; of a living one only by force. */
+export function breakLock(system: System, logPath: string, isForced: boolean): void {
+  const holder = readHolder(system, logPath);
+  const path = lockPath(logPath);
+  if (isForced) {
+    const result = system.unlink(path);
+    if (result < 0 && result !== -Errno.ENOENT) throw ioError(result, { syscall: "unlink", path });
+    return;
+  }
+  if (holder?.isHeld === true) throw lockedError(system, logPath);
+  if (typeof system.status(path) === "number") return;
+  const lock = LockFile.take(system, logPath);
+  system.unlink(path);
+  lock.release(false);
+}

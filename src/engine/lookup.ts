@@ -1,0 +1,219 @@
+/**
+ * Finding the frame of a key: the index offers candidates, the log tells which is the key's.
+ *
+ * Invariants
+ * 1. Nothing is read through a pointer before its length has been checked against what is mapped.
+ * 2. A candidate that does not hold the key is believed only if its slot had not changed meanwhile.
+ * 3. A reader takes one position, `visible`, when it begins and sees no frame at or behind it: a batch
+ *    appears to it whole or not at all.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { compare, copy, pinned, type Pinned } from "../ffi/memory.ts";
+import type { Address } from "../ffi/system.ts";
+import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
+import {
+  EXTENSION_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  KIND_PUT,
+  KIND_REMOVE,
+  KIND_SPACE_CREATE,
+  SHAPE_EXPIRY,
+  SHAPE_WIDE_PREV,
+  TWO_32,
+  WIDE_SPACE,
+  WORD_PREV,
+  WORD_SHAPE,
+  WORD_TAIL,
+  WORD_VALUE_BYTES,
+  extensionBytes,
+  frameBytes,
+  kindOf,
+  readWide,
+  readWord,
+} from "../log/frame.ts";
+import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
+import { KEY_BYTES_MAX } from "../limits.ts";
+import type { KeyBuffer } from "./key-buffer.ts";
+
+const WORD_COMPARE_BYTES_MAX = 256;
+const decoder = new TextDecoder();
+
+export class Lookup {
+  readonly keydir: Keydir;
+  readonly log: LogReader;
+  readonly key: KeyBuffer;
+  /** Header, key and extension of the frame that was found. */
+  readonly frame: Pinned = pinned(FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX + 8);
+  readonly #words = this.frame.u32;
+
+  /** What the last search found: where the frame is, and what its header says. */
+  lsn = 0;
+  shape = 0;
+  valueBytes = 0;
+  address: Address = 0;
+
+  constructor(keydir: Keydir, log: LogReader, key: KeyBuffer) {
+    this.keydir = keydir;
+    this.log = log;
+    this.key = key;
+  }
+
+  /** Finds the newest frame of the loaded key, a removal or not yet visible maybe. The keydir's candidate is then its slot. */
+  findNewest(root: number): boolean {
+    const keydir = this.keydir;
+    if (!keydir.seek(root, this.key.hash)) return false;
+    while (keydir.next()) {
+      do {
+        if (this.#holdsKey(keydir.low, positionHigh(keydir.high))) return true;
+      } while (keydir.reload());
+    }
+    return false;
+  }
+
+  /** Whether the newest frame removes the key. */
+  get isRemoved(): boolean {
+    return isTombstone(this.keydir.high);
+  }
+
+  /** Finds the newest frame before `visible` that holds a value for the loaded key. Expiry is the caller's. */
+  findVisible(root: number, visible: number): boolean {
+    if (!this.findNewest(root)) return false;
+    while (this.lsn >= visible) {
+      const prev = this.prev();
+      if (prev === 0) return false;
+      this.loadAt(prev);
+    }
+    return (this.shape & 15) === KIND_PUT;
+  }
+
+  #holdsKey(low: number, high: number): boolean {
+    const bytes = this.key.bytes;
+    const lsn = (high * TWO_32 + low) * 8;
+    if (lsn === 0) return false;
+    for (;;) {
+      const address = this.log.at(low, high);
+      if (address === 0 || this.log.limit < FRAME_HEADER_BYTES + bytes) return false;
+      copy(this.frame.address, address, FRAME_HEADER_BYTES + bytes);
+      if (this.log.isInRing && !this.log.isStillWhole(lsn)) continue;
+      if (!this.#equalsKey(bytes)) return false;
+      this.lsn = lsn;
+      this.address = address;
+      this.shape = this.#words[WORD_SHAPE]!;
+      this.valueBytes = this.#words[WORD_VALUE_BYTES]!;
+      return true;
+    }
+  }
+
+  #equalsKey(bytes: number): boolean {
+    const frame = this.#words;
+    if (frame[WORD_SHAPE]! >>> 16 !== bytes) return false;
+    if (bytes > WORD_COMPARE_BYTES_MAX) {
+      return compare(this.frame.address + FRAME_HEADER_BYTES, this.key.memory.address, bytes) === 0;
+    }
+    const key = this.key.memory.u32;
+    const whole = bytes >> 2;
+    for (let index = 0; index < whole; index++) {
+      if (frame[6 + index] !== key[index]) return false;
+    }
+    const rest = bytes & 3;
+    return rest === 0 || ((frame[6 + whole]! ^ key[whole]!) & ((1 << (8 * rest)) - 1)) === 0;
+  }
+
+  /** Loads the header, key and extension of the record at a position that the log itself names. */
+  loadAt(lsn: number): void {
+    this.#load(lsn);
+    const kind = kindOf(this.shape);
+    if (kind !== KIND_PUT && kind !== KIND_REMOVE) throw corrupted(lsn);
+  }
+
+  /** Loads a frame of any kind. */
+  loadAnyAt(lsn: number): void {
+    this.#load(lsn);
+  }
+
+  #load(lsn: number): void {
+    const low = unitLow(lsn);
+    const high = unitHigh(lsn);
+    for (;;) {
+      const address = this.log.at(low, high);
+      if (address === 0 || this.log.limit < FRAME_HEADER_BYTES) throw corrupted(lsn);
+      const available = this.log.limit;
+      copy(this.frame.address, address, FRAME_HEADER_BYTES);
+      const shape = this.#words[WORD_SHAPE]!;
+      const bytes = FRAME_HEADER_BYTES + (shape >>> 16) + extensionBytes(shape);
+      if (bytes <= available) copy(this.frame.address, address, bytes);
+      if (this.log.isInRing && !this.log.isStillWhole(lsn)) continue;
+      if (bytes > available) throw corrupted(lsn);
+      this.lsn = lsn;
+      this.address = address;
+      this.shape = shape;
+      this.valueBytes = this.#words[WORD_VALUE_BYTES]!;
+      return;
+    }
+  }
+
+  /** Position of the version before the frame that was found; 0 when it was the first. */
+  prev(): number {
+    if ((this.shape & SHAPE_WIDE_PREV) === 0) {
+      const units = this.#words[WORD_PREV]!;
+      return units === 0 ? 0 : this.lsn - units * 8;
+    }
+    this.loadAt(this.lsn);
+    const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape) - 8;
+    return this.lsn - (readWide(this.frame, at) ?? 0) * 8;
+  }
+
+  /** Deadline of the frame that was found; 0 for never. */
+  expiresAtMs(): number {
+    if ((this.shape & SHAPE_EXPIRY) === 0) return 0;
+    this.loadAt(this.lsn);
+    return readWide(this.frame, FRAME_HEADER_BYTES + (this.shape >>> 16)) ?? 0;
+  }
+
+  /** Bytes of the whole frame that was found. */
+  frameBytes(): number {
+    return frameBytes(this.shape, this.valueBytes);
+  }
+
+  /** A copy of the value of the frame that was found. */
+  value(): Uint8Array {
+    const lsn = this.lsn;
+    for (;;) {
+      const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape);
+      const bytes = this.valueBytes;
+      const address = this.log.at(unitLow(lsn), unitHigh(lsn));
+      if (address === 0 || this.log.limit < at + bytes) throw corrupted(lsn);
+      const value = new Uint8Array(bytes);
+      if (bytes > 0) copy(value, address + at, bytes);
+      if (!this.log.isInRing || this.log.isStillWhole(lsn)) return value;
+      this.loadAt(lsn);
+    }
+  }
+
+  /** The namespace id of the frame that was found. */
+  space(): number {
+    const space = this.#words[WORD_TAIL]! >>> 16;
+    if (space !== WIDE_SPACE) return space;
+    this.#load(this.lsn);
+    const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + ((this.shape & SHAPE_EXPIRY) === 0 ? 0 : 8);
+    return readWord(this.frame, at);
+  }
+
+  /** The name in the frame that created a namespace. */
+  nameAt(lsn: number): string {
+    this.#load(lsn);
+    if (kindOf(this.shape) !== KIND_SPACE_CREATE) throw corrupted(lsn);
+    return decoder.decode(this.keyCopy());
+  }
+
+  /** A copy of the key of the frame that was found. */
+  keyCopy(): Uint8Array {
+    return this.frame.u8.slice(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + (this.shape >>> 16));
+  }
+}
+
+/** A record that the log promised is not there: the file changed under us. */
+export function corrupted(lsn: number): EmdbError {
+  return new EmdbError("EMDB_CORRUPTED", `the record at byte ${lsn} does not make sense any more; the file was changed from outside, or the disk lost it`, { offset: lsn });
+}

@@ -1,0 +1,117 @@
+/**
+ * The read path. No lock, no allocation but what is returned.
+ *
+ * `getMany` overlaps the memory's latency over its batch: it hashes all keys, then touches all index buckets,
+ * then all frames, so that the misses of one stage run side by side, and only then reads the values.
+ */
+
+import { ioError } from "../ffi/io-error.ts";
+import { copy, pinned } from "../ffi/memory.ts";
+import { FRAME_HEADER_BYTES, SHAPE_EXPIRY, WORD_BODY_CHECK, WORD_SHAPE, bodyBytes, extensionBytes } from "../log/frame.ts";
+import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "../log/checksum.ts";
+import { unitHigh, unitLow } from "../log/log-words.ts";
+import { ZERO_COPY_BYTES_MIN } from "../limits.ts";
+import type { Bytes } from "./contract.ts";
+import type { Core } from "./core.ts";
+import { corrupted } from "./lookup.ts";
+import type { SpaceState, Spaces } from "./spaces.ts";
+
+export class ReadPath {
+  readonly #core: Core;
+  readonly #spaces: Spaces;
+  readonly #body = pinned(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
+
+  constructor(core: Core, spaces: Spaces) {
+    this.#core = core;
+    this.#spaces = spaces;
+  }
+
+  /** Finds the live, unexpired record of a key as of now. */
+  find(space: SpaceState, key: Bytes): boolean {
+    const core = this.#core;
+    core.enter();
+    core.key.load(key);
+    return this.findLoaded(space, core.visible);
+  }
+
+  /** The same for the key that is loaded already, as of a position. */
+  findLoaded(space: SpaceState, visible: number): boolean {
+    const core = this.#core;
+    const lookup = core.lookup;
+    const root = this.#spaces.root(space);
+    if (root === 0) {
+      this.#spaces.mustBeLive(space);
+      return false;
+    }
+    if (!lookup.findVisible(root, visible)) return false;
+    if ((lookup.shape & SHAPE_EXPIRY) !== 0 && lookup.expiresAtMs() <= core.system.now()) return false;
+    if (core.verifyReads) this.verify();
+    return true;
+  }
+
+  /** Finds what a write at this point of a batch would replace. Under the writer's lock; loads the key. */
+  findForWrite(space: SpaceState, key: Bytes): boolean {
+    this.#core.key.load(key);
+    return this.findLoaded(space, Infinity);
+  }
+
+  get(space: SpaceState, key: Bytes): Uint8Array | undefined {
+    return this.find(space, key) ? this.#core.lookup.value() : undefined;
+  }
+
+  getMany(space: SpaceState, keys: readonly Bytes[]): (Uint8Array | undefined)[] {
+    const core = this.#core;
+    core.enter();
+    const values: (Uint8Array | undefined)[] = new Array(keys.length);
+    const visible = core.visible;
+    for (let first = 0; first < keys.length; first += core.prefetch.groupMax) {
+      const count = Math.min(core.prefetch.groupMax, keys.length - first);
+      core.prefetch.touch(this.#spaces.root(space), keys, { first, count });
+      for (let index = first; index < first + count; index++) {
+        core.key.load(keys[index]!);
+        values[index] = this.findLoaded(space, visible) ? core.lookup.value() : undefined;
+      }
+    }
+    return values;
+  }
+
+  /** A long value as a view of its own pages of the file; a short one as a copy, which is cheaper. */
+  getZeroCopy(space: SpaceState, key: Bytes): Uint8Array | undefined {
+    if (!this.find(space, key)) return undefined;
+    const core = this.#core;
+    const lookup = core.lookup;
+    const { file } = core;
+    const inFile = !(core.log.at(unitLow(lookup.lsn), unitHigh(lookup.lsn)) === 0 || core.log.isInRing);
+    if (file === undefined || !inFile || lookup.valueBytes < ZERO_COPY_BYTES_MIN) return lookup.value();
+    const position = lookup.lsn + FRAME_HEADER_BYTES + (lookup.shape >>> 16) + extensionBytes(lookup.shape);
+    const view = core.system.mapView(file.handle, { position, bytes: lookup.valueBytes });
+    if (typeof view === "number") throw ioError(view, { syscall: "mmap", path: file.path });
+    return view;
+  }
+
+  /** Deadline of a live record, 0 for none; undefined when absent or expired. */
+  expiresAt(space: SpaceState, key: Bytes): number | undefined {
+    return this.find(space, key) ? this.#core.lookup.expiresAtMs() : undefined;
+  }
+
+  /** Compares the body of the frame that was found with its checksum. */
+  verify(): void {
+    const { log, lookup, salts } = this.#core;
+    const body = bodyBytes(lookup.shape, lookup.valueBytes);
+    const lsn = lookup.lsn;
+    const seed = placeSeed(salts.body, unitLow(lsn), unitHigh(lsn));
+    for (;;) {
+      const address = log.at(unitLow(lsn), unitHigh(lsn));
+      if (address === 0 || log.limit < FRAME_HEADER_BYTES + body) throw corrupted(lsn);
+      const isShort = body <= XXH32_BODY_BYTES_MAX;
+      const memory = isShort ? this.#body : pinned(body + FRAME_HEADER_BYTES);
+      copy(memory.address, address, FRAME_HEADER_BYTES + body);
+      if (log.isInRing && !log.isStillWhole(lsn)) continue;
+      const end = FRAME_HEADER_BYTES + body;
+      const check = isShort ? xxh32(memory, FRAME_HEADER_BYTES, body, seed) : crc32(memory.u8.subarray(FRAME_HEADER_BYTES, end), seed);
+      if (check !== memory.i32[WORD_BODY_CHECK] || memory.u32[WORD_SHAPE] !== lookup.shape) throw corrupted(lsn);
+      return;
+    }
+  }
+}
+

@@ -1,0 +1,240 @@
+/**
+ * Namespaces: which there are, and where their entries in shared memory lie.
+ *
+ *     entry (64 bytes)   f64 0 root   f64 1 records   f64 2 live bytes   f64 3 position of its creation
+ *                        u32 8 state   u32 9 clears   u32 10 first grave
+ *     grave (64 bytes)   f64 0 root   f64 1 position of the clear   u32 4 clears before it   u32 5 next grave
+ *                        f64 3 records   f64 4 live bytes
+ *
+ * A grave keeps the index of a cleared key space for the iterators that were taken before.
+ *
+ * Invariants
+ * 1. Id 0 is the default key space; ids are given out in order and not again.
+ * 2. State, root and counts change under the writer's lock; the root is one store.
+ */
+
+import { EmdbError, assert } from "../errors.ts";
+import { pinned, copy } from "../ffi/memory.ts";
+import type { Address } from "../ffi/system.ts";
+import { SPACE_COUNT_MAX } from "../limits.ts";
+import type { Space } from "./contract.ts";
+import { SPACE_COUNT } from "./control.ts";
+import type { Core } from "./core.ts";
+
+const RECORDS_AT = 8;
+const BYTES_AT = 16;
+const CREATED_AT = 24;
+const STATE_AT = 32;
+const CLEARS_AT = 36;
+const GRAVE_AT = 40;
+
+export const SPACE_NONE = 0;
+export const SPACE_LIVE = 1;
+export const SPACE_DROPPED = 2;
+
+/** A namespace in the hands of the engine. */
+export interface SpaceState extends Space {
+  readonly address: Address;
+}
+
+const decoder = new TextDecoder();
+
+export class Spaces {
+  readonly #core: Core;
+  readonly #counts = pinned(16);
+  readonly default: SpaceState;
+  /** Every id this Worker has looked at, and the live ones by name. */
+  readonly #known: (SpaceState | undefined)[] = [];
+  readonly #byName = new Map<string, SpaceState>();
+
+  constructor(core: Core) {
+    this.#core = core;
+    core.heap.ensureSpace(0);
+    this.default = { id: 0, name: "", address: core.heap.spaceAddress(0) };
+    this.#known[0] = this.default;
+  }
+
+  root(space: SpaceState): number {
+    return this.#core.heap.readNumber(space.address);
+  }
+
+  records(space: SpaceState): number {
+    return this.#core.heap.readNumber(space.address + RECORDS_AT);
+  }
+
+  createdAt(space: SpaceState): number {
+    return this.#core.heap.readNumber(space.address + CREATED_AT);
+  }
+
+  clears(space: SpaceState): number {
+    return this.#core.heap.read32(space.address + CLEARS_AT);
+  }
+
+  isLive(space: SpaceState): boolean {
+    return space.id === 0 || this.#core.heap.read32(space.address + STATE_AT) === SPACE_LIVE;
+  }
+
+  mustBeLive(space: SpaceState): void {
+    if (this.isLive(space)) return;
+    throw new EmdbError("EMDB_NAMESPACE_DROPPED", `the namespace ${JSON.stringify(space.name)} was dropped; open it anew to get an empty one`);
+  }
+
+  /** Adds to the counts of records and of their frames' bytes. */
+  count(space: SpaceState, records: number, bytes: number): void {
+    const memory = this.#counts;
+    copy(memory.address, space.address + RECORDS_AT, 16);
+    memory.f64[0]! += records;
+    memory.f64[1]! += bytes;
+    copy(space.address + RECORDS_AT, memory.address, 16);
+  }
+
+  /** Records and bytes of a key space. */
+  counts(space: SpaceState): { readonly records: number; readonly bytes: number } {
+    copy(this.#counts.address, space.address + RECORDS_AT, 16);
+    return { records: this.#counts.f64[0]!, bytes: this.#counts.f64[1]! };
+  }
+
+  /** The id that the next namespace gets. */
+  get nextId(): number {
+    return this.#core.control.numbers[SPACE_COUNT]!;
+  }
+
+  refuseBeyondMax(): void {
+    if (this.nextId < SPACE_COUNT_MAX) return;
+    throw new EmdbError("EMDB_FULL", `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}. Compact it to begin anew`);
+  }
+
+  /** Enters a namespace whose creation stands at `lsn`. Under the writer's lock. */
+  create(space: { readonly id: number; readonly name: string }, lsn: number): SpaceState {
+    const { heap, control } = this.#core;
+    heap.ensureSpace(space.id);
+    const state: SpaceState = { ...space, address: heap.spaceAddress(space.id) };
+    heap.writeNumber(state.address, 0);
+    heap.writeNumber(state.address + RECORDS_AT, 0);
+    heap.writeNumber(state.address + BYTES_AT, 0);
+    heap.writeNumber(state.address + CREATED_AT, lsn);
+    heap.write32(state.address + STATE_AT, SPACE_LIVE);
+    control.numbers[SPACE_COUNT] = Math.max(control.numbers[SPACE_COUNT]!, space.id + 1);
+    this.#remember(state);
+    return state;
+  }
+
+  #remember(state: SpaceState): void {
+    this.#known[state.id] = state;
+    this.#byName.set(state.name, state);
+  }
+
+  setState(space: SpaceState, state: number): void {
+    this.#core.heap.write32(space.address + STATE_AT, state);
+  }
+
+  /** The live namespace of that name. */
+  named(name: string): SpaceState | undefined {
+    this.#learn();
+    const state = this.#byName.get(name);
+    if (state === undefined) return undefined;
+    if (this.isLive(state)) return state;
+    this.#byName.delete(name);
+    return undefined;
+  }
+
+  /** The key space with an id, dropped ones included; undefined when there never was one. */
+  byId(id: number): SpaceState | undefined {
+    this.#learn();
+    return this.#known[id];
+  }
+
+  /** Live named ones, in order of creation. */
+  list(): SpaceState[] {
+    this.#learn();
+    return this.#known.filter((space): space is SpaceState => space !== undefined && space.id !== 0 && this.isLive(space));
+  }
+
+  /** Takes up what other Workers have created. */
+  #learn(): void {
+    const count = this.nextId;
+    for (let id = this.#known.length; id < count; id++) {
+      this.#known[id] = undefined;
+      const address = this.#core.heap.spaceAddress(id);
+      const lsn = this.#core.heap.readNumber(address + CREATED_AT);
+      if (lsn === 0) continue;
+      const name = this.#core.lookup.nameAt(lsn);
+      const state = { id, name, address };
+      this.#known[id] = state;
+      if (this.isLive(state)) this.#byName.set(name, state);
+    }
+  }
+
+  /** Buries the index of a key space: it is empty then, and its old index stays for older iterators. */
+  bury(space: SpaceState, lsn: number): void {
+    const { heap } = this.#core;
+    const root = this.root(space);
+    const clears = this.clears(space);
+    const { records, bytes } = this.counts(space);
+    if (root !== 0) {
+      const grave = heap.takeUnit();
+      const address = heap.unitAddress(grave);
+      heap.writeNumber(address, root);
+      heap.writeNumber(address + 8, lsn);
+      heap.write32(address + 16, clears);
+      heap.write32(address + 20, heap.read32(space.address + GRAVE_AT));
+      heap.writeNumber(address + 24, records);
+      heap.writeNumber(address + 32, bytes);
+      heap.write32(space.address + GRAVE_AT, grave);
+    }
+    this.count(space, -records, -bytes);
+    heap.write32(space.address + CLEARS_AT, clears + 1);
+    if (root !== 0) heap.writeNumber(space.address, 0);
+  }
+
+  /** The root that iterators from before the given number of clears walk. */
+  rootBefore(space: SpaceState, clears: number): number {
+    const { heap } = this.#core;
+    const root = this.root(space);
+    // The root is taken away after the clears were counted: an unchanged count vouches for the root read before.
+    if (this.clears(space) === clears) return root;
+    let grave = heap.read32(space.address + GRAVE_AT);
+    while (grave !== 0) {
+      const address = heap.unitAddress(grave);
+      if (heap.read32(address + 16) === clears) return heap.readNumber(address);
+      grave = heap.read32(address + 20);
+    }
+    return 0;
+  }
+
+  /** Digs up what a clear at or behind `lsn` buried: that clear did not happen. */
+  exhume(space: SpaceState, lsn: number): void {
+    const { heap } = this.#core;
+    const grave = heap.read32(space.address + GRAVE_AT);
+    if (grave === 0 || heap.readNumber(heap.unitAddress(grave) + 8) < lsn) return;
+    const address = heap.unitAddress(grave);
+    this.count(space, heap.readNumber(address + 24), heap.readNumber(address + 32));
+    heap.writeNumber(space.address, heap.readNumber(address));
+    heap.write32(space.address + CLEARS_AT, heap.read32(address + 16));
+    heap.write32(space.address + GRAVE_AT, heap.read32(address + 20));
+    heap.giveUnit(grave);
+  }
+
+  /** Frees the graves of a key space that no iterator from before `keepFrom` (a position) can ask for. */
+  emptyGraves(space: SpaceState, keepFrom: number): void {
+    const { heap, keydir, reclaim } = this.#core;
+    let link = space.address + GRAVE_AT;
+    for (let grave = heap.read32(link); grave !== 0; grave = heap.read32(link)) {
+      const address = heap.unitAddress(grave);
+      if (heap.readNumber(address + 8) >= keepFrom) {
+        link = address + 20;
+        continue;
+      }
+      heap.write32(link, heap.read32(address + 20));
+      keydir.retireTree(heap.readNumber(address));
+      reclaim.retireUnit(grave);
+    }
+  }
+
+  /** A name as its frame holds it. */
+  static decodeName(bytes: Uint8Array): string {
+    const name = decoder.decode(bytes);
+    assert(name.length > 0, "a namespace has a name");
+    return name;
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * Taking back frames that nobody has been shown: those of a batch that failed, or that a dead Worker or a
+ * crash left without its end.
+ *
+ * For each frame from `start` on, the slot of its key goes back to the newest version before `start`, found
+ * by the chain of previous versions. That is the same whichever frame of a key is met first, so it may be
+ * done twice, or after it was half done.
+ */
+
+import { positionHigh, isTombstone } from "../keydir/keydir.ts";
+import { FRAME_HEADER_BYTES, KIND_CLEAR, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, KIND_SPACE_DROP, TWO_32, kindOf } from "../log/frame.ts";
+import { unitHigh, unitLow } from "../log/log-words.ts";
+import { assert } from "../errors.ts";
+import type { Core } from "./core.ts";
+import { SPACE_LIVE, SPACE_NONE, type SpaceState, type Spaces } from "./spaces.ts";
+
+/** Undoes every frame from `start` to the tail. Under the writer's lock. */
+export function undo(core: Core, spaces: Spaces, start: number): void {
+  const lookup = core.lookup;
+  for (let lsn = start; lsn < core.tail.end; ) {
+    lookup.loadAnyAt(lsn);
+    const bytes = lookup.frameBytes();
+    const kind = kindOf(lookup.shape);
+    const space = spaces.byId(lookup.space());
+    if (space !== undefined) {
+      if (kind === KIND_PUT || kind === KIND_REMOVE) undoRecord(core, spaces, { space, start });
+      else if (kind === KIND_CLEAR) spaces.exhume(space, lsn);
+      else if (kind === KIND_SPACE_DROP) {
+        spaces.setState(space, SPACE_LIVE);
+        spaces.exhume(space, lsn);
+      } else if (kind === KIND_SPACE_CREATE) spaces.setState(space, SPACE_NONE);
+    }
+    lsn += bytes;
+  }
+}
+
+/** Puts the slot of the key of the frame that was found back to where it pointed before `start`. */
+function undoRecord(core: Core, spaces: Spaces, batch: { readonly space: SpaceState; readonly start: number }): void {
+  const { lookup, keydir } = core;
+  core.key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
+  if (!lookup.findNewest(spaces.root(batch.space)) || lookup.lsn < batch.start) return;
+  const wasLive = !lookup.isRemoved;
+  const dropped = wasLive ? lookup.frameBytes() : 0;
+  let prev = lookup.lsn;
+  while (prev >= batch.start) {
+    lookup.loadAt(prev);
+    prev = lookup.prev();
+  }
+  let isLive = false;
+  if (prev !== 0) {
+    lookup.loadAt(prev);
+    isLive = kindOf(lookup.shape) === KIND_PUT;
+  }
+  const kept = isLive ? lookup.frameBytes() : 0;
+  assert(positionHigh(keydir.high) * TWO_32 + keydir.low >= batch.start / 8, "the slot is the batch's");
+  assert(isTombstone(keydir.high) === !wasLive, "the slot says what its frame says");
+  keydir.replace(unitLow(prev), unitHigh(prev), !isLive);
+  spaces.count(batch.space, (isLive ? 1 : 0) - (wasLive ? 1 : 0), kept - dropped);
+}

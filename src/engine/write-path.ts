@@ -1,0 +1,247 @@
+/**
+ * The write path: encode a frame into the tail, point the index to it, publish.
+ *
+ * Invariants
+ * 1. All under the writer's lock, and every write begins with `begin`: it refuses an unhealthy database and
+ *    undoes what a failed or dead writer left between `visible` and the tail.
+ * 2. Frame bytes, then `tail`, then the slot, then `visible`: a reader that finds a slot finds the frame.
+ * 3. Nothing is visible before `publish`; until then `undo` can take everything back.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { copy } from "../ffi/memory.ts";
+import type { Address } from "../ffi/system.ts";
+import { KIND_ABORT, KIND_CLEAR, KIND_END, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, KIND_SPACE_DROP, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
+import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, unitHigh, unitLow } from "../log/log-words.ts";
+import { RING_FRAME_BYTES_MAX, SPILL_BYTES } from "../limits.ts";
+import type { Bytes } from "./contract.ts";
+import { STATE, STATE_POISONED } from "./control.ts";
+import { refusal, type Core } from "./core.ts";
+import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
+import { undo } from "./undo.ts";
+
+export class WritePath {
+  readonly #core: Core;
+  readonly #spaces: Spaces;
+  /** Whether the last `put` or `delete` found a value, expired or not. */
+  wasLive = false;
+  #spillIsDue = false;
+  /** Called before the first write of a turn: whether the lock is still ours. */
+  readonly #checkLock: () => void;
+
+  constructor(core: Core, spaces: Spaces, checkLock: () => void) {
+    this.#core = core;
+    this.#spaces = spaces;
+    this.#checkLock = checkLock;
+  }
+
+  /** Takes the lock and makes sure that writing can begin. The caller unlocks in any case. */
+  begin(): void {
+    const core = this.#core;
+    core.mutex.lock();
+    if (core.isReadOnly) throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path: core.file?.path });
+    if (core.control.flags[STATE] !== 0) throw refusal(core);
+    core.enter();
+    if (core.tail.pendingBytes === 0) this.#checkLock();
+    if (core.tail.end !== core.visible) this.rollBack();
+  }
+
+  /** Ends what `begin` began. */
+  end(): void {
+    this.#core.mutex.unlock();
+  }
+
+  /** After a throw: takes back what the write left. What cannot be taken back now is by the next `begin`. */
+  abandon(): void {
+    const core = this.#core;
+    if (core.isReadOnly || core.isClosed || core.tail.end === core.visible) return;
+    try {
+      this.rollBack();
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
+  }
+
+  /** Takes back every frame behind `visible`; closes with an abort what is in the file already. */
+  rollBack(): void {
+    const core = this.#core;
+    const start = core.visible;
+    undo(core, this.#spaces, start);
+    if (core.tail.end === start || core.tail.retreat(start)) return;
+    this.#append(KIND_ABORT, PLACE_LAST, 0);
+    this.publish();
+  }
+
+  /** Lets every reader see what has been written, and sees to it that it reaches the file. */
+  publish(): void {
+    const core = this.#core;
+    if (core.writeThrough) this.#writeThrough();
+    const log = core.control.log;
+    Atomics.add(log.flags, LOG_FENCE, 1);
+    log.numbers[LOG_VISIBLE] = core.tail.end;
+    const pending = core.tail.pendingBytes;
+    if (pending >= SPILL_BYTES) this.#spillNow();
+    else if (pending > 0 && !this.#spillIsDue) this.#spillLater();
+  }
+
+  #writeThrough(): void {
+    const core = this.#core;
+    try {
+      core.tail.spill();
+    } catch (error) {
+      if (error instanceof EmdbError && error.code === "EMDB_IO") Atomics.or(core.control.flags, STATE, STATE_POISONED);
+      throw error;
+    }
+    core.control.log.numbers[LOG_DURABLE] = core.tail.end;
+  }
+
+  /** Writes what is pending; a failure is left to the next flush, which tells it. */
+  #spillNow(): void {
+    try {
+      this.#core.tail.spill();
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
+  }
+
+  #spillLater(): void {
+    this.#spillIsDue = true;
+    const core = this.#core;
+    core.defer(() => {
+      this.#spillIsDue = false;
+      if (core.control.flags[STATE] !== 0 || core.tail.pendingBytes === 0) return;
+      if (!core.mutex.tryLock()) {
+        this.#spillLater();
+        return;
+      }
+      try {
+        this.#checkLock();
+        this.#spillNow();
+      } catch (error) {
+        if (!(error instanceof EmdbError)) throw error;
+      } finally {
+        core.mutex.unlock();
+      }
+    });
+  }
+
+  /** Encodes the frame that the encoder was told of, for the loaded key, at the tail; returns its position. */
+  #append(kind: number, place: number, keyBytes: number): number {
+    const core = this.#core;
+    const draft = core.encoder;
+    const tail = core.tail;
+    const lsn = tail.end;
+    draft.kind = kind;
+    draft.place = place;
+    draft.durable = core.control.log.numbers[LOG_DURABLE]!;
+    if (kind === KIND_ABORT || kind === KIND_END) this.#emptyDraft(0);
+    const bytes = draft.measure(keyBytes, lsn);
+    if (bytes <= RING_FRAME_BYTES_MAX) {
+      const address: Address = tail.place(bytes);
+      draft.encode(core.key.memory, keyBytes, lsn);
+      copy(address, draft.stage.address, bytes);
+      tail.advance(bytes);
+    } else {
+      draft.encode(core.key.memory, keyBytes, lsn);
+      tail.appendLong(draft.stage, { headBytes: draft.headBytes, value: draft.longValue, frameBytes: bytes });
+    }
+    return lsn;
+  }
+
+  #emptyDraft(space: number): void {
+    const draft = this.#core.encoder;
+    draft.space = space;
+    draft.prev = 0;
+    draft.expiresAtMs = 0;
+    draft.flags = 0;
+    draft.loadNothing();
+  }
+
+  /** Writes one value; the key has been loaded. `before` then says what it replaced. */
+  put(space: SpaceState, value: Bytes, expiresAtMs: number, place: number): void {
+    const core = this.#core;
+    const lookup = core.lookup;
+    const exists = this.#findOld(space);
+    const draft = core.encoder;
+    draft.space = space.id;
+    draft.expiresAtMs = expiresAtMs;
+    draft.flags = 0;
+    draft.prev = exists ? lookup.lsn : 0;
+    draft.loadValue(value);
+    const oldBytes = this.wasLive ? lookup.frameBytes() : 0;
+    const lsn = this.#append(KIND_PUT, place, core.key.bytes);
+    const newBytes = core.tail.end - lsn;
+    this.#fence();
+    if (exists) core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);
+    else core.keydir.add(space.address, unitLow(lsn), unitHigh(lsn), core.keepFrom());
+    this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);
+  }
+
+  /** Removes the loaded key; false when no record of it is held. */
+  delete(space: SpaceState, place: number): boolean {
+    const core = this.#core;
+    const lookup = core.lookup;
+    if (!this.#findOld(space) || !this.wasLive) return false;
+    const oldBytes = lookup.frameBytes();
+    const prev = lookup.lsn;
+    this.#emptyDraft(space.id);
+    core.encoder.prev = prev;
+    const lsn = this.#append(KIND_REMOVE, place, core.key.bytes);
+    this.#fence();
+    core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);
+    this.#spaces.count(space, -1, -oldBytes);
+    core.keydir.shrink(space.address, core.keepFrom());
+    return true;
+  }
+
+  /** Finds the newest frame of the loaded key and fills in `wasLive`. */
+  #findOld(space: SpaceState): boolean {
+    const { lookup } = this.#core;
+    const root = this.#spaces.root(space);
+    if (root === 0) this.#spaces.mustBeLive(space);
+    const exists = lookup.findNewest(root);
+    this.wasLive = exists && !lookup.isRemoved;
+    return exists;
+  }
+
+  /** Ends a batch of which frames have been written, none of them its last. */
+  endBatch(): void {
+    this.#append(KIND_END, PLACE_LAST, 0);
+  }
+
+  #fence(): void {
+    Atomics.add(this.#core.control.log.flags, LOG_FENCE, 1);
+  }
+
+  /** Writes the frame that creates a namespace, and enters it. */
+  createSpace(name: string): SpaceState {
+    const core = this.#core;
+    this.#spaces.refuseBeyondMax();
+    const id = this.#spaces.nextId;
+    core.heap.ensureSpace(id);
+    core.key.load(name);
+    this.#emptyDraft(id);
+    const lsn = this.#append(KIND_SPACE_CREATE, PLACE_ALONE, core.key.bytes);
+    return this.#spaces.create({ id, name }, lsn);
+  }
+
+  /** Empties a key space, or drops it, with one frame. */
+  bury(space: SpaceState, isDrop: boolean): void {
+    this.#emptyDraft(space.id);
+    const lsn = this.#append(isDrop ? KIND_SPACE_DROP : KIND_CLEAR, PLACE_ALONE, 0);
+    if (isDrop) this.#spaces.setState(space, SPACE_DROPPED);
+    this.#spaces.bury(space, lsn);
+  }
+
+  /** After a published clear: gives the old index back as soon as no iterator needs it. */
+  emptyGraves(space: SpaceState): void {
+    this.#spaces.emptyGraves(space, this.#core.keepFrom() * 8);
+  }
+}
+
+/** Places for the frames of a batch of `count`. */
+export function placeInBatch(index: number, count: number): number {
+  if (count === 1) return PLACE_ALONE;
+  if (index === 0) return PLACE_FIRST;
+  return index === count - 1 ? PLACE_LAST : PLACE_MIDDLE;
+}

@@ -1,0 +1,72 @@
+/**
+ * The one error class and the one assertion of emdb.
+ *
+ * `EmdbError` is for what can happen to a caller; its `code` is API and never changes meaning.
+ * `assert` is for what only a bug of ours can break; it is always on.
+ */
+
+import type { LockHolder } from "./api/types.ts";
+
+export type EmdbErrorCode =
+  | "EMDB_INVALID_ARGUMENT"
+  | "EMDB_INVALID_CONFIG"
+  | "EMDB_TOO_LARGE"
+  | "EMDB_CLOSED"
+  | "EMDB_READ_ONLY"
+  | "EMDB_NOT_FOUND"
+  | "EMDB_NAMESPACE_DROPPED"
+  | "EMDB_TRANSACTION_ASYNC"
+  | "EMDB_UNSUPPORTED"
+  | "EMDB_LOCKED"
+  | "EMDB_NOT_A_DATABASE"
+  | "EMDB_VERSION"
+  | "EMDB_CORRUPTED"
+  | "EMDB_KEY_MISMATCH"
+  | "EMDB_FULL"
+  | "EMDB_IO"
+  | "EMDB_POISONED"
+  | "EMDB_ABORTED";
+
+/** What an `EmdbError` carries besides its code and message. */
+export interface EmdbErrorDetails {
+  readonly path?: string | undefined;
+  readonly syscall?: string | undefined;
+  readonly errno?: string | undefined;
+  readonly offset?: number | undefined;
+  readonly holder?: LockHolder | undefined;
+  readonly cause?: unknown;
+}
+
+/**
+ * The one error class. `code` is API, the message is prose that names the numbers.
+ *
+ * EMDB_POISONED: a sync failed, so what reached the disk is unknown; writes are refused until reopen.
+ */
+export class EmdbError extends Error {
+  readonly code: EmdbErrorCode;
+  readonly path?: string;
+  /** EMDB_IO and EMDB_FULL: the system call that failed, as `"fdatasync"`. */
+  readonly syscall?: string;
+  /** EMDB_IO and EMDB_FULL: the name of its errno, as `"EIO"`. */
+  readonly errno?: string;
+  /** EMDB_CORRUPTED: where in the file. */
+  readonly offset?: number;
+  /** EMDB_LOCKED: who has it. */
+  readonly holder?: LockHolder;
+
+  constructor(code: EmdbErrorCode, message: string, details: EmdbErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = "EmdbError";
+    this.code = code;
+    if (details.path !== undefined) this.path = details.path;
+    if (details.syscall !== undefined) this.syscall = details.syscall;
+    if (details.errno !== undefined) this.errno = details.errno;
+    if (details.offset !== undefined) this.offset = details.offset;
+    if (details.holder !== undefined) this.holder = details.holder;
+  }
+}
+
+/** States a belief of ours; a failure is a bug in emdb, never the caller's doing. */
+export function assert(belief: boolean, message: string): asserts belief {
+  if (!belief) throw new Error(`emdb: internal error: ${message}`);
+}

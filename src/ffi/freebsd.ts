@@ -1,0 +1,44 @@
+/** FreeBSD. Pages: fdatasync(2), posix_fallocate(2), open(2), thr_self(2), thr_kill(2). */
+
+import { read } from "bun:ffi";
+import { Errno, resultOfNumber } from "./errno.ts";
+import type { Kernel } from "./kernel.ts";
+import { openLibrary } from "./library.ts";
+import { pinned } from "./memory.ts";
+import { symbolTables } from "./symbols.ts";
+import type { FreebsdCalls } from "./symbols-posix.ts";
+
+/** @throws {EmdbError} EMDB_UNSUPPORTED when libc lacks a call. */
+export function freebsdKernel(): Kernel {
+  const table = symbolTables.freebsd;
+  const calls = openLibrary<FreebsdCalls>(table.libraries.system, table.calls);
+  const errnoAddress = calls.__error();
+  const scratch = pinned(4096);
+  return {
+    calls,
+    dialect: "freebsd",
+    errnoAddress,
+    mapAnonymous: 0x1000,
+    mapNoReserve: 0,
+    monotonicClock: 4,
+    openCloseOnExec: 0x00100000,
+    // O_SYNC: O_DSYNC came only with 13.0, and means less only for the times.
+    openWriteThrough: 0x0080,
+    sync: calls.fdatasync,
+    syncFolder: calls.fsync,
+    // Returns the error itself. A file system that cannot (ZFS) said EINVAL before it said EOPNOTSUPP.
+    allocate(file, { bytes }) {
+      const error = calls.posix_fallocate(file, 0, bytes);
+      if (error === 0) return 0;
+      const result = resultOfNumber("freebsd", error);
+      return result === -Errno.EINVAL || result === -Errno.ENODEV ? -Errno.EOPNOTSUPP : result;
+    },
+    // The kernel makes superpages by itself.
+    adviseHuge() {},
+    threadId() {
+      calls.thr_self(scratch.u8);
+      return scratch.u32[0]! + scratch.u32[1]! * 2 ** 32;
+    },
+    isThreadAlive: (thread) => calls.thr_kill(thread, 0) === 0 || read.i32(errnoAddress, 0) !== Errno.ESRCH,
+  };
+}

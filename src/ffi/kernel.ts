@@ -1,0 +1,34 @@
+/**
+ * Where Linux, macOS and FreeBSD differ: one `Kernel` each, in linux.ts, macos.ts and freebsd.ts.
+ *
+ * A method that says "raw" returns what the C function does: -1 and the error in errno.
+ */
+
+import type { ErrnoDialect } from "./errno.ts";
+import type { PosixCalls } from "./symbols-posix.ts";
+import type { Address, FileHandle, Result } from "./system.ts";
+
+export interface Kernel {
+  readonly calls: PosixCalls;
+  readonly dialect: ErrnoDialect;
+  /** Where errno of the calling thread is; a module is evaluated anew in each Worker, so this is the right one. */
+  readonly errnoAddress: Address;
+  /** MAP_ANONYMOUS and MAP_NORESERVE. */
+  readonly mapAnonymous: number;
+  readonly mapNoReserve: number;
+  /** CLOCK_MONOTONIC. */
+  readonly monotonicClock: number;
+  readonly openCloseOnExec: number;
+  /** The flag of `open` that makes each write durable; 0 where none does, then every write is followed by a sync. */
+  readonly openWriteThrough: number;
+  /** Raw. */
+  sync(file: FileHandle): number;
+  /** Raw. */
+  syncFolder(file: FileHandle): number;
+  /** Reserves `[0, bytes)` of a file that is `size` long; a result, with EINTR passed on. */
+  allocate(file: FileHandle, span: { readonly size: number; readonly bytes: number }): Result;
+  /** Asks for huge pages; a refusal costs speed only. */
+  adviseHuge(address: Address, bytes: number): void;
+  threadId(): number;
+  isThreadAlive(thread: number): boolean;
+}

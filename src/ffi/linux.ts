@@ -1,0 +1,44 @@
+/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), gettid(2), tgkill(2). */
+
+import { read } from "bun:ffi";
+import { Errno, resultOfNumber } from "./errno.ts";
+import type { Kernel } from "./kernel.ts";
+import { openLibrary } from "./library.ts";
+import { symbolTables } from "./symbols.ts";
+import type { LinuxCalls } from "./symbols-posix.ts";
+
+const MADV_HUGEPAGE = 14;
+const systemCalls = process.arch === "arm64" ? { gettid: 178, tgkill: 131 } : { gettid: 186, tgkill: 234 };
+
+/** @throws {EmdbError} EMDB_UNSUPPORTED when the C library lacks a call. */
+export function linuxKernel(): Kernel {
+  const table = symbolTables["linux-musl"];
+  const calls = openLibrary<LinuxCalls>(table.libraries.system, table.calls);
+  const errnoAddress = calls.__errno_location();
+  const errno = (): number => read.i32(errnoAddress, 0);
+  return {
+    calls,
+    dialect: "linux",
+    errnoAddress,
+    mapAnonymous: 0x20,
+    mapNoReserve: 0x4000,
+    monotonicClock: 1,
+    openCloseOnExec: 0o2000000,
+    openWriteThrough: 0o10000,
+    sync: calls.fdatasync,
+    syncFolder: calls.fsync,
+    // fallocate, not posix_fallocate: glibc's writes a byte into every block where the file system cannot.
+    allocate(file, { bytes }) {
+      if (calls.fallocate(file, 0, 0, bytes) === 0) return 0;
+      const result = resultOfNumber("linux", errno());
+      return result === -Errno.ENOSYS ? -Errno.EOPNOTSUPP : result;
+    },
+    adviseHuge(address, bytes) {
+      calls.madvise(address, bytes, MADV_HUGEPAGE);
+    },
+    threadId: () => calls.syscall(systemCalls.gettid, 0, 0, 0),
+    // Signal 0 is only asked about. ESRCH says that there is no such thread; any other answer that there is.
+    isThreadAlive: (thread) =>
+      calls.syscall(systemCalls.tgkill, process.pid, thread, 0) === 0 || errno() !== Errno.ESRCH,
+  };
+}

@@ -1,0 +1,312 @@
+/**
+ * `System` on Linux, macOS and FreeBSD. What differs between them is in their `Kernel`.
+ *
+ * errno is read through its address right after the call that failed: a load, not a second call. The runtime
+ * may still change it in between (it stops threads by signals while it collects), but then to EINTR, and a
+ * call that was interrupted is made again.
+ */
+
+import { read as peek } from "bun:ffi";
+import fs from "node:fs";
+import { assertHandle, assertHolds, assertPages, assertSpan, assertWhole } from "./checks.ts";
+import { Errno, resultOfNumber } from "./errno.ts";
+import type { Kernel } from "./kernel.ts";
+import { symbolAddress } from "./library.ts";
+import { viewOfMapping } from "./mapped-view.ts";
+import { addressOf, pinned } from "./memory.ts";
+import { attempt, statusFromStats, Surroundings } from "./surroundings.ts";
+import type { PosixCalls } from "./symbols-posix.ts";
+import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "./system.ts";
+
+// The same numbers on all three.
+const PROT_NONE = 0;
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 1;
+const MAP_PRIVATE = 2;
+const MAP_FIXED = 0x10;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+const LOCK_UN = 8;
+const SEEK_END = 2;
+
+/** Linux moves at most 2 GiB less a page per call, macOS refuses more than 2 GiB. */
+const transferBytesMax = 2 ** 30;
+
+/** What a transparent huge page covers on x86-64, and on arm64 with 4 KiB pages. */
+const hugePageBytes = 2 ** 21;
+
+/** This thread's own place for what clock_gettime writes. */
+const timespec = pinned(16);
+
+interface Span {
+  readonly position: number;
+  readonly bytes: number;
+}
+
+export class PosixSystem extends Surroundings implements System {
+  readonly platform = "posix";
+  readonly canMapPastEnd = true;
+  readonly pageBytes: number;
+  readonly #kernel: Kernel;
+  readonly #calls: PosixCalls;
+  readonly #munmapAddress: Address;
+  /** Handles whose writes are each followed by a sync, where no flag of `open` does it. */
+  readonly #syncedOnWrite = new Set<FileHandle>();
+
+  constructor(kernel: Kernel) {
+    super();
+    this.#kernel = kernel;
+    this.#calls = kernel.calls;
+    this.#munmapAddress = symbolAddress(kernel.calls.munmap);
+    this.pageBytes = kernel.calls.getpagesize();
+  }
+
+  #failure(): Result {
+    const { dialect, errnoAddress } = this.#kernel;
+    return resultOfNumber(dialect, peek.i32(errnoAddress, 0));
+  }
+
+  /** The result of a call that answers 0 or -1, made again as long as signals interrupt it. */
+  #untilDone(call: () => number): Result {
+    for (;;) {
+      if (call() === 0) return 0;
+      const result = this.#failure();
+      if (result !== -Errno.EINTR) return result;
+    }
+  }
+
+  // -- files ---------------------------------------------------------------
+
+  open(path: string, mode: OpenMode): FileHandle | Result {
+    const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK } = fs.constants;
+    const flagsOfMode: Record<OpenMode, number> = {
+      read: O_RDONLY,
+      write: O_RDWR,
+      "write-through": O_RDWR | this.#kernel.openWriteThrough,
+      create: O_RDWR | O_CREAT | O_EXCL,
+      "write-or-create": O_RDWR | O_CREAT,
+    };
+    // O_NONBLOCK: opening a named pipe would otherwise wait for its other end. Files do not know the flag.
+    const flags = flagsOfMode[mode] | this.#kernel.openCloseOnExec | O_NONBLOCK;
+    const file = attempt(() => fs.openSync(path, flags, 0o600));
+    if (mode === "write-through" && this.#kernel.openWriteThrough === 0 && file >= 0) this.#syncedOnWrite.add(file);
+    return file;
+  }
+
+  close(file: FileHandle): Result {
+    assertHandle(file);
+    this.#syncedOnWrite.delete(file);
+    if (this.#calls.close(file) === 0) return 0;
+    // An interrupted close has closed; making it again could close a file that another thread just opened.
+    const result = this.#failure();
+    return result === -Errno.EINTR ? 0 : result;
+  }
+
+  read(file: FileHandle, into: Uint8Array, span: Span): Result {
+    assertHandle(file);
+    assertSpan(span);
+    assertHolds(into, span.bytes);
+    let done = 0;
+    while (done < span.bytes) {
+      const chunk = Math.min(span.bytes - done, transferBytesMax);
+      const place = done === 0 ? into : addressOf(into) + done;
+      const count = this.#calls.pread(file, place, chunk, span.position + done);
+      if (count > 0) done += count;
+      else if (count === 0) break;
+      else {
+        const result = this.#failure();
+        if (result !== -Errno.EINTR) return result;
+      }
+    }
+    return done;
+  }
+
+  write(file: FileHandle, from: ByteSource, span: Span): Result {
+    assertHandle(file);
+    assertSpan(span);
+    assertHolds(from, span.bytes);
+    let done = 0;
+    while (done < span.bytes) {
+      const chunk = Math.min(span.bytes - done, transferBytesMax);
+      const place = done === 0 ? from : (typeof from === "number" ? from : addressOf(from)) + done;
+      const count = this.#calls.pwrite(file, place, chunk, span.position + done);
+      if (count > 0) done += count;
+      // Nothing written and no reason given: to try for ever would be worse than to say so.
+      else if (count === 0) return -Errno.EIO;
+      else {
+        const result = this.#failure();
+        if (result !== -Errno.EINTR) return result;
+      }
+    }
+    if (this.#syncedOnWrite.has(file)) {
+      const result = this.sync(file);
+      if (result < 0) return result;
+    }
+    return done;
+  }
+
+  sync(file: FileHandle): Result {
+    assertHandle(file);
+    return this.#untilDone(() => this.#kernel.sync(file));
+  }
+
+  syncFolder(path: string): Result {
+    const { O_RDONLY, O_DIRECTORY } = fs.constants;
+    const folder = attempt(() => fs.openSync(path, O_RDONLY | O_DIRECTORY | this.#kernel.openCloseOnExec));
+    if (folder < 0) return folder;
+    const result = this.#untilDone(() => this.#kernel.syncFolder(folder));
+    this.close(folder);
+    // EINVAL: fsync(2) says that the file system cannot sync folders; there is nothing better to do.
+    return result === -Errno.EINVAL ? 0 : result;
+  }
+
+  allocate(file: FileHandle, bytes: number): Result {
+    assertHandle(file);
+    assertWhole(bytes, "a length is a whole number of bytes");
+    const size = this.size(file);
+    if (size < 0 || bytes === 0) return Math.min(size, 0);
+    for (;;) {
+      const result = this.#kernel.allocate(file, { size, bytes });
+      if (result === -Errno.EINTR) continue;
+      // On a disk that fills up half-way the file has grown as far as it went.
+      if (result < 0 && this.size(file) > size) this.truncate(file, size);
+      return result;
+    }
+  }
+
+  truncate(file: FileHandle, bytes: number): Result {
+    assertHandle(file);
+    assertWhole(bytes, "a length is a whole number of bytes");
+    return this.#untilDone(() => this.#calls.ftruncate(file, bytes));
+  }
+
+  size(file: FileHandle): Result {
+    assertHandle(file);
+    // Moves the file's own position, which nothing here uses.
+    const bytes = this.#calls.lseek(file, 0, SEEK_END);
+    return bytes >= 0 ? bytes : this.#failure();
+  }
+
+  // -- names ---------------------------------------------------------------
+
+  status(path: string): FileStatus | Result {
+    return attempt(() => statusFromStats(fs.statSync(path, { bigint: true })));
+  }
+
+  statusOf(file: FileHandle): FileStatus | Result {
+    assertHandle(file);
+    return attempt(() => statusFromStats(fs.fstatSync(file, { bigint: true })));
+  }
+
+  rename(from: string, to: string): Result {
+    return attempt(() => (fs.renameSync(from, to), 0));
+  }
+
+  // -- locks ---------------------------------------------------------------
+
+  lock(file: FileHandle): Result {
+    assertHandle(file);
+    return this.#untilDone(() => this.#calls.flock(file, LOCK_EX | LOCK_NB));
+  }
+
+  unlock(file: FileHandle): Result {
+    assertHandle(file);
+    return this.#untilDone(() => this.#calls.flock(file, LOCK_UN));
+  }
+
+  // -- memory --------------------------------------------------------------
+
+  map(file: FileHandle, bytes: number): Address | Result {
+    return this.#mapFile(file, { position: 0, bytes }, { access: PROT_READ, flags: MAP_SHARED });
+  }
+
+  mapPrivate(file: FileHandle, bytes: number): Address | Result {
+    const flags = MAP_PRIVATE | this.#kernel.mapNoReserve;
+    return this.#mapFile(file, { position: 0, bytes }, { access: PROT_READ | PROT_WRITE, flags });
+  }
+
+  #mapFile(file: FileHandle, span: Span, how: { readonly access: number; readonly flags: number }): Address | Result {
+    assertHandle(file);
+    assertSpan(span);
+    const address = this.#calls.mmap(0, span.bytes, how.access, how.flags, file, span.position);
+    return address > 0 ? address : this.#failure();
+  }
+
+  unmap(address: Address, bytes: number): Result {
+    assertPages(address, 0, this.pageBytes);
+    assertWhole(bytes, "a length is a whole number of bytes");
+    return this.#calls.munmap(address, bytes) === 0 ? 0 : this.#failure();
+  }
+
+  mapView(file: FileHandle, span: Span): Uint8Array | Result {
+    assertHandle(file);
+    assertSpan(span);
+    if (span.bytes === 0) return new Uint8Array(0);
+    const before = span.position % this.pageBytes;
+    const bytes = before + span.bytes;
+    // Private and writable: whoever writes into the view against the contract changes a copy of the page and
+    // does not end the process.
+    const how = { access: PROT_READ | PROT_WRITE, flags: MAP_PRIVATE | this.#kernel.mapNoReserve };
+    const address = this.#mapFile(file, { position: span.position - before, bytes }, how);
+    if (address < 0) return address;
+    const view = viewOfMapping({ address, bytes, unmapAddress: this.#munmapAddress }, before);
+    if (view !== undefined) return view;
+    this.unmap(address, bytes);
+    return -Errno.ENOMEM;
+  }
+
+  reserve(bytes: number): Address | Result {
+    assertPages(this.pageBytes, bytes, this.pageBytes);
+    // From the border of a huge page on, so that commits can have huge pages.
+    const spare = bytes >= hugePageBytes ? hugePageBytes : 0;
+    const flags = MAP_PRIVATE | this.#kernel.mapAnonymous | this.#kernel.mapNoReserve;
+    const start = this.#calls.mmap(0, bytes + spare, PROT_NONE, flags, -1, 0);
+    if (start <= 0) return this.#failure();
+    if (spare === 0) return start;
+    const address = Math.ceil(start / hugePageBytes) * hugePageBytes;
+    const behind = start + spare - address;
+    if (address > start) this.#calls.munmap(start, address - start);
+    if (behind > 0) this.#calls.munmap(address + bytes, behind);
+    return address;
+  }
+
+  commit(address: Address, bytes: number): Result {
+    assertPages(address, bytes, this.pageBytes);
+    if (this.#calls.mprotect(address, bytes, PROT_READ | PROT_WRITE) !== 0) return this.#failure();
+    if (bytes > 0 && address % hugePageBytes === 0 && bytes % hugePageBytes === 0) {
+      this.#kernel.adviseHuge(address, bytes);
+    }
+    return 0;
+  }
+
+  decommit(address: Address, bytes: number): Result {
+    assertPages(address, bytes, this.pageBytes);
+    // A fresh mapping in place: MADV_DONTNEED promises zeros on Linux only.
+    const flags = MAP_PRIVATE | MAP_FIXED | this.#kernel.mapAnonymous | this.#kernel.mapNoReserve;
+    return this.#calls.mmap(address, bytes, PROT_NONE, flags, -1, 0) === address ? 0 : this.#failure();
+  }
+
+  release(address: Address, bytes: number): Result {
+    return this.unmap(address, bytes);
+  }
+
+  // -- time and identity ---------------------------------------------------
+
+  /** Not `performance.now`, `process.hrtime` or `Bun.nanoseconds`: each starts anew in every Worker. */
+  monotonic(): number {
+    // struct timespec: seconds i64, nanoseconds i64; neither leaves its low 53 and 32 bits.
+    this.#calls.clock_gettime(this.#kernel.monotonicClock, timespec.address);
+    const { u32 } = timespec;
+    return (u32[0]! + u32[1]! * 2 ** 32) * 1000 + u32[2]! / 1e6;
+  }
+
+  threadId(): number {
+    return this.#kernel.threadId();
+  }
+
+  isThreadAlive(thread: number): boolean {
+    assertWhole(thread, "a thread is named by a whole number");
+    return this.#kernel.isThreadAlive(thread);
+  }
+}

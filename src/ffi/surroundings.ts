@@ -1,0 +1,76 @@
+/**
+ * What is the same on every platform: names in folders (through `node:fs`), the date, chance and identity.
+ *
+ * Paths go through `node:fs` because it converts and prefixes them as each system wants, and because `open`
+ * is variadic in C (symbols-posix.ts). What it throws is turned into a value here.
+ */
+
+import fs from "node:fs";
+import os from "node:os";
+import { Errno, resultOfThrown } from "./errno.ts";
+import type { FileStatus, Result } from "./system.ts";
+
+/** WebCrypto refuses to fill more at once. */
+const randomBytesMax = 65_536;
+
+/** The value of `call`, or the result for what it threw; again when a signal came between. */
+export function attempt<T>(call: () => T): T | Result {
+  for (;;) {
+    try {
+      return call();
+    } catch (thrown) {
+      const result = resultOfThrown(thrown);
+      if (result !== -Errno.EINTR) return result;
+    }
+  }
+}
+
+/** The part of a `System` that needs no native call. */
+export class Surroundings {
+  realPath(path: string): string | Result {
+    return attempt(() => fs.realpathSync.native(path));
+  }
+
+  link(from: string, to: string): Result {
+    return attempt(() => (fs.linkSync(from, to), 0));
+  }
+
+  unlink(path: string): Result {
+    return attempt(() => (fs.unlinkSync(path), 0));
+  }
+
+  makeFolder(path: string): Result {
+    return attempt(() => (fs.mkdirSync(path, 0o700), 0));
+  }
+
+  list(folder: string): readonly string[] | Result {
+    return attempt(() => fs.readdirSync(folder));
+  }
+
+  now(): number {
+    return Date.now();
+  }
+
+  random(into: Uint8Array): void {
+    for (let done = 0; done < into.length; done += randomBytesMax) {
+      crypto.getRandomValues(into.subarray(done, done + randomBytesMax) as Uint8Array<ArrayBuffer>);
+    }
+  }
+
+  processId(): number {
+    return process.pid;
+  }
+
+  hostName(): string {
+    return os.hostname();
+  }
+}
+
+/** What `node:fs` says about a file, in our words. */
+export function statusFromStats(stats: fs.BigIntStats): FileStatus {
+  return {
+    kind: stats.isFile() ? "file" : stats.isDirectory() ? "folder" : "other",
+    bytes: Number(stats.size),
+    identity: `${stats.dev}:${stats.ino}`,
+  };
+}

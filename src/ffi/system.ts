@@ -1,0 +1,120 @@
+/**
+ * The one interface between emdb and the outside: files, memory, locks, time and chance.
+ *
+ * Two implementations live here (posix, win32), a third in `test/sim` simulates an operating system that
+ * loses power, runs out of space and fails calls. Nothing else in `src` touches the outside.
+ *
+ * Invariants
+ * 1. An error comes back as a value: every call that can fail returns a number, negative for an error, and
+ *    that number is `-errno` in the one numbering of `errno.ts` (Linux's numbers, on every platform). Real
+ *    and simulated systems so take one code path; nothing here throws for what the machine did.
+ * 2. EINTR and short counts are handled inside: a transfer returns what it moved in all, and less than
+ *    asked only at the end of the file (reads) or never (writes: all, or an error).
+ * 3. A path is absolute and real when it comes in. Positions and lengths are whole numbers of bytes.
+ * 4. An `Address` is a raw pointer. Whoever holds one knows the limit behind it and checks before a read.
+ */
+
+/** A raw pointer as a number; 0 is none. */
+export type Address = number;
+
+/** An open file: a descriptor, or a Windows HANDLE; never negative. */
+export type FileHandle = number;
+
+/** Where bytes to be written come from: a view, or a raw pointer that is good for the whole length. */
+export type ByteSource = Address | Uint8Array;
+
+/** 0 or a count, or a negative errno in the numbering of `errno.ts`. */
+export type Result = number;
+
+export type OpenMode =
+  /** An existing file, for reading. */
+  | "read"
+  /** An existing file, for reading and writing. */
+  | "write"
+  /** As "write", and every write is durable when it returns (O_DSYNC, FILE_FLAG_WRITE_THROUGH). */
+  | "write-through"
+  /** A new file (mode 0600) for reading and writing; EEXIST when there is one. */
+  | "create"
+  /** An existing file for reading and writing, or a new one (mode 0600). */
+  | "write-or-create";
+
+export interface FileStatus {
+  readonly kind: "file" | "folder" | "other";
+  readonly bytes: number;
+  /** Device and inode (volume and file index): equal exactly when the file is the same one. */
+  readonly identity: string;
+}
+
+export interface System {
+  readonly platform: "posix" | "win32" | "simulated";
+  /** A mapping may reach beyond the end of the file; the pages there become readable as it grows. */
+  readonly canMapPastEnd: boolean;
+  readonly pageBytes: number;
+
+  // -- files ---------------------------------------------------------------
+  open(path: string, mode: OpenMode): FileHandle | Result;
+  close(file: FileHandle): Result;
+  /** Reads up to `bytes` at `position` into `into`; returns how many there were before the end. */
+  read(file: FileHandle, into: Uint8Array, span: { readonly position: number; readonly bytes: number }): Result;
+  /** Writes all of it or fails; on failure some of it may be in the file. */
+  write(file: FileHandle, from: ByteSource, span: { readonly position: number; readonly bytes: number }): Result;
+  /** fdatasync; F_FULLFSYNC on macOS; FlushFileBuffers. Includes the size of the file. */
+  sync(file: FileHandle): Result;
+  /** Makes creations, renames and unlinks in a folder durable. Nothing to do on Windows. */
+  syncFolder(path: string): Result;
+  /** Reserves space so that writes up to `bytes` cannot find the disk full; the file is then that long. EOPNOTSUPP where the file system cannot. */
+  allocate(file: FileHandle, bytes: number): Result;
+  /** Sets the length, giving back what lay behind. */
+  truncate(file: FileHandle, bytes: number): Result;
+  /** The length of an open file. */
+  size(file: FileHandle): Result;
+
+  // -- names ---------------------------------------------------------------
+  status(path: string): FileStatus | Result;
+  /** The same for an open file. */
+  statusOf(file: FileHandle): FileStatus | Result;
+  /** The real path, symbolic links and spelling resolved; the file must exist. */
+  realPath(path: string): string | Result;
+  /** Replaces what was at `to`. */
+  rename(from: string, to: string): Result;
+  /** A second name for a file; EEXIST when `to` exists. */
+  link(from: string, to: string): Result;
+  unlink(path: string): Result;
+  makeFolder(path: string): Result;
+  list(folder: string): readonly string[] | Result;
+
+  // -- locks ---------------------------------------------------------------
+  /** Takes an exclusive lock that the system lets go of when the handle or the process ends. EWOULDBLOCK when somebody has it. */
+  lock(file: FileHandle): Result;
+  unlock(file: FileHandle): Result;
+
+  // -- memory --------------------------------------------------------------
+  /** Maps `[0, bytes)` of a file for reading. */
+  map(file: FileHandle, bytes: number): Address | Result;
+  /** Maps `[0, bytes)` of a file for reading and private writing: nothing reaches the file. */
+  mapPrivate(file: FileHandle, bytes: number): Address | Result;
+  unmap(address: Address, bytes: number): Result;
+  /** A read-only-by-contract view of its own over part of a file; unmapped when it is collected. The span lies inside the file. */
+  mapView(file: FileHandle, span: { readonly position: number; readonly bytes: number }): Uint8Array | Result;
+  /** Address space that nothing backs yet; a page of it may be touched only after `commit`. */
+  reserve(bytes: number): Address | Result;
+  /** Backs pages with zeroed memory. Multiples of the page size. */
+  commit(address: Address, bytes: number): Result;
+  /** Gives the memory back and keeps the address space. */
+  decommit(address: Address, bytes: number): Result;
+  release(address: Address, bytes: number): Result;
+
+  // -- time, chance, identity ----------------------------------------------
+  /** Unix time in whole milliseconds. */
+  now(): number;
+  /** Milliseconds with fractions from an arbitrary start, never going back. */
+  monotonic(): number;
+  /** Fills the view from the system's cryptographic source. */
+  random(into: Uint8Array): void;
+  processId(): number;
+  hostName(): string;
+  /** A number that names the calling thread in this process as long as it lives. */
+  threadId(): number;
+  /** Whether a thread of this process, named by `threadId`, still runs. */
+  isThreadAlive(thread: number): boolean;
+}

@@ -1,0 +1,124 @@
+/**
+ * Windows, the half that has to do with names and records of kernel32: opening, status, renaming.
+ *
+ * All handles share everything, deletion too, so that a file that is open can be renamed and deleted as on
+ * other systems, as far as the file system goes along.
+ */
+
+import path from "node:path";
+import { Errno, resultOfNumber } from "./errno.ts";
+import { copy, pinned } from "./memory.ts";
+import type { WindowsCalls } from "./symbols-win32.ts";
+import type { FileHandle, FileStatus, OpenMode, Result } from "./system.ts";
+
+const GENERIC_READ = 0x80000000;
+const GENERIC_WRITE = 0x40000000;
+const DELETE = 0x00010000;
+const FILE_READ_ATTRIBUTES = 0x80;
+const SHARE_ALL = 7;
+const CREATE_NEW = 1;
+const OPEN_EXISTING = 3;
+const OPEN_ALWAYS = 4;
+const FILE_ATTRIBUTE_DIRECTORY = 0x10;
+const FILE_ATTRIBUTE_NORMAL = 0x80;
+const FILE_FLAG_BACKUP_SEMANTICS = 0x02000000;
+const FILE_FLAG_WRITE_THROUGH = 0x80000000;
+const FILE_ID_INFO = 18;
+const FILE_RENAME_INFO_EX = 22;
+const MOVEFILE_REPLACE_EXISTING = 1;
+const MOVEFILE_WRITE_THROUGH = 8;
+/** FILE_RENAME_REPLACE_IF_EXISTS, FILE_RENAME_POSIX_SEMANTICS, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE. */
+const RENAME_FLAGS = 0x1 | 0x2 | 0x40;
+
+/** This thread's own place for what calls write into. */
+const scratch = pinned(4096);
+
+const modes: Record<OpenMode, { readonly access: number; readonly disposition: number; readonly flags: number }> = {
+  read: { access: GENERIC_READ, disposition: OPEN_EXISTING, flags: 0 },
+  write: { access: GENERIC_READ + GENERIC_WRITE, disposition: OPEN_EXISTING, flags: 0 },
+  "write-through": {
+    access: GENERIC_READ + GENERIC_WRITE,
+    disposition: OPEN_EXISTING,
+    flags: FILE_FLAG_WRITE_THROUGH,
+  },
+  create: { access: GENERIC_READ + GENERIC_WRITE, disposition: CREATE_NEW, flags: 0 },
+  "write-or-create": { access: GENERIC_READ + GENERIC_WRITE, disposition: OPEN_ALWAYS, flags: 0 },
+};
+
+/** The path as kernel32 wants it: prefixed so that it may be long, UTF-16, ended by a zero. */
+function widePath(name: string): Uint8Array {
+  return new Uint8Array(Buffer.from(`${path.toNamespacedPath(name)}\0`, "utf16le"));
+}
+
+export function lastFailure(calls: WindowsCalls): Result {
+  return resultOfNumber("windows", calls.GetLastError());
+}
+
+export function openFile(calls: WindowsCalls, name: string, mode: OpenMode): FileHandle | Result {
+  if (name.includes("\0")) return -Errno.EINVAL;
+  const { access, disposition, flags } = modes[mode];
+  const file = calls.CreateFileW(widePath(name), access, SHARE_ALL, 0, disposition, FILE_ATTRIBUTE_NORMAL + flags, 0);
+  if (file !== -1) return file;
+  const result = lastFailure(calls);
+  if (result !== -Errno.EACCES) return result;
+  // A folder is refused in the same words as a file that we may not open.
+  const status = statusOfPath(calls, name);
+  return typeof status !== "number" && status.kind === "folder" ? -Errno.EISDIR : result;
+}
+
+export function statusOfPath(calls: WindowsCalls, name: string): FileStatus | Result {
+  if (name.includes("\0")) return -Errno.EINVAL;
+  const flags = FILE_FLAG_BACKUP_SEMANTICS;
+  const file = calls.CreateFileW(widePath(name), FILE_READ_ATTRIBUTES, SHARE_ALL, 0, OPEN_EXISTING, flags, 0);
+  if (file === -1) return lastFailure(calls);
+  const status = statusOfHandle(calls, file);
+  calls.CloseHandle(file);
+  return status;
+}
+
+/**
+ * BY_HANDLE_FILE_INFORMATION: attributes u32 at 0, volume u32 at 28, size high and low u32 at 32, index high and
+ * low u32 at 44. FILE_ID_INFO: volume u64, file id 16 bytes; the only one that is unique on ReFS.
+ */
+export function statusOfHandle(calls: WindowsCalls, file: FileHandle): FileStatus | Result {
+  if (calls.GetFileInformationByHandle(file, scratch.address) === 0) return lastFailure(calls);
+  const { u8, u32 } = scratch;
+  const kind = (u32[0]! & FILE_ATTRIBUTE_DIRECTORY) === 0 ? "file" : "folder";
+  const bytes = u32[8]! * 2 ** 32 + u32[9]!;
+  let identity = `${u32[7]!}:${u32[11]!}:${u32[12]!}`;
+  if (calls.GetFileInformationByHandleEx(file, FILE_ID_INFO, scratch.address, 24) !== 0) {
+    identity = Buffer.from(u8.subarray(0, 24)).toString("hex");
+  }
+  return { kind, bytes, identity };
+}
+
+/**
+ * Renames, replacing what is there even when it is open (Windows 10 1709 on NTFS); elsewhere as MoveFileEx can,
+ * which refuses to replace a file that is open. Durable when it returns.
+ *
+ * FILE_RENAME_INFO: flags u32, root HANDLE at 8, name length in bytes u32 at 16, name at 20.
+ */
+export function renameFile(calls: WindowsCalls, from: string, to: string): Result {
+  if (from.includes("\0") || to.includes("\0")) return -Errno.EINVAL;
+  const source = widePath(from);
+  const target = widePath(to);
+  const access = GENERIC_WRITE + DELETE;
+  const file = calls.CreateFileW(source, access, SHARE_ALL, 0, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, 0);
+  if (file !== -1) {
+    const info = pinned(20 + target.length);
+    info.u32[0] = RENAME_FLAGS;
+    info.u32[4] = target.length - 2;
+    copy(info.address + 20, target, target.length);
+    let result = 0;
+    if (calls.SetFileInformationByHandle(file, FILE_RENAME_INFO_EX, info.address, 20 + target.length) === 0) {
+      result = lastFailure(calls);
+    } else if (calls.FlushFileBuffers(file) === 0) {
+      result = lastFailure(calls);
+    }
+    calls.CloseHandle(file);
+    const isUnknown = result === -Errno.EINVAL || result === -Errno.ENOSYS || result === -Errno.EOPNOTSUPP;
+    if (!isUnknown) return result;
+  }
+  const flags = MOVEFILE_REPLACE_EXISTING + MOVEFILE_WRITE_THROUGH;
+  return calls.MoveFileExW(source, target, flags) === 0 ? lastFailure(calls) : 0;
+}

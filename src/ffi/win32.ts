@@ -1,0 +1,318 @@
+/**
+ * `System` on Windows, through kernel32.
+ *
+ * Differences that show: a mapping ends where the file ended when it was made; a file that is mapped cannot be
+ * cut (EBUSY); a file that is mapped or open may refuse to be replaced (EBUSY, EACCES).
+ */
+
+import { assertHandle, assertHolds, assertPages, assertSpan, assertWhole } from "./checks.ts";
+import { Errno, resultOfNumber } from "./errno.ts";
+import { openLibrary, symbolAddress } from "./library.ts";
+import { viewOfMapping } from "./mapped-view.ts";
+import { addressOf, type Place, pinned } from "./memory.ts";
+import { Surroundings } from "./surroundings.ts";
+import { symbolTables } from "./symbols.ts";
+import type { WindowsCalls } from "./symbols-win32.ts";
+import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "./system.ts";
+import { lastFailure, openFile, renameFile, statusOfHandle, statusOfPath } from "./win32-files.ts";
+
+const GENERIC_WRITE = 0x40000000;
+const SHARE_ALL = 7;
+const ERROR_HANDLE_EOF = 38;
+const FILE_END_OF_FILE_INFO = 6;
+const LOCKFILE_NOW_EXCLUSIVE = 1 | 2;
+const PAGE_NOACCESS = 1;
+const PAGE_READONLY = 2;
+const PAGE_READWRITE = 4;
+const PAGE_WRITECOPY = 8;
+const FILE_MAP_COPY = 1;
+const FILE_MAP_READ = 4;
+const MEM_COMMIT = 0x1000;
+const MEM_RESERVE = 0x2000;
+const MEM_DECOMMIT = 0x4000;
+const MEM_RELEASE = 0x8000;
+const THREAD_ACCESS = 0x00100000 | 0x0800; // SYNCHRONIZE, THREAD_QUERY_LIMITED_INFORMATION
+const WAIT_OBJECT_0 = 0;
+
+const transferBytesMax = 2 ** 30;
+
+/**
+ * The high half of the position of the byte that is locked: far behind any file, since Windows keeps others
+ * from reading what is locked, and the lock file's record is there to be read.
+ */
+const lockPositionHigh = 0x4000_0000;
+
+interface Span {
+  readonly position: number;
+  readonly bytes: number;
+}
+
+/**
+ * This thread's own place for what calls read and write, as u32 words: OVERLAPPED (32 bytes: two words unused,
+ * position low and high at 16 and 20, event at 24), the count of a transfer at 32, a LARGE_INTEGER at 40.
+ */
+const scratch = pinned(4096);
+const movedAddress = scratch.address + 32;
+const largeAddress = scratch.address + 40;
+
+function overlappedAt(low: number, high: number): Address {
+  scratch.u32.fill(0, 0, 9);
+  scratch.u32[4] = low;
+  scratch.u32[5] = high;
+  return scratch.address;
+}
+
+function largeInteger(value: number): Address {
+  scratch.u32[10] = value % 2 ** 32;
+  scratch.u32[11] = Math.floor(value / 2 ** 32);
+  return largeAddress;
+}
+
+function readLargeInteger(): number {
+  return scratch.u32[10]! + scratch.u32[11]! * 2 ** 32;
+}
+
+export class WindowsSystem extends Surroundings implements System {
+  readonly platform = "win32";
+  readonly canMapPastEnd = false;
+  readonly pageBytes: number;
+  /** Where mappings may begin. */
+  readonly #granularityBytes: number;
+  readonly #calls: WindowsCalls;
+  readonly #unmapAddress: Address;
+  readonly #ticksPerMs: number;
+
+  /** @throws {EmdbError} EMDB_UNSUPPORTED when kernel32 lacks a call. */
+  constructor() {
+    super();
+    const table = symbolTables.windows;
+    this.#calls = openLibrary<WindowsCalls>(table.libraries.system, table.calls);
+    this.#unmapAddress = symbolAddress(this.#calls.UnmapViewOfFile);
+    // SYSTEM_INFO: page size u32 at 4, allocation granularity u32 at 40.
+    this.#calls.GetSystemInfo(scratch.address);
+    this.pageBytes = scratch.u32[1]!;
+    this.#granularityBytes = scratch.u32[10]!;
+    this.#calls.QueryPerformanceFrequency(largeAddress);
+    this.#ticksPerMs = readLargeInteger() / 1000;
+  }
+
+  #result(isDone: number): Result {
+    return isDone !== 0 ? 0 : lastFailure(this.#calls);
+  }
+
+  // -- files ---------------------------------------------------------------
+
+  open(path: string, mode: OpenMode): FileHandle | Result {
+    return openFile(this.#calls, path, mode);
+  }
+
+  close(file: FileHandle): Result {
+    assertHandle(file);
+    return this.#result(this.#calls.CloseHandle(file));
+  }
+
+  read(file: FileHandle, into: Uint8Array, span: Span): Result {
+    assertHandle(file);
+    assertSpan(span);
+    assertHolds(into, span.bytes);
+    let done = 0;
+    while (done < span.bytes) {
+      const chunk = Math.min(span.bytes - done, transferBytesMax);
+      const position = span.position + done;
+      const at = overlappedAt(position % 2 ** 32, Math.floor(position / 2 ** 32));
+      const place: Place = done === 0 ? into : addressOf(into) + done;
+      if (this.#calls.ReadFile(file, place, chunk, movedAddress, at) === 0) {
+        const code = this.#calls.GetLastError();
+        if (code === ERROR_HANDLE_EOF) break;
+        return resultOfNumber("windows", code);
+      }
+      const count = scratch.u32[8]!;
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  write(file: FileHandle, from: ByteSource, span: Span): Result {
+    assertHandle(file);
+    assertSpan(span);
+    assertHolds(from, span.bytes);
+    let done = 0;
+    while (done < span.bytes) {
+      const chunk = Math.min(span.bytes - done, transferBytesMax);
+      const position = span.position + done;
+      const at = overlappedAt(position % 2 ** 32, Math.floor(position / 2 ** 32));
+      const place = done === 0 ? from : (typeof from === "number" ? from : addressOf(from)) + done;
+      if (this.#calls.WriteFile(file, place, chunk, movedAddress, at) === 0) return lastFailure(this.#calls);
+      const count = scratch.u32[8]!;
+      // Nothing written and no reason given: to try for ever would be worse than to say so.
+      if (count === 0) return -Errno.EIO;
+      done += count;
+    }
+    return done;
+  }
+
+  sync(file: FileHandle): Result {
+    assertHandle(file);
+    // Windows runs one operation at a time per file object: a flush on this one would make the writers of
+    // other threads wait for the disk. A second object of the same file has a queue of its own.
+    const second = this.#calls.ReOpenFile(file, GENERIC_WRITE, SHARE_ALL, 0);
+    if (second === -1) return this.#result(this.#calls.FlushFileBuffers(file));
+    const result = this.#result(this.#calls.FlushFileBuffers(second));
+    this.#calls.CloseHandle(second);
+    return result;
+  }
+
+  /** NTFS logs names in order, and `rename` flushes; there is no call for a folder. */
+  syncFolder(path: string): Result {
+    const status = this.status(path);
+    return typeof status === "number" ? status : status.kind === "folder" ? 0 : -Errno.ENOTDIR;
+  }
+
+  /** NTFS takes the clusters when the end is set; up to what was written the rest reads as zeros. */
+  allocate(file: FileHandle, bytes: number): Result {
+    assertWhole(bytes, "a length is a whole number of bytes");
+    const size = this.size(file);
+    if (size < 0 || bytes <= size) return Math.min(size, 0);
+    return this.truncate(file, bytes);
+  }
+
+  truncate(file: FileHandle, bytes: number): Result {
+    assertHandle(file);
+    assertWhole(bytes, "a length is a whole number of bytes");
+    return this.#result(this.#calls.SetFileInformationByHandle(file, FILE_END_OF_FILE_INFO, largeInteger(bytes), 8));
+  }
+
+  size(file: FileHandle): Result {
+    assertHandle(file);
+    if (this.#calls.GetFileSizeEx(file, largeAddress) === 0) return lastFailure(this.#calls);
+    return readLargeInteger();
+  }
+
+  // -- names ---------------------------------------------------------------
+
+  status(path: string): FileStatus | Result {
+    return statusOfPath(this.#calls, path);
+  }
+
+  statusOf(file: FileHandle): FileStatus | Result {
+    assertHandle(file);
+    return statusOfHandle(this.#calls, file);
+  }
+
+  rename(from: string, to: string): Result {
+    return renameFile(this.#calls, from, to);
+  }
+
+  // -- locks ---------------------------------------------------------------
+
+  lock(file: FileHandle): Result {
+    assertHandle(file);
+    const at = overlappedAt(0, lockPositionHigh);
+    return this.#result(this.#calls.LockFileEx(file, LOCKFILE_NOW_EXCLUSIVE, 0, 1, 0, at));
+  }
+
+  unlock(file: FileHandle): Result {
+    assertHandle(file);
+    return this.#result(this.#calls.UnlockFileEx(file, 0, 1, 0, overlappedAt(0, lockPositionHigh)));
+  }
+
+  // -- memory --------------------------------------------------------------
+
+  map(file: FileHandle, bytes: number): Address | Result {
+    return this.#mapFile(file, { position: 0, bytes }, { protection: PAGE_READONLY, access: FILE_MAP_READ });
+  }
+
+  mapPrivate(file: FileHandle, bytes: number): Address | Result {
+    return this.#mapFile(file, { position: 0, bytes }, { protection: PAGE_WRITECOPY, access: FILE_MAP_COPY });
+  }
+
+  /** The span begins at a multiple of the granularity. */
+  #mapFile(
+    file: FileHandle,
+    { position, bytes }: Span,
+    how: { readonly protection: number; readonly access: number },
+  ): Address | Result {
+    assertHandle(file);
+    assertSpan({ position, bytes });
+    if (bytes === 0) return -Errno.EINVAL;
+    const size = this.size(file);
+    if (size < 0) return size;
+    // The system's own words for this are that memory is short.
+    if (position + bytes > size) return -Errno.EINVAL;
+    // The mapping object has the length of the file; the view keeps it alive when the handle is closed.
+    const mapping = this.#calls.CreateFileMappingW(file, 0, how.protection, 0, 0, 0);
+    if (mapping === 0) return lastFailure(this.#calls);
+    const high = Math.floor(position / 2 ** 32);
+    const address = this.#calls.MapViewOfFile(mapping, how.access, high, position % 2 ** 32, bytes);
+    const result = address === 0 ? lastFailure(this.#calls) : address;
+    this.#calls.CloseHandle(mapping);
+    return result;
+  }
+
+  unmap(address: Address, bytes: number): Result {
+    assertPages(address, 0, this.pageBytes);
+    assertWhole(bytes, "a length is a whole number of bytes");
+    return this.#result(this.#calls.UnmapViewOfFile(address));
+  }
+
+  mapView(file: FileHandle, span: Span): Uint8Array | Result {
+    assertHandle(file);
+    assertSpan(span);
+    if (span.bytes === 0) return new Uint8Array(0);
+    const before = span.position % this.#granularityBytes;
+    const bytes = before + span.bytes;
+    // Copy on write: whoever writes into the view against the contract does not end the process.
+    const how = { protection: PAGE_WRITECOPY, access: FILE_MAP_COPY };
+    const address = this.#mapFile(file, { position: span.position - before, bytes }, how);
+    if (address < 0) return address;
+    const view = viewOfMapping({ address, bytes, unmapAddress: this.#unmapAddress }, before);
+    if (view !== undefined) return view;
+    this.unmap(address, bytes);
+    return -Errno.ENOMEM;
+  }
+
+  reserve(bytes: number): Address | Result {
+    assertPages(this.pageBytes, bytes, this.pageBytes);
+    const address = this.#calls.VirtualAlloc(0, bytes, MEM_RESERVE, PAGE_NOACCESS);
+    return address === 0 ? lastFailure(this.#calls) : address;
+  }
+
+  commit(address: Address, bytes: number): Result {
+    assertPages(address, bytes, this.pageBytes);
+    return this.#result(this.#calls.VirtualAlloc(address, bytes, MEM_COMMIT, PAGE_READWRITE));
+  }
+
+  decommit(address: Address, bytes: number): Result {
+    assertPages(address, bytes, this.pageBytes);
+    return this.#result(this.#calls.VirtualFree(address, bytes, MEM_DECOMMIT));
+  }
+
+  release(address: Address, bytes: number): Result {
+    assertPages(address, bytes, this.pageBytes);
+    return this.#result(this.#calls.VirtualFree(address, 0, MEM_RELEASE));
+  }
+
+  // -- time and identity ---------------------------------------------------
+
+  /** Not `performance.now`, `process.hrtime` or `Bun.nanoseconds`: each starts anew in every Worker. */
+  monotonic(): number {
+    this.#calls.QueryPerformanceCounter(largeAddress);
+    return readLargeInteger() / this.#ticksPerMs;
+  }
+
+  threadId(): number {
+    return this.#calls.GetCurrentThreadId();
+  }
+
+  isThreadAlive(thread: number): boolean {
+    assertWhole(thread, "a thread is named by a whole number");
+    const handle = this.#calls.OpenThread(THREAD_ACCESS, 0, thread);
+    if (handle === 0) return false;
+    // The number of a thread that ended may by now name one of another process.
+    const isOurs = this.#calls.GetProcessIdOfThread(handle) === process.pid;
+    const hasEnded = this.#calls.WaitForSingleObject(handle, 0) === WAIT_OBJECT_0;
+    this.#calls.CloseHandle(handle);
+    return isOurs && !hasEnded;
+  }
+}

@@ -1,0 +1,406 @@
+/**
+ * The hash index: for each namespace a directory of shards, from the hash of a key to the position of its
+ * newest frame. It knows no keys: it offers candidates with the same 27 hash bits, and its caller compares.
+ *
+ *     entry of a namespace (unit)   f64 0 root (unit of the directory * 32 + depth; 0: empty)   f64 1 records
+ *                                   f64 2 live bytes   f64 3 position of its creation   u32 8 state   u32 9 clears
+ *                                   u32 10 first grave   u32 11 reserved
+ *     directory                     2^depth units (u32) of descriptors; the entry is picked by the first
+ *                                   `depth` bits of the hash; several entries may name one shard
+ *
+ * Invariants
+ * 1. One writer at a time, under the writer's lock; readers take none. A shard is replaced as a whole: the new
+ *    one is complete before a directory entry names it, the old one is retired, not reused, until every
+ *    Worker has been seen past it.
+ * 2. A slot's store (8 bytes, aligned) is the publication of a frame whose bytes are already in place.
+ * 3. Live and used counts are exact under the lock; `recount` restores them after a writer died.
+ */
+
+import { EmdbError, assert } from "../errors.ts";
+import { copy, pinned } from "../ffi/memory.ts";
+import type { Address } from "../ffi/system.ts";
+import { HASH_BITS } from "./hash.ts";
+import { UNIT_BYTES, type Heap } from "./heap.ts";
+import type { Reclaim } from "./reclaim.ts";
+import {
+  DEPTH_MAX,
+  DESCRIPTOR_BYTES,
+  DESCRIPTOR_DEPTH,
+  DESCRIPTOR_FIRST_PAGE,
+  DESCRIPTOR_LIVE,
+  DESCRIPTOR_PAGES,
+  DESCRIPTOR_USED,
+  FRACTION,
+  HASH_SHIFT,
+  HIGH_MASK,
+  PAGE_BUCKETS,
+  PAGE_USED_MAX,
+  SHARD_PAGES_MAX,
+  ShardBuilder,
+  SlotPile,
+  TOMBSTONE,
+  pagesFor,
+} from "./shard.ts";
+
+const BUCKET_BYTES = 64;
+
+/** A shard is looked at for shrinking when it has gathered this many tombstones ... */
+const SHRINK_TOMBSTONES_MIN = 128;
+/** ... and holds fewer live slots a page than this, 35 %. */
+const SHRINK_LIVE_MAX = 180;
+
+/** What a descriptor says about its shard. */
+export interface ShardFacts {
+  readonly unit: number;
+  readonly pages: readonly number[];
+  readonly depth: number;
+  readonly live: number;
+  readonly used: number;
+}
+
+export class Keydir {
+  readonly heap: Heap;
+  readonly #reclaim: Reclaim;
+  readonly #builder: ShardBuilder;
+  readonly #pile = new SlotPile();
+  /** The bucket being looked at, the descriptor of its shard, and a slot to be written. */
+  readonly #bucket = pinned(BUCKET_BYTES);
+  readonly #words = this.#bucket.u32;
+  readonly #descriptor = pinned(DESCRIPTOR_BYTES);
+  readonly #shard = this.#descriptor.u32;
+  readonly #slot = pinned(8);
+  readonly #entry = pinned(8);
+
+  // Where a search stands; filled in by `seek` and `next`.
+  #unit = 0;
+  #page: Address = 0;
+  #home = 0;
+  #step = 0;
+  #index = 0;
+  #hash = 0;
+  #directoryRoot = -1;
+  #directory: Address = 0;
+  #shift = 0;
+  /** The candidate that `next` found: the two words of its slot and where the slot is. */
+  low = 0;
+  high = 0;
+  #slotAt: Address = 0;
+  /** The empty slot that ended a search without a hit; 0 when its page is full. */
+  #emptyAt: Address = 0;
+
+  constructor(heap: Heap, reclaim: Reclaim) {
+    this.heap = heap;
+    this.#reclaim = reclaim;
+    this.#builder = new ShardBuilder(heap);
+  }
+
+  /** Begins a search below a root; false when there is nothing. */
+  seek(root: number, hash: number): boolean {
+    this.#hash = hash;
+    this.#emptyAt = 0;
+    this.#unit = 0;
+    if (root === 0) return false;
+    if (root !== this.#directoryRoot) this.#takeDirectory(root);
+    copy(this.#entry.address, this.#directory + (hash >>> this.#shift) * 4, 4);
+    const unit = this.#entry.u32[0]!;
+    this.#unit = unit;
+    copy(this.#descriptor.address, this.heap.pagesAt + unit * UNIT_BYTES, DESCRIPTOR_BYTES);
+    const shard = this.#shard;
+    const bits = HASH_BITS - shard[DESCRIPTOR_DEPTH]!;
+    const home = ((hash & ((1 << bits) - 1)) * (shard[DESCRIPTOR_PAGES]! * PAGE_BUCKETS) * FRACTION[bits]!) | 0;
+    this.#page = this.heap.pageAddress(shard[DESCRIPTOR_FIRST_PAGE + (home >> 6)]!);
+    this.#home = home & 63;
+    this.#step = 0;
+    this.#index = 0;
+    copy(this.#bucket.address, this.#page + (home & 63) * BUCKET_BYTES, BUCKET_BYTES);
+    return true;
+  }
+
+  /** Where the home bucket of a hash is. */
+  bucketOf(root: number, hash: number): Address {
+    if (root !== this.#directoryRoot) this.#takeDirectory(root);
+    copy(this.#entry.address, this.#directory + (hash >>> this.#shift) * 4, 4);
+    copy(this.#descriptor.address, this.heap.pagesAt + this.#entry.u32[0]! * UNIT_BYTES, DESCRIPTOR_BYTES);
+    const shard = this.#shard;
+    const bits = HASH_BITS - shard[DESCRIPTOR_DEPTH]!;
+    const home = ((hash & ((1 << bits) - 1)) * (shard[DESCRIPTOR_PAGES]! * PAGE_BUCKETS) * FRACTION[bits]!) | 0;
+    return this.heap.pageAddress(shard[DESCRIPTOR_FIRST_PAGE + (home >> 6)]!) + (home & 63) * BUCKET_BYTES;
+  }
+
+  #takeDirectory(root: number): void {
+    const depth = root % 32;
+    this.#directoryRoot = root;
+    this.#directory = this.heap.unitAddress((root - depth) / 32);
+    this.#shift = HASH_BITS - depth;
+  }
+
+  /** Goes on to the next slot with the hash; false at the end. */
+  next(): boolean {
+    const words = this.#words;
+    for (;;) {
+      while (this.#index < 8) {
+        const at = this.#index * 2;
+        this.#index += 1;
+        const high = words[at + 1]!;
+        const low = words[at]!;
+        if (high === 0 && low === 0) {
+          this.#emptyAt = this.#slotAddress(this.#index - 1);
+          return false;
+        }
+        if (high >>> HASH_SHIFT === this.#hash) {
+          this.low = low;
+          this.high = high;
+          this.#slotAt = this.#slotAddress(this.#index - 1);
+          return true;
+        }
+      }
+      this.#step += 1;
+      if (this.#step === PAGE_BUCKETS) return false;
+      this.#index = 0;
+      const bucket = (this.#home + this.#step) & 63;
+      copy(this.#bucket.address, this.#page + bucket * BUCKET_BYTES, BUCKET_BYTES);
+    }
+  }
+
+  #slotAddress(index: number): Address {
+    return this.#page + ((this.#home + this.#step) & 63) * BUCKET_BYTES + index * 8;
+  }
+
+  /** Loads the candidate's slot again; false when it had not changed since `next` found it. */
+  reload(): boolean {
+    copy(this.#slot.address, this.#slotAt, 8);
+    const low = this.#slot.u32[0]!;
+    const high = this.#slot.u32[1]!;
+    if (low === this.low && high === this.high) return false;
+    this.low = low;
+    this.high = high;
+    return true;
+  }
+
+  #store(slotAt: Address, low: number, high: number): void {
+    this.#slot.u32[0] = low;
+    this.#slot.u32[1] = high;
+    copy(slotAt, this.#slot.address, 8);
+  }
+
+  /** Points the candidate's slot to another frame of its key. */
+  replace(unitLow: number, unitHigh: number, isTombstone: boolean): void {
+    const wasTombstone = (this.high & TOMBSTONE) !== 0;
+    const high = ((this.#hash << HASH_SHIFT) | unitHigh | (isTombstone ? TOMBSTONE : 0)) >>> 0;
+    this.#store(this.#slotAt, unitLow, high);
+    this.low = unitLow;
+    this.high = high;
+    if (wasTombstone !== isTombstone) this.#countSlots(isTombstone ? -1 : 1, 0);
+  }
+
+  /** Adds a key that a search to the end has just not found. */
+  add(space: Address, unitLow: number, unitHigh: number, keepFrom: number): void {
+    if (this.#unit === 0) this.#plant(space);
+    const shard = this.#shard;
+    if (shard[DESCRIPTOR_USED]! >= shard[DESCRIPTOR_PAGES]! * PAGE_USED_MAX || this.#emptyAt === 0) {
+      this.#relayout(space, keepFrom);
+    }
+    this.#store(this.#emptyAt, unitLow, ((this.#hash << HASH_SHIFT) | unitHigh) >>> 0);
+    this.#countSlots(1, 1);
+  }
+
+  /**
+   * To be called after a candidate became a tombstone: gives memory back when the shard holds too little.
+   * Only tombstones at or behind `keepFrom` (units) survive it.
+   */
+  shrink(space: Address, keepFrom: number): void {
+    const shard = this.#shard;
+    const live = shard[DESCRIPTOR_LIVE]!;
+    const pages = shard[DESCRIPTOR_PAGES]!;
+    if (shard[DESCRIPTOR_USED]! - live < SHRINK_TOMBSTONES_MIN || live >= pages * SHRINK_LIVE_MAX) return;
+    if (pages > 1) {
+      this.#relayout(space, keepFrom);
+    } else if (shard[DESCRIPTOR_DEPTH]! > 0) {
+      this.#merge(space, keepFrom);
+    }
+  }
+
+  /** Joins the shard of the current search with its sibling when both together fill less than half a page. */
+  #merge(space: Address, keepFrom: number): void {
+    const depth = this.#shard[DESCRIPTOR_DEPTH]!;
+    const hash = this.#hash;
+    const own = this.#unit;
+    const sibling = this.shardOf(this.root(space), hash ^ (1 << (HASH_BITS - depth)));
+    const both = this.describe(own).live + sibling.live;
+    if (sibling.depth !== depth || sibling.pages.length > 1 || both > PAGE_USED_MAX / 2) return;
+    const pile = this.#pile;
+    pile.clear();
+    pile.addPage(this.heap, this.#shard[DESCRIPTOR_FIRST_PAGE]!, keepFrom);
+    pile.addPage(this.heap, sibling.pages[0]!, keepFrom);
+    if (pile.count > PAGE_USED_MAX) return;
+    const unit = this.#builder.build(pile, { depth: depth - 1, bit: undefined }, pile.count);
+    this.#name(space, { hash, depth: depth - 1 }, unit);
+    this.#retireShard(own);
+    this.#retireShard(sibling.unit);
+  }
+
+  /** The shard that a hash belongs to. */
+  shardOf(root: number, hash: number): ShardFacts {
+    const depth = root % 32;
+    const directory = this.heap.unitAddress((root - depth) / 32);
+    return this.describe(this.heap.read32(directory + (hash >>> (HASH_BITS - depth)) * 4));
+  }
+
+  /** What a descriptor says. */
+  describe(unit: number): ShardFacts {
+    const memory = pinned(DESCRIPTOR_BYTES);
+    copy(memory.address, this.heap.unitAddress(unit), DESCRIPTOR_BYTES);
+    const words = memory.u32;
+    const pages = Array.from(words.subarray(DESCRIPTOR_FIRST_PAGE, DESCRIPTOR_FIRST_PAGE + words[DESCRIPTOR_PAGES]!));
+    return { unit, pages, depth: words[DESCRIPTOR_DEPTH]!, live: words[DESCRIPTOR_LIVE]!, used: words[DESCRIPTOR_USED]! };
+  }
+
+  /** Sets a shard's counts anew from its slots; returns how many are live. */
+  recount(unit: number): number {
+    const shard = this.describe(unit);
+    const pile = this.#pile;
+    pile.clear();
+    for (const page of shard.pages) pile.addPage(this.heap, page, 0);
+    const address = this.heap.unitAddress(unit);
+    this.heap.write32(address + DESCRIPTOR_LIVE * 4, pile.live);
+    this.heap.write32(address + DESCRIPTOR_USED * 4, pile.count);
+    return pile.live;
+  }
+
+  /** Retires a whole directory with its shards; nothing names it any more. */
+  retireTree(root: number): void {
+    let hash = 0;
+    while (root !== 0 && hash < 1 << HASH_BITS) {
+      const shard = this.shardOf(root, hash);
+      this.#retireShard(shard.unit);
+      hash += 1 << (HASH_BITS - shard.depth);
+    }
+    if (root !== 0) this.#retireDirectory(root);
+  }
+
+  /** The root of a namespace's directory. */
+  root(space: Address): number {
+    return this.heap.readNumber(space);
+  }
+
+  #countSlots(live: number, used: number): void {
+    const shard = this.#shard;
+    shard[DESCRIPTOR_LIVE]! += live;
+    shard[DESCRIPTOR_USED]! += used;
+    copy(this.heap.unitAddress(this.#unit) + DESCRIPTOR_LIVE * 4, this.#descriptor.address + DESCRIPTOR_LIVE * 4, 8);
+  }
+
+  /** The first shard of an empty namespace, and the search repeated in it. */
+  #plant(space: Address): void {
+    const heap = this.heap;
+    this.#pile.clear();
+    const unit = this.#builder.build(this.#pile, { depth: 0, bit: undefined }, 0);
+    const directory = heap.takeUnit();
+    heap.write32(heap.unitAddress(directory), unit);
+    heap.writeNumber(space, directory * 32);
+    this.#searchEnd(space);
+  }
+
+  #searchEnd(space: Address): void {
+    const hash = this.#hash;
+    const found = this.seek(this.root(space), hash);
+    assert(found, "a namespace that holds a shard has a root");
+    while (this.next());
+    assert(this.#emptyAt !== 0, "a new layout has room");
+  }
+
+  /** Lays out the shard of the current search with more room, and repeats the search. */
+  #relayout(space: Address, keepFrom: number): void {
+    const shard = this.#shard;
+    const pile = this.#pile;
+    pile.clear();
+    for (let index = 0; index < shard[DESCRIPTOR_PAGES]!; index++) {
+      pile.addPage(this.heap, shard[DESCRIPTOR_FIRST_PAGE + index]!, keepFrom);
+    }
+    const depth = shard[DESCRIPTOR_DEPTH]!;
+    const hash = this.#hash;
+    const old = this.#unit;
+    if (pagesFor(pile.count + 1) <= SHARD_PAGES_MAX) {
+      const unit = this.#builder.build(pile, { depth, bit: undefined }, pile.count + 1);
+      this.#name(space, { hash, depth }, unit);
+    } else {
+      this.#split(space, { hash, depth });
+    }
+    this.#retireShard(old);
+    this.#searchEnd(space);
+  }
+
+  #split(space: Address, shard: { readonly hash: number; readonly depth: number }): void {
+    const { hash, depth } = shard;
+    if (depth === DEPTH_MAX) {
+      throw new EmdbError("EMDB_FULL", `the index holds its largest number of records: 2^${DEPTH_MAX} full shards`);
+    }
+    if (this.root(space) % 32 === depth) this.#deepen(space);
+    const ones = this.#pile.countWithBit(depth);
+    const bit = 1 << (HASH_BITS - 1 - depth);
+    const upper = this.#builder.build(this.#pile, { depth: depth + 1, bit: 1 }, ones);
+    const lower = this.#builder.build(this.#pile, { depth: depth + 1, bit: 0 }, this.#pile.count - ones);
+    this.#name(space, { hash: hash | bit, depth: depth + 1 }, upper);
+    this.#name(space, { hash: hash & ~bit, depth: depth + 1 }, lower);
+  }
+
+  /** Lets all directory entries that begin with the first `depth` bits of a hash name a shard. */
+  #name(space: Address, place: { readonly hash: number; readonly depth: number }, unit: number): void {
+    const root = this.root(space);
+    const depth = root % 32;
+    const directory = this.heap.unitAddress((root - depth) / 32);
+    const count = 1 << (depth - place.depth);
+    const first = (place.hash >>> (HASH_BITS - place.depth)) * count;
+    for (let index = first; index < first + count; index++) this.heap.write32(directory + index * 4, unit);
+  }
+
+  /** A directory of twice the length. */
+  #deepen(space: Address): void {
+    const heap = this.heap;
+    const root = this.root(space);
+    const depth = root % 32;
+    const from = heap.unitAddress((root - depth) / 32);
+    const bytes = 4 << (depth + 1);
+    const unit = this.#takeDirectoryMemory(bytes);
+    const to = heap.unitAddress(unit);
+    for (let index = 0; index < 1 << depth; index++) {
+      const shard = heap.read32(from + index * 4);
+      heap.write32(to + index * 8, shard);
+      heap.write32(to + index * 8 + 4, shard);
+    }
+    heap.writeNumber(space, unit * 32 + depth + 1);
+    this.#retireDirectory(root);
+  }
+
+  #takeDirectoryMemory(bytes: number): number {
+    if (bytes <= UNIT_BYTES) return this.heap.takeUnit();
+    return this.heap.takePages(Math.ceil(bytes / 4096)) * (4096 / UNIT_BYTES);
+  }
+
+  #retireDirectory(root: number): void {
+    const depth = root % 32;
+    const unit = (root - depth) / 32;
+    const bytes = 4 << depth;
+    if (bytes <= UNIT_BYTES) {
+      this.#reclaim.retireUnit(unit);
+      return;
+    }
+    const first = unit / (4096 / UNIT_BYTES);
+    for (let index = 0; index < Math.ceil(bytes / 4096); index++) this.#reclaim.retirePage(first + index);
+  }
+
+  #retireShard(unit: number): void {
+    for (const page of this.describe(unit).pages) this.#reclaim.retirePage(page);
+    this.#reclaim.retireUnit(unit);
+  }
+}
+
+/** The high bits of the position in a slot's high word. */
+export function positionHigh(high: number): number {
+  return high & HIGH_MASK;
+}
+
+/** Whether a slot's high word says that the newest frame of the key removes it. */
+export function isTombstone(high: number): boolean {
+  return (high & TOMBSTONE) !== 0;
+}

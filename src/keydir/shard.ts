@@ -1,0 +1,185 @@
+/**
+ * One shard of the hash index: up to seven pages of slots, and how they are laid out anew.
+ *
+ *     slot (8 bytes)      low word:  position of the frame in 8-byte units, low 32 bits
+ *                         high word: bits 31-5 hash, 4 tombstone, 3-0 position's high bits
+ *     bucket              8 slots, one cache line
+ *     page                64 buckets
+ *     descriptor (unit)   0 pages, 1 depth, 2-8 page numbers, 10 live slots, 11 used slots
+ *
+ * A shard of depth d holds the hashes that begin with its d bits. The bits behind them, as a fraction, times
+ * the number of buckets, are the home bucket; a slot lies there or in the first bucket behind it in the same
+ * page that had room. Because a slot keeps the whole hash, a shard is laid out anew, split or merged
+ * without a look at the log; because shards grow by whole pages, from four to seven and then split into two
+ * of four, memory per record stays between 10 and 12.5 bytes and every free block fits every shard.
+ *
+ * Invariants
+ * 1. A slot goes from empty to one key and stays that key's (live or tombstone) as long as its page lives.
+ * 2. A page, once reachable, changes by stores of whole slots only; any other layout is a new page.
+ * 3. used <= 80 % of the slots of the shard; no page is full.
+ */
+
+import { assert } from "../errors.ts";
+import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
+import { HASH_BITS } from "./hash.ts";
+import { PAGE_BYTES, type Heap } from "./heap.ts";
+
+export const SHARD_PAGES_MAX = 7;
+export const PAGE_SLOTS = PAGE_BYTES / 8;
+export const PAGE_BUCKETS = PAGE_SLOTS / 8;
+/** Most used slots a page on average, 80 %. */
+export const PAGE_USED_MAX = 410;
+/** Slots a page that a new layout stays below, 75 %: halves of a full shard of seven then fit four pages each. */
+const PAGE_USED_AIM = 384;
+/** The directory's depth beyond which a shard's remaining hash bits would be fewer than its buckets. */
+export const DEPTH_MAX = 18;
+
+export const TOMBSTONE = 16;
+export const HIGH_MASK = 15;
+export const HASH_SHIFT = 5;
+
+export const DESCRIPTOR_PAGES = 0;
+export const DESCRIPTOR_DEPTH = 1;
+export const DESCRIPTOR_FIRST_PAGE = 2;
+export const DESCRIPTOR_LIVE = 10;
+export const DESCRIPTOR_USED = 11;
+export const DESCRIPTOR_BYTES = 48;
+
+/** 2 to the power of minus n, to turn hash bits into a fraction by a multiplication. */
+export const FRACTION: readonly number[] = Array.from({ length: HASH_BITS + 1 }, (_, bits) => 2 ** -bits);
+
+/** The home bucket of a hash, counted over all pages of its shard. */
+export function homeBucket(hash: number, depth: number, pages: number): number {
+  const bits = HASH_BITS - depth;
+  return ((hash & ((1 << bits) - 1)) * (pages * PAGE_BUCKETS) * FRACTION[bits]!) | 0;
+}
+
+/** Slots gathered from old pages, to be laid out in new ones. */
+export class SlotPile {
+  readonly memory: Pinned = pinned((2 * SHARD_PAGES_MAX + 1) * PAGE_BYTES);
+  count = 0;
+  live = 0;
+
+  clear(): void {
+    this.count = 0;
+    this.live = 0;
+  }
+
+  /** Adds the slots of a page, without tombstones older than `keepFrom` (a position in units). */
+  addPage(heap: Heap, page: number, keepFrom: number): void {
+    const at = this.count * 8;
+    copy(this.memory.address + at, heap.pageAddress(page), PAGE_BYTES);
+    const words = this.memory.u32;
+    let to = this.count * 2;
+    let from = to;
+    for (let index = 0; index < PAGE_SLOTS; index++, from += 2) {
+      const low = words[from]!;
+      const high = words[from + 1]!;
+      if ((high & TOMBSTONE) !== 0) {
+        if ((high & HIGH_MASK) * 4294967296 + low < keepFrom) continue;
+      } else if (low === 0 && (high & HIGH_MASK) === 0) {
+        continue;
+      } else {
+        this.live += 1;
+      }
+      words[to] = low;
+      words[to + 1] = high;
+      to += 2;
+    }
+    this.count = to / 2;
+  }
+
+  /** How many of the slots have this hash bit (counted from the top of the hash) set. */
+  countWithBit(depth: number): number {
+    const mask = 1 << (HASH_BITS - 1 - depth);
+    const words = this.memory.u32;
+    let count = 0;
+    for (let index = 0; index < this.count; index++) {
+      if (((words[2 * index + 1]! >>> HASH_SHIFT) & mask) !== 0) count += 1;
+    }
+    return count;
+  }
+}
+
+/** Which of a pile's slots a new shard takes: those whose hash bit at `depth - 1` is `bit`, or all. */
+export interface Share {
+  readonly depth: number;
+  readonly bit: 0 | 1 | undefined;
+}
+
+/** Pages that so many slots should have. */
+export function pagesFor(count: number): number {
+  return Math.max(1, Math.ceil(count / PAGE_USED_AIM));
+}
+
+/** Lays out slots in pages. */
+export class ShardBuilder {
+  readonly #heap: Heap;
+  readonly #pages: Pinned = pinned((SHARD_PAGES_MAX + 1) * PAGE_BYTES);
+  readonly #descriptor: Pinned = pinned(DESCRIPTOR_BYTES);
+
+  constructor(heap: Heap) {
+    this.#heap = heap;
+  }
+
+  /** Builds a shard from its share of a pile; returns the unit of its descriptor. */
+  build(pile: SlotPile, share: Share, count: number): number {
+    for (let pages = Math.min(pagesFor(count), SHARD_PAGES_MAX); ; pages++) {
+      assert(pages <= SHARD_PAGES_MAX + 1, "a shard of eight pages would have been split");
+      if (this.#layOut(pile, share, pages)) return this.#publishable(pages, share.depth);
+    }
+  }
+
+  #layOut(pile: SlotPile, share: Share, pages: number): boolean {
+    fill(this.#pages.address, 0, pages * PAGE_BYTES);
+    const words = this.#pages.u32;
+    const from = pile.memory.u32;
+    const bit = share.bit;
+    const shift = HASH_BITS - share.depth;
+    let live = 0;
+    let used = 0;
+    for (let index = 0; index < pile.count; index++) {
+      const high = from[2 * index + 1]!;
+      const hash = high >>> HASH_SHIFT;
+      if (bit !== undefined && ((hash >>> shift) & 1) !== bit) continue;
+      const home = homeBucket(hash, share.depth, pages);
+      const slot = emptySlot(words, home);
+      if (slot < 0) return false;
+      words[2 * slot] = from[2 * index]!;
+      words[2 * slot + 1] = high;
+      used += 1;
+      if ((high & TOMBSTONE) === 0) live += 1;
+    }
+    this.#descriptor.u32[DESCRIPTOR_LIVE] = live;
+    this.#descriptor.u32[DESCRIPTOR_USED] = used;
+    return true;
+  }
+
+  #publishable(pages: number, depth: number): number {
+    assert(pages <= SHARD_PAGES_MAX, "a shard has at most seven pages");
+    const heap = this.#heap;
+    const words = this.#descriptor.u32;
+    words[DESCRIPTOR_PAGES] = pages;
+    words[DESCRIPTOR_DEPTH] = depth;
+    for (let index = 0; index < SHARD_PAGES_MAX; index++) {
+      const page = index < pages ? heap.takePage() : 0;
+      if (page > 0) copy(heap.pageAddress(page), this.#pages.address + index * PAGE_BYTES, PAGE_BYTES);
+      words[DESCRIPTOR_FIRST_PAGE + index] = page;
+    }
+    const unit = heap.takeUnit();
+    copy(heap.unitAddress(unit), this.#descriptor.address, DESCRIPTOR_BYTES);
+    return unit;
+  }
+}
+
+/** The first empty slot from a bucket on, within its page; -1 when that would fill the page. */
+function emptySlot(words: Uint32Array, home: number): number {
+  const pageFirst = home - (home % PAGE_BUCKETS);
+  for (let step = 0; step < PAGE_BUCKETS; step++) {
+    const first = (pageFirst + ((home + step) % PAGE_BUCKETS)) * 8;
+    for (let slot = first; slot < first + 8; slot++) {
+      if (words[2 * slot] === 0 && words[2 * slot + 1] === 0) return step === PAGE_BUCKETS - 1 ? -1 : slot;
+    }
+  }
+  return -1;
+}

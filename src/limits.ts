@@ -1,0 +1,107 @@
+/**
+ * Every bound of emdb, each with its reason. Crossing one is an error that names both numbers.
+ * Limits that depend on each other are asserted together at the end.
+ */
+
+import { assert } from "./errors.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+
+// -- records -----------------------------------------------------------------
+
+/** Longest key in bytes: a frame stores the length of its key in 16 bits. */
+export const KEY_BYTES_MAX = 65_535;
+
+/**
+ * Longest value in bytes, a little under 1 GiB: a frame (header, longest key, value, seal) stays below
+ * 1 GiB, so that its length fits 30 bits and every sum of two lengths is still a small integer.
+ */
+export const VALUE_BYTES_MAX = 1_073_000_000;
+
+/** What `VALUE_BYTES_MAX` leaves for a frame's headers and seal beside the longest key. */
+const FRAME_OVERHEAD_BYTES_MAX = 512;
+
+/** Longest name of a namespace in bytes: it is held in memory and repeated in each checkpoint. */
+export const NAMESPACE_NAME_BYTES_MAX = 1024;
+
+/**
+ * The last moment a deadline can name: the last one a `Date` can (the year 275760). A deadline behind
+ * it is "never", so that `ttlMs: Number.MAX_SAFE_INTEGER` means what its writer meant.
+ */
+export const EXPIRES_AT_MS_MAX = 8_640_000_000_000_000;
+
+// -- batches -----------------------------------------------------------------
+
+/** Most writes in one batch: their place in it is stored in 32 bits, kept a small integer. */
+export const BATCH_WRITES_MAX = 2 ** 30;
+
+// -- the log -----------------------------------------------------------------
+
+/** The header of the log: one page on every platform, eight sectors of 512 bytes. */
+export const HEADER_PAGE_BYTES = 4096;
+
+/** Longest log: the index stores a position in 8-byte units in 36 bits. */
+export const LOG_BYTES_MAX = 2 ** 36 * 8;
+
+/** Namespace ids ever given out in one generation of the file; bounds the table of namespaces in memory (64 bytes each). */
+export const SPACE_COUNT_MAX = 1_000_000;
+
+/** The tail buffer, a ring: many times what is written at once, so that a slow reader finds its frame still there. */
+export const RING_BYTES = 8 * MIB;
+
+/** Longest frame that goes through the ring; a longer one is written to the file at once. Also the ring's slack. */
+export const RING_FRAME_BYTES_MAX = MIB;
+
+/** Pending bytes that are written without waiting for a flush: a system call costs a fraction of a percent of copying 1 MiB. */
+export const SPILL_BYTES = MIB;
+
+/** Smallest and largest step in which the file is preallocated; between them a half of its length. */
+export const GROWTH_BYTES_MIN = 256 * KIB;
+export const GROWTH_BYTES_MAX = 64 * MIB;
+
+/** What recovery, verify and copies read at a time: their memory, whatever the size of the log. */
+export const SCAN_BYTES = MIB;
+
+/** Values from this length on are returned by `getZeroCopy` as a mapping of their own: shorter ones are cheaper to copy. */
+export const ZERO_COPY_BYTES_MIN = 256 * KIB;
+
+// -- threads -----------------------------------------------------------------
+
+/** Handles of one database in one process, one a Worker. */
+export const ATTACHED_MAX = 256;
+
+// -- secrets -----------------------------------------------------------------
+
+/** Exact length of a raw encryption key: both ciphers take 256 bits. */
+export const ENCRYPTION_KEY_BYTES = 32;
+
+/** Longest passphrase in bytes: far beyond what stretching gains from, far below what would stall it. */
+export const PASSPHRASE_BYTES_MAX = 1024;
+
+// -- opening -----------------------------------------------------------------
+
+/**
+ * Longest `appName` and `databaseName` in bytes: file systems stop at 255, and the names of sidecars and
+ * temporary files are made by appending to it.
+ */
+export const LOCATION_NAME_BYTES_MAX = 200;
+
+/** Longest wait of a group flush for others to join, in milliseconds: a flush is somebody waiting. */
+export const GROUP_WAIT_MS_MAX = 60_000;
+
+/** Most flushes that a group waits for; far more callers than can be waiting at one time. */
+export const GROUP_BATCH_MAX = 1_000_000;
+
+/** Most records that a stream yields before it lets the event loop turn. */
+export const STREAM_RECORDS_PER_TURN = 64;
+
+assert(
+  FRAME_OVERHEAD_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < GIB,
+  "a frame of the longest key and value is shorter than 1 GiB",
+);
+assert(EXPIRES_AT_MS_MAX <= Number.MAX_SAFE_INTEGER, "a deadline is a whole number without loss");
+assert(RING_BYTES % RING_FRAME_BYTES_MAX === 0 && RING_BYTES >= 4 * RING_FRAME_BYTES_MAX, "a frame fits the ring with room to spare");
+assert(SPILL_BYTES + 2 * RING_FRAME_BYTES_MAX <= RING_BYTES, "pending frames never fill the ring");
+assert(SCAN_BYTES >= 2 * (KEY_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX), "a header and the longest key fit the scan buffer");

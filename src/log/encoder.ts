@@ -1,0 +1,156 @@
+/** Builds frames in staging memory, checks and all; the caller copies them to where the tail says. */
+
+import { copy, pinned, type Pinned } from "../ffi/memory.ts";
+import { assert } from "../errors.ts";
+import { KEY_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../limits.ts";
+import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "./checksum.ts";
+import {
+  EXTENSION_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  SHAPE_EXPIRY,
+  SHAPE_WIDE_PREV,
+  SHAPE_WIDE_SPACE,
+  TWO_32,
+  WIDE_SPACE,
+  WORD_BODY_CHECK,
+  WORD_HEADER_CHECK,
+  WORD_PREV,
+  WORD_SHAPE,
+  WORD_TAIL,
+  WORD_VALUE_BYTES,
+  extensionBytes,
+  frameBytes,
+  packDistance,
+  shapeOf,
+  writeWide,
+  writeWord,
+  type Salts,
+} from "./frame.ts";
+import { unitHigh, unitLow } from "./log-words.ts";
+
+/** Strings of up to so many UTF-16 units are encoded without an allocation. */
+const SHORT_STRING_UNITS = 16_384;
+const NO_BYTES = new Uint8Array(0);
+const encoder = new TextEncoder();
+assert(FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX <= RING_FRAME_BYTES_MAX, "the longest head can be staged");
+
+export class FrameEncoder {
+  readonly stage: Pinned = pinned(RING_FRAME_BYTES_MAX);
+  readonly #salts: Salts;
+  readonly #text: Pinned = pinned(SHORT_STRING_UNITS * 3);
+
+  // What the next frame says; set before `encode`.
+  kind = 0;
+  place = 0;
+  flags = 0;
+  space = 0;
+  /** 0: never. */
+  expiresAtMs = 0;
+  /** Position of the previous version; 0: none. */
+  prev = 0;
+  /** Everything before this position is durable. */
+  durable = 0;
+
+  /** The value's bytes, and where they are: a view, or the text memory. */
+  valueBytes = 0;
+  #value: Uint8Array | number = 0;
+  /** Bytes of header, key and extension. */
+  headBytes = 0;
+  #shape = 0;
+
+  constructor(salts: Salts) {
+    this.#salts = salts;
+  }
+
+  /** Takes the value of the next frame; a string is its UTF-8 bytes. */
+  loadValue(value: Uint8Array | string): void {
+    if (typeof value === "string") {
+      if (value.length <= SHORT_STRING_UNITS) {
+        this.valueBytes = encoder.encodeInto(value, this.#text.u8).written;
+        this.#value = this.#text.address;
+        return;
+      }
+      this.#value = encoder.encode(value);
+    } else {
+      this.#value = value;
+    }
+    this.valueBytes = this.#value.length;
+  }
+
+  /** The next frame has no value. */
+  loadNothing(): void {
+    this.valueBytes = 0;
+    this.#value = 0;
+  }
+
+  /** The value taken last, for a frame that is too long to be staged. */
+  get longValue(): Uint8Array {
+    return typeof this.#value === "number" ? NO_BYTES : this.#value;
+  }
+
+  /** Bytes of the frame that `encode` would build for a key of this length at this position. */
+  measure(keyBytes: number, lsn: number): number {
+    let flags = this.flags;
+    if (this.expiresAtMs > 0) flags |= SHAPE_EXPIRY;
+    if (this.space >= WIDE_SPACE) flags |= SHAPE_WIDE_SPACE;
+    if (this.prev > 0 && (lsn - this.prev) / 8 >= TWO_32) flags |= SHAPE_WIDE_PREV;
+    this.#shape = shapeOf(this.kind, this.place, flags, keyBytes);
+    this.headBytes = FRAME_HEADER_BYTES + keyBytes + extensionBytes(this.#shape);
+    return frameBytes(this.#shape, this.valueBytes);
+  }
+
+  /**
+   * Builds the frame that `measure` has just measured. Up to `RING_FRAME_BYTES_MAX` it is all in `stage`; of a
+   * longer one only the head is.
+   */
+  encode(key: Pinned, keyBytes: number, lsn: number): void {
+    const stage = this.stage;
+    const words = stage.u32;
+    const bytes = frameBytes(this.#shape, this.valueBytes);
+    const low = unitLow(lsn);
+    const high = unitHigh(lsn);
+    const isStaged = bytes <= RING_FRAME_BYTES_MAX;
+    if (isStaged) {
+      words[(bytes >> 2) - 1] = 0;
+      words[(bytes >> 2) - 2] = 0;
+    }
+    this.#putHead(key, keyBytes, lsn);
+    if (isStaged && this.valueBytes > 0) copy(stage.address + this.headBytes, this.#value, this.valueBytes);
+    words[WORD_BODY_CHECK] = this.#bodyCheck(isStaged, placeSeed(this.#salts.body, low, high));
+    const seed = placeSeed(this.#salts.header, low, high);
+    words[WORD_HEADER_CHECK] = xxh32(stage, 4, FRAME_HEADER_BYTES - 4, seed);
+  }
+
+  #putHead(key: Pinned, keyBytes: number, lsn: number): void {
+    const stage = this.stage;
+    const words = stage.u32;
+    const shape = this.#shape;
+    const prevUnits = this.prev === 0 ? 0 : (lsn - this.prev) / 8;
+    words[WORD_SHAPE] = shape;
+    words[WORD_VALUE_BYTES] = this.valueBytes;
+    words[WORD_PREV] = (shape & SHAPE_WIDE_PREV) === 0 ? prevUnits : 0;
+    const space = this.space >= WIDE_SPACE ? WIDE_SPACE : this.space;
+    words[WORD_TAIL] = ((space << 16) | packDistance((lsn - this.durable) / 8)) >>> 0;
+    if (keyBytes > 0) copy(stage.address + FRAME_HEADER_BYTES, key.address, keyBytes);
+    if ((shape & (SHAPE_EXPIRY | SHAPE_WIDE_SPACE | SHAPE_WIDE_PREV)) === 0) return;
+    let at = FRAME_HEADER_BYTES + keyBytes;
+    if ((shape & SHAPE_EXPIRY) !== 0) {
+      writeWide(stage, at, this.expiresAtMs);
+      at += 8;
+    }
+    if ((shape & SHAPE_WIDE_SPACE) !== 0) {
+      writeWord(stage, at, this.space);
+      at += 4;
+    }
+    if ((shape & SHAPE_WIDE_PREV) !== 0) writeWide(stage, at, prevUnits);
+  }
+
+  #bodyCheck(isStaged: boolean, seed: number): number {
+    const head = this.headBytes - FRAME_HEADER_BYTES;
+    const body = head + this.valueBytes;
+    if (body <= XXH32_BODY_BYTES_MAX) return xxh32(this.stage, FRAME_HEADER_BYTES, body, seed);
+    const end = FRAME_HEADER_BYTES + (isStaged ? body : head);
+    const staged = crc32(this.stage.u8.subarray(FRAME_HEADER_BYTES, end), seed);
+    return isStaged ? staged : crc32(this.longValue, staged);
+  }
+}

@@ -1,0 +1,276 @@
+/**
+ * The frame: lengths, kind and checksums around one record of the log. Never renumber: all of it is on disk.
+ *
+ *     0        4        8        12       16       20    22    24
+ *     +--------+--------+--------+--------+--------+-----+-----+-----+-----------+-------+-----+
+ *     | header | body   | shape  | value  | prev   |behind|space| key | extension | value | pad |
+ *     | check  | check  |        | length | units  |     |     |     |           |       |     |
+ *     +--------+--------+--------+--------+--------+-----+-----+-----+-----------+-------+-----+
+ *              |<------- covered by the header check ----------->|<- covered by the body check ->|
+ *
+ *     shape      bits 0-3 kind, 4-5 place in the batch, 6 expiry, 7 wide space, 8 wide prev, 9 clean,
+ *                10-15 zero, 16-31 key length
+ *     prev       distance back to the previous version of the key, in 8-byte units; 0: none
+ *     behind     distance back to the position known durable when this was written, see `packDistance`
+ *     space      namespace id; 0xffff: the id is in the extension
+ *     extension  expiry (8 bytes, whole milliseconds), wide space (4), wide prev (8), those that shape names
+ *     pad        zeros up to the next multiple of 8
+ *
+ * Invariants
+ * 1. A frame begins at a multiple of 8, its position (lsn); both checks are seeded with it and with the
+ *    file's salts, so a frame copied elsewhere, or left over from another generation, is not valid.
+ * 2. Bits that have no meaning are zero, distances stay inside the log, lengths inside the limits: what does
+ *    not decode to exactly one writer's input is not a frame.
+ * 3. A word of eight zero bytes at a frame's place means the end of the log.
+ * 4. A mark is written behind the tail after a sync and is overwritten by the next frame: it takes no place.
+ */
+
+import type { Pinned } from "../ffi/memory.ts";
+import { placeSeed, xxh32 } from "./checksum.ts";
+import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SPACE_COUNT_MAX, VALUE_BYTES_MAX } from "../limits.ts";
+
+export const FRAME_HEADER_BYTES = 24;
+/** Expiry, wide space and wide prev together. */
+export const EXTENSION_BYTES_MAX = 20;
+/** Everything but the key and the value, at most: header, extension, padding. */
+export const FRAME_OVERHEAD_BYTES_MAX = FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + 7;
+
+// Kinds. Never renumber.
+export const KIND_PUT = 1;
+export const KIND_REMOVE = 2;
+export const KIND_CLEAR = 3;
+export const KIND_SPACE_CREATE = 4;
+export const KIND_SPACE_DROP = 5;
+/** Ends a batch that was given up after part of it had reached the file: the whole batch counts for nothing. */
+export const KIND_ABORT = 6;
+/** Says what is durable; overwritten by the next frame. */
+export const KIND_MARK = 7;
+/** Ends a batch whose last write turned out to need no frame. */
+export const KIND_END = 8;
+export const KIND_MAX = KIND_END;
+
+// Places in a batch. Never renumber.
+export const PLACE_ALONE = 0;
+export const PLACE_FIRST = 1;
+export const PLACE_MIDDLE = 2;
+export const PLACE_LAST = 3;
+
+const PLACE_SHIFT = 4;
+export const SHAPE_EXPIRY = 1 << 6;
+export const SHAPE_WIDE_SPACE = 1 << 7;
+export const SHAPE_WIDE_PREV = 1 << 8;
+/** On a mark: the database was closed in good order right behind it. */
+export const SHAPE_CLEAN = 1 << 9;
+const SHAPE_UNUSED = 0xfc00;
+export const WIDE_SPACE = 0xffff;
+
+// Word indexes within a header.
+export const WORD_HEADER_CHECK = 0;
+export const WORD_BODY_CHECK = 1;
+export const WORD_SHAPE = 2;
+export const WORD_VALUE_BYTES = 3;
+export const WORD_PREV = 4;
+export const WORD_TAIL = 5;
+
+/** The salts of one file and generation. */
+export interface Salts {
+  readonly header: number;
+  readonly body: number;
+}
+
+export const TWO_32 = 4294967296;
+
+/** The kind in a shape word. */
+export function kindOf(shape: number): number {
+  return shape & 15;
+}
+
+/** The place in the batch in a shape word. */
+export function placeOf(shape: number): number {
+  return (shape >>> PLACE_SHIFT) & 3;
+}
+
+/** The shape word of a frame. */
+export function shapeOf(kind: number, place: number, flags: number, keyBytes: number): number {
+  return (kind | (place << PLACE_SHIFT) | flags | (keyBytes << 16)) >>> 0;
+}
+
+/** Bytes of the extension that a shape asks for. */
+export function extensionBytes(shape: number): number {
+  let bytes = 0;
+  if ((shape & SHAPE_EXPIRY) !== 0) bytes += 8;
+  if ((shape & SHAPE_WIDE_SPACE) !== 0) bytes += 4;
+  if ((shape & SHAPE_WIDE_PREV) !== 0) bytes += 8;
+  return bytes;
+}
+
+/** Bytes that the checksum of the body covers: key, extension, value. */
+export function bodyBytes(shape: number, valueBytes: number): number {
+  return (shape >>> 16) + extensionBytes(shape) + valueBytes;
+}
+
+/** Bytes of the whole frame, padding included. */
+export function frameBytes(shape: number, valueBytes: number): number {
+  const bytes = FRAME_HEADER_BYTES + bodyBytes(shape, valueBytes);
+  return bytes + ((8 - (bytes % 8)) % 8);
+}
+
+/**
+ * Packs a distance in 8-byte units into 16 bits: 11 bits of mantissa, 5 of exponent, rounded up, so that a
+ * reader learns a durable position at or before the true one and never one after it.
+ */
+export function packDistance(units: number): number {
+  let exponent = 0;
+  let mantissa = units;
+  while (mantissa > 2047) {
+    mantissa = Math.ceil(mantissa / 2);
+    exponent += 1;
+  }
+  return mantissa | (exponent << 11);
+}
+
+/** The distance in units that `packDistance` stored. */
+export function unpackDistance(packed: number): number {
+  return (packed & 2047) * 2 ** (packed >>> 11);
+}
+
+/** Computes the header check of the header at byte `at` of pinned memory for the place it is written to. */
+export function headerCheck(memory: Pinned, at: number, place: { salt: number; unitLow: number; unitHigh: number }): number {
+  return xxh32(memory, at + 4, FRAME_HEADER_BYTES - 4, placeSeed(place.salt, place.unitLow, place.unitHigh));
+}
+
+/**
+ * Whether a header's fields, taken apart from its checksum, could have come from a writer at `lsn`
+ * (invariant 2). Callers compare the checksum first or after, as suits them.
+ */
+export function isPlausible(memory: Pinned, at: number, lsn: number): boolean {
+  const word = at >> 2;
+  const shape = memory.u32[word + WORD_SHAPE]!;
+  const kind = shape & 15;
+  if (kind === 0 || kind > KIND_MAX || (shape & SHAPE_UNUSED) !== 0) return false;
+  const valueBytes = memory.u32[word + WORD_VALUE_BYTES]!;
+  const keyBytes = shape >>> 16;
+  if (keyBytes > KEY_BYTES_MAX || valueBytes > VALUE_BYTES_MAX) return false;
+  if (kind !== KIND_PUT && (valueBytes !== 0 || (shape & SHAPE_EXPIRY) !== 0)) return false;
+  if ((shape & SHAPE_CLEAN) !== 0 && kind !== KIND_MARK) return false;
+  const prev = memory.u32[word + WORD_PREV]!;
+  if (kind !== KIND_PUT && kind !== KIND_REMOVE && (prev !== 0 || (shape & SHAPE_WIDE_PREV) !== 0)) return false;
+  if (prev !== 0 && (shape & SHAPE_WIDE_PREV) !== 0) return false;
+  if (prev * 8 > lsn - HEADER_PAGE_BYTES) return false;
+  const tail = memory.u32[word + WORD_TAIL]!;
+  const space = tail >>> 16;
+  if ((space === WIDE_SPACE) !== ((shape & SHAPE_WIDE_SPACE) !== 0)) return false;
+  return hasSoundRole(kind, shape, keyBytes, space);
+}
+
+/** What each kind must and must not carry. */
+function hasSoundRole(kind: number, shape: number, keyBytes: number, space: number): boolean {
+  switch (kind) {
+    case KIND_PUT:
+    case KIND_REMOVE:
+      return true;
+    case KIND_CLEAR:
+      return keyBytes === 0;
+    case KIND_SPACE_CREATE:
+      return keyBytes > 0 && space !== 0;
+    case KIND_SPACE_DROP:
+      return keyBytes === 0 && space !== 0;
+    case KIND_ABORT:
+    case KIND_END:
+      return keyBytes === 0 && space === 0 && placeOf(shape) === PLACE_LAST;
+    case KIND_MARK:
+      return keyBytes === 0 && space === 0 && placeOf(shape) === PLACE_ALONE;
+    default:
+      return false;
+  }
+}
+
+/** Everything that a header and its extension say, besides the checks. */
+export interface FrameFacts {
+  kind: number;
+  place: number;
+  space: number;
+  keyBytes: number;
+  valueBytes: number;
+  /** 0: never. */
+  expiresAtMs: number;
+  /** Position of the previous version; 0: none. */
+  prev: number;
+  /** Everything before this position was durable when the frame was written. */
+  durable: number;
+  frameBytes: number;
+  isClean: boolean;
+}
+
+/** Reads a whole-millisecond time or a position: two 32-bit halves, the upper one below 2^21. Undefined when above. */
+export function readWide(memory: Pinned, at: number): number | undefined {
+  const bytes = memory.u8;
+  const low = (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+  const high = (bytes[at + 4]! | (bytes[at + 5]! << 8) | (bytes[at + 6]! << 16) | (bytes[at + 7]! << 24)) >>> 0;
+  if (high >= 2097152) return undefined;
+  return high * TWO_32 + low;
+}
+
+/** Writes what `readWide` reads. */
+export function writeWide(memory: Pinned, at: number, value: number): void {
+  writeWord(memory, at, value % TWO_32);
+  writeWord(memory, at + 4, Math.floor(value / TWO_32));
+}
+
+/** Writes 32 bits at any byte offset. */
+export function writeWord(memory: Pinned, at: number, value: number): void {
+  const bytes = memory.u8;
+  bytes[at] = value & 255;
+  bytes[at + 1] = (value >>> 8) & 255;
+  bytes[at + 2] = (value >>> 16) & 255;
+  bytes[at + 3] = (value >>> 24) & 255;
+}
+
+/** Reads what `writeWord` writes, unsigned. */
+export function readWord(memory: Pinned, at: number): number {
+  const bytes = memory.u8;
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+}
+
+/** Decodes a plausible header at `at` and its extension, which must be in the memory too. False when the extension makes no sense. */
+export function decodeInto(facts: FrameFacts, memory: Pinned, place: { readonly at: number; readonly lsn: number }): boolean {
+  const { at, lsn } = place;
+  const word = at >> 2;
+  const shape = memory.u32[word + WORD_SHAPE]!;
+  const tail = memory.u32[word + WORD_TAIL]!;
+  facts.kind = kindOf(shape);
+  facts.place = placeOf(shape);
+  facts.keyBytes = shape >>> 16;
+  facts.valueBytes = memory.u32[word + WORD_VALUE_BYTES]!;
+  facts.space = tail >>> 16;
+  facts.expiresAtMs = 0;
+  facts.isClean = (shape & SHAPE_CLEAN) !== 0;
+  facts.frameBytes = frameBytes(shape, facts.valueBytes);
+  facts.durable = Math.max(0, lsn - unpackDistance(tail & 0xffff) * 8);
+  const prev = memory.u32[word + WORD_PREV]!;
+  facts.prev = prev === 0 ? 0 : lsn - prev * 8;
+  if ((shape & (SHAPE_EXPIRY | SHAPE_WIDE_SPACE | SHAPE_WIDE_PREV)) === 0) return true;
+  return decodeExtension(facts, memory, { at: at + FRAME_HEADER_BYTES + facts.keyBytes, lsn, shape });
+}
+
+function decodeExtension(facts: FrameFacts, memory: Pinned, place: { readonly at: number; readonly lsn: number; readonly shape: number }): boolean {
+  let at = place.at;
+  if ((place.shape & SHAPE_EXPIRY) !== 0) {
+    const expiresAtMs = readWide(memory, at);
+    if (expiresAtMs === undefined || expiresAtMs === 0) return false;
+    facts.expiresAtMs = expiresAtMs;
+    at += 8;
+  }
+  if ((place.shape & SHAPE_WIDE_SPACE) !== 0) {
+    const space = readWord(memory, at);
+    if (space < WIDE_SPACE || space >= SPACE_COUNT_MAX) return false;
+    facts.space = space;
+    at += 4;
+  }
+  if ((place.shape & SHAPE_WIDE_PREV) !== 0) {
+    const units = readWide(memory, at);
+    if (units === undefined || units < TWO_32 || units * 8 > place.lsn - HEADER_PAGE_BYTES) return false;
+    facts.prev = place.lsn - units * 8;
+  }
+  return true;
+}

@@ -1,0 +1,220 @@
+/**
+ * Reading the log from its beginning, frame by frame, with a fixed buffer and system reads: a bad disk is then
+ * an error that can be told, where a mapping would kill the process.
+ *
+ * `next` says what stands at the position: a sound frame, the end (zeros, a mark, or nothing), or a bad place.
+ * `findSound` looks behind a bad place for the frame that decides what it is: a frame that was written when
+ * the bad place was already durable means damage; no such frame means a torn tail.
+ */
+
+import { must } from "../ffi/io-error.ts";
+import { pinned, type Pinned } from "../ffi/memory.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
+import { SCAN_BYTES } from "../limits.ts";
+import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "./checksum.ts";
+import {
+  EXTENSION_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  KIND_MARK,
+  WORD_BODY_CHECK,
+  WORD_HEADER_CHECK,
+  WORD_SHAPE,
+  WORD_VALUE_BYTES,
+  bodyBytes,
+  decodeInto,
+  isPlausible,
+  type FrameFacts,
+  type Salts,
+} from "./frame.ts";
+import { unitHigh, unitLow } from "./log-words.ts";
+
+/** What stands at a position of the log. */
+export type Finding =
+  | { readonly kind: "frame" }
+  /** Zeros, or the end of the file. */
+  | { readonly kind: "end" }
+  /** A mark: the log ends here, and said so. */
+  | { readonly kind: "mark" }
+  | { readonly kind: "bad"; readonly reason: string };
+
+const FRAME: Finding = { kind: "frame" };
+const END: Finding = { kind: "end" };
+const MARK: Finding = { kind: "mark" };
+const BAD_HEADER: Finding = { kind: "bad", reason: "the header's checksum does not match" };
+const BAD_FIELDS: Finding = { kind: "bad", reason: "the header's fields make no sense" };
+const BAD_BODY: Finding = { kind: "bad", reason: "the body's checksum does not match" };
+const CUT_OFF: Finding = { kind: "bad", reason: "the frame reaches beyond the end of the file" };
+
+/** Where frames are read from. */
+export interface ScanSource {
+  readonly system: System;
+  readonly file: FileHandle;
+  readonly path: string;
+  readonly salts: Salts;
+  /** Nothing behind this position is looked at. */
+  readonly end: number;
+}
+
+export class Scanner {
+  readonly memory: Pinned = pinned(SCAN_BYTES);
+  readonly #source: ScanSource;
+  /** The part of the file that is in memory. */
+  #start = 0;
+  #bytes = 0;
+
+  /** Position of the frame that `next` spoke about, and what it says. */
+  lsn: number;
+  readonly facts: FrameFacts = {
+    kind: 0,
+    place: 0,
+    space: 0,
+    keyBytes: 0,
+    valueBytes: 0,
+    expiresAtMs: 0,
+    prev: 0,
+    durable: 0,
+    frameBytes: 0,
+    isClean: false,
+  };
+  /** Where in `memory` the frame begins; its key follows the header. */
+  at = 0;
+  #next: number;
+
+  constructor(source: ScanSource, from: number) {
+    this.#source = source;
+    this.lsn = from;
+    this.#next = from;
+  }
+
+  /** Goes on to the next frame, or stays at what is not one. */
+  next(): Finding {
+    return this.judge(this.#next);
+  }
+
+  /** Judges the place at `lsn`; after a sound frame, `next` goes on behind it. */
+  judge(lsn: number): Finding {
+    this.lsn = lsn;
+    const have = this.#load(lsn, FRAME_HEADER_BYTES);
+    const at = (this.at = lsn - this.#start);
+    if (have < FRAME_HEADER_BYTES) return this.#isZero(at, have) ? END : CUT_OFF;
+    const words = this.memory.u32;
+    const word = at >> 2;
+    if (words[word] === 0 && words[word + 1] === 0) return END;
+    const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
+    const check = xxh32(this.memory, at + 4, FRAME_HEADER_BYTES - 4, seed);
+    if (check !== this.memory.i32[word + WORD_HEADER_CHECK]) return BAD_HEADER;
+    if (!isPlausible(this.memory, at, lsn)) return BAD_FIELDS;
+    return this.#judgeBody(lsn);
+  }
+
+  #judgeBody(lsn: number): Finding {
+    const source = this.#source;
+    let at = this.at;
+    const keyBytes = this.memory.u32[(at >> 2) + WORD_SHAPE]! >>> 16;
+    this.#load(lsn, FRAME_HEADER_BYTES + keyBytes + EXTENSION_BYTES_MAX);
+    at = this.at = lsn - this.#start;
+    const shape = this.memory.u32[(at >> 2) + WORD_SHAPE]!;
+    const body = bodyBytes(shape, this.memory.u32[(at >> 2) + WORD_VALUE_BYTES]!);
+    if (lsn + FRAME_HEADER_BYTES + body > source.end) return CUT_OFF;
+    const expected = this.memory.i32[(at >> 2) + WORD_BODY_CHECK]!;
+    const seed = placeSeed(source.salts.body, unitLow(lsn), unitHigh(lsn));
+    if (this.#bodyCheck(lsn, body, seed) !== expected) return BAD_BODY;
+    at = this.at = lsn - this.#start;
+    if (!decodeInto(this.facts, this.memory, { at, lsn })) return BAD_FIELDS;
+    if (lsn + this.facts.frameBytes > source.end) return CUT_OFF;
+    if (!this.#isPaddingZero(lsn, FRAME_HEADER_BYTES + body)) return BAD_FIELDS;
+    if (this.facts.kind === KIND_MARK) return MARK;
+    this.#next = lsn + this.facts.frameBytes;
+    return FRAME;
+  }
+
+  /** The check of a body as it stands in the file; leaves the header, key and extension in memory. */
+  #bodyCheck(lsn: number, body: number, seed: number): number {
+    const whole = FRAME_HEADER_BYTES + body;
+    if (this.#load(lsn, Math.min(whole, SCAN_BYTES)) < Math.min(whole, SCAN_BYTES)) return ~seed;
+    const at = (this.at = lsn - this.#start) + FRAME_HEADER_BYTES;
+    if (body <= XXH32_BODY_BYTES_MAX) return xxh32(this.memory, at, body, seed);
+    const inMemory = Math.min(body, SCAN_BYTES - FRAME_HEADER_BYTES);
+    let check = crc32(this.memory.u8.subarray(at, at + inMemory), seed);
+    let done = inMemory;
+    const piece = new Uint8Array(done < body ? SCAN_BYTES : 0);
+    while (done < body) {
+      const bytes = Math.min(piece.length, body - done);
+      const position = lsn + FRAME_HEADER_BYTES + done;
+      const read = this.#read(piece, { position, bytes });
+      if (read < bytes) return ~check;
+      check = crc32(piece.subarray(0, bytes), check);
+      done += bytes;
+    }
+    return check;
+  }
+
+  #isPaddingZero(lsn: number, from: number): boolean {
+    const bytes = this.facts.frameBytes - from;
+    if (bytes === 0) return true;
+    const inMemory = lsn + this.facts.frameBytes <= this.#start + this.#bytes;
+    if (inMemory) return this.#isZero(this.at + from, bytes);
+    const padding = new Uint8Array(bytes);
+    this.#read(padding, { position: lsn + from, bytes });
+    return padding.every((byte) => byte === 0);
+  }
+
+  #isZero(at: number, bytes: number): boolean {
+    for (let index = at; index < at + bytes; index++) if (this.memory.u8[index] !== 0) return false;
+    return true;
+  }
+
+  /** Sees to it that `bytes` from `lsn` on are in memory; returns how many there are (fewer at the end). */
+  #load(lsn: number, bytes: number): number {
+    const end = this.#start + this.#bytes;
+    if (lsn < this.#start || lsn + bytes > end) {
+      const want = Math.min(SCAN_BYTES, Math.max(0, this.#source.end - lsn));
+      if (lsn !== this.#start || want > this.#bytes) {
+        this.#start = lsn;
+        this.#bytes = want === 0 ? 0 : this.#read(this.memory.u8, { position: lsn, bytes: want });
+      }
+    }
+    return Math.min(bytes, this.#start + this.#bytes - lsn);
+  }
+
+  #read(into: Uint8Array, span: { readonly position: number; readonly bytes: number }): number {
+    const { system, file, path } = this.#source;
+    return must(system.read(file, into, span), { syscall: "pread", path });
+  }
+
+  /** The position behind the last byte that is not zero, from `from` to `end`; `from` when all are zero. */
+  lastNonZero(from: number, end: number): number {
+    let last = from;
+    for (let lsn = from; lsn < end; ) {
+      const bytes = this.#load(lsn, SCAN_BYTES);
+      if (bytes <= 0) break;
+      const at = lsn - this.#start;
+      for (let index = at + bytes - 1; index >= at; index--) {
+        if (this.memory.u8[index] === 0) continue;
+        last = lsn + (index - at) + 1;
+        break;
+      }
+      lsn += bytes;
+    }
+    return last;
+  }
+
+  /**
+   * The first sound frame behind `from` that says, or undefined when there is none to be found. With
+   * `durableBeyond`, only frames count that were written when that position was durable already.
+   */
+  findSound(from: number, durableBeyond: number): number | undefined {
+    for (let lsn = from; lsn + FRAME_HEADER_BYTES <= this.#source.end; lsn += 8) {
+      if (this.#load(lsn, FRAME_HEADER_BYTES) < FRAME_HEADER_BYTES) return undefined;
+      const at = lsn - this.#start;
+      const shape = this.memory.u32[(at >> 2) + WORD_SHAPE]!;
+      if (shape === 0 || !isPlausible(this.memory, at, lsn)) continue;
+      const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
+      if (xxh32(this.memory, at + 4, FRAME_HEADER_BYTES - 4, seed) !== this.memory.i32[at >> 2]) continue;
+      const finding = this.judge(lsn);
+      if (finding.kind === "bad" || finding.kind === "end") continue;
+      if (this.facts.durable > durableBeyond) return lsn;
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,218 @@
+/** Every wrong argument is an `EmdbError` before the engine hears of it. */
+
+import { describe, expect, test } from "bun:test";
+import { checkedKey, checkedNamespaceName, checkedValue, startsWith } from "../../src/api/bytes.ts";
+import { deadlineOf } from "../../src/api/deadline.ts";
+import { prefixBounds, rangePlanOf } from "../../src/api/range-bounds.ts";
+import { EXPIRES_AT_MS_MAX, KEY_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, VALUE_BYTES_MAX } from "../../src/limits.ts";
+import { memoryDatabase } from "../contract/memory-life.ts";
+import { expectCode } from "../contract/fixture.ts";
+import { MemoryStore } from "../support/memory-store.ts";
+
+function detachedView(): Uint8Array {
+  const view = new Uint8Array(8);
+  structuredClone(view.buffer, { transfer: [view.buffer] });
+  return view;
+}
+
+function shrunkView(): Uint8Array {
+  const buffer = new ArrayBuffer(16, { maxByteLength: 16 });
+  const view = new Uint8Array(buffer, 8, 8);
+  buffer.resize(4);
+  return view;
+}
+
+const WRONG_BYTES: readonly unknown[] = [
+  undefined,
+  null,
+  0,
+  Number.NaN,
+  1n,
+  true,
+  Symbol("key"),
+  () => "key",
+  {},
+  [],
+  [1, 2],
+  new String("key"),
+  new Date(0),
+  Promise.resolve("key"),
+  new DataView(new ArrayBuffer(4)),
+  new Uint16Array(2),
+  new Int8Array(2),
+  new Uint8ClampedArray(2),
+  new SharedArrayBuffer(4),
+  "\ud800",
+  "a\udfffb",
+  detachedView(),
+  detachedView().buffer,
+  shrunkView(),
+  Object.create(Uint8Array.prototype),
+];
+
+describe("keys and values", () => {
+  test("of a wrong kind are refused by every call of a key space, and nothing is written", () => {
+    const store = new MemoryStore({ rangeScans: true });
+    const db = memoryDatabase(store);
+    for (const wrong of WRONG_BYTES as readonly never[]) {
+      const calls: readonly (() => unknown)[] = [
+        () => db.insert(wrong, "value"),
+        () => db.get(wrong),
+        () => db.getMany([wrong]),
+        () => db.getMany(new Set([wrong])),
+        () => db.getText(wrong),
+        () => db.getZeroCopy(wrong),
+        () => db.containsKey(wrong),
+        () => db.remove(wrong),
+        () => db.removeMany([wrong]),
+        () => db.insertMany([[wrong, "value"]]),
+        () => db.compareAndSwap(wrong, undefined, "value"),
+        () => db.update(wrong, () => "value"),
+        () => db.expiresAt(wrong),
+        () => db.ttl(wrong),
+        () => db.persist(wrong),
+        () => db.transaction((tx) => tx.get(wrong)),
+        () => db.transaction((tx) => tx.insert(wrong, "value")),
+        () => db.transaction((tx) => tx.insert("key", wrong)),
+        () => db.insert("key", wrong),
+        () => db.insertMany([["key", wrong]]),
+      ];
+      for (const call of calls) expectCode("EMDB_INVALID_ARGUMENT", call);
+      // Absent is what undefined says here.
+      if (wrong === undefined) continue;
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.compareAndSwap("key", undefined, wrong));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.compareAndSwap("key", wrong, "value"));
+      // Of a promise update has more to say.
+      if (!((wrong as unknown) instanceof Promise)) expectCode("EMDB_INVALID_ARGUMENT", () => db.update("key", () => wrong));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.range({ prefix: wrong }));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.range({ gt: wrong }));
+    }
+    expect(store.writeCount).toBe(0);
+    expect(store.snapshotCount).toBe(0);
+  });
+
+  test("pass as they are: no copy, no conversion", () => {
+    const bytes = new Uint8Array([1, 2, 3]);
+    expect(checkedKey(bytes)).toBe(bytes);
+    expect(checkedValue(bytes)).toBe(bytes);
+    const buffer = Buffer.from("buffer");
+    expect(checkedKey(buffer)).toBe(buffer);
+    expect(checkedKey("text")).toBe("text");
+    expect(checkedKey(new Uint8Array(new SharedArrayBuffer(2)))).toHaveLength(2);
+    expect(checkedValue(new Uint8Array(0))).toHaveLength(0);
+    expect(checkedValue(new ArrayBuffer(3))).toEqual(new Uint8Array(3));
+  });
+
+  test("are counted in UTF-8 bytes, and both numbers are named", () => {
+    expect(checkedKey("\u20ac".repeat(KEY_BYTES_MAX / 3))).toHaveLength(KEY_BYTES_MAX / 3);
+    expect(checkedKey("x".repeat(KEY_BYTES_MAX))).toHaveLength(KEY_BYTES_MAX);
+    const error = expectCode("EMDB_TOO_LARGE", () => checkedKey("\u20ac".repeat(KEY_BYTES_MAX / 3 + 1)));
+    expect(error.message).toContain(`${KEY_BYTES_MAX + 3} bytes`);
+    expect(error.message).toContain(`${KEY_BYTES_MAX}`);
+    const name = "\u00e9".repeat(NAMESPACE_NAME_BYTES_MAX / 2);
+    expect(checkedNamespaceName(name)).toBe(name);
+    expectCode("EMDB_TOO_LARGE", () => checkedNamespaceName(`${name}x`));
+  });
+
+  test("a value over the limit is refused by its length alone", () => {
+    // The pages of a fresh buffer are not touched, so that this costs no memory.
+    const error = expectCode("EMDB_TOO_LARGE", () => checkedValue(new ArrayBuffer(VALUE_BYTES_MAX + 1)));
+    expect(error.message).toContain(`${VALUE_BYTES_MAX + 1}`);
+  });
+
+  test("a message never shows the content of a key or value", () => {
+    const db = memoryDatabase(new MemoryStore());
+    const secret = "hunter2";
+    const shown = [
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.insert("key", { secret } as never)),
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.insert(`${secret}\ud800`, "x")),
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.insert("key", "x", secret as never)),
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.getMany(secret)),
+    ];
+    for (const error of shown) expect(error.message).not.toContain(secret);
+  });
+
+  test("one key in place of many is refused with the advice to put it in an array", () => {
+    const db = memoryDatabase(new MemoryStore());
+    for (const one of ["key", new Uint8Array([1]), 5, undefined, null, {}]) {
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.getMany(one as never));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.removeMany(one as never));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.insertMany(one as never));
+    }
+  });
+});
+
+describe("deadlines", () => {
+  const clock = { now: () => 1000 };
+  const of = (options: object | undefined, defaultTtlMs = 0): number =>
+    deadlineOf(options, { defaultTtlMs, store: clock });
+
+  test("are absolute, whole, and 0 for never", () => {
+    expect(of(undefined)).toBe(0);
+    expect(of({})).toBe(0);
+    expect(of(undefined, 50)).toBe(1050);
+    expect(of({}, 50)).toBe(1050);
+    expect(of({ ttlMs: undefined }, 50)).toBe(1050);
+    expect(of({ ttlMs: 0 }, 50)).toBe(1000);
+    expect(of({ ttlMs: -0 })).toBe(1000);
+    expect(of({ ttlMs: 1.2 })).toBe(1002);
+    expect(of({ ttlMs: Number.POSITIVE_INFINITY }, 50)).toBe(0);
+    expect(of({ expiresAtMs: 1234.5 }, 50)).toBe(1235);
+    expect(of({ expiresAtMs: 0 }, 50)).toBe(0);
+    expect(of({ expiresAtMs: -7 })).toBe(1);
+    expect(of({ expiresAtMs: Number.NEGATIVE_INFINITY })).toBe(1);
+    expect(of({ expiresAtMs: EXPIRES_AT_MS_MAX })).toBe(EXPIRES_AT_MS_MAX);
+    expect(of({ expiresAtMs: EXPIRES_AT_MS_MAX + 1 })).toBe(0);
+    expect(of(undefined, 0.25)).toBe(1001);
+  });
+
+  test("a clock at 0 still expires at once", () => {
+    expect(deadlineOf({ ttlMs: 0 }, { defaultTtlMs: 0, store: { now: () => 0 } })).toBe(1);
+  });
+
+  test("an unknown name is refused with the nearest known one", () => {
+    expect(expectCode("EMDB_INVALID_ARGUMENT", () => of({ ttlMS: 5 })).message).toContain("did you mean ttlMs?");
+    expect(expectCode("EMDB_INVALID_ARGUMENT", () => of({ colour: 5 })).message).toContain("ttlMs, expiresAtMs");
+  });
+});
+
+describe("range bounds", () => {
+  const plan = (range: object): ReturnType<typeof rangePlanOf> => rangePlanOf(range, (key) => checkedKey(key));
+
+  test("the key behind a prefix is found for every prefix of two bytes", () => {
+    for (let value = 0; value < 65_536; value += 1) {
+      const prefix = new Uint8Array([value >> 8, value & 255]);
+      const { upper } = prefixBounds(prefix);
+      if (value === 65_535) {
+        expect(upper).toBeUndefined();
+        continue;
+      }
+      if (upper === undefined) throw new Error(`no key behind ${value}`);
+      const next = (value & 255) === 255 ? [(value >> 8) + 1] : [value >> 8, (value & 255) + 1];
+      if (Buffer.compare(upper.key, new Uint8Array(next)) !== 0) throw new Error(`wrong key behind ${value}`);
+    }
+  });
+
+  test("crossing ones and a limit of 0 are known to be empty", () => {
+    expect(plan({ gt: "b", lt: "a" }).isEmpty).toBe(true);
+    expect(plan({ gte: "a", lt: "a" }).isEmpty).toBe(true);
+    expect(plan({ gt: "a", lte: "a" }).isEmpty).toBe(true);
+    expect(plan({ gte: "a", lte: "a" }).isEmpty).toBe(false);
+    expect(plan({ limit: 0 }).isEmpty).toBe(true);
+    expect(plan({ limit: Number.POSITIVE_INFINITY }).isEmpty).toBe(false);
+  });
+
+  test("undefined members are as if not given", () => {
+    expect(plan({ gt: undefined, prefix: undefined, limit: undefined, reverse: undefined })).toEqual({
+      bounds: { isReverse: false },
+      limit: Number.POSITIVE_INFINITY,
+      isEmpty: false,
+    });
+  });
+
+  test("a prefix is compared byte by byte", () => {
+    expect(startsWith(new Uint8Array([1, 2]), { prefix: new Uint8Array([1]) })).toBe(true);
+    expect(startsWith(new Uint8Array([1]), { prefix: new Uint8Array([1, 2]) })).toBe(false);
+    expect(startsWith(new Uint8Array([1, 3]), { prefix: new Uint8Array([1, 2]) })).toBe(false);
+  });
+});

@@ -1,0 +1,173 @@
+/** Several handles on one engine, failures of the engine, and what the api lets go of. */
+
+import { describe, expect, test } from "bun:test";
+import { codec } from "../../src/codec/codec.ts";
+import { Database } from "../../src/api/database.ts";
+import type { Codec } from "../../src/api/types.ts";
+import { EmdbError } from "../../src/errors.ts";
+import { expectCode, expectRejects } from "../contract/fixture.ts";
+import { memoryDatabase, memoryLife } from "../contract/memory-life.ts";
+import { MemoryStore } from "../support/memory-store.ts";
+
+describe("two handles on one engine", () => {
+  test("see one database, and close one by one", () => {
+    const store = new MemoryStore();
+    const one = memoryDatabase(store);
+    const other = memoryDatabase(store);
+    const space = one.namespace("name");
+    one.insert("key", "value");
+    one.closeSync();
+    expectCode("EMDB_CLOSED", () => one.get("key"));
+    expectCode("EMDB_CLOSED", () => space.len());
+    expect(other.getText("key")).toBe("value");
+    expect(store.isOpen).toBe(true);
+    other.closeSync();
+    expect(store.isOpen).toBe(false);
+  });
+
+  test("share the rule that nothing but the transaction writes inside it", () => {
+    const store = new MemoryStore();
+    const one = memoryDatabase(store);
+    const other = memoryDatabase(store);
+    one.transaction((tx) => {
+      tx.insert("key", "x");
+      expectCode("EMDB_INVALID_ARGUMENT", () => other.insert("key", "y"));
+      expectCode("EMDB_INVALID_ARGUMENT", () => other.transaction(() => 1));
+    });
+    expect(other.getText("key")).toBe("x");
+    other.insert("key", "y");
+  });
+
+  test("do not stand in the way of a transaction on another database", () => {
+    const one = memoryDatabase(new MemoryStore());
+    const other = memoryDatabase(new MemoryStore());
+    one.transaction((tx) => {
+      other.transaction((inner) => inner.insert("key", "x"));
+      tx.insert("key", "x");
+    });
+    expect([one.len(), other.len()]).toEqual([1, 1]);
+  });
+});
+
+describe("a failing engine", () => {
+  test("a batch that it refuses leaves no namespace behind", () => {
+    const store = new MemoryStore();
+    const db = memoryDatabase(store);
+    const full = new EmdbError("EMDB_FULL", "no space");
+    const batch = store.writeBatch.bind(store);
+    store.writeBatch = () => {
+      throw full;
+    };
+    expect(() => db.transaction((tx) => tx.namespace("new").insert("key", "x"))).toThrow(full);
+    store.writeBatch = batch;
+    expect(db.listNamespaces()).toEqual([]);
+    db.insert("after", "x");
+  });
+
+  test("its error leaves the gate open for the next write", () => {
+    const store = new MemoryStore();
+    const db = memoryDatabase(store);
+    store.failure = new EmdbError("EMDB_IO", "broken");
+    expectCode("EMDB_IO", () => db.update("key", () => "x"));
+    db.insert("key", "x");
+    expect(db.transaction((tx) => tx.containsKey("key"))).toBe(true);
+  });
+
+  test("a close that fails has closed all the same, and tells it each time it is awaited", async () => {
+    const life = memoryLife(new MemoryStore());
+    const db = new Database({ ...life, close: () => Promise.reject(new EmdbError("EMDB_IO", "broken")) });
+    await expectRejects("EMDB_IO", db.close());
+    await expectRejects("EMDB_IO", db.close());
+    expect(db.isOpen).toBe(false);
+    db.closeSync();
+  });
+
+  test("a close refused inside a transaction can be tried again after it", async () => {
+    const db = memoryDatabase(new MemoryStore());
+    const refused = db.transaction(() => [db.close()]);
+    for (const promise of refused) await expectRejects("EMDB_INVALID_ARGUMENT", promise);
+    expect(db.isOpen).toBe(true);
+    await db.close();
+    expect(db.isOpen).toBe(false);
+  });
+});
+
+describe("a read-only database", () => {
+  test("reads, and answers EMDB_READ_ONLY to every write", () => {
+    const store = new MemoryStore();
+    const db = memoryDatabase(store);
+    db.insert("key", "value", { ttlMs: 5 });
+    store.isReadOnly = true;
+    expect(db.getText("key")).toBe("value");
+    expect(db.transaction((tx) => tx.containsKey("key"))).toBe(true);
+    const writes: readonly (() => unknown)[] = [
+      () => db.insert("key", "x"),
+      () => db.remove("key"),
+      () => db.insertMany([["key", "x"]]),
+      () => db.removeMany(["key"]),
+      () => db.clear(),
+      () => db.persist("key"),
+      () => db.update("key", () => "x"),
+      () => db.compareAndSwap("key", "value", "x"),
+      () => db.sweepExpired(),
+      () => db.namespace("new"),
+      () => db.dropNamespace("new"),
+      () => db.transaction((tx) => tx.insert("key", "x")),
+      () => db.transaction((tx) => tx.remove("key")),
+    ];
+    for (const write of writes) expectCode("EMDB_READ_ONLY", write);
+  });
+});
+
+describe("a snapshot is let go of", () => {
+  const entries = Array.from({ length: 10 }, (_, index): [string, string] => [`${index}`, "x"]);
+
+  test("at the end, at the limit, when left early, and on an error", async () => {
+    const store = new MemoryStore({ rangeScans: true });
+    const db = memoryDatabase(store);
+    db.insertMany(entries);
+    const broken: Codec<string> = {
+      encode: (text) => text,
+      decode: () => {
+        throw new Error("cannot decode");
+      },
+    };
+    const walks: readonly (() => unknown)[] = [
+      () => [...db.iter()],
+      () => db.range({ limit: 3 }).next() && [...db.range({ limit: 3 })],
+      () => db.iter().take(2).toArray(),
+      () => db.keys().find(() => true),
+      () => db.range({ gt: "9", lt: "0" }),
+      () => db.group("none").toArray(),
+      () => db.deleteGroup("none"),
+      () => expect(() => [...db.typed({ value: broken })]).toThrow("cannot decode"),
+    ];
+    for (const walk of walks.toSpliced(1, 1)) {
+      walk();
+      expect(store.snapshotCount).toBe(0);
+    }
+    for await (const _ of db.stream()) break;
+    await db.stream().cancel();
+    expect(store.snapshotCount).toBe(0);
+  });
+
+  test("at the record that reaches the limit, not one call later", () => {
+    const store = new MemoryStore({ rangeScans: true });
+    const db = memoryDatabase(store);
+    db.insertMany(entries);
+    const range = db.range({ limit: 1 });
+    expect(store.snapshotCount).toBe(1);
+    expect(range.next().done).toBe(false);
+    expect(store.snapshotCount).toBe(0);
+    expect(range.next().done).toBe(true);
+  });
+});
+
+test("a database whose codec is broken on one record says so and goes on", () => {
+  const db = memoryDatabase(new MemoryStore());
+  db.insert("bad", "not json");
+  db.insert("good", "1");
+  const view = db.typed({ value: codec.json<number>() });
+  expectCode("EMDB_INVALID_ARGUMENT", () => [...view.values()]);
+  expect(view.get("good")).toBe(1);
+});

@@ -1,0 +1,209 @@
+import { expect, test } from "bun:test";
+import { readFileSync, statSync } from "node:fs";
+import { pinned } from "../../src/ffi/memory.ts";
+import { bytesOf, outcome, readText, system, TemporaryFolder } from "./temporary-folder.ts";
+
+const isWindows = process.platform === "win32";
+const isLinux = process.platform === "linux";
+
+test("opening what is not there is ENOENT, unless it is to be created", () => {
+  using folder = new TemporaryFolder();
+  for (const mode of ["read", "write", "write-through"] as const) {
+    expect(outcome(system.open(folder.at("none"), mode))).toBe("ENOENT");
+  }
+  folder.open("first", "write-or-create");
+  folder.open("second", "create");
+  expect(system.list(folder.path)).toHaveLength(2);
+});
+
+test("create refuses a file that exists, write-or-create keeps what is in it", () => {
+  using folder = new TemporaryFolder();
+  folder.file("a", "kept");
+  expect(outcome(system.open(folder.at("a"), "create"))).toBe("EEXIST");
+  expect(readText(folder.open("a", "write-or-create"), 0, 10)).toBe("kept");
+});
+
+test("opening a folder for writing is EISDIR, a path through a file is an error, a zero byte in a path is EINVAL", () => {
+  using folder = new TemporaryFolder();
+  folder.file("a", "");
+  expect(outcome(system.open(folder.path, "write"))).toBe("EISDIR");
+  expect(outcome(system.open(folder.at("a/b"), "create"))).toMatch(/^(ENOTDIR|ENOENT)$/);
+  expect(outcome(system.open(folder.at("a\0b"), "create"))).toBe("EINVAL");
+  expect(system.list(folder.path)).toEqual(["a"]);
+});
+
+test.skipIf(isWindows)("a created file is for its owner only, and no child process inherits it", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.open("a", "create");
+  expect(statSync(folder.at("a")).mode & 0o777).toBe(0o600);
+  if (isLinux) {
+    const flags = /flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${file}`, "utf8"))?.[1] ?? "";
+    expect(Number.parseInt(flags, 8) & 0o2000000).toBe(0o2000000);
+  }
+});
+
+test.skipIf(!isLinux)("write-through opens with O_DSYNC, and no other mode does", () => {
+  using folder = new TemporaryFolder();
+  folder.file("a", "");
+  for (const mode of ["write", "write-through"] as const) {
+    const flags = /flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${folder.open("a", mode)}`, "utf8"))?.[1];
+    expect((Number.parseInt(flags ?? "", 8) & 0o10000) !== 0).toBe(mode === "write-through");
+  }
+});
+
+test("what was written through is there for a second handle", () => {
+  using folder = new TemporaryFolder();
+  folder.file("a", "");
+  const file = folder.open("a", "write-through");
+  expect(system.write(file, bytesOf("through"), { position: 3, bytes: 7 })).toBe(7);
+  expect(readText(folder.open("a", "read"), 3, 7)).toBe("through");
+  expect(system.sync(file)).toBe(0);
+});
+
+test("a write lands at its position, from a view and from an address, and leaves the rest", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "0123456789");
+  expect(system.write(file, bytesOf("AB--"), { position: 2, bytes: 2 })).toBe(2);
+  const memory = pinned(10);
+  memory.u8.set(bytesOf("xyz"));
+  expect(system.write(file, memory.address + 1, { position: 7, bytes: 2 })).toBe(2);
+  expect(readText(file, 0, 20)).toBe("01AB456yz9");
+});
+
+test("a write behind the end leaves zeros between", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "a");
+  expect(system.write(file, bytesOf("z"), { position: 4, bytes: 1 })).toBe(1);
+  expect(readText(file, 0, 9)).toBe("a\0\0\0z");
+});
+
+test("a write of nothing is 0 and touches nothing", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "a");
+  expect(system.write(file, new Uint8Array(0), { position: 100, bytes: 0 })).toBe(0);
+  expect(system.size(file)).toBe(1);
+});
+
+test("positions beyond 4 GiB reach the file as they are", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "");
+  const position = 5 * 2 ** 32 + 12_345;
+  expect(system.write(file, bytesOf("far"), { position, bytes: 3 })).toBe(3);
+  expect(system.size(file)).toBe(position + 3);
+  expect(readText(file, position - 1, 9)).toBe("\0far");
+  expect(system.truncate(file, 2 ** 32 + 1)).toBe(0);
+  expect(system.size(file)).toBe(2 ** 32 + 1);
+});
+
+test("a read is short at the end of the file and 0 behind it", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "0123456789");
+  const into = new Uint8Array(8).fill(1);
+  expect(system.read(file, into, { position: 6, bytes: 8 })).toBe(4);
+  expect(new TextDecoder().decode(into)).toBe("6789\u0001\u0001\u0001\u0001");
+  expect(system.read(file, into, { position: 10, bytes: 8 })).toBe(0);
+  expect(system.read(file, into, { position: 2 ** 40, bytes: 8 })).toBe(0);
+  expect(system.read(file, into, { position: 0, bytes: 0 })).toBe(0);
+});
+
+test("errors of a transfer come back as values", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "0123456789");
+  const reader = folder.open("a", "read");
+  expect(outcome(system.write(reader, bytesOf("x"), { position: 0, bytes: 1 }))).toBe(isWindows ? "EACCES" : "EBADF");
+  expect(folder.close(file)).toBe(0);
+  const into = new Uint8Array(1);
+  expect(outcome(system.read(file, into, { position: 0, bytes: 1 }))).toBe("EBADF");
+  expect(outcome(system.sync(file))).toBe("EBADF");
+  expect(outcome(system.size(file))).toBe("EBADF");
+  expect(outcome(system.statusOf(file))).toBe("EBADF");
+  expect(outcome(system.lock(file))).toBe("EBADF");
+  expect(outcome(system.close(file))).toBe("EBADF");
+});
+
+test.skipIf(!isLinux)("a full disk is ENOSPC", () => {
+  const file = system.open("/dev/full", "write");
+  expect(outcome(system.write(file, bytesOf("x"), { position: 0, bytes: 1 }))).toBe("ENOSPC");
+  expect(system.close(file)).toBe(0);
+});
+
+test.skipIf(isWindows)("opening a named pipe does not wait for its other end", () => {
+  using folder = new TemporaryFolder();
+  expect(Bun.spawnSync(["mkfifo", folder.at("pipe")]).exitCode).toBe(0);
+  const file = folder.open("pipe", "read");
+  expect(system.statusOf(file)).toMatchObject({ kind: "other" });
+});
+
+test("numbers that are not whole bytes never reach the system", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "0123456789");
+  const into = new Uint8Array(8);
+  for (const number of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53]) {
+    expect(() => system.read(file, into, { position: number, bytes: 1 })).toThrow("internal error");
+    expect(() => system.read(file, into, { position: 0, bytes: number })).toThrow("internal error");
+    expect(() => system.write(file, into, { position: number, bytes: 1 })).toThrow("internal error");
+    expect(() => system.write(number, into, { position: 0, bytes: 1 })).toThrow("internal error");
+    expect(() => system.truncate(file, number)).toThrow("internal error");
+    expect(() => system.allocate(file, number)).toThrow("internal error");
+    expect(() => system.map(file, number)).toThrow("internal error");
+  }
+  expect(() => system.read(file, into, { position: 0, bytes: 9 })).toThrow("internal error");
+  expect(() => system.write(file, 0, { position: 0, bytes: 1 })).toThrow("internal error");
+});
+
+test("allocate makes the file as long as asked, with zeros, keeps what it held, and never shortens it", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "0123456789");
+  expect(outcome(system.allocate(file, 0))).toBe("ok");
+  const result = system.allocate(file, 1_000_000);
+  if (outcome(result) === "EOPNOTSUPP") {
+    expect(system.size(file)).toBe(10);
+    return;
+  }
+  expect(result).toBe(0);
+  expect(system.size(file)).toBe(1_000_000);
+  expect(readText(file, 0, 11)).toBe("0123456789\0");
+  if (isLinux) expect(statSync(folder.at("a")).blocks * 512).toBeGreaterThanOrEqual(1_000_000);
+  expect(system.allocate(file, 5000)).toBe(0);
+  expect(system.size(file)).toBe(1_000_000);
+});
+
+test("allocating more than any disk has fails and leaves the file as long as it was", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "0123456789");
+  expect(outcome(system.allocate(file, 2 ** 52))).toMatch(/^(ENOSPC|EFBIG|EOPNOTSUPP|EINVAL|ENOMEM)$/);
+  expect(system.size(file)).toBe(10);
+  expect(readText(file, 0, 20)).toBe("0123456789");
+});
+
+test("truncate cuts, and lengthens with zeros", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "0123456789");
+  expect(system.truncate(file, 4)).toBe(0);
+  expect(readText(file, 0, 10)).toBe("0123");
+  expect(system.truncate(file, 6)).toBe(0);
+  expect(readText(file, 0, 10)).toBe("0123\0\0");
+});
+
+test("sync answers 0 for a file and a folder, and says what is wrong with a folder that is none", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "0");
+  expect(system.sync(file)).toBe(0);
+  expect(system.syncFolder(folder.path)).toBe(0);
+  expect(outcome(system.syncFolder(folder.at("none")))).toBe("ENOENT");
+  expect(outcome(system.syncFolder(folder.at("a")))).toBe("ENOTDIR");
+});
+
+test.skipIf(!isLinux)("no call leaves a descriptor open", () => {
+  const descriptors = (): number => (system.list("/proc/self/fd") as readonly string[]).length;
+  const before = descriptors();
+  {
+    using folder = new TemporaryFolder();
+    const file = folder.opened("a", "0");
+    system.syncFolder(folder.path);
+    system.mapView(file, { position: 0, bytes: 1 });
+    system.status(folder.path);
+    system.open(folder.at("none"), "read");
+  }
+  expect(descriptors()).toBe(before);
+});

@@ -1,0 +1,167 @@
+/**
+ * What is published: the tarball holds what it should, two linters of packages are content with it, a project as
+ * strict as TypeScript can be type-checks against it, and another runtime than Bun is told so in one sentence.
+ */
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import manifest from "../../package.json" with { type: "json" };
+import { stubSource } from "../../scripts/build.ts";
+import { countsOf } from "../../scripts/suite.ts";
+
+const timeoutMs = 120_000;
+const root = join(import.meta.dir, "../..");
+const folder = mkdtempSync(join(tmpdir(), "emdb-package-"));
+const stage = join(folder, "stage");
+const consumer = join(folder, "consumer");
+const installed = join(consumer, "node_modules/emdb");
+const published = ["package.json", "README.md", "CHANGELOG.md", "LICENSE", "src", "docs"];
+
+interface Outcome {
+  readonly exitCode: number;
+  readonly output: string;
+}
+
+function run(command: readonly string[], cwd: string): Outcome {
+  const child = Bun.spawnSync([...command], { cwd, env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: "0" } });
+  return { exitCode: child.exitCode, output: child.stdout.toString() + child.stderr.toString() };
+}
+
+const bun = (cwd: string, ...rest: readonly string[]): Outcome => run([process.execPath, ...rest], cwd);
+/** A program of one of the development dependencies, run by Bun. */
+const tool = (name: string): string => join(root, "node_modules/.bin", name);
+
+function tarball(): string {
+  const name = readdirSync(folder).find((one) => one.endsWith(".tgz"));
+  if (name === undefined) throw new Error("nothing was packed");
+  return join(folder, name);
+}
+
+beforeAll(async () => {
+  mkdirSync(stage);
+  for (const name of published)
+    if (existsSync(join(root, name))) cpSync(join(root, name), join(stage, name), { recursive: true });
+  const build = bun(root, "scripts/build.ts", join(stage, "dist"));
+  if (build.exitCode !== 0) throw new Error(build.output);
+  const pack = bun(stage, "pm", "pack", "--ignore-scripts", "--destination", folder);
+  if (pack.exitCode !== 0) throw new Error(pack.output);
+  mkdirSync(installed, { recursive: true });
+  const unpacked = new Bun.Archive(await Bun.file(tarball()).bytes());
+  await unpacked.extract(folder);
+  cpSync(join(folder, "package"), installed, { recursive: true });
+  cpSync(join(import.meta.dir, "consumer"), consumer, { recursive: true });
+  cpSync(join(root, "test/types/public-api.ts"), join(consumer, "public-api.ts"));
+  writeFileSync(join(consumer, "package.json"), `{ "type": "module" }`);
+}, timeoutMs);
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe("the tarball", () => {
+  test("holds the build, its source and the license, and nothing else", () => {
+    const top = new Set(readdirSync(installed));
+    expect([...top].filter((name) => ![...published, "dist"].includes(name))).toEqual([]);
+    for (const name of ["package.json", "LICENSE", "dist", "src"]) expect(top).toContain(name);
+    for (const path of ["index.js", "index.d.ts", "needs-bun.js"])
+      expect(readdirSync(join(installed, "dist"))).toContain(path);
+  });
+  test(
+    "satisfies publint",
+    () => {
+      expect(bun(root, tool("publint"), "run", installed, "--strict", "--pack", "false")).toMatchObject({
+        exitCode: 0,
+      });
+    },
+    timeoutMs,
+  );
+  test(
+    "satisfies arethetypeswrong",
+    () => {
+      const { exitCode, output } = bun(root, tool("attw"), tarball(), "--profile", "esm-only", "--no-emoji");
+      expect(exitCode === 0 ? "" : output).toBe("");
+    },
+    timeoutMs,
+  );
+  test(
+    "type-checks in a strict project, library declarations included",
+    () => {
+      const { exitCode, output } = bun(consumer, tool("tsc"), "-p", ".");
+      expect(exitCode === 0 ? "" : output).toBe("");
+    },
+    timeoutMs,
+  );
+  test(
+    "fails the strict project's check when a type is not as promised",
+    () => {
+      const wrong = `import { Emdb } from "emdb";\nexport const n: number = Emdb.openInMemory().get("a");\n`;
+      writeFileSync(join(consumer, "wrong.ts"), wrong);
+      const { output } = bun(consumer, tool("tsc"), "-p", ".");
+      rmSync(join(consumer, "wrong.ts"));
+      expect(output).toContain("wrong.ts(2,14): error TS2322");
+    },
+    timeoutMs,
+  );
+  test("opens, writes and reads when it is imported by its name", () => {
+    const program = `import { Emdb } from "emdb";
+      using db = Emdb.openInMemory();
+      db.insert("a", "b");
+      console.log(db.getText("a"), import.meta.resolve("emdb").endsWith("dist/index.js"));`;
+    writeFileSync(join(consumer, "program.ts"), program);
+    // The crypto packages are not installed beside it: without encryption none of them is loaded.
+    expect(bun(consumer, "program.ts")).toEqual({ exitCode: 0, output: "b true\n" });
+  });
+  test("says that it needs Bun in any other runtime, also to an import of a name", () => {
+    const program = `import { Emdb } from "./needs-bun.js"; console.log(Emdb);`;
+    writeFileSync(join(installed, "dist/other.js"), program);
+    const { exitCode, output } = bun(installed, "dist/other.js");
+    expect(exitCode).not.toBe(0);
+    expect(output).toContain("emdb needs Bun 1.4 or later");
+  });
+});
+
+describe("the repository", () => {
+  test("names no registry and no address in its lockfile", () => {
+    const lock = readFileSync(join(root, "bun.lock"), "utf8");
+    expect(lock.match(/https?:|registry|resolved/g)).toBeNull();
+  });
+  test("shadows no command of Bun with a script", () => {
+    const shadowed = new Set(["check", "fmt", "lint", "install", "x", "pm"]);
+    expect(Object.keys(manifest.scripts).filter((name) => shadowed.has(name))).toEqual([]);
+  });
+  test("speaks of one version of Bun, and of itself, wherever it names one", () => {
+    const texts = [".ci/common.sh", "scripts/task.mjs"].map((path) => readFileSync(join(root, path), "utf8"));
+    const versions = texts.map((text) => /BUN_VERSION ?= ?"?([\d.]+)/.exec(text)?.[1]);
+    expect([...versions, manifest.devDependencies["bun-types"]]).toEqual(["1.4.5", "1.4.5", "1.4.5"]);
+    const own = join(root, "src/version.ts");
+    if (existsSync(own)) expect(readFileSync(own, "utf8")).toContain(JSON.stringify(manifest.version));
+  });
+  test("depends on the crypto packages alone, at exact versions", () => {
+    expect(Object.keys(manifest.dependencies)).toEqual(["@noble/ciphers", "@noble/hashes", "hash-wasm"]);
+    for (const version of Object.values({ ...manifest.dependencies, ...manifest.devDependencies })) {
+      expect(version).toMatch(/^\d+\.\d+\.\d+$/);
+    }
+  });
+  test("exports the names of the door from the stub, sorted, before it throws", () => {
+    expect(stubSource(["b", "a"])).toMatch(/export const a = .*\nexport const b = .*\nthrow new Error\(/);
+  });
+});
+
+describe("the counter of test runs", () => {
+  test("reads the summary, in colour as well", () => {
+    const summary = "\u001b[32m 12 pass\u001b[0m\r\n 3 skip\n 2 fail\nRan 17 tests across 1 file. [1 s]\n";
+    expect(countsOf(summary, 1)).toEqual({ passed: 12, failed: 2, skipped: 3 });
+  });
+  test("counts a run without its closing line as one more failure", () => {
+    expect(countsOf("(pass) a\n(pass) b\n(fail) c\nsegmentation fault", 139)).toEqual({
+      passed: 2,
+      failed: 2,
+      skipped: 0,
+    });
+    expect(countsOf("", null)).toEqual({ passed: 0, failed: 1, skipped: 0 });
+  });
+  test("counts an exit code that no failed test explains", () => {
+    expect(countsOf(" 2 pass\n 0 fail\nRan 2 tests across 1 file.\n", 1)).toEqual({ passed: 2, failed: 1, skipped: 0 });
+    expect(countsOf(" 2 pass\n 0 fail\nRan 2 tests across 1 file.\n", 0)).toEqual({ passed: 2, failed: 0, skipped: 0 });
+  });
+});

@@ -1,0 +1,57 @@
+/**
+ * The list of tests that an emulator cannot run is honest: each entry names a test that exists, and says why.
+ *
+ * `repository` are the files that read the repository, which is the same on every platform: they run once, on Linux x64.
+ */
+
+import { expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import list from "./platform-exceptions.json" with { type: "json" };
+import { platformExceptions, type Emulator, type PlatformException } from "./support/platform.ts";
+
+const root = join(import.meta.dir, "..");
+
+/** What is wrong with an entry, given the text of its file (undefined: there is none). */
+function faultsOf(entry: PlatformException, text: string | undefined): string[] {
+  const faults: string[] = [];
+  if (entry.emulators.length === 0) faults.push("names no emulator");
+  if (entry.emulators.some((name) => name !== "wine" && name !== "qemu")) faults.push("names an unknown emulator");
+  if (!/^[A-Z].{20,}\.$/.test(entry.reason)) faults.push("gives no reason as a sentence");
+  if (text === undefined) faults.push("names a file that is not there");
+  else if (!text.includes(`testUnlessExcepted(${JSON.stringify(entry.title)}`)) {
+    if (!text.includes(JSON.stringify(entry.title)) || !text.includes("isExcepted(")) {
+      faults.push("names a test that is not there or is not skipped by the list");
+    }
+  }
+  return faults;
+}
+
+test("every exception names a test that exists, an emulator, and a reason", () => {
+  const faults = platformExceptions.flatMap((entry) => {
+    const path = join(root, entry.file);
+    const text = existsSync(path) ? readFileSync(path, "utf8") : undefined;
+    return faultsOf(entry, text).map((fault) => `${entry.file}: ${entry.title}: ${fault}`);
+  });
+  expect(faults).toEqual([]);
+});
+
+test("every file that runs on Linux x64 only is there", () => {
+  expect(list.repository.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+});
+
+test("an exception without a test, an emulator or a reason is found", () => {
+  const sound: PlatformException = {
+    emulators: ["wine"],
+    file: "test/a.test.ts",
+    title: "a claim",
+    reason: "Wine has no such call, and returns success without doing anything.",
+  };
+  const text = `testUnlessExcepted("a claim", () => {});`;
+  expect(faultsOf(sound, text)).toEqual([]);
+  expect(faultsOf(sound, undefined)).toHaveLength(1);
+  expect(faultsOf(sound, `test("a claim", () => {});`)).toHaveLength(1);
+  expect(faultsOf({ ...sound, reason: "flaky" }, text)).toHaveLength(1);
+  expect(faultsOf({ ...sound, emulators: [] }, text)).toHaveLength(1);
+  expect(faultsOf({ ...sound, emulators: ["docker" as Emulator] }, text)).toHaveLength(1);
+});

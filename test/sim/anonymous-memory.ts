@@ -1,0 +1,122 @@
+/**
+ * The memory of a simulated process that no file backs: reserve, commit, decommit, release.
+ *
+ * The addresses are real. Reservations of a size are pooled, since an engine makes the same ones each time
+ * it opens; in strict mode they are fresh, and touching a page that is not committed kills the process.
+ *
+ * Invariants
+ * 1. A page is zeros when it is committed.
+ * 2. Every reservation is known until it is released; what is left at the end is a leak.
+ */
+
+import { Errno } from "../../src/ffi/errno.ts";
+import { PAGE_BYTES } from "./image.ts";
+import { allow, discard, forbid, mapAnonymous, unmapReal } from "./real-memory.ts";
+
+import type { Address, Result } from "../../src/ffi/system.ts";
+import type { MemoryMode } from "./inode.ts";
+
+const POOL_COUNT_MAX = 32;
+const pools = new Map<number, Address[]>();
+
+interface Reservation {
+  readonly bytes: number;
+  readonly committed: Set<number>;
+}
+
+interface Span {
+  readonly address: Address;
+  readonly bytes: number;
+}
+
+export class AnonymousMemory {
+  /** A call that no correct caller makes: an address that is not reserved, a length that is no multiple of a page. */
+  onMisuse: (what: string) => void = () => {};
+  readonly #mode: MemoryMode;
+  readonly #reservations = new Map<Address, Reservation>();
+
+  constructor(mode: MemoryMode) {
+    this.#mode = mode;
+  }
+
+  get count(): number {
+    return this.#reservations.size;
+  }
+
+  reserve(bytes: number): Address | Result {
+    if (!(bytes > 0)) return -Errno.EINVAL;
+    const isPooled = this.#mode === "pooled";
+    const pooled = isPooled ? pools.get(bytes)?.pop() : undefined;
+    const address = pooled ?? mapAnonymous(bytes, { isTouchable: isPooled });
+    this.#reservations.set(address, { bytes, committed: new Set() });
+    return address;
+  }
+
+  commit(address: Address, bytes: number): Result {
+    return this.#change({ address, bytes }, "commit", ({ committed }, page) => {
+      committed.add(page);
+    });
+  }
+
+  decommit(address: Address, bytes: number): Result {
+    return this.#change({ address, bytes }, "decommit", ({ committed }, page) => {
+      committed.delete(page);
+    });
+  }
+
+  release(address: Address, bytes: number): Result {
+    const reservation = this.#reservations.get(address);
+    if (reservation === undefined || reservation.bytes !== bytes) {
+      this.onMisuse(`release of ${bytes} bytes that were not reserved`);
+      return -Errno.EINVAL;
+    }
+    this.#reservations.delete(address);
+    this.#giveBack(address, reservation);
+    return 0;
+  }
+
+  /** The end of the process. */
+  dispose(): void {
+    for (const [address, reservation] of this.#reservations) this.#giveBack(address, reservation);
+    this.#reservations.clear();
+  }
+
+  #giveBack(address: Address, { bytes, committed }: Reservation): void {
+    const pool = pools.get(bytes) ?? [];
+    if (this.#mode === "strict" || pool.length >= POOL_COUNT_MAX) {
+      unmapReal(address, bytes);
+      return;
+    }
+    if (committed.size > 0) discard(address, bytes);
+    pool.push(address);
+    pools.set(bytes, pool);
+  }
+
+  #change(span: Span, what: "commit" | "decommit", page: (reservation: Reservation, page: number) => void): Result {
+    const found = this.#find(span);
+    if (found === undefined) {
+      this.onMisuse(`${what} of ${span.bytes} bytes outside a reservation or off the pages`);
+      return -Errno.EINVAL;
+    }
+    const { start, reservation } = found;
+    const first = (span.address - start) / PAGE_BYTES;
+    for (let index = first; index < first + span.bytes / PAGE_BYTES; index += 1) page(reservation, index);
+    if (what === "commit") {
+      if (this.#mode === "strict") allow(span.address, span.bytes);
+    } else if (this.#mode === "strict") {
+      forbid(span.address, span.bytes);
+    } else {
+      discard(span.address, span.bytes);
+    }
+    return 0;
+  }
+
+  #find({ address, bytes }: Span): { readonly start: Address; readonly reservation: Reservation } | undefined {
+    if (bytes <= 0 || bytes % PAGE_BYTES !== 0) return undefined;
+    for (const [start, reservation] of this.#reservations) {
+      const isInside = address >= start && address + bytes <= start + reservation.bytes;
+      if (isInside && (address - start) % PAGE_BYTES === 0) return { start, reservation };
+    }
+    return undefined;
+  }
+}

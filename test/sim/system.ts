@@ -1,0 +1,532 @@
+/**
+ * A process of a simulated machine: `System` as the engine sees it.
+ *
+ * Every call that can fail is numbered and traced, and the fault plan is asked about it before it is done.
+ * The moments before each call, and inside each write that goes through, are the points where a crash is
+ * worth looking at: `onPoint` is told of them.
+ *
+ * Invariants
+ * 1. A handle's number is never used twice, so a use after close is seen: `misuses` lists what no correct
+ *    caller does.
+ * 2. After `kill` every call fails with EIO and changes nothing: the machine outlives its processes.
+ */
+
+import { toArrayBuffer } from "bun:ffi";
+
+import type { Pointer } from "bun:ffi";
+
+import { AnonymousMemory } from "./anonymous-memory.ts";
+import { Errno } from "../../src/ffi/errno.ts";
+import { errnoOf, FaultPlan } from "./faults.ts";
+import { PAGE_BYTES, RESERVATION_BYTES } from "./image.ts";
+import { folderOf } from "./names.ts";
+import { Random } from "./random.ts";
+import { copyOut } from "./real-memory.ts";
+import { Trace } from "./trace.ts";
+
+import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "../../src/ffi/system.ts";
+import type { CallName, Fault } from "./faults.ts";
+import type { Inode } from "./inode.ts";
+import type { Machine } from "./machine.ts";
+
+export interface ProcessOptions {
+  readonly faults?: readonly Fault[];
+  readonly processId?: number;
+  readonly threadId?: number;
+  /** Views of a mapping show the file itself instead of a copy; they die with the machine. */
+  readonly viewsAlias?: boolean;
+}
+
+type Point = { readonly callIndex: number; readonly phase: "before" | "during" };
+
+interface OpenFile {
+  readonly inode: Inode;
+  readonly mode: OpenMode;
+}
+
+interface Mapping {
+  readonly inode: Inode;
+  readonly bytes: number;
+  readonly isPrivate: boolean;
+}
+
+interface Span {
+  readonly position: number;
+  readonly bytes: number;
+}
+
+export class SimulatedSystem implements System {
+  readonly platform = "simulated";
+  readonly canMapPastEnd: boolean;
+  readonly pageBytes = PAGE_BYTES;
+  readonly faults: FaultPlan;
+  readonly trace = new Trace();
+  /** What no correct caller does: using a closed handle, unmapping what is not mapped. */
+  readonly misuses: string[] = [];
+  readonly liveThreads = new Set<number>();
+  currentThread: number;
+  onPoint: ((point: Point) => void) | undefined;
+  readonly #machine: Machine;
+  readonly #options: ProcessOptions;
+  readonly #memory: AnonymousMemory;
+  readonly #files = new Map<FileHandle, OpenFile>();
+  readonly #mappings: { readonly address: Address; readonly mapping: Mapping }[] = [];
+  readonly #chance: Random;
+  #isAlive = true;
+  #callCount = 0;
+  #nextHandle = 3;
+  #monotonicMs = 0;
+
+  constructor(machine: Machine, options: ProcessOptions) {
+    this.#machine = machine;
+    this.#options = options;
+    this.canMapPastEnd = machine.options.canMapPastEnd;
+    this.faults = new FaultPlan(options.faults ?? []);
+    this.#chance = new Random(machine.random.word());
+    this.currentThread = options.threadId ?? 1;
+    this.liveThreads.add(this.currentThread);
+    this.#memory = new AnonymousMemory(machine.options.memory);
+    this.#memory.onMisuse = (what) => this.misuses.push(what);
+  }
+
+  /** How many calls that can fail were made. */
+  get callCount(): number {
+    return this.#callCount;
+  }
+
+  /** What is still held: after a close it has to be empty. */
+  held(): string[] {
+    const held: string[] = [];
+    for (const [handle, { inode }] of this.#files) held.push(`handle ${handle} of inode ${inode.number}`);
+    for (const { mapping } of this.#mappings) held.push(`mapping of ${mapping.bytes} bytes of inode ${mapping.inode.number}`);
+    if (this.#memory.count > 0) held.push(`${this.#memory.count} reservations of memory`);
+    return held;
+  }
+
+  /** The process dies: handles, locks, mappings and memory are gone, the machine stays. */
+  kill(): void {
+    this.#isAlive = false;
+    for (const { address, mapping } of this.#mappings.splice(0)) this.#endMapping(address, mapping);
+    for (const [handle, file] of this.#files) this.#endFile(handle, file);
+    this.#memory.dispose();
+    this.#machine.releaseUnnamed();
+  }
+
+  // -- files -------------------------------------------------------------------
+
+  open(path: string, mode: OpenMode): FileHandle | Result {
+    const handle = this.#nextHandle;
+    return this.#call(
+      { name: "open", subject: `${path} ${mode}` },
+      () => this.#open(path, mode),
+      () => {
+        // The file may be there after a failing open; a handle is not.
+        const opened = this.#files.get(handle);
+        if (opened !== undefined) this.#endFile(handle, opened);
+        return undefined;
+      },
+    );
+  }
+
+  close(file: FileHandle): Result {
+    // A failing close has closed all the same (close(2), Linux), whatever the fault says.
+    const open = this.#files.get(file);
+    const result = this.#call({ name: "close", subject: file }, () => (open === undefined ? this.#unknown(file) : 0));
+    if (open !== undefined && this.#isAlive) {
+      this.#endFile(file, open);
+      this.#machine.releaseUnnamed();
+    }
+    return result;
+  }
+
+  read(file: FileHandle, into: Uint8Array, span: Span): Result {
+    return this.#call({ name: "read", subject: file, span }, () => {
+      const inode = this.#files.get(file)?.inode;
+      if (inode === undefined) return this.#unknown(file);
+      return inode.read(into.subarray(0, span.bytes), span.position);
+    });
+  }
+
+  write(file: FileHandle, from: ByteSource, span: Span): Result {
+    let partial = 0;
+    const result = this.#call(
+      { name: "write", subject: file, span },
+      () => this.#write(file, { from, span }),
+      (fault) => {
+        partial = Math.floor((fault.partial ?? 0) * span.bytes);
+        return undefined;
+      },
+    );
+    if (partial > 0) this.#write(file, { from, span: { position: span.position, bytes: partial } });
+    return result;
+  }
+
+  sync(file: FileHandle): Result {
+    const inode = this.#files.get(file)?.inode;
+    return this.#call(
+      { name: "sync", subject: file },
+      () => {
+        if (inode === undefined) return this.#unknown(file);
+        if (inode.owesError) return this.#failSync(inode) ?? -Errno.EIO;
+        this.#machine.syncInode(inode, file);
+        return 0;
+      },
+      () => (inode === undefined ? undefined : this.#failSync(inode)),
+    );
+  }
+
+  syncFolder(path: string): Result {
+    return this.#call({ name: "syncFolder", subject: path }, () => {
+      const kind = this.#machine.names.current.get(path)?.kind;
+      if (kind !== "folder") return kind === undefined ? -Errno.ENOENT : -Errno.ENOTDIR;
+      this.#machine.syncFolder(path);
+      return 0;
+    });
+  }
+
+  allocate(file: FileHandle, bytes: number): Result {
+    return this.#call({ name: "allocate", subject: file, span: { position: 0, bytes } }, () => {
+      const inode = this.#writable(file);
+      if (typeof inode === "number") return inode;
+      if (!this.#machine.options.canAllocate) return -Errno.EOPNOTSUPP;
+      if (bytes > this.#machine.options.fileBytesMax) return -Errno.EFBIG;
+      if (bytes - inode.allocatedBytes > this.#machine.roomFor(inode)) return -Errno.ENOSPC;
+      if (bytes > inode.bytes) inode.resize(bytes, this.#machine.takeSequence());
+      inode.allocatedBytes = Math.max(inode.allocatedBytes, bytes);
+      return 0;
+    });
+  }
+
+  truncate(file: FileHandle, bytes: number): Result {
+    return this.#call({ name: "truncate", subject: file, span: { position: 0, bytes } }, () => {
+      const inode = this.#writable(file);
+      if (typeof inode === "number") return inode;
+      if (bytes > this.#machine.options.fileBytesMax) return -Errno.EFBIG;
+      if (this.#isPinned(inode) && bytes < inode.bytes) return -Errno.EBUSY;
+      if (bytes !== inode.bytes) inode.resize(bytes, this.#machine.takeSequence());
+      return 0;
+    });
+  }
+
+  size(file: FileHandle): Result {
+    return this.#call({ name: "size", subject: file }, () => this.#files.get(file)?.inode.bytes ?? this.#unknown(file));
+  }
+
+  // -- names -------------------------------------------------------------------
+
+  status(path: string): FileStatus | Result {
+    return this.#call({ name: "status", subject: path }, () => {
+      const { names } = this.#machine;
+      const inode = this.#machine.inodeAt(path);
+      if (inode !== undefined) return this.#fileStatus(inode);
+      if (names.current.get(path) === undefined) return this.#missing(path);
+      return { kind: "folder" as const, bytes: 0, identity: `${this.#machine.serial}:${path}` };
+    });
+  }
+
+  statusOf(file: FileHandle): FileStatus | Result {
+    return this.#call({ name: "statusOf", subject: file }, () => {
+      const inode = this.#files.get(file)?.inode;
+      return inode === undefined ? this.#unknown(file) : this.#fileStatus(inode);
+    });
+  }
+
+  realPath(path: string): string | Result {
+    return this.#call({ name: "realPath", subject: path }, () => (this.#machine.names.current.has(path) ? path : this.#missing(path)));
+  }
+
+  rename(from: string, to: string): Result {
+    return this.#call({ name: "rename", subject: `${from} ${to}` }, () => {
+      const { names } = this.#machine;
+      const entry = names.current.get(from);
+      const folder = names.current.get(folderOf(to));
+      if (entry === undefined || folder === undefined) return this.#missing(from);
+      if (folder.kind !== "folder") return -Errno.ENOTDIR;
+      if (entry.kind === "folder" || names.current.get(to)?.kind === "folder") return -Errno.EISDIR;
+      const target = this.#machine.inodeAt(to);
+      if (target?.number === entry.inode) return 0;
+      if (target !== undefined && this.#isPinned(target)) return -Errno.EBUSY;
+      const edits = [{ path: from, entry: undefined }, { path: to, entry }];
+      this.#machine.changeNames(edits);
+      return 0;
+    });
+  }
+
+  link(from: string, to: string): Result {
+    return this.#call({ name: "link", subject: `${from} ${to}` }, () => {
+      const { names } = this.#machine;
+      const entry = names.current.get(from);
+      if (entry === undefined) return this.#missing(from);
+      if (entry.kind === "folder") return -Errno.EPERM;
+      if (names.current.has(to)) return -Errno.EEXIST;
+      if (names.current.get(folderOf(to))?.kind !== "folder") return this.#missing(to);
+      this.#machine.changeNames([{ path: to, entry }]);
+      return 0;
+    });
+  }
+
+  unlink(path: string): Result {
+    return this.#call({ name: "unlink", subject: path }, () => {
+      const inode = this.#machine.inodeAt(path);
+      if (inode === undefined) return this.#machine.names.current.has(path) ? -Errno.EISDIR : this.#missing(path);
+      if (this.#isPinned(inode)) return -Errno.EBUSY;
+      this.#machine.changeNames([{ path, entry: undefined }]);
+      return 0;
+    });
+  }
+
+  makeFolder(path: string): Result {
+    return this.#call({ name: "makeFolder", subject: path }, () => {
+      const { names } = this.#machine;
+      if (names.current.has(path)) return -Errno.EEXIST;
+      if (names.current.get(folderOf(path))?.kind !== "folder") return this.#missing(path);
+      this.#machine.changeNames([{ path, entry: { kind: "folder" } }]);
+      return 0;
+    });
+  }
+
+  list(folder: string): readonly string[] | Result {
+    return this.#call({ name: "list", subject: folder }, () => {
+      const { names } = this.#machine;
+      const kind = names.current.get(folder)?.kind;
+      if (kind !== "folder") return kind === undefined ? -Errno.ENOENT : -Errno.ENOTDIR;
+      const start = folder === "/" ? 1 : folder.length + 1;
+      return [...names.current.keys()].filter((path) => path !== "/" && folderOf(path) === folder).map((path) => path.slice(start));
+    });
+  }
+
+  // -- locks -------------------------------------------------------------------
+
+  lock(file: FileHandle): Result {
+    return this.#call({ name: "lock", subject: file }, () => {
+      const inode = this.#files.get(file)?.inode;
+      if (inode === undefined) return this.#unknown(file);
+      if (inode.lockedBy !== undefined && inode.lockedBy !== this.#files.get(file)) return -Errno.EWOULDBLOCK;
+      inode.lockedBy = this.#files.get(file);
+      return 0;
+    });
+  }
+
+  unlock(file: FileHandle): Result {
+    return this.#call({ name: "unlock", subject: file }, () => {
+      const open = this.#files.get(file);
+      if (open === undefined) return this.#unknown(file);
+      if (open.inode.lockedBy === open) open.inode.lockedBy = undefined;
+      return 0;
+    });
+  }
+
+  // -- memory ------------------------------------------------------------------
+
+  map(file: FileHandle, bytes: number): Address | Result {
+    return this.#call({ name: "map", subject: file, span: { position: 0, bytes } }, () => this.#map(file, { bytes, isPrivate: false }));
+  }
+
+  mapPrivate(file: FileHandle, bytes: number): Address | Result {
+    return this.#call({ name: "mapPrivate", subject: file, span: { position: 0, bytes } }, () => this.#map(file, { bytes, isPrivate: true }));
+  }
+
+  unmap(address: Address, bytes: number): Result {
+    return this.#call({ name: "unmap", span: { position: 0, bytes } }, () => {
+      const index = this.#mappings.findIndex((entry) => entry.address === address && entry.mapping.bytes === bytes);
+      const found = this.#mappings[index];
+      if (found === undefined) return this.#misuse(`unmap of ${bytes} bytes that are not mapped`, Errno.EINVAL);
+      this.#mappings.splice(index, 1);
+      this.#endMapping(address, found.mapping);
+      this.#machine.releaseUnnamed();
+      return 0;
+    });
+  }
+
+  mapView(file: FileHandle, span: Span): Uint8Array | Result {
+    return this.#call({ name: "mapView", subject: file, span }, () => {
+      const inode = this.#files.get(file)?.inode;
+      if (inode === undefined) return this.#unknown(file);
+      if (span.position + span.bytes > inode.bytes) return this.#misuse("a view beyond the end of the file", Errno.EINVAL);
+      if (this.#options.viewsAlias === true && span.bytes > 0) {
+        return new Uint8Array(toArrayBuffer((inode.image.address + span.position) as Pointer, 0, span.bytes));
+      }
+      const copy = new Uint8Array(span.bytes);
+      inode.read(copy, span.position);
+      return copy;
+    });
+  }
+
+  reserve(bytes: number): Address | Result {
+    return this.#call({ name: "reserve", span: { position: 0, bytes } }, () => this.#memory.reserve(bytes));
+  }
+
+  commit(address: Address, bytes: number): Result {
+    return this.#call({ name: "commit", span: { position: 0, bytes } }, () => this.#memory.commit(address, bytes));
+  }
+
+  decommit(address: Address, bytes: number): Result {
+    return this.#call({ name: "decommit", span: { position: 0, bytes } }, () => this.#memory.decommit(address, bytes));
+  }
+
+  release(address: Address, bytes: number): Result {
+    return this.#call({ name: "release", span: { position: 0, bytes } }, () => this.#memory.release(address, bytes));
+  }
+
+  // -- time, chance, identity --------------------------------------------------
+
+  now(): number {
+    return this.#machine.nowMs;
+  }
+
+  /** Moves by itself, so that a loop that waits for a deadline ends. */
+  monotonic(): number {
+    this.#monotonicMs += 0.001;
+    return this.#monotonicMs;
+  }
+
+  random(into: Uint8Array): void {
+    this.#chance.fill(into);
+  }
+
+  processId(): number {
+    return this.#options.processId ?? 4242;
+  }
+
+  hostName(): string {
+    return "simulated";
+  }
+
+  threadId(): number {
+    return this.currentThread;
+  }
+
+  isThreadAlive(thread: number): boolean {
+    return this.liveThreads.has(thread);
+  }
+
+  // -- inside ------------------------------------------------------------------
+
+  /** Numbers, traces and, where the plan says so, fails a call; `onFault` may decide what comes back. */
+  #call<T>(
+    call: { readonly name: CallName; readonly subject?: string | number; readonly span?: Span },
+    body: () => T | Result,
+    onFault?: (fault: Fault) => Result | undefined,
+  ): T | Result {
+    if (!this.#isAlive) return -Errno.EIO;
+    const index = this.#callCount;
+    this.#callCount += 1;
+    this.onPoint?.({ callIndex: index, phase: "before" });
+    const fault = this.faults.match(call.name, index);
+    let result: T | Result;
+    if (fault === undefined) {
+      result = body();
+    } else {
+      if (fault.hasEffect === true) body();
+      result = onFault?.(fault) ?? errnoOf(fault);
+    }
+    this.trace.add({ index, ...call, result: typeof result === "number" ? result : 0 });
+    return result;
+  }
+
+  #open(path: string, mode: OpenMode): FileHandle | Result {
+    const { names } = this.#machine;
+    const entry = names.current.get(path);
+    if (entry?.kind === "folder") return -Errno.EISDIR;
+    if (entry !== undefined && mode === "create") return -Errno.EEXIST;
+    let inode = this.#machine.inodeAt(path);
+    if (inode === undefined) {
+      if (mode !== "create" && mode !== "write-or-create") return this.#missing(path);
+      if (names.current.get(folderOf(path))?.kind !== "folder") return this.#missing(path);
+      inode = this.#machine.createInode();
+      this.#machine.changeNames([{ path, entry: { kind: "file", inode: inode.number } }]);
+    }
+    const handle = this.#nextHandle;
+    this.#nextHandle += 1;
+    inode.handleCount += 1;
+    this.#files.set(handle, { inode, mode });
+    return handle;
+  }
+
+  #write(file: FileHandle, { from, span }: { readonly from: ByteSource; readonly span: Span }): Result {
+    const inode = this.#writable(file);
+    if (typeof inode === "number") return inode;
+    const { position, bytes } = span;
+    const over = position + bytes - inode.allocatedBytes - (bytes > 0 ? this.#machine.roomFor(inode) : 0);
+    // A full disk takes what fits and fails.
+    const taken = over > 0 ? Math.max(0, bytes - over) : bytes;
+    const first = inode.changes.length;
+    if (taken > 0) {
+      inode.write(position, takeBytes(from, taken));
+      this.#machine.changeCount += 1;
+    }
+    if (this.#files.get(file)?.mode === "write-through" && taken > 0) {
+      this.onPoint?.({ callIndex: this.#callCount - 1, phase: "during" });
+      inode.commitFrom(first);
+      this.#machine.changeCount += 1;
+    }
+    if (taken === bytes) return bytes;
+    return position + bytes > this.#machine.options.fileBytesMax ? -Errno.EFBIG : -Errno.ENOSPC;
+  }
+
+  #map(file: FileHandle, { bytes, isPrivate }: { readonly bytes: number; readonly isPrivate: boolean }): Address | Result {
+    const inode = this.#files.get(file)?.inode;
+    if (inode === undefined) return this.#unknown(file);
+    if (!(bytes > 0) || (!this.canMapPastEnd && bytes > inode.bytes)) return -Errno.EINVAL;
+    if (bytes > RESERVATION_BYTES) return -Errno.ENOMEM;
+    const address = isPrivate ? inode.image.mapPrivate(bytes) : inode.image.map(bytes);
+    inode.mappingCount += 1;
+    this.#mappings.push({ address, mapping: { inode, bytes, isPrivate } });
+    return address;
+  }
+
+  #endMapping(address: Address, { inode, bytes, isPrivate }: Mapping): void {
+    if (isPrivate) inode.image.unmapPrivate(address, bytes);
+    else inode.image.unmap(address, bytes);
+    inode.mappingCount -= 1;
+  }
+
+  #endFile(handle: FileHandle, file: OpenFile): void {
+    this.#files.delete(handle);
+    file.inode.handleCount -= 1;
+    if (file.inode.lockedBy === file) file.inode.lockedBy = undefined;
+  }
+
+  /** What the caller hears if it is not the error: 0 where that comes one call late. */
+  #failSync(inode: Inode): Result | undefined {
+    const isRepeat = inode.owesError;
+    this.#machine.failSync(inode);
+    inode.unaware = this.#nextHandle;
+    inode.owesError &&= !isRepeat;
+    return inode.owesError ? 0 : undefined;
+  }
+
+  #writable(file: FileHandle): Inode | Result {
+    const open = this.#files.get(file);
+    if (open === undefined) return this.#unknown(file);
+    return open.mode === "read" ? -Errno.EBADF : open.inode;
+  }
+
+  #isPinned(inode: Inode): boolean {
+    return this.#machine.options.isWindows && inode.mappingCount > 0;
+  }
+
+  #fileStatus(inode: Inode): FileStatus {
+    return { kind: "file", bytes: inode.bytes, identity: `${this.#machine.serial}:${inode.number}` };
+  }
+
+  #missing(path: string): Result {
+    return this.#machine.names.current.get(folderOf(path))?.kind === "file" ? -Errno.ENOTDIR : -Errno.ENOENT;
+  }
+
+  #unknown(file: FileHandle): Result {
+    return this.#misuse(`handle ${file} is not open`, Errno.EBADF);
+  }
+
+  #misuse(what: string, errno: number): Result {
+    this.misuses.push(what);
+    return -errno;
+  }
+}
+
+function takeBytes(from: ByteSource, bytes: number): Uint8Array {
+  if (typeof from !== "number") return from.slice(0, bytes);
+  const taken = new Uint8Array(bytes);
+  copyOut(taken, from);
+  return taken;
+}

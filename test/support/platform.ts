@@ -1,0 +1,45 @@
+/**
+ * Where a test runs, and how it starts a child there.
+ *
+ * The suite also runs on Windows x64 under Wine and on Linux arm64 under qemu-user (`.ci/wine.sh`, `.ci/arm64.sh`).
+ * The scripts set two variables: EMDB_TEST_EMULATOR names the emulator, and EMDB_TEST_EXEC is the command in front of
+ * every program that a test starts (qemu-user cannot start a program of its own architecture by itself).
+ */
+
+import { test } from "bun:test";
+import list from "../platform-exceptions.json" with { type: "json" };
+
+export type Emulator = "wine" | "qemu";
+
+export interface PlatformException {
+  readonly emulators: readonly Emulator[];
+  /** The test's file, from the repository's root. */
+  readonly file: string;
+  /** The test's title, word for word. */
+  readonly title: string;
+  /** What the emulator cannot do, as a sentence. */
+  readonly reason: string;
+}
+
+export const platformExceptions = list.exceptions as readonly PlatformException[];
+
+const named = process.env["EMDB_TEST_EMULATOR"];
+export const emulator: Emulator | undefined = named === "wine" || named === "qemu" ? named : undefined;
+
+/** The command line that starts `program` here: `Bun.spawn([...childCommand(), "script.ts"])` starts Bun. */
+export function childCommand(program: string = process.execPath): string[] {
+  const prefix = (process.env["EMDB_TEST_EXEC"] ?? "").split(" ").filter((word) => word !== "");
+  return [...prefix, program];
+}
+
+/** True when `test/platform-exceptions.json` says that this emulator cannot run the test with this title. */
+export function isExcepted(title: string): boolean {
+  return platformExceptions.some(
+    (entry) => emulator !== undefined && entry.title === title && entry.emulators.includes(emulator),
+  );
+}
+
+/** As `test`, for a test that `test/platform-exceptions.json` lists: skipped where its emulator cannot do it. */
+export function testUnlessExcepted(title: string, body: () => void | Promise<void>, timeoutMs?: number): void {
+  test.skipIf(isExcepted(title))(title, body, timeoutMs);
+}

@@ -1,0 +1,29 @@
+/**
+ * A folder of a test's own: `using folder = temporaryFolder();`, then `folder.file("data.emdb")`.
+ *
+ * It is removed file by file, because `rmSync` with `recursive` fails under Wine (EFAULT).
+ */
+
+import { lstatSync, mkdtempSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export interface TemporaryFolder extends Disposable {
+  readonly path: string;
+  /** The path of a name inside; creates nothing. */
+  file(name: string): string;
+}
+
+export function temporaryFolder(): TemporaryFolder {
+  const path = mkdtempSync(join(tmpdir(), "emdb-test-"));
+  return { path, file: (name) => join(path, name), [Symbol.dispose]: () => removeTree(path) };
+}
+
+/** Removes a file, or a folder with all that is in it; a symbolic link is removed, not followed. */
+export function removeTree(path: string): void {
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  if (status === undefined) return;
+  if (!status.isDirectory()) return unlinkSync(path);
+  for (const name of readdirSync(path)) removeTree(join(path, name));
+  rmdirSync(path);
+}
