@@ -67,4 +67,6 @@ group("insert, overwrite", () => {
 });
 await run();
 for (const store of Object.values(stores)) await store.close();
+// The exit would skip the `using` above.
+folder[Symbol.dispose]();
 process.exit(0);

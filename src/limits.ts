@@ -102,6 +102,12 @@ assert(
   "a frame of the longest key and value is shorter than 1 GiB",
 );
 assert(EXPIRES_AT_MS_MAX <= Number.MAX_SAFE_INTEGER, "a deadline is a whole number without loss");
-assert(RING_BYTES % RING_FRAME_BYTES_MAX === 0 && RING_BYTES >= 4 * RING_FRAME_BYTES_MAX, "a frame fits the ring with room to spare");
+assert(
+  RING_BYTES % RING_FRAME_BYTES_MAX === 0 && RING_BYTES >= 4 * RING_FRAME_BYTES_MAX,
+  "a frame fits the ring with room to spare",
+);
 assert(SPILL_BYTES + 2 * RING_FRAME_BYTES_MAX <= RING_BYTES, "pending frames never fill the ring");
-assert(SCAN_BYTES >= 2 * (KEY_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX), "a header and the longest key fit the scan buffer");
+assert(
+  SCAN_BYTES >= 2 * (KEY_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX),
+  "a header and the longest key fit the scan buffer",
+);

@@ -49,35 +49,49 @@ function fillChain(words: Uint32Array, first: number, lines: number): void {
   for (let at = 0; at < words.length; at += lineWords) words[at] = follower(first + at / lineWords, lines, mask);
 }
 
-function chaseArray(words: Uint32Array, steps: number): number {
-  let line = 0;
-  for (let step = 0; step < steps; step++) line = words[line * lineWords] ?? 0;
-  return line;
+/** Every chase goes on where the one before ended: a second walk over the same lines would find them in the cache. */
+interface Walk {
+  readonly line: number;
+  readonly nanoseconds: number;
 }
 
-function chasePointer(base: Pointer, steps: number): number {
-  let line = 0;
-  for (let step = 0; step < steps; step++) line = read.u32(base, line * lineBytes);
-  return line;
+type Chase = (from: number, steps: number) => number;
+
+function arrayChase(words: Uint32Array): Chase {
+  return (from, steps) => {
+    let line = from;
+    for (let step = 0; step < steps; step++) line = words[line * lineWords] ?? 0;
+    return line;
+  };
 }
 
-function chaseMemcpy(base: number, steps: number, memcpy: Libc["memcpy"]): number {
+function pointerChase(base: Pointer): Chase {
+  return (from, steps) => {
+    let line = from;
+    for (let step = 0; step < steps; step++) line = read.u32(base, line * lineBytes);
+    return line;
+  };
+}
+
+function memcpyChase(base: number, memcpy: Libc["memcpy"]): Chase {
   const target = new Uint32Array(new ArrayBuffer(4096));
   const to = ptr(target);
-  let line = 0;
-  for (let step = 0; step < steps; step++) {
-    memcpy(to, base + line * lineBytes, 24);
-    line = target[0] ?? 0;
-  }
-  return line;
+  return (from, steps) => {
+    let line = from;
+    for (let step = 0; step < steps; step++) {
+      memcpy(to, base + line * lineBytes, 24);
+      line = target[0] ?? 0;
+    }
+    return line;
+  };
 }
 
-function timed(steps: number, chase: () => number): number {
+/** Compiles the chase on a few lines, then times it. */
+function walk(chaseFrom: Chase, from: number, steps: number): Walk {
+  const warm = chaseFrom(from, Math.min(steps, 50_000));
   const start = Bun.nanoseconds();
-  const end = chase();
-  const elapsed = Bun.nanoseconds() - start;
-  if (end < 0) throw new Error("unreachable: keeps the chase from being optimised away");
-  return elapsed / steps;
+  const line = chaseFrom(warm, steps);
+  return { line, nanoseconds: (Bun.nanoseconds() - start) / steps };
 }
 
 /** Nanoseconds per dependent miss in a region of this size; the file at `path` is written and removed. */
@@ -85,9 +99,8 @@ export function chase(regionBytes: number, steps: number, path: string): ChaseRe
   const lines = Math.max(2, Math.floor(regionBytes / lineBytes));
   const words = new Uint32Array(lines * lineWords);
   fillChain(words, 0, lines);
-  chaseArray(words, Math.min(steps, 50_000));
-  const typedArrayNs = timed(steps, () => chaseArray(words, steps));
-  return { regionBytes: lines * lineBytes, typedArrayNs, ...chaseMapped(lines, steps, path) };
+  const { nanoseconds } = walk(arrayChase(words), 0, steps);
+  return { regionBytes: lines * lineBytes, typedArrayNs: nanoseconds, ...chaseMapped(lines, steps, path) };
 }
 
 function chaseMapped(lines: number, steps: number, path: string): { pointerNs: number; memcpyNs: number } {
@@ -104,11 +117,8 @@ function chaseMapped(lines: number, steps: number, path: string): { pointerNs: n
   rmSync(path);
   // A failed mmap comes back as a BigInt of all ones, which is no usable number.
   if (typeof base !== "number") throw new Error("mmap failed");
-  const pointer = base as Pointer;
-  chasePointer(pointer, 50_000);
-  const pointerNs = timed(steps, () => chasePointer(pointer, steps));
-  chaseMemcpy(base, 50_000, memcpy);
-  const memcpyNs = timed(steps, () => chaseMemcpy(base, steps, memcpy));
+  const pointers = walk(pointerChase(base as Pointer), 0, steps);
+  const copies = walk(memcpyChase(base, memcpy), pointers.line, steps);
   munmap(base, lines * lineBytes);
-  return { pointerNs, memcpyNs };
+  return { pointerNs: pointers.nanoseconds, memcpyNs: copies.nanoseconds };
 }

@@ -77,7 +77,8 @@ export function checkedCodecs<K, V>(codecs: {
   readonly key?: Codec<K> | undefined;
   readonly value: Codec<V>;
 }): Codecs<K, V> {
-  if (typeof codecs !== "object" || codecs === null) throw wrong(`codecs must be { key?, value }, got ${describe(codecs)}`);
+  if (typeof codecs !== "object" || codecs === null)
+    throw wrong(`codecs must be { key?, value }, got ${describe(codecs)}`);
   refuseUnknownNames(codecs, { what: "codecs", known: ["key", "value"], code: "EMDB_INVALID_ARGUMENT" });
   if (codecs.key !== undefined) requireCodec("key", codecs.key);
   requireCodec("value", codecs.value);

@@ -68,10 +68,7 @@ export class Database
    * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE, EMDB_CLOSED, EMDB_READ_ONLY when it does not exist
    */
   namespace(name: string): Namespace;
-  namespace<K, V>(
-    name: string,
-    codecs: { readonly key: Codec<K>; readonly value: Codec<V> },
-  ): Namespace<K, V, K, V>;
+  namespace<K, V>(name: string, codecs: { readonly key: Codec<K>; readonly value: Codec<V> }): Namespace<K, V, K, V>;
   namespace<V>(name: string, codecs: { readonly value: Codec<V> }): Namespace<Uint8Array, V, BytesLike, V>;
   namespace(
     name: string,

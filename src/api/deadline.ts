@@ -47,13 +47,19 @@ function deadlineAsked(options: InsertOptions, source: DeadlineSource): number {
   }
   if (ttlMs !== undefined) {
     if (typeof ttlMs !== "number" || !(ttlMs >= 0)) {
-      throw new EmdbError("EMDB_INVALID_ARGUMENT", `ttlMs must be a number of milliseconds >= 0, got ${describe(ttlMs)}`);
+      throw new EmdbError(
+        "EMDB_INVALID_ARGUMENT",
+        `ttlMs must be a number of milliseconds >= 0, got ${describe(ttlMs)}`,
+      );
     }
     return rounded(source.store.now() + ttlMs);
   }
   if (expiresAtMs !== undefined) {
     if (typeof expiresAtMs !== "number" || Number.isNaN(expiresAtMs)) {
-      throw new EmdbError("EMDB_INVALID_ARGUMENT", `expiresAtMs must be Unix milliseconds, got ${describe(expiresAtMs)}`);
+      throw new EmdbError(
+        "EMDB_INVALID_ARGUMENT",
+        `expiresAtMs must be Unix milliseconds, got ${describe(expiresAtMs)}`,
+      );
     }
     return expiresAtMs === NEVER ? NEVER : rounded(expiresAtMs);
   }

@@ -29,7 +29,7 @@ function describeObject(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (value instanceof Promise) return "a promise (is an await missing?)";
-  if (value instanceof Uint8Array) return `${value.length} bytes`;
+  if (ArrayBuffer.isView(value)) return `a view of ${value.byteLength} bytes`;
   const tag = Object.prototype.toString.call(value).slice("[object ".length, -1);
   return tag === "Object" ? "an object" : `an object of type ${tag}`;
 }

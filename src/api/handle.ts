@@ -81,14 +81,17 @@ export class Handle {
   guarded<T>(occupant: Occupant, body: (store: Store) => T): T {
     const store = this.writable();
     const gate = this.#gate;
-    return store.exclusively(() => {
+    const run = (): T => {
       gate.occupant = occupant;
       try {
         return body(store);
       } finally {
         gate.occupant = undefined;
       }
-    });
+    };
+    // What was opened for reading stands still without a lock: a transaction that only reads has nothing to wait for.
+    if (occupant === "transaction" && store.isReadOnly) return run();
+    return store.exclusively(run);
   }
 
   /** Opens or creates; inside a transaction's function only opens. */

@@ -71,11 +71,7 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     return compareAndSwap(this.#coded, { key, expected, next, options });
   }
 
-  update(
-    key: KeyIn,
-    change: (current: V | undefined) => ValueIn | undefined,
-    options?: InsertOptions,
-  ): V | undefined {
+  update(key: KeyIn, change: (current: V | undefined) => ValueIn | undefined, options?: InsertOptions): V | undefined {
     return update(this.#coded, { key, change, options });
   }
 

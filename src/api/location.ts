@@ -19,7 +19,8 @@ const APP_NAME = "emdb";
 const DATABASE_NAME = "emdb-default.emdb";
 
 /** Device names of Windows, with or without an extension; the digits include superscript one to three. */
-const RESERVED_ON_WINDOWS = /^(?:con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])\s*(?:\..*)?$/i;
+const RESERVED_ON_WINDOWS =
+  /^(?:con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])\s*(?:\..*)?$/i;
 
 /** Separators, what Windows forbids, drive and stream colons, control characters. */
 const FORBIDDEN_CHARACTER = /[\\/:*?"<>|\u0000-\u001f\u007f]/;

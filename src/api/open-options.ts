@@ -55,7 +55,8 @@ export function requireLocation(options: unknown): void {
 function engineConfigOf(options: EngineOptions): EngineConfig {
   const cipher = checkedCipher(options.cipher);
   const { encryption } = options;
-  if (cipher !== undefined && encryption === undefined) throw wrong("cipher needs encryption: { key } or { passphrase }");
+  if (cipher !== undefined && encryption === undefined)
+    throw wrong("cipher needs encryption: { key } or { passphrase }");
   return {
     defaultTtlMs: checkedDefaultTtl(options.defaultTtlMs),
     rangeScans: checkedFlag("rangeScans", options.rangeScans, { otherwise: false }),
@@ -76,7 +77,8 @@ function checkedDefaultTtl(ttlMs: unknown): number {
 function checkedFlushPolicy(policy: unknown): FlushPlan {
   if (policy === undefined || policy === "group") return { kind: "group", waitMsMax: 0, batchMax: GROUP_BATCH_MAX };
   if (policy === "on-each-flush" || policy === "write-through") return { kind: policy };
-  const group = typeof policy === "object" && policy !== null ? (policy as { readonly group?: unknown }).group : undefined;
+  const group =
+    typeof policy === "object" && policy !== null ? (policy as { readonly group?: unknown }).group : undefined;
   if (typeof policy !== "object" || policy === null || typeof group !== "object" || group === null) {
     const got = typeof policy === "string" ? `"${shortened(policy)}"` : describe(policy);
     throw wrong(

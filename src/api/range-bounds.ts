@@ -40,7 +40,8 @@ export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K) => Bytes)
   if (gt !== undefined && gte !== undefined) throw wrong("gt and gte exclude each other; give one");
   if (lt !== undefined && lte !== undefined) throw wrong("lt and lte exclude each other; give one");
   if (prefix !== undefined) {
-    if ([gt, gte, lt, lte].some((bound) => bound !== undefined)) throw wrong("prefix and a bound exclude each other; give one");
+    if ([gt, gte, lt, lte].some((bound) => bound !== undefined))
+      throw wrong("prefix and a bound exclude each other; give one");
     return planOf(prefixBounds(ownArray(checkedKey(prefix))), { reverse, limit });
   }
   const lowerKey = gt === undefined ? gte : gt;

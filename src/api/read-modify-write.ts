@@ -105,5 +105,8 @@ export function removeDecoded<K, V, KeyIn, ValueIn>(
 function refusePromise(next: unknown): void {
   if (!isThenable(next)) return;
   silence(next);
-  throw new EmdbError("EMDB_TRANSACTION_ASYNC", "the function given to update returned a promise; it must be synchronous");
+  throw new EmdbError(
+    "EMDB_TRANSACTION_ASYNC",
+    "the function given to update returned a promise; it must be synchronous",
+  );
 }

@@ -66,7 +66,10 @@ class TransactionState {
   /** @throws {EmdbError} EMDB_INVALID_ARGUMENT after the end */
   requireRunning(): void {
     if (!this.isEnded) return;
-    throw new EmdbError("EMDB_INVALID_ARGUMENT", "the transaction has ended; its object works inside the callback only");
+    throw new EmdbError(
+      "EMDB_INVALID_ARGUMENT",
+      "the transaction has ended; its object works inside the callback only",
+    );
   }
 
   commit(): void {

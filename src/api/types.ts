@@ -148,11 +148,7 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
    * writer's lock: a write to the same database inside it is EMDB_INVALID_ARGUMENT, and so is a promise from it
    * (EMDB_TRANSACTION_ASYNC); what it throws is rethrown and nothing is written.
    */
-  update(
-    key: KeyIn,
-    change: (current: V | undefined) => ValueIn | undefined,
-    options?: InsertOptions,
-  ): V | undefined;
+  update(key: KeyIn, change: (current: V | undefined) => ValueIn | undefined, options?: InsertOptions): V | undefined;
 
   /** Records held, expired ones that no sweep has removed yet included. O(1). */
   len(): number;

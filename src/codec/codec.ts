@@ -17,7 +17,7 @@ export const codec: {
   structured<T = unknown>(): ByteCodec<T>;
   /** Whole numbers from 0 to 2^32 - 1 as four bytes, big-endian. */
   readonly uint32: ByteCodec<number>;
-  /** Bigints from 0n to 2n^64n - 1n as eight bytes, big-endian. */
+  /** Bigints from 0n to 2^64 - 1 as eight bytes, big-endian. */
   readonly uint64: ByteCodec<bigint>;
 } = {
   bytes: bytesCodec,

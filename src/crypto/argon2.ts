@@ -17,7 +17,7 @@
 import { EmdbError } from "../errors.ts";
 import { PASSPHRASE_BYTES_MAX } from "../limits.ts";
 import { hashWasm, nobleArgon2, nodeCrypto } from "./packages.ts";
-import { KEY_BYTES, SecretKey } from "./secret.ts";
+import { KEY_BYTES, secretCopy, SecretKey, wipe } from "./secret.ts";
 
 export interface Argon2Parameters {
   readonly memoryKiB: number;
@@ -126,7 +126,9 @@ export function passphraseBytes(passphrase: string): Uint8Array {
     const message = `a passphrase of ${bytes.length} bytes is longer than ${PASSPHRASE_BYTES_MAX}`;
     throw new EmdbError("EMDB_INVALID_CONFIG", message);
   }
-  return bytes;
+  const kept = secretCopy(bytes);
+  wipe(bytes);
+  return kept;
 }
 
 function nodeRequest(request: StretchRequest) {

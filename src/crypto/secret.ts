@@ -19,8 +19,8 @@ const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 
 /**
  * Zeroed memory for a secret, that stays where it is. A small typed array begins inside the collector's heap
- * and is copied out when its `.buffer` is first touched, which any library may do: the copy left behind is out
- * of reach for ever. Seen in a scan of the process's memory; made over an ArrayBuffer it does not happen.
+ * and is copied out when its `.buffer` is first touched, which any library may do, and the bytes left behind
+ * are out of reach of `wipe`. Over an ArrayBuffer of its own it never moves.
  */
 export function secretBuffer(bytes: number): Uint8Array {
   return new Uint8Array(new ArrayBuffer(bytes));

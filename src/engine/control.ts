@@ -10,8 +10,8 @@
  */
 
 import { ATTACHED_MAX } from "../limits.ts";
-import { HEAP_NUMBERS } from "../keydir/heap.ts";
-import { RECLAIM_FLAGS } from "../keydir/reclaim.ts";
+import { HEAP_NUMBERS } from "../ffi/heap.ts";
+import { RECLAIM_FLAGS } from "../ffi/reclaim.ts";
 import { LOG_NUMBERS, type LogWords } from "../log/log-words.ts";
 
 // Engine words (f64).

@@ -8,9 +8,9 @@
 import { EmdbError } from "../errors.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { KeyHash } from "../keydir/hash.ts";
-import { Heap } from "../keydir/heap.ts";
+import { Heap } from "../ffi/heap.ts";
 import { Keydir } from "../keydir/keydir.ts";
-import { IDLE, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_ERA_AT, Reclaim } from "../keydir/reclaim.ts";
+import { IDLE, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_ERA_AT, Reclaim } from "../ffi/reclaim.ts";
 import { FrameEncoder } from "../log/encoder.ts";
 import type { Salts } from "../log/frame.ts";
 import { LOG_VISIBLE, LogReader } from "../log/log-words.ts";

@@ -11,7 +11,7 @@
  */
 
 import { assert } from "../errors.ts";
-import { ROW_THREAD_AT } from "../keydir/reclaim.ts";
+import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { MUTEX, MUTEX_WAITERS, type Control } from "./control.ts";
 
 const TURN_MS = 10;

@@ -14,8 +14,8 @@ import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES, RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
-import { Heap } from "../keydir/heap.ts";
-import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../keydir/reclaim.ts";
+import { Heap } from "../ffi/heap.ts";
+import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { FLAG_ENCRYPTED, decodeHeader, saltsOf, type LogHeader } from "../log/header.ts";
 import { LOG_CLAIMED, LOG_DURABLE, LOG_RESERVED, LOG_RING, LOG_TAIL, LOG_VISIBLE, LOG_WRITTEN, addMap, listMaps } from "../log/log-words.ts";
 import { FileTail, MemoryTail, ensureMapped } from "../log/tail.ts";
@@ -158,7 +158,7 @@ interface LogPlan {
 /** Maps, recovers and starts an engine on a log whose header is sound. */
 function openLog(environment: Environment, plan: LogPlan): Opened {
   const { system } = environment;
-  const { path, config, lock } = plan;
+  const { path, config } = plan;
   const isWriteThrough = config.flushPlan.kind === "write-through";
   const mode = config.readOnly ? "read" : isWriteThrough ? "write-through" : "write";
   const handle = must(system.open(path, mode), { syscall: "open", path });

@@ -14,7 +14,7 @@
 
 import { copy, pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
-import { PAGE_BYTES } from "../keydir/heap.ts";
+import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_SHIFT, PAGE_SLOTS, SHARD_PAGES_MAX } from "../keydir/shard.ts";
 import { positionHigh } from "../keydir/keydir.ts";
 import { KIND_PUT, TWO_32, kindOf } from "../log/frame.ts";

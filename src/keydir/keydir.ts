@@ -20,8 +20,8 @@ import { EmdbError, assert } from "../errors.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { HASH_BITS } from "./hash.ts";
-import { UNIT_BYTES, type Heap } from "./heap.ts";
-import type { Reclaim } from "./reclaim.ts";
+import { UNIT_BYTES, type Heap } from "../ffi/heap.ts";
+import type { Reclaim } from "../ffi/reclaim.ts";
 import {
   DEPTH_MAX,
   DESCRIPTOR_BYTES,
@@ -30,7 +30,6 @@ import {
   DESCRIPTOR_LIVE,
   DESCRIPTOR_PAGES,
   DESCRIPTOR_USED,
-  FRACTION,
   HASH_SHIFT,
   HIGH_MASK,
   PAGE_BUCKETS,
@@ -39,6 +38,7 @@ import {
   ShardBuilder,
   SlotPile,
   TOMBSTONE,
+  homeBucket,
   pagesFor,
 } from "./shard.ts";
 
@@ -106,8 +106,7 @@ export class Keydir {
     this.#unit = unit;
     copy(this.#descriptor.address, this.heap.pagesAt + unit * UNIT_BYTES, DESCRIPTOR_BYTES);
     const shard = this.#shard;
-    const bits = HASH_BITS - shard[DESCRIPTOR_DEPTH]!;
-    const home = ((hash & ((1 << bits) - 1)) * (shard[DESCRIPTOR_PAGES]! * PAGE_BUCKETS) * FRACTION[bits]!) | 0;
+    const home = homeBucket(hash, shard[DESCRIPTOR_DEPTH]!, shard[DESCRIPTOR_PAGES]!);
     this.#page = this.heap.pageAddress(shard[DESCRIPTOR_FIRST_PAGE + (home >> 6)]!);
     this.#home = home & 63;
     this.#step = 0;
@@ -122,8 +121,7 @@ export class Keydir {
     copy(this.#entry.address, this.#directory + (hash >>> this.#shift) * 4, 4);
     copy(this.#descriptor.address, this.heap.pagesAt + this.#entry.u32[0]! * UNIT_BYTES, DESCRIPTOR_BYTES);
     const shard = this.#shard;
-    const bits = HASH_BITS - shard[DESCRIPTOR_DEPTH]!;
-    const home = ((hash & ((1 << bits) - 1)) * (shard[DESCRIPTOR_PAGES]! * PAGE_BUCKETS) * FRACTION[bits]!) | 0;
+    const home = homeBucket(hash, shard[DESCRIPTOR_DEPTH]!, shard[DESCRIPTOR_PAGES]!);
     return this.heap.pageAddress(shard[DESCRIPTOR_FIRST_PAGE + (home >> 6)]!) + (home & 63) * BUCKET_BYTES;
   }
 

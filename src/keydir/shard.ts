@@ -22,7 +22,7 @@
 import { assert } from "../errors.ts";
 import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "./hash.ts";
-import { PAGE_BYTES, type Heap } from "./heap.ts";
+import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
 
 export const SHARD_PAGES_MAX = 7;
 export const PAGE_SLOTS = PAGE_BYTES / 8;
@@ -45,13 +45,10 @@ export const DESCRIPTOR_LIVE = 10;
 export const DESCRIPTOR_USED = 11;
 export const DESCRIPTOR_BYTES = 48;
 
-/** 2 to the power of minus n, to turn hash bits into a fraction by a multiplication. */
-export const FRACTION: readonly number[] = Array.from({ length: HASH_BITS + 1 }, (_, bits) => 2 ** -bits);
-
-/** The home bucket of a hash, counted over all pages of its shard. */
+/** The home bucket of a hash, counted over all pages of its shard: the 16 bits behind the shard's own, as a fraction. */
 export function homeBucket(hash: number, depth: number, pages: number): number {
-  const bits = HASH_BITS - depth;
-  return ((hash & ((1 << bits) - 1)) * (pages * PAGE_BUCKETS) * FRACTION[bits]!) | 0;
+  const fraction = ((hash << (32 - HASH_BITS + depth)) >>> 16) | 0;
+  return Math.imul(fraction, pages * PAGE_BUCKETS) >>> 16;
 }
 
 /** Slots gathered from old pages, to be laid out in new ones. */

@@ -83,7 +83,8 @@ describe("keys and values", () => {
       expectCode("EMDB_INVALID_ARGUMENT", () => db.compareAndSwap("key", undefined, wrong));
       expectCode("EMDB_INVALID_ARGUMENT", () => db.compareAndSwap("key", wrong, "value"));
       // Of a promise update has more to say.
-      if (!((wrong as unknown) instanceof Promise)) expectCode("EMDB_INVALID_ARGUMENT", () => db.update("key", () => wrong));
+      if (!((wrong as unknown) instanceof Promise))
+        expectCode("EMDB_INVALID_ARGUMENT", () => db.update("key", () => wrong));
       expectCode("EMDB_INVALID_ARGUMENT", () => db.range({ prefix: wrong }));
       expectCode("EMDB_INVALID_ARGUMENT", () => db.range({ gt: wrong }));
     }

@@ -22,8 +22,9 @@ describe("integers", () => {
   });
 
   test("uint64 keeps the order of bigints in bytes, at every power of two and beside it", () => {
-    const numbers = [...new Set(Array.from({ length: 65 }, (_, bit) => 2n ** BigInt(bit)).flatMap((power) => [power - 1n, power]))]
-      .filter((number) => number < 2n ** 64n);
+    const numbers = [
+      ...new Set(Array.from({ length: 65 }, (_, bit) => 2n ** BigInt(bit)).flatMap((power) => [power - 1n, power])),
+    ].filter((number) => number < 2n ** 64n);
     const encoded = numbers.map((number) => asBytes(codec.uint64.encode(number)));
     for (const [index, bytes] of encoded.entries()) {
       expect(bytes).toHaveLength(8);

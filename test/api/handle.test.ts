@@ -98,6 +98,9 @@ describe("a read-only database", () => {
     const db = memoryDatabase(store);
     db.insert("key", "value", { ttlMs: 5 });
     store.isReadOnly = true;
+    store.exclusively = () => {
+      throw new EmdbError("EMDB_READ_ONLY", "there is no lock to hold");
+    };
     expect(db.getText("key")).toBe("value");
     expect(db.transaction((tx) => tx.containsKey("key"))).toBe(true);
     const writes: readonly (() => unknown)[] = [

@@ -52,7 +52,21 @@ describe("the default place", () => {
 });
 
 describe("a name", () => {
-  const devices = ["CON", "prn", "Aux", "NUL", "COM0", "com1", "COM9", "LPT1", "lpt9", "COM\u00b9", "LPT\u00b3", "CONIN$", "conout$"];
+  const devices = [
+    "CON",
+    "prn",
+    "Aux",
+    "NUL",
+    "COM0",
+    "com1",
+    "COM9",
+    "LPT1",
+    "lpt9",
+    "COM\u00b9",
+    "LPT\u00b3",
+    "CONIN$",
+    "conout$",
+  ];
   const wrong: readonly unknown[] = [
     "",
     ".",
@@ -98,7 +112,18 @@ describe("a name", () => {
   });
 
   test("that only looks like a wrong one is taken", () => {
-    for (const name of ["console", "COM10", "nul1", "a.con", ".hidden", "a..b", "..a", " a", "\u00e9", "x".repeat(200)]) {
+    for (const name of [
+      "console",
+      "COM10",
+      "nul1",
+      "a.con",
+      ".hidden",
+      "a..b",
+      "..a",
+      " a",
+      "\u00e9",
+      "x".repeat(200),
+    ]) {
       expect(locationPath({ dataRoot: "/r", databaseName: name }, linux)).toBe(`/r/emdb/${name}`);
     }
   });

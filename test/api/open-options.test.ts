@@ -113,7 +113,11 @@ describe("secrets", () => {
     if (kept === undefined || !("key" in kept)) throw new Error("the key is lost");
     expect(kept.key).toEqual(key);
     const phrase = open({ encryption: { passphrase: "hunter2" } });
-    const shown = [config, phrase].flatMap((one) => [Bun.inspect(one), JSON.stringify(one), `${String(one.encryption)}`]);
+    const shown = [config, phrase].flatMap((one) => [
+      Bun.inspect(one),
+      JSON.stringify(one),
+      Bun.inspect(one.encryption),
+    ]);
     shown.push(JSON.stringify({ ...phrase.encryption }), JSON.stringify(structuredClone({ ...config.encryption })));
     for (const text of shown) {
       expect(text).not.toContain("hunter2");

@@ -62,7 +62,7 @@ export function inference(db: Emdb): void {
   // @ts-expect-error a codec of both or of the value
   db.typed({ key: codec.text });
   // @ts-expect-error handles are opened, not made
-  new (db.constructor as typeof Emdb)("path");
+  void new (db.constructor as typeof Emdb)("path");
 }
 
 export const ownCodec: Codec<User> = {

@@ -23,9 +23,13 @@ export interface Opened {
 /** A fresh, empty database for each test. */
 export type OpenFresh = (options: EngineOptions) => Opened | Promise<Opened>;
 
+/** What an engine may still lack; its cases are left out. */
+export type Operation = "checkpoint" | "compact" | "range" | "verify";
+
 export interface Features {
   /** Whether every database of this run keeps the ordered index; else only those that ask. */
   readonly isAlwaysOrdered?: boolean;
+  readonly lacks?: readonly Operation[];
 }
 
 /** A database in a test, which may be another object after each `settle`. */
@@ -33,11 +37,22 @@ export class Bench {
   db: Database;
   readonly clock: TestClock;
   readonly #opened: Opened;
+  readonly #features: Features;
 
-  constructor(opened: Opened) {
+  constructor(opened: Opened, features: Features) {
     this.#opened = opened;
+    this.#features = features;
     this.db = opened.db;
     this.clock = opened.clock;
+  }
+
+  has(operation: Operation): boolean {
+    return this.#features.lacks?.includes(operation) !== true;
+  }
+
+  /** Compacts where there is compaction. */
+  async compact(): Promise<void> {
+    if (this.has("compact")) await this.db.compact();
   }
 
   async settle(): Promise<Database> {
@@ -52,15 +67,12 @@ export class Bench {
 }
 
 /** Runs `body` over a fresh database and ends it in any case. */
-export type OnFresh = (
-  body: (bench: Bench) => void | Promise<void>,
-  options?: EngineOptions,
-) => () => Promise<void>;
+export type OnFresh = (body: (bench: Bench) => void | Promise<void>, options?: EngineOptions) => () => Promise<void>;
 
-export function onFresh(openFresh: OpenFresh): OnFresh {
+export function onFresh(openFresh: OpenFresh, features: Features): OnFresh {
   return (body, options = {}) =>
     async () => {
-      const bench = new Bench(await openFresh(options));
+      const bench = new Bench(await openFresh(options), features);
       try {
         await body(bench);
       } finally {
@@ -88,6 +100,11 @@ export function bytesOf(text: string): Uint8Array {
 
 export function textOf(bytes: Uint8Array | undefined): string | undefined {
   return bytes === undefined ? undefined : new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+}
+
+/** Byte strings as texts, sorted. */
+export function sortedTexts(walk: Iterable<Uint8Array>): string[] {
+  return [...walk].map((bytes) => textOf(bytes) ?? "").sort();
 }
 
 /** Every record of a walk as "key=value", sorted. */

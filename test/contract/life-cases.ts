@@ -13,9 +13,9 @@ export function lifeCases(on: OnFresh): void {
       db.namespace("name").insert("key", "value");
       await db.flush();
       db.flushSync();
-      await db.checkpoint();
+      if (bench.has("checkpoint")) await db.checkpoint();
       expect(db.stats()).toMatchObject({ liveRecords: 2, namespaceCount: 1 });
-      expect((await db.verify()).problems).toEqual([]);
+      if (bench.has("verify")) expect((await db.verify()).problems).toEqual([]);
       expect(db.recovery).toMatchObject({ tornBytes: 0, missingBytes: 0 });
       const after = await bench.settle();
       expect(after.stats()).toMatchObject({ liveRecords: 2, namespaceCount: 1 });

@@ -72,7 +72,17 @@ export function namespaceCases(on: OnFresh): void {
   test(
     "any non-empty string is a name, up to its limit",
     on(async (bench) => {
-      const names = [" ", "a/b", "..", "NUL", "\0", "\u00e9", "e\u0301", "\u{1f511}", "x".repeat(NAMESPACE_NAME_BYTES_MAX)];
+      const names = [
+        " ",
+        "a/b",
+        "..",
+        "NUL",
+        "\0",
+        "\u00e9",
+        "e\u0301",
+        "\u{1f511}",
+        "x".repeat(NAMESPACE_NAME_BYTES_MAX),
+      ];
       for (const name of names) bench.db.namespace(name).insert("key", name);
       const db = await bench.settle();
       expect(db.listNamespaces()).toEqual(names);

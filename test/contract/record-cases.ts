@@ -159,13 +159,14 @@ export function recordCases(on: OnFresh): void {
   );
   test(
     "a view from get or getZeroCopy keeps its bytes after overwrite, clear, compact and close",
-    on(async ({ db }) => {
+    on(async (bench) => {
+      const { db } = bench;
       db.insert("key", "as it was");
       const copy = db.get("key");
       const view = db.getZeroCopy("key");
       db.insert("key", "something else");
       db.clear();
-      await db.compact();
+      await bench.compact();
       expect(textOf(view)).toBe("as it was");
       await db.close();
       expect(textOf(view)).toBe("as it was");

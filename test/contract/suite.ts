@@ -19,17 +19,17 @@ import { walkCases } from "./walk-cases.ts";
 
 /** Declares the whole suite for one way to open. */
 export function contractSuite(name: string, openFresh: OpenFresh, features: Features = {}): void {
-  const on = onFresh(openFresh);
+  const on = onFresh(openFresh, features);
   describe(name, () => {
     describe("records", () => recordCases(on));
     describe("batches", () => batchCases(on));
     describe("walks", () => walkCases(on));
-    describe("ranges", () => rangeCases(on, features));
+    if (features.lacks?.includes("range") !== true) describe("ranges", () => rangeCases(on, features));
     describe("time to live", () => ttlCases(on));
     describe("compareAndSwap and update", () => swapCases(on));
     describe("namespaces", () => namespaceCases(on));
     describe("transactions", () => transactionCases(on));
-    describe("groups and focus", () => focusCases(on));
+    describe("groups and focus", () => focusCases(on, features));
     describe("typed views", () => typedCases(on));
     describe("the handle", () => lifeCases(on));
   });

@@ -114,7 +114,7 @@ export function swapCases(on: OnFresh): void {
   test(
     "an update whose function returns a promise is EMDB_TRANSACTION_ASYNC and writes nothing",
     on(({ db }) => {
-      const typed = db.typed({ value: codec.json<unknown>() });
+      const typed = db.typed({ value: codec.json() });
       expectCode("EMDB_TRANSACTION_ASYNC", () => typed.update("key", () => Promise.reject(new Error("late"))));
       expectCode("EMDB_TRANSACTION_ASYNC", () => db.update("key", (async () => "x") as never));
       expect(db.len()).toBe(0);

@@ -106,17 +106,20 @@ export function ttlCases(on: OnFresh): void {
   );
   test(
     "Infinity, a deadline of 0 and one behind the last date never expire",
-    on(({ db, clock }) => {
-      const forms = [
-        { ttlMs: Number.POSITIVE_INFINITY },
-        { expiresAtMs: Number.POSITIVE_INFINITY },
-        { expiresAtMs: 0 },
-        { ttlMs: Number.MAX_SAFE_INTEGER },
-      ];
-      for (const [index, options] of forms.entries()) db.insert(`${index}`, "x", options);
-      clock.nowMs += 1e12;
-      for (const index of forms.keys()) expect(db.expiresAt(`${index}`)).toBe(0);
-    }, { defaultTtlMs: 10 }),
+    on(
+      ({ db, clock }) => {
+        const forms = [
+          { ttlMs: Number.POSITIVE_INFINITY },
+          { expiresAtMs: Number.POSITIVE_INFINITY },
+          { expiresAtMs: 0 },
+          { ttlMs: Number.MAX_SAFE_INTEGER },
+        ];
+        for (const [index, options] of forms.entries()) db.insert(`${index}`, "x", options);
+        clock.nowMs += 1e12;
+        for (const index of forms.keys()) expect(db.expiresAt(`${index}`)).toBe(0);
+      },
+      { defaultTtlMs: 10 },
+    ),
   );
   test(
     "a fraction of a millisecond lives to the next whole one",
@@ -130,22 +133,25 @@ export function ttlCases(on: OnFresh): void {
   );
   test(
     "defaultTtlMs goes to every insert without a TTL of its own",
-    on(({ db, clock }) => {
-      const wanted = clock.nowMs + 1000;
-      db.insert("insert", "x");
-      db.insertMany([["many", "x"]]);
-      db.insert("empty options", "x", {});
-      db.update("update", () => "x");
-      db.compareAndSwap("swap", undefined, "x");
-      db.transaction((tx) => tx.insert("transaction", "x"));
-      db.focus("focus").set("key", "x");
-      const keys = ["insert", "many", "empty options", "update", "swap", "transaction", "focus.key"];
-      expect(keys.map((key) => db.expiresAt(key))).toEqual(keys.map(() => wanted));
-      db.insert("insert", "x", { ttlMs: 5 });
-      expect(db.ttl("insert")).toBe(5);
-      expect(db.persist("many")).toBe(true);
-      expect(db.expiresAt("many")).toBe(0);
-    }, { defaultTtlMs: 1000 }),
+    on(
+      ({ db, clock }) => {
+        const wanted = clock.nowMs + 1000;
+        db.insert("insert", "x");
+        db.insertMany([["many", "x"]]);
+        db.insert("empty options", "x", {});
+        db.update("update", () => "x");
+        db.compareAndSwap("swap", undefined, "x");
+        db.transaction((tx) => tx.insert("transaction", "x"));
+        db.focus("focus").set("key", "x");
+        const keys = ["insert", "many", "empty options", "update", "swap", "transaction", "focus.key"];
+        expect(keys.map((key) => db.expiresAt(key))).toEqual(keys.map(() => wanted));
+        db.insert("insert", "x", { ttlMs: 5 });
+        expect(db.ttl("insert")).toBe(5);
+        expect(db.persist("many")).toBe(true);
+        expect(db.expiresAt("many")).toBe(0);
+      },
+      { defaultTtlMs: 1000 },
+    ),
   );
   test(
     "a batch has one deadline for all",

@@ -1,5 +1,6 @@
 /** Looks for bytes in this process's own memory (Linux): all writable pages that are there, by /proc/self/pagemap. */
 
+import { ptr } from "bun:ffi";
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 
 const PAGE = 4096;
@@ -13,11 +14,13 @@ export function countInMemory(masked: Uint8Array): number {
   const memory = openSync("/proc/self/mem", "r");
   const pagemap = openSync("/proc/self/pagemap", "r");
   const window = new Uint8Array(RUN_PAGES * PAGE + 64);
+  const own = { from: Math.floor(ptr(window) / PAGE) * PAGE, to: ptr(window) + window.length };
   let hits = 0;
   for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
     const range = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line);
     if (range === null) continue;
-    for (const run of presentRuns(pagemap, Number.parseInt(range[1]!, 16), Number.parseInt(range[2]!, 16))) {
+    const [from, to] = [Number.parseInt(range[1]!, 16), Number.parseInt(range[2]!, 16)];
+    for (const run of [...presentRuns(pagemap, from, to)].flatMap((run) => without(run, own))) {
       for (let at = run.from; at < run.to; at += RUN_PAGES * PAGE) {
         // 31 bytes more, for what lies across two windows.
         const wanted = Math.min(RUN_PAGES * PAGE + 31, run.to - at);
@@ -30,7 +33,19 @@ export function countInMemory(masked: Uint8Array): number {
   return hits;
 }
 
-function* presentRuns(pagemap: number, from: number, to: number): Generator<{ from: number; to: number }> {
+interface Run {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The search must not read its own window: it would find there what it has just copied. */
+function without(run: Run, hole: Run): readonly Run[] {
+  const before = { from: run.from, to: Math.min(run.to, hole.from) };
+  const behind = { from: Math.max(run.from, hole.to), to: run.to };
+  return [before, behind].filter(({ from, to }) => from < to);
+}
+
+function* presentRuns(pagemap: number, from: number, to: number): Generator<Run> {
   const entries = new Uint8Array(8 * 65_536);
   let start = -1;
   for (let base = from; base < to; base += 65_536 * PAGE) {

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { constants } from "node:os";
 import { Errno, errnoName, resultOfNumber, resultOfThrown } from "../../src/ffi/errno.ts";
 import { emulator } from "../support/platform.ts";
-import { outcome, system, TemporaryFolder } from "./temporary-folder.ts";
+import { neverOpened, outcome, system, TemporaryFolder } from "./temporary-folder.ts";
 
 const isLinux = process.platform === "linux";
 const isWindows = process.platform === "win32";
@@ -83,7 +83,7 @@ test("native errors keep their number over thousands of calls in hot code", () =
   let garbage: unknown[] = [];
   for (let round = 0; round < rounds; round += 1) {
     garbage = [round, `${round}`, garbage.length];
-    seen.add(outcome(system.close(0x7fff_fff0)));
+    seen.add(outcome(system.close(neverOpened)));
     seen.add(outcome(isWindows ? system.write(reader, bytes, { position: 0, bytes: 1 }) : system.map(reader, 0)));
     if (system.size(reader) !== 0) seen.add("grew");
   }

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync, statSync } from "node:fs";
 import { pinned } from "../../src/ffi/memory.ts";
-import { bytesOf, outcome, readText, system, TemporaryFolder } from "./temporary-folder.ts";
+import { bytesOf, neverOpened, outcome, readText, system, TemporaryFolder } from "./temporary-folder.ts";
 
 const isWindows = process.platform === "win32";
 const isLinux = process.platform === "linux";
@@ -108,17 +108,19 @@ test("a read is short at the end of the file and 0 behind it", () => {
 
 test("errors of a transfer come back as values", () => {
   using folder = new TemporaryFolder();
-  const file = folder.opened("a", "0123456789");
+  folder.file("a", "0123456789");
   const reader = folder.open("a", "read");
   expect(outcome(system.write(reader, bytesOf("x"), { position: 0, bytes: 1 }))).toBe(isWindows ? "EACCES" : "EBADF");
-  expect(folder.close(file)).toBe(0);
   const into = new Uint8Array(1);
-  expect(outcome(system.read(file, into, { position: 0, bytes: 1 }))).toBe("EBADF");
-  expect(outcome(system.sync(file))).toBe("EBADF");
-  expect(outcome(system.size(file))).toBe("EBADF");
-  expect(outcome(system.statusOf(file))).toBe("EBADF");
-  expect(outcome(system.lock(file))).toBe("EBADF");
-  expect(outcome(system.close(file))).toBe("EBADF");
+  expect(outcome(system.read(neverOpened, into, { position: 0, bytes: 1 }))).toBe("EBADF");
+  expect(outcome(system.write(neverOpened, into, { position: 0, bytes: 1 }))).toBe("EBADF");
+  expect(outcome(system.sync(neverOpened))).toBe("EBADF");
+  expect(outcome(system.size(neverOpened))).toBe("EBADF");
+  expect(outcome(system.truncate(neverOpened, 0))).toBe("EBADF");
+  expect(outcome(system.allocate(neverOpened, 1))).toBe("EBADF");
+  expect(outcome(system.statusOf(neverOpened))).toBe("EBADF");
+  expect(outcome(system.lock(neverOpened))).toBe("EBADF");
+  expect(outcome(system.close(neverOpened))).toBe("EBADF");
 });
 
 test.skipIf(!isLinux)("a full disk is ENOSPC", () => {

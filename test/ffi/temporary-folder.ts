@@ -14,6 +14,9 @@ export function outcome(result: Result | object | string): string {
   return typeof result === "number" && result < 0 ? errnoName(result) : "ok";
 }
 
+/** A handle that nothing has. (The number of one that was closed may by now be another's in this process.) */
+export const neverOpened: FileHandle = 0x7fff_fff0;
+
 /** Text as bytes. */
 export function bytesOf(text: string): Uint8Array {
   return new TextEncoder().encode(text);

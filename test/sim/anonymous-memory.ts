@@ -12,7 +12,6 @@
 import { Errno } from "../../src/ffi/errno.ts";
 import { PAGE_BYTES } from "./image.ts";
 import { allow, discard, forbid, mapAnonymous, unmapReal } from "./real-memory.ts";
-
 import type { Address, Result } from "../../src/ffi/system.ts";
 import type { MemoryMode } from "./inode.ts";
 

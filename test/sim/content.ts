@@ -54,7 +54,7 @@ export class ContentBuilder {
 
   /** Zeros from a position on. */
   cut(position: number): void {
-    for (const index of [...this.#chunks.keys()]) {
+    for (const index of this.#chunks.keys()) {
       const start = index * CHUNK_BYTES;
       if (start >= position) this.#chunks.delete(index);
       else if (start + CHUNK_BYTES > position) this.#own(index).fill(0, position - start);

@@ -36,7 +36,10 @@ export function standardDraws({ seed, randomCount }: { readonly seed: number; re
 
 type Leaning = "kept" | "lost" | "drawn";
 
-const LEANINGS: Record<"all" | "none" | "metadata" | "data" | "random", { readonly data: Leaning; readonly names: Leaning }> = {
+const LEANINGS: Record<
+  "all" | "none" | "metadata" | "data" | "random",
+  { readonly data: Leaning; readonly names: Leaning }
+> = {
   all: { data: "kept", names: "kept" },
   none: { data: "lost", names: "lost" },
   metadata: { data: "lost", names: "kept" },

@@ -11,7 +11,6 @@
 import { Oracle } from "./oracle.ts";
 import { changeOf } from "./script.ts";
 import { codeOf, errorText, isRefusal } from "./store.ts";
-
 import type { ModelChange } from "./model.ts";
 import type { Machine } from "./machine.ts";
 import type { Problem } from "./oracle.ts";
@@ -35,7 +34,10 @@ export class Driver {
   /** The last close failed: the next open is a recovery. */
   #isUnclean = false;
 
-  constructor(adapter: StoreAdapter, { machine, system }: { readonly machine: Machine; readonly system: SimulatedSystem }) {
+  constructor(
+    adapter: StoreAdapter,
+    { machine, system }: { readonly machine: Machine; readonly system: SimulatedSystem },
+  ) {
     this.#adapter = adapter;
     this.#machine = machine;
     this.#system = system;
@@ -87,7 +89,10 @@ export class Driver {
     }
   }
 
-  #change(store: OpenStore, { operation, change }: { readonly operation: Operation; readonly change: ModelChange }): void {
+  #change(
+    store: OpenStore,
+    { operation, change }: { readonly operation: Operation; readonly change: ModelChange },
+  ): void {
     if (operation.kind === "drop" && store.drop === undefined) return;
     this.oracle.begin(change);
     const error = this.#attempt(operation.kind, () => applyTo(store, { operation, change }));
@@ -164,12 +169,16 @@ export function leftovers(
   const found = [...system.misuses, ...system.held()];
   for (const [path, entry] of machine.names.current) {
     const name = path.slice(path.lastIndexOf("/") + 1);
-    if (entry.kind === "file" && !adapter.isExpectedFile(name) && system.faults.firedCount === 0) found.push(`file ${path}`);
+    if (entry.kind === "file" && !adapter.isExpectedFile(name) && system.faults.firedCount === 0)
+      found.push(`file ${path}`);
   }
   return found.length === 0 ? undefined : { property: 8, detail: found.slice(0, 4).join("; ") };
 }
 
-function applyTo(store: OpenStore, { operation, change }: { readonly operation: Operation; readonly change: ModelChange }): void {
+function applyTo(
+  store: OpenStore,
+  { operation, change }: { readonly operation: Operation; readonly change: ModelChange },
+): void {
   if (change.kind === "clear") {
     if (operation.kind === "drop") store.drop?.(change.space);
     else store.clear(change.space);

@@ -6,7 +6,6 @@
  */
 
 import { Errno } from "../../src/ffi/errno.ts";
-
 import type { ErrnoName } from "../../src/ffi/errno.ts";
 
 export type CallName =

@@ -24,7 +24,6 @@ import {
   resizeMemoryFile,
   unmapReal,
 } from "./real-memory.ts";
-
 import type { Address } from "../../src/ffi/system.ts";
 
 export const PAGE_BYTES = 4096;

@@ -12,7 +12,6 @@ import { CHUNK_BYTES, ContentBuilder, contentOf, EMPTY_CONTENT } from "./content
 import { PooledImage, StrictImage } from "./image.ts";
 import { applyAll } from "./pending.ts";
 import { copyOut } from "./real-memory.ts";
-
 import type { FileContent } from "./content.ts";
 import type { Image } from "./image.ts";
 import type { PendingChange } from "./pending.ts";
@@ -227,11 +226,15 @@ export class Inode {
 type PendingWrite = Extract<PendingChange, { readonly kind: "write" }>;
 
 /** The writes without what lies in [from, to). */
-function clipWrites(writes: readonly PendingWrite[], { from, to }: { readonly from: number; readonly to: number }): PendingWrite[] {
+function clipWrites(
+  writes: readonly PendingWrite[],
+  { from, to }: { readonly from: number; readonly to: number },
+): PendingWrite[] {
   const clipped: PendingWrite[] = [];
   for (const write of writes) {
     const end = write.position + write.bytes.length;
-    if (write.position < from) clipped.push({ ...write, bytes: write.bytes.subarray(0, Math.min(end, from) - write.position) });
+    if (write.position < from)
+      clipped.push({ ...write, bytes: write.bytes.subarray(0, Math.min(end, from) - write.position) });
     if (end > to) {
       const start = Math.max(to, write.position);
       clipped.push({ kind: "write", position: start, bytes: write.bytes.subarray(start - write.position) });
@@ -246,6 +249,9 @@ export function newInode(number: number, memory: MemoryMode): Inode {
 }
 
 /** A file with durable content. */
-export function durableInode(number: number, { content, memory }: { readonly content: FileContent; readonly memory: MemoryMode }): Inode {
+export function durableInode(
+  number: number,
+  { content, memory }: { readonly content: FileContent; readonly memory: MemoryMode },
+): Inode {
   return new Inode({ number, durable: content, changes: [], allocatedBytes: content.bytes }, memory);
 }

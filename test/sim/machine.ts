@@ -19,7 +19,6 @@ import { Names, renderNames } from "./names.ts";
 import { renderCrash } from "./pending.ts";
 import { mixSeed, Random } from "./random.ts";
 import { SimulatedSystem } from "./system.ts";
-
 import type { FileContent } from "./content.ts";
 import type { Draw, JournalMode } from "./draw.ts";
 import type { InodeState, MemoryMode, SyncFailure } from "./inode.ts";
@@ -284,7 +283,11 @@ export class Machine {
     const { sectorBytes, memory } = this.options;
     for (const { number, durable, changes } of point.inodes) {
       if (!alive.has(number)) continue;
-      const content = renderCrash(durable, { changes, fate, options: { sectorBytes, committedSequence, stale, isOrdered } });
+      const content = renderCrash(durable, {
+        changes,
+        fate,
+        options: { sectorBytes, committedSequence, stale, isOrdered },
+      });
       this.inodes.set(number, durableInode(number, { content, memory }));
     }
   }

@@ -49,6 +49,9 @@ export function stateOf(records: Iterable<StoreRecord>): ModelState {
   return spaces;
 }
 
+/** As a time for `canonical`: before every deadline. What a store shows is taken as shown, expired or not. */
+export const ALL_TIME = Number.NEGATIVE_INFINITY;
+
 const eternal = new WeakMap<ModelState, string>();
 
 /** Equal exactly for states that show the same records at that time. */
@@ -69,9 +72,12 @@ export function canonical(state: ModelState, nowMs: number): string {
 }
 
 /** Where two states differ, short enough for one line. */
-export function difference(shown: ModelState, { from, nowMs }: { readonly from: ModelState; readonly nowMs: number }): string {
-  const lines = (state: ModelState): Set<string> => new Set(canonical(state, nowMs).split("\n").filter((line) => line !== ""));
-  const [have, want] = [lines(shown), lines(from)];
+export function difference(
+  shown: ModelState,
+  { from, nowMs }: { readonly from: ModelState; readonly nowMs: number },
+): string {
+  const lines = (text: string): Set<string> => new Set(text.split("\n").filter((line) => line !== ""));
+  const [have, want] = [lines(canonical(shown, ALL_TIME)), lines(canonical(from, nowMs))];
   const short = (line: string): string => (line.length > 40 ? `${line.slice(0, 40)}...` : line);
   const extra = [...have].filter((line) => !want.has(line)).map((line) => `+${short(line)}`);
   const missing = [...want].filter((line) => !have.has(line)).map((line) => `-${short(line)}`);

@@ -74,7 +74,10 @@ export class Names {
     const durable = new Map(this.#durable);
     const kept: NameChange[] = [];
     for (const change of this.#journal) {
-      apply(durable, change.edits.filter((edit) => folderOf(edit.path) === folder));
+      apply(
+        durable,
+        change.edits.filter((edit) => folderOf(edit.path) === folder),
+      );
       const rest = change.edits.filter((edit) => folderOf(edit.path) !== folder);
       if (rest.length > 0) kept.push({ sequence: change.sequence, edits: rest });
     }
@@ -104,7 +107,8 @@ export class Names {
   lastSequenceOf(inode: number): number {
     let last = -1;
     for (const change of this.#journal) {
-      if (change.edits.some((edit) => edit.entry?.kind === "file" && edit.entry.inode === inode)) last = change.sequence;
+      if (change.edits.some((edit) => edit.entry?.kind === "file" && edit.entry.inode === inode))
+        last = change.sequence;
     }
     return last;
   }
@@ -118,7 +122,10 @@ function apply(names: Map<string, NameEntry>, edits: readonly NameEdit[]): void 
 }
 
 /** The names that a power loss leaves. */
-export function renderNames(durable: NameTable, { journal, fate }: { readonly journal: readonly NameChange[]; readonly fate: Fate }): NameTable {
+export function renderNames(
+  durable: NameTable,
+  { journal, fate }: { readonly journal: readonly NameChange[]; readonly fate: Fate },
+): NameTable {
   if (journal.length === 0) return durable;
   const names = new Map(durable);
   for (const { sequence, edits } of journal) {

@@ -13,8 +13,7 @@
  * nothing later is acknowledged (`leftovers`).
  */
 
-import { applyChange, canonical, difference, EMPTY_STATE, stateOf } from "./model.ts";
-
+import { ALL_TIME, applyChange, canonical, difference, EMPTY_STATE, stateOf } from "./model.ts";
 import type { ModelChange, ModelState } from "./model.ts";
 import type { StoreRecord } from "./store.ts";
 
@@ -76,7 +75,7 @@ export class Oracle {
   observe(records: readonly StoreRecord[], nowMs: number): Problem | undefined {
     const shown = readState(records);
     if ("property" in shown) return shown;
-    const text = canonical(shown.state, nowMs);
+    const text = canonical(shown.state, ALL_TIME);
     const step = this.#last();
     const matching = step.states.filter((state) => canonical(state, nowMs) === text);
     if (matching.length === 0) {
@@ -107,7 +106,7 @@ export class Oracle {
   ): Problem | undefined {
     const shown = readState(records);
     if ("property" in shown) return shown;
-    const text = canonical(shown.state, nowMs);
+    const text = canonical(shown.state, ALL_TIME);
     for (let index = progress.issued; index >= progress.acknowledged; index -= 1) {
       if (this.#matches(index, { text, nowMs, hasLeftovers: index > progress.acknowledged })) return undefined;
     }
@@ -128,10 +127,11 @@ export class Oracle {
   }
 
   #explain(shown: ModelState, { progress, nowMs }: { readonly progress: Progress; readonly nowMs: number }): Problem {
-    const text = canonical(shown, nowMs);
+    const text = canonical(shown, ALL_TIME);
     const { acknowledged, issued } = progress;
     const isUndone = this.#steps[acknowledged]?.leftovers.some((state) => canonical(state, nowMs) === text) === true;
-    if (isUndone) return { property: 2, detail: `shows step ${acknowledged}, which threw, and its absence was acknowledged` };
+    if (isUndone)
+      return { property: 2, detail: `shows step ${acknowledged}, which threw, and its absence was acknowledged` };
     for (let index = acknowledged - 1; index >= 0; index -= 1) {
       if (this.#matches(index, { text, nowMs, hasLeftovers: true })) {
         return { property: 2, detail: `shows step ${index}, but step ${acknowledged} was acknowledged` };
@@ -143,7 +143,8 @@ export class Oracle {
       }
     }
     for (let index = 1; index <= issued; index += 1) {
-      if (this.#isPartOf(index, { text, nowMs })) return { property: 4, detail: `shows a part of the batch that is step ${index}` };
+      if (this.#isPartOf(index, { text, nowMs }))
+        return { property: 4, detail: `shows a part of the batch that is step ${index}` };
     }
     const from = this.#steps[issued]?.states[0] ?? EMPTY_STATE;
     return { property: 1, detail: `is no prefix; against step ${issued}: ${difference(shown, { from, nowMs })}` };

@@ -24,7 +24,11 @@ function filled(value: number, bytes: number): Uint8Array {
   return new Uint8Array(bytes).fill(value);
 }
 
-function put(system: SimulatedSystem, file: number, span: { readonly position: number; readonly bytes: Uint8Array }): void {
+function put(
+  system: SimulatedSystem,
+  file: number,
+  span: { readonly position: number; readonly bytes: Uint8Array },
+): void {
   const { position, bytes } = span;
   expect(system.write(file, bytes, { position, bytes: bytes.length })).toBe(bytes.length);
 }
@@ -201,7 +205,7 @@ describe("a mapping", () => {
     const { system, file } = started();
     const address = system.map(file, 65536);
     put(system, file, { position: 990, bytes: filled(7, 5000) });
-    const shown = new Uint8Array(5990);
+    const shown: Uint8Array = new Uint8Array(5990);
     copyOut(shown, address);
     expect(shown.subarray(990)).toEqual(filled(7, 5000));
     expect(system.unmap(address, 65536)).toBe(0);
@@ -212,12 +216,12 @@ describe("a mapping", () => {
     const address = system.map(file, 65536);
     for (const bytes of [1000, 5000, 4096, 100, 8192, 8191, 0, 12_000]) {
       system.truncate(file, bytes);
-      const behind = new Uint8Array(4096);
+      const behind: Uint8Array = new Uint8Array(4096);
       copyOut(behind, address + bytes);
       expect(behind).toEqual(filled(POISON, 4096));
     }
     expect(system.size(file)).toBe(12_000);
-    const into = new Uint8Array(12_000);
+    const into: Uint8Array = new Uint8Array(12_000);
     expect(system.read(file, into, { position: 0, bytes: 12_000 })).toBe(12_000);
     expect(into).toEqual(filled(0, 12_000));
   });

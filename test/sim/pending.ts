@@ -9,7 +9,6 @@
  */
 
 import { ContentBuilder } from "./content.ts";
-
 import type { FileContent } from "./content.ts";
 import type { Fate } from "./draw.ts";
 
@@ -50,7 +49,11 @@ export function applyAll(durable: FileContent, changes: readonly PendingChange[]
 /** The content that a power loss leaves. */
 export function renderCrash(
   durable: FileContent,
-  { changes, fate, options }: { readonly changes: readonly PendingChange[]; readonly fate: Fate; readonly options: RenderOptions },
+  {
+    changes,
+    fate,
+    options,
+  }: { readonly changes: readonly PendingChange[]; readonly fate: Fate; readonly options: RenderOptions },
 ): FileContent {
   if (changes.length === 0) return durable;
   const builder = new ContentBuilder(durable);
@@ -136,14 +139,17 @@ function writeSector(builder: ContentBuilder, { position, piece, isFresh, fate, 
 }
 
 /** Random bytes, or what some other block once held: the more believable kind of wrong. */
-function garbage(bytes: number, { fate, stale }: { readonly fate: Fate; readonly stale: readonly Uint8Array[] }): Uint8Array {
+function garbage(
+  bytes: number,
+  { fate, stale }: { readonly fate: Fate; readonly stale: readonly Uint8Array[] },
+): Uint8Array {
   const filled = new Uint8Array(bytes);
   if (stale.length > 0 && fate.random.chance(0.5)) {
     const source = fate.random.pick(stale);
     const start = fate.random.below(8) * 512;
     filled.set(source.subarray(start, Math.min(source.length, start + bytes)));
   } else {
-    fate.random.fill(filled);
+    fate.random.randomize(filled);
   }
   return filled;
 }

@@ -46,7 +46,7 @@ export class Random {
     return choice;
   }
 
-  fill(into: Uint8Array): void {
+  randomize(into: Uint8Array): void {
     for (let index = 0; index < into.length; index += 1) into[index] = this.word() >>> 24;
   }
 }

@@ -11,10 +11,9 @@
 
 import { leftovers, STORE_PATH } from "./driver.ts";
 import { Machine } from "./machine.ts";
-import { canonical, difference, stateOf } from "./model.ts";
+import { ALL_TIME, canonical, difference, stateOf } from "./model.ts";
 import { mixSeed, Random } from "./random.ts";
 import { codeOf, errorText } from "./store.ts";
-
 import type { Draw } from "./draw.ts";
 import type { CrashPoint } from "./machine.ts";
 import type { Oracle, Problem, Progress } from "./oracle.ts";
@@ -48,7 +47,10 @@ export function checkCrash(adapter: StoreAdapter, crash: Crash): Problem | undef
   }
 }
 
-function goDeeper(up: Recovered, { adapter, crash }: { readonly adapter: StoreAdapter; readonly crash: Crash }): Problem | undefined {
+function goDeeper(
+  up: Recovered,
+  { adapter, crash }: { readonly adapter: StoreAdapter; readonly crash: Crash },
+): Problem | undefined {
   const { depth } = crash;
   switch (depth) {
     case "close":
@@ -69,7 +71,10 @@ function goDeeper(up: Recovered, { adapter, crash }: { readonly adapter: StoreAd
   }
 }
 
-function judge(up: Recovered, { oracle, progress }: { readonly oracle: Oracle; readonly progress: Progress }): Problem | undefined {
+function judge(
+  up: Recovered,
+  { oracle, progress }: { readonly oracle: Oracle; readonly progress: Progress },
+): Problem | undefined {
   const isVoid = up.machine.hasLostAcknowledged;
   const bounds = isVoid ? { ...progress, acknowledged: 0 } : progress;
   return oracle.checkRecovered(up.records, { progress: bounds, nowMs: up.machine.nowMs });
@@ -96,14 +101,20 @@ function sameAfter(first: Recovered, { adapter, point, added }: Second): Problem
     const { nowMs } = second.machine;
     const expected = stateOf([...first.records, ...added]);
     const shown = stateOf(second.records);
-    if (canonical(shown, nowMs) === canonical(expected, nowMs)) return second.close();
-    return { property: 5, detail: `a second crash changed what was shown: ${difference(shown, { from: expected, nowMs })}` };
+    if (canonical(shown, ALL_TIME) === canonical(expected, ALL_TIME)) return second.close();
+    return {
+      property: 5,
+      detail: `a second crash changed what was shown: ${difference(shown, { from: expected, nowMs })}`,
+    };
   } finally {
     second.dispose();
   }
 }
 
-function checkNested(up: Recovered, { adapter, crash }: { readonly adapter: StoreAdapter; readonly crash: Crash }): Problem | undefined {
+function checkNested(
+  up: Recovered,
+  { adapter, crash }: { readonly adapter: StoreAdapter; readonly crash: Crash },
+): Problem | undefined {
   const random = new Random(mixSeed(crash.seed, up.points.length));
   const point = random.pick(up.points);
   const draw: Draw = { kind: "random", seed: random.word() };
@@ -120,7 +131,10 @@ class Recovered {
   readonly #system: SimulatedSystem;
   #store: OpenStore | undefined;
 
-  constructor(adapter: StoreAdapter, { point, draw, isRecording }: { point: CrashPoint; draw: Draw; isRecording: boolean }) {
+  constructor(
+    adapter: StoreAdapter,
+    { point, draw, isRecording }: { point: CrashPoint; draw: Draw; isRecording: boolean },
+  ) {
     this.#adapter = adapter;
     // Space and limits are as they were on a good day: what failed before the crash does not fail now.
     this.machine = Machine.restore(point, draw, { spaceBytesMax: Number.POSITIVE_INFINITY });

@@ -14,7 +14,6 @@ import { plausibleErrors } from "./faults.ts";
 import { Machine } from "./machine.ts";
 import { mixSeed, Random } from "./random.ts";
 import { checkCrash, DEPTHS } from "./recovery.ts";
-
 import type { Draw } from "./draw.ts";
 import type { CallName, Fault } from "./faults.ts";
 import type { Case, Finding } from "./finding.ts";
@@ -89,7 +88,10 @@ function record(adapter: StoreAdapter, run: Case): RunRecord {
 }
 
 /** Crashes a case at every call, by every draw; adds to the report. */
-export function crashRing(adapter: StoreAdapter, { run, options, report }: { readonly run: Case; readonly options: RingOptions; readonly report: RingReport }): void {
+export function crashRing(
+  adapter: StoreAdapter,
+  { run, options, report }: { readonly run: Case; readonly options: RingOptions; readonly report: RingReport },
+): void {
   const recorded = record(adapter, run);
   report.calls += recorded.calls.length;
   if (recorded.problem !== undefined) {
@@ -112,7 +114,8 @@ function crashAt(adapter: StoreAdapter, { run, recorded, chosen, options, report
     report.points += 1;
     const draws = standardDraws({ seed: mixSeed(run.seed, point), randomCount: options.randomDraws });
     for (const [index, draw] of draws.entries()) {
-      const ways = options.depth === "all" ? DEPTHS : DEPTHS.filter((_, way) => way === (point + index) % DEPTHS.length);
+      const ways =
+        options.depth === "all" ? DEPTHS : DEPTHS.filter((_, way) => way === (point + index) % DEPTHS.length);
       for (const depth of ways) {
         if (report.findings.length >= options.findingCountMax) return;
         report.crashes += 1;
@@ -145,7 +148,15 @@ export function replay(adapter: StoreAdapter, finding: Omit<Finding, "problem">)
 }
 
 const ALL_SYNC_FAILURES: readonly SyncFailure[] = ["clean", "revert", "late", "takes-acknowledged"];
-const NAME_CALLS: ReadonlySet<CallName> = new Set(["open", "rename", "link", "unlink", "makeFolder", "truncate", "allocate"]);
+const NAME_CALLS: ReadonlySet<CallName> = new Set([
+  "open",
+  "rename",
+  "link",
+  "unlink",
+  "makeFolder",
+  "truncate",
+  "allocate",
+]);
 
 /** Every way in which one call may fail. */
 function faultsAt(name: CallName, atCall: number): Fault[] {
@@ -165,7 +176,10 @@ function faultsAt(name: CallName, atCall: number): Fault[] {
  * Fails every call of a case in every way, once and for ever; crashes afterwards, at the end and at one
  * moment between the fault and the end.
  */
-export function faultRing(adapter: StoreAdapter, { run, options, report }: { readonly run: Case; readonly options: RingOptions; readonly report: RingReport }): void {
+export function faultRing(
+  adapter: StoreAdapter,
+  { run, options, report }: { readonly run: Case; readonly options: RingOptions; readonly report: RingReport },
+): void {
   const { calls } = record(adapter, run);
   report.calls += calls.length;
   const random = new Random(run.seed);
@@ -191,7 +205,17 @@ function second(callCount: number, { after, random }: { readonly after: number; 
 /** Runs a case on disks of every size from none to enough; a full disk is an error like any other. */
 export function spaceRing(
   adapter: StoreAdapter,
-  { run, sizes, options, report }: { readonly run: Case; readonly sizes: Iterable<number>; readonly options: RingOptions; readonly report: RingReport },
+  {
+    run,
+    sizes,
+    options,
+    report,
+  }: {
+    readonly run: Case;
+    readonly sizes: Iterable<number>;
+    readonly options: RingOptions;
+    readonly report: RingReport;
+  },
 ): void {
   const random = new Random(run.seed);
   for (const spaceBytesMax of sizes) {
@@ -202,7 +226,12 @@ export function spaceRing(
 
 function failOnce(
   adapter: StoreAdapter,
-  { run, options, report, random }: { readonly run: Case; readonly options: RingOptions; readonly report: RingReport; readonly random: Random },
+  {
+    run,
+    options,
+    report,
+    random,
+  }: { readonly run: Case; readonly options: RingOptions; readonly report: RingReport; readonly random: Random },
 ): void {
   report.faults += 1;
   const recorded = record(adapter, run);

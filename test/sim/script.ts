@@ -6,7 +6,6 @@
  */
 
 import { Random } from "./random.ts";
-
 import type { ModelChange } from "./model.ts";
 
 interface BatchPart {
@@ -17,7 +16,13 @@ interface BatchPart {
 }
 
 export type Operation =
-  | { readonly kind: "insert"; readonly space: string; readonly key: string; readonly bytes: number; readonly ttlMs: number }
+  | {
+      readonly kind: "insert";
+      readonly space: string;
+      readonly key: string;
+      readonly bytes: number;
+      readonly ttlMs: number;
+    }
   | { readonly kind: "remove"; readonly space: string; readonly key: string }
   | { readonly kind: "batch"; readonly writes: readonly BatchPart[] }
   | { readonly kind: "clear" | "drop"; readonly space: string }
@@ -33,7 +38,10 @@ export function valueOf(step: number, bytes: number): string {
 }
 
 /** What an operation changes as one step; undefined for one that writes nothing. */
-export function changeOf(operation: Operation, { step, nowMs }: { readonly step: number; readonly nowMs: number }): ModelChange | undefined {
+export function changeOf(
+  operation: Operation,
+  { step, nowMs }: { readonly step: number; readonly nowMs: number },
+): ModelChange | undefined {
   switch (operation.kind) {
     case "insert": {
       const { space, key, bytes, ttlMs } = operation;
@@ -65,7 +73,14 @@ export const SMALL_ALPHABET: readonly Operation[] = [
   { kind: "insert", space: "", key: "b", bytes: 700, ttlMs: 0 },
   { kind: "insert", space: "s", key: "a", bytes: 3, ttlMs: 0 },
   { kind: "remove", space: "", key: "a" },
-  { kind: "batch", writes: [{ space: "", key: "a", bytes: 5 }, { space: "s", key: "c", bytes: 600 }, { space: "", key: "b" }] },
+  {
+    kind: "batch",
+    writes: [
+      { space: "", key: "a", bytes: 5 },
+      { space: "s", key: "c", bytes: 600 },
+      { space: "", key: "b" },
+    ],
+  },
   { kind: "clear", space: "" },
   { kind: "flush" },
   { kind: "reopen" },
@@ -89,7 +104,19 @@ export function* enumerateScripts(alphabet: readonly Operation[], lengthMax: num
 }
 
 const KINDS: readonly Operation["kind"][] = [
-  ...(["insert", "insert", "insert", "insert", "insert", "remove", "batch", "batch", "flush", "flush", "turn"] as const),
+  ...([
+    "insert",
+    "insert",
+    "insert",
+    "insert",
+    "insert",
+    "remove",
+    "batch",
+    "batch",
+    "flush",
+    "flush",
+    "turn",
+  ] as const),
   ...(["clear", "drop", "reopen", "compact", "checkpoint", "advance"] as const),
 ];
 const SPACES = ["", "", "", "s", "t"] as const;

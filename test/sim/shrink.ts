@@ -20,7 +20,7 @@ export function shrinkScript(script: Script, { fails, attemptCountMax }: ShrinkO
     return attempts <= attemptCountMax && fails(candidate);
   };
   let best = script;
-  for (let isBetter = true; isBetter; ) {
+  for (let isBetter = true; isBetter;) {
     const before = best;
     best = simplify(dropPieces(best, stillFails), stillFails);
     isBetter = best !== before && attempts < attemptCountMax;
@@ -31,7 +31,7 @@ export function shrinkScript(script: Script, { fails, attemptCountMax }: ShrinkO
 function dropPieces(script: Script, fails: (script: Script) => boolean): Script {
   let best = script;
   for (let size = Math.max(1, Math.floor(best.length / 2)); size >= 1; size = Math.floor(size / 2)) {
-    for (let start = 0; start < best.length; ) {
+    for (let start = 0; start < best.length;) {
       const candidate = [...best.slice(0, start), ...best.slice(start + size)];
       if (candidate.length < best.length && fails(candidate)) best = candidate;
       else start += size;

@@ -1,9 +1,5 @@
 /**
- * A process of a simulated machine: `System` as the engine sees it.
- *
- * Every call that can fail is numbered and traced, and the fault plan is asked about it before it is done.
- * The moments before each call, and inside each write that goes through, are the points where a crash is
- * worth looking at: `onPoint` is told of them.
+ * A process of a simulated machine: `System` as the engine sees it, each call passing through `calls.ts`.
  *
  * Invariants
  * 1. A handle's number is never used twice, so a use after close is seen: `misuses` lists what no correct
@@ -12,22 +8,21 @@
  */
 
 import { toArrayBuffer } from "bun:ffi";
-
 import type { Pointer } from "bun:ffi";
-
 import { AnonymousMemory } from "./anonymous-memory.ts";
 import { Errno } from "../../src/ffi/errno.ts";
-import { errnoOf, FaultPlan } from "./faults.ts";
+import { Calls } from "./calls.ts";
 import { PAGE_BYTES, RESERVATION_BYTES } from "./image.ts";
+import { Mappings } from "./mappings.ts";
 import { folderOf } from "./names.ts";
 import { Random } from "./random.ts";
 import { copyOut } from "./real-memory.ts";
-import { Trace } from "./trace.ts";
-
 import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "../../src/ffi/system.ts";
-import type { CallName, Fault } from "./faults.ts";
+import type { ByteSpan, Point } from "./calls.ts";
+import type { Fault, FaultPlan } from "./faults.ts";
 import type { Inode } from "./inode.ts";
 import type { Machine } from "./machine.ts";
+import type { Trace } from "./trace.ts";
 
 export interface ProcessOptions {
   readonly faults?: readonly Fault[];
@@ -37,43 +32,26 @@ export interface ProcessOptions {
   readonly viewsAlias?: boolean;
 }
 
-type Point = { readonly callIndex: number; readonly phase: "before" | "during" };
-
 interface OpenFile {
   readonly inode: Inode;
   readonly mode: OpenMode;
-}
-
-interface Mapping {
-  readonly inode: Inode;
-  readonly bytes: number;
-  readonly isPrivate: boolean;
-}
-
-interface Span {
-  readonly position: number;
-  readonly bytes: number;
 }
 
 export class SimulatedSystem implements System {
   readonly platform = "simulated";
   readonly canMapPastEnd: boolean;
   readonly pageBytes = PAGE_BYTES;
-  readonly faults: FaultPlan;
-  readonly trace = new Trace();
   /** What no correct caller does: using a closed handle, unmapping what is not mapped. */
   readonly misuses: string[] = [];
   readonly liveThreads = new Set<number>();
   currentThread: number;
-  onPoint: ((point: Point) => void) | undefined;
+  readonly #calls: Calls;
   readonly #machine: Machine;
   readonly #options: ProcessOptions;
   readonly #memory: AnonymousMemory;
   readonly #files = new Map<FileHandle, OpenFile>();
-  readonly #mappings: { readonly address: Address; readonly mapping: Mapping }[] = [];
+  readonly #mappings = new Mappings();
   readonly #chance: Random;
-  #isAlive = true;
-  #callCount = 0;
   #nextHandle = 3;
   #monotonicMs = 0;
 
@@ -81,7 +59,7 @@ export class SimulatedSystem implements System {
     this.#machine = machine;
     this.#options = options;
     this.canMapPastEnd = machine.options.canMapPastEnd;
-    this.faults = new FaultPlan(options.faults ?? []);
+    this.#calls = new Calls(options.faults ?? []);
     this.#chance = new Random(machine.random.word());
     this.currentThread = options.threadId ?? 1;
     this.liveThreads.add(this.currentThread);
@@ -91,22 +69,35 @@ export class SimulatedSystem implements System {
 
   /** How many calls that can fail were made. */
   get callCount(): number {
-    return this.#callCount;
+    return this.#calls.count;
+  }
+
+  get faults(): FaultPlan {
+    return this.#calls.faults;
+  }
+
+  get trace(): Trace {
+    return this.#calls.trace;
+  }
+
+  /** Is told of every moment at which a crash is worth looking at. */
+  set onPoint(onPoint: (point: Point) => void) {
+    this.#calls.onPoint = onPoint;
   }
 
   /** What is still held: after a close it has to be empty. */
   held(): string[] {
     const held: string[] = [];
     for (const [handle, { inode }] of this.#files) held.push(`handle ${handle} of inode ${inode.number}`);
-    for (const { mapping } of this.#mappings) held.push(`mapping of ${mapping.bytes} bytes of inode ${mapping.inode.number}`);
+    held.push(...this.#mappings.held());
     if (this.#memory.count > 0) held.push(`${this.#memory.count} reservations of memory`);
     return held;
   }
 
   /** The process dies: handles, locks, mappings and memory are gone, the machine stays. */
   kill(): void {
-    this.#isAlive = false;
-    for (const { address, mapping } of this.#mappings.splice(0)) this.#endMapping(address, mapping);
+    this.#calls.isAlive = false;
+    this.#mappings.dispose();
     for (const [handle, file] of this.#files) this.#endFile(handle, file);
     this.#memory.dispose();
     this.#machine.releaseUnnamed();
@@ -116,7 +107,7 @@ export class SimulatedSystem implements System {
 
   open(path: string, mode: OpenMode): FileHandle | Result {
     const handle = this.#nextHandle;
-    return this.#call(
+    return this.#calls.make(
       { name: "open", subject: `${path} ${mode}` },
       () => this.#open(path, mode),
       () => {
@@ -131,25 +122,27 @@ export class SimulatedSystem implements System {
   close(file: FileHandle): Result {
     // A failing close has closed all the same (close(2), Linux), whatever the fault says.
     const open = this.#files.get(file);
-    const result = this.#call({ name: "close", subject: file }, () => (open === undefined ? this.#unknown(file) : 0));
-    if (open !== undefined && this.#isAlive) {
+    const result = this.#calls.make({ name: "close", subject: file }, () =>
+      open === undefined ? this.#unknown(file) : 0,
+    );
+    if (open !== undefined && this.#calls.isAlive) {
       this.#endFile(file, open);
       this.#machine.releaseUnnamed();
     }
     return result;
   }
 
-  read(file: FileHandle, into: Uint8Array, span: Span): Result {
-    return this.#call({ name: "read", subject: file, span }, () => {
+  read(file: FileHandle, into: Uint8Array, span: ByteSpan): Result {
+    return this.#calls.make({ name: "read", subject: file, span }, () => {
       const inode = this.#files.get(file)?.inode;
       if (inode === undefined) return this.#unknown(file);
       return inode.read(into.subarray(0, span.bytes), span.position);
     });
   }
 
-  write(file: FileHandle, from: ByteSource, span: Span): Result {
+  write(file: FileHandle, from: ByteSource, span: ByteSpan): Result {
     let partial = 0;
-    const result = this.#call(
+    const result = this.#calls.make(
       { name: "write", subject: file, span },
       () => this.#write(file, { from, span }),
       (fault) => {
@@ -163,7 +156,7 @@ export class SimulatedSystem implements System {
 
   sync(file: FileHandle): Result {
     const inode = this.#files.get(file)?.inode;
-    return this.#call(
+    return this.#calls.make(
       { name: "sync", subject: file },
       () => {
         if (inode === undefined) return this.#unknown(file);
@@ -176,7 +169,7 @@ export class SimulatedSystem implements System {
   }
 
   syncFolder(path: string): Result {
-    return this.#call({ name: "syncFolder", subject: path }, () => {
+    return this.#calls.make({ name: "syncFolder", subject: path }, () => {
       const kind = this.#machine.names.current.get(path)?.kind;
       if (kind !== "folder") return kind === undefined ? -Errno.ENOENT : -Errno.ENOTDIR;
       this.#machine.syncFolder(path);
@@ -185,7 +178,7 @@ export class SimulatedSystem implements System {
   }
 
   allocate(file: FileHandle, bytes: number): Result {
-    return this.#call({ name: "allocate", subject: file, span: { position: 0, bytes } }, () => {
+    return this.#calls.make({ name: "allocate", subject: file, span: { position: 0, bytes } }, () => {
       const inode = this.#writable(file);
       if (typeof inode === "number") return inode;
       if (!this.#machine.options.canAllocate) return -Errno.EOPNOTSUPP;
@@ -198,7 +191,7 @@ export class SimulatedSystem implements System {
   }
 
   truncate(file: FileHandle, bytes: number): Result {
-    return this.#call({ name: "truncate", subject: file, span: { position: 0, bytes } }, () => {
+    return this.#calls.make({ name: "truncate", subject: file, span: { position: 0, bytes } }, () => {
       const inode = this.#writable(file);
       if (typeof inode === "number") return inode;
       if (bytes > this.#machine.options.fileBytesMax) return -Errno.EFBIG;
@@ -209,13 +202,16 @@ export class SimulatedSystem implements System {
   }
 
   size(file: FileHandle): Result {
-    return this.#call({ name: "size", subject: file }, () => this.#files.get(file)?.inode.bytes ?? this.#unknown(file));
+    return this.#calls.make(
+      { name: "size", subject: file },
+      () => this.#files.get(file)?.inode.bytes ?? this.#unknown(file),
+    );
   }
 
   // -- names -------------------------------------------------------------------
 
   status(path: string): FileStatus | Result {
-    return this.#call({ name: "status", subject: path }, () => {
+    return this.#calls.make({ name: "status", subject: path }, () => {
       const { names } = this.#machine;
       const inode = this.#machine.inodeAt(path);
       if (inode !== undefined) return this.#fileStatus(inode);
@@ -225,18 +221,20 @@ export class SimulatedSystem implements System {
   }
 
   statusOf(file: FileHandle): FileStatus | Result {
-    return this.#call({ name: "statusOf", subject: file }, () => {
+    return this.#calls.make({ name: "statusOf", subject: file }, () => {
       const inode = this.#files.get(file)?.inode;
       return inode === undefined ? this.#unknown(file) : this.#fileStatus(inode);
     });
   }
 
   realPath(path: string): string | Result {
-    return this.#call({ name: "realPath", subject: path }, () => (this.#machine.names.current.has(path) ? path : this.#missing(path)));
+    return this.#calls.make({ name: "realPath", subject: path }, () =>
+      this.#machine.names.current.has(path) ? path : this.#missing(path),
+    );
   }
 
   rename(from: string, to: string): Result {
-    return this.#call({ name: "rename", subject: `${from} ${to}` }, () => {
+    return this.#calls.make({ name: "rename", subject: `${from} ${to}` }, () => {
       const { names } = this.#machine;
       const entry = names.current.get(from);
       const folder = names.current.get(folderOf(to));
@@ -246,14 +244,17 @@ export class SimulatedSystem implements System {
       const target = this.#machine.inodeAt(to);
       if (target?.number === entry.inode) return 0;
       if (target !== undefined && this.#isPinned(target)) return -Errno.EBUSY;
-      const edits = [{ path: from, entry: undefined }, { path: to, entry }];
+      const edits = [
+        { path: from, entry: undefined },
+        { path: to, entry },
+      ];
       this.#machine.changeNames(edits);
       return 0;
     });
   }
 
   link(from: string, to: string): Result {
-    return this.#call({ name: "link", subject: `${from} ${to}` }, () => {
+    return this.#calls.make({ name: "link", subject: `${from} ${to}` }, () => {
       const { names } = this.#machine;
       const entry = names.current.get(from);
       if (entry === undefined) return this.#missing(from);
@@ -266,7 +267,7 @@ export class SimulatedSystem implements System {
   }
 
   unlink(path: string): Result {
-    return this.#call({ name: "unlink", subject: path }, () => {
+    return this.#calls.make({ name: "unlink", subject: path }, () => {
       const inode = this.#machine.inodeAt(path);
       if (inode === undefined) return this.#machine.names.current.has(path) ? -Errno.EISDIR : this.#missing(path);
       if (this.#isPinned(inode)) return -Errno.EBUSY;
@@ -276,7 +277,7 @@ export class SimulatedSystem implements System {
   }
 
   makeFolder(path: string): Result {
-    return this.#call({ name: "makeFolder", subject: path }, () => {
+    return this.#calls.make({ name: "makeFolder", subject: path }, () => {
       const { names } = this.#machine;
       if (names.current.has(path)) return -Errno.EEXIST;
       if (names.current.get(folderOf(path))?.kind !== "folder") return this.#missing(path);
@@ -286,19 +287,21 @@ export class SimulatedSystem implements System {
   }
 
   list(folder: string): readonly string[] | Result {
-    return this.#call({ name: "list", subject: folder }, () => {
+    return this.#calls.make({ name: "list", subject: folder }, () => {
       const { names } = this.#machine;
       const kind = names.current.get(folder)?.kind;
       if (kind !== "folder") return kind === undefined ? -Errno.ENOENT : -Errno.ENOTDIR;
       const start = folder === "/" ? 1 : folder.length + 1;
-      return [...names.current.keys()].filter((path) => path !== "/" && folderOf(path) === folder).map((path) => path.slice(start));
+      return [...names.current.keys()]
+        .filter((path) => path !== "/" && folderOf(path) === folder)
+        .map((path) => path.slice(start));
     });
   }
 
   // -- locks -------------------------------------------------------------------
 
   lock(file: FileHandle): Result {
-    return this.#call({ name: "lock", subject: file }, () => {
+    return this.#calls.make({ name: "lock", subject: file }, () => {
       const inode = this.#files.get(file)?.inode;
       if (inode === undefined) return this.#unknown(file);
       if (inode.lockedBy !== undefined && inode.lockedBy !== this.#files.get(file)) return -Errno.EWOULDBLOCK;
@@ -308,7 +311,7 @@ export class SimulatedSystem implements System {
   }
 
   unlock(file: FileHandle): Result {
-    return this.#call({ name: "unlock", subject: file }, () => {
+    return this.#calls.make({ name: "unlock", subject: file }, () => {
       const open = this.#files.get(file);
       if (open === undefined) return this.#unknown(file);
       if (open.inode.lockedBy === open) open.inode.lockedBy = undefined;
@@ -319,30 +322,32 @@ export class SimulatedSystem implements System {
   // -- memory ------------------------------------------------------------------
 
   map(file: FileHandle, bytes: number): Address | Result {
-    return this.#call({ name: "map", subject: file, span: { position: 0, bytes } }, () => this.#map(file, { bytes, isPrivate: false }));
+    return this.#calls.make({ name: "map", subject: file, span: { position: 0, bytes } }, () =>
+      this.#map(file, { bytes, isPrivate: false }),
+    );
   }
 
   mapPrivate(file: FileHandle, bytes: number): Address | Result {
-    return this.#call({ name: "mapPrivate", subject: file, span: { position: 0, bytes } }, () => this.#map(file, { bytes, isPrivate: true }));
+    return this.#calls.make({ name: "mapPrivate", subject: file, span: { position: 0, bytes } }, () =>
+      this.#map(file, { bytes, isPrivate: true }),
+    );
   }
 
   unmap(address: Address, bytes: number): Result {
-    return this.#call({ name: "unmap", span: { position: 0, bytes } }, () => {
-      const index = this.#mappings.findIndex((entry) => entry.address === address && entry.mapping.bytes === bytes);
-      const found = this.#mappings[index];
-      if (found === undefined) return this.#misuse(`unmap of ${bytes} bytes that are not mapped`, Errno.EINVAL);
-      this.#mappings.splice(index, 1);
-      this.#endMapping(address, found.mapping);
+    return this.#calls.make({ name: "unmap", span: { position: 0, bytes } }, () => {
+      if (!this.#mappings.remove(address, bytes))
+        return this.#misuse(`unmap of ${bytes} bytes that are not mapped`, Errno.EINVAL);
       this.#machine.releaseUnnamed();
       return 0;
     });
   }
 
-  mapView(file: FileHandle, span: Span): Uint8Array | Result {
-    return this.#call({ name: "mapView", subject: file, span }, () => {
+  mapView(file: FileHandle, span: ByteSpan): Uint8Array | Result {
+    return this.#calls.make({ name: "mapView", subject: file, span }, () => {
       const inode = this.#files.get(file)?.inode;
       if (inode === undefined) return this.#unknown(file);
-      if (span.position + span.bytes > inode.bytes) return this.#misuse("a view beyond the end of the file", Errno.EINVAL);
+      if (span.position + span.bytes > inode.bytes)
+        return this.#misuse("a view beyond the end of the file", Errno.EINVAL);
       if (this.#options.viewsAlias === true && span.bytes > 0) {
         return new Uint8Array(toArrayBuffer((inode.image.address + span.position) as Pointer, 0, span.bytes));
       }
@@ -353,19 +358,25 @@ export class SimulatedSystem implements System {
   }
 
   reserve(bytes: number): Address | Result {
-    return this.#call({ name: "reserve", span: { position: 0, bytes } }, () => this.#memory.reserve(bytes));
+    return this.#calls.make({ name: "reserve", span: { position: 0, bytes } }, () => this.#memory.reserve(bytes));
   }
 
   commit(address: Address, bytes: number): Result {
-    return this.#call({ name: "commit", span: { position: 0, bytes } }, () => this.#memory.commit(address, bytes));
+    return this.#calls.make({ name: "commit", span: { position: 0, bytes } }, () =>
+      this.#memory.commit(address, bytes),
+    );
   }
 
   decommit(address: Address, bytes: number): Result {
-    return this.#call({ name: "decommit", span: { position: 0, bytes } }, () => this.#memory.decommit(address, bytes));
+    return this.#calls.make({ name: "decommit", span: { position: 0, bytes } }, () =>
+      this.#memory.decommit(address, bytes),
+    );
   }
 
   release(address: Address, bytes: number): Result {
-    return this.#call({ name: "release", span: { position: 0, bytes } }, () => this.#memory.release(address, bytes));
+    return this.#calls.make({ name: "release", span: { position: 0, bytes } }, () =>
+      this.#memory.release(address, bytes),
+    );
   }
 
   // -- time, chance, identity --------------------------------------------------
@@ -381,7 +392,7 @@ export class SimulatedSystem implements System {
   }
 
   random(into: Uint8Array): void {
-    this.#chance.fill(into);
+    this.#chance.randomize(into);
   }
 
   processId(): number {
@@ -402,28 +413,6 @@ export class SimulatedSystem implements System {
 
   // -- inside ------------------------------------------------------------------
 
-  /** Numbers, traces and, where the plan says so, fails a call; `onFault` may decide what comes back. */
-  #call<T>(
-    call: { readonly name: CallName; readonly subject?: string | number; readonly span?: Span },
-    body: () => T | Result,
-    onFault?: (fault: Fault) => Result | undefined,
-  ): T | Result {
-    if (!this.#isAlive) return -Errno.EIO;
-    const index = this.#callCount;
-    this.#callCount += 1;
-    this.onPoint?.({ callIndex: index, phase: "before" });
-    const fault = this.faults.match(call.name, index);
-    let result: T | Result;
-    if (fault === undefined) {
-      result = body();
-    } else {
-      if (fault.hasEffect === true) body();
-      result = onFault?.(fault) ?? errnoOf(fault);
-    }
-    this.trace.add({ index, ...call, result: typeof result === "number" ? result : 0 });
-    return result;
-  }
-
   #open(path: string, mode: OpenMode): FileHandle | Result {
     const { names } = this.#machine;
     const entry = names.current.get(path);
@@ -443,7 +432,7 @@ export class SimulatedSystem implements System {
     return handle;
   }
 
-  #write(file: FileHandle, { from, span }: { readonly from: ByteSource; readonly span: Span }): Result {
+  #write(file: FileHandle, { from, span }: { readonly from: ByteSource; readonly span: ByteSpan }): Result {
     const inode = this.#writable(file);
     if (typeof inode === "number") return inode;
     const { position, bytes } = span;
@@ -456,7 +445,7 @@ export class SimulatedSystem implements System {
       this.#machine.changeCount += 1;
     }
     if (this.#files.get(file)?.mode === "write-through" && taken > 0) {
-      this.onPoint?.({ callIndex: this.#callCount - 1, phase: "during" });
+      this.#calls.during();
       inode.commitFrom(first);
       this.#machine.changeCount += 1;
     }
@@ -464,21 +453,15 @@ export class SimulatedSystem implements System {
     return position + bytes > this.#machine.options.fileBytesMax ? -Errno.EFBIG : -Errno.ENOSPC;
   }
 
-  #map(file: FileHandle, { bytes, isPrivate }: { readonly bytes: number; readonly isPrivate: boolean }): Address | Result {
+  #map(
+    file: FileHandle,
+    { bytes, isPrivate }: { readonly bytes: number; readonly isPrivate: boolean },
+  ): Address | Result {
     const inode = this.#files.get(file)?.inode;
     if (inode === undefined) return this.#unknown(file);
     if (!(bytes > 0) || (!this.canMapPastEnd && bytes > inode.bytes)) return -Errno.EINVAL;
     if (bytes > RESERVATION_BYTES) return -Errno.ENOMEM;
-    const address = isPrivate ? inode.image.mapPrivate(bytes) : inode.image.map(bytes);
-    inode.mappingCount += 1;
-    this.#mappings.push({ address, mapping: { inode, bytes, isPrivate } });
-    return address;
-  }
-
-  #endMapping(address: Address, { inode, bytes, isPrivate }: Mapping): void {
-    if (isPrivate) inode.image.unmapPrivate(address, bytes);
-    else inode.image.unmap(address, bytes);
-    inode.mappingCount -= 1;
+    return this.#mappings.add(inode, { bytes, isPrivate });
   }
 
   #endFile(handle: FileHandle, file: OpenFile): void {

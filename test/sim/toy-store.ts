@@ -8,7 +8,6 @@
 import { EmdbError } from "../../src/errors.ts";
 import { applyChange, EMPTY_STATE } from "./model.ts";
 import { copyOut } from "./real-memory.ts";
-
 import type { System } from "../../src/ffi/system.ts";
 import type { ModelChange, ModelState } from "./model.ts";
 import type { OpenStore, StoreAdapter, StoreKey, StoreRecord, StoreWrite } from "./store.ts";
@@ -31,6 +30,7 @@ export type ToyBug =
   | "writes on into the compacted file's predecessor"
   | "skips the folder sync after compaction"
   | "leaves its temporary file"
+  | "shows what has expired"
   | "throws what nobody expects"
   | "revives removed keys";
 
@@ -98,7 +98,8 @@ class ToyStore implements OpenStore {
   *records(): Iterable<StoreRecord> {
     for (const [space, records] of this.#state) {
       for (const [key, record] of records) {
-        if (record.expiresAtMs === 0 || record.expiresAtMs > this.#system.now()) yield { space, key, ...record };
+        const isLive = record.expiresAtMs === 0 || record.expiresAtMs > this.#system.now();
+        if (isLive || this.#bugs.has("shows what has expired")) yield { space, key, ...record };
       }
     }
   }
@@ -189,7 +190,8 @@ class ToyStore implements OpenStore {
     if (result < 0) {
       if (this.#bugs.has("throws what nobody expects")) throw new TypeError("undefined is not a frame");
       // What of the frame is in the file must not be found by the next open.
-      if (!this.#bugs.has("keeps a failed append") && this.#system.truncate(this.#file, this.#tail) < 0) this.#isPoisoned = true;
+      if (!this.#bugs.has("keeps a failed append") && this.#system.truncate(this.#file, this.#tail) < 0)
+        this.#isPoisoned = true;
       this.#must(result, "write");
     }
     this.#tail += frame.length;

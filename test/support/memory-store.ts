@@ -184,28 +184,23 @@ export class MemoryStore implements Store {
   }
 
   #walk(records: readonly MemoryRecord[]): IterableIterator<SnapshotRecord> {
-    const store = this;
     let index = 0;
     let isHeld = true;
-    store.snapshotCount += 1;
+    this.snapshotCount += 1;
     const letGo = (): IteratorResult<SnapshotRecord> => {
-      if (isHeld) store.snapshotCount -= 1;
+      if (isHeld) this.snapshotCount -= 1;
       isHeld = false;
       return { done: true, value: undefined };
     };
-    return {
-      next(): IteratorResult<SnapshotRecord> {
-        store.#requireOpen();
-        const record = isHeld ? records[index] : undefined;
-        if (record === undefined) return letGo();
-        index += 1;
-        return { done: false, value: { ...record, key: copyOf(record.key), value: copyOf(record.value) } };
-      },
-      return: letGo,
-      [Symbol.iterator]() {
-        return this;
-      },
+    const next = (): IteratorResult<SnapshotRecord> => {
+      this.#requireOpen();
+      const record = isHeld ? records[index] : undefined;
+      if (record === undefined) return letGo();
+      index += 1;
+      return { done: false, value: { ...record, key: copyOf(record.key), value: copyOf(record.value) } };
     };
+    const walk: IterableIterator<SnapshotRecord> = { next, return: letGo, [Symbol.iterator]: () => walk };
+    return walk;
   }
 
   // -- inside ----------------------------------------------------------------

@@ -21,9 +21,9 @@
  */
 
 import { EmdbError, assert } from "../errors.ts";
-import { must } from "../ffi/io-error.ts";
-import { copy, fill, pinned } from "../ffi/memory.ts";
-import type { Address, System } from "../ffi/system.ts";
+import { must } from "./io-error.ts";
+import { copy, fill, pinned } from "./memory.ts";
+import type { Address, System } from "./system.ts";
 import { SPACE_COUNT_MAX } from "../limits.ts";
 
 export const PAGE_BYTES = 4096;

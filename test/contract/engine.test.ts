@@ -1,0 +1,58 @@
+/** The contract over the engine: in memory, in a file, and in a file that is closed and opened again at each step. */
+
+import { afterAll, setSystemTime } from "bun:test";
+import { Emdb } from "../../src/index.ts";
+import type { TestClock } from "../support/memory-store.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { contractSuite } from "./suite.ts";
+
+const lacks = ["checkpoint", "compact", "range", "verify"] as const;
+
+/** The clock of the process, which stands still until a test moves it. */
+function heldClock(): TestClock {
+  let heldMs = 1_700_000_000_000;
+  setSystemTime(heldMs);
+  return {
+    get nowMs() {
+      return heldMs;
+    },
+    set nowMs(nextMs: number) {
+      heldMs = nextMs;
+      setSystemTime(heldMs);
+    },
+  };
+}
+
+afterAll(() => {
+  setSystemTime();
+});
+
+contractSuite("in memory", (options) => ({ db: Emdb.openInMemory(options), clock: heldClock() }), { lacks });
+
+contractSuite(
+  "in a file",
+  (options) => {
+    const folder = temporaryFolder();
+    const db = Emdb.open(folder.file("data.emdb"), options);
+    return { db, clock: heldClock(), end: () => folder[Symbol.dispose]() };
+  },
+  { lacks },
+);
+
+contractSuite(
+  "in a file, reopened after each step",
+  (options) => {
+    const folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    return {
+      db: Emdb.open(path, options),
+      clock: heldClock(),
+      settle(db) {
+        db.closeSync();
+        return Emdb.open(path, options);
+      },
+      end: () => folder[Symbol.dispose](),
+    };
+  },
+  { lacks },
+);
