@@ -160,7 +160,15 @@ export function refusal(core: Core): EmdbError {
   const state = core.control.flags[STATE]!;
   if ((state & STATE_CLOSED) !== 0) return closedError(path);
   if ((state & STATE_POISONED) !== 0) {
-    return new EmdbError("EMDB_POISONED", "a sync failed, so what is on the disk is unknown; reopen the database to recover what is there", { path });
+    return new EmdbError(
+      "EMDB_POISONED",
+      "a sync failed, so what is on the disk is unknown; reopen the database to recover what is there",
+      { path },
+    );
   }
-  return new EmdbError("EMDB_LOCKED", "somebody broke this database's lock and may be writing to it; this handle writes no more", { path });
+  return new EmdbError(
+    "EMDB_LOCKED",
+    "somebody broke this database's lock and may be writing to it; this handle writes no more",
+    { path },
+  );
 }

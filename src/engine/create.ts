@@ -27,7 +27,10 @@ export function createLog(system: System, path: string, folder: string): void {
   let isDone = false;
   try {
     const page = encodeHeader(freshHeader(system));
-    must(system.write(handle, page.address, { position: 0, bytes: HEADER_PAGE_BYTES }), { syscall: "pwrite", path: sibling });
+    must(system.write(handle, page.address, { position: 0, bytes: HEADER_PAGE_BYTES }), {
+      syscall: "pwrite",
+      path: sibling,
+    });
     must(system.sync(handle), { syscall: "fdatasync", path: sibling });
     isDone = true;
   } finally {

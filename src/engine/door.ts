@@ -62,7 +62,11 @@ export const door: EngineDoor = {
     const environment = hostEnvironment();
     if (request.createFolders) makeFolders(environment, request.path);
     const path = realLogPath(environment.system, request.path);
-    if (request.config.readOnly) return lifecycle({ opened: openFile(environment, { ...request, path }), config: request.config, handles: 1, isReleased: false }, undefined);
+    if (request.config.readOnly)
+      return lifecycle(
+        { opened: openFile(environment, { ...request, path }), config: request.config, handles: 1, isReleased: false },
+        undefined,
+      );
     const known = registry().get(path);
     if (known !== undefined) {
       mustAgree(known.config, request.config, path);
@@ -163,7 +167,8 @@ function statsOf(opened: Opened, config: EngineConfig): EmdbStats {
     const counts = spaces.counts(space);
     records += counts.records;
     liveBytes += counts.bytes;
-    if (space.id !== 0) liveBytes += frameBytes(shapeOf(KIND_SPACE_CREATE, PLACE_ALONE, 0, Buffer.byteLength(space.name)), 0);
+    if (space.id !== 0)
+      liveBytes += frameBytes(shapeOf(KIND_SPACE_CREATE, PLACE_ALONE, 0, Buffer.byteLength(space.name)), 0);
   }
   const fileSizeBytes = core.file === undefined ? logical : Math.max(0, core.system.size(core.file.handle));
   return {

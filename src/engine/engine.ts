@@ -188,7 +188,10 @@ export class Engine implements Store {
   }
 
   /** Runs writes as one batch; each says whether it wrote a frame and whether it counts. Returns how many counted. */
-  #batch(count: number, write: (index: number, place: number) => { readonly hasFrame: boolean; readonly counts: boolean }): number {
+  #batch(
+    count: number,
+    write: (index: number, place: number) => { readonly hasFrame: boolean; readonly counts: boolean },
+  ): number {
     return this.#writing(() => {
       let frames = 0;
       let counted = 0;

@@ -58,7 +58,11 @@ export class LockFile {
       }
       system.close(handle);
     }
-    throw new EmdbError("EMDB_LOCKED", `the lock file ${JSON.stringify(path)} kept changing while it was being locked`, { path: logPath });
+    throw new EmdbError(
+      "EMDB_LOCKED",
+      `the lock file ${JSON.stringify(path)} kept changing while it was being locked`,
+      { path: logPath },
+    );
   }
 
   /** Writes down who holds the lock. */
@@ -80,10 +84,14 @@ export class LockFile {
   mustBeOurs(): void {
     const there = this.#system.status(lockPath(this.#logPath));
     if (typeof there !== "number" && there.identity === this.#identity) return;
-    throw new EmdbError("EMDB_LOCKED", "somebody broke this database's lock and may be writing to it; this handle writes no more", {
-      path: this.#logPath,
-      holder: readHolder(this.#system, this.#logPath),
-    });
+    throw new EmdbError(
+      "EMDB_LOCKED",
+      "somebody broke this database's lock and may be writing to it; this handle writes no more",
+      {
+        path: this.#logPath,
+        holder: readHolder(this.#system, this.#logPath),
+      },
+    );
   }
 
   /** Lets go of the lock. After a failed open nothing stays that was not there before. */

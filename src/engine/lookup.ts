@@ -215,5 +215,9 @@ export class Lookup {
 
 /** A record that the log promised is not there: the file changed under us. */
 export function corrupted(lsn: number): EmdbError {
-  return new EmdbError("EMDB_CORRUPTED", `the record at byte ${lsn} does not make sense any more; the file was changed from outside, or the disk lost it`, { offset: lsn });
+  return new EmdbError(
+    "EMDB_CORRUPTED",
+    `the record at byte ${lsn} does not make sense any more; the file was changed from outside, or the disk lost it`,
+    { offset: lsn },
+  );
 }

@@ -17,7 +17,17 @@ import { SEED_BYTES } from "../keydir/hash.ts";
 import { Heap } from "../ffi/heap.ts";
 import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { FLAG_ENCRYPTED, decodeHeader, saltsOf, type LogHeader } from "../log/header.ts";
-import { LOG_CLAIMED, LOG_DURABLE, LOG_RESERVED, LOG_RING, LOG_TAIL, LOG_VISIBLE, LOG_WRITTEN, addMap, listMaps } from "../log/log-words.ts";
+import {
+  LOG_CLAIMED,
+  LOG_DURABLE,
+  LOG_RESERVED,
+  LOG_RING,
+  LOG_TAIL,
+  LOG_VISIBLE,
+  LOG_WRITTEN,
+  addMap,
+  listMaps,
+} from "../log/log-words.ts";
 import { FileTail, MemoryTail, ensureMapped } from "../log/tail.ts";
 import type { RecoveryReport } from "../api/types.ts";
 import { Control } from "./control.ts";
@@ -69,7 +79,8 @@ function judgeFile(system: System, path: string): LogHeader | undefined {
     if (status === -Errno.ENOENT) return undefined;
     throw ioError(status, { syscall: "stat", path });
   }
-  if (status.kind !== "file") throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not a file`, { path });
+  if (status.kind !== "file")
+    throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not a file`, { path });
   if (status.bytes === 0) return undefined;
   const handle = must(system.open(path, "read"), { syscall: "open", path });
   try {
@@ -89,9 +100,16 @@ function judgeHeader(bytes: Uint8Array, path: string): LogHeader {
     case "foreign":
       throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not an emdb database`, { path });
     case "future":
-      throw new EmdbError("EMDB_VERSION", `${JSON.stringify(path)} has format version ${verdict.version}; this emdb reads version 1`, { path });
+      throw new EmdbError(
+        "EMDB_VERSION",
+        `${JSON.stringify(path)} has format version ${verdict.version}; this emdb reads version 1`,
+        { path },
+      );
     case "damaged":
-      throw new EmdbError("EMDB_CORRUPTED", `the header of ${JSON.stringify(path)} is damaged`, { path, offset: verdict.offset });
+      throw new EmdbError("EMDB_CORRUPTED", `the header of ${JSON.stringify(path)} is damaged`, {
+        path,
+        offset: verdict.offset,
+      });
   }
 }
 
@@ -231,7 +249,13 @@ function settle(system: System, file: LogFile, replay: Replay): void {
 }
 
 function reportOf(replay: Replay, durationMs: number): RecoveryReport {
-  return { usedCheckpoint: false, replayedRecords: replay.records, tornBytes: replay.tornBytes, missingBytes: 0, durationMs };
+  return {
+    usedCheckpoint: false,
+    replayedRecords: replay.records,
+    tornBytes: replay.tornBytes,
+    missingBytes: 0,
+    durationMs,
+  };
 }
 
 interface Holdings {
@@ -312,4 +336,3 @@ function reserveMemoryLog(system: System): { address: number; bytes: number } {
   }
   throw ioError(failure, { syscall: "mmap", path: undefined });
 }
-

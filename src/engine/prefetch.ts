@@ -48,9 +48,11 @@ export class Prefetch {
       this.#key.load(keys[first + index]!);
       this.#hashes[index] = this.#key.hash;
     }
-    for (let index = 0; index < count; index++) this.#buckets[index] = this.#keydir.bucketOf(root, this.#hashes[index]!);
+    for (let index = 0; index < count; index++)
+      this.#buckets[index] = this.#keydir.bucketOf(root, this.#hashes[index]!);
     const memory = this.#memory.address;
-    for (let index = 0; index < count; index++) copy(memory + index * BUCKET_BYTES, this.#buckets[index]!, BUCKET_BYTES);
+    for (let index = 0; index < count; index++)
+      copy(memory + index * BUCKET_BYTES, this.#buckets[index]!, BUCKET_BYTES);
   }
 
   #touchFrame(index: number): void {
@@ -61,7 +63,8 @@ export class Prefetch {
       const high = words[word + 1]!;
       if (high >>> 5 !== hash) continue;
       const address = this.#log.at(words[word]!, positionHigh(high));
-      if (address !== 0 && this.#log.limit >= FRAME_TOUCH_BYTES) copy(this.#memory.address + first * 4, address, FRAME_TOUCH_BYTES);
+      if (address !== 0 && this.#log.limit >= FRAME_TOUCH_BYTES)
+        copy(this.#memory.address + first * 4, address, FRAME_TOUCH_BYTES);
       return;
     }
   }

@@ -7,7 +7,14 @@
 
 import { ioError } from "../ffi/io-error.ts";
 import { copy, pinned } from "../ffi/memory.ts";
-import { FRAME_HEADER_BYTES, SHAPE_EXPIRY, WORD_BODY_CHECK, WORD_SHAPE, bodyBytes, extensionBytes } from "../log/frame.ts";
+import {
+  FRAME_HEADER_BYTES,
+  SHAPE_EXPIRY,
+  WORD_BODY_CHECK,
+  WORD_SHAPE,
+  bodyBytes,
+  extensionBytes,
+} from "../log/frame.ts";
 import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "../log/checksum.ts";
 import { unitHigh, unitLow } from "../log/log-words.ts";
 import { ZERO_COPY_BYTES_MIN } from "../limits.ts";
@@ -108,10 +115,11 @@ export class ReadPath {
       copy(memory.address, address, FRAME_HEADER_BYTES + body);
       if (log.isInRing && !log.isStillWhole(lsn)) continue;
       const end = FRAME_HEADER_BYTES + body;
-      const check = isShort ? xxh32(memory, FRAME_HEADER_BYTES, body, seed) : crc32(memory.u8.subarray(FRAME_HEADER_BYTES, end), seed);
+      const check = isShort
+        ? xxh32(memory, FRAME_HEADER_BYTES, body, seed)
+        : crc32(memory.u8.subarray(FRAME_HEADER_BYTES, end), seed);
       if (check !== memory.i32[WORD_BODY_CHECK] || memory.u32[WORD_SHAPE] !== lookup.shape) throw corrupted(lsn);
       return;
     }
   }
 }
-

@@ -15,7 +15,21 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import { FRAME_HEADER_BYTES, KIND_ABORT, KIND_CLEAR, KIND_END, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, KIND_SPACE_DROP, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, TWO_32 } from "../log/frame.ts";
+import {
+  FRAME_HEADER_BYTES,
+  KIND_ABORT,
+  KIND_CLEAR,
+  KIND_END,
+  KIND_PUT,
+  KIND_REMOVE,
+  KIND_SPACE_CREATE,
+  KIND_SPACE_DROP,
+  PLACE_ALONE,
+  PLACE_FIRST,
+  PLACE_LAST,
+  PLACE_MIDDLE,
+  TWO_32,
+} from "../log/frame.ts";
 import { LOG_CLAIMED, LOG_DURABLE, LOG_TAIL, LOG_VISIBLE, LOG_WRITTEN, unitHigh, unitLow } from "../log/log-words.ts";
 import { Scanner, type Finding, type ScanSource } from "../log/scanner.ts";
 import { isTombstone, positionHigh } from "../keydir/keydir.ts";
@@ -143,18 +157,23 @@ export class Replayer {
 
   #nonsense(what: string): EmdbError {
     const offset = this.#scanner.lsn;
-    return new EmdbError("EMDB_CORRUPTED", `${what} at byte ${offset}; nothing has been changed`, { path: this.#path, offset });
+    return new EmdbError("EMDB_CORRUPTED", `${what} at byte ${offset}; nothing has been changed`, {
+      path: this.#path,
+      offset,
+    });
   }
 
   #space(): SpaceState {
     const space = this.#spaces.byId(this.#scanner.facts.space);
-    if (space === undefined || !this.#spaces.isLive(space)) throw this.#nonsense(`a record of a namespace that is not there (id ${this.#scanner.facts.space})`);
+    if (space === undefined || !this.#spaces.isLive(space))
+      throw this.#nonsense(`a record of a namespace that is not there (id ${this.#scanner.facts.space})`);
     return space;
   }
 
   #applyCreate(): void {
     const { facts, lsn, memory, at } = this.#scanner;
-    if (facts.space < this.#spaces.nextId) throw this.#nonsense(`a namespace is created with an id that was given out before (${facts.space})`);
+    if (facts.space < this.#spaces.nextId)
+      throw this.#nonsense(`a namespace is created with an id that was given out before (${facts.space})`);
     const from = at + FRAME_HEADER_BYTES;
     const name = Spaces.decodeName(memory.u8.slice(from, from + facts.keyBytes));
     this.#spaces.create({ id: facts.space, name }, lsn);

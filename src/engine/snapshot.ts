@@ -67,7 +67,10 @@ export class Snapshots {
     const core = this.#core;
     Atomics.add(core.control.flags, SNAPSHOTS, 1);
     // The row first, the position again after it: a writer that looked in between kept what the second one needs.
-    core.control.numbers[SNAPSHOT_ROWS + core.row] = Math.min(core.control.numbers[SNAPSHOT_ROWS + core.row]!, core.visible);
+    core.control.numbers[SNAPSHOT_ROWS + core.row] = Math.min(
+      core.control.numbers[SNAPSHOT_ROWS + core.row]!,
+      core.visible,
+    );
     Atomics.add(core.control.flags, SNAPSHOTS, 0);
     const hold = { lsn: core.visible, space, isOpen: true };
     this.#open.add(hold);

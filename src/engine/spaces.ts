@@ -76,7 +76,10 @@ export class Spaces {
 
   mustBeLive(space: SpaceState): void {
     if (this.isLive(space)) return;
-    throw new EmdbError("EMDB_NAMESPACE_DROPPED", `the namespace ${JSON.stringify(space.name)} was dropped; open it anew to get an empty one`);
+    throw new EmdbError(
+      "EMDB_NAMESPACE_DROPPED",
+      `the namespace ${JSON.stringify(space.name)} was dropped; open it anew to get an empty one`,
+    );
   }
 
   /** Adds to the counts of records and of their frames' bytes. */
@@ -101,7 +104,10 @@ export class Spaces {
 
   refuseBeyondMax(): void {
     if (this.nextId < SPACE_COUNT_MAX) return;
-    throw new EmdbError("EMDB_FULL", `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}. Compact it to begin anew`);
+    throw new EmdbError(
+      "EMDB_FULL",
+      `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}. Compact it to begin anew`,
+    );
   }
 
   /** Enters a namespace whose creation stands at `lsn`. Under the writer's lock. */
@@ -147,7 +153,9 @@ export class Spaces {
   /** Live named ones, in order of creation. */
   list(): SpaceState[] {
     this.#learn();
-    return this.#known.filter((space): space is SpaceState => space !== undefined && space.id !== 0 && this.isLive(space));
+    return this.#known.filter(
+      (space): space is SpaceState => space !== undefined && space.id !== 0 && this.isLive(space),
+    );
   }
 
   /** Takes up what other Workers have created. */

@@ -8,7 +8,16 @@
  */
 
 import { positionHigh, isTombstone } from "../keydir/keydir.ts";
-import { FRAME_HEADER_BYTES, KIND_CLEAR, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, KIND_SPACE_DROP, TWO_32, kindOf } from "../log/frame.ts";
+import {
+  FRAME_HEADER_BYTES,
+  KIND_CLEAR,
+  KIND_PUT,
+  KIND_REMOVE,
+  KIND_SPACE_CREATE,
+  KIND_SPACE_DROP,
+  TWO_32,
+  kindOf,
+} from "../log/frame.ts";
 import { unitHigh, unitLow } from "../log/log-words.ts";
 import { assert } from "../errors.ts";
 import type { Core } from "./core.ts";
@@ -17,7 +26,7 @@ import { SPACE_LIVE, SPACE_NONE, type SpaceState, type Spaces } from "./spaces.t
 /** Undoes every frame from `start` to the tail. Under the writer's lock. */
 export function undo(core: Core, spaces: Spaces, start: number): void {
   const lookup = core.lookup;
-  for (let lsn = start; lsn < core.tail.end; ) {
+  for (let lsn = start; lsn < core.tail.end;) {
     lookup.loadAnyAt(lsn);
     const bytes = lookup.frameBytes();
     const kind = kindOf(lookup.shape);

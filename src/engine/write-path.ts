@@ -11,7 +11,19 @@
 import { EmdbError } from "../errors.ts";
 import { copy } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
-import { KIND_ABORT, KIND_CLEAR, KIND_END, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, KIND_SPACE_DROP, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
+import {
+  KIND_ABORT,
+  KIND_CLEAR,
+  KIND_END,
+  KIND_PUT,
+  KIND_REMOVE,
+  KIND_SPACE_CREATE,
+  KIND_SPACE_DROP,
+  PLACE_ALONE,
+  PLACE_FIRST,
+  PLACE_LAST,
+  PLACE_MIDDLE,
+} from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, unitHigh, unitLow } from "../log/log-words.ts";
 import { RING_FRAME_BYTES_MAX, SPILL_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
@@ -39,7 +51,8 @@ export class WritePath {
   begin(): void {
     const core = this.#core;
     core.mutex.lock();
-    if (core.isReadOnly) throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path: core.file?.path });
+    if (core.isReadOnly)
+      throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path: core.file?.path });
     if (core.control.flags[STATE] !== 0) throw refusal(core);
     core.enter();
     if (core.tail.pendingBytes === 0) this.#checkLock();

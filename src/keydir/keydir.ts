@@ -250,7 +250,13 @@ export class Keydir {
     copy(memory.address, this.heap.unitAddress(unit), DESCRIPTOR_BYTES);
     const words = memory.u32;
     const pages = Array.from(words.subarray(DESCRIPTOR_FIRST_PAGE, DESCRIPTOR_FIRST_PAGE + words[DESCRIPTOR_PAGES]!));
-    return { unit, pages, depth: words[DESCRIPTOR_DEPTH]!, live: words[DESCRIPTOR_LIVE]!, used: words[DESCRIPTOR_USED]! };
+    return {
+      unit,
+      pages,
+      depth: words[DESCRIPTOR_DEPTH]!,
+      live: words[DESCRIPTOR_LIVE]!,
+      used: words[DESCRIPTOR_USED]!,
+    };
   }
 
   /** Sets a shard's counts anew from its slots; returns how many are live. */

@@ -45,11 +45,7 @@ export function xxh32(memory: Pinned, at: number, length: number, seed: number):
       word += 4;
     }
     hash =
-      (((a << 1) | (a >>> 31)) +
-        ((b << 7) | (b >>> 25)) +
-        ((c << 12) | (c >>> 20)) +
-        ((d << 18) | (d >>> 14))) |
-      0;
+      (((a << 1) | (a >>> 31)) + ((b << 7) | (b >>> 25)) + ((c << 12) | (c >>> 20)) + ((d << 18) | (d >>> 14))) | 0;
   } else {
     hash = (seed + PRIME_5) | 0;
   }

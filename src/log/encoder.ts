@@ -32,7 +32,10 @@ import { unitHigh, unitLow } from "./log-words.ts";
 const SHORT_STRING_UNITS = 16_384;
 const NO_BYTES = new Uint8Array(0);
 const encoder = new TextEncoder();
-assert(FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX <= RING_FRAME_BYTES_MAX, "the longest head can be staged");
+assert(
+  FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX <= RING_FRAME_BYTES_MAX,
+  "the longest head can be staged",
+);
 
 export class FrameEncoder {
   readonly stage: Pinned = pinned(RING_FRAME_BYTES_MAX);

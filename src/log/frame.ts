@@ -135,7 +135,11 @@ export function unpackDistance(packed: number): number {
 }
 
 /** Computes the header check of the header at byte `at` of pinned memory for the place it is written to. */
-export function headerCheck(memory: Pinned, at: number, place: { salt: number; unitLow: number; unitHigh: number }): number {
+export function headerCheck(
+  memory: Pinned,
+  at: number,
+  place: { salt: number; unitLow: number; unitHigh: number },
+): number {
   return xxh32(memory, at + 4, FRAME_HEADER_BYTES - 4, placeSeed(place.salt, place.unitLow, place.unitHigh));
 }
 
@@ -233,7 +237,11 @@ export function readWord(memory: Pinned, at: number): number {
 }
 
 /** Decodes a plausible header at `at` and its extension, which must be in the memory too. False when the extension makes no sense. */
-export function decodeInto(facts: FrameFacts, memory: Pinned, place: { readonly at: number; readonly lsn: number }): boolean {
+export function decodeInto(
+  facts: FrameFacts,
+  memory: Pinned,
+  place: { readonly at: number; readonly lsn: number },
+): boolean {
   const { at, lsn } = place;
   const word = at >> 2;
   const shape = memory.u32[word + WORD_SHAPE]!;
@@ -253,7 +261,11 @@ export function decodeInto(facts: FrameFacts, memory: Pinned, place: { readonly 
   return decodeExtension(facts, memory, { at: at + FRAME_HEADER_BYTES + facts.keyBytes, lsn, shape });
 }
 
-function decodeExtension(facts: FrameFacts, memory: Pinned, place: { readonly at: number; readonly lsn: number; readonly shape: number }): boolean {
+function decodeExtension(
+  facts: FrameFacts,
+  memory: Pinned,
+  place: { readonly at: number; readonly lsn: number; readonly shape: number },
+): boolean {
   let at = place.at;
   if ((place.shape & SHAPE_EXPIRY) !== 0) {
     const expiresAtMs = readWide(memory, at);

@@ -185,7 +185,7 @@ export class Scanner {
   /** The position behind the last byte that is not zero, from `from` to `end`; `from` when all are zero. */
   lastNonZero(from: number, end: number): number {
     let last = from;
-    for (let lsn = from; lsn < end; ) {
+    for (let lsn = from; lsn < end;) {
       const bytes = this.#load(lsn, SCAN_BYTES);
       if (bytes <= 0) break;
       const at = lsn - this.#start;

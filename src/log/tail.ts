@@ -19,7 +19,18 @@ import { ioError, must } from "../ffi/io-error.ts";
 import { copy, type Pinned } from "../ffi/memory.ts";
 import type { Address, FileHandle, System } from "../ffi/system.ts";
 import { GROWTH_BYTES_MAX, GROWTH_BYTES_MIN, LOG_BYTES_MAX, RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
-import { LOG_CLAIMED, LOG_FENCE, LOG_RESERVED, LOG_RING, LOG_TAIL, LOG_WRAP, LOG_WRITTEN, addMap, mappedBytes, type LogWords } from "./log-words.ts";
+import {
+  LOG_CLAIMED,
+  LOG_FENCE,
+  LOG_RESERVED,
+  LOG_RING,
+  LOG_TAIL,
+  LOG_WRAP,
+  LOG_WRITTEN,
+  addMap,
+  mappedBytes,
+  type LogWords,
+} from "./log-words.ts";
 
 /** Where the writer puts frames. */
 export interface Tail {
@@ -30,7 +41,10 @@ export interface Tail {
   /** The frame, or the frames, placed there are whole; the log ends behind them. */
   advance(bytes: number): void;
   /** Appends a frame too long for the ring: head (header, key, extension), then value, then padding. */
-  appendLong(head: Pinned, sizes: { readonly headBytes: number; readonly value: Uint8Array; readonly frameBytes: number }): void;
+  appendLong(
+    head: Pinned,
+    sizes: { readonly headBytes: number; readonly value: Uint8Array; readonly frameBytes: number },
+  ): void;
   /** Takes back frames behind `end` that nobody has seen; false when some are in the file already. */
   retreat(end: number): boolean;
   /** Bytes that are not in the file yet. */
@@ -94,7 +108,10 @@ export class FileTail implements Tail {
     this.#numbers[LOG_TAIL] = end;
   }
 
-  appendLong(head: Pinned, sizes: { readonly headBytes: number; readonly value: Uint8Array; readonly frameBytes: number }): void {
+  appendLong(
+    head: Pinned,
+    sizes: { readonly headBytes: number; readonly value: Uint8Array; readonly frameBytes: number },
+  ): void {
     const start = this.#numbers[LOG_TAIL]!;
     const end = start + sizes.frameBytes;
     if (end > this.#numbers[LOG_RESERVED]!) this.#reserve(end);
@@ -171,7 +188,9 @@ export function ensureMapped(
 ): void {
   const covered = mappedBytes(words);
   if (end <= covered) return;
-  let bytes = system.canMapPastEnd ? LOG_BYTES_MAX : Math.max(end, must(system.size(file.handle), { syscall: "fstat", path: file.path }));
+  let bytes = system.canMapPastEnd
+    ? LOG_BYTES_MAX
+    : Math.max(end, must(system.size(file.handle), { syscall: "fstat", path: file.path }));
   for (;;) {
     const address = system.map(file.handle, bytes);
     if (address > 0) {
@@ -222,7 +241,10 @@ export class MemoryTail implements Tail {
     this.#numbers[LOG_WRITTEN] = end;
   }
 
-  appendLong(head: Pinned, sizes: { readonly headBytes: number; readonly value: Uint8Array; readonly frameBytes: number }): void {
+  appendLong(
+    head: Pinned,
+    sizes: { readonly headBytes: number; readonly value: Uint8Array; readonly frameBytes: number },
+  ): void {
     const address = this.place(sizes.frameBytes);
     copy(address, head.address, sizes.headBytes);
     copy(address + sizes.headBytes, sizes.value, sizes.value.length);

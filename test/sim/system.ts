@@ -14,6 +14,7 @@ import { Errno } from "../../src/ffi/errno.ts";
 import { Calls } from "./calls.ts";
 import { PAGE_BYTES, RESERVATION_BYTES } from "./image.ts";
 import { Mappings } from "./mappings.ts";
+import { createFolder, isPinned, linkFile, listFolder, missing, removeFile, renameFile } from "./name-calls.ts";
 import { folderOf } from "./names.ts";
 import { Random } from "./random.ts";
 import { copyOut } from "./real-memory.ts";
@@ -195,7 +196,7 @@ export class SimulatedSystem implements System {
       const inode = this.#writable(file);
       if (typeof inode === "number") return inode;
       if (bytes > this.#machine.options.fileBytesMax) return -Errno.EFBIG;
-      if (this.#isPinned(inode) && bytes < inode.bytes) return -Errno.EBUSY;
+      if (isPinned(this.#machine, inode) && bytes < inode.bytes) return -Errno.EBUSY;
       if (bytes !== inode.bytes) inode.resize(bytes, this.#machine.takeSequence());
       return 0;
     });
@@ -215,7 +216,7 @@ export class SimulatedSystem implements System {
       const { names } = this.#machine;
       const inode = this.#machine.inodeAt(path);
       if (inode !== undefined) return this.#fileStatus(inode);
-      if (names.current.get(path) === undefined) return this.#missing(path);
+      if (names.current.get(path) === undefined) return missing(this.#machine, path);
       return { kind: "folder" as const, bytes: 0, identity: `${this.#machine.serial}:${path}` };
     });
   }
@@ -229,73 +230,30 @@ export class SimulatedSystem implements System {
 
   realPath(path: string): string | Result {
     return this.#calls.make({ name: "realPath", subject: path }, () =>
-      this.#machine.names.current.has(path) ? path : this.#missing(path),
+      this.#machine.names.current.has(path) ? path : missing(this.#machine, path),
     );
   }
 
   rename(from: string, to: string): Result {
-    return this.#calls.make({ name: "rename", subject: `${from} ${to}` }, () => {
-      const { names } = this.#machine;
-      const entry = names.current.get(from);
-      const folder = names.current.get(folderOf(to));
-      if (entry === undefined || folder === undefined) return this.#missing(from);
-      if (folder.kind !== "folder") return -Errno.ENOTDIR;
-      if (entry.kind === "folder" || names.current.get(to)?.kind === "folder") return -Errno.EISDIR;
-      const target = this.#machine.inodeAt(to);
-      if (target?.number === entry.inode) return 0;
-      if (target !== undefined && this.#isPinned(target)) return -Errno.EBUSY;
-      const edits = [
-        { path: from, entry: undefined },
-        { path: to, entry },
-      ];
-      this.#machine.changeNames(edits);
-      return 0;
-    });
+    return this.#calls.make({ name: "rename", subject: `${from} ${to}` }, () =>
+      renameFile(this.#machine, { from, to }),
+    );
   }
 
   link(from: string, to: string): Result {
-    return this.#calls.make({ name: "link", subject: `${from} ${to}` }, () => {
-      const { names } = this.#machine;
-      const entry = names.current.get(from);
-      if (entry === undefined) return this.#missing(from);
-      if (entry.kind === "folder") return -Errno.EPERM;
-      if (names.current.has(to)) return -Errno.EEXIST;
-      if (names.current.get(folderOf(to))?.kind !== "folder") return this.#missing(to);
-      this.#machine.changeNames([{ path: to, entry }]);
-      return 0;
-    });
+    return this.#calls.make({ name: "link", subject: `${from} ${to}` }, () => linkFile(this.#machine, { from, to }));
   }
 
   unlink(path: string): Result {
-    return this.#calls.make({ name: "unlink", subject: path }, () => {
-      const inode = this.#machine.inodeAt(path);
-      if (inode === undefined) return this.#machine.names.current.has(path) ? -Errno.EISDIR : this.#missing(path);
-      if (this.#isPinned(inode)) return -Errno.EBUSY;
-      this.#machine.changeNames([{ path, entry: undefined }]);
-      return 0;
-    });
+    return this.#calls.make({ name: "unlink", subject: path }, () => removeFile(this.#machine, path));
   }
 
   makeFolder(path: string): Result {
-    return this.#calls.make({ name: "makeFolder", subject: path }, () => {
-      const { names } = this.#machine;
-      if (names.current.has(path)) return -Errno.EEXIST;
-      if (names.current.get(folderOf(path))?.kind !== "folder") return this.#missing(path);
-      this.#machine.changeNames([{ path, entry: { kind: "folder" } }]);
-      return 0;
-    });
+    return this.#calls.make({ name: "makeFolder", subject: path }, () => createFolder(this.#machine, path));
   }
 
   list(folder: string): readonly string[] | Result {
-    return this.#calls.make({ name: "list", subject: folder }, () => {
-      const { names } = this.#machine;
-      const kind = names.current.get(folder)?.kind;
-      if (kind !== "folder") return kind === undefined ? -Errno.ENOENT : -Errno.ENOTDIR;
-      const start = folder === "/" ? 1 : folder.length + 1;
-      return [...names.current.keys()]
-        .filter((path) => path !== "/" && folderOf(path) === folder)
-        .map((path) => path.slice(start));
-    });
+    return this.#calls.make({ name: "list", subject: folder }, () => listFolder(this.#machine, folder));
   }
 
   // -- locks -------------------------------------------------------------------
@@ -349,7 +307,7 @@ export class SimulatedSystem implements System {
       if (span.position + span.bytes > inode.bytes)
         return this.#misuse("a view beyond the end of the file", Errno.EINVAL);
       if (this.#options.viewsAlias === true && span.bytes > 0) {
-        return new Uint8Array(toArrayBuffer((inode.image.address + span.position) as Pointer, 0, span.bytes));
+        return new Uint8Array(toArrayBuffer(pointerTo(inode.image.address + span.position), 0, span.bytes));
       }
       const copy = new Uint8Array(span.bytes);
       inode.read(copy, span.position);
@@ -420,8 +378,8 @@ export class SimulatedSystem implements System {
     if (entry !== undefined && mode === "create") return -Errno.EEXIST;
     let inode = this.#machine.inodeAt(path);
     if (inode === undefined) {
-      if (mode !== "create" && mode !== "write-or-create") return this.#missing(path);
-      if (names.current.get(folderOf(path))?.kind !== "folder") return this.#missing(path);
+      if (mode !== "create" && mode !== "write-or-create") return missing(this.#machine, path);
+      if (names.current.get(folderOf(path))?.kind !== "folder") return missing(this.#machine, path);
       inode = this.#machine.createInode();
       this.#machine.changeNames([{ path, entry: { kind: "file", inode: inode.number } }]);
     }
@@ -485,16 +443,8 @@ export class SimulatedSystem implements System {
     return open.mode === "read" ? -Errno.EBADF : open.inode;
   }
 
-  #isPinned(inode: Inode): boolean {
-    return this.#machine.options.isWindows && inode.mappingCount > 0;
-  }
-
   #fileStatus(inode: Inode): FileStatus {
     return { kind: "file", bytes: inode.bytes, identity: `${this.#machine.serial}:${inode.number}` };
-  }
-
-  #missing(path: string): Result {
-    return this.#machine.names.current.get(folderOf(path))?.kind === "file" ? -Errno.ENOTDIR : -Errno.ENOENT;
   }
 
   #unknown(file: FileHandle): Result {
@@ -505,6 +455,11 @@ export class SimulatedSystem implements System {
     this.misuses.push(what);
     return -errno;
   }
+}
+
+/** A number is what a pointer is at run time; the type only marks it. */
+function pointerTo(address: Address): Pointer {
+  return address as Pointer;
 }
 
 function takeBytes(from: ByteSource, bytes: number): Uint8Array {

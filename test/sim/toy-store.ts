@@ -204,9 +204,9 @@ class ToyStore implements OpenStore {
     this.#must(result, "syncFolder");
   }
 
-  #must(result: number | object | string, syscall: string): number {
-    if (typeof result === "number" && result >= 0) return result;
-    throw new EmdbError("EMDB_IO", `${syscall} failed with ${String(result)}`, { syscall });
+  #must(result: number, syscall: string): number {
+    if (result >= 0) return result;
+    throw new EmdbError("EMDB_IO", `${syscall} failed with ${result}`, { syscall });
   }
 }
 
