@@ -44,15 +44,15 @@ export interface EmdbErrorDetails {
  */
 export class EmdbError extends Error {
   readonly code: EmdbErrorCode;
-  readonly path?: string;
+  declare readonly path?: string;
   /** EMDB_IO and EMDB_FULL: the system call that failed, as `"fdatasync"`. */
-  readonly syscall?: string;
+  declare readonly syscall?: string;
   /** EMDB_IO and EMDB_FULL: the name of its errno, as `"EIO"`. */
-  readonly errno?: string;
+  declare readonly errno?: string;
   /** EMDB_CORRUPTED: where in the file. */
-  readonly offset?: number;
+  declare readonly offset?: number;
   /** EMDB_LOCKED: who has it. */
-  readonly holder?: LockHolder;
+  declare readonly holder?: LockHolder;
 
   constructor(code: EmdbErrorCode, message: string, details: EmdbErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });

@@ -6,7 +6,7 @@ import { FocusView } from "./focus.ts";
 import { Handle } from "./handle.ts";
 import { INSPECT, type Inspect, inspected } from "./inspect.ts";
 import { KeyspaceView } from "./keyspace.ts";
-import type { Lifecycle } from "./life.ts";
+import type { Lifecycle } from "../engine/life.ts";
 import { NamespaceView } from "./namespace.ts";
 import { checkedPath, checkedProgress } from "./paths.ts";
 import type { RecordIterator } from "./record-iterator.ts";

@@ -5,7 +5,7 @@ import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
 import { Database } from "./database.ts";
 import { describe, refuseUnknownNames } from "./describe.ts";
-import type { Lifecycle } from "./life.ts";
+import type { Lifecycle } from "../engine/life.ts";
 import { locationPath } from "./location.ts";
 import { checkedEngineOptions, checkedOpenOptions, requireLocation } from "./open-options.ts";
 import { checkedPath, checkedProgress } from "./paths.ts";

@@ -12,7 +12,7 @@
 import type { Space, Store } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { ClosedStore } from "./closed-store.ts";
-import type { Lifecycle } from "./life.ts";
+import type { Lifecycle } from "../engine/life.ts";
 
 /** What runs under the writer's lock: the name of the method that was given a function. */
 type Occupant = "transaction" | "update" | "remove";

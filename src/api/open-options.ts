@@ -3,7 +3,7 @@
 import { EmdbError } from "../errors.ts";
 import { GROUP_BATCH_MAX, GROUP_WAIT_MS_MAX } from "../limits.ts";
 import { describe, refuseUnknownNames, shortened } from "./describe.ts";
-import type { EngineConfig, FlushPlan, OpenConfig } from "./life.ts";
+import type { EngineConfig, FlushPlan, OpenConfig } from "../engine/life.ts";
 import { checkedCipher, checkedSecret } from "./secrets.ts";
 import type { EngineOptions, OpenOptions } from "./types.ts";
 

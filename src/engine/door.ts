@@ -7,7 +7,7 @@ import { EmdbError } from "../errors.ts";
 import { hostSystem } from "../ffi/host.ts";
 import { onProcessExit } from "../ffi/process-exit.ts";
 import type { EmdbStats } from "../api/types.ts";
-import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest } from "../api/life.ts";
+import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest } from "./life.ts";
 import { LOG_TAIL, LOG_VISIBLE } from "../log/log-words.ts";
 import { frameBytes, shapeOf, KIND_SPACE_CREATE, PLACE_ALONE } from "../log/frame.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";

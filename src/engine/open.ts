@@ -34,7 +34,7 @@ import { Control } from "./control.ts";
 import { Core, type Defer, type LogFile } from "./core.ts";
 import { createLog } from "./create.ts";
 import { Engine } from "./engine.ts";
-import type { EngineConfig, OpenRequest } from "../api/life.ts";
+import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { FIRST_LSN, Replayer, type Replay } from "./recovery.ts";
 import { Spaces } from "./spaces.ts";

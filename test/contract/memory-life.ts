@@ -1,7 +1,7 @@
 /** Opening and closing for `MemoryStore`: the twin of what the engine's door gives. */
 
 import { Database } from "../../src/api/database.ts";
-import type { Lifecycle } from "../../src/api/life.ts";
+import type { Lifecycle } from "../../src/engine/life.ts";
 import type { EmdbStats, RecoveryReport } from "../../src/api/types.ts";
 import { EmdbError } from "../../src/errors.ts";
 import type { MemoryStore } from "../support/memory-store.ts";

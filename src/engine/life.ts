@@ -10,7 +10,7 @@
  * 3. A failed open changes nothing on disk; `EmdbError` only.
  */
 
-import type { Space, Store } from "../engine/contract.ts";
+import type { Space, Store } from "./contract.ts";
 import type {
   Cipher,
   EmdbShare,
@@ -21,7 +21,7 @@ import type {
   RecoveryReport,
   SalvageReport,
   VerifyReport,
-} from "./types.ts";
+} from "../api/types.ts";
 
 /** `FlushPolicy` with one shape for every case. */
 export type FlushPlan =

@@ -1,0 +1,77 @@
+/**
+ * The calls that change names, as rename(2), link(2), unlink(2), mkdir(2) and their Windows kin do it.
+ *
+ * Only files are moved: renaming a folder is refused, since emdb never does.
+ */
+
+import { Errno } from "../../src/ffi/errno.ts";
+import { folderOf } from "./names.ts";
+import type { Result } from "../../src/ffi/system.ts";
+import type { Inode } from "./inode.ts";
+import type { Machine } from "./machine.ts";
+
+interface TwoPaths {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** On Windows a mapped file is neither replaced, removed nor cut. */
+export function isPinned(machine: Machine, inode: Inode): boolean {
+  return machine.options.isWindows && inode.mappingCount > 0;
+}
+
+/** The error for a path that is not there. */
+export function missing({ names }: Machine, path: string): Result {
+  return names.current.get(folderOf(path))?.kind === "file" ? -Errno.ENOTDIR : -Errno.ENOENT;
+}
+
+export function renameFile(machine: Machine, { from, to }: TwoPaths): Result {
+  const { current } = machine.names;
+  const entry = current.get(from);
+  if (entry === undefined) return missing(machine, from);
+  if (current.get(folderOf(to))?.kind !== "folder") return missing(machine, to);
+  if (entry.kind === "folder" || current.get(to)?.kind === "folder") return -Errno.EISDIR;
+  const target = machine.inodeAt(to);
+  if (target?.number === entry.inode) return 0;
+  if (target !== undefined && isPinned(machine, target)) return -Errno.EBUSY;
+  machine.changeNames([
+    { path: from, entry: undefined },
+    { path: to, entry },
+  ]);
+  return 0;
+}
+
+export function linkFile(machine: Machine, { from, to }: TwoPaths): Result {
+  const { current } = machine.names;
+  const entry = current.get(from);
+  if (entry === undefined) return missing(machine, from);
+  if (entry.kind === "folder") return -Errno.EPERM;
+  if (current.has(to)) return -Errno.EEXIST;
+  if (current.get(folderOf(to))?.kind !== "folder") return missing(machine, to);
+  machine.changeNames([{ path: to, entry }]);
+  return 0;
+}
+
+export function removeFile(machine: Machine, path: string): Result {
+  const inode = machine.inodeAt(path);
+  if (inode === undefined) return machine.names.current.has(path) ? -Errno.EISDIR : missing(machine, path);
+  if (isPinned(machine, inode)) return -Errno.EBUSY;
+  machine.changeNames([{ path, entry: undefined }]);
+  return 0;
+}
+
+export function createFolder(machine: Machine, path: string): Result {
+  const { current } = machine.names;
+  if (current.has(path)) return -Errno.EEXIST;
+  if (current.get(folderOf(path))?.kind !== "folder") return missing(machine, path);
+  machine.changeNames([{ path, entry: { kind: "folder" } }]);
+  return 0;
+}
+
+export function listFolder({ names }: Machine, folder: string): readonly string[] | Result {
+  const kind = names.current.get(folder)?.kind;
+  if (kind !== "folder") return kind === undefined ? -Errno.ENOENT : -Errno.ENOTDIR;
+  const start = folder === "/" ? 1 : folder.length + 1;
+  const inside = [...names.current.keys()].filter((path) => path !== "/" && folderOf(path) === folder);
+  return inside.map((path) => path.slice(start));
+}
