@@ -160,7 +160,7 @@ export class Engine implements Store {
         const end = Math.min(first + prefetch.groupMax, count);
         prefetch.touchBuckets(this.spaces.root(state), keys, { first, count: end - first });
         for (let index = first; index < end; index++) {
-          key.load(keys[index]!);
+          key.loadHashed(keys[index]!, prefetch.hashAt(index - first));
           this.#write.put(state, values[index]!, expiresAtMs, placeInBatch(index, count));
         }
       }

@@ -19,6 +19,11 @@ export class KeyBuffer {
 
   /** Takes a key; its length was checked at the door. */
   load(key: Bytes): void {
+    this.#take(key);
+    this.hash = this.#hash.of(this.memory, this.bytes);
+  }
+
+  #take(key: Bytes): void {
     const memory = this.memory;
     let bytes: number;
     if (typeof key === "string") {
@@ -30,7 +35,12 @@ export class KeyBuffer {
       if (bytes > 0) copy(memory.address, key, bytes);
     }
     this.bytes = bytes;
-    this.hash = this.#hash.of(memory, bytes);
+  }
+
+  /** Takes a key whose hash is known. */
+  loadHashed(key: Bytes, hash: number): void {
+    this.#take(key);
+    this.hash = hash;
   }
 
   /** Takes a key from pinned memory. */

@@ -51,7 +51,9 @@ export class Lookup {
   lsn = 0;
   shape = 0;
   valueBytes = 0;
-  address: Address = 0;
+  /** Where it is for good, with `limit` bytes to read; 0 while it is in the ring, where it may be overwritten. */
+  #address: Address = 0;
+  #limit = 0;
 
   constructor(keydir: Keydir, log: LogReader, key: KeyBuffer) {
     this.keydir = keydir;
@@ -98,7 +100,8 @@ export class Lookup {
       if (this.log.isInRing && !this.log.isStillWhole(lsn)) continue;
       if (!this.#equalsKey(bytes)) return false;
       this.lsn = lsn;
-      this.address = address;
+      this.#address = this.log.isInRing ? 0 : address;
+      this.#limit = this.log.limit;
       this.shape = this.#words[WORD_SHAPE]!;
       this.valueBytes = this.#words[WORD_VALUE_BYTES]!;
       return true;
@@ -146,7 +149,8 @@ export class Lookup {
       if (this.log.isInRing && !this.log.isStillWhole(lsn)) continue;
       if (bytes > available) throw corrupted(lsn);
       this.lsn = lsn;
-      this.address = address;
+      this.#address = this.log.isInRing ? 0 : address;
+      this.#limit = this.log.limit;
       this.shape = shape;
       this.valueBytes = this.#words[WORD_VALUE_BYTES]!;
       return;
@@ -178,6 +182,15 @@ export class Lookup {
 
   /** A copy of the value of the frame that was found. */
   value(): Uint8Array {
+    const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape);
+    const bytes = this.valueBytes;
+    if (this.#address === 0 || this.#limit < at + bytes) return this.#valueFromRing();
+    const value = new Uint8Array(bytes);
+    if (bytes > 0) copy(value, this.#address + at, bytes);
+    return value;
+  }
+
+  #valueFromRing(): Uint8Array {
     const lsn = this.lsn;
     for (;;) {
       const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape);

@@ -69,17 +69,31 @@ export class ReadPath {
   getMany(space: SpaceState, keys: readonly Bytes[]): (Uint8Array | undefined)[] {
     const core = this.#core;
     core.enter();
-    const values: (Uint8Array | undefined)[] = new Array(keys.length);
+    const { prefetch, verifyReads } = core;
+    const values: (Uint8Array | undefined)[] = Array.from({ length: keys.length });
     const visible = core.visible;
-    for (let first = 0; first < keys.length; first += core.prefetch.groupMax) {
-      const count = Math.min(core.prefetch.groupMax, keys.length - first);
-      core.prefetch.touch(this.#spaces.root(space), keys, { first, count });
-      for (let index = first; index < first + count; index++) {
-        core.key.load(keys[index]!);
-        values[index] = this.findLoaded(space, visible) ? core.lookup.value() : undefined;
+    const root = this.#spaces.root(space);
+    if (root === 0) this.#spaces.mustBeLive(space);
+    for (let first = 0; first < keys.length && root !== 0; first += prefetch.groupMax) {
+      const part = { first, count: Math.min(prefetch.groupMax, keys.length - first) };
+      prefetch.touchBuckets(root, keys, part);
+      prefetch.touchFrames(part, visible);
+      for (let index = 0; index < part.count; index++) {
+        const value = verifyReads ? undefined : prefetch.answer(index);
+        values[first + index] =
+          value ?? this.#getHashed(space, keys[first + index]!, { hash: prefetch.hashAt(index), visible });
       }
     }
     return values;
+  }
+
+  #getHashed(
+    space: SpaceState,
+    key: Bytes,
+    known: { readonly hash: number; readonly visible: number },
+  ): Uint8Array | undefined {
+    this.#core.key.loadHashed(key, known.hash);
+    return this.findLoaded(space, known.visible) ? this.#core.lookup.value() : undefined;
   }
 
   /** A long value as a view of its own pages of the file; a short one as a copy, which is cheaper. */

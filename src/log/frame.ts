@@ -120,13 +120,16 @@ export function frameBytes(shape: number, valueBytes: number): number {
  * reader learns a durable position at or before the true one and never one after it.
  */
 export function packDistance(units: number): number {
-  let exponent = 0;
-  let mantissa = units;
-  while (mantissa > 2047) {
-    mantissa = Math.ceil(mantissa / 2);
+  // Beyond 31 bits, which takes 16 GiB that were never synced, whole multiples of 2^16 are close enough.
+  const isHuge = units >= 2 ** 31;
+  const small = isHuge ? Math.ceil(units / 65536) : units;
+  let exponent = small < 2048 ? 0 : 21 - Math.clz32(small);
+  let mantissa = (small + (1 << exponent) - 1) >>> exponent;
+  if (mantissa === 2048) {
+    mantissa = 1024;
     exponent += 1;
   }
-  return mantissa | (exponent << 11);
+  return mantissa | ((exponent + (isHuge ? 16 : 0)) << 11);
 }
 
 /** The distance in units that `packDistance` stored. */

@@ -63,6 +63,9 @@ function refuseBeyondMax(end: number, path: string | undefined): void {
 
 const PADDING = new Uint8Array(8);
 
+/** How far the ring is claimed at a time, to need a memory barrier only now and then. */
+const CLAIM_AHEAD_BYTES = 65_536;
+
 export class FileTail implements Tail {
   readonly #system: System;
   readonly #file: FileHandle;
@@ -95,7 +98,7 @@ export class FileTail implements Tail {
     if (end > this.#numbers[LOG_RESERVED]!) this.#reserve(end);
     if (end - this.#numbers[LOG_WRITTEN]! > RING_BYTES - RING_FRAME_BYTES_MAX) this.spill();
     if (end > this.#numbers[LOG_CLAIMED]!) {
-      this.#numbers[LOG_CLAIMED] = end;
+      this.#numbers[LOG_CLAIMED] = end + CLAIM_AHEAD_BYTES;
       Atomics.add(this.#words.flags, LOG_FENCE, 1);
     }
     return this.#ring + (tail % RING_BYTES);

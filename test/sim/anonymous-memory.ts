@@ -20,7 +20,8 @@ const pools = new Map<number, Address[]>();
 
 interface Reservation {
   readonly bytes: number;
-  readonly committed: Set<number>;
+  /** Whether anything in it may be other than zero. */
+  isUsed: boolean;
 }
 
 interface Span {
@@ -47,20 +48,23 @@ export class AnonymousMemory {
     const isPooled = this.#mode === "pooled";
     const pooled = isPooled ? pools.get(bytes)?.pop() : undefined;
     const address = pooled ?? mapAnonymous(bytes, { isTouchable: isPooled });
-    this.#reservations.set(address, { bytes, committed: new Set() });
+    this.#reservations.set(address, { bytes, isUsed: false });
     return address;
   }
 
   commit(address: Address, bytes: number): Result {
-    return this.#change({ address, bytes }, "commit", ({ committed }, page) => {
-      committed.add(page);
-    });
+    const reservation = this.#find({ address, bytes }, "commit");
+    if (reservation === undefined) return -Errno.EINVAL;
+    reservation.isUsed = true;
+    if (this.#mode === "strict") allow(address, bytes);
+    return 0;
   }
 
   decommit(address: Address, bytes: number): Result {
-    return this.#change({ address, bytes }, "decommit", ({ committed }, page) => {
-      committed.delete(page);
-    });
+    if (this.#find({ address, bytes }, "decommit") === undefined) return -Errno.EINVAL;
+    if (this.#mode === "strict") forbid(address, bytes);
+    else discard(address, bytes);
+    return 0;
   }
 
   release(address: Address, bytes: number): Result {
@@ -80,42 +84,26 @@ export class AnonymousMemory {
     this.#reservations.clear();
   }
 
-  #giveBack(address: Address, { bytes, committed }: Reservation): void {
+  #giveBack(address: Address, { bytes, isUsed }: Reservation): void {
     const pool = pools.get(bytes) ?? [];
     if (this.#mode === "strict" || pool.length >= POOL_COUNT_MAX) {
       unmapReal(address, bytes);
       return;
     }
-    if (committed.size > 0) discard(address, bytes);
+    if (isUsed) discard(address, bytes);
     pool.push(address);
     pools.set(bytes, pool);
   }
 
-  #change(span: Span, what: "commit" | "decommit", page: (reservation: Reservation, page: number) => void): Result {
-    const found = this.#find(span);
-    if (found === undefined) {
-      this.onMisuse(`${what} of ${span.bytes} bytes outside a reservation or off the pages`);
-      return -Errno.EINVAL;
+  /** The reservation that the pages lie in; a misuse when there is none. */
+  #find({ address, bytes }: Span, what: string): Reservation | undefined {
+    if (bytes > 0 && bytes % PAGE_BYTES === 0) {
+      for (const [start, reservation] of this.#reservations) {
+        const isInside = address >= start && address + bytes <= start + reservation.bytes;
+        if (isInside && (address - start) % PAGE_BYTES === 0) return reservation;
+      }
     }
-    const { start, reservation } = found;
-    const first = (span.address - start) / PAGE_BYTES;
-    for (let index = first; index < first + span.bytes / PAGE_BYTES; index += 1) page(reservation, index);
-    if (what === "commit") {
-      if (this.#mode === "strict") allow(span.address, span.bytes);
-    } else if (this.#mode === "strict") {
-      forbid(span.address, span.bytes);
-    } else {
-      discard(span.address, span.bytes);
-    }
-    return 0;
-  }
-
-  #find({ address, bytes }: Span): { readonly start: Address; readonly reservation: Reservation } | undefined {
-    if (bytes <= 0 || bytes % PAGE_BYTES !== 0) return undefined;
-    for (const [start, reservation] of this.#reservations) {
-      const isInside = address >= start && address + bytes <= start + reservation.bytes;
-      if (isInside && (address - start) % PAGE_BYTES === 0) return { start, reservation };
-    }
+    this.onMisuse(`${what} of ${bytes} bytes outside a reservation or off the pages`);
     return undefined;
   }
 }

@@ -5,7 +5,7 @@
  * rings, not of the toy.
  */
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { describeFailure, parseFailure } from "./finding.ts";
 import { hasStrictMemory, realMappingCount } from "./real-memory.ts";
 import { crashRing, DEFAULT_RING, faultRing, newReport, replay, spaceRing } from "./runner.ts";
@@ -16,6 +16,9 @@ import type { MachineOptions } from "./machine.ts";
 import type { RingOptions, RingReport } from "./runner.ts";
 import type { Script } from "./script.ts";
 import type { ToyBug } from "./toy-store.ts";
+
+// Bounded by their own counts; a shared or emulated machine takes its time.
+setDefaultTimeout(120_000);
 
 const right = toyAdapter();
 

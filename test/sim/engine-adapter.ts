@@ -1,0 +1,107 @@
+/**
+ * The engine as the rings see it: opened on a simulated system past the registry of open engines, so that
+ * an engine of a machine that has crashed is never found again.
+ */
+
+import { openFile, type Opened } from "../../src/engine/open.ts";
+import type { Space } from "../../src/engine/contract.ts";
+import type { System } from "../../src/ffi/system.ts";
+import type { OpenStore, StoreAdapter, StoreKey, StoreRecord, StoreWrite } from "./store.ts";
+
+type OpenConfig = Parameters<typeof openFile>[1]["config"];
+
+const CONFIG: OpenConfig = {
+  defaultTtlMs: 0,
+  rangeScans: false,
+  flushPlan: { kind: "on-each-flush" },
+  encryption: undefined,
+  cipher: undefined,
+  verifyReads: true,
+  createIfMissing: true,
+  readOnly: false,
+};
+
+export function engineAdapter(changes: Partial<OpenConfig> = {}): StoreAdapter {
+  const config = { ...CONFIG, ...changes };
+  return {
+    name: "engine",
+    open: (system, path) => new EngineStore(system, { path, config }),
+    isExpectedFile: (name) => ["store", "store.hint", "store.lock"].includes(name),
+  };
+}
+
+class EngineStore implements OpenStore {
+  readonly #opened: Opened;
+  /** Work for the next turn of the event loop, which only a script makes turn. */
+  readonly #deferred: (() => void)[] = [];
+
+  constructor(system: System, { path, config }: { readonly path: string; readonly config: OpenConfig }) {
+    const defer = (work: () => void): void => void this.#deferred.push(work);
+    this.#opened = openFile({ system, defer }, { path, createFolders: false, config });
+  }
+
+  insert({ space, key, value, expiresAtMs }: StoreRecord): void {
+    this.#opened.engine.insert(this.#space(space), key, value, expiresAtMs);
+  }
+
+  remove({ space, key }: StoreKey): void {
+    this.#opened.engine.remove(this.#space(space), key);
+  }
+
+  batch(writes: readonly StoreWrite[]): void {
+    this.#opened.engine.writeBatch(writes.map((write) => ({ ...write, space: this.#space(write.space) })));
+  }
+
+  clear(space: string): void {
+    this.#opened.engine.clear(this.#space(space));
+  }
+
+  drop(space: string): void {
+    // The default space cannot be dropped.
+    if (space === "") this.clear(space);
+    else this.#opened.engine.dropSpace(space);
+  }
+
+  flush(): void {
+    this.#opened.sync?.flush();
+  }
+
+  turn(): void {
+    for (const work of this.#deferred.splice(0)) work();
+  }
+
+  *records(): Iterable<StoreRecord> {
+    const { engine } = this.#opened;
+    const text = new TextDecoder();
+    for (const name of new Set(["", ...engine.spaceNames()])) {
+      for (const { key, value, expiresAtMs } of engine.snapshot(this.#space(name))) {
+        yield { space: name, key: text.decode(key), value: text.decode(value), expiresAtMs };
+      }
+    }
+  }
+
+  check(records: readonly StoreRecord[]): void {
+    const { engine } = this.#opened;
+    const text = new TextDecoder();
+    for (const { space, key, value, expiresAtMs } of records) {
+      const got = engine.get(this.#space(space), key);
+      if (got === undefined || text.decode(got) !== value)
+        throw new Error(`get of ${space}/${key} disagrees with the walk`);
+      if (engine.expiresAt(this.#space(space), key) !== expiresAtMs)
+        throw new Error(`the deadline of ${space}/${key} differs`);
+    }
+    for (const key of ["a", "b", "c", "d", "e", "f"]) {
+      const isListed = records.some((record) => record.space === "" && record.key === key);
+      if (engine.has(this.#space(""), key) !== isListed) throw new Error(`has of /${key} disagrees with the walk`);
+    }
+  }
+
+  close(): void {
+    this.#opened.release(true);
+  }
+
+  #space(name: string): Space {
+    const { engine } = this.#opened;
+    return name === "" ? engine.defaultSpace : engine.spaceNamed(name);
+  }
+}
