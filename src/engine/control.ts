@@ -27,12 +27,16 @@ export const MUTEX = 0;
 export const MUTEX_WAITERS = 1;
 /** A sum of the STATE bits; 0 is healthy. */
 export const STATE = 2;
-/** Snapshots open over all rows; 0 lets the writer skip the rows. */
+/** Rows that hold snapshots; 0 lets the writer skip the rows. */
 export const SNAPSHOTS = 3;
-/** The sync conversation, see `group-commit.ts`. */
-export const SYNC_RUNNING = 4;
-export const SYNC_COUNT = 5;
-export const SYNC_FAILED_AT = 6;
+/** The conversation of flushes, see `sync.ts`: who syncs (a name, 0 for nobody), syncs done, the errno of a failed one. */
+export const SYNC_OWNER = 4;
+export const SYNC_DONE = 5;
+export const SYNC_ERRNO = 6;
+/** Flushes that wait for a sync, over all threads. */
+export const SYNC_JOINED = 7;
+/** Not 0: the last thread is on its way out, nobody may attach. */
+export const CLOSING = 8;
 const ENGINE_FLAGS = 16;
 
 export const STATE_CLOSED = 1;

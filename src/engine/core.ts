@@ -10,7 +10,7 @@ import type { FileHandle, System } from "../ffi/system.ts";
 import { KeyHash } from "../keydir/hash.ts";
 import { Heap } from "../ffi/heap.ts";
 import { Keydir } from "../keydir/keydir.ts";
-import { IDLE, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_ERA_AT, Reclaim } from "../ffi/reclaim.ts";
+import { IDLE, RECLAIM_ERA, ROW_ERA_AT, Reclaim } from "../ffi/reclaim.ts";
 import { FrameEncoder } from "../log/encoder.ts";
 import type { Salts } from "../log/frame.ts";
 import { LOG_VISIBLE, LogReader } from "../log/log-words.ts";
@@ -69,6 +69,7 @@ export class Core {
   /** Whether other Workers may have attached; until then no era needs watching. */
   isShared = false;
   #era = -1;
+  #hasLeft = false;
 
   constructor(parts: CoreParts) {
     const { system, control } = parts;
@@ -101,7 +102,7 @@ export class Core {
   }
 
   get isClosed(): boolean {
-    return (this.control.flags[STATE]! & STATE_CLOSED) !== 0;
+    return this.#hasLeft || (this.control.flags[STATE]! & STATE_CLOSED) !== 0;
   }
 
   /** Begins an operation that reads: open, and no index memory that it reaches is given away meanwhile. */
@@ -123,9 +124,15 @@ export class Core {
     }
   }
 
+  /** This thread has given its part back: to it the database is closed. */
+  leave(): void {
+    this.#hasLeft = true;
+  }
+
   /** Says that no operation of this Worker is under way. */
   rest(): void {
     this.#era = -1;
+    if (this.#hasLeft) return;
     Atomics.store(this.control.reclaim, ROW_ERA_AT + this.row, IDLE);
   }
 
@@ -133,10 +140,6 @@ export class Core {
   becomeShared(): void {
     this.isShared = true;
     this.rest();
-  }
-
-  get attachedCount(): number {
-    return this.control.reclaim[RECLAIM_ATTACHED]!;
   }
 
   /** The oldest position, in 8-byte units, whose versions somebody may still ask for. */

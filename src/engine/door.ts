@@ -6,23 +6,25 @@
 import { EmdbError } from "../errors.ts";
 import { hostSystem } from "../ffi/host.ts";
 import { onProcessExit } from "../ffi/process-exit.ts";
-import type { EmdbStats } from "../api/types.ts";
+import type { EmdbShare, EmdbStats } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest } from "./life.ts";
 import { LOG_TAIL, LOG_VISIBLE } from "../log/log-words.ts";
 import { frameBytes, shapeOf, KIND_SPACE_CREATE, PLACE_ALONE } from "../log/frame.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { breakLock, readHolder } from "./lock-file.ts";
-import { openFile, openMemory, realLogPath, type Environment, type Opened } from "./open.ts";
+import type { Environment, Opened } from "./assemble.ts";
+import { checkedShare, type SharedConfig } from "./base.ts";
+import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
 
-/** An engine with its handles counted. */
+/** An engine of this thread with its handles counted. */
 interface Entry {
   readonly opened: Opened;
-  readonly config: EngineConfig;
+  /** The real path, under which another open of this thread finds it; undefined where none does. */
+  readonly path: string | undefined;
   handles: number;
-  isReleased: boolean;
 }
 
-/** Never rename: an older evaluation of this module in the same thread looks here too. */
+/** What this thread has open, by token id. Never rename: an older evaluation of this module looks here too. */
 const REGISTRY = Symbol.for("emdb.open-engines.1");
 
 function registry(): Map<string, Entry> {
@@ -42,7 +44,7 @@ function registry(): Map<string, Entry> {
 /** What is pending goes to the page cache when the process ends in good order; durability never depends on it. */
 function spillQuietly(entry: Entry): void {
   try {
-    if (!entry.isReleased) entry.opened.sync?.spill();
+    entry.opened.sync?.spill();
   } catch (error) {
     if (!(error instanceof EmdbError)) throw error;
   }
@@ -54,7 +56,18 @@ function deferToTurn(work: () => void): void {
 }
 
 function hostEnvironment(): Environment {
-  return { system: hostSystem(), defer: deferToTurn };
+  return { system: hostSystem(), defer: deferToTurn, hasWorkers: true };
+}
+
+function register(opened: Opened, path: string | undefined): Lifecycle {
+  const entry = { opened, path, handles: 1 };
+  registry().set(opened.base.id, entry);
+  return lifecycle(entry);
+}
+
+function oneMore(entry: Entry): Lifecycle {
+  entry.handles += 1;
+  return lifecycle(entry);
 }
 
 export const door: EngineDoor = {
@@ -62,25 +75,22 @@ export const door: EngineDoor = {
     const environment = hostEnvironment();
     if (request.createFolders) makeFolders(environment, request.path);
     const path = realLogPath(environment.system, request.path);
-    if (request.config.readOnly)
-      return lifecycle(
-        { opened: openFile(environment, { ...request, path }), config: request.config, handles: 1, isReleased: false },
-        undefined,
-      );
-    const known = registry().get(path);
-    if (known !== undefined) {
-      mustAgree(known.config, request.config, path);
-      known.handles += 1;
-      return lifecycle(known, path);
+    if (request.config.readOnly) return register(openFile(environment, { ...request, path }), undefined);
+    for (const entry of registry().values()) {
+      if (entry.path !== path) continue;
+      mustAgree(entry.opened.base.config, request.config, path);
+      return oneMore(entry);
     }
-    const opened = openFile(environment, { ...request, path });
-    const entry = { opened, config: request.config, handles: 1, isReleased: false };
-    registry().set(path, entry);
-    return lifecycle(entry, path);
+    return register(openFile(environment, { ...request, path }), path);
   },
   openInMemory(config: EngineConfig): Lifecycle {
-    const opened = openMemory(hostEnvironment(), config);
-    return lifecycle({ opened, config, handles: 1, isReleased: false }, undefined);
+    return register(openMemory(hostEnvironment(), config), undefined);
+  },
+  attach(share: EmdbShare): Lifecycle {
+    const environment = hostEnvironment();
+    const base = checkedShare(share, environment.system);
+    const known = registry().get(base.id);
+    return known === undefined ? register(attachTo(environment, base), base.file?.path) : oneMore(known);
   },
   lockHolder(path: string) {
     const { system } = hostEnvironment();
@@ -90,7 +100,6 @@ export const door: EngineDoor = {
     const { system } = hostEnvironment();
     breakLock(system, realLogPath(system, path), options.force);
   },
-  attach: () => notYet("attach"),
   enableEncryption: () => notYetAsync("enableEncryption"),
   disableEncryption: () => notYetAsync("disableEncryption"),
   rotateEncryptionKey: () => notYetAsync("rotateEncryptionKey"),
@@ -114,7 +123,7 @@ function makeFolders(environment: Environment, path: string): void {
 }
 
 /** One more handle must ask for what the first one asked for. */
-function mustAgree(first: EngineConfig, second: EngineConfig, path: string): void {
+function mustAgree(first: SharedConfig, second: EngineConfig, path: string): void {
   const names = ["defaultTtlMs", "rangeScans", "verifyReads", "flushPlan"] as const;
   for (const name of names) {
     const [had, asked] = [JSON.stringify(first[name]), JSON.stringify(second[name])];
@@ -124,28 +133,30 @@ function mustAgree(first: EngineConfig, second: EngineConfig, path: string): voi
   }
 }
 
-function lifecycle(entry: Entry, key: string | undefined): Lifecycle {
-  const { opened, config } = entry;
-  const { engine, sync } = opened;
+function lifecycle(entry: Entry): Lifecycle {
+  const { opened } = entry;
+  const { engine, sync, commit, base } = opened;
   let isClosed = false;
   const closeSync = (): void => {
     if (isClosed) return;
     isClosed = true;
     entry.handles -= 1;
     if (entry.handles > 0) return;
-    entry.isReleased = true;
-    if (key !== undefined) registry().delete(key);
-    opened.release(true);
+    registry().delete(base.id);
+    opened.leave();
   };
   return {
     store: engine,
-    defaultTtlMs: config.defaultTtlMs,
-    path: opened.path,
-    recovery: opened.recovery,
+    defaultTtlMs: base.config.defaultTtlMs,
+    path: base.file?.path,
+    recovery: base.recovery,
     findSpace: (name) => engine.findSpace(name),
-    share: () => notYet("share"),
-    stats: () => statsOf(opened, config),
-    flush: async () => sync?.flush(),
+    share: () => {
+      engine.core.becomeShared();
+      return base;
+    },
+    stats: () => statsOf(opened),
+    flush: async () => commit?.flush(),
     flushSync: () => sync?.flush(),
     checkpoint: () => notYetAsync("checkpoint"),
     compact: () => notYetAsync("compact"),
@@ -156,7 +167,7 @@ function lifecycle(entry: Entry, key: string | undefined): Lifecycle {
   };
 }
 
-function statsOf(opened: Opened, config: EngineConfig): EmdbStats {
+function statsOf(opened: Opened): EmdbStats {
   const { core, spaces } = opened.engine;
   core.enter();
   const logical = core.control.log.numbers[core.isReadOnly ? LOG_VISIBLE : LOG_TAIL]!;
@@ -179,7 +190,7 @@ function statsOf(opened: Opened, config: EngineConfig): EmdbStats {
     preallocatedBytes: Math.max(0, fileSizeBytes - logical),
     deadBytes: logical - liveBytes,
     indexBytes: core.heap.bytes,
-    rangeScansEnabled: config.rangeScans,
+    rangeScansEnabled: opened.base.config.rangeScans,
     encrypted: false,
   };
 }

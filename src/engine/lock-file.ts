@@ -65,6 +65,20 @@ export class LockFile {
     );
   }
 
+  /** A lock that another thread of this process has taken. */
+  static adopt(
+    system: System,
+    logPath: string,
+    token: { readonly handle: FileHandle; readonly identity: string },
+  ): LockFile {
+    return new LockFile(system, logPath, { ...token, isNew: false });
+  }
+
+  /** What `adopt` takes. */
+  get token(): { readonly handle: FileHandle; readonly identity: string } {
+    return { handle: this.#handle, identity: this.#identity };
+  }
+
   /** Writes down who holds the lock. */
   record(): void {
     const system = this.#system;

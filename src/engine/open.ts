@@ -7,15 +7,17 @@
  * 3. What was recovered is durable before anybody reads it.
  */
 
-import { dirname, join, basename } from "node:path";
+import { basename, dirname, join } from "node:path";
+import type { RecoveryReport } from "../api/types.ts";
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
-import { ioError, must } from "../ffi/io-error.ts";
-import type { System } from "../ffi/system.ts";
-import { HEADER_PAGE_BYTES, RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
-import { SEED_BYTES } from "../keydir/hash.ts";
 import { Heap } from "../ffi/heap.ts";
+import { ioError, must } from "../ffi/io-error.ts";
 import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
+import type { System } from "../ffi/system.ts";
+import { SEED_BYTES } from "../keydir/hash.ts";
+import { HEADER_PAGE_BYTES } from "../limits.ts";
+import type { Salts } from "../log/frame.ts";
 import { FLAG_ENCRYPTED, decodeHeader, saltsOf, type LogHeader } from "../log/header.ts";
 import {
   LOG_CLAIMED,
@@ -26,37 +28,27 @@ import {
   LOG_VISIBLE,
   LOG_WRITTEN,
   addMap,
-  listMaps,
 } from "../log/log-words.ts";
-import { FileTail, MemoryTail, ensureMapped } from "../log/tail.ts";
-import type { RecoveryReport } from "../api/types.ts";
-import { Control } from "./control.ts";
-import { Core, type Defer, type LogFile } from "./core.ts";
+import { ensureMapped } from "../log/tail.ts";
+import {
+  RING_SPACE,
+  assemble,
+  makeCore,
+  releaseMemory,
+  unmapForTruncation,
+  type Environment,
+  type Opened,
+} from "./assemble.ts";
+import type { SharedBase } from "./base.ts";
+import { CLOSING, Control } from "./control.ts";
+import { closedError, type LogFile } from "./core.ts";
 import { createLog } from "./create.ts";
-import { Engine } from "./engine.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { FIRST_LSN, Replayer, type Replay } from "./recovery.ts";
+import { claimRow, clearRow } from "./rows.ts";
 import { Spaces } from "./spaces.ts";
-import { Sync } from "./sync.ts";
 
-/** What an engine runs on; tests bring their own. */
-export interface Environment {
-  readonly system: System;
-  readonly defer: Defer;
-}
-
-/** An engine, and what has to be let go of with it. */
-export interface Opened {
-  readonly engine: Engine;
-  readonly recovery: RecoveryReport;
-  readonly path: string | undefined;
-  readonly sync: Sync | undefined;
-  /** Ends the log in good order if `isOrderly`, and lets go of everything in any case. */
-  release(isOrderly: boolean): void;
-}
-
-const RING_SPACE = RING_BYTES + RING_FRAME_BYTES_MAX;
 const MEMORY_LOG_BYTES = [64, 16, 4, 1].map((gib) => gib * 1024 ** 3);
 
 /** The real path of a log that exists, or the real folder and the name it will have. */
@@ -183,13 +175,12 @@ function openLog(environment: Environment, plan: LogPlan): Opened {
   let control: Control | undefined;
   try {
     control = makeControl(system);
-    const file = { handle, path };
     const ring = config.readOnly ? 0 : must(system.reserve(RING_SPACE), { syscall: "mmap", path });
     control.log.numbers[LOG_RING] = ring;
     if (ring > 0) must(system.commit(ring, RING_SPACE), { syscall: "mprotect", path });
-    return recover(environment, plan, { control, file, isWriteThrough });
+    return recover(environment, plan, { control, file: { handle, path } });
   } catch (error) {
-    if (control !== undefined) releaseMemory(system, control);
+    if (control !== undefined) releaseMemory(system, control, undefined);
     system.close(handle);
     throw error;
   }
@@ -198,53 +189,68 @@ function openLog(environment: Environment, plan: LogPlan): Opened {
 function recover(
   environment: Environment,
   plan: LogPlan,
-  parts: { readonly control: Control; readonly file: LogFile; readonly isWriteThrough: boolean },
+  parts: { readonly control: Control; readonly file: LogFile },
 ): Opened {
-  const { system, defer } = environment;
+  const { system } = environment;
   const { config, lock, path } = plan;
   const { control, file } = parts;
   const started = system.monotonic();
   const bytes = must(system.size(file.handle), { syscall: "fstat", path });
   ensureMapped(system, file, control.log, bytes);
-  const salts = saltsOf(plan.header);
-  const core = new Core({
-    system,
-    control,
-    salts,
-    seed: makeSeed(system),
-    row: 0,
-    file,
-    isReadOnly: config.readOnly,
-    verifyReads: config.verifyReads,
-    writeThrough: parts.isWriteThrough,
-    defer,
-    makeTail: () => new FileTail(system, file, control.log),
-  });
+  const base = makeBase(system, control, { ...plan, file, salts: saltsOf(plan.header), region: undefined });
+  const core = makeCore(environment, base, 0);
   const spaces = new Spaces(core);
-  const source = { system, file: file.handle, path, salts, end: bytes };
+  const source = { system, file: file.handle, path, salts: base.salts, end: bytes };
   const replay = new Replayer(core, spaces, source, { lsn: FIRST_LSN }).run(bytes);
-  if (!config.readOnly) settle(system, file, replay);
+  if (!config.readOnly) settle(system, control, file, replay);
   const numbers = control.log.numbers;
   for (const word of [LOG_RESERVED, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = replay.end;
   lock?.record();
-  const checkLock = (): void => lock?.mustBeOurs();
-  const engine = new Engine(core, spaces, { checkLock, hasRangeScans: config.rangeScans });
-  const sync = config.readOnly ? undefined : new Sync(core, file, checkLock);
   const recovery = reportOf(replay, system.monotonic() - started);
+  const cleanEnd = replay.isClean ? replay.end : 0;
+  return assemble(environment, { ...base, recovery, cleanEnd }, { core, spaces });
+}
+
+interface BaseParts {
+  readonly config: EngineConfig & { readonly readOnly?: boolean };
+  readonly lock: LockFile | undefined;
+  readonly file: LogFile | undefined;
+  readonly salts: Salts;
+  readonly region: SharedBase["region"];
+}
+
+const NOTHING_RECOVERED = { usedCheckpoint: false, replayedRecords: 0, tornBytes: 0, missingBytes: 0, durationMs: 0 };
+
+function makeBase(system: System, control: Control, parts: BaseParts): SharedBase {
+  const { defaultTtlMs, rangeScans, flushPlan, verifyReads } = parts.config;
+  const id = new Uint8Array(16);
+  system.random(id);
   return {
-    engine,
-    recovery,
-    path,
-    sync,
-    release: (isOrderly) => releaseFile({ engine, sync, file, lock, replay }, isOrderly),
+    kind: "emdb-share",
+    id: Array.from(id, (byte) => byte.toString(16).padStart(2, "0")).join(""),
+    pid: system.processId(),
+    buffer: control.buffer,
+    salts: parts.salts,
+    seed: makeSeed(system),
+    config: { defaultTtlMs, rangeScans, flushPlan, verifyReads },
+    isReadOnly: parts.config.readOnly === true,
+    recovery: NOTHING_RECOVERED,
+    file: parts.file,
+    lock: parts.lock?.token,
+    region: parts.region,
+    cleanEnd: 0,
   };
 }
 
 /** Cuts a torn tail off and makes what was recovered durable, unless the log was closed in good order. */
-function settle(system: System, file: LogFile, replay: Replay): void {
+function settle(system: System, control: Control, file: LogFile, replay: Replay): void {
   const { path, handle } = file;
   if (replay.isClean) return;
-  if (replay.tornBytes > 0) must(system.truncate(handle, replay.end), { syscall: "ftruncate", path });
+  if (replay.tornBytes > 0) {
+    unmapForTruncation(system, control);
+    must(system.truncate(handle, replay.end), { syscall: "ftruncate", path });
+    ensureMapped(system, file, control.log, replay.end);
+  }
   must(system.sync(handle), { syscall: "fdatasync", path });
 }
 
@@ -258,43 +264,9 @@ function reportOf(replay: Replay, durationMs: number): RecoveryReport {
   };
 }
 
-interface Holdings {
-  readonly engine: Engine;
-  readonly sync: Sync | undefined;
-  readonly file: LogFile;
-  readonly lock: LockFile | undefined;
-  readonly replay: Replay;
-}
-
-function releaseFile(holdings: Holdings, isOrderly: boolean): void {
-  const { engine, sync, file, lock, replay } = holdings;
-  const { core } = engine;
-  const { system, control } = core;
-  try {
-    const isUntouched = replay.isClean && core.visible === replay.end && core.tail.end === replay.end;
-    if (isOrderly && sync !== undefined && !isUntouched) {
-      engine.settle();
-      sync.finish();
-    }
-  } finally {
-    engine.snapshots.closeAll();
-    engine.markClosed();
-    releaseMemory(system, control);
-    system.close(file.handle);
-    lock?.release(false);
-  }
-}
-
-function releaseMemory(system: System, control: Control): void {
-  for (const map of listMaps(control.log)) system.unmap(map.address, map.bytes);
-  const ring = control.log.numbers[LOG_RING]!;
-  if (ring > 0) system.release(ring, RING_SPACE);
-  new Heap(system, control.heap).release();
-}
-
 /** A database with no file at all. */
 export function openMemory(environment: Environment, config: EngineConfig): Opened {
-  const { system, defer } = environment;
+  const { system } = environment;
   refuseSecrets(undefined, config, undefined);
   const control = makeControl(system);
   const region = reserveMemoryLog(system);
@@ -302,29 +274,24 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
   const numbers = control.log.numbers;
   for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = FIRST_LSN;
   const header = { flags: 0, fileId: makeSeed(system), generation: 1, createdAtMs: system.now(), cipher: 0 };
-  const core = new Core({
-    system,
-    control,
-    salts: saltsOf(header),
-    seed: makeSeed(system),
-    row: 0,
-    file: undefined,
-    isReadOnly: false,
-    verifyReads: config.verifyReads,
-    writeThrough: false,
-    defer,
-    makeTail: () => new MemoryTail(system, control.log, region),
-  });
-  const spaces = new Spaces(core);
-  const engine = new Engine(core, spaces, { checkLock: () => undefined, hasRangeScans: config.rangeScans });
-  const recovery = { usedCheckpoint: false, replayedRecords: 0, tornBytes: 0, missingBytes: 0, durationMs: 0 };
-  const release = (): void => {
-    engine.snapshots.closeAll();
-    engine.markClosed();
-    system.release(region.address, region.bytes);
-    new Heap(system, control.heap).release();
-  };
-  return { engine, recovery, path: undefined, sync: undefined, release };
+  const parts = { config, lock: undefined, file: undefined, salts: saltsOf(header), region };
+  const base = makeBase(system, control, parts);
+  const core = makeCore(environment, base, 0);
+  return assemble(environment, base, { core, spaces: new Spaces(core) });
+}
+
+/** The same database in another thread of the process that opened it. */
+export function attachTo(environment: Environment, base: SharedBase): Opened {
+  const control = new Control(base.buffer);
+  const row = claimRow(control, environment.system);
+  // The row first: the last one out looks at the rows after it has said that it is closing.
+  if (Atomics.load(control.flags, CLOSING) !== 0) {
+    clearRow(control, row);
+    throw closedError(base.file?.path);
+  }
+  const core = makeCore(environment, base, row);
+  core.becomeShared();
+  return assemble(environment, base, { core, spaces: new Spaces(core) });
 }
 
 function reserveMemoryLog(system: System): { address: number; bytes: number } {

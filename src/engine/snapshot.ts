@@ -65,7 +65,7 @@ export class Snapshots {
   /** Opens a snapshot at the present moment. */
   hold(space: SpaceState): Hold {
     const core = this.#core;
-    Atomics.add(core.control.flags, SNAPSHOTS, 1);
+    if (this.#open.size === 0) Atomics.add(core.control.flags, SNAPSHOTS, 1);
     // The row first, the position again after it: a writer that looked in between kept what the second one needs.
     core.control.numbers[SNAPSHOT_ROWS + core.row] = Math.min(
       core.control.numbers[SNAPSHOT_ROWS + core.row]!,
@@ -86,7 +86,7 @@ export class Snapshots {
     let oldest = Infinity;
     for (const other of this.#open) oldest = Math.min(oldest, other.lsn);
     core.control.numbers[SNAPSHOT_ROWS + core.row] = oldest;
-    Atomics.sub(core.control.flags, SNAPSHOTS, 1);
+    if (this.#open.size === 0) Atomics.sub(core.control.flags, SNAPSHOTS, 1);
     if (!core.isClosed && core.mutex.tryLock()) {
       this.#spaces.emptyGraves(hold.space, core.keepFrom() * 8);
       core.mutex.unlock();

@@ -1,42 +1,63 @@
 /**
- * From the tail to the disk: spill, sync, and say so.
+ * From the tail to the disk: spill, sync, and say so. Group commit's shared part.
+ *
+ * Whoever needs the log durable up to a position either leads (sets `SYNC_OWNER`, runs one sync that covers all
+ * that was written when it began) or waits for the sync that is under way and looks again: all flushes that
+ * come while one sync runs share the next. Leaders are threads in `flushSync` and the commit Workers.
  *
  * Invariants
  * 1. `durable` grows only after a sync that began when everything before it had been written.
  * 2. A failed sync poisons: the kernel may have dropped the pages and report success the next time.
  * 3. After a sync that left nothing behind it, a mark is written behind the tail: it proves to recovery that
  *    what stands before it was durable, and the next frame overwrites it.
+ * 4. The writer's lock is never held while a sync runs, except to end the log.
  */
 
+import { EmdbError } from "../errors.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
+import type { Result } from "../ffi/system.ts";
+import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { FrameEncoder } from "../log/encoder.ts";
 import { FRAME_HEADER_BYTES, KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
-import { LOG_DURABLE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
-import { STATE, STATE_POISONED } from "./control.ts";
+import { LOG_DURABLE, LOG_FENCE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
+import { STATE, STATE_POISONED, SYNC_DONE, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core, type LogFile } from "./core.ts";
 
 const NO_KEY = pinned(8);
+/** How long a thread waits for another's sync before it asks whether that thread still lives. */
+const TURN_MS = 100;
 
 export class Sync {
   readonly #core: Core;
   readonly #file: LogFile;
   readonly #checkLock: () => void;
   readonly #encoder: FrameEncoder;
+  /** This row's name in `SYNC_OWNER`. */
+  readonly name: number;
 
   constructor(core: Core, file: LogFile, checkLock: () => void) {
     this.#core = core;
     this.#file = file;
     this.#checkLock = checkLock;
     this.#encoder = new FrameEncoder(core.salts);
+    this.name = core.row + 1;
   }
 
-  /** Makes everything that was written before the call durable. */
+  /** How far the log is durable. */
+  get durable(): number {
+    return this.#core.control.log.numbers[LOG_DURABLE]!;
+  }
+
+  /** Makes everything that was written before the call durable, on this thread or by the sync under way. */
   flush(): void {
     const target = this.spill();
-    if (this.#core.control.log.numbers[LOG_DURABLE]! >= target) return;
-    this.sync(target);
-    this.#mark(target);
+    while (this.durable < target) {
+      this.refuseIfPoisoned();
+      if (this.#takeOwner()) this.#lead();
+      else this.#awaitOwner();
+    }
+    this.mark(target);
   }
 
   /** Writes what is pending to the file; returns how far the file then holds the log. */
@@ -56,25 +77,75 @@ export class Sync {
     }
   }
 
+  refuseIfPoisoned(): void {
+    if ((this.#core.control.flags[STATE]! & STATE_POISONED) !== 0) throw refusal(this.#core);
+  }
+
+  #takeOwner(): boolean {
+    return Atomics.compareExchange(this.#core.control.flags, SYNC_OWNER, 0, this.name) === 0;
+  }
+
+  #giveOwner(): void {
+    const flags = this.#core.control.flags;
+    Atomics.store(flags, SYNC_OWNER, 0);
+    Atomics.add(flags, SYNC_DONE, 1);
+    Atomics.notify(flags, SYNC_DONE);
+  }
+
+  /** One sync for all that has been written; this thread is the owner. */
+  #lead(): void {
+    try {
+      Atomics.add(this.#core.control.log.flags, LOG_FENCE, 0);
+      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);
+    } finally {
+      this.#giveOwner();
+    }
+  }
+
+  /** Waits for the sync under way; a dead thread's is over. */
+  #awaitOwner(): void {
+    const flags = this.#core.control.flags;
+    const done = Atomics.load(flags, SYNC_DONE);
+    if (Atomics.load(flags, SYNC_OWNER) === 0) return;
+    if (Atomics.wait(flags, SYNC_DONE, done, TURN_MS) === "timed-out") this.releaseDeadOwner();
+  }
+
+  /** Frees the conversation of an owner whose thread has ended. */
+  releaseDeadOwner(): void {
+    const { flags, reclaim } = this.#core.control;
+    const owner = Atomics.load(flags, SYNC_OWNER);
+    if (owner === 0) return;
+    const thread = Atomics.load(reclaim, ROW_THREAD_AT + owner - 1);
+    if (thread !== 0 && this.#core.system.isThreadAlive(thread - 1)) return;
+    if (Atomics.compareExchange(flags, SYNC_OWNER, owner, 0) !== owner) return;
+    Atomics.add(flags, SYNC_DONE, 1);
+    Atomics.notify(flags, SYNC_DONE);
+  }
+
   /** Syncs the file, which holds the log up to `target`. */
-  sync(target: number): void {
+  #sync(target: number): void {
     const core = this.#core;
     const result = core.system.sync(this.#file.handle);
     if (result < 0) {
       Atomics.or(core.control.flags, STATE, STATE_POISONED);
-      throw ioError(result, { syscall: "fdatasync", path: this.#file.path });
+      throw this.failure(result);
     }
-    if ((core.control.flags[STATE]! & STATE_POISONED) !== 0) throw refusal(core);
+    this.refuseIfPoisoned();
     const numbers = core.control.log.numbers;
     if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = target;
   }
 
+  /** The error of a sync that failed. */
+  failure(result: Result): EmdbError {
+    return ioError(result, { syscall: "fdatasync", path: this.#file.path });
+  }
+
   /** Writes a mark behind the tail, if the log still ends at `target`. A failure costs nothing but the mark. */
-  #mark(target: number): void {
+  mark(target: number): void {
     const core = this.#core;
-    if (!core.mutex.tryLock()) return;
+    const numbers = core.control.log.numbers;
+    if (numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;
     try {
-      const numbers = core.control.log.numbers;
       const isStill = numbers[LOG_TAIL] === target && numbers[LOG_WRITTEN] === target;
       if (isStill && target + FRAME_HEADER_BYTES <= numbers[LOG_RESERVED]!) this.#writeMark(target, 0);
     } finally {
@@ -94,20 +165,23 @@ export class Sync {
     return this.#core.system.write(this.#file.handle, draft.stage.address, { position: lsn, bytes });
   }
 
-  /** Ends the log in good order: all durable, a clean mark behind it, no reserved space. */
-  finish(): void {
+  /** Ends the log in good order: all durable, a clean mark behind it, no reserved space. Nobody else uses it any more. */
+  finish(unmap: () => void): void {
     const core = this.#core;
-    const end = this.spill();
-    if (core.control.log.numbers[LOG_DURABLE]! < end) this.sync(end);
+    this.flush();
+    while (!this.#takeOwner()) this.#awaitOwner();
     core.mutex.lock();
     try {
+      const end = core.visible;
       this.#checkLock();
       const call = { path: this.#file.path };
       must(this.#writeMark(end, SHAPE_CLEAN), { syscall: "pwrite", ...call });
+      unmap();
       must(core.system.truncate(this.#file.handle, end + FRAME_HEADER_BYTES), { syscall: "ftruncate", ...call });
-      this.sync(end);
+      this.#sync(end);
     } finally {
       core.mutex.unlock();
+      this.#giveOwner();
     }
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The memory that indexes live in: one stretch of address space, shared by every Worker of the process, never
- * moved, given out in pages of 4 KiB and units of 64 bytes (a cache line).
+ * moved, given out in pages of 4 KiB, blocks of 1 KiB and units of 64 bytes (a cache line).
  *
  *     0          64 MiB                128 MiB
  *     +----------+---------------------+----------------------------------------------+
@@ -18,6 +18,8 @@
  * 3. The stack's depth is changed by one store after (push) or before (pop) its entry is used: a writer that
  *    dies in between loses a page, and never gives one out twice.
  * 4. Page 0 is never given out: 0 means none.
+ * 5. A free block begins with the words FREE_BLOCK, next, previous; one in use begins with another word. The
+ *    first of the list has no previous one, whatever it says. A page whose blocks are all free is a free page.
  */
 
 import { EmdbError, assert } from "../errors.ts";
@@ -28,6 +30,10 @@ import { SPACE_COUNT_MAX } from "../limits.ts";
 
 export const PAGE_BYTES = 4096;
 export const UNIT_BYTES = 64;
+export const BLOCK_BYTES = 1024;
+const BLOCKS_PER_PAGE = PAGE_BYTES / BLOCK_BYTES;
+/** The first word of a free block. */
+const FREE_BLOCK = 0xffffffff;
 const UNITS_PER_PAGE = PAGE_BYTES / UNIT_BYTES;
 
 const SPACES_BYTES = 64 * 1024 * 1024;
@@ -52,7 +58,9 @@ const HEAP_STACK_COLD = 7;
 /** First of the chain of free units; a free unit's first word is the next one. */
 const HEAP_FREE_UNIT = 8;
 const HEAP_UNITS_USED = 9;
-export const HEAP_NUMBERS = 10;
+/** First of the list of free blocks. */
+const HEAP_FREE_BLOCK = 10;
+export const HEAP_NUMBERS = 11;
 
 export class Heap {
   readonly base: Address;
@@ -100,6 +108,10 @@ export class Heap {
 
   pageAddress(page: number): Address {
     return this.pagesAt + page * PAGE_BYTES;
+  }
+
+  blockAddress(block: number): Address {
+    return this.pagesAt + block * BLOCK_BYTES;
   }
 
   unitAddress(unit: number): Address {
@@ -190,6 +202,66 @@ export class Heap {
   giveUnit(unit: number): void {
     this.write32(this.unitAddress(unit), this.numbers[HEAP_FREE_UNIT]!);
     this.numbers[HEAP_FREE_UNIT] = unit;
+  }
+
+  /** 1 KiB of unknown content, whose first word the caller writes before it gives or takes another block. */
+  takeBlock(): number {
+    const block = this.numbers[HEAP_FREE_BLOCK]!;
+    if (block === 0) {
+      const first = this.takePage() * BLOCKS_PER_PAGE;
+      this.write32(this.blockAddress(first), 0);
+      for (let index = BLOCKS_PER_PAGE - 1; index > 0; index--) this.#pushBlock(first + index);
+      return first;
+    }
+    const next = this.read32(this.blockAddress(block) + 4);
+    this.write32(this.blockAddress(block), 0);
+    this.numbers[HEAP_FREE_BLOCK] = next;
+    return block;
+  }
+
+  /** Takes a block back; with its last one in use, the whole page. */
+  giveBlock(block: number): void {
+    const first = block - (block % BLOCKS_PER_PAGE);
+    for (let other = first; other < first + BLOCKS_PER_PAGE; other++) {
+      if (other !== block && this.read32(this.blockAddress(other)) !== FREE_BLOCK) {
+        this.#pushBlock(block);
+        return;
+      }
+    }
+    this.write32(this.blockAddress(block), 0);
+    for (let other = first; other < first + BLOCKS_PER_PAGE; other++) {
+      if (other === block || this.#unlinkBlock(other)) continue;
+      this.#pushBlock(block);
+      return;
+    }
+    this.givePage(first / BLOCKS_PER_PAGE);
+  }
+
+  #pushBlock(block: number): void {
+    const next = this.numbers[HEAP_FREE_BLOCK]!;
+    const address = this.blockAddress(block);
+    this.write32(address + 4, next);
+    this.write32(address + 8, 0);
+    this.write32(address, FREE_BLOCK);
+    if (next !== 0) this.write32(this.blockAddress(next) + 8, block);
+    this.numbers[HEAP_FREE_BLOCK] = block;
+  }
+
+  /** False when the list around a block is not whole, since a writer died in it: the block then stays where it is. */
+  #unlinkBlock(block: number): boolean {
+    const address = this.blockAddress(block);
+    const next = this.read32(address + 4);
+    if (this.numbers[HEAP_FREE_BLOCK] === block) {
+      this.write32(address, 0);
+      this.numbers[HEAP_FREE_BLOCK] = next;
+      return true;
+    }
+    const previous = this.read32(address + 8);
+    if (previous === 0 || this.read32(this.blockAddress(previous) + 4) !== block) return false;
+    this.write32(address, 0);
+    if (next !== 0) this.write32(this.blockAddress(next) + 8, previous);
+    this.write32(this.blockAddress(previous) + 4, next);
+    return true;
   }
 
   /** Free pages whose memory is still there. */

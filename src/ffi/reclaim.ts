@@ -32,6 +32,7 @@ const BATCH = 64;
 interface Retired {
   readonly era: number;
   readonly pages: number[];
+  readonly blocks: number[];
   readonly units: number[];
 }
 
@@ -40,6 +41,7 @@ export class Reclaim {
   readonly #flags: Int32Array;
   readonly #isAlive: (thread: number) => boolean;
   #pages: number[] = [];
+  #blocks: number[] = [];
   #units: number[] = [];
   readonly #waiting: Retired[] = [];
 
@@ -49,8 +51,16 @@ export class Reclaim {
     this.#isAlive = isAlive;
   }
 
+  /**
+   * Whether no other Worker reads what this one writes, so that memory may be written over in place. Under the
+   * writer's lock, which a Worker that attaches takes while it does.
+   */
+  get isAlone(): boolean {
+    return this.#flags[RECLAIM_ATTACHED] === 1;
+  }
+
   retirePage(page: number): void {
-    if (this.#flags[RECLAIM_ATTACHED] === 1) {
+    if (this.#isAlone()) {
       this.#heap.givePage(page);
       return;
     }
@@ -59,14 +69,29 @@ export class Reclaim {
   }
 
   retireUnit(unit: number): void {
-    if (this.#flags[RECLAIM_ATTACHED] === 1) this.#heap.giveUnit(unit);
+    if (this.#isAlone()) this.#heap.giveUnit(unit);
     else this.#units.push(unit);
+  }
+
+  /** Whether no other Worker can be reading. A locked operation, not a load: what was unlinked is out before it looks. */
+  #isAlone(): boolean {
+    return Atomics.add(this.#flags, RECLAIM_ATTACHED, 0) === 1;
+  }
+
+  retireBlock(block: number): void {
+    if (this.#flags[RECLAIM_ATTACHED] === 1) {
+      this.#heap.giveBlock(block);
+      return;
+    }
+    this.#blocks.push(block);
+    if (this.#blocks.length >= BATCH) this.#closeBatch();
   }
 
   #closeBatch(): void {
     const era = Atomics.add(this.#flags, RECLAIM_ERA, 1) + 1;
-    this.#waiting.push({ era, pages: this.#pages, units: this.#units });
+    this.#waiting.push({ era, pages: this.#pages, blocks: this.#blocks, units: this.#units });
     this.#pages = [];
+    this.#blocks = [];
     this.#units = [];
     this.collect();
   }
@@ -78,6 +103,7 @@ export class Reclaim {
     while (this.#waiting.length > 0 && this.#waiting[0]!.era <= oldest) {
       const retired = this.#waiting.shift()!;
       for (const page of retired.pages) this.#heap.givePage(page);
+      for (const block of retired.blocks) this.#heap.giveBlock(block);
       for (const unit of retired.units) this.#heap.giveUnit(unit);
     }
   }

@@ -137,6 +137,12 @@ export function unpackDistance(packed: number): number {
   return (packed & 2047) * 2 ** (packed >>> 11);
 }
 
+/** Whether `packDistance` gives this for some distance of at most `unitsMax`. */
+function isPackedDistance(packed: number, unitsMax: number): boolean {
+  if (packed >= 2048 && (packed & 1024) === 0) return false;
+  return unpackDistance(packed) <= unitsMax || packed <= packDistance(unitsMax);
+}
+
 /** Computes the header check of the header at byte `at` of pinned memory for the place it is written to. */
 export function headerCheck(
   memory: Pinned,
@@ -167,6 +173,7 @@ export function isPlausible(memory: Pinned, at: number, lsn: number): boolean {
   const tail = memory.u32[word + WORD_TAIL]!;
   const space = tail >>> 16;
   if ((space === WIDE_SPACE) !== ((shape & SHAPE_WIDE_SPACE) !== 0)) return false;
+  if (!isPackedDistance(tail & 0xffff, (lsn - HEADER_PAGE_BYTES) / 8)) return false;
   return hasSoundRole(kind, shape, keyBytes, space);
 }
 

@@ -74,6 +74,12 @@ export function listMaps(words: LogWords): { address: Address; bytes: number }[]
   return maps;
 }
 
+/** Forgets the maps, which have been unmapped; nobody reads any more. */
+export function dropMaps(words: LogWords): void {
+  words.numbers.fill(0, LOG_MAPS_AT, LOG_MAPS_AT + 2 * MAP_COUNT_MAX);
+  Atomics.store(words.flags, LOG_MAP_COUNT, 0);
+}
+
 /** One Worker's eyes on the log: where a frame is, and how far it may read there. */
 export class LogReader {
   readonly words: LogWords;

@@ -3,7 +3,8 @@
  * an engine of a machine that has crashed is never found again.
  */
 
-import { openFile, type Opened } from "../../src/engine/open.ts";
+import type { Opened } from "../../src/engine/assemble.ts";
+import { openFile } from "../../src/engine/open.ts";
 import type { Space } from "../../src/engine/contract.ts";
 import type { System } from "../../src/ffi/system.ts";
 import type { OpenStore, StoreAdapter, StoreKey, StoreRecord, StoreWrite } from "./store.ts";
@@ -37,7 +38,7 @@ class EngineStore implements OpenStore {
 
   constructor(system: System, { path, config }: { readonly path: string; readonly config: OpenConfig }) {
     const defer = (work: () => void): void => void this.#deferred.push(work);
-    this.#opened = openFile({ system, defer }, { path, createFolders: false, config });
+    this.#opened = openFile({ system, defer, hasWorkers: false }, { path, createFolders: false, config });
   }
 
   insert({ space, key, value, expiresAtMs }: StoreRecord): void {
@@ -97,7 +98,7 @@ class EngineStore implements OpenStore {
   }
 
   close(): void {
-    this.#opened.release(true);
+    this.#opened.leave();
   }
 
   #space(name: string): Space {

@@ -1,0 +1,157 @@
+/**
+ * One thread's engine over a shared base, and how it leaves: the last thread to leave ends the log in good
+ * order and lets go of everything.
+ *
+ * Invariants
+ * 1. Leaving decides every open flush first, then gives the thread's row back.
+ * 2. Nothing is unmapped or closed while another living thread has a row.
+ */
+
+import { Heap } from "../ffi/heap.ts";
+import { RECLAIM_ATTACHED } from "../ffi/reclaim.ts";
+import type { System } from "../ffi/system.ts";
+import { RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
+import { LOG_RING, dropMaps, listMaps } from "../log/log-words.ts";
+import { FileTail, MemoryTail, type Tail } from "../log/tail.ts";
+import type { SharedBase } from "./base.ts";
+import { CLOSING, Control, STATE } from "./control.ts";
+import { Core, type Defer } from "./core.ts";
+import { Engine } from "./engine.ts";
+import { GroupCommit } from "./group-commit.ts";
+import { LockFile } from "./lock-file.ts";
+import { clearRow, reapDeadRows } from "./rows.ts";
+import { Spaces } from "./spaces.ts";
+import { Sync } from "./sync.ts";
+
+/** What an engine runs on; tests bring their own. */
+export interface Environment {
+  readonly system: System;
+  readonly defer: Defer;
+  /** Whether commit Workers can be started. */
+  readonly hasWorkers: boolean;
+}
+
+/** An engine of one thread, and what belongs to it. */
+export interface Opened {
+  readonly base: SharedBase;
+  readonly engine: Engine;
+  /** Undefined in memory and for a read-only open. */
+  readonly sync: Sync | undefined;
+  readonly commit: GroupCommit | undefined;
+  /** Gives this thread's part back; the last one out ends the log in good order. */
+  leave(): void;
+}
+
+export const RING_SPACE = RING_BYTES + RING_FRAME_BYTES_MAX;
+
+/** The core of one thread. */
+export function makeCore(environment: Environment, base: SharedBase, row: number): Core {
+  const { system, defer } = environment;
+  const control = new Control(base.buffer);
+  return new Core({
+    system,
+    control,
+    salts: base.salts,
+    seed: base.seed,
+    row,
+    file: base.file,
+    isReadOnly: base.isReadOnly,
+    verifyReads: base.config.verifyReads,
+    writeThrough: base.config.flushPlan.kind === "write-through",
+    defer,
+    makeTail: () => makeTail(system, base, control),
+  });
+}
+
+function makeTail(system: System, base: SharedBase, control: Control): Tail {
+  if (base.region !== undefined) return new MemoryTail(system, control.log, base.region);
+  return new FileTail(system, base.file!, control.log);
+}
+
+/** An engine over a core that is ready to be used. */
+export function assemble(
+  environment: Environment,
+  base: SharedBase,
+  parts: { readonly core: Core; readonly spaces: Spaces },
+): Opened {
+  const { core, spaces } = parts;
+  const { system } = environment;
+  const { file, lock } = base;
+  const lockFile = file !== undefined && lock !== undefined ? LockFile.adopt(system, file.path, lock) : undefined;
+  const checkLock = (): void => lockFile?.mustBeOurs();
+  const engine = new Engine(core, spaces, { checkLock, hasRangeScans: base.config.rangeScans });
+  const sync = file === undefined || base.isReadOnly ? undefined : new Sync(core, file, checkLock);
+  const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
+  const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
+  const opened = { base, engine, sync, commit };
+  return { ...opened, leave: () => leave(opened) };
+}
+
+function leave(opened: Omit<Opened, "leave">): void {
+  const { base, engine, sync, commit } = opened;
+  const { core } = engine;
+  const { control, system } = core;
+  let isLast = false;
+  try {
+    commit?.finish();
+    isLast = isLastOut(core);
+    if (!isLast) flushIfHealthy(opened);
+    else if (sync !== undefined && core.visible !== base.cleanEnd) {
+      engine.settle();
+      sync.finish(() => unmapForTruncation(system, control));
+    }
+  } finally {
+    commit?.close();
+    engine.snapshots.closeAll();
+    core.leave();
+    clearRow(control, core.row);
+    if (isLast) {
+      engine.markClosed();
+      releaseBase(system, base, false);
+    }
+  }
+}
+
+/** What this thread has not flushed would be nobody's duty any more. */
+function flushIfHealthy(opened: Omit<Opened, "leave">): void {
+  if (opened.engine.core.control.flags[STATE] === 0) opened.sync?.flush();
+}
+
+/** Whether no other living thread has the database open. */
+function isLastOut(core: Core): boolean {
+  const { control, system } = core;
+  core.mutex.lock();
+  try {
+    Atomics.store(control.flags, CLOSING, 1);
+    reapDeadRows(control, system);
+    if (Atomics.load(control.reclaim, RECLAIM_ATTACHED) === 1) return true;
+    Atomics.store(control.flags, CLOSING, 0);
+    return false;
+  } finally {
+    core.mutex.unlock();
+  }
+}
+
+/** Where a mapped file cannot be cut, the maps go first. */
+export function unmapForTruncation(system: System, control: Control): void {
+  if (system.canMapPastEnd) return;
+  for (const map of listMaps(control.log)) system.unmap(map.address, map.bytes);
+  dropMaps(control.log);
+}
+
+/** Lets go of memory, file and lock. After a failed open no lock file stays that was not there before. */
+export function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
+  releaseMemory(system, new Control(base.buffer), base.region);
+  if (base.file !== undefined) system.close(base.file.handle);
+  if (base.file !== undefined && base.lock !== undefined)
+    LockFile.adopt(system, base.file.path, base.lock).release(hasFailed);
+}
+
+/** Gives back everything that is mapped or reserved for a database. */
+export function releaseMemory(system: System, control: Control, region: SharedBase["region"]): void {
+  if (region !== undefined) system.release(region.address, region.bytes);
+  else for (const map of listMaps(control.log)) system.unmap(map.address, map.bytes);
+  const ring = control.log.numbers[LOG_RING]!;
+  if (ring > 0) system.release(ring, RING_SPACE);
+  new Heap(system, control.heap).release();
+}

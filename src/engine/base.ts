@@ -1,0 +1,53 @@
+/**
+ * What all threads of one open database have in common, as plain data: the token that `share` gives and
+ * `attach` takes, and what is needed to let go of everything at the end.
+ */
+
+import { EmdbError } from "../errors.ts";
+import type { Address, FileHandle, System } from "../ffi/system.ts";
+import type { Salts } from "../log/frame.ts";
+import type { EmdbShare, RecoveryReport } from "../api/types.ts";
+import type { FlushPlan } from "./life.ts";
+
+/** The part of the configuration that every thread goes by. */
+export interface SharedConfig {
+  readonly defaultTtlMs: number;
+  readonly rangeScans: boolean;
+  readonly flushPlan: FlushPlan;
+  readonly verifyReads: boolean;
+}
+
+export interface SharedBase extends EmdbShare {
+  /** Names this open, in this process. */
+  readonly id: string;
+  readonly pid: number;
+  readonly buffer: SharedArrayBuffer;
+  readonly salts: Salts;
+  readonly seed: Uint8Array;
+  readonly config: SharedConfig;
+  readonly isReadOnly: boolean;
+  readonly recovery: RecoveryReport;
+  /** Undefined for a log in memory. */
+  readonly file: { readonly handle: FileHandle; readonly path: string } | undefined;
+  readonly lock: { readonly handle: FileHandle; readonly identity: string } | undefined;
+  /** The log in memory; undefined for one in a file. */
+  readonly region: { readonly address: Address; readonly bytes: number } | undefined;
+  /** Where the log ended when it was opened, if it had been closed in good order; 0 otherwise. */
+  readonly cleanEnd: number;
+}
+
+/** The token of an open database of this process, or an error that says what it is instead. */
+export function checkedShare(share: unknown, system: System): SharedBase {
+  const base = share as Partial<SharedBase> | null;
+  const isToken = typeof base === "object" && base !== null && base.kind === "emdb-share";
+  if (!isToken || !(base.buffer instanceof SharedArrayBuffer) || typeof base.id !== "string") {
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", "attach takes what db.share() returned, posted from another Worker");
+  }
+  if (base.pid !== system.processId()) {
+    throw new EmdbError(
+      "EMDB_INVALID_ARGUMENT",
+      `this token is of process ${base.pid}; a database is shared within one process only`,
+    );
+  }
+  return base as SharedBase;
+}

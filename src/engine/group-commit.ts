@@ -1,0 +1,232 @@
+/**
+ * Flushes that do not block: promises over the shared conversation of `sync.ts`, with a commit Worker that runs
+ * the syncs.
+ *
+ * The Worker is started by the first flush of a thread, from text (see `log/commit-script.ts`), is unreferenced,
+ * and sleeps on a word of its own between requests. Where no Worker can be had, the sync runs on this thread.
+ *
+ * Invariants
+ * 1. A promise resolves only when `durable` has reached what was written before its call, and rejects only when
+ *    a sync has failed or the database is closed.
+ * 2. While a promise is open, something keeps this thread's event loop alive; otherwise nothing does.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { resultOfNumber } from "../ffi/errno.ts";
+import { syncRecipe } from "../ffi/sync-recipe.ts";
+import { COMMIT_SCRIPT, type CommitOrders } from "../log/commit-script.ts";
+import { LOG_DURABLE, LOG_WRITTEN } from "../log/log-words.ts";
+import { STATE, STATE_POISONED, SYNC_DONE, SYNC_ERRNO, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
+import { refusal, type Core } from "./core.ts";
+import type { FlushPlan } from "./life.ts";
+import type { Sync } from "./sync.ts";
+
+/** How long a thread sleeps on the conversation before it asks whether the owner still lives. */
+const TURN_MS = 500;
+/** Any interval keeps the loop alive; this one never comes. */
+const NEVER_MS = 2 ** 30;
+
+interface Waiting {
+  readonly target: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** A started commit Worker. */
+interface CommitWorker {
+  readonly worker: Worker;
+  readonly request: Int32Array;
+  readonly wanted: Float64Array;
+}
+
+export class GroupCommit {
+  readonly #core: Core;
+  readonly #sync: Sync;
+  readonly #plan: FlushPlan;
+  #worker: CommitWorker | undefined;
+  #hasNoWorker: boolean;
+  #waiting: Waiting[] = [];
+  #isListening = false;
+  #isClosed = false;
+  #keepAlive: ReturnType<typeof setInterval> | undefined;
+  /** The flush before, where each pays for its own sync. */
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(core: Core, sync: Sync, options: { readonly plan: FlushPlan; readonly hasWorkers: boolean }) {
+    this.#core = core;
+    this.#sync = sync;
+    this.#plan = options.plan;
+    this.#hasNoWorker = !options.hasWorkers;
+  }
+
+  /** Resolves when everything written before the call is durable. */
+  async flush(): Promise<void> {
+    if (this.#plan.kind !== "on-each-flush") return this.#flushShared();
+    // Each flush waits for the sync of the one before, and then needs one of its own.
+    const own = this.#last.catch(() => undefined).then(() => this.#flushShared());
+    this.#last = own;
+    return own;
+  }
+
+  #flushShared(): Promise<void> {
+    const target = this.#sync.spill();
+    if (this.#sync.durable >= target) return Promise.resolve();
+    const worker = this.#ensureWorker();
+    if (worker === undefined) {
+      this.#sync.flush();
+      return Promise.resolve();
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ target, resolve, reject });
+      this.#keepAlive ??= setInterval(() => undefined, NEVER_MS);
+      this.#join(1);
+      this.#ask(worker, target);
+      if (!this.#isListening) void this.#listen();
+    });
+  }
+
+  #join(count: number): void {
+    const flags = this.#core.control.flags;
+    Atomics.add(flags, SYNC_JOINED, count);
+    if (count > 0 && this.#plan.kind === "group" && this.#plan.waitMsMax > 0) Atomics.notify(flags, SYNC_JOINED);
+  }
+
+  #ask(worker: CommitWorker, target: number): void {
+    if (worker.wanted[1]! >= target) return;
+    worker.wanted[1] = target;
+    Atomics.add(worker.request, 0, 1);
+    Atomics.notify(worker.request, 0);
+  }
+
+  /** Waits for syncs to be done until no flush is left. */
+  async #listen(): Promise<void> {
+    this.#isListening = true;
+    const flags = this.#core.control.flags;
+    while (this.#waiting.length > 0) {
+      const done = Atomics.load(flags, SYNC_DONE);
+      this.#settle();
+      if (this.#waiting.length === 0) break;
+      const outcome = Atomics.waitAsync(flags, SYNC_DONE, done, TURN_MS);
+      const woken = outcome.async ? await outcome.value : outcome.value;
+      if (woken === "timed-out") this.#sync.releaseDeadOwner();
+    }
+    this.#isListening = false;
+  }
+
+  /** Answers the flushes that the last sync has decided. */
+  #settle(): void {
+    const durable = this.#sync.durable;
+    const isPoisoned = (this.#core.control.flags[STATE]! & STATE_POISONED) !== 0;
+    const failure = isPoisoned ? this.#failure() : undefined;
+    const left: Waiting[] = [];
+    let newest = 0;
+    for (const flush of this.#waiting) {
+      if (flush.target <= durable) {
+        newest = Math.max(newest, flush.target);
+        flush.resolve();
+      } else if (failure !== undefined) flush.reject(failure);
+      else left.push(flush);
+    }
+    this.#join(left.length - this.#waiting.length);
+    this.#waiting = left;
+    if (newest > 0 && !isPoisoned) this.#sync.mark(newest);
+    if (left.length === 0) this.#letGo();
+  }
+
+  #failure(): EmdbError {
+    const number = Atomics.load(this.#core.control.flags, SYNC_ERRNO);
+    const file = this.#core.file;
+    if (number === 0 || file === undefined) return refusal(this.#core);
+    return this.#sync.failure(resultOfNumber(syncRecipe(file.handle).dialect, number));
+  }
+
+  #letGo(): void {
+    clearInterval(this.#keepAlive);
+    this.#keepAlive = undefined;
+  }
+
+  #ensureWorker(): CommitWorker | undefined {
+    if (this.#hasNoWorker || this.#isClosed) return undefined;
+    if (this.#worker !== undefined) return this.#worker;
+    try {
+      this.#worker = this.#startWorker();
+    } catch {
+      // Some runtimes forbid code from strings; a Worker only ever speeds things up.
+      this.#hasNoWorker = true;
+    }
+    return this.#worker;
+  }
+
+  #startWorker(): CommitWorker {
+    const url = URL.createObjectURL(new Blob([COMMIT_SCRIPT], { type: "text/javascript" }));
+    const worker = new Worker(url);
+    const own = new SharedArrayBuffer(16);
+    const started = { worker, request: new Int32Array(own), wanted: new Float64Array(own) };
+    worker.addEventListener("message", () => URL.revokeObjectURL(url), { once: true });
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      this.#goOnWithout();
+    });
+    (worker as { unref?: () => void }).unref?.();
+    worker.postMessage(this.#orders(own));
+    return started;
+  }
+
+  #orders(own: SharedArrayBuffer): CommitOrders {
+    const { control, file } = this.#core;
+    const plan = this.#plan;
+    return {
+      recipe: syncRecipe(file!.handle),
+      own,
+      flags: control.flags,
+      numbers: control.log.numbers,
+      waitMsMax: plan.kind === "group" ? plan.waitMsMax : 0,
+      batchMax: plan.kind === "group" ? plan.batchMax : 1,
+      at: {
+        owner: SYNC_OWNER,
+        done: SYNC_DONE,
+        errno: SYNC_ERRNO,
+        joined: SYNC_JOINED,
+        state: STATE,
+        poisoned: STATE_POISONED,
+        logWritten: LOG_WRITTEN,
+        logDurable: LOG_DURABLE,
+      },
+      name: this.#sync.name,
+    };
+  }
+
+  /** The Worker could not start, or died: what is waiting is synced here. */
+  #goOnWithout(): void {
+    this.#hasNoWorker = true;
+    this.#worker = undefined;
+    if (this.#waiting.length > 0) this.finish();
+  }
+
+  /** Decides every open flush on this thread. */
+  finish(): void {
+    if (this.#waiting.length === 0) return;
+    try {
+      this.#sync.flush();
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+      for (const flush of this.#waiting) flush.reject(error);
+      this.#join(-this.#waiting.length);
+      this.#waiting = [];
+      this.#letGo();
+      return;
+    }
+    this.#settle();
+  }
+
+  /** Lets the Worker end. */
+  close(): void {
+    this.#isClosed = true;
+    const worker = this.#worker;
+    if (worker === undefined) return;
+    this.#worker = undefined;
+    worker.request[1] = 1;
+    Atomics.add(worker.request, 0, 1);
+    Atomics.notify(worker.request, 0);
+  }
+}

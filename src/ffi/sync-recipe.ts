@@ -1,0 +1,68 @@
+/** How a thread without this library makes a file durable: the names and numbers that the commit Worker needs. */
+
+import type { ErrnoDialect } from "./errno.ts";
+import { hostPlatform, libraryNames } from "./library-names.ts";
+import type { FileHandle } from "./system.ts";
+
+export interface SyncRecipe {
+  readonly libraries: readonly string[];
+  readonly call: string;
+  readonly args: readonly string[];
+  readonly values: readonly number[];
+  readonly success: "not zero" | "not minus one";
+  readonly errnoCall: string;
+  readonly isErrnoAddress: boolean;
+  /** The errno of an interrupted call, which is tried again; 0 where there is none. */
+  readonly interrupted: number;
+  /** A call for file systems that answer the first one with one of `fallbackOn`; it takes the handle alone. */
+  readonly fallback: string | undefined;
+  readonly fallbackOn: readonly number[];
+  readonly dialect: ErrnoDialect;
+}
+
+/** fcntl's command on macOS that empties the drive's cache too; fcntl(2). */
+const F_FULLFSYNC = 51;
+const EINTR = 4;
+/** What file systems without F_FULLFSYNC answer: ENODEV, EINVAL, ENOTTY, ENOTSUP. */
+const NO_FULL_SYNC = [19, 22, 25, 45];
+
+/** The recipe of this platform for one open file. */
+export function syncRecipe(file: FileHandle): SyncRecipe {
+  const platform = hostPlatform();
+  const posix = {
+    libraries: libraryNames().system,
+    args: ["i32"],
+    values: [file],
+    success: "not minus one",
+    isErrnoAddress: true,
+    interrupted: EINTR,
+    fallback: undefined,
+    fallbackOn: [],
+  } as const;
+  switch (platform) {
+    case "linux-glibc":
+    case "linux-musl":
+      return { ...posix, call: "fdatasync", errnoCall: "__errno_location", dialect: "linux" };
+    case "freebsd":
+      return { ...posix, call: "fdatasync", errnoCall: "__error", dialect: "freebsd" };
+    case "macos": {
+      const fallback = { fallback: "fsync", fallbackOn: NO_FULL_SYNC };
+      const full = { call: "fcntl", args: ["i32", "i32"], values: [file, F_FULLFSYNC] };
+      return { ...posix, ...full, ...fallback, errnoCall: "__error", dialect: "darwin" };
+    }
+    case "windows":
+      return {
+        libraries: libraryNames().system,
+        call: "FlushFileBuffers",
+        args: ["ptr"],
+        values: [file],
+        success: "not zero",
+        errnoCall: "GetLastError",
+        isErrnoAddress: false,
+        interrupted: 0,
+        fallback: undefined,
+        fallbackOn: [],
+        dialect: "windows",
+      };
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The program of the commit Worker, as text: it syncs the file for every thread's flushes, so that no event
+ * loop waits for a disk. A string works where a file would not: from source, bundled, compiled into an
+ * executable, and inside another Worker. It imports nothing but the runtime's own FFI.
+ *
+ * It is told once what to call and where the shared words are, and then sleeps on `request`. Asked, it leads or
+ * joins: whoever sets `owner` runs one sync that covers all that had been written when it began; everybody else
+ * waits for `done` and looks again.
+ *
+ *     request (its own, i32)   0 count of requests   1 not 0: end
+ *     wanted (its own, f64)    1 how far the log has to be durable
+ *     owner, done, errno, joined, state: words of the shared block, by index
+ */
+
+import type { SyncRecipe } from "../ffi/sync-recipe.ts";
+
+/** What the Worker is told first; plain data. */
+export interface CommitOrders {
+  readonly recipe: SyncRecipe;
+  readonly own: SharedArrayBuffer;
+  /** Views of the shared block: the engine's flags and the log's numbers. */
+  readonly flags: Int32Array;
+  readonly numbers: Float64Array;
+  readonly waitMsMax: number;
+  readonly batchMax: number;
+  readonly at: CommitIndexes;
+  /** What it puts into `owner`. */
+  readonly name: number;
+}
+
+/** Where the words are that flushing threads and commit Workers talk through. */
+export interface CommitIndexes {
+  readonly owner: number;
+  readonly done: number;
+  readonly errno: number;
+  readonly joined: number;
+  readonly state: number;
+  /** The bit of `state` that a failed sync sets. */
+  readonly poisoned: number;
+  readonly logWritten: number;
+  readonly logDurable: number;
+}
+
+export const COMMIT_SCRIPT = `
+import { dlopen, read } from "bun:ffi";
+
+function open(recipe) {
+  const calls = {
+    [recipe.call]: { args: recipe.args, returns: "i32" },
+    [recipe.errnoCall]: { args: [], returns: recipe.isErrnoAddress ? "ptr" : "u32" },
+  };
+  if (recipe.fallback) calls[recipe.fallback] = { args: [recipe.args[0]], returns: "i32" };
+  for (const name of recipe.libraries) {
+    try { return dlopen(name, calls).symbols; } catch {}
+  }
+  throw new Error("no library offers " + recipe.call);
+}
+
+function makeSync(recipe) {
+  const calls = open(recipe);
+  const address = recipe.isErrnoAddress ? calls[recipe.errnoCall]() : 0;
+  const errno = recipe.isErrnoAddress ? () => read.i32(address, 0) : () => calls[recipe.errnoCall]();
+  const isFine = (result) => (recipe.success === "not zero" ? result !== 0 : result !== -1);
+  return () => {
+    for (;;) {
+      if (isFine(calls[recipe.call](...recipe.values))) return 0;
+      const number = errno();
+      if (recipe.fallbackOn.includes(number) && isFine(calls[recipe.fallback](recipe.values[0]))) return 0;
+      if (number !== recipe.interrupted) return number || -1;
+    }
+  };
+}
+
+function gather(orders) {
+  const { flags, at, waitMsMax, batchMax } = orders;
+  if (waitMsMax === 0) return;
+  const until = performance.now() + waitMsMax;
+  for (;;) {
+    const joined = Atomics.load(flags, at.joined);
+    const left = until - performance.now();
+    if (joined >= batchMax || left <= 0) return;
+    Atomics.wait(flags, at.joined, joined, left);
+  }
+}
+
+function lead(orders, sync) {
+  const { flags, numbers, at } = orders;
+  gather(orders);
+  Atomics.add(flags, at.done, 0);
+  const target = numbers[at.logWritten];
+  const number = sync();
+  if (number !== 0) {
+    Atomics.store(flags, at.errno, number);
+    Atomics.or(flags, at.state, at.poisoned);
+  } else if (numbers[at.logDurable] < target && (Atomics.load(flags, at.state) & at.poisoned) === 0) {
+    numbers[at.logDurable] = target;
+  }
+  Atomics.store(flags, at.owner, 0);
+  Atomics.add(flags, at.done, 1);
+  Atomics.notify(flags, at.done);
+}
+
+function serve(orders, sync, wanted) {
+  const { flags, numbers, at, name } = orders;
+  for (;;) {
+    const done = Atomics.load(flags, at.done);
+    if (numbers[at.logDurable] >= wanted[1] || Atomics.load(flags, at.state) !== 0) return;
+    if (Atomics.compareExchange(flags, at.owner, 0, name) === 0) lead(orders, sync);
+    else Atomics.wait(flags, at.done, done, 100);
+  }
+}
+
+self.onmessage = (event) => {
+  const orders = event.data;
+  const sync = makeSync(orders.recipe);
+  const request = new Int32Array(orders.own);
+  const wanted = new Float64Array(orders.own);
+  postMessage("ready");
+  let served = 0;
+  for (;;) {
+    Atomics.wait(request, 0, served);
+    served = Atomics.load(request, 0);
+    if (Atomics.load(request, 1) !== 0) break;
+    serve(orders, sync, wanted);
+  }
+  process.exit(0);
+};
+`;
