@@ -37,6 +37,8 @@ export const SYNC_ERRNO = 6;
 export const SYNC_JOINED = 7;
 /** Not 0: the last thread is on its way out, nobody may attach. */
 export const CLOSING = 8;
+/** Not 0: a writer died while it held the lock, see `audit.ts`. */
+export const AUDIT = 9;
 const ENGINE_FLAGS = 16;
 
 export const STATE_CLOSED = 1;

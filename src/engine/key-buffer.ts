@@ -1,14 +1,15 @@
 /** The key of the operation at hand: its bytes in pinned memory, padded with zeros to whole words, and its hash. */
 
-import { copy, pinned, type Pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { KeyHash } from "../keydir/hash.ts";
 import { KEY_BYTES_MAX } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 
 const encoder = new TextEncoder();
+const sharedMemory = sharedScratch(KEY_BYTES_MAX + 8);
 
 export class KeyBuffer {
-  readonly memory: Pinned = pinned(KEY_BYTES_MAX + 8);
+  readonly memory: Pinned = sharedMemory();
   readonly #hash: KeyHash;
   bytes = 0;
   hash = 0;

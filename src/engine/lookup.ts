@@ -9,7 +9,7 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import { compare, copy, pinned, type Pinned } from "../ffi/memory.ts";
+import { compare, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
 import {
@@ -38,13 +38,14 @@ import type { KeyBuffer } from "./key-buffer.ts";
 
 const WORD_COMPARE_BYTES_MAX = 256;
 const decoder = new TextDecoder();
+const sharedFrame = sharedScratch(FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX + 8);
 
 export class Lookup {
   readonly keydir: Keydir;
   readonly log: LogReader;
   readonly key: KeyBuffer;
   /** Header, key and extension of the frame that was found. */
-  readonly frame: Pinned = pinned(FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX + 8);
+  readonly frame: Pinned = sharedFrame();
   readonly #words = this.frame.u32;
 
   /** What the last search found: where the frame is, and what its header says. */

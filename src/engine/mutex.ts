@@ -3,7 +3,8 @@
  *
  * Taking it when it is free is one compare-and-swap (2 ns). A Worker that finds it taken sleeps on the word in
  * short turns, and between two of them asks whether the holder's thread still runs: a dead one's lock is
- * taken over. Either way the new holder finds a half-done write by `tail !== visible` and undoes it.
+ * taken over. Either way the new holder finds a half-done write by `tail !== visible` and undoes it; after a take-over the
+ * counts are checked as well (`audit.ts`).
  *
  * Invariants
  * 1. The lock nests within a Worker; only the outermost release gives it back.
@@ -12,7 +13,7 @@
 
 import { assert } from "../errors.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
-import { MUTEX, MUTEX_WAITERS, type Control } from "./control.ts";
+import { AUDIT, MUTEX, MUTEX_WAITERS, type Control } from "./control.ts";
 
 const TURN_MS = 10;
 const SPINS = 200;
@@ -76,6 +77,8 @@ export class Mutex {
   #takeOver(holder: number): boolean {
     const thread = Atomics.load(this.#rows, ROW_THREAD_AT + holder - 1);
     if (thread !== 0 && this.#isAlive(thread - 1)) return false;
+    // First the word that says so: whoever gets the lock next has to find it.
+    Atomics.store(this.#flags, AUDIT, 1);
     return Atomics.compareExchange(this.#flags, MUTEX, holder, this.#own) === holder;
   }
 }

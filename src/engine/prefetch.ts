@@ -10,7 +10,7 @@
  * short, visible, without expiry); `isAnswered` is false for every other key, which the caller looks up.
  */
 
-import { copy, pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { HASH_SHIFT } from "../keydir/shard.ts";
 import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
@@ -34,6 +34,10 @@ const KEY_BYTES = 64;
 const FRAME_BYTES = 256;
 const ANY_EXTENSION = SHAPE_EXPIRY | SHAPE_WIDE_SPACE | SHAPE_WIDE_PREV;
 
+const sharedKeys = sharedScratch(GROUP * KEY_BYTES);
+const sharedBuckets = sharedScratch(GROUP * BUCKET_BYTES);
+const sharedFrames = sharedScratch(GROUP * FRAME_BYTES);
+
 /** A part of a list of keys, at most `groupMax` long. */
 export interface Part {
   readonly first: number;
@@ -50,9 +54,9 @@ export class Prefetch {
   /** Where each bucket, then each frame is; 0: to be looked up. */
   readonly #places: Address[] = Array.from({ length: GROUP }, () => 0);
   readonly #copied = new Int32Array(GROUP);
-  readonly #keys = pinned(GROUP * KEY_BYTES);
-  readonly #buckets = pinned(GROUP * BUCKET_BYTES);
-  readonly #frames = pinned(GROUP * FRAME_BYTES);
+  readonly #keys = sharedKeys();
+  readonly #buckets = sharedBuckets();
+  readonly #frames = sharedFrames();
 
   constructor(keydir: Keydir, log: LogReader, key: KeyBuffer) {
     this.#keydir = keydir;

@@ -6,7 +6,7 @@
  */
 
 import { ioError } from "../ffi/io-error.ts";
-import { copy, pinned } from "../ffi/memory.ts";
+import { copy, pinned, sharedScratch } from "../ffi/memory.ts";
 import {
   FRAME_HEADER_BYTES,
   SHAPE_EXPIRY,
@@ -23,10 +23,12 @@ import type { Core } from "./core.ts";
 import { corrupted } from "./lookup.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
+const sharedBody = sharedScratch(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
+
 export class ReadPath {
   readonly #core: Core;
   readonly #spaces: Spaces;
-  readonly #body = pinned(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
+  readonly #body = sharedBody();
 
   constructor(core: Core, spaces: Spaces) {
     this.#core = core;

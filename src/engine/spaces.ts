@@ -14,7 +14,7 @@
  */
 
 import { EmdbError, assert } from "../errors.ts";
-import { pinned, copy } from "../ffi/memory.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { SPACE_COUNT_MAX } from "../limits.ts";
 import type { Space } from "./contract.ts";
@@ -38,10 +38,11 @@ export interface SpaceState extends Space {
 }
 
 const decoder = new TextDecoder();
+const sharedCounts = sharedScratch(16);
 
 export class Spaces {
   readonly #core: Core;
-  readonly #counts = pinned(16);
+  readonly #counts = sharedCounts();
   readonly default: SpaceState;
   /** Every id this Worker has looked at, and the live ones by name. */
   readonly #known: (SpaceState | undefined)[] = [];

@@ -27,7 +27,8 @@ import {
 import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, unitHigh, unitLow } from "../log/log-words.ts";
 import { RING_FRAME_BYTES_MAX, SPILL_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
-import { STATE, STATE_POISONED } from "./control.ts";
+import { repairDirectories, recount } from "./audit.ts";
+import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { undo } from "./undo.ts";
@@ -56,7 +57,17 @@ export class WritePath {
     if (core.control.flags[STATE] !== 0) throw refusal(core);
     core.enter();
     if (core.tail.pendingBytes === 0) this.#checkLock();
+    if (core.control.flags[AUDIT] !== 0) this.#audit();
+    else if (core.tail.end !== core.visible) this.rollBack();
+  }
+
+  /** After a writer's death: directories first, or its frames could not be looked up to be undone. */
+  #audit(): void {
+    const core = this.#core;
+    repairDirectories(core, this.#spaces);
     if (core.tail.end !== core.visible) this.rollBack();
+    recount(core, this.#spaces);
+    Atomics.store(core.control.flags, AUDIT, 0);
   }
 
   /** Ends what `begin` began. */

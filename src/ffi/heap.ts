@@ -24,7 +24,7 @@
 
 import { EmdbError, assert } from "../errors.ts";
 import { must } from "./io-error.ts";
-import { copy, fill, pinned } from "./memory.ts";
+import { copy, fill, sharedScratch } from "./memory.ts";
 import type { Address, System } from "./system.ts";
 import { SPACE_COUNT_MAX } from "../limits.ts";
 
@@ -62,12 +62,14 @@ const HEAP_UNITS_USED = 9;
 const HEAP_FREE_BLOCK = 10;
 export const HEAP_NUMBERS = 11;
 
+const sharedWord = sharedScratch(8);
+
 export class Heap {
   readonly base: Address;
   readonly pagesAt: Address;
   readonly numbers: Float64Array;
   readonly #system: System;
-  readonly #word = pinned(8);
+  readonly #word = sharedWord();
 
   constructor(system: System, numbers: Float64Array) {
     this.#system = system;

@@ -54,6 +54,15 @@ export interface Pinned {
   readonly f64: Float64Array;
 }
 
+/**
+ * Scratch memory that all of a thread's databases share, made when it is first asked for: opening one then costs
+ * no allocation. What is in it counts within one call of the engine only, never across an `await` or a callback.
+ */
+export function sharedScratch(bytes: number): () => Pinned {
+  let memory: Pinned | undefined;
+  return () => (memory ??= pinned(bytes));
+}
+
 /** Zeroed memory of at least `bytes`, rounded up to whole 4 KiB, so that it never lies inside the collector's heap. */
 export function pinned(bytes: number): Pinned {
   const buffer = new ArrayBuffer(Math.max(1, Math.ceil(bytes / 4096)) * 4096);

@@ -53,10 +53,10 @@ export class Reclaim {
 
   /**
    * Whether no other Worker reads what this one writes, so that memory may be written over in place. Under the
-   * writer's lock, which a Worker that attaches takes while it does.
+   * writer's lock: a Worker that attaches passes through it once before it reads such memory.
    */
   get isAlone(): boolean {
-    return this.#flags[RECLAIM_ATTACHED] === 1;
+    return this.#isAlone();
   }
 
   retirePage(page: number): void {
@@ -79,7 +79,7 @@ export class Reclaim {
   }
 
   retireBlock(block: number): void {
-    if (this.#flags[RECLAIM_ATTACHED] === 1) {
+    if (this.#isAlone()) {
       this.#heap.giveBlock(block);
       return;
     }

@@ -17,7 +17,7 @@
  */
 
 import { EmdbError, assert } from "../errors.ts";
-import { copy, pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { HASH_BITS } from "./hash.ts";
 import { UNIT_BYTES, type Heap } from "../ffi/heap.ts";
@@ -34,12 +34,10 @@ import {
   HIGH_MASK,
   PAGE_BUCKETS,
   PAGE_USED_MAX,
-  SHARD_PAGES_MAX,
   ShardBuilder,
   SlotPile,
   TOMBSTONE,
   homeBucket,
-  pagesFor,
 } from "./shard.ts";
 
 const BUCKET_BYTES = 64;
@@ -48,6 +46,12 @@ const BUCKET_BYTES = 64;
 const SHRINK_TOMBSTONES_MIN = 128;
 /** ... and holds fewer live slots a page than this, 35 %. */
 const SHRINK_LIVE_MAX = 180;
+
+const sharedBucket = sharedScratch(BUCKET_BYTES);
+const sharedDescriptor = sharedScratch(DESCRIPTOR_BYTES);
+const sharedFacts = sharedScratch(DESCRIPTOR_BYTES);
+const sharedSlot = sharedScratch(8);
+const sharedEntry = sharedScratch(8);
 
 /** What a descriptor says about its shard. */
 export interface ShardFacts {
@@ -64,12 +68,12 @@ export class Keydir {
   readonly #builder: ShardBuilder;
   readonly #pile = new SlotPile();
   /** The bucket being looked at, the descriptor of its shard, and a slot to be written. */
-  readonly #bucket = pinned(BUCKET_BYTES);
+  readonly #bucket = sharedBucket();
   readonly #words = this.#bucket.u32;
-  readonly #descriptor = pinned(DESCRIPTOR_BYTES);
+  readonly #descriptor = sharedDescriptor();
   readonly #shard = this.#descriptor.u32;
-  readonly #slot = pinned(8);
-  readonly #entry = pinned(8);
+  readonly #slot = sharedSlot();
+  readonly #entry = sharedEntry();
 
   // Where a search stands; filled in by `seek` and `next`.
   #unit = 0;
@@ -246,7 +250,7 @@ export class Keydir {
 
   /** What a descriptor says. */
   describe(unit: number): ShardFacts {
-    const memory = pinned(DESCRIPTOR_BYTES);
+    const memory = sharedFacts();
     copy(memory.address, this.heap.unitAddress(unit), DESCRIPTOR_BYTES);
     const words = memory.u32;
     const pages = Array.from(words.subarray(DESCRIPTOR_FIRST_PAGE, DESCRIPTOR_FIRST_PAGE + words[DESCRIPTOR_PAGES]!));
@@ -257,6 +261,27 @@ export class Keydir {
       live: words[DESCRIPTOR_LIVE]!,
       used: words[DESCRIPTOR_USED]!,
     };
+  }
+
+  /**
+   * Lets all entries that a shard covers name it again, after a renaming that stopped half-way. Of two shards that
+   * claim an entry the shallower one holds every slot: it is the old one of a split, or the new one of a merge.
+   */
+  repairDirectory(root: number): void {
+    const depth = root % 32;
+    const directory = this.heap.unitAddress((root - depth) / 32);
+    const shards = Array.from({ length: 1 << depth }, (_, index) =>
+      this.describe(this.heap.read32(directory + index * 4)),
+    );
+    for (const [index, shard] of shards.entries()) {
+      const width = 1 << (depth - shard.depth);
+      const first = index - (index % width);
+      for (let other = first; other < first + width; other++) {
+        if (shards[other]!.unit === shard.unit || shards[other]!.depth < shard.depth) continue;
+        shards[other] = shard;
+        this.heap.write32(directory + other * 4, shard.unit);
+      }
+    }
   }
 
   /** Sets a shard's counts anew from its slots; returns how many are live. */
@@ -324,26 +349,28 @@ export class Keydir {
     const depth = shard[DESCRIPTOR_DEPTH]!;
     const hash = this.#hash;
     const old = this.#unit;
-    if (pagesFor(pile.count + 1) <= SHARD_PAGES_MAX) {
-      const unit = this.#builder.build(pile, { depth, bit: undefined }, pile.count + 1);
-      this.#name(space, { hash, depth }, unit);
-    } else {
-      this.#split(space, { hash, depth });
-    }
+    const unit = this.#builder.build(pile, { depth, bit: undefined }, pile.count + 1);
+    if (unit > 0) this.#name(space, { hash, depth }, unit);
+    else this.#split(space, { hash, depth });
     this.#retireShard(old);
     this.#searchEnd(space);
   }
 
   #split(space: Address, shard: { readonly hash: number; readonly depth: number }): void {
     const { hash, depth } = shard;
-    if (depth === DEPTH_MAX) {
-      throw new EmdbError("EMDB_FULL", `the index holds its largest number of records: 2^${DEPTH_MAX} full shards`);
-    }
-    if (this.root(space) % 32 === depth) this.#deepen(space);
     const ones = this.#pile.countWithBit(depth);
     const bit = 1 << (HASH_BITS - 1 - depth);
-    const upper = this.#builder.build(this.#pile, { depth: depth + 1, bit: 1 }, ones);
-    const lower = this.#builder.build(this.#pile, { depth: depth + 1, bit: 0 }, this.#pile.count - ones);
+    const isDeepest = depth === DEPTH_MAX;
+    const upper = isDeepest ? 0 : this.#builder.build(this.#pile, { depth: depth + 1, bit: 1 }, ones);
+    const lower = isDeepest
+      ? 0
+      : this.#builder.build(this.#pile, { depth: depth + 1, bit: 0 }, this.#pile.count - ones);
+    if (upper === 0 || lower === 0) {
+      if (upper > 0) this.#retireShard(upper);
+      if (lower > 0) this.#retireShard(lower);
+      throw new EmdbError("EMDB_FULL", `the index has no more room for keys with the hash ${hash} (depth ${depth})`);
+    }
+    if (this.root(space) % 32 === depth) this.#deepen(space);
     this.#name(space, { hash: hash | bit, depth: depth + 1 }, upper);
     this.#name(space, { hash: hash & ~bit, depth: depth + 1 }, lower);
   }

@@ -16,11 +16,11 @@
  * Invariants
  * 1. A slot goes from empty to one key and stays that key's (live or tombstone) as long as its page lives.
  * 2. A page, once reachable, changes by stores of whole slots only; any other layout is a new page.
- * 3. used <= 80 % of the slots of the shard; no page is full.
+ * 3. used <= 80 % of the slots of the shard; a new layout leaves room in each page.
  */
 
 import { assert } from "../errors.ts";
-import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
+import { copy, fill, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "./hash.ts";
 import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
 
@@ -31,6 +31,8 @@ export const PAGE_BUCKETS = PAGE_SLOTS / 8;
 export const PAGE_USED_MAX = 410;
 /** Slots a page that a new layout stays below, 75 %: halves of a full shard of seven then fit four pages each. */
 const PAGE_USED_AIM = 384;
+/** Slots that a new layout puts in one page at most: some room is left in it, and a search for what is not there ends. */
+const PAGE_LAID_OUT_MAX = PAGE_SLOTS - 16;
 /** The directory's depth beyond which a shard's remaining hash bits would be fewer than its buckets. */
 export const DEPTH_MAX = 18;
 
@@ -45,6 +47,10 @@ export const DESCRIPTOR_LIVE = 10;
 export const DESCRIPTOR_USED = 11;
 export const DESCRIPTOR_BYTES = 48;
 
+const sharedPile = sharedScratch((2 * SHARD_PAGES_MAX + 1) * PAGE_BYTES);
+const sharedPages = sharedScratch(SHARD_PAGES_MAX * PAGE_BYTES);
+const sharedDescriptor = sharedScratch(DESCRIPTOR_BYTES);
+
 /** The home bucket of a hash, counted over all pages of its shard: the 16 bits behind the shard's own, as a fraction. */
 export function homeBucket(hash: number, depth: number, pages: number): number {
   const fraction = ((hash << (32 - HASH_BITS + depth)) >>> 16) | 0;
@@ -53,7 +59,7 @@ export function homeBucket(hash: number, depth: number, pages: number): number {
 
 /** Slots gathered from old pages, to be laid out in new ones. */
 export class SlotPile {
-  readonly memory: Pinned = pinned((2 * SHARD_PAGES_MAX + 1) * PAGE_BYTES);
+  readonly memory: Pinned = sharedPile();
   count = 0;
   live = 0;
 
@@ -112,19 +118,23 @@ export function pagesFor(count: number): number {
 /** Lays out slots in pages. */
 export class ShardBuilder {
   readonly #heap: Heap;
-  readonly #pages: Pinned = pinned((SHARD_PAGES_MAX + 1) * PAGE_BYTES);
-  readonly #descriptor: Pinned = pinned(DESCRIPTOR_BYTES);
+  readonly #pages: Pinned = sharedPages();
+  readonly #descriptor: Pinned = sharedDescriptor();
+  readonly #counts = new Int32Array(SHARD_PAGES_MAX);
 
   constructor(heap: Heap) {
     this.#heap = heap;
   }
 
-  /** Builds a shard from its share of a pile; returns the unit of its descriptor. */
+  /**
+   * Builds a shard from its share of a pile; returns the unit of its descriptor, or 0 when that needs more
+   * pages than a shard has (the whole of it, or one crowded part).
+   */
   build(pile: SlotPile, share: Share, count: number): number {
-    for (let pages = Math.min(pagesFor(count), SHARD_PAGES_MAX); ; pages++) {
-      assert(pages <= SHARD_PAGES_MAX + 1, "a shard of eight pages would have been split");
+    for (let pages = pagesFor(count); pages <= SHARD_PAGES_MAX; pages++) {
       if (this.#layOut(pile, share, pages)) return this.#publishable(pages, share.depth);
     }
+    return 0;
   }
 
   #layOut(pile: SlotPile, share: Share, pages: number): boolean {
@@ -133,6 +143,7 @@ export class ShardBuilder {
     const from = pile.memory.u32;
     const bit = share.bit;
     const shift = HASH_BITS - share.depth;
+    const counts = this.#counts.fill(0);
     let live = 0;
     let used = 0;
     for (let index = 0; index < pile.count; index++) {
@@ -140,8 +151,10 @@ export class ShardBuilder {
       const hash = high >>> HASH_SHIFT;
       if (bit !== undefined && ((hash >>> shift) & 1) !== bit) continue;
       const home = homeBucket(hash, share.depth, pages);
+      const page = Math.floor(home / PAGE_BUCKETS);
+      counts[page]! += 1;
+      if (counts[page]! > PAGE_LAID_OUT_MAX) return false;
       const slot = emptySlot(words, home);
-      if (slot < 0) return false;
       words[2 * slot] = from[2 * index]!;
       words[2 * slot + 1] = high;
       used += 1;
@@ -169,14 +182,14 @@ export class ShardBuilder {
   }
 }
 
-/** The first empty slot from a bucket on, within its page; -1 when that would fill the page. */
+/** The first empty slot from a bucket on, within its page, which is not full. */
 function emptySlot(words: Uint32Array, home: number): number {
   const pageFirst = home - (home % PAGE_BUCKETS);
-  for (let step = 0; step < PAGE_BUCKETS; step++) {
+  for (let step = 0; ; step++) {
+    assert(step < PAGE_BUCKETS, "a page that is laid out has room");
     const first = (pageFirst + ((home + step) % PAGE_BUCKETS)) * 8;
     for (let slot = first; slot < first + 8; slot++) {
-      if (words[2 * slot] === 0 && words[2 * slot + 1] === 0) return step === PAGE_BUCKETS - 1 ? -1 : slot;
+      if (words[2 * slot] === 0 && words[2 * slot + 1] === 0) return slot;
     }
   }
-  return -1;
 }

@@ -1,6 +1,6 @@
 /** Builds frames in staging memory, checks and all; the caller copies them to where the tail says. */
 
-import { copy, pinned, type Pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { assert } from "../errors.ts";
 import { KEY_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "./checksum.ts";
@@ -31,6 +31,9 @@ import { unitHigh, unitLow } from "./log-words.ts";
 /** Strings of up to so many UTF-16 units are encoded without an allocation. */
 const SHORT_STRING_UNITS = 16_384;
 const NO_BYTES = new Uint8Array(0);
+/** A frame is built and handed on within one call, so one stage does for all encoders of a thread. */
+const sharedStage = sharedScratch(RING_FRAME_BYTES_MAX);
+const sharedText = sharedScratch(SHORT_STRING_UNITS * 3);
 const encoder = new TextEncoder();
 assert(
   FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX <= RING_FRAME_BYTES_MAX,
@@ -38,9 +41,9 @@ assert(
 );
 
 export class FrameEncoder {
-  readonly stage: Pinned = pinned(RING_FRAME_BYTES_MAX);
+  readonly stage: Pinned = sharedStage();
   readonly #salts: Salts;
-  readonly #text: Pinned = pinned(SHORT_STRING_UNITS * 3);
+  readonly #text: Pinned = sharedText();
 
   // What the next frame says; set before `encode`.
   kind = 0;

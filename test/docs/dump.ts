@@ -113,18 +113,20 @@ export function readFrame(bytes: Uint8Array, lsn: number): FrameReading {
   let space = view.getUint16(22, true);
   let prev = prevUnits === 0 ? 0 : lsn - prevUnits * 8;
   const extension: Field[] = [];
+  // A changed shape may speak of an extension that is not there.
+  const wide = (from: number): number => (from + 8 > bytes.length ? 0 : Number(view.getBigUint64(from, true)));
   if ((shape & 64) !== 0) {
-    expiresAtMs = Number(view.getBigUint64(at, true));
+    expiresAtMs = wide(at);
     extension.push({ bytes: 8, says: `extension: expires at ${expiresAtMs} ms` });
     at += 8;
   }
   if ((shape & 128) !== 0) {
-    space = view.getUint32(at, true);
+    space = at + 4 > bytes.length ? 0 : view.getUint32(at, true);
     extension.push({ bytes: 4, says: `extension: namespace ${space}` });
     at += 4;
   }
   if ((shape & 256) !== 0) {
-    prev = lsn - Number(view.getBigUint64(at, true)) * 8;
+    prev = lsn - wide(at) * 8;
     extension.push({ bytes: 8, says: `extension: previous version ${(lsn - prev) / 8} units back, at ${prev}` });
     at += 8;
   }

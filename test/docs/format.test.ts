@@ -60,7 +60,9 @@ describe("the log that the dumps make up", () => {
     writeFileSync(path, sampleFile());
     using db = Emdb.open(path, { verifyReads: true });
     expect(db.recovery).toMatchObject({ tornBytes: 0, missingBytes: 0 });
-    const held = new Map([...db].map(([key, value]) => [new TextDecoder().decode(key), new TextDecoder().decode(value)]));
+    const held = new Map(
+      [...db].map(([key, value]) => [new TextDecoder().decode(key), new TextDecoder().decode(value)]),
+    );
     const expected = { apple: "yellow", a: "1", b: "2", c: "3", d: "4", long: "z".repeat(5000), "": "" };
     expect(Object.fromEntries(held)).toEqual(expected);
     expect(db.listNamespaces()).toEqual([]);

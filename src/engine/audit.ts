@@ -1,0 +1,57 @@
+/**
+ * Setting shared memory right after a Worker died while it held the writer's lock.
+ *
+ * Its frames behind `visible` are undone like those of any failed write. Besides, it may have left a directory
+ * half renamed (both shards hold the same slots, so either will do, but all entries of a shard must name the
+ * same one) and counts that miss its last step. Memory that it had taken and not yet named is lost until close.
+ */
+
+import { copy, pinned } from "../ffi/memory.ts";
+import { HASH_BITS } from "../keydir/hash.ts";
+import { PAGE_BYTES } from "../ffi/heap.ts";
+import { PAGE_SLOTS } from "../keydir/shard.ts";
+import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
+import { TWO_32 } from "../log/frame.ts";
+import type { Core } from "./core.ts";
+import type { SpaceState, Spaces } from "./spaces.ts";
+
+/** Makes every directory consistent; lookups are right again. Under the writer's lock. */
+export function repairDirectories(core: Core, spaces: Spaces): void {
+  for (const space of [spaces.default, ...spaces.list()]) {
+    const root = spaces.root(space);
+    if (root !== 0) core.keydir.repairDirectory(root);
+  }
+}
+
+/** Counts anew what the dead writer may have miscounted. Under the writer's lock, nothing unpublished left. */
+export function recount(core: Core, spaces: Spaces): void {
+  for (const space of [spaces.default, ...spaces.list()]) recountSpace(core, spaces, space);
+}
+
+function recountSpace(core: Core, spaces: Spaces, space: SpaceState): void {
+  const before = spaces.counts(space);
+  let records = 0;
+  let bytes = 0;
+  const root = spaces.root(space);
+  for (let hash = 0; root !== 0 && hash < 1 << HASH_BITS;) {
+    const shard = core.keydir.shardOf(root, hash);
+    records += core.keydir.recount(shard.unit);
+    for (const page of shard.pages) bytes += liveBytesIn(core, core.keydir, page);
+    hash += 1 << (HASH_BITS - shard.depth);
+  }
+  spaces.count(space, records - before.records, bytes - before.bytes);
+}
+
+function liveBytesIn(core: Core, keydir: Keydir, page: number): number {
+  const memory = pinned(PAGE_BYTES);
+  copy(memory.address, keydir.heap.pageAddress(page), PAGE_BYTES);
+  let bytes = 0;
+  for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
+    const high = memory.u32[word + 1]!;
+    const units = positionHigh(high) * TWO_32 + memory.u32[word]!;
+    if (units === 0 || isTombstone(high)) continue;
+    core.lookup.loadAt(units * 8);
+    bytes += core.lookup.frameBytes();
+  }
+  return bytes;
+}

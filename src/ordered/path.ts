@@ -1,0 +1,200 @@
+/**
+ * The way from the root of a tree to a leaf: one scratch node for each level, and the child taken in each.
+ *
+ *     tree (unit)   f64 0 root (block * 32 + level; never 0)   f64 1 changes   f64 2 tombstones, about
+ *
+ * What was copied is used again as long as `changes` stands still: the upper nodes of a tree that is only read
+ * are copied once. A leaf that is written over and over stays in scratch as well.
+ *
+ * Invariants
+ * 1. `changes` grows with every change, before the frame that it is for becomes visible.
+ * 2. Within one operation all nodes are of one moment at or after its begin: what was replaced meanwhile
+ *    stays as it was until the operation ends.
+ */
+
+import { assert } from "../errors.ts";
+import { compare, copy, pinned, type Pinned } from "../ffi/memory.ts";
+import type { Heap } from "../ffi/heap.ts";
+import { LONG, Node, type ProbeKey, type Shape } from "./node.ts";
+import { Separators, compareTexts, type Text } from "./separators.ts";
+
+export const TREE_ROOT = 0;
+export const TREE_CHANGES = 1;
+export const TREE_TOMBSTONES = 2;
+export const TREE_BYTES = 24;
+export const LEVEL_FACTOR = 32;
+
+/** Where the index finds the key of a frame whose position it holds. */
+export interface KeySource {
+  /** Holds the key that was loaded, from `keyAt` on. */
+  readonly memory: Pinned;
+  readonly keyAt: number;
+  /** Loads the key of the frame at a position, in 8-byte units; returns its length. */
+  loadKey(units: number): number;
+}
+
+export class Path {
+  readonly heap: Heap;
+  readonly keys: KeySource;
+  readonly separators: Separators;
+  readonly shape: Shape;
+  readonly #nodes: Node[];
+  /** Which child was taken, by level. */
+  readonly taken: number[] = [0];
+  readonly treeMemory: Pinned = pinned(TREE_BYTES);
+  tree = 0;
+  height = 0;
+  #changes = -1;
+  /** Keys that were loaded to decide a comparison. */
+  loads = 0;
+
+  constructor(heap: Heap, keys: KeySource, shape: Shape) {
+    this.heap = heap;
+    this.keys = keys;
+    this.shape = shape;
+    this.separators = new Separators(heap);
+    this.#nodes = [new Node(shape)];
+  }
+
+  get leaf(): Node {
+    return this.#nodes[0]!;
+  }
+
+  node(level: number): Node {
+    const known = this.#nodes[level];
+    if (known !== undefined) return known;
+    assert(level === this.#nodes.length, "levels are added one by one");
+    const node = new Node(this.shape);
+    this.#nodes.push(node);
+    this.taken.push(0);
+    return node;
+  }
+
+  /** Begins an operation on a tree. */
+  open(tree: number): void {
+    const numbers = this.treeMemory.f64;
+    copy(this.treeMemory.address, this.heap.unitAddress(tree), TREE_BYTES);
+    if (tree !== this.tree || numbers[TREE_CHANGES] !== this.#changes) {
+      this.forget();
+      this.tree = tree;
+      this.#changes = numbers[TREE_CHANGES]!;
+    }
+    this.height = numbers[TREE_ROOT]! % LEVEL_FACTOR;
+  }
+
+  get rootBlock(): number {
+    return Math.floor(this.treeMemory.f64[TREE_ROOT]! / LEVEL_FACTOR);
+  }
+
+  /** Says that the scratch nodes that name a block are what is there now, after a change of one's own. */
+  noteChange(): void {
+    const numbers = this.treeMemory.f64;
+    numbers[TREE_CHANGES]! += 1;
+    this.#changes = numbers[TREE_CHANGES]!;
+    copy(this.heap.unitAddress(this.tree) + 8, this.treeMemory.address + 8, TREE_BYTES - 8);
+  }
+
+  /** Forgets every copy. */
+  forget(): void {
+    for (const node of this.#nodes) node.block = 0;
+  }
+
+  load(level: number, block: number): Node {
+    const node = this.node(level);
+    if (node.block !== block) node.load(this.heap, block);
+    return node;
+  }
+
+  /** Goes down to the leaf that a key belongs to; before a separator that is equal to it when `isBefore`. */
+  descend(key: ProbeKey, isBefore: boolean): Node {
+    let block = this.rootBlock;
+    for (let level = this.height; level > 0; level--) {
+      const node = this.load(level, block);
+      const index = this.#childFor(node, key, isBefore);
+      this.node(level);
+      this.taken[level] = index;
+      block = node.child(index);
+    }
+    return this.load(0, block);
+  }
+
+  /** Goes down to the first leaf, or the last. */
+  descendEdge(isLast: boolean): Node {
+    let block = this.rootBlock;
+    for (let level = this.height; level > 0; level--) {
+      const node = this.load(level, block);
+      const index = isLast ? node.count - 1 : 0;
+      this.taken[level] = index;
+      block = node.child(index);
+    }
+    return this.load(0, block);
+  }
+
+  #childFor(node: Node, key: ProbeKey, isBefore: boolean): number {
+    const side = node.probe(key);
+    if (side !== 0) return side < 0 ? 0 : node.count - 1;
+    const first = node.lowerInline(1);
+    const found = this.resolve(node, key, first);
+    return found.isExact && !isBefore ? found.index : found.index - 1;
+  }
+
+  /** Where the key that was probed is or belongs, given the first entry whose inline part is not below it. */
+  resolve(node: Node, key: ProbeKey, lower: number): Found {
+    const found = this.#found;
+    found.isExact = false;
+    found.index = lower;
+    if (lower >= node.count || !node.hasInline(lower)) return found;
+    let first = lower;
+    let end = node.runEnd(lower);
+    while (first < end) {
+      const middle = (first + end) >>> 1;
+      const order = this.#compareRest(node, middle, key);
+      if (order === 0) {
+        found.isExact = true;
+        found.index = middle;
+        return found;
+      }
+      if (order < 0) first = middle + 1;
+      else end = middle;
+    }
+    found.index = first;
+    return found;
+  }
+  readonly #found: Found = { index: 0, isExact: false };
+
+  /** Below, at or above 0 as an entry with the inline part of the key sorts before, with or after it. */
+  #compareRest(node: Node, index: number, key: ProbeKey): number {
+    const theirs = node.classOf(index);
+    if (theirs !== LONG || node.class !== LONG) return theirs - node.class;
+    if (node.level > 0) return compareTexts(this.separators.load(node, index), key);
+    this.loads += 1;
+    const { keys } = this;
+    const bytes = keys.loadKey(node.units(index));
+    const shared = Math.min(bytes, key.bytes);
+    const order = compare(keys.memory.address + keys.keyAt, key.memory.address, shared);
+    return order === 0 ? bytes - key.bytes : order;
+  }
+
+  /** The separator behind the leaf that was reached; undefined when that is the last. */
+  upperFence(): Text | undefined {
+    for (let level = 1; level <= this.height; level++) {
+      const node = this.node(level);
+      const index = this.taken[level]! + 1;
+      if (index < node.count) return this.separators.load(node, index);
+    }
+    return undefined;
+  }
+
+  /** The separator before the leaf that was reached; undefined when that is the first. */
+  lowerFence(): Text | undefined {
+    for (let level = 1; level <= this.height; level++) {
+      if (this.taken[level]! > 0) return this.separators.load(this.node(level), this.taken[level]!);
+    }
+    return undefined;
+  }
+}
+
+interface Found {
+  index: number;
+  isExact: boolean;
+}

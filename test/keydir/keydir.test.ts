@@ -1,0 +1,199 @@
+/** The index against a Map: nothing lost, nothing double, counts exact, memory given back. */
+
+import { expect, test } from "bun:test";
+import { EmdbError } from "../../src/errors.ts";
+import { HASH_BITS } from "../../src/keydir/hash.ts";
+import { Random } from "../sim/random.ts";
+import { IndexFixture } from "./fixture.ts";
+
+const HASHES = 2 ** HASH_BITS;
+
+/** Keys get their hash from here: most by chance, some that share one with others. */
+class Keys {
+  readonly hashes: number[] = [];
+  readonly #random: Random;
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  at(key: number): number {
+    while (this.hashes.length <= key) {
+      const shared = this.hashes.length > 0 && this.#random.chance(0.1);
+      this.hashes.push(shared ? this.#random.pick(this.hashes) : this.#random.below(HASHES));
+    }
+    return this.hashes[key]!;
+  }
+}
+
+test.each([51, 52, 53, 54])(
+  "the index holds what a Map holds through adds, replaces, removals and shrinks (seed %d)",
+  (seed) => {
+    const random = new Random(seed);
+    const keys = new Keys(random);
+    using index = new IndexFixture();
+    for (const size of [10, 400, 3000, 20_000, 2000, 50, 30_000]) {
+      const grows = (): boolean => index.model.size < size;
+      const isGrowing = grows();
+      for (let step = 0; step < 40_000 && grows() === isGrowing && index.model.size !== size; step += 1) {
+        const key = random.below(40_000);
+        if (random.chance(isGrowing ? 0.85 : 0.15)) index.insert(key, keys.at(key));
+        else index.remove(isGrowing ? key : ([...take(index.model.keys(), 1)][0] ?? key));
+      }
+      index.check();
+    }
+  },
+  60_000,
+);
+
+function* take<T>(values: Iterable<T>, count: number): Generator<T> {
+  let taken = 0;
+  for (const value of values) {
+    if (taken === count) return;
+    taken += 1;
+    yield value;
+  }
+}
+
+test("50 000 records are all found, and after mass removal the index gives its memory back", () => {
+  const random = new Random(55);
+  using index = new IndexFixture();
+  const pagesAtPeak: number[] = [];
+  for (let round = 0; round < 3; round += 1) {
+    for (let key = 0; key < 50_000; key += 1) index.insert(key, random.below(HASHES));
+    index.check();
+    pagesAtPeak.push(index.pageCount());
+    for (let key = 0; key < 50_000; key += 1) if (key % 100 !== 0) index.remove(key);
+    index.check();
+    expect(index.pageCount()).toBeLessThan(pagesAtPeak[0]! / 8);
+    for (let key = 0; key < 50_000; key += 1) index.remove(key);
+    index.check();
+    expect(index.pageCount()).toBeLessThanOrEqual(8);
+    index.heap.trim(0);
+    expect(index.heap.idlePages).toBe(0);
+  }
+  // What was given back is used again: the heap did not grow from round to round.
+  expect(pagesAtPeak[2]!).toBeLessThan(pagesAtPeak[0]! * 1.05);
+  expect(index.heap.bytes).toBeLessThan(pagesAtPeak[0]! * 4096);
+}, 60_000);
+
+test("a record costs at most 16 bytes of index at every size from 2000 on", () => {
+  const random = new Random(56);
+  using index = new IndexFixture();
+  let bytesMax = 0;
+  for (let key = 0; key < 60_000; key += 1) {
+    index.insert(key, random.below(HASHES));
+    if (key >= 2000 && key % 97 === 0) bytesMax = Math.max(bytesMax, (index.pageCount() * 4096) / (key + 1));
+  }
+  expect(bytesMax).toBeLessThan(16);
+});
+
+test("a miss costs as little as a hit at every size", () => {
+  const random = new Random(57);
+  using index = new IndexFixture();
+  let offered = 0;
+  let misses = 0;
+  for (let key = 0; key < 40_000; key += 1) {
+    index.insert(key, random.below(HASHES));
+    if (key % 10 !== 0 || !index.keydir.seek(index.root, random.below(HASHES))) continue;
+    misses += 1;
+    while (index.keydir.next()) offered += 1;
+  }
+  expect(misses).toBe(4000);
+  expect(offered).toBeLessThan(20);
+  expect(index.cost().bucketsMax).toBeLessThan(24);
+});
+
+test("positions beyond 32 bits of units come back whole", () => {
+  using index = new IndexFixture();
+  for (const [round, units] of [2 ** 32 - 30, 2 ** 34, 2 ** 35, 2 ** 36 - 400].entries()) {
+    index.skipTo(units);
+    for (let key = 0; key < 100; key += 1) index.insert(round * 100 + key, (key * 7919) % HASHES);
+    index.check();
+  }
+});
+
+test("tombstones that an iterator may ask for stay, older ones go", () => {
+  const random = new Random(58);
+  using index = new IndexFixture();
+  for (let key = 0; key < 3000; key += 1) index.insert(key, random.below(HASHES));
+  // All removals lie behind the position: every tombstone must stay findable.
+  for (let key = 0; key < 2900; key += 1) index.remove(key, 0);
+  index.check();
+  const kept = [...index.slots()].filter((slot) => slot.isRemoved).length;
+  expect(kept).toBe(2900);
+  // A removal that need not be kept lets go of all of them, shard by shard.
+  for (let key = 2900; key < 3000; key += 1) index.remove(key);
+  for (const entry of [...index.model]) if (entry[1].isRemoved) index.model.delete(entry[0]);
+  index.check();
+  expect([...index.slots()].length).toBeLessThan(2900);
+});
+
+test("an empty namespace costs its entry of 64 bytes and no page", () => {
+  using index = new IndexFixture();
+  const before = index.heap.bytes;
+  for (let id = 0; id < 1000; id += 1) index.heap.ensureSpace(id);
+  expect((index.heap.bytes - before) / 1000).toBeLessThan(1024);
+  expect(index.pageCount()).toBe(0);
+});
+
+test("retiring a directory gives back every page and unit of its shards", () => {
+  const random = new Random(59);
+  using index = new IndexFixture();
+  const fill = (): void => {
+    for (let key = 0; key < 20_000; key += 1) index.insert(key, random.below(HASHES));
+  };
+  fill();
+  const bytes = index.heap.bytes;
+  for (let round = 0; round < 5; round += 1) {
+    const { root } = index;
+    index.heap.writeNumber(index.space, 0);
+    index.keydir.retireTree(root);
+    index.model.clear();
+    index.check();
+    fill();
+    index.check();
+  }
+  expect(index.heap.bytes).toBeLessThan(bytes * 1.15);
+});
+
+test.each([0, 1, 2, 3, 4, 5, 6])(
+  "a page that is crowded before its shard is full splits the shard (part %d of 7)",
+  (part) => {
+    const random = new Random(60 + part);
+    using index = new IndexFixture();
+    const width = Math.floor(HASHES / 7);
+    let key = 0;
+    for (; key < 1800; key += 1) index.insert(key, random.below(HASHES));
+    for (; key < 2300; key += 1) index.insert(key, part * width + random.below(width));
+    index.check();
+    expect(index.pageCount()).toBeLessThan(14);
+  },
+);
+
+test("more keys with one hash than a page has slots are EMDB_FULL, and what was there stays", () => {
+  using index = new IndexFixture();
+  for (let key = 0; key < 300; key += 1) index.insert(key, 12_345);
+  index.check();
+  let thrown: unknown;
+  try {
+    for (let key = 300; key < 3000; key += 1) index.insert(key, 12_345);
+  } catch (error) {
+    thrown = error;
+  }
+  expect(thrown).toBeInstanceOf(EmdbError);
+  expect(thrown).toMatchObject({ code: "EMDB_FULL" });
+  index.check();
+});
+
+test("recounting a shard finds the counts that it had", () => {
+  const random = new Random(61);
+  using index = new IndexFixture();
+  for (let key = 0; key < 5000; key += 1) index.insert(key, random.below(HASHES));
+  for (let key = 0; key < 1000; key += 1) index.remove(key, 0);
+  for (const shard of [...index.shards()]) {
+    index.heap.write32(index.heap.unitAddress(shard.unit) + 40, 7);
+    expect(index.keydir.recount(shard.unit)).toBe(shard.live);
+    expect(index.keydir.describe(shard.unit)).toEqual(shard);
+  }
+});
