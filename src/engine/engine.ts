@@ -94,7 +94,15 @@ export class Engine implements Store {
   }
 
   getMany(space: Space, keys: readonly Bytes[]): (Uint8Array | undefined)[] {
-    return this.#read.getMany(space as SpaceState, keys);
+    const state = space as SpaceState;
+    if (!this.core.isShared) return this.#read.getMany(state, keys);
+    // Another Worker's batch must not be seen in part: a snapshot keeps what it removes within reach.
+    const hold = this.snapshots.hold(state);
+    try {
+      return this.#read.getMany(state, keys);
+    } finally {
+      this.snapshots.close(hold);
+    }
   }
 
   getZeroCopy(space: Space, key: Bytes): Uint8Array | undefined {

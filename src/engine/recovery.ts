@@ -90,7 +90,9 @@ export class Replayer {
       undo(this.#core, this.#spaces, this.#batchStart);
       this.#setEnd(end);
     }
-    return { end, records: this.#records, tornBytes: this.#tornBytes(finding, end, fileBytes), isClean };
+    const tornBytes = this.#tornBytes(finding, end, fileBytes);
+    scanner.release();
+    return { end, records: this.#records, tornBytes, isClean };
   }
 
   /** Throws when what stands at the end is damage. */

@@ -259,6 +259,8 @@ export class WritePath {
 
   /** After a published clear: gives the old index back as soon as no iterator needs it. */
   emptyGraves(space: SpaceState): void {
+    // What was published is out before the snapshots are looked at: a new one then is behind the clear.
+    this.#fence();
     this.#spaces.emptyGraves(space, this.#core.keepFrom() * 8);
   }
 }

@@ -193,7 +193,7 @@ export class Scanner {
     return at;
   }
 
-  /** Lets the next scanner of this thread have the memory; this one is not used any more. */
+  /** Lets the next scanner of this thread have the memory; this one is not used any more. To be called once. */
   release(): void {
     spareMemory = this.memory;
   }

@@ -16,7 +16,7 @@ const timeoutMs = 120_000;
 async function run(words: readonly string[], env: Readonly<Record<string, string>> = {}) {
   const command = [...childCommand(), join(folder, words[0] ?? ""), ...words.slice(1)];
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe", env: { ...process.env, ...env } });
-  const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  const [output, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   return { output: output.replaceAll("\r", ""), errors, exitCode: await child.exited };
 }
 
