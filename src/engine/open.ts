@@ -41,7 +41,7 @@ import {
 } from "./assemble.ts";
 import type { SharedBase } from "./base.ts";
 import { CLOSING, Control } from "./control.ts";
-import { closedError, type LogFile } from "./core.ts";
+import { closedError, type Core, type LogFile } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
@@ -202,7 +202,7 @@ function recover(
   const spaces = new Spaces(core);
   const source = { system, file: file.handle, path, salts: base.salts, end: bytes };
   const replay = new Replayer(core, spaces, source, { lsn: FIRST_LSN }).run(bytes);
-  if (!config.readOnly) settle(system, control, file, replay);
+  if (!config.readOnly) settle(core, file, replay);
   const numbers = control.log.numbers;
   for (const word of [LOG_RESERVED, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = replay.end;
   lock?.record();
@@ -243,13 +243,15 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
 }
 
 /** Cuts a torn tail off and makes what was recovered durable, unless the log was closed in good order. */
-function settle(system: System, control: Control, file: LogFile, replay: Replay): void {
+function settle(core: Core, file: LogFile, replay: Replay): void {
+  const { system, control } = core;
   const { path, handle } = file;
   if (replay.isClean) return;
   if (replay.tornBytes > 0) {
     unmapForTruncation(system, control);
     must(system.truncate(handle, replay.end), { syscall: "ftruncate", path });
     ensureMapped(system, file, control.log, replay.end);
+    core.log.takeMap();
   }
   must(system.sync(handle), { syscall: "fdatasync", path });
 }

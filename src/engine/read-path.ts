@@ -98,14 +98,18 @@ export class ReadPath {
     return this.findLoaded(space, known.visible) ? this.#core.lookup.value() : undefined;
   }
 
-  /** A long value as a view of its own pages of the file; a short one as a copy, which is cheaper. */
+  /**
+   * A long value as a view of its own pages of the file; a short one as a copy, which is cheaper. A copy too where
+   * a view would pin the whole file (Windows neither cuts nor replaces a file that is mapped).
+   */
   getZeroCopy(space: SpaceState, key: Bytes): Uint8Array | undefined {
     if (!this.find(space, key)) return undefined;
     const core = this.#core;
     const lookup = core.lookup;
     const { file } = core;
     const inFile = !(core.log.at(unitLow(lookup.lsn), unitHigh(lookup.lsn)) === 0 || core.log.isInRing);
-    if (file === undefined || !inFile || lookup.valueBytes < ZERO_COPY_BYTES_MIN) return lookup.value();
+    const isShort = lookup.valueBytes < ZERO_COPY_BYTES_MIN;
+    if (file === undefined || !inFile || isShort || !core.system.canMapPastEnd) return lookup.value();
     const position = lookup.lsn + FRAME_HEADER_BYTES + (lookup.shape >>> 16) + extensionBytes(lookup.shape);
     const view = core.system.mapView(file.handle, { position, bytes: lookup.valueBytes });
     if (typeof view === "number") throw ioError(view, { syscall: "mmap", path: file.path });

@@ -15,7 +15,7 @@
 import { copy, pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
-import { HASH_SHIFT, PAGE_SLOTS, SHARD_PAGES_MAX } from "../keydir/shard.ts";
+import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
 import { positionHigh } from "../keydir/keydir.ts";
 import { KIND_PUT, TWO_32, kindOf } from "../log/frame.ts";
 import type { SnapshotRecord } from "./contract.ts";
@@ -190,7 +190,8 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
     const root = this.#spaces.rootBefore(this.#hold.space, this.#clears);
     if (root === 0) return false;
     const shard = keydir.shardOf(root, this.#hash);
-    if (this.#units.length === 0) this.#units = new Float64Array(SHARD_PAGES_MAX * PAGE_SLOTS);
+    const slots = shard.pages.length * PAGE_SLOTS;
+    if (this.#units.length < slots) this.#units = new Float64Array(slots);
     this.#count = 0;
     this.#index = 0;
     for (const page of shard.pages) {

@@ -60,7 +60,15 @@ const HEAP_FREE_UNIT = 8;
 const HEAP_UNITS_USED = 9;
 /** First of the list of free blocks. */
 const HEAP_FREE_BLOCK = 10;
-export const HEAP_NUMBERS = 11;
+/** Changes of ordered trees so far, over all of them. */
+const HEAP_CHANGES = 11;
+/** Where the address space begins, before alignment. */
+const HEAP_MAPPED = 12;
+export const HEAP_NUMBERS = 13;
+
+const RESET_WORDS = [HEAP_STACK_DEPTH, HEAP_STACK_COLD, HEAP_FREE_UNIT, HEAP_UNITS_USED, HEAP_FREE_BLOCK];
+/** A transparent huge page: long stretches are committed in whole ones, which fault in 2 MiB at a time. */
+const HUGE_BYTES = 2 * 1024 * 1024;
 
 const sharedWord = sharedScratch(8);
 
@@ -84,8 +92,11 @@ export class Heap {
     for (const bytes of RESERVE_BYTES) {
       const base = system.reserve(bytes);
       if (base > 0) {
-        numbers[HEAP_BASE] = base;
-        numbers[HEAP_RESERVED] = bytes;
+        // Huge pages need an aligned start, for which a little of the address space is given up.
+        const aligned = Math.ceil(base / HUGE_BYTES) * HUGE_BYTES;
+        numbers[HEAP_MAPPED] = base;
+        numbers[HEAP_BASE] = aligned;
+        numbers[HEAP_RESERVED] = bytes - (aligned - base);
         numbers[HEAP_PAGES_USED] = 1;
         return new Heap(system, numbers);
       }
@@ -95,9 +106,17 @@ export class Heap {
     throw new EmdbError("EMDB_IO", "no address space for the index");
   }
 
+  /** Forgets everything that was given out, the entries of the first `spaceCount` namespaces too. Nobody else has seen any of it. */
+  reset(spaceCount: number): void {
+    fill(this.base, 0, Math.min(spaceCount * UNIT_BYTES, this.numbers[HEAP_SPACES_COMMITTED]!));
+    for (const word of RESET_WORDS) this.numbers[word] = 0;
+    this.numbers[HEAP_PAGES_USED] = 1;
+  }
+
   /** Gives everything back; nothing may read the heap afterwards. */
   release(): void {
-    this.#system.release(this.base, this.numbers[HEAP_RESERVED]!);
+    const mapped = this.numbers[HEAP_MAPPED]!;
+    this.#system.release(mapped, this.numbers[HEAP_RESERVED]! + (this.base - mapped));
     this.numbers[HEAP_BASE] = 0;
   }
 
@@ -266,6 +285,12 @@ export class Heap {
     return true;
   }
 
+  /** A number that no change before it has had. */
+  nextChange(): number {
+    this.numbers[HEAP_CHANGES]! += 1;
+    return this.numbers[HEAP_CHANGES]!;
+  }
+
   /** Free pages whose memory is still there. */
   get idlePages(): number {
     return this.numbers[HEAP_STACK_DEPTH]! - this.numbers[HEAP_STACK_COLD]!;
@@ -287,7 +312,9 @@ export class Heap {
     const have = this.numbers[committed]!;
     if (bytes <= have) return;
     const step = Math.min(Math.max(have, 65536), COMMIT_BYTES_MAX);
-    const want = Math.ceil(Math.max(bytes, have + step) / 65536) * 65536;
+    const least = Math.max(bytes, have + step);
+    const grain = least - have >= HUGE_BYTES ? HUGE_BYTES : 65536;
+    const want = Math.ceil(least / grain) * grain;
     must(this.#system.commit(from + have, want - have), { syscall: "mprotect", path: undefined });
     this.numbers[committed] = want;
   }

@@ -29,6 +29,7 @@ import {
   DESCRIPTOR_FIRST_PAGE,
   DESCRIPTOR_LIVE,
   DESCRIPTOR_PAGES,
+  DESCRIPTOR_STANDS_FOR,
   DESCRIPTOR_USED,
   HASH_SHIFT,
   HIGH_MASK,
@@ -117,6 +118,11 @@ export class Keydir {
     this.#index = 0;
     copy(this.#bucket.address, this.#page + (home & 63) * BUCKET_BYTES, BUCKET_BYTES);
     return true;
+  }
+
+  /** Everything before this position of the log is in the shard of the last search; 0 unless it came from an image. */
+  get standsFor(): number {
+    return this.#unit === 0 ? 0 : this.#descriptor.f64[DESCRIPTOR_STANDS_FOR]!;
   }
 
   /** Where the home bucket of a hash is. */
@@ -391,8 +397,7 @@ export class Keydir {
     const root = this.root(space);
     const depth = root % 32;
     const from = heap.unitAddress((root - depth) / 32);
-    const bytes = 4 << (depth + 1);
-    const unit = this.#takeDirectoryMemory(bytes);
+    const unit = takeDirectory(heap, depth + 1);
     const to = heap.unitAddress(unit);
     for (let index = 0; index < 1 << depth; index++) {
       const shard = heap.read32(from + index * 4);
@@ -401,11 +406,6 @@ export class Keydir {
     }
     heap.writeNumber(space, unit * 32 + depth + 1);
     this.#retireDirectory(root);
-  }
-
-  #takeDirectoryMemory(bytes: number): number {
-    if (bytes <= UNIT_BYTES) return this.heap.takeUnit();
-    return this.heap.takePages(Math.ceil(bytes / 4096)) * (4096 / UNIT_BYTES);
   }
 
   #retireDirectory(root: number): void {
@@ -424,6 +424,13 @@ export class Keydir {
     for (const page of this.describe(unit).pages) this.#reclaim.retirePage(page);
     this.#reclaim.retireUnit(unit);
   }
+}
+
+/** Memory for a directory of 2^depth entries; its first unit. */
+export function takeDirectory(heap: Heap, depth: number): number {
+  const bytes = 4 << depth;
+  if (bytes <= UNIT_BYTES) return heap.takeUnit();
+  return heap.takePages(Math.ceil(bytes / 4096)) * (4096 / UNIT_BYTES);
 }
 
 /** The high bits of the position in a slot's high word. */

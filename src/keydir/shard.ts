@@ -5,7 +5,8 @@
  *                         high word: bits 31-5 hash, 4 tombstone, 3-0 position's high bits
  *     bucket              8 slots, one cache line
  *     page                64 buckets
- *     descriptor (unit)   0 pages, 1 depth, 2-8 page numbers, 10 live slots, 11 used slots
+ *     descriptor (unit)   0 pages, 1 depth, 2-8 page numbers, 10 live slots, 11 used slots; f64 6 the position of
+ *                         the log that a shard from an image stands for (0: laid out since)
  *
  * A shard of depth d holds the hashes that begin with its d bits. The bits behind them, as a fraction, times
  * the number of buckets, are the home bucket; a slot lies there or in the first bucket behind it in the same
@@ -45,7 +46,9 @@ export const DESCRIPTOR_DEPTH = 1;
 export const DESCRIPTOR_FIRST_PAGE = 2;
 export const DESCRIPTOR_LIVE = 10;
 export const DESCRIPTOR_USED = 11;
-export const DESCRIPTOR_BYTES = 48;
+/** Index of a 64-bit number. */
+export const DESCRIPTOR_STANDS_FOR = 6;
+export const DESCRIPTOR_BYTES = 56;
 
 const sharedPile = sharedScratch((2 * SHARD_PAGES_MAX + 1) * PAGE_BYTES);
 const sharedPages = sharedScratch(SHARD_PAGES_MAX * PAGE_BYTES);
@@ -121,6 +124,8 @@ export class ShardBuilder {
   readonly #pages: Pinned = sharedPages();
   readonly #descriptor: Pinned = sharedDescriptor();
   readonly #counts = new Int32Array(SHARD_PAGES_MAX);
+  /** Slots used in each bucket of the shard being built. */
+  readonly #filled = new Uint8Array(SHARD_PAGES_MAX * PAGE_BUCKETS);
 
   constructor(heap: Heap) {
     this.#heap = heap;
@@ -144,6 +149,7 @@ export class ShardBuilder {
     const bit = share.bit;
     const shift = HASH_BITS - share.depth;
     const counts = this.#counts.fill(0);
+    const filled = this.#filled.fill(0);
     let live = 0;
     let used = 0;
     for (let index = 0; index < pile.count; index++) {
@@ -151,10 +157,12 @@ export class ShardBuilder {
       const hash = high >>> HASH_SHIFT;
       if (bit !== undefined && ((hash >>> shift) & 1) !== bit) continue;
       const home = homeBucket(hash, share.depth, pages);
-      const page = Math.floor(home / PAGE_BUCKETS);
+      const page = home >> 6;
       counts[page]! += 1;
       if (counts[page]! > PAGE_LAID_OUT_MAX) return false;
-      const slot = emptySlot(words, home);
+      const bucket = filled[home]! < 8 ? home : bucketWithRoom(filled, home);
+      const slot = bucket * 8 + filled[bucket]!;
+      filled[bucket]! += 1;
       words[2 * slot] = from[2 * index]!;
       words[2 * slot + 1] = high;
       used += 1;
@@ -182,14 +190,12 @@ export class ShardBuilder {
   }
 }
 
-/** The first empty slot from a bucket on, within its page, which is not full. */
-function emptySlot(words: Uint32Array, home: number): number {
+/** The first bucket with an empty slot behind `home`, within its page, which is not full. */
+function bucketWithRoom(filled: Uint8Array, home: number): number {
   const pageFirst = home - (home % PAGE_BUCKETS);
-  for (let step = 0; ; step++) {
+  for (let step = 1; ; step++) {
     assert(step < PAGE_BUCKETS, "a page that is laid out has room");
-    const first = (pageFirst + ((home + step) % PAGE_BUCKETS)) * 8;
-    for (let slot = first; slot < first + 8; slot++) {
-      if (words[2 * slot] === 0 && words[2 * slot + 1] === 0) return slot;
-    }
+    const bucket = pageFirst + ((home + step) % PAGE_BUCKETS);
+    if (filled[bucket]! < 8) return bucket;
   }
 }

@@ -15,7 +15,7 @@
  * 4. The key area belongs to `src/crypto`; it is all zeros unless the encrypted flag is set.
  */
 
-import { copy, pinned, type Pinned } from "../ffi/memory.ts";
+import { copy, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { xxh32 } from "./checksum.ts";
 import { readWide, writeWide, type Salts } from "./frame.ts";
@@ -52,6 +52,9 @@ export type HeaderVerdict =
   | { readonly kind: "future"; readonly version: number }
   | { readonly kind: "damaged"; readonly offset: number };
 
+const sharedPage = sharedScratch(HEADER_PAGE_BYTES);
+const sharedSalt = sharedScratch(64);
+
 /** The page for a header, its key area zero. */
 export function encodeHeader(header: LogHeader): Pinned {
   const page = pinned(HEADER_PAGE_BYTES);
@@ -72,7 +75,7 @@ export function decodeHeader(bytes: Uint8Array): HeaderVerdict {
     if (bytes[index] !== MAGIC[index]) return { kind: "foreign" };
   }
   if (bytes.length < FILE_ID_AT) return { kind: "damaged", offset: bytes.length };
-  const page = pinned(HEADER_PAGE_BYTES);
+  const page = sharedPage();
   copy(page.address, bytes, Math.min(bytes.length, HEADER_PAGE_BYTES));
   const version = page.u32[VERSION_AT >> 2]!;
   if (version > FORMAT_VERSION) return { kind: "future", version };
@@ -91,9 +94,23 @@ export function decodeHeader(bytes: Uint8Array): HeaderVerdict {
 
 /** The salts that every frame's checks in this file and generation begin from (invariant 3). */
 export function saltsOf(header: LogHeader): Salts {
-  const memory = pinned(64);
+  const memory = sharedSalt();
   memory.u8.set(header.fileId, 0);
   writeWide(memory, FILE_ID_BYTES, header.generation);
   const bytes = FILE_ID_BYTES + 8;
   return { header: xxh32(memory, 0, bytes, 1), body: xxh32(memory, 0, bytes, 2) };
+}
+
+/** The salts that a damaged header page would give; only frames that they fit prove them right. */
+export function unprovenSalts(page: Uint8Array): Salts {
+  const memory = pinned(HEADER_PAGE_BYTES);
+  copy(memory.address, page, Math.min(page.length, HEADER_PAGE_BYTES));
+  const generation = readWide(memory, GENERATION_AT) ?? 0;
+  return saltsOf({
+    flags: 0,
+    fileId: memory.u8.slice(FILE_ID_AT, GENERATION_AT),
+    generation,
+    createdAtMs: 0,
+    cipher: 0,
+  });
 }

@@ -96,10 +96,11 @@ export class LogReader {
     this.words = words;
     this.#numbers = words.numbers;
     this.#ring = words.numbers[LOG_RING]!;
-    this.#takeMap();
+    this.takeMap();
   }
 
-  #takeMap(): void {
+  /** Goes over to the newest map; to be called when the one before is gone. */
+  takeMap(): void {
     const count = Atomics.load(this.words.flags, LOG_MAP_COUNT);
     if (count === 0) return;
     const index = (count - 1) % MAP_COUNT_MAX;
@@ -117,7 +118,7 @@ export class LogReader {
     const lsn = (unitHigh * TWO_32 + unitLow) * 8;
     const written = this.#numbers[LOG_WRITTEN]!;
     if (lsn < written) {
-      if (written > this.#mapBytes) this.#takeMap();
+      if (written > this.#mapBytes) this.takeMap();
       this.limit = Math.min(written, this.#mapBytes) - lsn;
       this.isInRing = false;
       return this.limit > 0 ? this.#map + lsn : 0;

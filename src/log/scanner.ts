@@ -22,6 +22,7 @@ import {
   WORD_VALUE_BYTES,
   bodyBytes,
   decodeInto,
+  frameBytes,
   isPlausible,
   type FrameFacts,
   type Salts,
@@ -59,7 +60,7 @@ const ZERO_BLOCK_BYTES = 4096;
 
 /** Where frames are read from. */
 export interface ScanSource {
-  readonly system: System;
+  readonly system: Pick<System, "read">;
   readonly file: FileHandle;
   readonly path: string;
   readonly salts: Salts;
@@ -238,12 +239,29 @@ export class Scanner {
     return last;
   }
 
+  /** Where the frame ends that `judge` found bad, if its header at least is sound; 0 when that says nothing. */
+  get soundReach(): number {
+    const { at, lsn, memory } = this;
+    if (this.#start + this.#bytes < lsn + FRAME_HEADER_BYTES) return 0;
+    const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
+    if (xxh32(memory, at + 4, FRAME_HEADER_BYTES - 4, seed) !== memory.i32[(at >> 2) + WORD_HEADER_CHECK]) return 0;
+    if (!isPlausible(memory, at, lsn)) return 0;
+    const end = lsn + frameBytes(this.shape, memory.u32[(at >> 2) + WORD_VALUE_BYTES]!);
+    return end <= this.#source.end ? end : 0;
+  }
+
+  /** The shape word of the frame that `judge` spoke about. */
+  get shape(): number {
+    return this.memory.u32[(this.at >> 2) + WORD_SHAPE]!;
+  }
+
   /**
-   * The first sound frame behind `from` that says, or undefined when there is none to be found. With
-   * `durableBeyond`, only frames count that were written when that position was durable already.
+   * The position of the first sound frame at or behind `from` that was written when `durableBeyond` was durable
+   * already (-1: of any); undefined when none begins before `until`.
    */
-  findSound(from: number, durableBeyond: number): number | undefined {
-    for (let lsn = from; lsn + FRAME_HEADER_BYTES <= this.#source.end; lsn += 8) {
+  findSound(from: number, durableBeyond: number, until = this.#source.end): number | undefined {
+    const last = Math.min(until - 8, this.#source.end - FRAME_HEADER_BYTES);
+    for (let lsn = from; lsn <= last; lsn += 8) {
       if (this.#load(lsn, FRAME_HEADER_BYTES) < FRAME_HEADER_BYTES) return undefined;
       const at = lsn - this.#start;
       const shape = this.memory.u32[(at >> 2) + WORD_SHAPE]!;

@@ -5,7 +5,8 @@
  * one store that names the topmost new node.
  *
  * Invariants
- * 1. Everything new is written before that store, everything old is retired after it.
+ * 1. Everything new is written before that store. Everything old is retired by `settle`, when the change has been
+ *    noted: a reader that goes by copies of its own finds out before an old block can be used again.
  * 2. An inner node has at least one child; a root has two.
  */
 
@@ -25,6 +26,9 @@ interface Parts {
 export class Inner {
   readonly #path: Path;
   readonly #reclaim: Reclaim;
+  /** Replaced by the change at hand. */
+  readonly #oldBlocks: number[] = [];
+  readonly #oldUnits: number[] = [];
   readonly #word = pinned(8);
   readonly #other: Node;
   readonly #first = makeText();
@@ -74,7 +78,7 @@ export class Inner {
       const unit = separator.bytes > node.prefixBytes + path.shape.inlineBytes ? path.separators.keep(separator) : 0;
       node.insertChild(index + 1, blocks.right, unit);
       this.rename(level, this.write(node));
-      this.#reclaim.retireBlock(old);
+      this.drop(old);
       return;
     }
     const parts = this.#takeApart(node);
@@ -206,8 +210,22 @@ export class Inner {
   }
 
   #retire(block: number, units: readonly number[]): void {
-    this.#reclaim.retireBlock(block);
-    for (const unit of units) this.#path.separators.retire(unit, this.#reclaim);
+    this.drop(block);
+    this.#oldUnits.push(...units);
+  }
+
+  /** A block that nothing reachable names any more. */
+  drop(block: number): void {
+    this.#oldBlocks.push(block);
+  }
+
+  /** Ends a change. */
+  settle(): void {
+    this.#path.noteChange();
+    for (const block of this.#oldBlocks) this.#reclaim.retireBlock(block);
+    for (const unit of this.#oldUnits) this.#path.separators.retire(unit, this.#reclaim);
+    this.#oldBlocks.length = 0;
+    this.#oldUnits.length = 0;
   }
 }
 

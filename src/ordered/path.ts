@@ -7,7 +7,9 @@
  * are copied once. A leaf that is written over and over stays in scratch as well.
  *
  * Invariants
- * 1. `changes` grows with every change, before the frame that it is for becomes visible.
+ * 1. `changes` grows with every change, behind the store that publishes it, before anything that it replaced
+ *    is retired and before the frame that it is for becomes visible. No tree ever has a number twice, nor two
+ *    trees the same.
  * 2. Within one operation all nodes are of one moment at or after its begin: what was replaced meanwhile
  *    stays as it was until the operation ends.
  */
@@ -73,7 +75,10 @@ export class Path {
   /** Begins an operation on a tree. */
   open(tree: number): void {
     const numbers = this.treeMemory.f64;
-    copy(this.treeMemory.address, this.heap.unitAddress(tree), TREE_BYTES);
+    const address = this.heap.unitAddress(tree);
+    // The number before the root: a copy made under a number is then at least as new as that.
+    copy(this.treeMemory.address + 8, address + 8, TREE_BYTES - 8);
+    copy(this.treeMemory.address, address, 8);
     if (tree !== this.tree || numbers[TREE_CHANGES] !== this.#changes) {
       this.forget();
       this.tree = tree;
@@ -89,8 +94,8 @@ export class Path {
   /** Says that the scratch nodes that name a block are what is there now, after a change of one's own. */
   noteChange(): void {
     const numbers = this.treeMemory.f64;
-    numbers[TREE_CHANGES]! += 1;
-    this.#changes = numbers[TREE_CHANGES]!;
+    this.#changes = this.heap.nextChange();
+    numbers[TREE_CHANGES] = this.#changes;
     copy(this.heap.unitAddress(this.tree) + 8, this.treeMemory.address + 8, TREE_BYTES - 8);
   }
 

@@ -1,0 +1,234 @@
+/**
+ * Taking an image in: its header says whether it belongs to the log, its chunks are checked and copied into the
+ * index's memory, a piece of the file at a time.
+ *
+ * Invariants
+ * 1. Nothing of an image is believed before its check; one bad chunk makes the whole image worthless, and the
+ *    index is then as if there had been none.
+ * 2. A sound header of this log proves one thing even if its chunks are bad: how far the log was durable.
+ */
+
+import type { FileHandle, System } from "../ffi/system.ts";
+import { EmdbError } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
+import { PAGE_BYTES } from "../ffi/heap.ts";
+import { must } from "../ffi/io-error.ts";
+import { copy, pinned } from "../ffi/memory.ts";
+import { Adoption } from "../keydir/adopt.ts";
+import { FIRST_LSN } from "./recovery.ts";
+import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
+import { readWide } from "../log/frame.ts";
+import { isPosition } from "../log/log-words.ts";
+import { SPACE_COUNT } from "./control.ts";
+import type { Core, LogFile } from "./core.ts";
+import { Gates } from "./gates.ts";
+import {
+  CHUNK_BODY_BYTES_AT,
+  CHUNK_BYTES_MAX,
+  CHUNK_CLEARED,
+  CHUNK_FACTS_AT,
+  CHUNK_HEAD_BYTES,
+  CHUNK_KIND_AT,
+  CHUNK_POSITION_AT,
+  CHUNK_SHARD,
+  CHUNK_SPACE,
+  CHUNK_SPACE_AT,
+  HINT_HEADER_BYTES,
+  chunkBytes,
+  chunkCheck,
+  decodeHintHeader,
+  decodeShard,
+  type HintHeader,
+  type LogIdentity,
+} from "./hint-format.ts";
+import { hintPath, readChecks } from "./hint-writer.ts";
+import { Spaces, type SpaceState } from "./spaces.ts";
+
+/** An image whose header is sound and of this log. */
+export interface Hint {
+  readonly header: HintHeader;
+  readonly handle: FileHandle;
+  /** Worth reading on: whole, and no longer than the log, which is the one it was made from. */
+  readonly isUsable: boolean;
+  /** The log is shorter than it once was, or another's: written on, it would look like the image's. */
+  readonly isOutlived: boolean;
+}
+
+/** Looks for the image of a log that is open and `logBytes` long. The caller closes its handle. */
+export function openHint(
+  system: System,
+  log: { readonly file: LogFile; readonly identity: LogIdentity; readonly bytes: number },
+): Hint | undefined {
+  const handle = system.open(hintPath(log.file.path), "read");
+  if (handle < 0) return undefined;
+  const bytes = new Uint8Array(HINT_HEADER_BYTES);
+  const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
+  const header = decodeHintHeader(bytes.subarray(0, Math.max(0, count)));
+  if (header === undefined || !isSameLog(header.identity, log.identity)) {
+    system.close(handle);
+    return undefined;
+  }
+  const isShort = log.bytes < header.end || header.start < FIRST_LSN;
+  const isOutlived = isShort || !isWitnessed(system, log.file, header);
+  const isUsable = !isOutlived && system.size(handle) === header.bytes;
+  return { header, handle, isUsable, isOutlived };
+}
+
+function isSameLog(one: LogIdentity, other: LogIdentity): boolean {
+  return one.generation === other.generation && one.fileId.every((byte, index) => byte === other.fileId[index]);
+}
+
+function isWitnessed(system: System, log: LogFile, header: HintHeader): boolean {
+  const [header0, body0] = header.witnessChecks;
+  const [header1, body1] = readChecks(system, log, header.witness);
+  return header0 === header1 && body0 === body1;
+}
+
+/** Removes an image that must not be met by what is written next. */
+export function removeHint(system: System, logPath: string, folder: string): void {
+  const path = hintPath(logPath);
+  const result = system.unlink(path);
+  if (result === -Errno.ENOENT) return;
+  must(result, { syscall: "unlink", path });
+  must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+}
+
+/** Fills an empty index from an image; undefined, and the index empty as before, when it is not sound. */
+export function loadHint(core: Core, spaces: Spaces, hint: Hint): Gates | undefined {
+  const loader = new HintLoader(core, spaces, hint);
+  try {
+    if (loader.run()) return loader.gates;
+  } catch (error) {
+    if (!(error instanceof EmdbError)) throw error;
+  }
+  core.heap.reset(hint.header.spaces);
+  core.control.numbers[SPACE_COUNT] = 1;
+  return undefined;
+}
+
+/** Bytes of the image that are in memory at a time; what fits the processor's cache is copied on from there. */
+const PIECE_BYTES = 256 * 1024;
+
+class HintLoader {
+  readonly gates: Gates;
+  readonly #core: Core;
+  readonly #spaces: Spaces;
+  readonly #hint: Hint;
+  readonly #adoption: Adoption;
+  readonly #memory = pinned(PIECE_BYTES);
+  readonly #firstPage: number;
+  #pages = 0;
+  #space: SpaceState | undefined;
+
+  constructor(core: Core, spaces: Spaces, hint: Hint) {
+    const { header } = hint;
+    this.#core = core;
+    this.#spaces = spaces;
+    this.#hint = hint;
+    this.gates = new Gates(header.spaces, header.end);
+    this.#adoption = new Adoption(core.heap);
+    core.heap.ensureSpace(header.spaces - 1);
+    core.control.numbers[SPACE_COUNT] = header.spaces;
+    this.#firstPage = header.pages === 0 ? 0 : core.heap.takePages(header.pages);
+  }
+
+  run(): boolean {
+    const { header } = this.#hint;
+    let position = HINT_HEADER_BYTES;
+    let chunks = 0;
+    while (position < header.bytes) {
+      const have = this.#read(position);
+      let at = 0;
+      for (;;) {
+        const bytes = have - at < CHUNK_HEAD_BYTES ? 0 : chunkBytes(this.#word(at, CHUNK_BODY_BYTES_AT));
+        if (bytes === 0 || at + bytes > have) break;
+        if (!this.#take(at, { bytes, place: position + at })) return false;
+        at += bytes;
+        chunks += 1;
+      }
+      if (at === 0) return false;
+      position += at;
+    }
+    return this.#endSpace() && chunks === header.chunks && this.#pages === header.pages;
+  }
+
+  #word(at: number, offset: number): number {
+    return this.#memory.u32[(at + offset) >> 2]!;
+  }
+
+  #read(position: number): number {
+    const { system, file } = this.#core;
+    const bytes = Math.min(PIECE_BYTES, this.#hint.header.bytes - position);
+    const call = { syscall: "pread", path: file === undefined ? undefined : hintPath(file.path) };
+    return must(system.read(this.#hint.handle, this.#memory.u8, { position, bytes }), call);
+  }
+
+  #take(at: number, chunk: { readonly bytes: number; readonly place: number }): boolean {
+    const { header } = this.#hint;
+    const { bytes, place } = chunk;
+    const check = chunkCheck(this.#memory, { at, bytes, salt: header.salt, place });
+    if (bytes > CHUNK_BYTES_MAX || check !== this.#memory.i32[at >> 2]) return false;
+    const position = readWide(this.#memory, at + CHUNK_POSITION_AT);
+    if (position === undefined || !isPosition(position)) return false;
+    if (position < header.start || position > header.end) return false;
+    const id = this.#word(at, CHUNK_SPACE_AT);
+    switch (this.#word(at, CHUNK_KIND_AT)) {
+      case CHUNK_SPACE:
+        return this.#endSpace() && this.#takeSpace(at, id, position);
+      case CHUNK_SHARD:
+        return id === this.#space?.id && this.#takeShard(at, position);
+      case CHUNK_CLEARED:
+        return id === this.#space?.id && this.#takeCleared(this.#space);
+      default:
+        return false;
+    }
+  }
+
+  #takeSpace(at: number, id: number, position: number): boolean {
+    const memory = this.#memory;
+    const facts = at + CHUNK_FACTS_AT;
+    const createdAt = readWide(memory, facts);
+    const records = readWide(memory, facts + 8);
+    const bytes = readWide(memory, facts + 16);
+    const nameBytes = this.#word(at, CHUNK_BODY_BYTES_AT);
+    if (createdAt === undefined || records === undefined || bytes === undefined) return false;
+    if (id >= this.#hint.header.spaces || nameBytes > NAMESPACE_NAME_BYTES_MAX) return false;
+    if ((id === 0) !== (nameBytes === 0) || createdAt >= this.#hint.header.end) return false;
+    const from = at + CHUNK_HEAD_BYTES;
+    const name = id === 0 ? "" : Spaces.decodeName(memory.u8.slice(from, from + nameBytes));
+    this.#space = id === 0 ? this.#spaces.default : this.#spaces.create({ id, name }, createdAt);
+    this.#spaces.count(this.#space, records, bytes);
+    this.gates.set(id, position);
+    return true;
+  }
+
+  #takeShard(at: number, standsFor: number): boolean {
+    const shard = decodeShard(this.#memory, at);
+    if (shard === undefined || this.#pages + shard.pages > this.#hint.header.pages) return false;
+    const { heap } = this.#core;
+    const firstPage = this.#firstPage + this.#pages;
+    copy(heap.pageAddress(firstPage), this.#memory.address + at + CHUNK_HEAD_BYTES, shard.pages * PAGE_BYTES);
+    this.#pages += shard.pages;
+    return this.#adoption.add({ ...shard, firstPage, standsFor });
+  }
+
+  #takeCleared(space: SpaceState): boolean {
+    this.#adoption.abandon();
+    const { records, bytes } = this.#spaces.counts(space);
+    this.#spaces.count(space, -records, -bytes);
+    this.gates.close(space.id);
+    this.#space = undefined;
+    return true;
+  }
+
+  /** Names the shards of the namespace that has come to its end. */
+  #endSpace(): boolean {
+    const space = this.#space;
+    if (space === undefined) return true;
+    this.#space = undefined;
+    const root = this.#adoption.finish();
+    if (root === undefined) return false;
+    this.#core.heap.writeNumber(space.address, root);
+    return true;
+  }
+}

@@ -1,0 +1,299 @@
+/**
+ * Writing an image: pieces of the index, copied one at a time under the writer's lock, into a sibling that gets
+ * the image's name once it is whole and durable.
+ *
+ * Invariants
+ * 1. The lock is held for one piece: an entry of 64 bytes, or the at most 28 KiB of a shard.
+ * 2. Nothing is written to the disk under the lock.
+ * 3. The sibling is gone after `discard`, and after a failed `publish`.
+ */
+
+import { dirname } from "node:path";
+import { Errno } from "../ffi/errno.ts";
+import { PAGE_BYTES } from "../ffi/heap.ts";
+import { must } from "../ffi/io-error.ts";
+import { copy, fill, pinned } from "../ffi/memory.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
+import { HASH_BITS } from "../keydir/hash.ts";
+import { positionHigh } from "../keydir/keydir.ts";
+import { FRAME_HEADER_BYTES, TWO_32, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
+import type { Core, LogFile } from "./core.ts";
+import {
+  CHUNK_BODY_BYTES_AT,
+  CHUNK_BYTES_MAX,
+  CHUNK_CLEARED,
+  CHUNK_FACTS_AT,
+  CHUNK_HEAD_BYTES,
+  CHUNK_KIND_AT,
+  CHUNK_POSITION_AT,
+  CHUNK_SHARD,
+  CHUNK_SPACE,
+  CHUNK_SPACE_AT,
+  HINT_HEADER_BYTES,
+  chunkBytes,
+  chunkCheck,
+  encodeHintHeader,
+  encodeShard,
+  type LogIdentity,
+} from "./hint-format.ts";
+import type { SpaceState, Spaces } from "./spaces.ts";
+
+/** Where the image of a log is. */
+export function hintPath(logPath: string): string {
+  return `${logPath}.hint`;
+}
+
+/** The sibling that an image is made in. */
+export function newHintPath(logPath: string): string {
+  return `${logPath}.hint.new`;
+}
+
+/** Bytes that are written to the file at a time, and synced at a time by who may not wait for more. */
+const WRITE_BYTES = 1024 * 1024;
+/** Ids without a live namespace that are passed over in one step. */
+const IDS_PER_STEP = 1024;
+
+export class HintWriter {
+  readonly #core: Core;
+  readonly #spaces: Spaces;
+  readonly #identity: LogIdentity;
+  readonly #system: System;
+  readonly #log: LogFile;
+  readonly #path: string;
+  readonly #file: FileHandle;
+  readonly #salt: number;
+  readonly #buffer = pinned(WRITE_BYTES + CHUNK_BYTES_MAX);
+  /** Bytes in the buffer, and where in the image they go. */
+  #filled = 0;
+  #position = HINT_HEADER_BYTES;
+  #isOpen = true;
+  /** Bytes of the chunk that is being copied behind them. */
+  #openBytes = 0;
+
+  // How far the copy has come.
+  #id = 0;
+  /** The namespace being copied; undefined between two. */
+  #space: SpaceState | undefined;
+  #clears = 0;
+  #hash = 0;
+
+  readonly #start: number;
+  #end = 0;
+  #pages = 0;
+  #chunks = 0;
+  /** The newest frame in any slot, as the two words of its position in units. */
+  #witnessLow = 0;
+  #witnessHigh = 0;
+
+  /** Makes the sibling, in place of one that a dead process left. */
+  constructor(core: Core, spaces: Spaces, log: { readonly file: LogFile; readonly identity: LogIdentity }) {
+    this.#core = core;
+    this.#spaces = spaces;
+    this.#identity = log.identity;
+    this.#system = core.system;
+    this.#log = log.file;
+    this.#path = newHintPath(log.file.path);
+    this.#start = core.visible;
+    const chance = new Uint8Array(4);
+    core.system.random(chance);
+    this.#salt = chance[0]! | (chance[1]! << 8) | (chance[2]! << 16) | (chance[3]! << 24);
+    const stale = core.system.unlink(this.#path);
+    if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path: this.#path });
+    this.#file = must(core.system.open(this.#path, "create"), { syscall: "open", path: this.#path });
+  }
+
+  /** Every piece stands for a position at or before this one. Known once `copyPiece` has returned false. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** Whether a whole write is waiting. */
+  get isFull(): boolean {
+    return this.#filled >= WRITE_BYTES;
+  }
+
+  /** Copies the next piece; false when there is none left. Under the writer's lock, with nothing half-written. */
+  copyPiece(): boolean {
+    if (this.#space === undefined) return this.#beginSpace();
+    const space = this.#space;
+    if (this.#spaces.clears(space) !== this.#clears) {
+      this.#openChunk(CHUNK_CLEARED, space.id, 0);
+      this.#endSpace();
+      return true;
+    }
+    this.#copyShard(space);
+    return true;
+  }
+
+  #beginSpace(): boolean {
+    const spaces = this.#spaces;
+    const count = spaces.nextId;
+    for (let step = 0; step < IDS_PER_STEP && this.#id < count; step++, this.#id++) {
+      const space = spaces.byId(this.#id);
+      if (space === undefined || !spaces.isLive(space)) continue;
+      this.#copySpace(space);
+      if (spaces.root(space) === 0) {
+        this.#id += 1;
+        return true;
+      }
+      this.#space = space;
+      this.#clears = spaces.clears(space);
+      this.#hash = 0;
+      return true;
+    }
+    this.#end = this.#core.visible;
+    return this.#id < count;
+  }
+
+  #endSpace(): void {
+    this.#space = undefined;
+    this.#id += 1;
+  }
+
+  #copySpace(space: SpaceState): void {
+    const name = new TextEncoder().encode(space.name);
+    const at = this.#openChunk(CHUNK_SPACE, space.id, name.length);
+    const { records, bytes } = this.#spaces.counts(space);
+    const facts = at + CHUNK_FACTS_AT;
+    writeWide(this.#buffer, facts, this.#spaces.createdAt(space));
+    writeWide(this.#buffer, facts + 8, records);
+    writeWide(this.#buffer, facts + 16, bytes);
+    this.#buffer.u8.set(name, at + CHUNK_HEAD_BYTES);
+  }
+
+  #copyShard(space: SpaceState): void {
+    const { keydir, heap } = this.#core;
+    const shard = keydir.shardOf(this.#spaces.root(space), this.#hash);
+    const width = 1 << (HASH_BITS - shard.depth);
+    const firstHash = this.#hash - (this.#hash % width);
+    const bodyBytes = shard.pages.length * PAGE_BYTES;
+    const at = this.#openChunk(CHUNK_SHARD, space.id, bodyBytes);
+    const { depth, live, used } = shard;
+    encodeShard(this.#buffer, at, { firstHash, depth, pages: shard.pages.length, live, used });
+    let to = this.#buffer.address + at + CHUNK_HEAD_BYTES;
+    for (const page of shard.pages) {
+      copy(to, heap.pageAddress(page), PAGE_BYTES);
+      to += PAGE_BYTES;
+    }
+    this.#pages += shard.pages.length;
+    this.#hash = firstHash + width;
+    if (this.#hash >= 1 << HASH_BITS) this.#endSpace();
+  }
+
+  /** Begins a chunk behind what is in the buffer; returns where. `sealPiece` ends it. */
+  #openChunk(kind: number, space: number, bodyBytes: number): number {
+    const at = this.#filled;
+    const memory = this.#buffer;
+    fill(memory.address + at, 0, CHUNK_HEAD_BYTES);
+    const bytes = chunkBytes(bodyBytes);
+    fill(memory.address + at + bytes - 8, 0, 8);
+    memory.u32[(at + CHUNK_KIND_AT) >> 2] = kind;
+    memory.u32[(at + CHUNK_SPACE_AT) >> 2] = space;
+    memory.u32[(at + CHUNK_BODY_BYTES_AT) >> 2] = bodyBytes;
+    writeWide(memory, at + CHUNK_POSITION_AT, this.#core.visible);
+    this.#openBytes = bytes;
+    return at;
+  }
+
+  /** Checks the piece that was copied last, outside the lock. */
+  sealPiece(): void {
+    const bytes = this.#openBytes;
+    if (bytes === 0) return;
+    this.#openBytes = 0;
+    const at = this.#filled;
+    const memory = this.#buffer;
+    if (memory.u32[(at + CHUNK_KIND_AT) >> 2] === CHUNK_SHARD) this.#findWitness(at + CHUNK_HEAD_BYTES, at + bytes);
+    const place = this.#position + at;
+    memory.i32[at >> 2] = chunkCheck(memory, { at, bytes, salt: this.#salt, place });
+    this.#filled += bytes;
+    this.#chunks += 1;
+  }
+
+  #findWitness(from: number, to: number): void {
+    const words = this.#buffer.u32;
+    let low = this.#witnessLow;
+    let high = this.#witnessHigh;
+    for (let word = from >> 2; word < to >> 2; word += 2) {
+      const slotHigh = positionHigh(words[word + 1]!);
+      if (slotHigh < high) continue;
+      const slotLow = words[word]!;
+      if (slotHigh === high && slotLow <= low) continue;
+      low = slotLow;
+      high = slotHigh;
+    }
+    this.#witnessLow = low;
+    this.#witnessHigh = high;
+  }
+
+  /** Writes what is in the buffer to the sibling. */
+  spill(): void {
+    this.#write(this.#buffer.address, this.#position, this.#filled);
+    this.#position += this.#filled;
+    this.#filled = 0;
+  }
+
+  #write(from: number | Uint8Array, position: number, bytes: number): void {
+    if (bytes === 0) return;
+    must(this.#system.write(this.#file, from, { position, bytes }), { syscall: "pwrite", path: this.#path });
+  }
+
+  /** Makes what was spilled durable. */
+  sync(): void {
+    must(this.#system.sync(this.#file), { syscall: "fdatasync", path: this.#path });
+  }
+
+  /** Ends the image. All pieces have been copied, and the log is durable up to `end`. */
+  writeHeader(): void {
+    this.spill();
+    const witness = (this.#witnessHigh * TWO_32 + this.#witnessLow) * 8;
+    const header = encodeHintHeader({
+      identity: this.#identity,
+      seed: this.#core.hash.seed,
+      start: this.#start,
+      end: this.#end,
+      bytes: this.#position,
+      pages: this.#pages,
+      spaces: this.#id,
+      chunks: this.#chunks,
+      salt: this.#salt,
+      witness,
+      witnessChecks: readChecks(this.#system, this.#log, witness),
+    });
+    this.#write(header, 0, header.length);
+  }
+
+  /** Gives the durable sibling the name of the image. */
+  publish(): void {
+    this.#close();
+    const path = hintPath(this.#log.path);
+    const renamed = this.#system.rename(this.#path, path);
+    if (renamed < 0) this.#system.unlink(this.#path);
+    must(renamed, { syscall: "rename", path });
+    const folder = dirname(path);
+    must(this.#system.syncFolder(folder), { syscall: "fsync", path: folder });
+  }
+
+  #close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#system.close(this.#file);
+  }
+
+  /** Gives the image up. */
+  discard(): void {
+    if (!this.#isOpen) return;
+    this.#close();
+    this.#system.unlink(this.#path);
+  }
+}
+
+/** The two checks of the frame at a position of the log, as they stand in the file; zeros for position 0. */
+export function readChecks(system: System, log: LogFile, lsn: number): [number, number] {
+  if (lsn === 0) return [0, 0];
+  const memory = pinned(FRAME_HEADER_BYTES);
+  must(system.read(log.handle, memory.u8, { position: lsn, bytes: FRAME_HEADER_BYTES }), {
+    syscall: "pread",
+    path: log.path,
+  });
+  return [memory.u32[WORD_HEADER_CHECK]!, memory.u32[WORD_BODY_CHECK]!];
+}

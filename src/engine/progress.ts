@@ -1,0 +1,83 @@
+/**
+ * Long work in short steps: it asks now and then whether a pause is due, tells how far it is, and lets the event
+ * loop turn.
+ *
+ * Invariants
+ * 1. Between two pauses lie at most `STEP_BYTES_MAX` of work or, whatever the work, about `STEP_MS_MAX`.
+ * 2. What is told never goes back, and the last word is `done === total`.
+ * 3. Once the signal is aborted no more work is done.
+ */
+
+import { EmdbError } from "../errors.ts";
+import type { System } from "../ffi/system.ts";
+import type { ProgressOptions } from "../api/types.ts";
+import type { Defer } from "./core.ts";
+
+const STEP_BYTES_MAX = 1024 * 1024;
+const STEP_MS_MAX = 5;
+/** The clock is read once in so many questions: it costs as much as the smallest step. */
+const QUESTIONS_PER_LOOK = 32;
+
+/** What the time and the turns of the event loop are taken from. */
+export interface Turns {
+  readonly system: Pick<System, "monotonic">;
+  readonly defer: Defer;
+}
+
+export class Pace {
+  readonly #turns: Turns;
+  readonly #options: ProgressOptions;
+  readonly #total: number;
+  #told = 0;
+  #lastDone = 0;
+  #lastMs: number;
+  #questions = 0;
+
+  /** @throws {EmdbError} EMDB_ABORTED when the signal is aborted already */
+  constructor(turns: Turns, options: ProgressOptions, total: number) {
+    this.#turns = turns;
+    this.#options = options;
+    this.#total = total;
+    this.#lastMs = turns.system.monotonic();
+    this.#refuseAborted();
+  }
+
+  /** Whether the step has been long enough; `done` is in the unit of the total. */
+  isDue(done: number): boolean {
+    if (Math.abs(done - this.#lastDone) >= STEP_BYTES_MAX) return true;
+    this.#questions += 1;
+    if (this.#questions % QUESTIONS_PER_LOOK !== 0) return false;
+    return this.#turns.system.monotonic() - this.#lastMs >= STEP_MS_MAX;
+  }
+
+  /**
+   * Tells how far the work is and lets the event loop turn.
+   *
+   * @throws {EmdbError} EMDB_ABORTED when the signal was aborted
+   */
+  async pause(done: number): Promise<void> {
+    this.#tell(done);
+    this.#refuseAborted();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#turns.defer(resolve);
+    await promise;
+    this.#refuseAborted();
+    this.#lastDone = done;
+    this.#lastMs = this.#turns.system.monotonic();
+  }
+
+  /** Tells that all is done. */
+  finish(): void {
+    this.#tell(this.#total);
+  }
+
+  #tell(done: number): void {
+    this.#told = Math.min(Math.max(this.#told, done), this.#total);
+    this.#options.onProgress?.({ done: this.#told, total: this.#total });
+  }
+
+  #refuseAborted(): void {
+    const { signal } = this.#options;
+    if (signal?.aborted === true) throw new EmdbError("EMDB_ABORTED", "the call was aborted", { cause: signal.reason });
+  }
+}

@@ -1,0 +1,300 @@
+/**
+ * The ordered index of a key space, as its one writer changes it: a B+tree from key to the position of the
+ * newest frame of the key, in blocks of the shared heap.
+ *
+ *     tree (unit) -> root -> inner nodes -> leaves -> frames in the log
+ *
+ * It is used like the hash index: `find` a key, then `replace` what was found or `add` what was not. An overwrite
+ * or a removal is one store of 8 bytes in a leaf. A new key makes a new leaf (or writes over the old one when no
+ * other Worker is there to see it), and a full leaf two.
+ *
+ * Invariants
+ * 1. One writer at a time, under the writer's lock; readers take none. A node that is replaced is complete
+ *    before the one store that names it, and retired after it.
+ * 2. A leaf holds each key of its range once, with the position of its newest frame, visible or not; whoever
+ *    reads follows it back to the version of his own moment.
+ * 3. All keys below a child are at or behind the separator before it, and before the one behind it.
+ * 4. All leaves are at level 0. No leaf but the only child of its parent stays empty when `erase` or a removal
+ *    has met it; neighbours under one parent that fit 3/4 of a node together are joined when one is looked at.
+ * 5. A tombstone stays as long as somebody may ask for what was before it (`keepFrom`).
+ *
+ * The structure was chosen by measurement: docs/ordered-index.md.
+ */
+
+import { assert } from "../errors.ts";
+import { copy } from "../ffi/memory.ts";
+import type { Heap } from "../ffi/heap.ts";
+import type { Reclaim } from "../ffi/reclaim.ts";
+import { Inner, longUnits } from "./inner.ts";
+import { divideAt, growPrefix, join, loadKey, purge, shrinkPrefix, takePart } from "./leaf.ts";
+import { FULL_SHAPE, Node, WORD_DEAD, type ProbeKey, type Shape } from "./node.ts";
+import { LEVEL_FACTOR, Path, TREE_TOMBSTONES, type KeySource } from "./path.ts";
+import { makeText, setText, sharedBytes } from "./separators.ts";
+
+/** A leaf is looked at for shrinking each time it has gathered this many more tombstones. */
+const PURGE_STEP = 8;
+/** Tombstones in a tree that no tidying is worth. */
+const TIDY_MIN = 64;
+
+export class OrderedIndex {
+  readonly #heap: Heap;
+  readonly #reclaim: Reclaim;
+  readonly #path: Path;
+  readonly #inner: Inner;
+  readonly #sibling: Node;
+  readonly #first = makeText();
+  readonly #last = makeText();
+  /** Where `tidy` goes on, by tree. */
+  readonly #cursors = new Map<number, Uint8Array>();
+
+  // What `find` found.
+  #key: ProbeKey = this.#first;
+  #side = 0;
+  #index = 0;
+
+  constructor(heap: Heap, reclaim: Reclaim, keys: KeySource, shape: Shape = FULL_SHAPE) {
+    this.#heap = heap;
+    this.#reclaim = reclaim;
+    this.#path = new Path(heap, keys, shape);
+    this.#inner = new Inner(this.#path, reclaim);
+    this.#sibling = new Node(shape);
+  }
+
+  /** A tree without keys; the number it goes by. */
+  plant(): number {
+    const path = this.#path;
+    path.forget();
+    const leaf = path.leaf;
+    leaf.clear(0);
+    const block = this.#inner.write(leaf);
+    const tree = this.#heap.takeUnit();
+    this.#heap.writeNumber(this.#heap.unitAddress(tree), block * LEVEL_FACTOR);
+    this.#heap.writeNumber(this.#heap.unitAddress(tree) + 8, this.#heap.nextChange());
+    path.forget();
+    this.#cursors.delete(tree);
+    return tree;
+  }
+
+  /**
+   * Finds the entry of a key, or the place for it. `last` is the position, in units, that the entry is
+   * thought to hold, 0 for none: it is then found without a look at the log.
+   */
+  find(tree: number, key: ProbeKey, last: number): boolean {
+    const path = this.#path;
+    path.open(tree);
+    path.loads = 0;
+    const leaf = path.descend(key, false);
+    this.#key = key;
+    this.#side = leaf.probe(key);
+    if (this.#side !== 0) {
+      this.#index = this.#side < 0 ? 0 : leaf.count;
+      return false;
+    }
+    const lower = leaf.lowerInline(0);
+    if (last !== 0) {
+      for (let index = lower; index < leaf.count && leaf.hasInline(index); index++) {
+        if (leaf.units(index) !== last) continue;
+        this.#index = index;
+        return true;
+      }
+    }
+    const found = path.resolve(leaf, key, lower);
+    this.#index = found.index;
+    return found.isExact;
+  }
+
+  /** The position, in units, of the entry that was found. */
+  get units(): number {
+    return this.#path.leaf.units(this.#index);
+  }
+
+  /** Points the entry that was found to another frame of its key. */
+  replace(units: number, isTombstone: boolean): void {
+    const path = this.#path;
+    const leaf = path.leaf;
+    const index = this.#index;
+    const wasTombstone = leaf.isTombstone(index);
+    leaf.setUnits(index, units, isTombstone);
+    const address = this.#heap.blockAddress(leaf.block);
+    const at = Node.slotOffset(index);
+    copy(address + at, leaf.memory.address + at, 8);
+    if (wasTombstone !== isTombstone) {
+      copy(address + WORD_DEAD * 4, leaf.memory.address + WORD_DEAD * 4, 4);
+      path.treeMemory.f64[TREE_TOMBSTONES]! += isTombstone ? 1 : -1;
+    }
+    path.noteChange();
+  }
+
+  /** To be called after `replace` made a tombstone: drops old ones, and leaves that hold too little. */
+  shrink(keepFrom: number): void {
+    const { leaf } = this.#path;
+    const dead = leaf.dead;
+    if (dead * 4 >= leaf.count && (dead % PURGE_STEP === 0 || dead === leaf.count)) this.#purgeLeaf(keepFrom);
+  }
+
+  /** Adds the key that was not found. */
+  add(units: number, keepFrom: number): void {
+    const path = this.#path;
+    const leaf = path.leaf;
+    const block = leaf.block;
+    leaf.block = 0;
+    if (this.#side !== 0) {
+      if (leaf.count === 0) leaf.prefixBytes = 0;
+      else shrinkPrefix(leaf, sharedBytes(this.#key, { memory: leaf.prefix, bytes: leaf.prefixBytes }));
+      leaf.probe(this.#key);
+    }
+    leaf.insertUnits(this.#index, units);
+    if (leaf.count > leaf.capacity(leaf.prefixBytes)) {
+      const dropped = purge(leaf, keepFrom);
+      path.treeMemory.f64[TREE_TOMBSTONES]! -= dropped;
+      if (leaf.count > leaf.capacity(leaf.prefixBytes)) {
+        this.#divide(block);
+        return;
+      }
+    } else if (path.loads > 0) {
+      growPrefix(leaf, path.keys, { first: this.#first, last: this.#last });
+    }
+    this.#storeLeaf(block);
+    this.#inner.settle();
+  }
+
+  /** Takes the entry that was found out at once: its frame is about to go, and nobody was ever shown it. */
+  erase(): void {
+    const path = this.#path;
+    const leaf = path.leaf;
+    const block = leaf.block;
+    if (leaf.isTombstone(this.#index)) path.treeMemory.f64[TREE_TOMBSTONES]! -= 1;
+    leaf.block = 0;
+    leaf.closeGap(this.#index);
+    this.#storeThinned(block);
+  }
+
+  /**
+   * Drops old tombstones that no removal came across again, a few leaves at a time, when they are more than a
+   * quarter of `records`. Cost: a microsecond a leaf.
+   */
+  tidy(tree: number, keepFrom: number, work: { readonly records: number; readonly leaves: number }): void {
+    const path = this.#path;
+    path.open(tree);
+    const tombstones = path.treeMemory.f64[TREE_TOMBSTONES]!;
+    if (tombstones < TIDY_MIN || tombstones * 4 < work.records) return;
+    for (let step = 0; step < work.leaves; step++) {
+      path.open(tree);
+      setText(this.#first, this.#cursors.get(tree) ?? new Uint8Array(0));
+      const leaf = path.descend(this.#first, false);
+      const fence = path.upperFence();
+      const isPurged = leaf.dead > 0;
+      if (fence === undefined) this.#cursors.delete(tree);
+      else this.#cursors.set(tree, fence.memory.u8.slice(0, fence.bytes));
+      if (isPurged) this.#purgeLeaf(keepFrom);
+      if (fence === undefined) return;
+    }
+  }
+
+  /** Retires a whole tree; nothing names it any more. */
+  retireTree(tree: number): void {
+    const path = this.#path;
+    path.open(tree);
+    this.#retireNodes(path.rootBlock);
+    this.#cursors.delete(tree);
+    this.#reclaim.retireUnit(tree);
+    path.forget();
+    path.tree = 0;
+  }
+
+  #retireNodes(block: number): void {
+    const node = this.#sibling;
+    node.load(this.#heap, block);
+    if (node.level > 0) {
+      const children = Array.from({ length: node.count }, (_, index) => node.child(index));
+      for (const unit of longUnits(node)) this.#path.separators.retire(unit, this.#reclaim);
+      for (const child of children) this.#retireNodes(child);
+    }
+    this.#reclaim.retireBlock(block);
+  }
+
+  #storeLeaf(old: number): void {
+    const leaf = this.#path.leaf;
+    if (this.#reclaim.isAlone) {
+      leaf.store(this.#heap, old);
+      return;
+    }
+    this.#inner.rename(0, this.#inner.write(leaf));
+    this.#inner.drop(old);
+  }
+
+  #divide(old: number): void {
+    const path = this.#path;
+    const leaf = path.leaf;
+    const middle = divideAt(leaf, Math.min(this.#index, leaf.count - 1));
+    loadKey(leaf, middle - 1, { keys: path.keys, text: this.#first });
+    loadKey(leaf, middle, { keys: path.keys, text: this.#last });
+    const separator = this.#last;
+    const shared = sharedBytes(this.#first, separator);
+    assert(shared < separator.bytes, "the keys of a leaf are in order");
+    // growPrefix loads keys into both texts: the separator is put back together behind it.
+    const bytes = separator.memory.u8.slice(0, shared + 1);
+    const part = this.#sibling;
+    const texts = { first: this.#first, last: this.#last };
+    takePart(part, leaf, { from: 0, end: middle });
+    growPrefix(part, path.keys, texts);
+    const left = this.#inner.write(part);
+    takePart(part, leaf, { from: middle, end: leaf.count });
+    growPrefix(part, path.keys, texts);
+    const right = this.#inner.write(part);
+    setText(this.#first, bytes);
+    this.#inner.divide(1, { left, right }, this.#first);
+    this.#inner.drop(old);
+    path.forget();
+    this.#inner.settle();
+  }
+
+  #purgeLeaf(keepFrom: number): void {
+    const path = this.#path;
+    const leaf = path.leaf;
+    const block = leaf.block;
+    leaf.block = 0;
+    const dropped = purge(leaf, keepFrom);
+    if (dropped === 0) return;
+    path.treeMemory.f64[TREE_TOMBSTONES]! -= dropped;
+    this.#storeThinned(block);
+  }
+
+  /** Stores a leaf that has lost entries, joined with a neighbour if both together leave room. */
+  #storeThinned(old: number): void {
+    const path = this.#path;
+    const leaf = path.leaf;
+    const parent = path.height === 0 ? undefined : path.node(1);
+    if (parent === undefined || parent.count === 1 || leaf.count > leaf.capacity(0) / 4) {
+      this.#storeLeaf(old);
+    } else if (leaf.count === 0) {
+      this.#inner.remove(1, path.taken[1]!, undefined);
+      this.#inner.drop(old);
+      path.forget();
+    } else {
+      this.#joinSibling(old, parent);
+    }
+    this.#inner.settle();
+  }
+
+  #joinSibling(old: number, parent: Node): void {
+    const path = this.#path;
+    const own = path.taken[1]!;
+    const rightIndex = own + 1 < parent.count ? own + 1 : own;
+    const leftIndex = rightIndex - 1;
+    const sibling = this.#sibling;
+    const other = parent.child(own === leftIndex ? rightIndex : leftIndex);
+    sibling.load(this.#heap, other);
+    const left = own === leftIndex ? path.leaf : sibling;
+    const right = own === leftIndex ? sibling : path.leaf;
+    if (!join(left, right)) {
+      this.#storeLeaf(old);
+      return;
+    }
+    const block = this.#inner.write(left);
+    this.#inner.remove(1, rightIndex, { index: leftIndex, block });
+    this.#inner.drop(old);
+    this.#inner.drop(other);
+    path.forget();
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * Reads the positions of a range in key order, a part at a time, without a lock.
+ *
+ * Between two parts it keeps no node: it goes on at a key, the separator at the end of the leaf it was in, or
+ * the last key that it gave. So the tree may change in any way meanwhile; and since a position leads to every
+ * older version of its key, a reader who leaves out what is newer than his moment sees that moment.
+ *
+ * Invariants
+ * 1. Positions come in strictly ascending order of their keys (descending when reversed), each key once.
+ * 2. What was in the tree from the first part on to the last is given, if it lies within the bounds.
+ */
+
+import { copy } from "../ffi/memory.ts";
+import type { Heap } from "../ffi/heap.ts";
+import { FULL_SHAPE, type Node, type Shape } from "./node.ts";
+import { Path, type KeySource } from "./path.ts";
+import { compareTexts, makeText, setText, type Text } from "./separators.ts";
+
+/** A key at which a range begins, goes on or ends. */
+export interface Bound {
+  readonly key: Uint8Array;
+  readonly isInclusive: boolean;
+}
+
+/** What is left of a range: from `near`, in the direction of the walk, to `far`. */
+export interface Remainder {
+  readonly isReverse: boolean;
+  near: Bound | undefined;
+  readonly far: Bound | undefined;
+  isDone: boolean;
+}
+
+export class RangeReader {
+  readonly #path: Path;
+  readonly #near = makeText();
+  readonly #far = makeText();
+
+  constructor(heap: Heap, keys: KeySource, shape: Shape = FULL_SHAPE) {
+    this.#path = new Path(heap, keys, shape);
+  }
+
+  /** Takes the next positions (units) of a range, as many as there is room for or fewer; 0 only at its end. */
+  take(tree: number, rest: Remainder, to: Float64Array): number {
+    const path = this.#path;
+    if (rest.far !== undefined) setText(this.#far, rest.far.key);
+    for (;;) {
+      if (rest.isDone) return 0;
+      path.open(tree);
+      const count = rest.isReverse ? this.#takeDown(rest, to) : this.#takeUp(rest, to);
+      if (count > 0) return count;
+    }
+  }
+
+  #takeUp(rest: Remainder, to: Float64Array): number {
+    const path = this.#path;
+    const { near, far } = rest;
+    let leaf: Node;
+    let from = 0;
+    if (near === undefined) leaf = path.descendEdge(false);
+    else {
+      setText(this.#near, near.key);
+      leaf = path.descend(this.#near, false);
+      from = this.#border(leaf, this.#near, !near.isInclusive);
+    }
+    const fence = path.upperFence();
+    let end = leaf.count;
+    let isLast = fence === undefined;
+    // A far bound behind the fence is behind the whole leaf.
+    const next = fence?.memory.u8.slice(0, fence.bytes);
+    if (far !== undefined && (fence === undefined || compareTexts(fence, this.#far) > 0)) {
+      end = this.#border(leaf, this.#far, far.isInclusive);
+      isLast = true;
+    }
+    const count = Math.min(to.length, Math.max(end - from, 0));
+    for (let index = 0; index < count; index++) to[index] = leaf.units(from + index);
+    if (from + count < end) rest.near = { key: this.#keyAt(leaf, from + count - 1), isInclusive: false };
+    else if (isLast) rest.isDone = true;
+    else rest.near = { key: next!, isInclusive: true };
+    return count;
+  }
+
+  #takeDown(rest: Remainder, to: Float64Array): number {
+    const path = this.#path;
+    const { near, far } = rest;
+    let leaf: Node;
+    let end: number;
+    if (near === undefined) {
+      leaf = path.descendEdge(true);
+      end = leaf.count;
+    } else {
+      setText(this.#near, near.key);
+      leaf = path.descend(this.#near, !near.isInclusive);
+      end = this.#border(leaf, this.#near, near.isInclusive);
+    }
+    const fence = path.lowerFence();
+    let from = 0;
+    let isLast = fence === undefined;
+    const next = fence?.memory.u8.slice(0, fence.bytes);
+    if (far !== undefined && (fence === undefined || compareTexts(fence, this.#far) <= 0)) {
+      from = this.#border(leaf, this.#far, !far.isInclusive);
+      isLast = true;
+    }
+    const count = Math.min(to.length, Math.max(end - from, 0));
+    for (let index = 0; index < count; index++) to[index] = leaf.units(end - 1 - index);
+    if (end - count > from) rest.near = { key: this.#keyAt(leaf, end - count), isInclusive: false };
+    else if (isLast) rest.isDone = true;
+    else rest.near = { key: next!, isInclusive: false };
+    return count;
+  }
+
+  /** How many entries of a leaf sort before a key, or before or with it. */
+  #border(leaf: Node, key: Text, isBehind: boolean): number {
+    const side = leaf.probe(key);
+    if (side !== 0) return side < 0 ? 0 : leaf.count;
+    const found = this.#path.resolve(leaf, key, leaf.lowerInline(0));
+    return found.isExact && isBehind ? found.index + 1 : found.index;
+  }
+
+  #keyAt(leaf: Node, index: number): Uint8Array {
+    const { keys } = this.#path;
+    const bytes = keys.loadKey(leaf.units(index));
+    const key = new Uint8Array(bytes);
+    if (bytes > 0) copy(key, keys.memory.address + keys.keyAt, bytes);
+    return key;
+  }
+}
