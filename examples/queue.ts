@@ -6,7 +6,7 @@
  * the next open, so a job is worked on at least once. Jobs leave in the order in which they came.
  */
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Emdb, codec, type Transaction } from "emdb";
@@ -123,6 +123,6 @@ if (import.meta.main) {
   } finally {
     for (const name of ["queue.emdb", "queue.emdb.lock", "queue.emdb.hint"])
       rmSync(join(folder, name), { force: true });
-    rmSync(folder, { recursive: true, force: true });
+    rmdirSync(folder);
   }
 }

@@ -117,7 +117,7 @@ async function main(): Promise<void> {
   console.log(`\nfile ${sizeOf(fileSizeBytes)}, of it overwritten or removed ${sizeOf(deadBytes)}`);
   console.log(`index ${sizeOf(indexBytes)} of memory`);
   console.log(`\nEverything is as it should be. The database stays in ${folder}`);
-  console.log(`Print a record of it:   ${run} quickstart README.md`);
+  console.log(`Print a record of it:   ${run} quickstart package.json`);
   console.log(`Run the tests:          ${run} test`);
 }
 

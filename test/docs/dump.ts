@@ -42,7 +42,7 @@ function lines(bytes: Uint8Array, fields: readonly Field[], start: number): stri
 }
 
 /** The seed of a check at a place of the file. */
-function seedAt(salt: number, lsn: number): number {
+export function seedAt(salt: number, lsn: number): number {
   const units = BigInt(lsn) / 8n;
   let seed = (salt ^ Math.imul(Number(units & 0xffff_ffffn) | 0, PRIME_3)) | 0;
   seed = (seed + Math.imul(Number(units >> 32n) + 1, PRIME_4)) | 0;

@@ -84,7 +84,9 @@ describe("the documents", () => {
   test("link to files that are there", () => {
     const broken = documents().flatMap(([path, title]) => {
       const targets = [...readFileSync(path, "utf8").matchAll(/\]\(([^)#:]+)\)/g)].map((match) => match[1] ?? "");
-      return targets.filter((target) => !existsSync(join(dirname(path), target))).map((target) => `${title}: ${target}`);
+      return targets
+        .filter((target) => !existsSync(join(dirname(path), target)))
+        .map((target) => `${title}: ${target}`);
     });
     expect(broken).toEqual([]);
   });

@@ -17,7 +17,9 @@ async function run(words: readonly string[], env: Readonly<Record<string, string
   const command = [...childCommand(), join(folder, words[0] ?? ""), ...words.slice(1)];
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe", env: { ...process.env, ...env } });
   const [output, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  return { output: output.replaceAll("\r", ""), errors, exitCode: await child.exited };
+  // Bun says this under Wine of every program, and goes on.
+  const own = errors.replaceAll("\r", "").replaceAll(/^Internal error: directory mismatch for .*\n/gm, "");
+  return { output: output.replaceAll("\r", ""), errors: own, exitCode: await child.exited };
 }
 
 const lastLines: Readonly<Record<string, string>> = {
