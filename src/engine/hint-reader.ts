@@ -15,7 +15,6 @@ import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import { Adoption } from "../keydir/adopt.ts";
-import { FIRST_LSN } from "./recovery.ts";
 import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
 import { readWide } from "../log/frame.ts";
 import { isPosition } from "../log/log-words.ts";
@@ -48,10 +47,14 @@ import { Spaces, type SpaceState } from "./spaces.ts";
 export interface Hint {
   readonly header: HintHeader;
   readonly handle: FileHandle;
-  /** Worth reading on: whole, and no longer than the log, which is the one it was made from. */
+  /**
+   * The log is what the image was made from, or shorter than it once was, or holds something else where the image
+   * knows a frame (it grew another way, or it is damaged). Unless it is the same, it must not be written on beside
+   * this image, whose positions it would then seem to have.
+   */
+  readonly kinship: "same" | "short" | "other";
+  /** The same, and as long as its header says: worth reading on. */
   readonly isUsable: boolean;
-  /** The log is shorter than it once was, or another's: written on, it would look like the image's. */
-  readonly isOutlived: boolean;
 }
 
 /** Looks for the image of a log that is open and `logBytes` long. The caller closes its handle. */
@@ -61,17 +64,22 @@ export function openHint(
 ): Hint | undefined {
   const handle = system.open(hintPath(log.file.path), "read");
   if (handle < 0) return undefined;
-  const bytes = new Uint8Array(HINT_HEADER_BYTES);
-  const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
-  const header = decodeHintHeader(bytes.subarray(0, Math.max(0, count)));
-  if (header === undefined || !isSameLog(header.identity, log.identity)) {
-    system.close(handle);
-    return undefined;
+  let hint: Hint | undefined;
+  try {
+    const bytes = new Uint8Array(HINT_HEADER_BYTES);
+    const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
+    const header = decodeHintHeader(bytes.subarray(0, Math.max(0, count)));
+    if (header === undefined || !isSameLog(header.identity, log.identity)) return undefined;
+    const isShort = log.bytes < header.end;
+    // A writer in another process may just have gone on, and made this image: it is too new for what is read here.
+    if (isShort && system.size(log.file.handle) >= header.end) return undefined;
+    const kinship = isShort ? "short" : isWitnessed(system, log.file, header) ? "same" : "other";
+    const isUsable = kinship === "same" && system.size(handle) === header.bytes;
+    hint = { header, handle, kinship, isUsable };
+    return hint;
+  } finally {
+    if (hint === undefined) system.close(handle);
   }
-  const isShort = log.bytes < header.end || header.start < FIRST_LSN;
-  const isOutlived = isShort || !isWitnessed(system, log.file, header);
-  const isUsable = !isOutlived && system.size(handle) === header.bytes;
-  return { header, handle, isUsable, isOutlived };
 }
 
 function isSameLog(one: LogIdentity, other: LogIdentity): boolean {

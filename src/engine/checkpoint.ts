@@ -1,0 +1,220 @@
+/**
+ * When and how the hint image is written: on request and from time to time in slices between which the event loop
+ * turns, and at the end in one go.
+ *
+ * Invariants
+ * 1. One image is being made at a time, over all Workers: whoever makes it holds the word `CHECKPOINTER`, and with
+ *    it the sibling's name. A dead holder's place is taken.
+ * 2. The log is durable up to the image's end before the image gets its name.
+ * 3. A failure leaves no sibling and the database, with the image before, as it was.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
+import { CHECKPOINT_GROWTH_BYTES_MIN, HEADER_PAGE_BYTES } from "../limits.ts";
+import { CHECKPOINTER, IMAGE_END, STATE } from "./control.ts";
+import { closedError, type Core, type LogFile } from "./core.ts";
+import type { Engine } from "./engine.ts";
+import type { GroupCommit } from "./group-commit.ts";
+import type { LogIdentity } from "./hint-format.ts";
+import { HintWriter } from "./hint-writer.ts";
+import type { Sync } from "./sync.ts";
+
+/** How long the event loop is held at a time, at most a little more. */
+const SLICE_MS = 2;
+/** How long to wait for another Worker's image before asking whether it still lives. */
+const TURN_MS = 50;
+
+export interface CheckpointParts {
+  readonly file: LogFile;
+  readonly identity: LogIdentity;
+  /** Throws when the lock has been broken. */
+  readonly checkLock: () => void;
+  readonly sync: Sync;
+  readonly commit: GroupCommit;
+}
+
+export class Checkpoint {
+  readonly #engine: Engine;
+  readonly #core: Core;
+  readonly #parts: CheckpointParts;
+  /** The image that this thread is making in slices. */
+  #writer: HintWriter | undefined;
+  /** The checkpoint under way, and the one that begins after it. */
+  #running: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
+  /** Where the log ended when the last one began by itself. */
+  #triedAt = 0;
+
+  constructor(engine: Engine, parts: CheckpointParts) {
+    this.#engine = engine;
+    this.#core = engine.core;
+    this.#parts = parts;
+    if (!engine.core.isReadOnly) engine.core.onSpill = () => this.#consider();
+  }
+
+  /** Resolves when an image that holds everything written before the call is in place. */
+  run(): Promise<void> {
+    if (this.#running === undefined) {
+      this.#running = this.#inSlices().finally(() => (this.#running = undefined));
+      return this.#running;
+    }
+    // What is under way may have passed over what was written since; all who come now share the next one.
+    this.#next ??= this.#running
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined;
+        return this.run();
+      });
+    return this.#next;
+  }
+
+  /** The same in one go, for the end: nobody waits for this thread any more. */
+  runSync(): void {
+    this.cancel();
+    if (this.#isUpToDate() || !this.#takePlace()) return;
+    try {
+      const writer = this.#begin();
+      try {
+        while (this.#copyPiece(writer)) if (writer.isFull) writer.spill();
+        if (this.#parts.sync.durable < writer.end) this.#parts.sync.flush();
+        this.#finish(writer);
+      } finally {
+        writer.discard();
+      }
+    } finally {
+      this.#givePlace();
+    }
+  }
+
+  /** At the end of everything; an image that cannot be made is no reason to fail. */
+  runAtEnd(): void {
+    if (this.#core.control.flags[STATE] !== 0) return;
+    try {
+      this.runSync();
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
+  }
+
+  /** Gives up what is being made in slices; who waits for it hears EMDB_CLOSED. */
+  cancel(): void {
+    const writer = this.#writer;
+    if (writer === undefined) return;
+    this.#writer = undefined;
+    writer.discard();
+    this.#givePlace();
+  }
+
+  async #inSlices(): Promise<void> {
+    while (!this.#isUpToDate()) {
+      if (this.#takePlace()) {
+        await this.#make();
+        return;
+      }
+      await this.#othersDone();
+    }
+  }
+
+  async #make(): Promise<void> {
+    let writer: HintWriter | undefined;
+    try {
+      writer = this.#begin();
+      this.#writer = writer;
+      await this.#copyInSlices(writer);
+      if (this.#parts.sync.durable < writer.end) await this.#parts.commit.flush();
+      this.#mustGoOn(writer);
+      this.#finish(writer);
+    } finally {
+      // After `cancel` the place is somebody else's already.
+      const isOurs = writer === undefined || this.#writer === writer;
+      writer?.discard();
+      this.#writer = undefined;
+      if (isOurs) this.#givePlace();
+    }
+  }
+
+  async #copyInSlices(writer: HintWriter): Promise<void> {
+    const { system } = this.#core;
+    let until = system.monotonic() + SLICE_MS;
+    while (this.#copyPiece(writer)) {
+      if (writer.isFull) {
+        // Synced bit by bit: one sync of everything at the end would hold the thread as long as the disk takes.
+        writer.spill();
+        writer.sync();
+      }
+      if (system.monotonic() < until) continue;
+      await new Promise<void>((resolve) => this.#core.defer(resolve));
+      this.#mustGoOn(writer);
+      until = system.monotonic() + SLICE_MS;
+    }
+  }
+
+  #mustGoOn(writer: HintWriter): void {
+    if (this.#writer !== writer || this.#core.isClosed) throw closedError(this.#parts.file.path);
+  }
+
+  #begin(): HintWriter {
+    return this.#engine.exclusively(() => new HintWriter(this.#core, this.#engine.spaces, this.#parts));
+  }
+
+  #copyPiece(writer: HintWriter): boolean {
+    const isMore = this.#engine.exclusively(() => writer.copyPiece());
+    writer.sealPiece();
+    return isMore;
+  }
+
+  #finish(writer: HintWriter): void {
+    writer.writeHeader();
+    writer.sync();
+    this.#parts.checkLock();
+    writer.publish();
+    this.#core.control.numbers[IMAGE_END] = writer.end;
+  }
+
+  #isUpToDate(): boolean {
+    const core = this.#core;
+    core.enter();
+    const imageEnd = core.control.numbers[IMAGE_END]!;
+    return core.visible === (imageEnd === 0 ? HEADER_PAGE_BYTES : imageEnd);
+  }
+
+  #takePlace(): boolean {
+    const { flags, reclaim } = this.#core.control;
+    const own = this.#core.row + 1;
+    const holder = Atomics.compareExchange(flags, CHECKPOINTER, 0, own);
+    if (holder === 0) return true;
+    const thread = Atomics.load(reclaim, ROW_THREAD_AT + holder - 1);
+    if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return false;
+    return Atomics.compareExchange(flags, CHECKPOINTER, holder, own) === holder;
+  }
+
+  #givePlace(): void {
+    const { flags } = this.#core.control;
+    Atomics.store(flags, CHECKPOINTER, 0);
+    Atomics.notify(flags, CHECKPOINTER);
+  }
+
+  async #othersDone(): Promise<void> {
+    const { flags } = this.#core.control;
+    const holder = Atomics.load(flags, CHECKPOINTER);
+    if (holder === 0) return;
+    const outcome = Atomics.waitAsync(flags, CHECKPOINTER, holder, TURN_MS);
+    if (outcome.async) await outcome.value;
+  }
+
+  /** After a write to the file: begins a checkpoint when the log has grown by so much that replay would take long. */
+  #consider(): void {
+    const core = this.#core;
+    const end = core.visible;
+    const since = Math.max(core.control.numbers[IMAGE_END]!, this.#triedAt);
+    if (end - since < Math.max(CHECKPOINT_GROWTH_BYTES_MIN, end / 2)) return;
+    this.#triedAt = end;
+    core.defer(() => {
+      if (core.isClosed || core.control.flags[STATE] !== 0) return;
+      this.run().catch((error: unknown) => {
+        if (!(error instanceof EmdbError)) throw error;
+      });
+    });
+  }
+}

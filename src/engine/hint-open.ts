@@ -1,0 +1,89 @@
+/** What an open does with the hint image: looks for it, fills the index from it, and judges the log by what it knows. */
+
+import { dirname } from "node:path";
+import { EmdbError } from "../errors.ts";
+import type { System } from "../ffi/system.ts";
+import { forgetDeadlines } from "./audit.ts";
+import { IMAGE_END } from "./control.ts";
+import type { Core, LogFile } from "./core.ts";
+import type { LogIdentity } from "./hint-format.ts";
+import { loadHint, openHint, removeHint, type Hint } from "./hint-reader.ts";
+import { newHintPath } from "./hint-writer.ts";
+import { FIRST_LSN, type Replay, type ReplayFrom } from "./recovery.ts";
+import { Spaces } from "./spaces.ts";
+
+/** A log that is open, and its length. */
+interface OpenLog {
+  readonly file: LogFile;
+  readonly identity: LogIdentity;
+  readonly bytes: number;
+}
+
+export class ImageAtOpen {
+  readonly #system: System;
+  readonly #path: string;
+  readonly #hint: Hint | undefined;
+  /** The index was filled from the image. */
+  usedCheckpoint = false;
+
+  private constructor(system: System, log: OpenLog) {
+    this.#system = system;
+    this.#path = log.file.path;
+    this.#hint = openHint(system, log);
+  }
+
+  static look(system: System, log: OpenLog): ImageAtOpen {
+    return new ImageAtOpen(system, log);
+  }
+
+  /** The seed of the keys' hash that the image needs. */
+  get seed(): Uint8Array | undefined {
+    return this.#hint?.header.seed;
+  }
+
+  /** Fills the index as far as the image reaches, and says where replay begins. */
+  load(core: Core): { readonly spaces: Spaces; readonly from: ReplayFrom } {
+    const hint = this.#hint;
+    const durable = hint?.kinship === "same" ? hint.header.end : 0;
+    const filled = new Spaces(core);
+    const gates = hint?.isUsable === true ? loadHint(core, filled, hint) : undefined;
+    if (hint === undefined || gates === undefined) {
+      // What a bad image has left in `filled` is forgotten with it.
+      return { spaces: new Spaces(core), from: { lsn: FIRST_LSN, gates: undefined, durable } };
+    }
+    this.usedCheckpoint = true;
+    // An image holds no deadlines: the first sweep looks for them.
+    forgetDeadlines(core, filled);
+    core.control.numbers[IMAGE_END] = hint.header.end;
+    return { spaces: filled, from: { lsn: hint.header.start, gates, durable } };
+  }
+
+  /**
+   * How much shorter the log is than the image knows it to have been.
+   * @throws {EmdbError} EMDB_CORRUPTED when the rest is not missing but spoilt.
+   */
+  missingBytes(replay: Replay): number {
+    const hint = this.#hint;
+    if (hint === undefined || hint.kinship === "same") return 0;
+    const missing = Math.max(0, hint.header.end - replay.end);
+    if (hint.kinship === "short" || missing === 0 || replay.tornBytes === 0) return missing;
+    throw new EmdbError(
+      "EMDB_CORRUPTED",
+      `the log ends at byte ${replay.end}, yet the checkpoint knows that it was durable up to byte ` +
+        `${hint.header.end}; nothing has been changed. verify lists what is wrong, salvage copies what is sound`,
+      { path: this.#path, offset: replay.end },
+    );
+  }
+
+  /** Removes what must not be met, or is of no use, from now on. Before the first write; under the lock. */
+  tidy(): void {
+    // A sibling that cannot be removed now is in nobody's way before the next checkpoint, which tries again.
+    this.#system.unlink(newHintPath(this.#path));
+    const hint = this.#hint;
+    if (hint !== undefined && hint.kinship !== "same") removeHint(this.#system, this.#path, dirname(this.#path));
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#hint !== undefined) this.#system.close(this.#hint.handle);
+  }
+}
