@@ -46,7 +46,11 @@ export class Pace {
   isDue(done: number): boolean {
     if (Math.abs(done - this.#lastDone) >= STEP_BYTES_MAX) return true;
     this.#questions += 1;
-    if (this.#questions % QUESTIONS_PER_LOOK !== 0) return false;
+    return this.#questions % QUESTIONS_PER_LOOK === 0 && this.isLate;
+  }
+
+  /** Whether the step has taken its time; to be asked after every piece of work that is long by itself. */
+  get isLate(): boolean {
     return this.#turns.system.monotonic() - this.#lastMs >= STEP_MS_MAX;
   }
 

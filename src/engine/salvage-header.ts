@@ -1,0 +1,69 @@
+/**
+ * Finding out the salts of a damaged log: without them no frame can be told from garbage.
+ *
+ * They come from the file id and the generation in the header page's first sector, in this order:
+ * 1. the sector as it stands, if its check is right;
+ * 2. the sector with one bit flipped back, if that makes the check right;
+ * 3. the file id and generation as they stand, if a frame in the file proves them.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { must } from "../ffi/io-error.ts";
+import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../limits.ts";
+import type { Salts } from "../log/frame.ts";
+import { FLAG_ENCRYPTED, decodeHeader, saltsOf, unprovenSalts, type HeaderVerdict } from "../log/header.ts";
+import { Scanner, type ScanSource } from "../log/scanner.ts";
+
+const SECTOR_BYTES = 512;
+/** How far a frame is looked for that proves salts. */
+const PROOF_BYTES = 16 * SCAN_BYTES;
+
+/**
+ * The salts of a log.
+ *
+ * @throws {EmdbError} EMDB_NOT_A_DATABASE, EMDB_VERSION, EMDB_CORRUPTED when they cannot be known, and
+ * EMDB_UNSUPPORTED for an encrypted log
+ */
+export function findSalts(source: Omit<ScanSource, "salts">): Salts {
+  const { system, file, path } = source;
+  const page = new Uint8Array(HEADER_PAGE_BYTES);
+  const read = system.read(file, page, { position: 0, bytes: page.length });
+  const bytes = page.subarray(0, must(read, { syscall: "pread", path }));
+  const verdict = mended(bytes);
+  if (verdict.kind === "sound") {
+    if ((verdict.header.flags & FLAG_ENCRYPTED) === 0) return saltsOf(verdict.header);
+    throw new EmdbError("EMDB_UNSUPPORTED", "this version does not salvage encrypted databases yet", { path });
+  }
+  const named = JSON.stringify(path);
+  if (verdict.kind === "future") {
+    const message = `${named} has format version ${verdict.version}; this emdb reads version 1`;
+    throw new EmdbError("EMDB_VERSION", message, { path });
+  }
+  const salts = unprovenSalts(page);
+  if (isProven({ ...source, salts })) return salts;
+  if (verdict.kind === "foreign" && bytes.some((byte) => byte !== 0)) {
+    throw new EmdbError("EMDB_NOT_A_DATABASE", `${named} is not an emdb database`, { path });
+  }
+  const message = `the header of ${named} is gone, and with it what tells its records from garbage; nothing can be salvaged`;
+  throw new EmdbError("EMDB_CORRUPTED", message, { path, offset: 0 });
+}
+
+/** The verdict over a header page, or over what it was before one of its bits was flipped. */
+function mended(page: Uint8Array): HeaderVerdict {
+  const verdict = decodeHeader(page);
+  if (verdict.kind === "sound" || page.length < HEADER_PAGE_BYTES) return verdict;
+  for (let bit = 0; bit < SECTOR_BYTES * 8; bit++) {
+    page[bit >> 3]! ^= 1 << (bit & 7);
+    const before = decodeHeader(page);
+    page[bit >> 3]! ^= 1 << (bit & 7);
+    if (before.kind === "sound") return before;
+  }
+  return verdict;
+}
+
+function isProven(source: ScanSource): boolean {
+  const scanner = new Scanner(source, HEADER_PAGE_BYTES);
+  const proof = scanner.findSound(HEADER_PAGE_BYTES, -1, HEADER_PAGE_BYTES + PROOF_BYTES);
+  scanner.release();
+  return proof !== undefined;
+}

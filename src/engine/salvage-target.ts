@@ -1,0 +1,90 @@
+/**
+ * The new database that a salvage writes, as the log's records come in.
+ *
+ * What a lost frame may hide is guessed where the log lets one: a namespace whose creation is lost gets the name
+ * "lost-namespace-<id>" with its first record, and the creation of a name that is still in use means that its
+ * drop was lost.
+ */
+
+import type { FrameFacts } from "../log/frame.ts";
+import { KIND_CLEAR, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, KIND_SPACE_DROP } from "../log/frame.ts";
+import type { Space } from "./contract.ts";
+import type { Engine } from "./engine.ts";
+import { Spaces } from "./spaces.ts";
+
+/** One sound frame; its arrays are good during the call only. */
+export interface FoundFrame {
+  readonly facts: Readonly<FrameFacts>;
+  readonly key: Uint8Array;
+  /** The value, read when it is asked for. */
+  value(): Uint8Array;
+}
+
+export class SalvageTarget {
+  readonly #engine: Engine;
+  /** The new namespaces by their ids in the source. */
+  readonly #spaces = new Map<number, Space>();
+
+  /** Ids whose names are made up. */
+  readonly #nameless = new Set<number>();
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+    this.#spaces.set(0, engine.defaultSpace);
+  }
+
+  /** Records in all key spaces, expired ones included. */
+  get records(): number {
+    const engine = this.#engine;
+    let records = engine.count(engine.defaultSpace);
+    for (const name of engine.spaceNames()) records += engine.count(engine.spaceNamed(name));
+    return records;
+  }
+
+  apply(frame: FoundFrame): void {
+    const engine = this.#engine;
+    const { facts, key } = frame;
+    const space = this.#spaces.get(facts.space);
+    switch (facts.kind) {
+      case KIND_PUT:
+        engine.insert(space ?? this.#makeLost(facts.space), key, frame.value(), facts.expiresAtMs);
+        break;
+      case KIND_REMOVE:
+        if (space !== undefined) engine.removeMany(space, [key]);
+        break;
+      case KIND_CLEAR:
+        if (space !== undefined) engine.clear(space);
+        break;
+      case KIND_SPACE_CREATE:
+        this.#create(facts.space, Spaces.decodeName(key));
+        break;
+      case KIND_SPACE_DROP:
+        if (space !== undefined) this.#drop(facts.space, space);
+        break;
+      default:
+        break;
+    }
+  }
+
+  #create(id: number, name: string): void {
+    const same = this.#engine.findSpace(name);
+    for (const [known, space] of same === undefined ? [] : this.#spaces) {
+      if (space === same && !this.#nameless.has(known)) this.#drop(known, space);
+    }
+    this.#spaces.set(id, this.#engine.spaceNamed(name));
+  }
+
+  #drop(id: number, space: Space): void {
+    this.#engine.dropSpace(space.name);
+    this.#spaces.delete(id);
+  }
+
+  #makeLost(id: number): Space {
+    let name = `lost-namespace-${id}`;
+    for (let count = 2; this.#engine.findSpace(name) !== undefined; count++) name = `lost-namespace-${id}-${count}`;
+    const space = this.#engine.spaceNamed(name);
+    this.#spaces.set(id, space);
+    this.#nameless.add(id);
+    return space;
+  }
+}

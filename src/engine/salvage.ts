@@ -1,0 +1,179 @@
+/**
+ * Salvage: every sound record of a damaged log, in a new database.
+ *
+ * The source's sound frames are applied to the target in the order in which they were written, so the newest
+ * sound version of each key wins, removals, clears and drops are honoured, and namespaces keep their order.
+ * What is lost with a frame is all that it said: an older version of its key, or a record that it removed, or
+ * the records of the key space that it cleared or dropped, may then be there again.
+ *
+ * Invariants
+ * 1. The source is opened for reading only; nothing is made beside it. Its lock, where it has one, is held.
+ * 2. The target's name appears when everything under it is durable, and never replaces anything.
+ * 3. Whatever fails, nothing is left beside the target.
+ */
+
+import { dirname } from "node:path";
+import type { ProgressOptions, SalvageReport } from "../api/types.ts";
+import { EmdbError } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
+import { ioError, must } from "../ffi/io-error.ts";
+import type { System } from "../ffi/system.ts";
+import type { ScanSource } from "../log/scanner.ts";
+import type { Environment } from "./assemble.ts";
+import type { Engine } from "./engine.ts";
+import type { OpenConfig, SalvageRequest } from "./life.ts";
+import { LockFile, lockPath, readHolder } from "./lock-file.ts";
+import { openFile, realLogPath } from "./open.ts";
+import { Pace } from "./progress.ts";
+import { findSalts } from "./salvage-header.ts";
+import { LogSalvage } from "./salvage-log.ts";
+import { SalvageTarget } from "./salvage-target.ts";
+import { PatientReads } from "./verify-source.ts";
+
+const TARGET_CONFIG: OpenConfig = {
+  defaultTtlMs: 0,
+  rangeScans: false,
+  flushPlan: { kind: "on-each-flush" },
+  encryption: undefined,
+  cipher: undefined,
+  verifyReads: false,
+  createIfMissing: true,
+  readOnly: false,
+};
+
+/** What is made while the target has no name yet. */
+function draftPath(target: string): string {
+  return `${target}.salvage`;
+}
+
+/**
+ * Copies every sound record of a damaged log into a new database.
+ *
+ * @throws {EmdbError} EMDB_INVALID_CONFIG when the target exists, or is the source; EMDB_LOCKED when the source
+ * or the target is open; EMDB_CORRUPTED when not even the header's salts can be found out
+ */
+export async function salvageFile(
+  environment: Environment,
+  request: SalvageRequest,
+  options: ProgressOptions,
+): Promise<SalvageReport> {
+  const { system } = environment;
+  if (request.encryption !== undefined) {
+    throw new EmdbError("EMDB_UNSUPPORTED", "this version does not salvage encrypted databases yet");
+  }
+  const path = mustExist(system, request.path);
+  const target = realLogPath(system, request.target);
+  mustBeFree(system, path, target);
+  const unlock = lockSource(system, path);
+  try {
+    const file = must(system.open(path, "read"), { syscall: "open", path });
+    try {
+      const end = must(system.size(file), { syscall: "fstat", path });
+      const found = { system: new PatientReads(system), file, path, end };
+      return await makeTarget(environment, { source: { ...found, salts: findSalts(found) }, target }, options);
+    } finally {
+      system.close(file);
+    }
+  } finally {
+    unlock();
+  }
+}
+
+function mustExist(system: System, asked: string): string {
+  const path = realLogPath(system, asked);
+  const status = system.status(path);
+  if (typeof status === "number") throw ioError(status, { syscall: "stat", path });
+  if (status.kind === "file") return path;
+  throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not a file`, { path });
+}
+
+function mustBeFree(system: System, source: string, target: string): void {
+  const status = system.status(target);
+  if (status === -Errno.ENOENT) return;
+  if (typeof status === "number") throw ioError(status, { syscall: "stat", path: target });
+  const own = system.status(source);
+  const isSource = typeof own !== "number" && own.identity === status.identity;
+  const what = isSource ? "is the damaged file itself" : "exists already";
+  throw new EmdbError("EMDB_INVALID_CONFIG", `the target ${JSON.stringify(target)} ${what}`, { path: target });
+}
+
+/** Holds the source's lock if there is a lock file; makes none. Returns what lets go of it. */
+function lockSource(system: System, path: string): () => void {
+  const handle = system.open(lockPath(path), "read");
+  if (handle < 0) return () => undefined;
+  const result = system.lock(handle);
+  if (result >= 0) {
+    return () => {
+      system.unlock(handle);
+      system.close(handle);
+    };
+  }
+  system.close(handle);
+  if (result !== -Errno.EAGAIN) throw ioError(result, { syscall: "flock", path: lockPath(path) });
+  const holder = readHolder(system, path);
+  throw new EmdbError("EMDB_LOCKED", `${JSON.stringify(path)} is open; salvage reads what nobody writes`, {
+    path,
+    holder,
+  });
+}
+
+interface Job {
+  readonly source: ScanSource;
+  readonly target: string;
+}
+
+/** Makes the target under the lock that it will have as a database. */
+async function makeTarget(environment: Environment, job: Job, options: ProgressOptions): Promise<SalvageReport> {
+  const { system } = environment;
+  const { source, target } = job;
+  const draft = draftPath(target);
+  const lock = LockFile.take(system, target);
+  try {
+    mustBeFree(system, source.path, target);
+    removeDraft(system, draft);
+    const report = await fillDraft(environment, { source, target: draft }, options);
+    mustBeFree(system, source.path, target);
+    must(system.rename(draft, target), { syscall: "rename", path: target });
+    const folder = dirname(target);
+    must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+    return report;
+  } finally {
+    removeDraft(system, draft);
+    lock.release(true);
+  }
+}
+
+/** Removes the draft with all that a database has beside it. */
+function removeDraft(system: System, draft: string): void {
+  for (const path of [draft, lockPath(draft), `${draft}.hint`]) {
+    const result = system.unlink(path);
+    if (result < 0 && result !== -Errno.ENOENT) throw ioError(result, { syscall: "unlink", path });
+  }
+}
+
+async function fillDraft(environment: Environment, job: Job, options: ProgressOptions): Promise<SalvageReport> {
+  const opened = openFile(environment, { path: job.target, createFolders: false, config: TARGET_CONFIG });
+  try {
+    return await replay(environment, { source: job.source, engine: opened.engine }, options);
+  } finally {
+    opened.leave();
+  }
+}
+
+async function replay(
+  environment: Environment,
+  job: { readonly source: ScanSource; readonly engine: Engine },
+  options: ProgressOptions,
+): Promise<SalvageReport> {
+  const { source, engine } = job;
+  const pace = new Pace(environment, options, source.end);
+  const target = new SalvageTarget(engine);
+  const log = new LogSalvage(source, (frame) => target.apply(frame));
+  try {
+    while (log.step()) if (pace.isDue(log.lsn)) await pace.pause(log.lsn);
+    pace.finish();
+    return { recoveredRecords: target.records, lostRanges: log.lostRanges };
+  } finally {
+    log.release();
+  }
+}

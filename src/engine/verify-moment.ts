@@ -1,0 +1,97 @@
+/**
+ * The moment that a verify speaks about, and what it has found so far.
+ *
+ * Invariants
+ * 1. The end, the counts and the number of clears of each key space are of one instant, under the writer's lock.
+ * 2. As long as the moment is held, the index still leads to everything that was there at it (`snapshot.ts`).
+ */
+
+import { EmdbError } from "../errors.ts";
+import type { VerifyReport } from "../api/types.ts";
+import { LOG_WRITTEN } from "../log/log-words.ts";
+import type { Opened } from "./assemble.ts";
+import type { SpaceState } from "./spaces.ts";
+
+/** A key space as it was. */
+export interface SpaceMoment {
+  readonly space: SpaceState;
+  readonly createdAt: number;
+  readonly isLive: boolean;
+  readonly clears: number;
+  readonly records: number;
+  readonly bytes: number;
+}
+
+export interface Moment {
+  /** The log is looked at up to here. */
+  readonly end: number;
+  /** Whether the counts are of exactly that end. */
+  readonly isExact: boolean;
+  /** By id; of the dropped ones some. */
+  readonly spaces: ReadonlyMap<number, SpaceMoment>;
+  /** Lets go of it; the database may be closed by then. */
+  release(): void;
+}
+
+/** Takes the present moment, after everything pending has been written to the file. */
+export function takeMoment({ engine, sync }: Opened): Moment {
+  const { core, spaces, snapshots } = engine;
+  try {
+    if (!core.isReadOnly) engine.settle();
+    sync?.spill();
+  } catch (error) {
+    // A database that refuses writes can still be looked at, as far as it is in the file.
+    if (!(error instanceof EmdbError)) throw error;
+  }
+  core.mutex.lock();
+  try {
+    core.enter();
+    const hold = snapshots.hold(spaces.default);
+    const found = new Map<number, SpaceMoment>();
+    for (let id = 0; id < spaces.nextId; id++) {
+      const space = spaces.byId(id);
+      if (space === undefined) continue;
+      const facts = { createdAt: spaces.createdAt(space), isLive: spaces.isLive(space), clears: spaces.clears(space) };
+      found.set(id, { space, ...facts, ...spaces.counts(space) });
+    }
+    const end = Math.min(core.visible, core.control.log.numbers[LOG_WRITTEN]!);
+    const release = (): void => {
+      snapshots.close(hold);
+      if (core.isClosed) return;
+      for (const { space, clears } of found.values()) {
+        // What a clear meanwhile had to leave in its grave can go: closing any hold of the space looks.
+        if (spaces.clears(space) !== clears) snapshots.close(snapshots.hold(space));
+      }
+    };
+    return { end, isExact: end === core.visible && end === core.tail.end, spaces: found, release };
+  } finally {
+    core.mutex.unlock();
+  }
+}
+
+/** What is wrong, in the order in which it was found. */
+export class Problems {
+  readonly list: { offset: number; reason: string }[] = [];
+  readonly #lost: { readonly from: number; readonly to: number }[] = [];
+
+  add(offset: number, reason: string): void {
+    this.list.push({ offset, reason });
+  }
+
+  /** Nothing is known of what stands in this stretch of the log; what follows from that alone is no problem of its own. */
+  lose(from: number, to: number): void {
+    this.#lost.push({ from, to });
+  }
+
+  get hasLost(): boolean {
+    return this.#lost.length > 0;
+  }
+
+  isLost(lsn: number): boolean {
+    return this.#lost.some(({ from, to }) => lsn >= from && lsn < to);
+  }
+
+  report(counts: Pick<VerifyReport, "records" | "bytes">): VerifyReport {
+    return { ...counts, problems: [...this.list].sort((a, b) => a.offset - b.offset) };
+  }
+}
