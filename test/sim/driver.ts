@@ -94,10 +94,14 @@ export class Driver {
     { operation, change }: { readonly operation: Operation; readonly change: ModelChange },
   ): void {
     if (operation.kind === "drop" && store.drop === undefined) return;
+    if (operation.kind === "sweep" && store.sweep === undefined) return;
     this.oracle.begin(change);
     const error = this.#attempt(operation.kind, () => applyTo(store, { operation, change }));
-    if (error === undefined) return;
-    this.oracle.fail({ isRefused: isRefusal(error.thrown), nowMs: this.#machine.nowMs });
+    if (error === undefined) {
+      if (this.#adapter.isWriteThrough === true) this.oracle.acknowledge();
+      return;
+    }
+    this.oracle.fail({ isRefused: isRefusal(error.thrown) });
     if (this.problem === undefined) this.#observe();
   }
 
@@ -182,6 +186,10 @@ function applyTo(
   if (change.kind === "clear") {
     if (operation.kind === "drop") store.drop?.(change.space);
     else store.clear(change.space);
+    return;
+  }
+  if (change.kind === "sweep") {
+    store.sweep?.(change.space);
     return;
   }
   const [first] = change.writes;

@@ -18,7 +18,9 @@ export type ModelState = ReadonlyMap<string, ReadonlyMap<string, ModelRecord>>;
 /** One step: what is visible and durable in one piece. */
 export type ModelChange =
   | { readonly kind: "write"; readonly writes: readonly StoreWrite[] }
-  | { readonly kind: "clear"; readonly space: string };
+  | { readonly kind: "clear"; readonly space: string }
+  /** What has expired at that time is gone for good, whatever the clock does later. */
+  | { readonly kind: "sweep"; readonly space: string; readonly nowMs: number };
 
 export const EMPTY_STATE: ModelState = new Map();
 
@@ -28,6 +30,11 @@ export function applyChange(state: ModelState, change: ModelChange): ModelState 
     next.delete(change.space);
     return next;
   }
+  if (change.kind === "sweep") {
+    const kept = [...(next.get(change.space) ?? [])].filter(([, { expiresAtMs }]) => !isExpired(expiresAtMs, change.nowMs));
+    next.set(change.space, new Map(kept));
+    return next;
+  }
   for (const { space, key, value, expiresAtMs } of change.writes) {
     const records = new Map(next.get(space));
     if (value === undefined) records.delete(key);
@@ -35,6 +42,10 @@ export function applyChange(state: ModelState, change: ModelChange): ModelState 
     next.set(space, records);
   }
   return next;
+}
+
+function isExpired(expiresAtMs: number, nowMs: number): boolean {
+  return expiresAtMs !== 0 && expiresAtMs <= nowMs;
 }
 
 /** The state that a store shows. @throws when a key comes twice. */
@@ -63,7 +74,7 @@ export function canonical(state: ModelState, nowMs: number): string {
   for (const [space, records] of state) {
     for (const [key, { value, expiresAtMs }] of records) {
       if (expiresAtMs !== 0) hasDeadline = true;
-      if (expiresAtMs === 0 || expiresAtMs > nowMs) lines.push(`${nameOf({ space, key })}=${value}@${expiresAtMs}`);
+      if (!isExpired(expiresAtMs, nowMs)) lines.push(`${nameOf({ space, key })}=${value}@${expiresAtMs}`);
     }
   }
   const text = lines.sort().join("\n");

@@ -91,7 +91,7 @@ describe("an operation that threw", () => {
     const oracle = new Oracle();
     oracle.begin({ kind: "write", writes: [record("a", "1")] });
     oracle.begin({ kind: "write", writes: [record("a", "2")] });
-    oracle.fail({ isRefused, nowMs: NOW });
+    oracle.fail({ isRefused });
     return oracle;
   }
 

@@ -59,10 +59,10 @@ export class Oracle {
   }
 
   /** The step that was begun threw. Refused: it has certainly not happened. */
-  fail({ isRefused, nowMs }: { readonly isRefused: boolean; readonly nowMs: number }): void {
+  fail({ isRefused }: { readonly isRefused: boolean }): void {
     const step = this.#last();
     const before = this.#steps[this.#steps.length - 2]?.states ?? [];
-    step.states = isRefused ? before : distinct([...before, ...step.states], nowMs);
+    step.states = isRefused ? before : distinct([...before, ...step.states]);
     if (step.states.length > STATE_COUNT_MAX) throw new Error("too many operations failed with the store out of sight");
   }
 
@@ -173,10 +173,11 @@ function readState(records: readonly StoreRecord[]): { readonly state: ModelStat
   }
 }
 
-function distinct(states: readonly ModelState[], nowMs: number): ModelState[] {
+function distinct(states: readonly ModelState[]): ModelState[] {
   const seen = new Map<string, ModelState>();
   for (const state of states) {
-    const text = canonical(state, nowMs);
+    // Also what has expired: the clock may go back.
+    const text = canonical(state, ALL_TIME);
     if (!seen.has(text)) seen.set(text, state);
   }
   return [...seen.values()];

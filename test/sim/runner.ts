@@ -47,6 +47,8 @@ export interface RingReport {
   /** Runs with a fault in them. */
   faults: number;
   readonly findings: Finding[];
+  /** Instead of what the ring's options say. */
+  readonly findingCountMax?: number;
 }
 
 export interface RingOptions {
@@ -58,9 +60,17 @@ export interface RingOptions {
   readonly isCompound: boolean;
   /** The ring ends after this many. */
   readonly findingCountMax: number;
+  /** Only every so manieth point is crashed at, for scripts whose points are dear. */
+  readonly pointStride?: number;
+  /** Only calls of these names fail. */
+  readonly onlyCalls?: readonly CallName[];
 }
 
 export const DEFAULT_RING: RingOptions = { randomDraws: 2, depth: "rotate", isCompound: false, findingCountMax: 1 };
+
+function isFull({ findings, findingCountMax }: RingReport, options: RingOptions): boolean {
+  return findings.length >= (findingCountMax ?? options.findingCountMax);
+}
 
 export function newReport(): RingReport {
   return { calls: 0, points: 0, crashes: 0, faults: 0, findings: [] };
@@ -98,7 +108,10 @@ export function crashRing(
     report.findings.push({ store: adapter.name, run, problem: recorded.problem });
     return;
   }
-  crashAt(adapter, { run, recorded, chosen: recorded.points.keys(), options, report });
+  const { pointStride = 1 } = options;
+  // Which of the points depends on the seed, so that many seeds visit all of them.
+  const chosen = recorded.points.keys().filter((point) => (point + run.seed) % pointStride === 0);
+  crashAt(adapter, { run, recorded, chosen, options, report });
 }
 
 interface CrashPlan {
@@ -117,7 +130,7 @@ function crashAt(adapter: StoreAdapter, { run, recorded, chosen, options, report
       const ways =
         options.depth === "all" ? DEPTHS : DEPTHS.filter((_, way) => way === (point + index) % DEPTHS.length);
       for (const depth of ways) {
-        if (report.findings.length >= options.findingCountMax) return;
+        if (isFull(report, options)) return;
         report.crashes += 1;
         const crash = { point, draw, depth };
         const problem = crashOnce(adapter, { recorded, crash, seed: run.seed });
@@ -184,9 +197,10 @@ export function faultRing(
   report.calls += calls.length;
   const random = new Random(run.seed);
   for (const [index, name] of calls.entries()) {
+    if (options.onlyCalls?.includes(name) === false) continue;
     for (const fault of faultsAt(name, index)) {
       for (const syncFailure of name === "sync" ? ALL_SYNC_FAILURES : ALL_SYNC_FAILURES.slice(0, 1)) {
-        if (report.findings.length >= options.findingCountMax) return;
+        if (isFull(report, options)) return;
         const faults = options.isCompound ? [fault, second(calls.length, { after: index, random })] : [fault];
         const faulty = { ...run, faults, machine: { ...run.machine, syncFailure } };
         failOnce(adapter, { run: faulty, options, report, random });
@@ -219,7 +233,7 @@ export function spaceRing(
 ): void {
   const random = new Random(run.seed);
   for (const spaceBytesMax of sizes) {
-    if (report.findings.length >= options.findingCountMax) return;
+    if (isFull(report, options)) return;
     failOnce(adapter, { run: { ...run, machine: { ...run.machine, spaceBytesMax } }, options, report, random });
   }
 }

@@ -25,7 +25,7 @@ export type Operation =
     }
   | { readonly kind: "remove"; readonly space: string; readonly key: string }
   | { readonly kind: "batch"; readonly writes: readonly BatchPart[] }
-  | { readonly kind: "clear" | "drop"; readonly space: string }
+  | { readonly kind: "clear" | "drop" | "sweep"; readonly space: string }
   | { readonly kind: "flush" | "reopen" | "compact" | "checkpoint" | "turn" }
   | { readonly kind: "advance"; readonly ms: number };
 
@@ -62,6 +62,8 @@ export function changeOf(
     case "clear":
     case "drop":
       return { kind: "clear", space: operation.space };
+    case "sweep":
+      return { kind: "sweep", space: operation.space, nowMs };
     default:
       return undefined;
   }
@@ -119,18 +121,35 @@ const KINDS: readonly Operation["kind"][] = [
   ] as const),
   ...(["clear", "drop", "reopen", "compact", "checkpoint", "advance"] as const),
 ];
+/** Kinds that a script over everything also draws from. */
+const MORE_KINDS: readonly Operation["kind"][] = [...KINDS, "sweep", "batch", "remove", "advance"];
 const SPACES = ["", "", "", "s", "t"] as const;
 const KEYS = ["a", "b", "c", "d", "e", "f"] as const;
 const SIZES = [0, 1, 20, 150, 500, 900, 5000] as const;
+/** Frames that do not fit the ring, that fill it, and that go round it. */
+const BIG_SIZES = [300_000, 700_000, 1_048_000, 1_200_000] as const;
 
-/** A script from a seed; the same seed and length give the same one for ever. */
-export function randomScript({ seed, length }: { readonly seed: number; readonly length: number }): Script {
-  const random = new Random(seed);
-  return Array.from({ length }, () => randomOperation(random));
+interface ScriptSeed {
+  readonly seed: number;
+  readonly length: number;
+  /** Draws also what a store need not have (sweeps), and lets the clock go back. */
+  readonly isWide?: boolean;
+  /** One insert in so many is big; 0 or left out: none. */
+  readonly bigOneIn?: number;
 }
 
-function randomOperation(random: Random): Operation {
-  const kind = random.pick(KINDS);
+/** A script from a seed; the same seed and length give the same one for ever. */
+export function randomScript({ seed, length, isWide = false, bigOneIn = 0 }: ScriptSeed): Script {
+  const random = new Random(seed);
+  return Array.from({ length }, () => {
+    const operation = randomOperation(random, isWide);
+    const isBig = bigOneIn > 0 && operation.kind === "insert" && random.chance(1 / bigOneIn);
+    return isBig ? { ...operation, bytes: random.pick(BIG_SIZES) } : operation;
+  });
+}
+
+function randomOperation(random: Random, isWide: boolean): Operation {
+  const kind = random.pick(isWide ? MORE_KINDS : KINDS);
   const space = random.pick(SPACES);
   const key = random.pick(KEYS);
   switch (kind) {
@@ -142,10 +161,10 @@ function randomOperation(random: Random): Operation {
       return { kind, writes: Array.from({ length: 1 + random.below(5) }, () => randomPart(random)) };
     case "clear":
     case "drop":
+    case "sweep":
       return { kind, space };
     case "advance":
-      // Forward only: whether what has expired comes back with the clock is not the oracle's to say.
-      return { kind, ms: random.below(6000) };
+      return { kind, ms: random.below(6000) - (isWide ? 2000 : 0) };
     case "flush":
     case "turn":
     case "reopen":

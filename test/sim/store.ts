@@ -39,6 +39,8 @@ export interface OpenStore {
   /** Flushes and lets go of everything; throws when not all of it is durable, and is closed all the same. */
   close(): void;
   drop?(space: string): void;
+  /** Removes what has expired. */
+  sweep?(space: string): void;
   compact?(): void;
   checkpoint?(): void;
   /** The event loop turns: what is buffered is handed to the system. */
@@ -51,6 +53,8 @@ export interface OpenStore {
 
 export interface StoreAdapter {
   readonly name: string;
+  /** A change is durable when its call returns. */
+  readonly isWriteThrough?: boolean;
   /** @throws a typed error, with everything closed again. */
   open(system: System, path: string): OpenStore;
   /** Files that may lie beside the store when nothing runs; the rest are leftovers. */

@@ -1,0 +1,62 @@
+/** Plants a fault in a copy of the tree and lets its probe look for it. */
+
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { childCommand } from "../support/platform.ts";
+import type { PlantedFault, ProbeOutcome } from "./bank.ts";
+
+const root = resolve(import.meta.dir, "../..");
+const PROBE_TIMEOUT_MS = 100_000;
+
+/** A copy of the tree, in which one fault after another is planted and dug out again. */
+export class Garden implements Disposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "emdb-bank-"));
+
+  constructor() {
+    for (const part of ["src", "test", "package.json", "tsconfig.json", "bunfig.toml"]) {
+      cpSync(join(root, part), join(this.folder, part), { recursive: true });
+    }
+    symlinkSync(join(root, "node_modules"), join(this.folder, "node_modules"), "junction");
+  }
+
+  /** What the probe finds; a probe that dies or hangs has found the fault too. @throws when an edit does not fit. */
+  async probe(fault: PlantedFault): Promise<ProbeOutcome> {
+    const originals = new Map<string, string>();
+    try {
+      for (const { file, from, to } of fault.edits) {
+        const path = join(this.folder, file);
+        const text = readFileSync(path, "utf8");
+        originals.set(path, originals.get(path) ?? text);
+        const count = text.split(from).length - 1;
+        if (count !== 1) throw new Error(`"${fault.name}" does not fit any more: ${file} has its place ${count} times`);
+        writeFileSync(path, text.replace(from, () => to));
+      }
+      return await this.#run(fault);
+    } finally {
+      for (const [path, text] of originals) writeFileSync(path, text);
+    }
+  }
+
+  async #run({ probe, seedCount }: PlantedFault): Promise<ProbeOutcome> {
+    const isTest = probe.startsWith("test/");
+    const program = isTest ? ["test", `./${probe}`] : ["test/bank/child.ts", probe, String(seedCount)];
+    const child = Bun.spawn([...childCommand(), ...program], {
+      cwd: this.folder,
+      stdio: ["ignore", "pipe", "ignore"],
+      timeout: PROBE_TIMEOUT_MS,
+      killSignal: "SIGKILL",
+    });
+    const output = await new Response(child.stdout).text();
+    await child.exited;
+    if (child.signalCode === "SIGKILL") return { crashes: 0, findings: 1, detail: "it hangs" };
+    if (isTest) return { crashes: 0, findings: child.exitCode === 0 ? 0 : 1, detail: "a test fails" };
+    const line = output.trim().split("\n").at(-1) ?? "";
+    if (!line.startsWith("{")) return { crashes: 0, findings: 1, detail: `it dies with exit code ${child.exitCode} ${child.signalCode}` };
+    return JSON.parse(line) as ProbeOutcome;
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,37 @@
+/** The engine when calls fail: every call, every errno, once and for ever; disks that lie, and disks that are full. */
+
+import { test } from "bun:test";
+import { expectSound } from "./ring-run.ts";
+import { compoundFaults, failingSyncs, faults, faultsOnWindows, fullDisks } from "./rings.ts";
+
+const TIMEOUT_MS = 300_000;
+
+test(
+  "every error at every call is told by its name and loses nothing that was acknowledged",
+  () => expectSound(faults, { seedCount: 4, crashCountMin: 10_000 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "the same holds on Windows",
+  () => expectSound(faultsOnWindows, { seedCount: 2, crashCountMin: 5000 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "a second error while the first is dealt with changes nothing in that",
+  () => expectSound(compoundFaults, { seedCount: 3, crashCountMin: 8000 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "a sync that fails is never tried again, whatever the kernel did with the pages",
+  () => expectSound(failingSyncs, { seedCount: 3, crashCountMin: 5000 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "a full disk of any size refuses writes and keeps what it has",
+  () => expectSound(fullDisks, { seedCount: 30, crashCountMin: 4000 }),
+  TIMEOUT_MS,
+);

@@ -1,0 +1,38 @@
+/** The engine under power loss where the system differs: Windows, write-through, memory that faults, big frames. */
+
+import { test } from "bun:test";
+import { hasStrictMemory } from "./real-memory.ts";
+import { expectSound } from "./ring-run.ts";
+import { bigFrames, strictMemory, strictWindows, windows, writeThrough } from "./rings.ts";
+
+const TIMEOUT_MS = 300_000;
+
+test(
+  "every crash on a system that neither cuts nor replaces a mapped file shows a right state",
+  () => expectSound(windows, { seedCount: 70, crashCountMin: 20_000 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "with write-through a write is durable when it returns, at every crash",
+  () => expectSound(writeThrough, { seedCount: 30, crashCountMin: 8000 }),
+  TIMEOUT_MS,
+);
+
+test.skipIf(!hasStrictMemory)(
+  "nothing is read that is not mapped",
+  () => expectSound(strictMemory, { seedCount: 16, crashCountMin: 2000 }),
+  TIMEOUT_MS,
+);
+
+test.skipIf(!hasStrictMemory)(
+  "nothing is read that is not mapped on a system whose maps end with the file",
+  () => expectSound(strictWindows, { seedCount: 30, crashCountMin: 3000 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "frames longer than the ring, and frames that go round it, survive every crash",
+  () => expectSound(bigFrames, { seedCount: 12, crashCountMin: 400 }),
+  TIMEOUT_MS,
+);

@@ -1,0 +1,180 @@
+/**
+ * The rings that the engine runs in: each turns a seed into one piece of work, bounded by its own counts.
+ *
+ * CI runs each ring over fixed seeds; the long run draws seeds until its time is up. A seed gives the same work
+ * for ever, and a finding names all that is needed to see it again.
+ */
+
+import { engineAdapter } from "./engine-adapter.ts";
+import { Random } from "./random.ts";
+import { crashRing, DEFAULT_RING, faultRing, spaceRing } from "./runner.ts";
+import { enumerateScripts, randomScript, SMALL_ALPHABET } from "./script.ts";
+import type { Case } from "./finding.ts";
+import type { SyncFailure } from "./inode.ts";
+import type { MachineOptions } from "./machine.ts";
+import type { RingOptions, RingReport } from "./runner.ts";
+import type { Operation, Script } from "./script.ts";
+import type { StoreAdapter } from "./store.ts";
+
+export interface Ring {
+  readonly name: string;
+  /** How the store is opened; a finding names it. */
+  readonly adapter: StoreAdapter;
+  /** Does the work that follows from a seed. */
+  run(seed: number, report: RingReport): void;
+}
+
+const PLAIN = engineAdapter();
+const WRITE_THROUGH = engineAdapter("write-through", { flushPlan: { kind: "write-through" } });
+const UNVERIFIED = engineAdapter("unverified", { verifyReads: false });
+
+const ADAPTERS: readonly StoreAdapter[] = [PLAIN, WRITE_THROUGH, UNVERIFIED];
+
+/** The adapter that a finding names. */
+export function adapterNamed(name: string): StoreAdapter {
+  const adapter = ADAPTERS.find((one) => one.name === name);
+  if (adapter === undefined) throw new Error(`no adapter is called ${name}`);
+  return adapter;
+}
+
+const CRASH_RING: RingOptions = { ...DEFAULT_RING, randomDraws: 3 };
+
+/** Disks, journals and systems, by seed. */
+function someMachine(seed: number, fixed: Partial<MachineOptions> = {}): Partial<MachineOptions> {
+  const random = new Random(seed);
+  const journal = random.pick(["strict", "ordered"] as const);
+  const sectorBytes = random.pick([512, 512, 4096] as const);
+  return { journal, sectorBytes, canAllocate: random.chance(0.8), ...fixed };
+}
+
+interface CrashRingPlan {
+  readonly adapter?: StoreAdapter;
+  readonly machine?: Partial<MachineOptions>;
+  readonly options?: Partial<RingOptions>;
+  script(seed: number): Script;
+}
+
+function randomCrashes(name: string, plan: CrashRingPlan): Ring {
+  const { adapter = PLAIN, machine = {} } = plan;
+  return {
+    name,
+    adapter,
+    run: (seed, report) => {
+      const run: Case = { machine: someMachine(seed, machine), script: plan.script(seed), seed };
+      crashRing(adapter, { run, options: { ...CRASH_RING, ...plan.options }, report });
+    },
+  };
+}
+
+const wideScript =
+  (length: number) =>
+  (seed: number): Script =>
+    randomScript({ seed, length, isWide: true });
+
+/** Random scripts over everything, a crash at every call, every way on in turn. */
+export const crashes = randomCrashes("crashes", { script: wideScript(24) });
+/** The same, without checksums at each read and at a different length: what the reads themselves make of it. */
+export const unverified = randomCrashes("crashes, reads unverified", { adapter: UNVERIFIED, script: wideScript(16) });
+/** Nothing is renamed over, removed or cut while it is mapped, and no map is longer than its file. */
+export const windows = randomCrashes("crashes on Windows", { machine: { isWindows: true }, script: wideScript(24) });
+/** Every write is durable when it returns. */
+export const writeThrough = randomCrashes("crashes with write-through", {
+  adapter: WRITE_THROUGH,
+  script: wideScript(16),
+});
+/** Mappings are true ones: reading what is not mapped ends the process. */
+export const strictMemory = randomCrashes("crashes, strict memory", {
+  machine: { memory: "strict" },
+  options: { randomDraws: 1 },
+  script: wideScript(12),
+});
+export const strictWindows = randomCrashes("crashes on Windows, strict memory", {
+  machine: { memory: "strict", isWindows: true },
+  options: { randomDraws: 1 },
+  script: wideScript(12),
+});
+/** Frames that go round the ring, that do not fit it, and several megabytes pending at once. */
+export const bigFrames = randomCrashes("crashes between big frames", {
+  options: { randomDraws: 1, pointStride: 6 },
+  script: (seed) => randomScript({ seed, length: 26, bigOneIn: 1.5 }),
+});
+
+const ALPHABET: readonly Operation[] = [
+  ...SMALL_ALPHABET.filter((operation) => operation.kind !== "compact"),
+  { kind: "drop", space: "s" },
+];
+
+/** All short sequences there are: the seed is the number of the sequence. */
+export function allSequences(lengthMax: number): { readonly ring: Ring; readonly count: number } {
+  const scripts = [...enumerateScripts(ALPHABET, lengthMax)];
+  const run = (seed: number, report: RingReport): void => {
+    const script = scripts[seed % scripts.length] ?? [];
+    const machine: Partial<MachineOptions> = { journal: seed % 2 === 0 ? "strict" : "ordered" };
+    crashRing(PLAIN, { run: { machine, script, seed }, options: { ...DEFAULT_RING, randomDraws: 1 }, report });
+  };
+  return { ring: { name: `all sequences of up to ${lengthMax}`, adapter: PLAIN, run }, count: scripts.length };
+}
+
+const QUIET: RingOptions = { ...DEFAULT_RING, randomDraws: 0 };
+const SYNC_FAILURES: readonly SyncFailure[] = ["clean", "revert", "late", "takes-acknowledged"];
+
+function everyFault(name: string, { machine, options }: { machine: Partial<MachineOptions>; options: RingOptions }): Ring {
+  return {
+    name,
+    adapter: PLAIN,
+    run: (seed, report) => {
+      const script = randomScript({ seed, length: 6, isWide: true });
+      faultRing(PLAIN, { run: { machine: someMachine(seed, { canAllocate: true, ...machine }), script, seed }, options, report });
+    },
+  };
+}
+
+/** An error of each kind at every call of a short script, once, for that call from then on, and for all. */
+export const faults = everyFault("every error at every call", { machine: {}, options: QUIET });
+export const faultsOnWindows = everyFault("every error at every call on Windows", {
+  machine: { isWindows: true },
+  options: QUIET,
+});
+/** And a second one while the store deals with the first. */
+export const compoundFaults = everyFault("two errors", { machine: {}, options: { ...QUIET, isCompound: true } });
+
+/** Disks that lie about what they have: a script full of flushes, each of which fails in each way. */
+export const failingSyncs: Ring = {
+  name: "failing syncs",
+  adapter: PLAIN,
+  run: (seed, report) => {
+    const script = randomScript({ seed, length: 5, isWide: true }).flatMap((operation): Script => [operation, { kind: "flush" }]);
+    for (const syncFailure of SYNC_FAILURES) {
+      const machine = someMachine(seed, { syncFailure });
+      faultRing(PLAIN, { run: { machine, script, seed }, options: { ...QUIET, onlyCalls: ["sync"] }, report });
+    }
+  },
+};
+
+/** Disks of every size from too small for a header to enough. */
+export const fullDisks: Ring = {
+  name: "full disks",
+  adapter: PLAIN,
+  run: (seed, report) => {
+    const script = randomScript({ seed, length: 12, isWide: true });
+    const sizes = Array.from({ length: 40 }, (_, index) => Math.floor((index * index * 300) / 8) * 8 + (seed % 512));
+    spaceRing(PLAIN, { run: { machine: someMachine(seed), script, seed }, sizes, options: QUIET, report });
+  },
+};
+
+/** What the long run goes through, over and over. */
+export const LONG_RUN: readonly Ring[] = [
+  crashes,
+  windows,
+  writeThrough,
+  unverified,
+  faults,
+  faultsOnWindows,
+  compoundFaults,
+  failingSyncs,
+  fullDisks,
+  bigFrames,
+  strictMemory,
+  strictWindows,
+  allSequences(4).ring,
+];
