@@ -64,8 +64,25 @@ export const GROWTH_BYTES_MAX = 64 * MIB;
 /** What recovery, verify and copies read at a time: their memory, whatever the size of the log. */
 export const SCAN_BYTES = MIB;
 
+/** Least growth of the log after which a busy writer begins a checkpoint by itself: replay of less takes a tenth of a second. */
+export const CHECKPOINT_GROWTH_BYTES_MIN = 64 * MIB;
+
 /** Values from this length on are returned by `getZeroCopy` as a mapping of their own: shorter ones are cheaper to copy. */
 export const ZERO_COPY_BYTES_MIN = 256 * KIB;
+
+// -- expiry ------------------------------------------------------------------
+
+/** Most records that a sweep removes as one batch, under one hold of the writer's lock: some 3 ms of work. */
+export const SWEEP_RECORDS_PER_SLICE = 2048;
+
+/** Most entries of the queue that a slice looks at, stale ones included. */
+export const SWEEP_LOOKS_PER_SLICE = 4 * SWEEP_RECORDS_PER_SLICE;
+
+/** Pause between two slices of a background sweep: other work of the event loop gets its turn, a backlog still goes fast. */
+export const SWEEP_SLICE_PAUSE_MS = 2;
+
+/** Longest interval of the background sweep: what a timer can wait, 2^31 - 1 milliseconds. */
+export const SWEEP_INTERVAL_MS_MAX = 2_147_483_647;
 
 // -- threads -----------------------------------------------------------------
 

@@ -77,6 +77,9 @@ export class ClosedStore implements Store {
   exclusively(): never {
     return this.#refuse();
   }
+  atOneMoment(): never {
+    return this.#refuse();
+  }
   snapshot(): never {
     return this.#refuse();
   }

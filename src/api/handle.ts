@@ -90,7 +90,7 @@ export class Handle {
       }
     };
     // What was opened for reading stands still without a lock: a transaction that only reads has nothing to wait for.
-    if (occupant === "transaction" && store.isReadOnly) return run();
+    if (occupant === "transaction" && store.isReadOnly) return store.atOneMoment(run);
     return store.exclusively(run);
   }
 

@@ -1,7 +1,7 @@
 /** Options of opening: checked, defaults filled in, one shape for each choice. Everything wrong is EMDB_INVALID_CONFIG. */
 
 import { EmdbError } from "../errors.ts";
-import { GROUP_BATCH_MAX, GROUP_WAIT_MS_MAX } from "../limits.ts";
+import { GROUP_BATCH_MAX, GROUP_WAIT_MS_MAX, SWEEP_INTERVAL_MS_MAX } from "../limits.ts";
 import { describe, refuseUnknownNames, shortened } from "./describe.ts";
 import type { EngineConfig, FlushPlan, OpenConfig } from "../engine/life.ts";
 import { checkedCipher, checkedSecret } from "./secrets.ts";
@@ -9,6 +9,7 @@ import type { EngineOptions, OpenOptions } from "./types.ts";
 
 const ENGINE_NAMES: readonly (keyof EngineOptions)[] = [
   "defaultTtlMs",
+  "sweepIntervalMs",
   "rangeScans",
   "flushPolicy",
   "encryption",
@@ -59,6 +60,7 @@ function engineConfigOf(options: EngineOptions): EngineConfig {
     throw wrong("cipher needs encryption: { key } or { passphrase }");
   return {
     defaultTtlMs: checkedDefaultTtl(options.defaultTtlMs),
+    sweepIntervalMs: checkedSweepInterval(options.sweepIntervalMs),
     rangeScans: checkedFlag("rangeScans", options.rangeScans, { otherwise: false }),
     flushPlan: checkedFlushPolicy(options.flushPolicy),
     encryption: encryption === undefined ? undefined : checkedSecret(encryption),
@@ -72,6 +74,16 @@ function checkedDefaultTtl(ttlMs: unknown): number {
   if (ttlMs === undefined || ttlMs === Number.POSITIVE_INFINITY) return 0;
   if (typeof ttlMs === "number" && ttlMs > 0) return ttlMs;
   throw wrong(`defaultTtlMs must be a number of milliseconds > 0, got ${describe(ttlMs)}`);
+}
+
+/** 0 is no background sweep. */
+function checkedSweepInterval(intervalMs: unknown): number {
+  if (intervalMs === undefined || intervalMs === Number.POSITIVE_INFINITY) return 0;
+  const isWhole = typeof intervalMs === "number" && Number.isInteger(intervalMs);
+  if (isWhole && intervalMs >= 1 && intervalMs <= SWEEP_INTERVAL_MS_MAX) return intervalMs;
+  throw wrong(
+    `sweepIntervalMs must be a whole number of milliseconds from 1 to ${SWEEP_INTERVAL_MS_MAX}, got ${describe(intervalMs)}`,
+  );
 }
 
 function checkedFlushPolicy(policy: unknown): FlushPlan {

@@ -58,8 +58,9 @@ export class Overlay {
 
   remove(key: Bytes): Uint8Array | undefined {
     const current = this.get(key);
-    // Nothing to remove and nothing pending is no write: a transaction that finds nothing commits nothing.
-    if (current !== undefined || this.#pendingOf(key) !== undefined) {
+    // Also where nothing is visible, since an expired record may be held; the engine writes nothing where none is. In
+    // a namespace that does not exist there is nothing to remove, and a removal must not create it.
+    if (this.space !== undefined || this.#pendingOf(key) !== undefined) {
       this.#pending.set(idOf(key), { key: ownCopy(key), value: undefined, expiresAtMs: 0 });
     }
     return current;

@@ -80,6 +80,7 @@ function planOf(
       ...(lower === undefined ? {} : { lower }),
       ...(upper === undefined ? {} : { upper }),
       isReverse: rest.reverse,
+      limit: rest.limit,
     },
     limit: rest.limit,
     isEmpty: rest.limit === 0 || (lower !== undefined && upper !== undefined && isCrossed(lower, upper)),

@@ -31,7 +31,8 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
       if (current !== expected) return false;
     } else if (!isSameBytes(current, expected)) return false;
     if (next !== undefined) store.insert(space, key, next, expiresAtMs);
-    else if (current !== undefined) store.remove(space, key);
+    // Also where nothing is visible: an expired record goes with it.
+    else store.remove(space, key);
     return true;
   });
 }
@@ -58,7 +59,7 @@ export function update<K, V, KeyIn, ValueIn>(
     const current = store.get(space, key);
     const next = change(current === undefined ? undefined : coded.valueOut(current));
     if (next === undefined) {
-      if (current !== undefined) store.remove(space, key);
+      store.remove(space, key);
       return undefined;
     }
     refusePromise(next);
@@ -95,8 +96,7 @@ export function removeDecoded<K, V, KeyIn, ValueIn>(
   const key = coded.keyIn(keyGiven);
   return handle.guarded("remove", (store: Store) => {
     const current = store.get(space, key);
-    if (current === undefined) return undefined;
-    const value = coded.valueOut(current);
+    const value = current === undefined ? undefined : coded.valueOut(current);
     store.remove(space, key);
     return value;
   });

@@ -47,6 +47,12 @@ export type EncryptionInput = { readonly key: Uint8Array } | { readonly passphra
 export interface EngineOptions {
   /** TTL given to a record inserted without one. Must be > 0. Default: none (records never expire). */
   readonly defaultTtlMs?: number;
+  /**
+   * Sweeps all key spaces in the background, this long after the open and after each sweep: a whole number of
+   * milliseconds from 1. A slice at a time, in the thread that opened the database and once for all its handles; ends
+   * with its last one. Keeps no process alive, and reports nothing: what fails meets the next call. Default: never.
+   */
+  readonly sweepIntervalMs?: number;
   /** Keep an ordered index beside the hash index; needed by `range`. Default false. */
   readonly rangeScans?: boolean;
   readonly flushPolicy?: FlushPolicy;

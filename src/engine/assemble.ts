@@ -3,23 +3,27 @@
  * order and lets go of everything.
  *
  * Invariants
- * 1. Leaving decides every open flush first, then gives the thread's row back.
- * 2. Nothing is unmapped or closed while another living thread has a row.
+ * 1. Leaving decides every open flush first, then whether others stay, then gives the thread's row back. Of threads
+ *    that leave at the same time exactly one is the last: they decide under the writer's lock.
+ * 2. Nothing is unmapped or closed while another living thread has a row. Whoever is not the last touches nothing
+ *    but the shared block after the decision.
  */
 
 import { Heap } from "../ffi/heap.ts";
-import { RECLAIM_ATTACHED } from "../ffi/reclaim.ts";
 import type { System } from "../ffi/system.ts";
 import { RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { LOG_RING, dropMaps, listMaps } from "../log/log-words.ts";
 import { FileTail, MemoryTail, type Tail } from "../log/tail.ts";
 import type { SharedBase } from "./base.ts";
-import { CLOSING, Control, STATE } from "./control.ts";
+import { Checkpoint } from "./checkpoint.ts";
+import { CLOSING, CLOSING_DONE, Control, STATE } from "./control.ts";
 import { Core, type Defer } from "./core.ts";
 import { Engine } from "./engine.ts";
+import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { LockFile } from "./lock-file.ts";
-import { clearRow, reapDeadRows } from "./rows.ts";
+import { Ordering } from "./ordering.ts";
+import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
 import { Spaces } from "./spaces.ts";
 import { Sync } from "./sync.ts";
 
@@ -27,6 +31,8 @@ import { Sync } from "./sync.ts";
 export interface Environment {
   readonly system: System;
   readonly defer: Defer;
+  /** Undefined: nothing is done in the background. */
+  readonly later?: Later;
   /** Whether commit Workers can be started. */
   readonly hasWorkers: boolean;
 }
@@ -38,6 +44,10 @@ export interface Opened {
   /** Undefined in memory and for a read-only open. */
   readonly sync: Sync | undefined;
   readonly commit: GroupCommit | undefined;
+  /** Undefined as `sync` is. */
+  readonly checkpoint: Checkpoint | undefined;
+  /** The background sweep; undefined where there is none. */
+  readonly timer: ExpiryTimer | undefined;
   /** Gives this thread's part back; the last one out ends the log in good order. */
   leave(): void;
 }
@@ -79,34 +89,57 @@ export function assemble(
   const { file, lock } = base;
   const lockFile = file !== undefined && lock !== undefined ? LockFile.adopt(system, file.path, lock) : undefined;
   const checkLock = (): void => lockFile?.mustBeOurs();
+  if (base.config.rangeScans) core.ordering ??= new Ordering(core);
   const engine = new Engine(core, spaces, { checkLock, hasRangeScans: base.config.rangeScans });
   const sync = file === undefined || base.isReadOnly ? undefined : new Sync(core, file, checkLock);
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
-  const opened = { base, engine, sync, commit };
+  const checkpoint =
+    sync === undefined || commit === undefined || file === undefined
+      ? undefined
+      : new Checkpoint(engine, { file, identity: base.identity, checkLock, sync, commit });
+  const timer = makeTimer(environment, base, engine);
+  const opened = { base, engine, sync, commit, checkpoint, timer };
   return { ...opened, leave: () => leave(opened) };
 }
 
+/** One thread sweeps in the background, the one with the first row: who opened the database, or attached when that one had left. */
+function makeTimer(environment: Environment, base: SharedBase, engine: Engine): ExpiryTimer | undefined {
+  const { core, spaces, sweeper } = engine;
+  const { later } = environment;
+  const intervalMs = base.config.sweepIntervalMs;
+  if (later === undefined || intervalMs === 0 || base.isReadOnly || core.row !== 0) return undefined;
+  return new ExpiryTimer({ core, spaces, sweeper }, { later, intervalMs });
+}
+
 function leave(opened: Omit<Opened, "leave">): void {
-  const { base, engine, sync, commit } = opened;
+  const { base, engine, sync, commit, checkpoint } = opened;
   const { core } = engine;
   const { control, system } = core;
   let isLast = false;
+  opened.timer?.stop();
   try {
+    checkpoint?.cancel();
     commit?.finish();
-    isLast = isLastOut(core);
-    if (!isLast) flushIfHealthy(opened);
-    else if (sync !== undefined && core.visible !== base.cleanEnd) {
-      engine.settle();
-      sync.finish(() => unmapForTruncation(system, control));
+    try {
+      flushIfHealthy(opened);
+    } finally {
+      commit?.close();
+      engine.snapshots.closeAll();
+      isLast = isLastOut(core);
+    }
+    if (isLast && sync !== undefined) {
+      const isUntouched = core.visible === base.cleanEnd;
+      if (!isUntouched) engine.settle();
+      checkpoint?.runAtEnd();
+      if (!isUntouched) sync.finish(() => unmapForTruncation(system, control));
     }
   } finally {
-    commit?.close();
-    engine.snapshots.closeAll();
     core.leave();
     clearRow(control, core.row);
     if (isLast) {
       engine.markClosed();
+      Atomics.store(control.flags, CLOSING, CLOSING_DONE);
       releaseBase(system, base, false);
     }
   }
@@ -122,11 +155,14 @@ function isLastOut(core: Core): boolean {
   const { control, system } = core;
   core.mutex.lock();
   try {
-    Atomics.store(control.flags, CLOSING, 1);
     reapDeadRows(control, system);
-    if (Atomics.load(control.reclaim, RECLAIM_ATTACHED) === 1) return true;
-    Atomics.store(control.flags, CLOSING, 0);
-    return false;
+    core.reclaim.collect();
+    if (isAnotherStaying(control, core.row)) {
+      markLeaving(control, core.row);
+      return false;
+    }
+    Atomics.store(control.flags, CLOSING, core.row + 1);
+    return true;
   } finally {
     core.mutex.unlock();
   }

@@ -23,6 +23,11 @@ export function repairDirectories(core: Core, spaces: Spaces): void {
   }
 }
 
+/** Gives up the queues of deadlines, which may be half changed; the next sweep makes them anew. Under the writer's lock. */
+export function forgetDeadlines(core: Core, spaces: Spaces): void {
+  for (const space of [spaces.default, ...spaces.list()]) core.expiry.forget(space.address);
+}
+
 /** Counts anew what the dead writer may have miscounted. Under the writer's lock, nothing unpublished left. */
 export function recount(core: Core, spaces: Spaces): void {
   for (const space of [spaces.default, ...spaces.list()]) recountSpace(core, spaces, space);

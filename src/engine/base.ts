@@ -7,11 +7,13 @@ import { EmdbError } from "../errors.ts";
 import type { Address, FileHandle, System } from "../ffi/system.ts";
 import type { Salts } from "../log/frame.ts";
 import type { EmdbShare, RecoveryReport } from "../api/types.ts";
+import type { LogIdentity } from "./hint-format.ts";
 import type { FlushPlan } from "./life.ts";
 
 /** The part of the configuration that every thread goes by. */
 export interface SharedConfig {
   readonly defaultTtlMs: number;
+  readonly sweepIntervalMs: number;
   readonly rangeScans: boolean;
   readonly flushPlan: FlushPlan;
   readonly verifyReads: boolean;
@@ -23,6 +25,8 @@ export interface SharedBase extends EmdbShare {
   readonly pid: number;
   readonly buffer: SharedArrayBuffer;
   readonly salts: Salts;
+  /** Of the log in a file. */
+  readonly identity: LogIdentity;
   readonly seed: Uint8Array;
   readonly config: SharedConfig;
   readonly isReadOnly: boolean;

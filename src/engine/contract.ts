@@ -38,6 +38,8 @@ export interface RangeBounds {
   readonly lower?: { readonly key: Uint8Array; readonly isInclusive: boolean };
   readonly upper?: { readonly key: Uint8Array; readonly isInclusive: boolean };
   readonly isReverse: boolean;
+  /** Records that the caller will take at most, as far as he knows: how much is fetched ahead, not where it ends. */
+  readonly limit?: number;
 }
 
 export interface Store {
@@ -78,8 +80,13 @@ export interface Store {
   clear(space: Space): void;
   sweepExpired(space: Space): number;
 
-  /** Runs `body` holding the writer's lock; nests. Writes inside are independent unless collected into one batch. */
+  /**
+   * Runs `body` holding the writer's lock and with the clock standing still; nests. Writes inside are independent
+   * unless collected into one batch.
+   */
   exclusively<T>(body: () => T): T;
+  /** Runs `body` with the clock standing still, and without the lock. */
+  atOneMoment<T>(body: () => T): T;
 
   /** Live records as of the call, in no promised order; closing the iterator early lets go of the snapshot. */
   snapshot(space: Space): IterableIterator<SnapshotRecord>;

@@ -17,8 +17,10 @@ import { LOG_NUMBERS, type LogWords } from "../log/log-words.ts";
 // Engine words (f64).
 /** Namespace ids given out, the default one included. */
 export const SPACE_COUNT = 0;
+/** Up to where the hint image in place knows the log; 0: there is none of use. */
+export const IMAGE_END = 1;
 /** Position of the oldest snapshot a row holds; Infinity for none. */
-export const SNAPSHOT_ROWS = 1;
+export const SNAPSHOT_ROWS = 2;
 const ENGINE_NUMBERS = SNAPSHOT_ROWS + ATTACHED_MAX;
 
 // Engine flags (i32).
@@ -35,10 +37,13 @@ export const SYNC_DONE = 5;
 export const SYNC_ERRNO = 6;
 /** Flushes that wait for a sync, over all threads. */
 export const SYNC_JOINED = 7;
-/** Not 0: the last thread is on its way out, nobody may attach. */
+/** Not 0: nobody may attach. The row + 1 of the last one, on its way out, then CLOSING_DONE. */
 export const CLOSING = 8;
+export const CLOSING_DONE = -1;
 /** Not 0: a writer died while it held the lock, see `audit.ts`. */
 export const AUDIT = 9;
+/** 0, or the row + 1 of the Worker that makes a hint image. */
+export const CHECKPOINTER = 10;
 const ENGINE_FLAGS = 16;
 
 export const STATE_CLOSED = 1;

@@ -9,6 +9,7 @@ import { EmdbError } from "../errors.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { KeyHash } from "../keydir/hash.ts";
 import { Heap } from "../ffi/heap.ts";
+import { ExpiryQueue } from "../keydir/expiry-queue.ts";
 import { Keydir } from "../keydir/keydir.ts";
 import { IDLE, RECLAIM_ERA, ROW_ERA_AT, Reclaim } from "../ffi/reclaim.ts";
 import { FrameEncoder } from "../log/encoder.ts";
@@ -17,6 +18,7 @@ import { LOG_VISIBLE, LogReader } from "../log/log-words.ts";
 import type { Tail } from "../log/tail.ts";
 import { SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_CLOSED, STATE_POISONED, type Control } from "./control.ts";
 import { KeyBuffer } from "./key-buffer.ts";
+import type { Ordering } from "./ordering.ts";
 import { Lookup } from "./lookup.ts";
 import { Mutex } from "./mutex.ts";
 import { Prefetch } from "./prefetch.ts";
@@ -58,6 +60,7 @@ export class Core {
   readonly heap: Heap;
   readonly reclaim: Reclaim;
   readonly keydir: Keydir;
+  readonly expiry: ExpiryQueue;
   readonly hash: KeyHash;
   readonly key: KeyBuffer;
   readonly log: LogReader;
@@ -66,10 +69,17 @@ export class Core {
   readonly encoder: FrameEncoder;
   readonly mutex: Mutex;
   readonly prefetch: Prefetch;
+  /** The ordered index, if one is kept; set once, before the first operation. */
+  ordering: Ordering | undefined = undefined;
   /** Whether other Workers may have attached; until then no era needs watching. */
   isShared = false;
+  /** Called after a write to the file, under the writer's lock. */
+  onSpill: () => void = () => undefined;
   #era = -1;
+  /** What `present` returned last. */
+  #present = -1;
   #hasLeft = false;
+  #heldMs: number | undefined;
 
   constructor(parts: CoreParts) {
     const { system, control } = parts;
@@ -86,6 +96,7 @@ export class Core {
     this.heap = new Heap(system, control.heap);
     this.reclaim = new Reclaim(this.heap, control.reclaim, isAlive);
     this.keydir = new Keydir(this.heap, this.reclaim);
+    this.expiry = new ExpiryQueue(this.heap, this.keydir);
     this.hash = new KeyHash(parts.seed);
     this.key = new KeyBuffer(this.hash);
     this.log = new LogReader(control.log);
@@ -96,9 +107,35 @@ export class Core {
     this.mutex = new Mutex(control, parts.row, isAlive);
   }
 
+  /** The clock that expiry goes by; it stands still within `atOneMoment`. */
+  now(): number {
+    return this.#heldMs ?? this.system.now();
+  }
+
+  /** Runs `body` with the clock standing still; nests. */
+  atOneMoment<T>(body: () => T): T {
+    if (this.#heldMs !== undefined) return body();
+    this.#heldMs = this.system.now();
+    try {
+      return body();
+    } finally {
+      this.#heldMs = undefined;
+    }
+  }
+
   /** What readers may see now, as a position. */
   get visible(): number {
     return this.control.log.numbers[LOG_VISIBLE]!;
+  }
+
+  /** The same for a read that begins: what it reads then is at least as new. */
+  present(): number {
+    const visible = this.control.log.numbers[LOG_VISIBLE]!;
+    if (visible !== this.#present) {
+      this.#present = visible;
+      this.log.barrier();
+    }
+    return visible;
   }
 
   get isClosed(): boolean {

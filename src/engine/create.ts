@@ -18,7 +18,7 @@ export function freshHeader(system: System): LogHeader {
   return { flags: 0, fileId, generation: 1, createdAtMs: system.now(), cipher: 0 };
 }
 
-/** Creates the log at `path`, durably, name and all. Under the lock. */
+/** Creates the log at `path`, durably, name and all; when that fails, nothing is there. Under the lock. */
 export function createLog(system: System, path: string, folder: string): void {
   const sibling = newPath(path);
   const stale = system.unlink(sibling);
@@ -40,5 +40,7 @@ export function createLog(system: System, path: string, folder: string): void {
   const renamed = system.rename(sibling, path);
   if (renamed < 0) system.unlink(sibling);
   must(renamed, { syscall: "rename", path });
-  must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+  const synced = system.syncFolder(folder);
+  if (synced < 0) system.unlink(path);
+  must(synced, { syscall: "fsync", path: folder });
 }

@@ -15,6 +15,8 @@ import { breakLock, readHolder } from "./lock-file.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedConfig } from "./base.ts";
 import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
+import { salvageFile } from "./salvage.ts";
+import { verifyDatabase } from "./verify.ts";
 
 /** An engine of this thread with its handles counted. */
 interface Entry {
@@ -55,8 +57,15 @@ function deferToTurn(work: () => void): void {
   setImmediate(work);
 }
 
+/** Runs work after a delay in a process that goes on anyway. */
+function afterDelay(work: () => void, delayMs: number): () => void {
+  const timer = setTimeout(work, delayMs);
+  timer.unref();
+  return () => clearTimeout(timer);
+}
+
 function hostEnvironment(): Environment {
-  return { system: hostSystem(), defer: deferToTurn, hasWorkers: true };
+  return { system: hostSystem(), defer: deferToTurn, later: afterDelay, hasWorkers: true };
 }
 
 function register(opened: Opened, path: string | undefined): Lifecycle {
@@ -75,7 +84,11 @@ export const door: EngineDoor = {
     const environment = hostEnvironment();
     if (request.createFolders) makeFolders(environment, request.path);
     const path = realLogPath(environment.system, request.path);
-    if (request.config.readOnly) return register(openFile(environment, { ...request, path }), undefined);
+    if (request.config.readOnly) {
+      // What this thread has written and the file does not hold yet is part of the moment of the open.
+      for (const entry of registry().values()) if (entry.path === path) spillQuietly(entry);
+      return register(openFile(environment, { ...request, path }), undefined);
+    }
     for (const entry of registry().values()) {
       if (entry.path !== path) continue;
       mustAgree(entry.opened.base.config, request.config, path);
@@ -103,7 +116,7 @@ export const door: EngineDoor = {
   enableEncryption: () => notYetAsync("enableEncryption"),
   disableEncryption: () => notYetAsync("disableEncryption"),
   rotateEncryptionKey: () => notYetAsync("rotateEncryptionKey"),
-  salvage: () => notYetAsync("salvage"),
+  salvage: (request, options) => salvageFile(hostEnvironment(), request, options),
 };
 
 function notYet(what: string): never {
@@ -124,7 +137,7 @@ function makeFolders(environment: Environment, path: string): void {
 
 /** One more handle must ask for what the first one asked for. */
 function mustAgree(first: SharedConfig, second: EngineConfig, path: string): void {
-  const names = ["defaultTtlMs", "rangeScans", "verifyReads", "flushPlan"] as const;
+  const names = ["defaultTtlMs", "sweepIntervalMs", "rangeScans", "verifyReads", "flushPlan"] as const;
   for (const name of names) {
     const [had, asked] = [JSON.stringify(first[name]), JSON.stringify(second[name])];
     if (had === asked) continue;
@@ -158,10 +171,15 @@ function lifecycle(entry: Entry): Lifecycle {
     stats: () => statsOf(opened),
     flush: async () => commit?.flush(),
     flushSync: () => sync?.flush(),
-    checkpoint: () => notYetAsync("checkpoint"),
+    checkpoint: async () => {
+      engine.core.enter();
+      const path = base.file?.path;
+      if (engine.isReadOnly) throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path });
+      await opened.checkpoint?.run();
+    },
     compact: () => notYetAsync("compact"),
     backupTo: () => notYetAsync("backupTo"),
-    verify: () => notYetAsync("verify"),
+    verify: (options) => verifyDatabase(opened, options),
     close: async () => closeSync(),
     closeSync,
   };

@@ -4,6 +4,8 @@ import { EmdbError } from "../errors.ts";
 import type { BatchWrite, Bytes, RangeBounds, SnapshotRecord, Space, Store } from "./contract.ts";
 import { STATE, STATE_CLOSED } from "./control.ts";
 import type { Core } from "./core.ts";
+import { Sweeper } from "./expiry.ts";
+import { beginRange } from "./range.ts";
 import { ReadPath } from "./read-path.ts";
 import { Snapshots } from "./snapshot.ts";
 import { Spaces, type SpaceState } from "./spaces.ts";
@@ -16,6 +18,7 @@ export class Engine implements Store {
   readonly snapshots: Snapshots;
   readonly defaultSpace: SpaceState;
   readonly hasRangeScans: boolean;
+  readonly sweeper: Sweeper;
   readonly #read: ReadPath;
   readonly #write: WritePath;
 
@@ -27,6 +30,7 @@ export class Engine implements Store {
     this.hasRangeScans = parts.hasRangeScans;
     this.#read = new ReadPath(core, spaces);
     this.#write = new WritePath(core, spaces, parts.checkLock);
+    this.sweeper = new Sweeper(core, spaces, this.#write);
   }
 
   get isOpen(): boolean {
@@ -38,7 +42,7 @@ export class Engine implements Store {
   }
 
   now(): number {
-    return this.core.system.now();
+    return this.core.now();
   }
 
   // -- namespaces ------------------------------------------------------------
@@ -128,8 +132,12 @@ export class Engine implements Store {
     return this.snapshots.walk(space as SpaceState);
   }
 
-  range(_space: Space, _bounds: RangeBounds): IterableIterator<SnapshotRecord> {
-    throw new EmdbError("EMDB_UNSUPPORTED", "ranges need the ordered index, which this version does not have yet");
+  range(space: Space, bounds: RangeBounds): IterableIterator<SnapshotRecord> {
+    const { core, spaces, snapshots } = this;
+    const { ordering } = core;
+    if (ordering === undefined)
+      throw new EmdbError("EMDB_INVALID_CONFIG", "range needs the ordered index: open with { rangeScans: true }");
+    return beginRange({ core, spaces, snapshots, ordering }, space as SpaceState, bounds);
   }
 
   // -- writes ----------------------------------------------------------------
@@ -217,20 +225,13 @@ export class Engine implements Store {
       if (frames === 0) return counted;
       if (!isEnded) this.#write.endBatch();
       this.#write.publish();
+      this.#write.tidy();
       return counted;
     });
   }
 
   sweepExpired(space: Space): number {
-    const state = space as SpaceState;
-    return this.#writing(() => {
-      const keys = this.snapshots.expiredKeys(state);
-      return this.#batch(keys.length, (index, place) => {
-        this.core.key.load(keys[index]!);
-        const hasFrame = this.#write.delete(state, place);
-        return { hasFrame, counts: hasFrame };
-      });
-    });
+    return this.sweeper.sweep(space as SpaceState);
   }
 
   /** From now on every call is EMDB_CLOSED; what the calls would read may then be given back. */
@@ -244,7 +245,11 @@ export class Engine implements Store {
   }
 
   exclusively<T>(body: () => T): T {
-    return this.#writing(body);
+    return this.#writing(() => this.core.atOneMoment(body));
+  }
+
+  atOneMoment<T>(body: () => T): T {
+    return this.core.atOneMoment(body);
   }
 
   /** Runs a write under the lock; what a throw leaves unpublished is taken back. */

@@ -51,4 +51,10 @@ export class KeyBuffer {
     this.bytes = bytes;
     this.hash = this.#hash.of(this.memory, bytes);
   }
+
+  /** The same for a key that is not looked up by its hash. */
+  takeFrom(address: number, bytes: number): void {
+    if (bytes > 0) copy(this.memory.address, address, bytes);
+    this.bytes = bytes;
+  }
 }

@@ -33,6 +33,8 @@ export type FlushPlan =
 export interface EngineConfig {
   /** 0: records without a TTL of their own never expire. */
   readonly defaultTtlMs: number;
+  /** Absent or 0: nothing is swept in the background. */
+  readonly sweepIntervalMs?: number;
   readonly rangeScans: boolean;
   readonly flushPlan: FlushPlan;
   /** A private copy whose properties are not enumerable, so that no inspection or JSON shows them. */

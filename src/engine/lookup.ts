@@ -33,10 +33,12 @@ import {
   readWord,
 } from "../log/frame.ts";
 import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
-import { KEY_BYTES_MAX } from "../limits.ts";
+import { HEADER_PAGE_BYTES, KEY_BYTES_MAX } from "../limits.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
 
 const WORD_COMPARE_BYTES_MAX = 256;
+/** What is copied of a frame at first: four cache lines, a whole small record. */
+const PEEK_BYTES = 256;
 const decoder = new TextDecoder();
 const sharedFrame = sharedScratch(FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX + 8);
 
@@ -55,6 +57,8 @@ export class Lookup {
   /** Where it is for good, with `limit` bytes to read; 0 while it is in the ring, where it may be overwritten. */
   #address: Address = 0;
   #limit = 0;
+  /** How many bytes of it are in `frame`. */
+  #peeked = 0;
 
   constructor(keydir: Keydir, log: LogReader, key: KeyBuffer) {
     this.keydir = keydir;
@@ -82,12 +86,22 @@ export class Lookup {
   /** Finds the newest frame before `visible` that holds a value for the loaded key. Expiry is the caller's. */
   findVisible(root: number, visible: number): boolean {
     if (!this.findNewest(root)) return false;
-    while (this.lsn >= visible) {
+    if (this.lsn >= visible) return this.#findOlder(root, visible);
+    return (this.shape & 15) === KIND_PUT;
+  }
+
+  #findOlder(root: number, visible: number): boolean {
+    return this.log.undisturbed(() => this.findNewest(root) && this.walkBack(visible));
+  }
+
+  /** Goes from the frame that was found to the newest version before a position; whether that is a value. */
+  walkBack(before: number): boolean {
+    while (this.lsn >= before) {
       const prev = this.prev();
       if (prev === 0) return false;
       this.loadAt(prev);
     }
-    return (this.shape & 15) === KIND_PUT;
+    return kindOf(this.shape) === KIND_PUT;
   }
 
   #holdsKey(low: number, high: number): boolean {
@@ -97,9 +111,12 @@ export class Lookup {
     for (;;) {
       const address = this.log.at(low, high);
       if (address === 0 || this.log.limit < FRAME_HEADER_BYTES + bytes) return false;
-      copy(this.frame.address, address, FRAME_HEADER_BYTES + bytes);
+      // A short value comes along: the misses of its cache lines run beside the first one's.
+      const peek = Math.max(FRAME_HEADER_BYTES + bytes, Math.min(this.log.limit, PEEK_BYTES));
+      copy(this.frame.address, address, peek);
       if (this.log.isInRing && !this.log.isStillWhole(lsn)) continue;
       if (!this.#equalsKey(bytes)) return false;
+      this.#peeked = peek;
       this.lsn = lsn;
       this.#address = this.log.isInRing ? 0 : address;
       this.#limit = this.log.limit;
@@ -150,6 +167,7 @@ export class Lookup {
       if (this.log.isInRing && !this.log.isStillWhole(lsn)) continue;
       if (bytes > available) throw corrupted(lsn);
       this.lsn = lsn;
+      this.#peeked = bytes;
       this.#address = this.log.isInRing ? 0 : address;
       this.#limit = this.log.limit;
       this.shape = shape;
@@ -162,11 +180,17 @@ export class Lookup {
   prev(): number {
     if ((this.shape & SHAPE_WIDE_PREV) === 0) {
       const units = this.#words[WORD_PREV]!;
-      return units === 0 ? 0 : this.lsn - units * 8;
+      return units === 0 ? 0 : this.#before(units);
     }
     this.loadAt(this.lsn);
     const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape) - 8;
-    return this.lsn - (readWide(this.frame, at) ?? 0) * 8;
+    return this.#before(readWide(this.frame, at) ?? 0);
+  }
+
+  #before(units: number): number {
+    const prev = this.lsn - units * 8;
+    if (prev < HEADER_PAGE_BYTES) throw corrupted(this.lsn);
+    return prev;
   }
 
   /** Deadline of the frame that was found; 0 for never. */
@@ -185,9 +209,10 @@ export class Lookup {
   value(): Uint8Array {
     const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape);
     const bytes = this.valueBytes;
-    if (this.#address === 0 || this.#limit < at + bytes) return this.#valueFromRing();
+    const isPeeked = at + bytes <= this.#peeked;
+    if (!isPeeked && (this.#address === 0 || this.#limit < at + bytes)) return this.#valueFromRing();
     const value = new Uint8Array(bytes);
-    if (bytes > 0) copy(value, this.#address + at, bytes);
+    if (bytes > 0) copy(value, (isPeeked ? this.frame.address : this.#address) + at, bytes);
     return value;
   }
 

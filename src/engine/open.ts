@@ -40,13 +40,17 @@ import {
   type Opened,
 } from "./assemble.ts";
 import type { SharedBase } from "./base.ts";
-import { CLOSING, Control } from "./control.ts";
+import { Control } from "./control.ts";
 import { closedError, type Core, type LogFile } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
-import { FIRST_LSN, Replayer, type Replay } from "./recovery.ts";
-import { claimRow, clearRow } from "./rows.ts";
+import type { LogIdentity } from "./hint-format.ts";
+import { ImageAtOpen } from "./hint-open.ts";
+import { buildOrdering } from "./ordering-build.ts";
+import { Replayer, type Replay } from "./recovery.ts";
+import { Mutex } from "./mutex.ts";
+import { claimRow, clearRow, isGone } from "./rows.ts";
 import { Spaces } from "./spaces.ts";
 
 const MEMORY_LOG_BYTES = [64, 16, 4, 1].map((gib) => gib * 1024 ** 3);
@@ -133,15 +137,18 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
   }
   if (header === undefined && !config.createIfMissing) throw missing(path);
   const lock = LockFile.take(system, path);
+  let isMade = false;
   try {
     let locked = judgeFile(system, path);
     if (locked === undefined) {
       createLog(system, path, dirname(path));
+      isMade = true;
       locked = judgeFile(system, path);
     }
     if (locked === undefined) throw missing(path);
     return openLog(environment, { path, header: locked, config, lock });
   } catch (error) {
+    if (isMade) system.unlink(path);
     lock.release(true);
     throw error;
   }
@@ -197,16 +204,26 @@ function recover(
   const started = system.monotonic();
   const bytes = must(system.size(file.handle), { syscall: "fstat", path });
   ensureMapped(system, file, control.log, bytes);
-  const base = makeBase(system, control, { ...plan, file, salts: saltsOf(plan.header), region: undefined });
+  const { fileId, generation } = plan.header;
+  const identity = { fileId, generation };
+  using image = ImageAtOpen.look(system, { file, identity, bytes });
+  const seed = image.seed ?? makeSeed(system);
+  const base = makeBase(system, control, { ...plan, identity, seed, file, salts: saltsOf(plan.header), region: undefined });
   const core = makeCore(environment, base, 0);
-  const spaces = new Spaces(core);
+  const { spaces, from } = image.load(core);
   const source = { system, file: file.handle, path, salts: base.salts, end: bytes };
-  const replay = new Replayer(core, spaces, source, { lsn: FIRST_LSN }).run(bytes);
-  if (!config.readOnly) settle(core, file, replay);
+  const replay = new Replayer(core, spaces, source, from).run(bytes);
+  if (config.rangeScans) core.ordering = buildOrdering(core, spaces);
+  const missingBytes = image.missingBytes(replay);
+  if (!config.readOnly) {
+    image.tidy();
+    settle(core, file, replay);
+  }
   const numbers = control.log.numbers;
   for (const word of [LOG_RESERVED, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = replay.end;
   lock?.record();
-  const recovery = reportOf(replay, system.monotonic() - started);
+  const { usedCheckpoint } = image;
+  const recovery = { ...reportOf(replay, system.monotonic() - started), usedCheckpoint, missingBytes };
   const cleanEnd = replay.isClean ? replay.end : 0;
   return assemble(environment, { ...base, recovery, cleanEnd }, { core, spaces });
 }
@@ -216,13 +233,16 @@ interface BaseParts {
   readonly lock: LockFile | undefined;
   readonly file: LogFile | undefined;
   readonly salts: Salts;
+  readonly identity: LogIdentity;
+  /** Of the keys' hash. */
+  readonly seed: Uint8Array;
   readonly region: SharedBase["region"];
 }
 
 const NOTHING_RECOVERED = { usedCheckpoint: false, replayedRecords: 0, tornBytes: 0, missingBytes: 0, durationMs: 0 };
 
 function makeBase(system: System, control: Control, parts: BaseParts): SharedBase {
-  const { defaultTtlMs, rangeScans, flushPlan, verifyReads } = parts.config;
+  const { defaultTtlMs, sweepIntervalMs = 0, rangeScans, flushPlan, verifyReads } = parts.config;
   const id = new Uint8Array(16);
   system.random(id);
   return {
@@ -231,8 +251,9 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
     pid: system.processId(),
     buffer: control.buffer,
     salts: parts.salts,
-    seed: makeSeed(system),
-    config: { defaultTtlMs, rangeScans, flushPlan, verifyReads },
+    identity: parts.identity,
+    seed: parts.seed,
+    config: { defaultTtlMs, sweepIntervalMs, rangeScans, flushPlan, verifyReads },
     isReadOnly: parts.config.readOnly === true,
     recovery: NOTHING_RECOVERED,
     file: parts.file,
@@ -246,11 +267,11 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
 function settle(core: Core, file: LogFile, replay: Replay): void {
   const { system, control } = core;
   const { path, handle } = file;
-  if (replay.isClean) return;
+  if (replay.isClean && replay.tornBytes === 0) return;
   if (replay.tornBytes > 0) {
     unmapForTruncation(system, control);
-    must(system.truncate(handle, replay.end), { syscall: "ftruncate", path });
-    ensureMapped(system, file, control.log, replay.end);
+    must(system.truncate(handle, replay.soundEnd), { syscall: "ftruncate", path });
+    ensureMapped(system, file, control.log, replay.soundEnd);
     core.log.takeMap();
   }
   must(system.sync(handle), { syscall: "fdatasync", path });
@@ -274,9 +295,11 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
   const region = reserveMemoryLog(system);
   addMap(control.log, region);
   const numbers = control.log.numbers;
-  for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = FIRST_LSN;
+  for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE])
+    numbers[word] = HEADER_PAGE_BYTES;
   const header = { flags: 0, fileId: makeSeed(system), generation: 1, createdAtMs: system.now(), cipher: 0 };
-  const parts = { config, lock: undefined, file: undefined, salts: saltsOf(header), region };
+  const seed = makeSeed(system);
+  const parts = { config, lock: undefined, file: undefined, salts: saltsOf(header), identity: header, seed, region };
   const base = makeBase(system, control, parts);
   const core = makeCore(environment, base, 0);
   return assemble(environment, base, { core, spaces: new Spaces(core) });
@@ -284,10 +307,14 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
 
 /** The same database in another thread of the process that opened it. */
 export function attachTo(environment: Environment, base: SharedBase): Opened {
+  const { system } = environment;
   const control = new Control(base.buffer);
-  const row = claimRow(control, environment.system);
-  // The row first: the last one out looks at the rows after it has said that it is closing.
-  if (Atomics.load(control.flags, CLOSING) !== 0) {
+  const row = claimRow(control, system);
+  const mutex = new Mutex(control, row, (thread) => system.isThreadAlive(thread));
+  mutex.lock();
+  const isTooLate = isGone(control, system);
+  mutex.unlock();
+  if (isTooLate) {
     clearRow(control, row);
     throw closedError(base.file?.path);
   }

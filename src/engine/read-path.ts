@@ -40,20 +40,24 @@ export class ReadPath {
     const core = this.#core;
     core.enter();
     core.key.load(key);
-    return this.findLoaded(space, core.visible);
+    return this.findLoaded(space, core.present());
   }
 
   /** The same for the key that is loaded already, as of a position. */
   findLoaded(space: SpaceState, visible: number): boolean {
-    const core = this.#core;
-    const lookup = core.lookup;
-    const root = this.#spaces.root(space);
+    const root = this.#spaces.rootAt(space, visible);
     if (root === 0) {
       this.#spaces.mustBeLive(space);
       return false;
     }
+    return this.#findIn(root, visible);
+  }
+
+  #findIn(root: number, visible: number): boolean {
+    const core = this.#core;
+    const lookup = core.lookup;
     if (!lookup.findVisible(root, visible)) return false;
-    if ((lookup.shape & SHAPE_EXPIRY) !== 0 && lookup.expiresAtMs() <= core.system.now()) return false;
+    if ((lookup.shape & SHAPE_EXPIRY) !== 0 && lookup.expiresAtMs() <= core.now()) return false;
     if (core.verifyReads) this.verify();
     return true;
   }
@@ -73,8 +77,8 @@ export class ReadPath {
     core.enter();
     const { prefetch, verifyReads } = core;
     const values: (Uint8Array | undefined)[] = Array.from({ length: keys.length });
-    const visible = core.visible;
-    const root = this.#spaces.root(space);
+    const visible = core.present();
+    const root = this.#spaces.rootAt(space, visible);
     if (root === 0) this.#spaces.mustBeLive(space);
     for (let first = 0; first < keys.length && root !== 0; first += prefetch.groupMax) {
       const part = { first, count: Math.min(prefetch.groupMax, keys.length - first) };
@@ -83,19 +87,19 @@ export class ReadPath {
       for (let index = 0; index < part.count; index++) {
         const value = verifyReads ? undefined : prefetch.answer(index);
         values[first + index] =
-          value ?? this.#getHashed(space, keys[first + index]!, { hash: prefetch.hashAt(index), visible });
+          value ?? this.#getHashed(root, keys[first + index]!, { hash: prefetch.hashAt(index), visible });
       }
     }
     return values;
   }
 
   #getHashed(
-    space: SpaceState,
+    root: number,
     key: Bytes,
     known: { readonly hash: number; readonly visible: number },
   ): Uint8Array | undefined {
     this.#core.key.loadHashed(key, known.hash);
-    return this.findLoaded(space, known.visible) ? this.#core.lookup.value() : undefined;
+    return this.#findIn(root, known.visible) ? this.#core.lookup.value() : undefined;
   }
 
   /**

@@ -28,29 +28,39 @@ import {
   PLACE_FIRST,
   PLACE_LAST,
   PLACE_MIDDLE,
+  SHAPE_EXPIRY,
   TWO_32,
+  kindOf,
 } from "../log/frame.ts";
 import { LOG_CLAIMED, LOG_DURABLE, LOG_TAIL, LOG_VISIBLE, LOG_WRITTEN, unitHigh, unitLow } from "../log/log-words.ts";
 import { Scanner, type Finding, type ScanSource } from "../log/scanner.ts";
 import { isTombstone, positionHigh } from "../keydir/keydir.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import type { Core } from "./core.ts";
+import { noteDeadline } from "./deadlines.ts";
+import type { Gates } from "./gates.ts";
 import { SPACE_DROPPED, Spaces, type SpaceState } from "./spaces.ts";
 import { undo } from "./undo.ts";
 
 export interface Replay {
   /** The log ends here. */
   readonly end: number;
+  /** The end, or the end of the mark that stands there. What lies behind is cut off. */
+  readonly soundEnd: number;
   readonly records: number;
-  /** Bytes behind the end that were part of no whole record or batch. */
+  /** Bytes behind `soundEnd`, up to the last that is not zero: parts of no whole record or batch, or what a crash kept of later ones. */
   readonly tornBytes: number;
   /** The last thing in the log is a mark that says it was closed in good order. */
   readonly isClean: boolean;
 }
 
-/** Where to begin, in a log that an image has already vouched for up to there. */
+/** Where to begin, and what is known of the log already. */
 export interface ReplayFrom {
   readonly lsn: number;
+  /** What the index holds already, when it was filled from an image. */
+  readonly gates: Gates | undefined;
+  /** The log was durable up to here: an end before it is damage, not a torn tail. */
+  readonly durable: number;
 }
 
 export class Replayer {
@@ -58,6 +68,8 @@ export class Replayer {
   readonly #spaces: Spaces;
   readonly #scanner: Scanner;
   readonly #path: string;
+  readonly #gates: Gates | undefined;
+  readonly #durable: number;
   /** Where the batch at hand began; 0 when none is open. */
   #batchStart = 0;
   #records = 0;
@@ -67,6 +79,8 @@ export class Replayer {
     this.#spaces = spaces;
     this.#scanner = new Scanner(source, from.lsn);
     this.#path = source.path;
+    this.#gates = from.gates;
+    this.#durable = from.durable;
     this.#setEnd(from.lsn);
   }
 
@@ -82,24 +96,29 @@ export class Replayer {
       this.#apply();
       finding = scanner.next();
     }
-    const isClean = finding.kind === "mark" && scanner.facts.isClean && this.#batchStart === 0;
+    const isEnded = finding.kind === "mark" && this.#batchStart === 0;
+    const isClean = isEnded && scanner.facts.isClean;
     const stop = scanner.lsn;
+    const markEnd = stop + scanner.facts.frameBytes;
     this.#judgeEnd(finding, stop);
     const end = this.#batchStart === 0 ? stop : this.#batchStart;
+    if (end < this.#durable) throw this.#lost(finding, stop);
     if (this.#batchStart !== 0) {
-      undo(this.#core, this.#spaces, this.#batchStart);
+      undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
       this.#setEnd(end);
     }
-    const tornBytes = this.#tornBytes(finding, end, fileBytes);
+    const soundEnd = isEnded ? markEnd : end;
+    const tornBytes = scanner.lastNonZero(soundEnd, fileBytes) - soundEnd;
     scanner.release();
-    return { end, records: this.#records, tornBytes, isClean };
+    return { end, soundEnd, records: this.#records, tornBytes, isClean };
   }
 
   /** Throws when what stands at the end is damage. */
   #judgeEnd(finding: Finding, stop: number): void {
-    if (finding.kind === "mark" && this.#scanner.facts.isClean) return;
     const proof = this.#scanner.findSound(stop + 8, stop);
     if (proof === undefined) return;
+    // Beside a writer, the place may have been written since it was looked at: the log went on, and as of the open it ends here.
+    if (this.#core.isReadOnly && this.#scanner.judgeAnew(stop).kind === "frame") return;
     const reason = finding.kind === "bad" ? finding.reason : "the log ends";
     throw new EmdbError(
       "EMDB_CORRUPTED",
@@ -109,10 +128,14 @@ export class Replayer {
     );
   }
 
-  /** What a crash left behind the end: up to the last byte that is not zero. */
-  #tornBytes(finding: Finding, end: number, fileBytes: number): number {
-    if (finding.kind === "mark" && this.#batchStart === 0) return 0;
-    return this.#scanner.lastNonZero(end, fileBytes) - end;
+  #lost(finding: Finding, stop: number): EmdbError {
+    const reason = finding.kind === "bad" ? finding.reason : "the log ends";
+    return new EmdbError(
+      "EMDB_CORRUPTED",
+      `${reason} at byte ${stop}, yet the checkpoint knows that the log was durable up to byte ${this.#durable}; ` +
+        "nothing has been changed. verify lists what is wrong, salvage copies what is sound",
+      { path: this.#path, offset: stop },
+    );
   }
 
   #follows(place: number): boolean {
@@ -146,7 +169,7 @@ export class Replayer {
         this.#applyBury(facts.kind === KIND_SPACE_DROP);
         break;
       case KIND_ABORT:
-        undo(this.#core, this.#spaces, this.#batchStart);
+        undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
         break;
       case KIND_END:
         break;
@@ -172,8 +195,14 @@ export class Replayer {
     return space;
   }
 
+  /** Whether the index holds the frame at hand already. */
+  get #isPast(): boolean {
+    return this.#gates !== undefined && this.#scanner.lsn < this.#gates.of(this.#scanner.facts.space);
+  }
+
   #applyCreate(): void {
     const { facts, lsn, memory, at } = this.#scanner;
+    if (this.#isPast) return;
     if (facts.space < this.#spaces.nextId)
       throw this.#nonsense(`a namespace is created with an id that was given out before (${facts.space})`);
     const from = at + FRAME_HEADER_BYTES;
@@ -182,6 +211,8 @@ export class Replayer {
   }
 
   #applyBury(isDrop: boolean): void {
+    this.#gates?.meetClear(this.#scanner.facts.space, this.#scanner.lsn);
+    if (this.#isPast) return;
     const space = this.#space();
     if (isDrop) this.#spaces.setState(space, SPACE_DROPPED);
     this.#spaces.bury(space, this.#scanner.lsn);
@@ -191,22 +222,32 @@ export class Replayer {
   #applyRecord(): void {
     const core = this.#core;
     const { facts, lsn, memory, at } = this.#scanner;
-    const space = this.#space();
     this.#records += 1;
+    if (this.#isPast) return;
+    const space = this.#space();
     core.key.loadFrom(memory.address + at + FRAME_HEADER_BYTES, facts.keyBytes);
     const isRemoval = facts.kind === KIND_REMOVE;
     const keydir = core.keydir;
     const hasSlot = this.#findSlot(space, facts.prev);
-    const wasLive = hasSlot && !isTombstone(keydir.high) && facts.prev !== 0;
+    const isHeld = lsn < keydir.standsFor;
+    let wasLive = false;
+    let hadDeadline = false;
     let oldBytes = 0;
-    if (wasLive) {
+    if (facts.prev !== 0 && (hasSlot || isHeld)) {
       core.lookup.loadAnyAt(facts.prev);
-      oldBytes = core.lookup.frameBytes();
+      wasLive = kindOf(core.lookup.shape) === KIND_PUT;
+      if (wasLive) oldBytes = core.lookup.frameBytes();
+      hadDeadline = wasLive && (core.lookup.shape & SHAPE_EXPIRY) !== 0;
     }
-    if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);
-    else if (!isRemoval) keydir.add(space.address, unitLow(lsn), unitHigh(lsn), this.#keepFrom());
+    if (!isHeld) {
+      if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);
+      else if (!isRemoval) keydir.add(space.address, unitLow(lsn), unitHigh(lsn), this.#keepFrom());
+    }
     const newBytes = isRemoval ? 0 : facts.frameBytes;
     this.#spaces.count(space, (isRemoval ? 0 : 1) - (wasLive ? 1 : 0), newBytes - oldBytes);
+    const { expiresAtMs } = facts;
+    if ((hadDeadline || expiresAtMs !== 0) && !core.isReadOnly)
+      noteDeadline(core, space, { hadDeadline, expiresAtMs, lsn });
   }
 
   /** Tombstones from before the batch at hand may go: nobody reads yet. */

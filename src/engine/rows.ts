@@ -1,17 +1,34 @@
 /**
  * The rows of the Workers that have a database open: who is there, and who has died without a word.
  *
+ * A row's thread word is 0 when the row is free, a thread's number + 1 when it is taken, and minus the reaper's
+ * number - 1 while a dead thread's row is being cleared.
+ *
  * Invariants
- * 1. `RECLAIM_ATTACHED` is the number of rows whose thread word is not 0; it is raised before the new Worker
- *    reads anything.
- * 2. A dead thread's row is cleared whole: its era, its snapshots, its place.
+ * 1. `RECLAIM_ATTACHED` is at least the number of rows that are taken; it is raised before the new Worker reads
+ *    anything. Who must know whether anybody is there looks at the rows.
+ * 2. A dead thread's row is cleared whole, by one reaper: its era, its snapshots, what it held, its place.
+ * 3. A row whose number stands in the writer's lock is not given out again: its next holder would be taken for
+ *    the dead one. Who takes the lock over makes the row free to be reaped.
  */
 
 import { EmdbError } from "../errors.ts";
 import { IDLE, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_ERA_AT, ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import type { System } from "../ffi/system.ts";
 import { ATTACHED_MAX } from "../limits.ts";
-import { SNAPSHOTS, SNAPSHOT_ROWS, type Control } from "./control.ts";
+import {
+  CHECKPOINTER,
+  CLOSING,
+  MUTEX,
+  SNAPSHOTS,
+  SNAPSHOT_ROWS,
+  SYNC_DONE,
+  SYNC_OWNER,
+  type Control,
+} from "./control.ts";
+
+/** In place of a row's era: its thread has nothing more to do with the database than to clear the row. */
+const LEAVING = -1;
 
 /** Takes a free row for the calling thread. */
 export function claimRow(control: Control, system: System): number {
@@ -27,7 +44,7 @@ export function claimRow(control: Control, system: System): number {
   throw new EmdbError("EMDB_FULL", `the database is open in ${ATTACHED_MAX} Workers, which is the limit`);
 }
 
-/** Gives a row back. */
+/** Gives a row back; it is the caller's, or the one it reaps. */
 export function clearRow(control: Control, row: number): void {
   const rows = control.reclaim;
   Atomics.store(rows, ROW_ERA_AT + row, IDLE);
@@ -39,11 +56,52 @@ export function clearRow(control: Control, row: number): void {
   Atomics.sub(rows, RECLAIM_ATTACHED, 1);
 }
 
-/** Clears the rows of threads that have ended. Under the writer's lock, or before anything is shared. */
+/** Clears the rows of threads that have ended. Several threads may do so at a time. */
 export function reapDeadRows(control: Control, system: System): void {
   const rows = control.reclaim;
+  const reaper = -(system.threadId() + 1);
   for (let row = 0; row < ATTACHED_MAX; row++) {
     const name = Atomics.load(rows, ROW_THREAD_AT + row);
-    if (name !== 0 && !system.isThreadAlive(name - 1)) clearRow(control, row);
+    if (name === 0 || name === reaper || system.isThreadAlive(Math.abs(name) - 1)) continue;
+    if (Atomics.load(control.flags, MUTEX) === row + 1) continue;
+    if (Atomics.compareExchange(rows, ROW_THREAD_AT + row, name, reaper) !== name) continue;
+    letGo(control, row);
+    clearRow(control, row);
   }
+}
+
+/** Gives up the places of a dead thread's row in what goes on outside the writer's lock. */
+function letGo(control: Control, row: number): void {
+  const { flags } = control;
+  if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, 0) === row + 1) {
+    Atomics.add(flags, SYNC_DONE, 1);
+    Atomics.notify(flags, SYNC_DONE);
+  }
+  Atomics.compareExchange(flags, CLOSING, row + 1, 0);
+  if (Atomics.compareExchange(flags, CHECKPOINTER, row + 1, 0) === row + 1) Atomics.notify(flags, CHECKPOINTER);
+}
+
+/** Says that the thread of a row is on its way out and reads nothing any more. Under the writer's lock. */
+export function markLeaving(control: Control, row: number): void {
+  Atomics.store(control.reclaim, ROW_ERA_AT + row, LEAVING);
+}
+
+/** Whether any row but this one is taken by a thread that stays. Under the writer's lock. */
+export function isAnotherStaying(control: Control, row: number): boolean {
+  const rows = control.reclaim;
+  for (let other = 0; other < ATTACHED_MAX; other++) {
+    if (other === row || Atomics.load(rows, ROW_THREAD_AT + other) === 0) continue;
+    if (Atomics.load(rows, ROW_ERA_AT + other) !== LEAVING) return true;
+  }
+  return false;
+}
+
+/**
+ * Whether the database is closing or closed, so that a thread that has just claimed a row must go. Under the
+ * writer's lock: the last one out looks at the rows under it too, so one of the two sees the other.
+ */
+export function isGone(control: Control, system: System): boolean {
+  // A dead closer's row, and with it the word, is cleared here: what it left unfinished is finished by the next one.
+  reapDeadRows(control, system);
+  return Atomics.load(control.flags, CLOSING) !== 0;
 }

@@ -17,14 +17,14 @@ import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
 import { positionHigh } from "../keydir/keydir.ts";
-import { KIND_PUT, TWO_32, kindOf } from "../log/frame.ts";
+import { TWO_32 } from "../log/frame.ts";
 import type { SnapshotRecord } from "./contract.ts";
 import { SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** One open snapshot; closing it twice is harmless. */
-interface Hold {
+export interface Hold {
   readonly lsn: number;
   readonly space: SpaceState;
   isOpen: boolean;
@@ -48,18 +48,13 @@ export class Snapshots {
     this.#spaces.mustBeLive(space);
     const hold = this.hold(space);
     const iterator = new SnapshotWalk(core, this.#spaces, this, hold);
-    this.#dropped.register(iterator, hold, hold);
+    this.letGoWith(iterator, hold);
     return iterator;
   }
 
-  /** The keys of all expired records of a key space. Under the writer's lock. */
-  expiredKeys(space: SpaceState): Uint8Array[] {
-    this.#spaces.mustBeLive(space);
-    const hold = this.hold(space);
-    const walk = new SnapshotWalk(this.#core, this.#spaces, this, hold);
-    const keys: Uint8Array[] = [];
-    for (let key = walk.nextExpired(); key !== undefined; key = walk.nextExpired()) keys.push(key);
-    return keys;
+  /** Closes a snapshot when the iterator that it is for is collected. */
+  letGoWith(iterator: object, hold: Hold): void {
+    this.#dropped.register(iterator, hold, hold);
   }
 
   /** Opens a snapshot at the present moment. */
@@ -72,7 +67,7 @@ export class Snapshots {
       core.visible,
     );
     Atomics.add(core.control.flags, SNAPSHOTS, 0);
-    const hold = { lsn: core.visible, space, isOpen: true };
+    const hold = { lsn: core.present(), space, isOpen: true };
     this.#open.add(hold);
     return hold;
   }
@@ -119,7 +114,7 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
     this.#snapshots = snapshots;
     this.#hold = hold;
     this.#clears = spaces.clears(hold.space);
-    this.#now = core.system.now();
+    this.#now = core.now();
   }
 
   [Symbol.iterator](): this {
@@ -136,18 +131,6 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
       }
       if (!this.#takeShard()) return this.return();
     }
-  }
-
-  /** The key of the next expired record; undefined at the end. */
-  nextExpired(): Uint8Array | undefined {
-    for (;;) {
-      while (this.#index < this.#count) {
-        if (this.#findVersion(this.#units[this.#index++]! * 8) && this.#isExpired()) return this.#core.lookup.keyCopy();
-      }
-      if (!this.#takeShard()) break;
-    }
-    this.return();
-    return undefined;
   }
 
   return(): IteratorResult<SnapshotRecord> {
@@ -168,14 +151,8 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
   /** Finds the version that was the newest at the snapshot; false when that was none, or a removal. */
   #findVersion(newest: number): boolean {
     const { lookup } = this.#core;
-    let lsn = newest;
-    lookup.loadAt(lsn);
-    while (lsn >= this.#hold.lsn) {
-      lsn = lookup.prev();
-      if (lsn === 0) return false;
-      lookup.loadAt(lsn);
-    }
-    return kindOf(lookup.shape) === KIND_PUT;
+    lookup.loadAt(newest);
+    return lookup.walkBack(this.#hold.lsn);
   }
 
   #isExpired(): boolean {
@@ -185,19 +162,23 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
 
   /** Copies the positions of the next shard; false when there is none. */
   #takeShard(): boolean {
-    const { keydir, heap } = this.#core;
+    const core = this.#core;
+    const { keydir, heap } = core;
     if (this.#hash >= 1 << HASH_BITS) return false;
     const root = this.#spaces.rootBefore(this.#hold.space, this.#clears);
     if (root === 0) return false;
     const shard = keydir.shardOf(root, this.#hash);
     const slots = shard.pages.length * PAGE_SLOTS;
     if (this.#units.length < slots) this.#units = new Float64Array(slots);
-    this.#count = 0;
-    this.#index = 0;
-    for (const page of shard.pages) {
-      copy(scratch.address, heap.pageAddress(page), PAGE_BYTES);
-      this.#takePage();
-    }
+    // What was not visible at the snapshot is followed back at once: later its place may hold another frame.
+    core.log.undisturbed(() => {
+      this.#count = 0;
+      this.#index = 0;
+      for (const page of shard.pages) {
+        copy(scratch.address, heap.pageAddress(page), PAGE_BYTES);
+        this.#takePage();
+      }
+    });
     const width = 1 << (HASH_BITS - shard.depth);
     this.#hash = (Math.floor(this.#hash / width) + 1) * width;
     return true;
@@ -209,7 +190,9 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
       const low = words[word]!;
       const high = words[word + 1]!;
       const units = positionHigh(high) * TWO_32 + low;
-      if (units !== 0 && high >>> HASH_SHIFT >= this.#hash) this.#units[this.#count++] = units;
+      if (units === 0 || high >>> HASH_SHIFT < this.#hash) continue;
+      if (units * 8 < this.#hold.lsn) this.#units[this.#count++] = units;
+      else if (this.#findVersion(units * 8)) this.#units[this.#count++] = this.#core.lookup.lsn / 8;
     }
   }
 }

@@ -2,9 +2,10 @@
  * Namespaces: which there are, and where their entries in shared memory lie.
  *
  *     entry (64 bytes)   f64 0 root   f64 1 records   f64 2 live bytes   f64 3 position of its creation
- *                        u32 8 state   u32 9 clears   u32 10 first grave
+ *                        u32 8 state   u32 9 clears   u32 10 first grave   u32 11 queue of deadlines
+ *                        f64 6 tree of the ordered index
  *     grave (64 bytes)   f64 0 root   f64 1 position of the clear   u32 4 clears before it   u32 5 next grave
- *                        f64 3 records   f64 4 live bytes
+ *                        f64 3 records   f64 4 live bytes   f64 5 tree   u32 12 queue of deadlines
  *
  * A grave keeps the index of a cleared key space for the iterators that were taken before.
  *
@@ -27,8 +28,11 @@ const CREATED_AT = 24;
 const STATE_AT = 32;
 const CLEARS_AT = 36;
 const GRAVE_AT = 40;
+const TREE_AT = 48;
+const GRAVE_TREE_AT = 40;
+const GRAVE_QUEUE_AT = 48;
 
-export const SPACE_NONE = 0;
+const SPACE_NONE = 0;
 export const SPACE_LIVE = 1;
 export const SPACE_DROPPED = 2;
 
@@ -57,6 +61,35 @@ export class Spaces {
 
   root(space: SpaceState): number {
     return this.#core.heap.readNumber(space.address);
+  }
+
+  /** The ordered index of a key space; 0 for none. */
+  tree(space: SpaceState): number {
+    return this.#core.heap.readNumber(space.address + TREE_AT);
+  }
+
+  setTree(space: SpaceState, tree: number): void {
+    this.#core.heap.writeNumber(space.address + TREE_AT, tree);
+  }
+
+  /** The root for a reader that sees the log up to `visible`: of the index before a clear that it does not see. */
+  rootAt(space: SpaceState, visible: number): number {
+    const root = this.root(space);
+    return root === 0 ? this.#buriedRoot(space, visible) : root;
+  }
+
+  #buriedRoot(space: SpaceState, visible: number): number {
+    const { heap, log } = this.#core;
+    log.barrier();
+    let root = 0;
+    let grave = heap.read32(space.address + GRAVE_AT);
+    while (grave !== 0) {
+      const address = heap.unitAddress(grave);
+      if (heap.readNumber(address + 8) < visible) break;
+      root = heap.readNumber(address);
+      grave = heap.read32(address + 20);
+    }
+    return root;
   }
 
   records(space: SpaceState): number {
@@ -120,6 +153,7 @@ export class Spaces {
     heap.writeNumber(state.address + RECORDS_AT, 0);
     heap.writeNumber(state.address + BYTES_AT, 0);
     heap.writeNumber(state.address + CREATED_AT, lsn);
+    heap.writeNumber(state.address + TREE_AT, 0);
     heap.write32(state.address + STATE_AT, SPACE_LIVE);
     control.numbers[SPACE_COUNT] = Math.max(control.numbers[SPACE_COUNT]!, space.id + 1);
     this.#remember(state);
@@ -129,6 +163,18 @@ export class Spaces {
   #remember(state: SpaceState): void {
     this.#known[state.id] = state;
     this.#byName.set(state.name, state);
+  }
+
+  /** Takes back a creation. The number is not given out again in this process. */
+  forget(id: number): void {
+    const { heap } = this.#core;
+    const address = heap.spaceAddress(id);
+    heap.write32(address + STATE_AT, SPACE_NONE);
+    heap.writeNumber(address + CREATED_AT, 0);
+    const known = this.#known[id];
+    if (known === undefined) return;
+    this.#known[id] = undefined;
+    this.#byName.delete(known.name);
   }
 
   setState(space: SpaceState, state: number): void {
@@ -167,6 +213,11 @@ export class Spaces {
       const address = this.#core.heap.spaceAddress(id);
       const lsn = this.#core.heap.readNumber(address + CREATED_AT);
       if (lsn === 0) continue;
+      if (lsn >= this.#core.visible) {
+        // It is being created, and may be taken back.
+        this.#known.length = id;
+        return;
+      }
       const name = this.#core.lookup.nameAt(lsn);
       const state = { id, name, address };
       this.#known[id] = state;
@@ -189,23 +240,37 @@ export class Spaces {
       heap.write32(address + 20, heap.read32(space.address + GRAVE_AT));
       heap.writeNumber(address + 24, records);
       heap.writeNumber(address + 32, bytes);
+      heap.write32(address + GRAVE_QUEUE_AT, this.#core.expiry.detach(space.address, false));
+      heap.writeNumber(address + GRAVE_TREE_AT, this.tree(space));
+      this.#core.reclaim.fence();
       heap.write32(space.address + GRAVE_AT, grave);
     }
     this.count(space, -records, -bytes);
     heap.write32(space.address + CLEARS_AT, clears + 1);
+    this.#core.reclaim.fence();
     if (root !== 0) heap.writeNumber(space.address, 0);
+    this.setTree(space, 0);
   }
 
   /** The root that iterators from before the given number of clears walk. */
   rootBefore(space: SpaceState, clears: number): number {
+    return this.#before(space, clears, { now: 0, buried: 0 });
+  }
+
+  /** The tree that ranges from before the given number of clears read. */
+  treeBefore(space: SpaceState, clears: number): number {
+    return this.#before(space, clears, { now: TREE_AT, buried: GRAVE_TREE_AT });
+  }
+
+  #before(space: SpaceState, clears: number, at: { readonly now: number; readonly buried: number }): number {
     const { heap } = this.#core;
-    const root = this.root(space);
+    const root = heap.readNumber(space.address + at.now);
     // The root is taken away after the clears were counted: an unchanged count vouches for the root read before.
     if (this.clears(space) === clears) return root;
     let grave = heap.read32(space.address + GRAVE_AT);
     while (grave !== 0) {
       const address = heap.unitAddress(grave);
-      if (heap.read32(address + 16) === clears) return heap.readNumber(address);
+      if (heap.read32(address + 16) === clears) return heap.readNumber(address + at.buried);
       grave = heap.read32(address + 20);
     }
     return 0;
@@ -219,25 +284,38 @@ export class Spaces {
     const address = heap.unitAddress(grave);
     this.count(space, heap.readNumber(address + 24), heap.readNumber(address + 32));
     heap.writeNumber(space.address, heap.readNumber(address));
+    this.setTree(space, heap.readNumber(address + GRAVE_TREE_AT));
     heap.write32(space.address + CLEARS_AT, heap.read32(address + 16));
     heap.write32(space.address + GRAVE_AT, heap.read32(address + 20));
+    this.#core.expiry.attach(space.address, heap.read32(address + GRAVE_QUEUE_AT));
     heap.giveUnit(grave);
   }
 
   /** Frees the graves of a key space that no iterator from before `keepFrom` (a position) can ask for. */
   emptyGraves(space: SpaceState, keepFrom: number): void {
-    const { heap, keydir, reclaim } = this.#core;
+    const { heap, keydir, reclaim, ordering, visible } = this.#core;
     let link = space.address + GRAVE_AT;
     for (let grave = heap.read32(link); grave !== 0; grave = heap.read32(link)) {
       const address = heap.unitAddress(grave);
-      if (heap.readNumber(address + 8) >= keepFrom) {
+      const clearedAt = heap.readNumber(address + 8);
+      // Nobody walks by deadlines: a queue goes as soon as its clear cannot be undone any more.
+      if (clearedAt < Math.max(visible, keepFrom)) this.#freeQueue(address + GRAVE_QUEUE_AT);
+      if (clearedAt >= keepFrom) {
         link = address + 20;
         continue;
       }
       heap.write32(link, heap.read32(address + 20));
       keydir.retireTree(heap.readNumber(address));
+      ordering?.retire(heap.readNumber(address + GRAVE_TREE_AT));
       reclaim.retireUnit(grave);
     }
+  }
+
+  #freeQueue(link: Address): void {
+    const { heap, expiry } = this.#core;
+    const queue = heap.read32(link);
+    heap.write32(link, 0);
+    expiry.free(queue);
   }
 
   /** A name as its frame holds it. */

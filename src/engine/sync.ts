@@ -116,7 +116,7 @@ export class Sync {
     const owner = Atomics.load(flags, SYNC_OWNER);
     if (owner === 0) return;
     const thread = Atomics.load(reclaim, ROW_THREAD_AT + owner - 1);
-    if (thread !== 0 && this.#core.system.isThreadAlive(thread - 1)) return;
+    if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return;
     if (Atomics.compareExchange(flags, SYNC_OWNER, owner, 0) !== owner) return;
     Atomics.add(flags, SYNC_DONE, 1);
     Atomics.notify(flags, SYNC_DONE);

@@ -23,15 +23,20 @@ import {
   PLACE_FIRST,
   PLACE_LAST,
   PLACE_MIDDLE,
+  SHAPE_EXPIRY,
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, unitHigh, unitLow } from "../log/log-words.ts";
 import { RING_FRAME_BYTES_MAX, SPILL_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
-import { repairDirectories, recount } from "./audit.ts";
+import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
+import { noteDeadline } from "./deadlines.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { undo } from "./undo.ts";
+
+/** A batch that removes fewer leaves the rest to single removals. */
+const TIDY_REMOVALS_MIN = 128;
 
 export class WritePath {
   readonly #core: Core;
@@ -39,6 +44,8 @@ export class WritePath {
   /** Whether the last `put` or `delete` found a value, expired or not. */
   wasLive = false;
   #spillIsDue = false;
+  /** Records that the batch at hand has removed, by key space. */
+  readonly #removals = new Map<SpaceState, number>();
   /** Called before the first write of a turn: whether the lock is still ours. */
   readonly #checkLock: () => void;
 
@@ -64,10 +71,27 @@ export class WritePath {
   /** After a writer's death: directories first, or its frames could not be looked up to be undone. */
   #audit(): void {
     const core = this.#core;
+    core.tail.mend();
     repairDirectories(core, this.#spaces);
+    forgetDeadlines(core, this.#spaces);
     if (core.tail.end !== core.visible) this.rollBack();
     recount(core, this.#spaces);
     Atomics.store(core.control.flags, AUDIT, 0);
+  }
+
+  /** After a published batch: what its removals left in the index is given back, now that nobody needs it. */
+  tidy(): void {
+    const core = this.#core;
+    try {
+      for (const [space, count] of this.#removals) {
+        if (count >= TIDY_REMOVALS_MIN) core.keydir.shrinkAll(space.address, core.keepFrom());
+      }
+    } catch (error) {
+      // The batch is written; memory is given back another time.
+      if (!(error instanceof EmdbError)) throw error;
+    } finally {
+      this.#removals.clear();
+    }
   }
 
   /** Ends what `begin` began. */
@@ -103,6 +127,7 @@ export class WritePath {
     const log = core.control.log;
     Atomics.add(log.flags, LOG_FENCE, 1);
     log.numbers[LOG_VISIBLE] = core.tail.end;
+    core.ordering?.tidy(this.#spaces);
     const pending = core.tail.pendingBytes;
     if (pending >= SPILL_BYTES) this.#spillNow();
     else if (pending > 0 && !this.#spillIsDue) this.#spillLater();
@@ -123,6 +148,7 @@ export class WritePath {
   #spillNow(): void {
     try {
       this.#core.tail.spill();
+      this.#core.onSpill();
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
     }
@@ -190,15 +216,19 @@ export class WritePath {
     draft.space = space.id;
     draft.expiresAtMs = expiresAtMs;
     draft.flags = 0;
-    draft.prev = exists ? lookup.lsn : 0;
+    const prev = exists ? lookup.lsn : 0;
+    draft.prev = prev;
     draft.loadValue(value);
     const oldBytes = this.wasLive ? lookup.frameBytes() : 0;
+    const hadDeadline = this.wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
     const lsn = this.#append(KIND_PUT, place, core.key.bytes);
     const newBytes = core.tail.end - lsn;
     this.#fence();
     if (exists) core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);
     else core.keydir.add(space.address, unitLow(lsn), unitHigh(lsn), core.keepFrom());
+    core.ordering?.put(this.#spaces, space, { lsn, prev });
     this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);
+    if (hadDeadline || expiresAtMs !== 0) noteDeadline(core, space, { hadDeadline, expiresAtMs, lsn });
   }
 
   /** Removes the loaded key; false when no record of it is held. */
@@ -207,14 +237,18 @@ export class WritePath {
     const lookup = core.lookup;
     if (!this.#findOld(space) || !this.wasLive) return false;
     const oldBytes = lookup.frameBytes();
+    const hadDeadline = (lookup.shape & SHAPE_EXPIRY) !== 0;
     const prev = lookup.lsn;
     this.#emptyDraft(space.id);
     core.encoder.prev = prev;
     const lsn = this.#append(KIND_REMOVE, place, core.key.bytes);
     this.#fence();
     core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);
+    core.ordering?.remove(this.#spaces, space, { lsn, prev });
     this.#spaces.count(space, -1, -oldBytes);
     core.keydir.shrink(space.address, core.keepFrom());
+    if (place !== PLACE_ALONE) this.#removals.set(space, (this.#removals.get(space) ?? 0) + 1);
+    if (hadDeadline) core.expiry.count(space.address, -1);
     return true;
   }
 

@@ -19,9 +19,9 @@ import type { Heap } from "./heap.ts";
 // Indexes of the shared flags (i32).
 export const RECLAIM_ERA = 0;
 export const RECLAIM_ATTACHED = 1;
-/** A row's thread number + 1; 0: free. */
+/** A row's thread number + 1; 0: free; negative: of a dead thread, being cleared. */
 export const ROW_THREAD_AT = 2;
-/** The era a row's Worker has seen; IDLE between its operations. */
+/** The era a row's Worker has seen; IDLE or less between its operations. */
 export const ROW_ERA_AT = ROW_THREAD_AT + ATTACHED_MAX;
 export const RECLAIM_FLAGS = ROW_ERA_AT + ATTACHED_MAX;
 export const IDLE = 0;
@@ -59,9 +59,15 @@ export class Reclaim {
     return this.#isAlone();
   }
 
+  /** What was written before is seen by everybody who sees what is written after: a new layout, then its name. */
+  fence(): void {
+    Atomics.add(this.#flags, RECLAIM_ATTACHED, 0);
+  }
+
   retirePage(page: number): void {
     if (this.#isAlone()) {
       this.#heap.givePage(page);
+      this.collect();
       return;
     }
     this.#pages.push(page);
@@ -113,9 +119,9 @@ export class Reclaim {
     let oldest = Atomics.load(this.#flags, RECLAIM_ERA);
     for (let row = 0; row < ATTACHED_MAX; row++) {
       const thread = Atomics.load(this.#flags, ROW_THREAD_AT + row);
-      if (thread === 0) continue;
+      if (thread <= 0) continue;
       const era = Atomics.load(this.#flags, ROW_ERA_AT + row);
-      if (era === IDLE || era >= oldest) continue;
+      if (era <= IDLE || era >= oldest) continue;
       if (this.#isAlive(thread - 1)) oldest = era;
       else Atomics.store(this.#flags, ROW_ERA_AT + row, IDLE);
     }

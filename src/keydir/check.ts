@@ -1,12 +1,12 @@
 /**
  * A copy of one shard of the hash index, and what is wrong with it by the index's own invariants (`shard.ts`),
- * without a look at the log.
+ * without a look at the log. The copy is good until the event loop turns: its memory is shared.
  *
  * A slot must be where a search finds it: in its home bucket or behind it in the same page, with no empty slot
  * before it on the way.
  */
 
-import { copy, pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
 import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
 import { HASH_BITS } from "./hash.ts";
 import { isTombstone, positionHigh, type Keydir, type ShardFacts } from "./keydir.ts";
@@ -15,6 +15,8 @@ import { HASH_SHIFT, PAGE_BUCKETS, PAGE_SLOTS, SHARD_PAGES_MAX, homeBucket } fro
 const TWO_32 = 4294967296;
 const BUCKET_SLOTS = 8;
 
+const sharedPages = sharedScratch(SHARD_PAGES_MAX * PAGE_BYTES);
+
 /** Something wrong; `slot` is -1 when it is about the shard as a whole. */
 export interface ShardFault {
   readonly slot: number;
@@ -22,7 +24,7 @@ export interface ShardFault {
 }
 
 export class ShardCopy {
-  readonly #memory = pinned(SHARD_PAGES_MAX * PAGE_BYTES);
+  readonly #memory = sharedPages();
   readonly #words = this.#memory.u32;
   #shard: ShardFacts = { unit: 0, pages: [], depth: 0, live: 0, used: 0 };
   #prefix = 0;
@@ -76,7 +78,6 @@ export class ShardCopy {
     let live = 0;
     let used = 0;
     for (let page = 0; page < this.#shard.pages.length; page++) {
-      const before = used;
       for (let slot = page * PAGE_SLOTS; slot < (page + 1) * PAGE_SLOTS; slot++) {
         if (this.isEmpty(slot)) continue;
         used += 1;
@@ -84,7 +85,6 @@ export class ShardCopy {
         const reason = this.#slotFault(slot);
         if (reason !== undefined) faults.push({ slot, reason });
       }
-      if (used - before === PAGE_SLOTS) faults.push({ slot: -1, reason: "a page of the index has no empty slot" });
     }
     const { live: countedLive, used: countedUsed } = this.#shard;
     if (live !== countedLive) {
@@ -136,11 +136,7 @@ export class ShardCopy {
 }
 
 /** Whether all entries of the directory that a shard covers name it. */
-function isNamedByAll(
-  heap: Heap,
-  place: { readonly root: number; readonly hash: number },
-  shard: ShardFacts,
-): boolean {
+function isNamedByAll(heap: Heap, place: { readonly root: number; readonly hash: number }, shard: ShardFacts): boolean {
   const depth = place.root % 32;
   if (shard.depth > depth) return false;
   const directory = heap.unitAddress((place.root - depth) / 32);

@@ -4,7 +4,7 @@
  *
  *     entry of a namespace (unit)   f64 0 root (unit of the directory * 32 + depth; 0: empty)   f64 1 records
  *                                   f64 2 live bytes   f64 3 position of its creation   u32 8 state   u32 9 clears
- *                                   u32 10 first grave   u32 11 reserved
+ *                                   u32 10 first grave   u32 11 queue of deadlines
  *     directory                     2^depth units (u32) of descriptors; the entry is picked by the first
  *                                   `depth` bits of the hash; several entries may name one shard
  *
@@ -43,10 +43,12 @@ import {
 
 const BUCKET_BYTES = 64;
 
-/** A shard is looked at for shrinking when it has gathered this many tombstones ... */
-const SHRINK_TOMBSTONES_MIN = 128;
-/** ... and holds fewer live slots a page than this, 35 %. */
+/** A shard is looked at for shrinking at each multiple of this many tombstones, when it ... */
+const SHRINK_TOMBSTONES_STEP = 128;
+/** ... holds fewer live slots a page than this, 35 %. */
 const SHRINK_LIVE_MAX = 180;
+/** Free pages that keep their memory, whatever the size of the index. */
+const IDLE_PAGES_MAX = 256;
 
 const sharedBucket = sharedScratch(BUCKET_BYTES);
 const sharedDescriptor = sharedScratch(DESCRIPTOR_BYTES);
@@ -219,32 +221,55 @@ export class Keydir {
   shrink(space: Address, keepFrom: number): void {
     const shard = this.#shard;
     const live = shard[DESCRIPTOR_LIVE]!;
+    const tombstones = shard[DESCRIPTOR_USED]! - live;
+    // Not at every one from there on: those that must be kept would have the shard laid out again each time.
+    if (tombstones === 0 || tombstones % SHRINK_TOMBSTONES_STEP !== 0) return;
     const pages = shard[DESCRIPTOR_PAGES]!;
-    if (shard[DESCRIPTOR_USED]! - live < SHRINK_TOMBSTONES_MIN || live >= pages * SHRINK_LIVE_MAX) return;
-    if (pages > 1) {
-      this.#relayout(space, keepFrom);
-    } else if (shard[DESCRIPTOR_DEPTH]! > 0) {
-      this.#merge(space, keepFrom);
+    if (live >= pages * SHRINK_LIVE_MAX) return;
+    if (pages > 1) this.#relayout(space, keepFrom);
+    else this.#merge(space, keepFrom);
+    this.#trim();
+  }
+
+  /** The same for every shard of a namespace, after many removals whose tombstones need not be kept any more. */
+  shrinkAll(space: Address, keepFrom: number): void {
+    for (let hash = 0; hash < 1 << HASH_BITS && this.seek(this.root(space), hash);) {
+      const shard = this.#shard;
+      const isThin = shard[DESCRIPTOR_LIVE]! < shard[DESCRIPTOR_PAGES]! * SHRINK_LIVE_MAX;
+      const hasTombstones = shard[DESCRIPTOR_USED]! > shard[DESCRIPTOR_LIVE]!;
+      if (isThin && hasTombstones && shard[DESCRIPTOR_PAGES]! > 1) this.#relayout(space, keepFrom);
+      if (isThin) while (this.#merge(space, keepFrom)) this.seek(this.root(space), hash);
+      const width = 1 << (HASH_BITS - this.shardOf(this.root(space), hash).depth);
+      hash = (Math.floor(hash / width) + 1) * width;
     }
+    this.#trim();
+  }
+
+  /** Much idle memory goes back to the system. */
+  #trim(): void {
+    const idle = this.heap.idlePages;
+    if (idle > IDLE_PAGES_MAX && idle * 4096 > this.heap.bytes / 4) this.heap.trim(IDLE_PAGES_MAX / 4);
   }
 
   /** Joins the shard of the current search with its sibling when both together fill less than half a page. */
-  #merge(space: Address, keepFrom: number): void {
+  #merge(space: Address, keepFrom: number): boolean {
     const depth = this.#shard[DESCRIPTOR_DEPTH]!;
+    if (depth === 0 || this.#shard[DESCRIPTOR_PAGES]! > 1) return false;
     const hash = this.#hash;
     const own = this.#unit;
     const sibling = this.shardOf(this.root(space), hash ^ (1 << (HASH_BITS - depth)));
     const both = this.describe(own).live + sibling.live;
-    if (sibling.depth !== depth || sibling.pages.length > 1 || both > PAGE_USED_MAX / 2) return;
+    if (sibling.depth !== depth || sibling.pages.length > 1 || both > PAGE_USED_MAX / 2) return false;
     const pile = this.#pile;
     pile.clear();
     pile.addPage(this.heap, this.#shard[DESCRIPTOR_FIRST_PAGE]!, keepFrom);
     pile.addPage(this.heap, sibling.pages[0]!, keepFrom);
-    if (pile.count > PAGE_USED_MAX) return;
+    if (pile.count > PAGE_USED_MAX) return false;
     const unit = this.#builder.build(pile, { depth: depth - 1, bit: undefined }, pile.count);
     this.#name(space, { hash, depth: depth - 1 }, unit);
     this.#retireShard(own);
     this.#retireShard(sibling.unit);
+    return true;
   }
 
   /** The shard that a hash belongs to. */
@@ -311,6 +336,7 @@ export class Keydir {
       hash += 1 << (HASH_BITS - shard.depth);
     }
     if (root !== 0) this.#retireDirectory(root);
+    this.#trim();
   }
 
   /** The root of a namespace's directory. */
@@ -332,6 +358,7 @@ export class Keydir {
     const unit = this.#builder.build(this.#pile, { depth: 0, bit: undefined }, 0);
     const directory = heap.takeUnit();
     heap.write32(heap.unitAddress(directory), unit);
+    this.#reclaim.fence();
     heap.writeNumber(space, directory * 32);
     this.#searchEnd(space);
   }
@@ -388,6 +415,7 @@ export class Keydir {
     const directory = this.heap.unitAddress((root - depth) / 32);
     const count = 1 << (depth - place.depth);
     const first = (place.hash >>> (HASH_BITS - place.depth)) * count;
+    this.#reclaim.fence();
     for (let index = first; index < first + count; index++) this.heap.write32(directory + index * 4, unit);
   }
 
@@ -404,6 +432,7 @@ export class Keydir {
       heap.write32(to + index * 8, shard);
       heap.write32(to + index * 8 + 4, shard);
     }
+    this.#reclaim.fence();
     heap.writeNumber(space, unit * 32 + depth + 1);
     this.#retireDirectory(root);
   }

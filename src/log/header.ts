@@ -88,6 +88,10 @@ export function decodeHeader(bytes: Uint8Array): HeaderVerdict {
   }
   const flags = page.u32[FLAGS_AT >> 2]!;
   const cipher = page.u32[CIPHER_AT >> 2]!;
+  // A flag that this version does not know says something about the file that it would get wrong.
+  if ((flags & ~FLAG_ENCRYPTED) !== 0) return { kind: "future", version };
+  const isEncrypted = (flags & FLAG_ENCRYPTED) !== 0;
+  if (generation === 0 || isEncrypted !== (cipher !== 0)) return { kind: "damaged", offset: 0 };
   const fileId = page.u8.slice(FILE_ID_AT, GENERATION_AT);
   return { kind: "sound", header: { flags, fileId, generation, createdAtMs, cipher } };
 }

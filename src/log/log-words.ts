@@ -14,6 +14,8 @@
  * 3. The map covers the file up to `written` at least. A map is never changed: a larger one is added to the
  *    table and the old one stays until everything is closed.
  * 4. Only the holder of the writer's lock changes these words, except `durable`, which only grows.
+ * 5. A reader that sees a word change passes a memory barrier before it reads what the word vouches for (arm64 may
+ *    read it before the word, whatever branches on it).
  */
 
 import type { Address } from "../ffi/system.ts";
@@ -39,7 +41,9 @@ export const LOG_NUMBERS = LOG_MAPS_AT + 2 * MAP_COUNT_MAX;
 export const LOG_MAP_COUNT = 0;
 /** Touched for its memory barrier alone. */
 export const LOG_FENCE = 1;
-export const LOG_FLAGS = 2;
+/** How often frames that nobody had been shown were taken back, so that others may stand in their places. */
+export const LOG_RETREATS = 2;
+export const LOG_FLAGS = 3;
 
 const RING_UNIT_MASK = RING_BYTES / 8 - 1;
 
@@ -87,6 +91,9 @@ export class LogReader {
   readonly #ring: Address;
   #map: Address = 0;
   #mapBytes = 0;
+  /** `written` as last seen, and a word of its own for barriers: a shared one would be fought over. */
+  #written = 0;
+  readonly #barrier = new Int32Array(1);
   /** How far from the address that `at` last returned the bytes are good. */
   limit = 0;
   /** Whether that address was in the ring, where `isStillWhole` must be asked after copying. */
@@ -117,21 +124,62 @@ export class LogReader {
   at(unitLow: number, unitHigh: number): Address {
     const lsn = (unitHigh * TWO_32 + unitLow) * 8;
     const written = this.#numbers[LOG_WRITTEN]!;
+    if (written !== this.#written) {
+      this.#written = written;
+      this.barrier();
+    }
     if (lsn < written) {
       if (written > this.#mapBytes) this.takeMap();
       this.limit = Math.min(written, this.#mapBytes) - lsn;
       this.isInRing = false;
       return this.limit > 0 ? this.#map + lsn : 0;
     }
+    return this.#atRing(lsn, unitLow, unitHigh);
+  }
+
+  #atRing(lsn: number, unitLow: number, unitHigh: number): Address {
     this.limit = this.#numbers[LOG_TAIL]! - lsn;
+    if (this.limit <= 0 || this.#ring === 0) {
+      // The words may be older than the slot that named the position; after a barrier they are not.
+      this.barrier();
+      if (lsn < this.#numbers[LOG_WRITTEN]!) return this.at(unitLow, unitHigh);
+      this.limit = this.#numbers[LOG_TAIL]! - lsn;
+      if (this.limit <= 0 || this.#ring === 0) return 0;
+    }
     this.isInRing = true;
-    return this.limit > 0 ? this.#ring + (unitLow & RING_UNIT_MASK) * 8 : 0;
+    return this.#ring + (unitLow & RING_UNIT_MASK) * 8;
   }
 
   /** Whether what was copied from the ring for the frame at `lsn` had not been overwritten by then. */
   isStillWhole(lsn: number): boolean {
-    Atomics.add(this.words.flags, LOG_FENCE, 0);
+    this.barrier();
     return this.#numbers[LOG_CLAIMED]! - RING_BYTES <= lsn;
+  }
+
+  /** What was read before was read before what is read after. */
+  barrier(): void {
+    Atomics.add(this.#barrier, 0, 0);
+  }
+
+  /**
+   * Reads what may lie behind `visible`. Such frames may be taken back meanwhile and others put in their places;
+   * what was read then counts for nothing, not even an error, and the read is done again.
+   */
+  undisturbed<T>(read: () => T): T {
+    for (;;) {
+      const before = Atomics.load(this.words.flags, LOG_RETREATS);
+      try {
+        const result = read();
+        if (this.#hasNotRetreated(before)) return result;
+      } catch (error) {
+        if (this.#hasNotRetreated(before)) throw error;
+      }
+    }
+  }
+
+  #hasNotRetreated(before: number): boolean {
+    this.barrier();
+    return this.words.flags[LOG_RETREATS] === before;
   }
 }
 

@@ -104,6 +104,12 @@ export class Scanner {
     return this.judge(this.#next);
   }
 
+  /** Judges a place by what the file holds now, not when it was read last. */
+  judgeAnew(lsn: number): Finding {
+    this.#bytes = 0;
+    return this.judge(lsn);
+  }
+
   /** Judges the place at `lsn`; after a sound frame, `next` goes on behind it. */
   judge(lsn: number): Finding {
     this.lsn = lsn;

@@ -23,6 +23,7 @@ import {
   LOG_CLAIMED,
   LOG_FENCE,
   LOG_RESERVED,
+  LOG_RETREATS,
   LOG_RING,
   LOG_TAIL,
   LOG_WRAP,
@@ -51,6 +52,8 @@ export interface Tail {
   readonly pendingBytes: number;
   /** Writes them to the file. */
   spill(): void;
+  /** After the death of a writer: its words agree again. A frame that it was about to count is kept or dropped whole. */
+  mend(): void;
 }
 
 /** Longest single run of frames that `place` may be asked for. */
@@ -126,21 +129,27 @@ export class FileTail implements Tail {
     if (end > paddingAt) this.#write(PADDING, paddingAt, end - paddingAt);
     this.#coverWithMap(end);
     this.#numbers[LOG_CLAIMED] = Math.max(end, this.#numbers[LOG_CLAIMED]!);
-    this.#numbers[LOG_TAIL] = end;
+    // In this order: a writer that died in between would leave a frame to be read, and written, from the ring.
     Atomics.add(this.#words.flags, LOG_FENCE, 1);
     this.#numbers[LOG_WRITTEN] = end;
+    this.#numbers[LOG_TAIL] = end;
   }
 
   retreat(end: number): boolean {
     if (this.#numbers[LOG_WRITTEN]! > end) return false;
+    Atomics.add(this.#words.flags, LOG_RETREATS, 1);
     this.#numbers[LOG_TAIL] = end;
     return true;
+  }
+
+  mend(): void {
+    this.#numbers[LOG_TAIL] = Math.max(this.#numbers[LOG_TAIL]!, this.#numbers[LOG_WRITTEN]!);
   }
 
   spill(): void {
     const written = this.#numbers[LOG_WRITTEN]!;
     const tail = this.#numbers[LOG_TAIL]!;
-    if (written === tail) return;
+    if (written >= tail) return;
     const wrap = this.#numbers[LOG_WRAP]!;
     if (wrap > written && wrap < tail) {
       this.#write(this.#ring + (written % RING_BYTES), written, wrap - written);
@@ -238,10 +247,11 @@ export class MemoryTail implements Tail {
 
   advance(bytes: number): void {
     const end = this.#numbers[LOG_TAIL]! + bytes;
-    this.#numbers[LOG_TAIL] = end;
     this.#numbers[LOG_CLAIMED] = end;
     Atomics.add(this.#words.flags, LOG_FENCE, 1);
+    // In this order: there is no ring in which a frame is found that counts and is not written.
     this.#numbers[LOG_WRITTEN] = end;
+    this.#numbers[LOG_TAIL] = end;
   }
 
   appendLong(
@@ -255,9 +265,14 @@ export class MemoryTail implements Tail {
   }
 
   retreat(end: number): boolean {
+    Atomics.add(this.#words.flags, LOG_RETREATS, 1);
     this.#numbers[LOG_TAIL] = end;
     this.#numbers[LOG_WRITTEN] = end;
     return true;
+  }
+
+  mend(): void {
+    this.#numbers[LOG_WRITTEN] = this.#numbers[LOG_TAIL]!;
   }
 
   spill(): void {}

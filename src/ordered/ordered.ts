@@ -14,8 +14,8 @@
  * 2. A leaf holds each key of its range once, with the position of its newest frame, visible or not; whoever
  *    reads follows it back to the version of his own moment.
  * 3. All keys below a child are at or behind the separator before it, and before the one behind it.
- * 4. All leaves are at level 0. No leaf but the only child of its parent stays empty when `erase` or a removal
- *    has met it; neighbours under one parent that fit 3/4 of a node together are joined when one is looked at.
+ * 4. All leaves are at level 0. No leaf but the last of its tree stays empty when `erase` or `shrink` has met
+ *    it; neighbours under one parent that fit 3/4 of a node together are joined when one is looked at.
  * 5. A tombstone stays as long as somebody may ask for what was before it (`keepFrom`).
  *
  * The structure was chosen by measurement: docs/ordered-index.md.
@@ -171,13 +171,13 @@ export class OrderedIndex {
 
   /**
    * Drops old tombstones that no removal came across again, a few leaves at a time, when they are more than a
-   * quarter of `records`. Cost: a microsecond a leaf.
+   * quarter of `records`; false when they are not. Cost: a microsecond a leaf.
    */
-  tidy(tree: number, keepFrom: number, work: { readonly records: number; readonly leaves: number }): void {
+  tidy(tree: number, keepFrom: number, work: { readonly records: number; readonly leaves: number }): boolean {
     const path = this.#path;
     path.open(tree);
     const tombstones = path.treeMemory.f64[TREE_TOMBSTONES]!;
-    if (tombstones < TIDY_MIN || tombstones * 4 < work.records) return;
+    if (tombstones < TIDY_MIN || tombstones * 4 < work.records) return false;
     for (let step = 0; step < work.leaves; step++) {
       path.open(tree);
       setText(this.#first, this.#cursors.get(tree) ?? new Uint8Array(0));
@@ -187,8 +187,9 @@ export class OrderedIndex {
       if (fence === undefined) this.#cursors.delete(tree);
       else this.#cursors.set(tree, fence.memory.u8.slice(0, fence.bytes));
       if (isPurged) this.#purgeLeaf(keepFrom);
-      if (fence === undefined) return;
+      if (fence === undefined) break;
     }
+    return true;
   }
 
   /** Retires a whole tree; nothing names it any more. */
@@ -265,16 +266,25 @@ export class OrderedIndex {
     const path = this.#path;
     const leaf = path.leaf;
     const parent = path.height === 0 ? undefined : path.node(1);
-    if (parent === undefined || parent.count === 1 || leaf.count > leaf.capacity(0) / 4) {
-      this.#storeLeaf(old);
-    } else if (leaf.count === 0) {
-      this.#inner.remove(1, path.taken[1]!, undefined);
-      this.#inner.drop(old);
-      path.forget();
-    } else {
-      this.#joinSibling(old, parent);
-    }
+    if (leaf.count === 0) this.#dropLeaf(old);
+    else if (parent === undefined || parent.count === 1 || leaf.count > leaf.capacity(0) / 4) this.#storeLeaf(old);
+    else this.#joinSibling(old, parent);
     this.#inner.settle();
+  }
+
+  /** Takes an empty leaf away, with the nodes that hold nothing else; the last one of a tree stays. */
+  #dropLeaf(old: number): void {
+    const path = this.#path;
+    let level = 1;
+    while (level <= path.height && path.node(level).count === 1) level += 1;
+    if (level > path.height) {
+      this.#storeLeaf(old);
+      return;
+    }
+    this.#inner.remove(level, path.taken[level]!, undefined);
+    for (let below = 1; below < level; below++) this.#inner.drop(path.node(below).block);
+    this.#inner.drop(old);
+    path.forget();
   }
 
   #joinSibling(old: number, parent: Node): void {

@@ -14,7 +14,6 @@
  *    stays as it was until the operation ends.
  */
 
-import { assert } from "../errors.ts";
 import { compare, copy, pinned, type Pinned } from "../ffi/memory.ts";
 import type { Heap } from "../ffi/heap.ts";
 import { LONG, Node, type ProbeKey, type Shape } from "./node.ts";
@@ -65,11 +64,11 @@ export class Path {
   node(level: number): Node {
     const known = this.#nodes[level];
     if (known !== undefined) return known;
-    assert(level === this.#nodes.length, "levels are added one by one");
-    const node = new Node(this.shape);
-    this.#nodes.push(node);
-    this.taken.push(0);
-    return node;
+    while (this.#nodes.length <= level) {
+      this.#nodes.push(new Node(this.shape));
+      this.taken.push(0);
+    }
+    return this.#nodes[level]!;
   }
 
   /** Begins an operation on a tree. */
@@ -116,7 +115,6 @@ export class Path {
     for (let level = this.height; level > 0; level--) {
       const node = this.load(level, block);
       const index = this.#childFor(node, key, isBefore);
-      this.node(level);
       this.taken[level] = index;
       block = node.child(index);
     }

@@ -28,6 +28,8 @@ export interface Remainder {
   near: Bound | undefined;
   readonly far: Bound | undefined;
   isDone: boolean;
+  /** Where the key behind which to go on is, in units; 0: at `near`. */
+  behind?: number;
 }
 
 export class RangeReader {
@@ -45,6 +47,11 @@ export class RangeReader {
     if (rest.far !== undefined) setText(this.#far, rest.far.key);
     for (;;) {
       if (rest.isDone) return 0;
+      // Only now: most ranges are left within their first part.
+      if (rest.behind !== undefined && rest.behind !== 0) {
+        rest.near = { key: this.#keyAt(rest.behind), isInclusive: false };
+        rest.behind = 0;
+      }
       path.open(tree);
       const count = rest.isReverse ? this.#takeDown(rest, to) : this.#takeUp(rest, to);
       if (count > 0) return count;
@@ -73,7 +80,7 @@ export class RangeReader {
     }
     const count = Math.min(to.length, Math.max(end - from, 0));
     for (let index = 0; index < count; index++) to[index] = leaf.units(from + index);
-    if (from + count < end) rest.near = { key: this.#keyAt(leaf, from + count - 1), isInclusive: false };
+    if (from + count < end) rest.behind = to[count - 1]!;
     else if (isLast) rest.isDone = true;
     else rest.near = { key: next!, isInclusive: true };
     return count;
@@ -102,7 +109,7 @@ export class RangeReader {
     }
     const count = Math.min(to.length, Math.max(end - from, 0));
     for (let index = 0; index < count; index++) to[index] = leaf.units(end - 1 - index);
-    if (end - count > from) rest.near = { key: this.#keyAt(leaf, end - count), isInclusive: false };
+    if (end - count > from) rest.behind = to[count - 1]!;
     else if (isLast) rest.isDone = true;
     else rest.near = { key: next!, isInclusive: false };
     return count;
@@ -116,9 +123,9 @@ export class RangeReader {
     return found.isExact && isBehind ? found.index + 1 : found.index;
   }
 
-  #keyAt(leaf: Node, index: number): Uint8Array {
+  #keyAt(units: number): Uint8Array {
     const { keys } = this.#path;
-    const bytes = keys.loadKey(leaf.units(index));
+    const bytes = keys.loadKey(units);
     const key = new Uint8Array(bytes);
     if (bytes > 0) copy(key, keys.memory.address + keys.keyAt, bytes);
     return key;

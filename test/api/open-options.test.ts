@@ -16,6 +16,7 @@ describe("open options", () => {
   test("none give the defaults", () => {
     expect(open(undefined)).toEqual({
       defaultTtlMs: 0,
+      sweepIntervalMs: 0,
       rangeScans: false,
       flushPlan: { kind: "group", waitMsMax: 0, batchMax: GROUP_BATCH_MAX },
       encryption: undefined,
@@ -26,6 +27,8 @@ describe("open options", () => {
     });
     expect(open({ readOnly: true }).createIfMissing).toBe(false);
     expect(open({ defaultTtlMs: Number.POSITIVE_INFINITY }).defaultTtlMs).toBe(0);
+    expect(open({ sweepIntervalMs: Number.POSITIVE_INFINITY }).sweepIntervalMs).toBe(0);
+    expect(open({ sweepIntervalMs: 2 ** 31 - 1 }).sweepIntervalMs).toBe(2 ** 31 - 1);
     expect(open({ flushPolicy: { group: { maxWaitMs: 2, maxBatch: 8 } } }).flushPlan).toEqual({
       kind: "group",
       waitMsMax: 2,
@@ -45,6 +48,12 @@ describe("open options", () => {
       { defaultTtlMs: -1 },
       { defaultTtlMs: Number.NaN },
       { defaultTtlMs: "5" },
+      { sweepIntervalMs: 0 },
+      { sweepIntervalMs: -1 },
+      { sweepIntervalMs: 1.5 },
+      { sweepIntervalMs: Number.NaN },
+      { sweepIntervalMs: 2 ** 31 },
+      { sweepIntervalMs: "5" },
       { rangeScans: 1 },
       { rangeScans: "true" },
       { verifyReads: null },

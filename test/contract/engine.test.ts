@@ -6,7 +6,7 @@ import type { TestClock } from "../support/memory-store.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { contractSuite } from "./suite.ts";
 
-const lacks = ["checkpoint", "compact", "range", "verify"] as const;
+const lacks = ["checkpoint", "compact", "verify"] as const;
 
 /** The clock of the process, which stands still until a test moves it. */
 function heldClock(): TestClock {
@@ -55,4 +55,32 @@ contractSuite(
     };
   },
   { lacks },
+);
+
+/** The same with the ordered index kept whatever a case asks for. */
+const always = { lacks, isAlwaysOrdered: true } as const;
+
+contractSuite(
+  "in memory, ordered",
+  (options) => ({ db: Emdb.openInMemory({ ...options, rangeScans: true }), clock: heldClock() }),
+  always,
+);
+
+contractSuite(
+  "in a file, ordered, reopened after each step",
+  (options) => {
+    const folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const ordered = { ...options, rangeScans: true };
+    return {
+      db: Emdb.open(path, ordered),
+      clock: heldClock(),
+      settle(db) {
+        db.closeSync();
+        return Emdb.open(path, ordered);
+      },
+      end: () => folder[Symbol.dispose](),
+    };
+  },
+  always,
 );

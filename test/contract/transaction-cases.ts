@@ -111,15 +111,41 @@ export function transactionCases(on: OnFresh): void {
         expect(tx.get("at once")).toBeUndefined();
         expect(tx.containsKey("at once")).toBe(false);
         tx.insert("later", "x", { ttlMs: 10 });
-        clock.nowMs += 9;
-        expect(tx.containsKey("later")).toBe(true);
-        clock.nowMs += 1;
-        expect(tx.containsKey("later")).toBe(false);
         tx.insert("kept", "x", { ttlMs: 100 });
       });
-      expect(db.ttl("kept")).toBe(100);
+      clock.nowMs += 10;
+      expect(db.ttl("kept")).toBe(90);
       expect(db.get("later")).toBeUndefined();
       expect(db.get("at once")).toBeUndefined();
+    }),
+  );
+  test(
+    "time stands still inside: what is there at the start does not expire between two reads of it",
+    on(({ db, clock }) => {
+      db.insert("key", "x", { ttlMs: 5 });
+      db.namespace("other").insert("key", "y", { ttlMs: 5 });
+      db.transaction((tx) => {
+        clock.nowMs += 4;
+        expect(textOf(tx.get("key"))).toBe("x");
+        clock.nowMs += 100;
+        expect(textOf(tx.get("key"))).toBe("x");
+        expect(tx.containsKey("key")).toBe(true);
+        expect(textOf(tx.namespace("other").get("key"))).toBe("y");
+        expect(db.ttl("key")).toBe(5);
+        tx.insert("new", "x", { ttlMs: 104 });
+        expect(tx.containsKey("new")).toBe(true);
+      });
+      expect(db.get("key")).toBeUndefined();
+      expect(db.get("new")).toBeUndefined();
+      expect(() =>
+        db.transaction(() => {
+          clock.nowMs += 1;
+          throw new Error("rolled back");
+        }),
+      ).toThrow("rolled back");
+      db.insert("after", "x", { ttlMs: 1 });
+      clock.nowMs += 1;
+      expect(db.get("after")).toBeUndefined();
     }),
   );
   test(

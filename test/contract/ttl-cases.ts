@@ -28,6 +28,34 @@ export function ttlCases(on: OnFresh): void {
       }),
     );
     test(
+      `${place.name} takes an expired record for absent in calls that write, and lets go of it in those that remove`,
+      on(async (bench) => {
+        const gone = ["remove", "removeMany", "update", "swap", "swap out", "write", "persist"];
+        const start = place.of(bench.db);
+        for (const key of gone) start.insert(key, "old", { ttlMs: 100 });
+        bench.clock.nowMs += 100;
+        const space = place.of(await bench.settle());
+        expect(space.len()).toBe(7);
+        expect(space.remove("remove")).toBeUndefined();
+        expect(space.len()).toBe(6);
+        expect(space.removeMany(["removeMany"])).toBe(0);
+        expect(space.len()).toBe(5);
+        const seen: unknown[] = [];
+        expect(space.update("update", (current) => void seen.push(current))).toBeUndefined();
+        expect(space.len()).toBe(4);
+        expect(space.compareAndSwap("swap", "old", "new")).toBe(false);
+        expect(space.compareAndSwap("swap", undefined, "new")).toBe(true);
+        expect(space.compareAndSwap("swap out", undefined, undefined)).toBe(true);
+        expect(space.len()).toBe(3);
+        expect(textOf(space.update("write", (current) => (seen.push(current), "new")))).toBe("new");
+        expect(seen).toEqual([undefined, undefined]);
+        expect(space.persist("persist")).toBe(false);
+        expect(sortedPairs(place.of(await bench.settle()))).toEqual(["swap=new", "write=new"]);
+        expect(place.of(bench.db).sweepExpired()).toBe(1);
+        expect(place.of(bench.db).len()).toBe(2);
+      }),
+    );
+    test(
       `${place.name} tells the deadline and the time left`,
       on(async (bench) => {
         const { clock } = bench;
@@ -75,6 +103,20 @@ export function ttlCases(on: OnFresh): void {
     );
   }
 
+  test(
+    "a transaction removes an expired record that it cannot see, and creates no namespace to remove from",
+    on(async (bench) => {
+      bench.db.insert("old", "x", { ttlMs: 1 });
+      bench.clock.nowMs += 1;
+      bench.db.transaction((tx) => {
+        expect(tx.remove("old")).toBeUndefined();
+        expect(tx.remove("never there")).toBeUndefined();
+        expect(tx.namespace("none").remove("old")).toBeUndefined();
+      });
+      expect((await bench.settle()).len()).toBe(0);
+      expect(bench.db.listNamespaces()).toEqual([]);
+    }),
+  );
   test(
     "an overwrite replaces the deadline with the value, in both directions",
     on(({ db, clock }) => {

@@ -1,6 +1,6 @@
 /** What the engine's tests share: a database's whole state as text, small logs with known states, and typed failures. */
 
-import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { expect } from "bun:test";
 import { EmdbError, type EmdbErrorCode } from "../../src/errors.ts";
 import { Emdb } from "../../src/index.ts";
@@ -75,6 +75,12 @@ export function stateAt(story: Story, end: number): { readonly end: number; read
   const step = story.steps.findLast((one) => one.end <= end);
   if (step === undefined) throw new Error(`no step ends before ${end}`);
   return step;
+}
+
+/** Puts a log in place as a crash left it, before the close that has made an image of a later one. */
+export function crashTo(path: string, bytes: Uint8Array): void {
+  writeFileSync(path, bytes);
+  rmSync(`${path}.hint`, { force: true });
 }
 
 /** What came of an open. */

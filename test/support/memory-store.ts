@@ -57,8 +57,10 @@ export class MemoryStore implements Store {
     this.defaultSpace = this.#create("");
   }
 
+  #heldMs: number | undefined;
+
   now(): number {
-    return this.clock.nowMs;
+    return this.#heldMs ?? this.clock.nowMs;
   }
 
   // -- spaces ----------------------------------------------------------------
@@ -166,7 +168,17 @@ export class MemoryStore implements Store {
 
   exclusively<T>(body: () => T): T {
     this.#requireOpen();
-    return body();
+    return this.atOneMoment(body);
+  }
+
+  atOneMoment<T>(body: () => T): T {
+    if (this.#heldMs !== undefined) return body();
+    this.#heldMs = this.clock.nowMs;
+    try {
+      return body();
+    } finally {
+      this.#heldMs = undefined;
+    }
   }
 
   // -- walks -----------------------------------------------------------------

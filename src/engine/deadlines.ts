@@ -1,0 +1,39 @@
+/** Keeping the queue of deadlines in step with the index: what each change of a record's newest version means to it. */
+
+import { HASH_SHIFT } from "../keydir/shard.ts";
+import { unitHigh, unitLow } from "../log/log-words.ts";
+import type { Core } from "./core.ts";
+import type { SpaceState } from "./spaces.ts";
+
+/** The newest version of the loaded key is another one now. */
+interface Change {
+  /** Of the version that it replaces: it was a record with a deadline. */
+  readonly hadDeadline: boolean;
+  /** Of the new version; 0 for none, or for no record. */
+  readonly expiresAtMs: number;
+  readonly lsn: number;
+}
+
+/** After a write of the loaded key. @throws {EmdbError} EMDB_FULL; undoing the write then sets the count right */
+export function noteDeadline(core: Core, space: SpaceState, change: Change): void {
+  count(core, space, change);
+  const { expiresAtMs, lsn } = change;
+  if (expiresAtMs !== 0) core.expiry.enter(space.address, expiresAtMs, unitLow(lsn), slotHigh(core, lsn));
+}
+
+/** After an undo: the entry of the version that is the newest again may have been taken or dropped meanwhile. */
+export function restoreDeadline(core: Core, space: SpaceState, change: Change): void {
+  count(core, space, change);
+  const { expiresAtMs, lsn } = change;
+  if (expiresAtMs !== 0) core.expiry.restore(space.address, expiresAtMs, unitLow(lsn), slotHigh(core, lsn));
+}
+
+function count(core: Core, space: SpaceState, change: Change): void {
+  const records = (change.expiresAtMs === 0 ? 0 : 1) - (change.hadDeadline ? 1 : 0);
+  if (records !== 0) core.expiry.count(space.address, records);
+}
+
+/** The high word of the slot of the loaded key for a version of it that is a record. */
+function slotHigh(core: Core, lsn: number): number {
+  return ((core.key.hash << HASH_SHIFT) | unitHigh(lsn)) >>> 0;
+}

@@ -1,0 +1,141 @@
+/**
+ * Sweeping: the records whose deadline has passed are taken from the queue of their namespace (`keydir/expiry-queue.ts`)
+ * and removed, a slice at a time, each slice one batch of the log.
+ *
+ * Invariants
+ * 1. A record is removed only if the version that the queue named is still the newest one of its key, and its frame
+ *    says that it has expired: what was inserted again meanwhile stays.
+ * 2. The writer's lock is held for one slice; who waits for it gets it between two.
+ * 3. What a slice took from the queue is removed, or stale, or in the queue again.
+ * 4. A walk over the index happens only where the queue is unknown: after a writer died, after an image without it.
+ */
+
+import { copy, pinned } from "../ffi/memory.ts";
+import { PAGE_BYTES } from "../ffi/heap.ts";
+import { HASH_BITS } from "../keydir/hash.ts";
+import { isTombstone, positionHigh } from "../keydir/keydir.ts";
+import { PAGE_SLOTS } from "../keydir/shard.ts";
+import { SWEEP_LOOKS_PER_SLICE, SWEEP_RECORDS_PER_SLICE } from "../limits.ts";
+import { FRAME_HEADER_BYTES, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, TWO_32 } from "../log/frame.ts";
+import type { Core } from "./core.ts";
+import type { SpaceState, Spaces } from "./spaces.ts";
+import type { WritePath } from "./write-path.ts";
+
+/** What one slice did. */
+interface Slice {
+  readonly removed: number;
+  /** Nothing is due any more. */
+  readonly isDone: boolean;
+}
+
+export class Sweeper {
+  readonly #core: Core;
+  readonly #spaces: Spaces;
+  readonly #write: WritePath;
+  /** What failed in the background and was nobody's call; told by the next explicit one. */
+  #failure: { readonly thrown: unknown } | undefined;
+
+  constructor(core: Core, spaces: Spaces, write: WritePath) {
+    this.#core = core;
+    this.#spaces = spaces;
+    this.#write = write;
+  }
+
+  /** Removes all records of a key space that have expired by now; returns how many. */
+  sweep(space: SpaceState): number {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure.thrown;
+    const nowMs = this.#core.now();
+    let removed = 0;
+    for (;;) {
+      const slice = this.slice(space, nowMs);
+      removed += slice.removed;
+      if (slice.isDone) return removed;
+      this.#core.mutex.giveWay();
+    }
+  }
+
+  /** Keeps an error for the next explicit sweep. */
+  keepFailure(thrown: unknown): void {
+    this.#failure = { thrown };
+  }
+
+  /** Removes some of the records that have expired by a moment. */
+  slice(space: SpaceState, nowMs: number): Slice {
+    const write = this.#write;
+    try {
+      write.begin();
+      this.#spaces.mustBeLive(space);
+      if (this.#core.expiry.isUnknown(space.address)) enterAll(this.#core, this.#spaces, space);
+      return this.#removeDue(space, nowMs);
+    } catch (error) {
+      write.abandon();
+      throw error;
+    } finally {
+      write.end();
+    }
+  }
+
+  #removeDue(space: SpaceState, nowMs: number): Slice {
+    const { expiry } = this.#core;
+    let removed = 0;
+    let looks = 0;
+    let isEnded = true;
+    while (removed < SWEEP_RECORDS_PER_SLICE && looks < SWEEP_LOOKS_PER_SLICE && expiry.takeDue(space.address, nowMs)) {
+      looks += 1;
+      const { low, high, deadlineMs } = expiry;
+      if (!expiry.isHeld(space.address, low, high)) continue;
+      try {
+        if (!this.#loadExpired(low, high, nowMs)) continue;
+        const isLast = !expiry.isDue(space.address, nowMs);
+        const place = removed === 0 ? (isLast ? PLACE_ALONE : PLACE_FIRST) : isLast ? PLACE_LAST : PLACE_MIDDLE;
+        this.#write.delete(space, place);
+        isEnded = isLast;
+      } catch (error) {
+        expiry.restore(space.address, deadlineMs, low, high);
+        throw error;
+      }
+      removed += 1;
+    }
+    if (!isEnded) this.#write.endBatch();
+    if (removed > 0) this.#write.publish();
+    return { removed, isDone: !expiry.isDue(space.address, nowMs) };
+  }
+
+  /** Loads the key of the frame in a slot; false when the frame has not expired. */
+  #loadExpired(low: number, high: number, nowMs: number): boolean {
+    const { lookup, key } = this.#core;
+    lookup.loadAt((positionHigh(high) * TWO_32 + low) * 8);
+    const expiresAtMs = lookup.expiresAtMs();
+    if (expiresAtMs === 0 || expiresAtMs > nowMs) return false;
+    key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
+    return true;
+  }
+}
+
+/** Fills the queue of a key space anew by a walk over its index. Under the writer's lock. */
+function enterAll(core: Core, spaces: Spaces, space: SpaceState): void {
+  const { expiry, keydir } = core;
+  expiry.begin(space.address);
+  const root = spaces.root(space);
+  const memory = pinned(PAGE_BYTES);
+  for (let hash = 0; root !== 0 && hash < 1 << HASH_BITS;) {
+    const shard = keydir.shardOf(root, hash);
+    for (const page of shard.pages) {
+      copy(memory.address, core.heap.pageAddress(page), PAGE_BYTES);
+      for (let word = 0; word < PAGE_SLOTS * 2; word += 2) enterSlot(core, space, memory.u32[word]!, memory.u32[word + 1]!);
+    }
+    hash += 1 << (HASH_BITS - shard.depth);
+  }
+}
+
+function enterSlot(core: Core, space: SpaceState, low: number, high: number): void {
+  const units = positionHigh(high) * TWO_32 + low;
+  if (units === 0 || isTombstone(high)) return;
+  core.lookup.loadAt(units * 8);
+  const expiresAtMs = core.lookup.expiresAtMs();
+  if (expiresAtMs === 0) return;
+  core.expiry.count(space.address, 1);
+  core.expiry.enter(space.address, expiresAtMs, low, high);
+}

@@ -1,0 +1,125 @@
+/**
+ * The ordered index in step with the hash index: every write of a record goes to both, under the writer's lock and
+ * before the frame becomes visible, and so does taking it back.
+ *
+ * Invariants
+ * 1. A live record has one entry in the tree of its key space, with the position that its slot in the hash index
+ *    holds; a key without a live record has a tombstone or nothing.
+ * 2. A tree goes where its hash index goes: into the grave at a clear or drop, out of it when that is undone.
+ * 3. It is never on the disk: open builds it anew from the hash index (`ordering-build.ts`).
+ */
+
+import { assert } from "../errors.ts";
+import { TreeCheck, type TreeFacts } from "../ordered/check.ts";
+import { OrderedIndex } from "../ordered/ordered.ts";
+import { RangeReader } from "../ordered/range-reader.ts";
+import { FRAME_HEADER_BYTES, KIND_PUT, kindOf } from "../log/frame.ts";
+import type { Core } from "./core.ts";
+import { LogKeys } from "./log-keys.ts";
+import type { SpaceState, Spaces } from "./spaces.ts";
+
+/** Leaves that one write looks at for old tombstones: some, more after many removals, never for more than a few ms. */
+const TIDY_LEAVES_MIN = 2;
+const TIDY_LEAVES_MAX = 2000;
+const REMOVALS_PER_LEAF = 8;
+
+export class Ordering {
+  readonly index: OrderedIndex;
+  readonly reader: RangeReader;
+  readonly #core: Core;
+  readonly #keys: LogKeys;
+  /** Key spaces that may hold old tombstones, and the removals since they were last looked at. */
+  readonly #thinned = new Map<SpaceState, number>();
+  #hasPassedLock = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#keys = new LogKeys(core.log);
+    this.index = new OrderedIndex(core.heap, core.reclaim, this.#keys);
+    this.reader = new RangeReader(core.heap, this.#keys);
+  }
+
+  /** Enters a new frame of the loaded key; `prev` is where the one before it is, 0 for none. */
+  put(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
+    const core = this.#core;
+    let tree = spaces.tree(space);
+    if (tree === 0) {
+      tree = this.index.plant();
+      spaces.setTree(space, tree);
+    }
+    if (this.index.find(tree, core.key, frame.prev / 8)) this.index.replace(frame.lsn / 8, false);
+    else this.index.add(frame.lsn / 8, core.keepFrom());
+  }
+
+  /** Enters the frame that removes the loaded key. */
+  remove(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
+    const core = this.#core;
+    const isThere = this.index.find(spaces.tree(space), core.key, frame.prev / 8);
+    assert(isThere, "a live record is in the ordered index");
+    this.index.replace(frame.lsn / 8, true);
+    this.index.shrink(core.keepFrom());
+    this.#thinned.set(space, (this.#thinned.get(space) ?? 0) + 1);
+  }
+
+  /** After a publication: drops a few tombstones that nobody needs any more. */
+  tidy(spaces: Spaces): void {
+    if (this.#thinned.size === 0) return;
+    const keepFrom = this.#core.keepFrom();
+    for (const [space, removals] of this.#thinned) {
+      const tree = spaces.tree(space);
+      const leaves = Math.min(TIDY_LEAVES_MIN + Math.floor(removals / REMOVALS_PER_LEAF), TIDY_LEAVES_MAX);
+      const work = { records: spaces.records(space), leaves };
+      if (tree === 0 || !this.index.tidy(tree, keepFrom, work)) this.#thinned.delete(space);
+      else this.#thinned.set(space, 0);
+    }
+  }
+
+  /** Puts the entry of the key of the record frame at `lsn` back to where it pointed before `start`. */
+  undo(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly start: number }): void {
+    const tree = spaces.tree(space);
+    if (tree === 0) return;
+    const { lookup, key } = this.#core;
+    lookup.loadAnyAt(frame.lsn);
+    key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
+    let prev = frame.lsn;
+    while (prev >= frame.start) {
+      lookup.loadAt(prev);
+      prev = lookup.prev();
+    }
+    let isLive = false;
+    if (prev !== 0) {
+      lookup.loadAt(prev);
+      isLive = kindOf(lookup.shape) === KIND_PUT;
+    }
+    if (!this.index.find(tree, key, 0) || this.index.units < frame.start / 8) return;
+    if (prev === 0) this.index.erase();
+    else this.index.replace(prev / 8, !isLive);
+  }
+
+  /** Retires a tree that nobody can ask for any more. */
+  retire(tree: number): void {
+    if (tree !== 0) this.index.retireTree(tree);
+  }
+
+  /**
+   * To be called before reading. A writer that was alone until this Worker came may be writing over a node in
+   * place; once the lock has gone through this Worker's hands, no writer takes itself for alone.
+   */
+  mayRead(): void {
+    if (this.#hasPassedLock) return;
+    const { mutex, isReadOnly } = this.#core;
+    if (!isReadOnly) {
+      mutex.lock();
+      mutex.unlock();
+    }
+    this.#hasPassedLock = true;
+  }
+
+  /** Walks a tree and holds it against its invariants; `visit` sees the position (lsn) of each entry. */
+  check(tree: number, visit: (lsn: number, isTombstone: boolean) => void): TreeFacts {
+    const check = new TreeCheck({ heap: this.#core.heap, keys: this.#keys }, (units, isTombstone) =>
+      visit(units * 8, isTombstone),
+    );
+    return check.walk(tree);
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * Which records of a namespace expire next: a heap of deadlines, four children to an entry, in shared memory.
+ *
+ *     entry of a namespace (unit)   u32 11 queue: 0 none   0xffffffff unknown   else the unit of its head
+ *     index                         children of i: 4i - 8 ... 4i - 5   parent of i: floor(i / 4) + 2   root: 3
+ *
+ * An entry is a hint: the deadline of a record, and the slot that the index held for it. It is stale when no slot
+ * of the index holds the same any more, since the record was overwritten or removed; that takes one look at the
+ * index and none at the log. A queue is unknown when nobody kept it: the records with a deadline have then to
+ * be found by a walk (`src/engine/expiry.ts`), and until then nothing is entered.
+ *
+ * A push costs one or two comparisons, whatever comes in whatever order on average; taking the first costs
+ * log4 of the entries, each level one cache line. An entry costs 16 bytes.
+ *
+ * Invariants
+ * 1. Under the writer's lock, whichever Worker's it is; nothing here is read without it.
+ * 2. Unless the queue is unknown, every record with a deadline has an entry that is not stale.
+ * 3. entries <= 1.45 live + 256, and for a while a little more: then each change looks at four entries and drops
+ *    those that are stale. A change makes at most one stale, and of four that it looks at more than one is.
+ *
+ * Source: Johnson, "Priority queues with update and finding minimum spanning trees" (1975), d-ary heaps.
+ */
+
+import { EmdbError, assert } from "../errors.ts";
+import type { Heap } from "../ffi/heap.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
+import type { Address } from "../ffi/system.ts";
+import { ENTRY_BYTES, ExpiryPages, FIRST } from "./expiry-pages.ts";
+import type { Keydir } from "./keydir.ts";
+import { HASH_SHIFT } from "./shard.ts";
+
+/** Where in the entry of a namespace its queue is named. Never renumber. */
+export const QUEUE_AT = 44;
+const NONE = 0;
+const UNKNOWN = 0xffffffff;
+
+const CHILDREN = 4;
+/** Stale entries that are left alone: this share of the live ones, so that one costs less than 24 bytes, and a page. */
+const STALE_SHARE = 0.45;
+const STALE_SPARED = 256;
+const LOOKS_PER_CHANGE = 4;
+
+const sharedEntry = sharedScratch(ENTRY_BYTES);
+const sharedFamily = sharedScratch(CHILDREN * ENTRY_BYTES);
+
+/** How a queue stands. */
+export interface QueueFacts {
+  readonly isUnknown: boolean;
+  /** Stale ones included. */
+  readonly entries: number;
+  /** Records with a deadline. */
+  readonly live: number;
+  readonly bytes: number;
+}
+
+export class ExpiryQueue {
+  readonly #heap: Heap;
+  readonly #keydir: Keydir;
+  readonly #pages: ExpiryPages;
+  /** The entry on its way to its place, or the one looked at. */
+  readonly #entry = sharedEntry();
+  readonly #family = sharedFamily();
+
+  /** What `takeDue` took. */
+  deadlineMs = 0;
+  low = 0;
+  high = 0;
+
+  constructor(heap: Heap, keydir: Keydir) {
+    this.#heap = heap;
+    this.#keydir = keydir;
+    this.#pages = new ExpiryPages(heap);
+  }
+
+  /** Takes the queue of a namespace to hand; false when there is none to be worked on. */
+  #open(space: Address): boolean {
+    const unit = this.#heap.read32(space + QUEUE_AT);
+    if (unit === NONE || unit === UNKNOWN) return false;
+    this.#pages.open(unit);
+    return true;
+  }
+
+  isUnknown(space: Address): boolean {
+    return this.#heap.read32(space + QUEUE_AT) === UNKNOWN;
+  }
+
+  facts(space: Address): QueueFacts {
+    const isUnknown = this.isUnknown(space);
+    if (!this.#open(space)) return { isUnknown, entries: 0, live: 0, bytes: 0 };
+    const { entries, live, bytes } = this.#pages;
+    return { isUnknown, entries, live, bytes };
+  }
+
+  /**
+   * Counts records with a deadline that came or went, before what came is entered. What went left stale entries.
+   *
+   * @throws {EmdbError} EMDB_FULL for the first that comes, nothing counted
+   */
+  count(space: Address, records: number): void {
+    if (!this.#open(space)) {
+      if (records <= 0 || this.isUnknown(space)) return;
+      this.#heap.write32(space + QUEUE_AT, this.#pages.create());
+    }
+    this.#pages.live += records;
+    this.#pages.save();
+    if (records < 0) this.#tidy(space);
+  }
+
+  /** Enters the deadline of the record in a slot. @throws {EmdbError} EMDB_FULL, nothing entered */
+  enter(space: Address, deadlineMs: number, low: number, high: number): void {
+    if (!this.#open(space)) return;
+    const pages = this.#pages;
+    pages.makeRoom();
+    const entry = this.#entry;
+    entry.f64[0] = deadlineMs;
+    entry.u32[2] = low;
+    entry.u32[3] = high;
+    this.#rise(FIRST + pages.entries);
+    pages.entries += 1;
+    pages.save();
+    this.#tidy(space);
+  }
+
+  /** As `enter`, and never fails: what cannot be entered makes the queue unknown. */
+  restore(space: Address, deadlineMs: number, low: number, high: number): void {
+    try {
+      this.enter(space, deadlineMs, low, high);
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+      this.forget(space);
+    }
+  }
+
+  /** Takes the first entry out if its deadline has passed; it is then in `deadlineMs`, `low` and `high`. */
+  takeDue(space: Address, nowMs: number): boolean {
+    if (!this.isDue(space, nowMs)) return false;
+    const entry = this.#entry;
+    this.deadlineMs = entry.f64[0]!;
+    this.low = entry.u32[2]!;
+    this.high = entry.u32[3]!;
+    this.#removeAt(FIRST);
+    return true;
+  }
+
+  /** Whether the first deadline has passed, be it a stale entry's. */
+  isDue(space: Address, nowMs: number): boolean {
+    if (!this.#open(space) || this.#pages.entries === 0) return false;
+    copy(this.#entry.address, this.#pages.address(FIRST), ENTRY_BYTES);
+    return this.#entry.f64[0]! <= nowMs;
+  }
+
+  /** Whether a sweep would find something to do. */
+  mayBeDue(space: Address, nowMs: number): boolean {
+    return this.isUnknown(space) || this.isDue(space, nowMs);
+  }
+
+  /** Whether the index holds this slot: an entry with it is not stale. */
+  isHeld(space: Address, low: number, high: number): boolean {
+    const keydir = this.#keydir;
+    if (!keydir.seek(keydir.root(space), high >>> HASH_SHIFT)) return false;
+    while (keydir.next()) {
+      if (keydir.low === low && keydir.high === high) return true;
+    }
+    return false;
+  }
+
+  /** Makes the queue unknown and gives its memory back. */
+  forget(space: Address): void {
+    this.free(this.detach(space, true));
+  }
+
+  /** Begins anew with nothing entered, for one who then enters all there is. */
+  begin(space: Address): void {
+    this.free(this.detach(space, false));
+  }
+
+  /** Takes the queue from its namespace, which then has none, or an unknown one; returns what `attach` and `free` take. */
+  detach(space: Address, isUnknown: boolean): number {
+    const queue = this.#heap.read32(space + QUEUE_AT);
+    this.#heap.write32(space + QUEUE_AT, isUnknown ? UNKNOWN : NONE);
+    return queue;
+  }
+
+  /** Gives a namespace the queue that was detached from it. */
+  attach(space: Address, queue: number): void {
+    this.begin(space);
+    this.#heap.write32(space + QUEUE_AT, queue);
+  }
+
+  /** Gives the memory of a detached queue back. */
+  free(queue: number): void {
+    if (queue !== NONE && queue !== UNKNOWN) this.#pages.free(queue);
+  }
+
+  /** Looks for stale entries when there are too many. The queue is at hand. */
+  #tidy(space: Address): void {
+    const pages = this.#pages;
+    for (let look = 0; look < LOOKS_PER_CHANGE; look++) {
+      if (pages.entries <= pages.live * (1 + STALE_SHARE) + STALE_SPARED) return;
+      const index = pages.cursor < FIRST || pages.cursor >= FIRST + pages.entries ? FIRST : pages.cursor;
+      copy(this.#entry.address, pages.address(index), ENTRY_BYTES);
+      const isHeld = this.isHeld(space, this.#entry.u32[2]!, this.#entry.u32[3]!);
+      pages.cursor = isHeld ? index + 1 : index;
+      if (isHeld) pages.save();
+      else this.#removeAt(index);
+    }
+  }
+
+  /** Takes an entry out: the last one goes to where it fits from there. The queue is at hand. */
+  #removeAt(index: number): void {
+    const pages = this.#pages;
+    const last = FIRST + pages.entries - 1;
+    assert(index >= FIRST && index <= last, "an entry that is there is taken");
+    copy(this.#entry.address, pages.address(last), ENTRY_BYTES);
+    pages.entries -= 1;
+    if (index < last && !this.#rise(index)) this.#sink(index);
+    pages.saveShrunk();
+  }
+
+  /** Puts the entry in hand at an index or above it; false when it was put at the index itself. */
+  #rise(from: number): boolean {
+    const pages = this.#pages;
+    const parent = this.#family;
+    const deadlineMs = this.#entry.f64[0]!;
+    let index = from;
+    while (index > FIRST) {
+      const above = Math.floor(index / CHILDREN) + 2;
+      copy(parent.address, pages.address(above), ENTRY_BYTES);
+      if (parent.f64[0]! <= deadlineMs) break;
+      copy(pages.address(index), parent.address, ENTRY_BYTES);
+      index = above;
+    }
+    copy(pages.address(index), this.#entry.address, ENTRY_BYTES);
+    return index !== from;
+  }
+
+  /** Puts the entry in hand at an index or below it. */
+  #sink(from: number): void {
+    const pages = this.#pages;
+    const family = this.#family;
+    const deadlines = family.f64;
+    const deadlineMs = this.#entry.f64[0]!;
+    const end = FIRST + pages.entries;
+    let index = from;
+    for (;;) {
+      const first = index * CHILDREN - 8;
+      if (first >= end) break;
+      copy(family.address, pages.address(first), CHILDREN * ENTRY_BYTES);
+      const count = Math.min(CHILDREN, end - first);
+      let least = 0;
+      for (let child = 1; child < count; child++) {
+        if (deadlines[child * 2]! < deadlines[least * 2]!) least = child;
+      }
+      if (deadlines[least * 2]! >= deadlineMs) break;
+      copy(pages.address(index), family.address + least * ENTRY_BYTES, ENTRY_BYTES);
+      index = first + least;
+    }
+    copy(pages.address(index), this.#entry.address, ENTRY_BYTES);
+  }
+}

@@ -1,0 +1,168 @@
+/** A batch is there whole or not at all, wherever the log ends: batches longer than the ring and than a write included. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { Emdb } from "../../src/index.ts";
+import { EmdbError } from "../../src/errors.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import type { System } from "../../src/ffi/system.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { Random } from "../sim/random.ts";
+import { expectOpens, stateAt, stateOf, tell, type Step } from "./fixture.ts";
+import { EngineFixture, faulty } from "./engine-fixture.ts";
+
+setDefaultTimeout(120_000);
+const STRIDE = emulator === undefined ? 1 : 17;
+
+const many = (count: number, prefix: string): [string, string][] =>
+  Array.from({ length: count }, (_, index): [string, string] => [`${prefix}${index}`, `value ${index}`]);
+
+/** Each is one batch over records that were there before. */
+const batches: readonly { readonly name: string; readonly step: Step }[] = [
+  { name: "insertMany", step: (db) => db.insertMany(many(9, "old")) },
+  { name: "insertMany of one", step: (db) => db.insertMany([["one", "1"]]) },
+  { name: "insertMany with one key again and again", step: (db) => db.insertMany(["a", "b", "c"].map((v) => ["k", v])) },
+  { name: "removeMany", step: (db) => void db.removeMany(["old1", "none", "old3", "old5", "old1"]) },
+  { name: "deleteGroup", step: (db) => void db.deleteGroup("user") },
+  { name: "clear", step: (db) => db.clear() },
+  { name: "clear of a namespace", step: (db) => db.namespace("named").clear() },
+  { name: "dropNamespace", step: (db) => void db.dropNamespace("named") },
+  {
+    name: "transaction",
+    step: (db) =>
+      db.transaction((tx) => {
+        tx.insert("old0", "changed");
+        tx.remove("old2");
+        tx.namespace("named").insert("n0", "changed");
+        tx.insert("new", "x");
+        tx.remove("new");
+        tx.insert("old0", "changed again");
+      }),
+  },
+  { name: "transaction that ends in a remove of nothing", step: (db) => db.transaction((tx) => (tx.insert("x", "y"), tx.remove("none"))) },
+];
+
+const before: readonly Step[] = [
+  (db) => db.insertMany(many(7, "old")),
+  (db) => db.insertMany([["user.1", "a"], ["user.2", "b"], ["user.3", "c"]]),
+  (db) => void db.namespace("named"),
+  (db) => db.namespace("named").insertMany(many(4, "n")),
+  (db) => void db.remove("old6"),
+];
+
+test.each(batches)("$name is all or nothing at every byte of the log", async ({ step }) => {
+  using folder = temporaryFolder();
+  const story = await tell(folder.file("made.emdb"), [...before, step]);
+  const path = folder.file("data.emdb");
+  const [start, end] = [story.steps.at(-2)!.end, story.steps.at(-1)!.end];
+  expect(story.steps.at(-1)!.state).not.toBe(story.steps.at(-2)!.state);
+  for (let length = start; length <= end; length += STRIDE) {
+    expectOpens(path, story.closed.subarray(0, length), stateAt(story, length).state);
+  }
+});
+
+test("a batch of megabytes, written in pieces, is all or nothing wherever it is cut", async () => {
+  const random = new Random(101);
+  using folder = temporaryFolder();
+  const big = (): Uint8Array => {
+    const value = new Uint8Array(random.pick([10, 5000, 300_000, 1_500_000]));
+    random.randomize(value.subarray(0, 64));
+    return value;
+  };
+  const story = await tell(folder.file("made.emdb"), [
+    (db) => db.insertMany(many(50, "k")),
+    (db) => db.insertMany(Array.from({ length: 30 }, (_, index): [string, Uint8Array] => [`k${index * 2}`, big()])),
+  ]);
+  const path = folder.file("data.emdb");
+  const [start, end] = [story.steps.at(-2)!.end, story.steps.at(-1)!.end];
+  expect(end - start).toBeGreaterThan(8 * 2 ** 20);
+  for (let round = 0; round < 12; round += 1) {
+    const length = start + random.below(end - start);
+    expectOpens(path, story.closed.subarray(0, length), stateAt(story, length).state);
+  }
+  expectOpens(path, story.closed.subarray(0, end), story.steps.at(-1)!.state);
+});
+
+/** A system whose disk is full as soon as the file would grow beyond a size. */
+function withDisk(bytesMax: { value: number }): System {
+  return faulty(hostSystem(), (call, args) =>
+    call === "allocate" && (args[1] as number) > bytesMax.value ? -28 : undefined,
+  );
+}
+
+test.each([
+  { name: "that is still in memory", bytesMax: 600_000, valueBytes: 50_000 },
+  { name: "of which a part is in the file", bytesMax: 12_000_000, valueBytes: 700_000 },
+  { name: "with long frames, which are in the file", bytesMax: 6_000_000, valueBytes: 1_300_000 },
+])("a batch $name and finds no more space leaves nothing, now and after a crash", ({ bytesMax, valueBytes }) => {
+  using folder = temporaryFolder();
+  const disk = { value: Infinity };
+  const path = folder.file("data.emdb");
+  using fixture = new EngineFixture(path, withDisk(disk));
+  const { engine } = fixture;
+  const space = engine.defaultSpace;
+  engine.insert(space, "k3", "before", 0);
+  engine.insert(space, "gone", "before", 0);
+  engine.remove(space, "gone");
+  fixture.sync.flush();
+  const state = fixture.state();
+  disk.value = bytesMax;
+  const keys = ["k1", "k2", "k3", "gone", ...Array.from({ length: 40 }, (_, index) => `more ${index}`), "k3"];
+  const failing = (): void => engine.insertMany(space, keys, keys.map(() => new Uint8Array(valueBytes)), 0);
+  expect(failing).toThrow(expect.objectContaining({ code: "EMDB_FULL", errno: "ENOSPC" }));
+  expect(fixture.state()).toBe(state);
+  expect(failing).toThrow(EmdbError);
+  expect(fixture.state()).toBe(state);
+  const crashed = fixture.image();
+
+  // After space is freed it goes on.
+  disk.value = Infinity;
+  engine.insert(space, "after", "freed", 0);
+  engine.insertMany(space, ["k1", "k3"], ["one", "three"], 0);
+  const later = fixture.state();
+  fixture.sync.flush();
+  const flushed = fixture.image();
+  fixture.checkLiveBytes();
+  fixture.close();
+  expectOpens(folder.file("crashed.emdb"), crashed, state);
+  expectOpens(folder.file("flushed.emdb"), flushed, later);
+  const db = Emdb.open(path);
+  expect(stateOf(db)).toBe(later);
+  db.closeSync();
+});
+
+test("a transaction whose body throws leaves nothing, in memory and in the log", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  db.insertMany(many(5, "old"));
+  const [state, size] = [stateOf(db), db.stats().logicalSizeBytes];
+  const failure = new Error("no");
+  const failing = (): void =>
+    db.transaction((tx) => {
+      tx.insert("old1", "changed");
+      tx.remove("old2");
+      throw failure;
+    });
+  expect(failing).toThrow(failure);
+  expect(stateOf(db)).toBe(state);
+  expect(db.stats().logicalSizeBytes).toBe(size);
+  db.closeSync();
+});
+
+test("nobody sees a part of a batch: not a reader in a generator that feeds it, not a walk that began before it", () => {
+  const db = Emdb.openInMemory();
+  db.insertMany(many(10, "k"));
+  const walk = db.iter();
+  walk.next();
+  function* feeding(): Generator<[string, string]> {
+    for (let index = 0; index < 10; index += 1) {
+      yield [`k${index}`, "changed"];
+      expect(db.getText("k0")).toBe("value 0");
+    }
+  }
+  db.insertMany(feeding());
+  for (const [, value] of walk) expect(new TextDecoder().decode(value)).toMatch(/^value/);
+  expect(db.getText("k0")).toBe("changed");
+  db.closeSync();
+});

@@ -1,0 +1,68 @@
+/**
+ * A process of its own for the tests of this folder: `child.ts <what> <path>`. It says "ready", waits for a line,
+ * does it, says how that went in one line, and ends when its input does.
+ */
+
+import { EmdbError } from "../../src/errors.ts";
+import { Emdb } from "../../src/index.ts";
+
+const [what = "", path = ""] = process.argv.slice(2);
+const input = console[Symbol.asyncIterator]();
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** The code of what `body` throws, or what it says. */
+function outcomeOf(body: () => string): string {
+  try {
+    return body();
+  } catch (error) {
+    return error instanceof EmdbError ? error.code : String(error);
+  }
+}
+
+const held: Emdb[] = [];
+const actions: Readonly<Record<string, () => string>> = {
+  open() {
+    held.push(Emdb.open(path));
+    return "open";
+  },
+  "write and hold"() {
+    const db = Emdb.open(path);
+    held.push(db);
+    db.insert("flushed", "by the child");
+    db.flushSync();
+    return "written";
+  },
+  /** Flushed batches one after another, each of two records that belong together, until the process is ended. */
+  "write for ever"() {
+    const db = Emdb.open(path);
+    held.push(db);
+    let round = 0;
+    const more = (): void => {
+      for (let count = 0; count < 20; count += 1) {
+        round += 1;
+        const value = String(round).padEnd(30 + (round % 300), ".");
+        db.insertMany([["left", value], ["right", value], [`key ${round % 500}`, value]]);
+        if (round % 3 === 0) db.flushSync();
+      }
+      setImmediate(more);
+    };
+    setImmediate(more);
+    return "writing";
+  },
+  inspect() {
+    const db = Emdb.open(path, { readOnly: true });
+    const state = [...db].map(([key, value]) => `${key.toHex()}=${value.toHex()}`).sort();
+    db.closeSync();
+    return `${state.length} ${Bun.hash(state.join()).toString(16)}`;
+  },
+};
+
+say("ready");
+await input.next();
+say(outcomeOf(actions[what] ?? (() => `no action ${what}`)));
+await input.next();
+for (const db of held) db.closeSync();
+process.exit(0);

@@ -1,0 +1,38 @@
+/** A writer that is ended in the middle of whatever it does to the queue of deadlines. */
+
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { Random } from "../sim/random.ts";
+import { ExpiryFixture } from "./expiry-fixture.ts";
+
+test("after the death of a Worker between two of its instructions, no deadline is lost and no record swept too early", async () => {
+  const random = new Random(331);
+  using fixture = new ExpiryFixture();
+  const { engine, space } = fixture;
+  engine.core.becomeShared();
+  let unknown = 0;
+  for (let round = 0; round < 8; round += 1) {
+    const worker = new Worker(join(import.meta.dir, "expiry-worker.ts"));
+    const isRunning = new Promise<void>((resolve) => {
+      worker.addEventListener("message", () => resolve());
+    });
+    worker.postMessage(fixture.opened.base);
+    await isRunning;
+    // Some turns of work here while it goes on there, a different number each time.
+    for (let step = random.below(20); step > 0; step -= 1) fixture.put(`mine ${step}`, 1e9);
+    worker.terminate();
+    await new Promise<void>((resolve) => worker.addEventListener("close", () => resolve()));
+    fixture.put("after", 1e9);
+    const isUnknown = engine.core.expiry.isUnknown(space.address);
+    if (isUnknown) unknown += 1;
+    else fixture.checkQueue();
+    const live = [...engine.snapshot(space)].length;
+    const held = engine.count(space);
+    expect(engine.sweepExpired(space)).toBe(held - live);
+    expect(engine.count(space)).toBe(live);
+    fixture.checkQueue();
+    expect(engine.sweepExpired(space)).toBe(0);
+  }
+  // Most of its time it holds the lock: some of the deaths must have been there.
+  expect(unknown).toBeGreaterThan(0);
+}, 60_000);

@@ -1,0 +1,176 @@
+/** Opened for reading: as of the open, beside a writer, and without a trace. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { Emdb } from "../../src/index.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { EVERYTHING, expectCode, stateAt, stateOf, tell, turn } from "./fixture.ts";
+import { EngineFixture, faulty } from "./engine-fixture.ts";
+import { startChild } from "./processes.ts";
+
+setDefaultTimeout(120_000);
+
+const readOnly = { readOnly: true } as const;
+
+test("a read-only open creates nothing: no file, no lock, no folder", () => {
+  using folder = temporaryFolder();
+  expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("none.emdb"), readOnly));
+  expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("no folder/none.emdb"), readOnly));
+  writeFileSync(folder.file("empty.emdb"), "");
+  expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("empty.emdb"), readOnly));
+  expect(readdirSync(folder.path)).toEqual(["empty.emdb"]);
+  expect(readFileSync(folder.file("empty.emdb")).length).toBe(0);
+});
+
+test("every write through a read-only handle is EMDB_READ_ONLY and changes nothing", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const story = await tell(path, EVERYTHING);
+  const names = readdirSync(folder.path);
+  const db = Emdb.open(path, readOnly);
+  const named = db.namespace("named");
+  const writes: (() => unknown)[] = [
+    () => db.insert("a", "b"),
+    () => db.insertMany([["a", "b"]]),
+    () => db.remove("alpha"),
+    () => db.removeMany(["alpha"]),
+    () => db.clear(),
+    () => db.compareAndSwap("none", undefined, "x"),
+    () => db.update("alpha", () => "x"),
+    () => db.persist("alpha"),
+    () => db.sweepExpired(),
+    () => db.transaction((tx) => tx.insert("a", "b")),
+    () => db.namespace("new"),
+    () => db.dropNamespace("named"),
+    () => db.deleteGroup("alpha"),
+    () => db.focus("a").set("b", "c"),
+    () => named.insert("a", "b"),
+    () => named.clear(),
+  ];
+  for (const write of writes) expectCode("EMDB_READ_ONLY", write);
+  expect(stateOf(db)).toBe(story.steps.at(-1)!.state);
+  db.flushSync();
+  await db.flush();
+  db.closeSync();
+  expect(new Uint8Array(readFileSync(path))).toEqual(story.closed);
+  expect(readdirSync(folder.path)).toEqual(names);
+});
+
+test("a read-only open of a crashed file shows what is whole and leaves the torn tail where it is", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const story = await tell(folder.file("made.emdb"), EVERYTHING, 3);
+  for (const cut of [story.steps.at(-1)!.end - 3, story.flushedEnd + 5, story.crashed.length]) {
+    const crashed = story.crashed.subarray(0, cut);
+    writeFileSync(path, crashed);
+    const db = Emdb.open(path, readOnly);
+    expect(stateOf(db)).toBe(stateAt(story, cut).state);
+    db.closeSync();
+    expect(new Uint8Array(readFileSync(path))).toEqual(new Uint8Array(crashed));
+    expect(existsSync(`${path}.lock`)).toBe(false);
+  }
+});
+
+test("a read-only handle sees what its own process wrote before, and stays as of its open", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const writer = Emdb.open(path);
+  writer.insert("a", "1");
+  const reader = Emdb.open(path, readOnly);
+  expect(reader.getText("a")).toBe("1");
+  writer.insert("a", "2");
+  writer.insert("b", "2");
+  writer.flushSync();
+  await turn();
+  expect([reader.getText("a"), reader.getText("b"), reader.len()]).toEqual(["1", undefined, 1]);
+  writer.clear();
+  writer.closeSync();
+  expect([reader.getText("a"), reader.getText("b"), reader.len()]).toEqual(["1", undefined, 1]);
+  expectCode("EMDB_READ_ONLY", () => reader.insert("c", "3"));
+  reader.closeSync();
+});
+
+test("a second process inspects while the first one has it open and writes on", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  for (let round = 0; round < 3; round += 1) {
+    db.insert(`key ${round}`, `value ${round}`);
+    db.flushSync();
+    const { child, said } = await startChild("inspect", path);
+    const state = [...db].map(([key, value]) => `${key.toHex()}=${value.toHex()}`).sort();
+    expect(said).toBe(`${round + 1} ${Bun.hash(state.join()).toString(16)}`);
+    await child[Symbol.asyncDispose]();
+  }
+  db.insert("goes", "on");
+  db.closeSync();
+});
+
+test("beside a process that writes and flushes for ever, every read-only open is whole batches and no error", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const { child, said } = await startChild("write for ever", path);
+  expect(said).toBe("writing");
+  let newest = 0;
+  for (let round = 0; round < (emulator === undefined ? 250 : 20); round += 1) {
+    const db = Emdb.open(path, readOnly);
+    const left = db.getText("left");
+    expect(db.getText("right")).toBe(left);
+    const seen = Number.parseInt(left ?? "0", 10);
+    expect(seen).toBeGreaterThanOrEqual(newest);
+    newest = seen;
+    if (round % 10 === 0) expect([...db].length).toBe(db.len());
+    db.closeSync();
+  }
+  expect(newest).toBeGreaterThan(0);
+  await child.kill();
+  const db = Emdb.open(path);
+  expect(db.getText("left")).toBe(db.getText("right")!);
+  db.closeSync();
+});
+
+test("a writer that goes on while a read-only open reads is not taken for damage", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  for (let key = 0; key < 90; key += 1) db.insert(`key ${key}`, new Uint8Array(10_000));
+  db.flushSync();
+  const state = stateOf(db);
+  const asOfTheOpen = new Uint8Array(readFileSync(path));
+  for (let round = 0; round < 3; round += 1) {
+    for (let key = 0; key < 30; key += 1) db.insert(`later ${key}`, new Uint8Array(9000));
+    db.flushSync();
+  }
+  db.insert("last", "x");
+  db.flushSync();
+  // The first read of the log shows it as of the open, every other one what has been written meanwhile.
+  const host = hostSystem();
+  let reads = 0;
+  const system = faulty(host, (call, args) => {
+    const span = args[2] as { readonly position: number; readonly bytes: number };
+    if (call !== "read" || span.position < 4096) return undefined;
+    reads += 1;
+    if (reads > 1) return undefined;
+    const [, into] = args as [number, Uint8Array];
+    const part = asOfTheOpen.subarray(span.position, span.position + span.bytes);
+    into.set(part);
+    return part.length;
+  });
+  using reader = new EngineFixture(path, system, { readOnly: true });
+  expect(reads).toBeGreaterThan(1);
+  expect(reader.state()).toBe(state);
+  db.closeSync();
+});
+
+test("damage that does not go away is damage for a read-only open too", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const story = await tell(folder.file("made.emdb"), EVERYTHING);
+  const damaged = story.closed.slice();
+  damaged[story.steps[2]!.end + 9]! ^= 1;
+  writeFileSync(path, damaged);
+  expect(expectCode("EMDB_CORRUPTED", () => Emdb.open(path, readOnly)).offset).toBe(story.steps[2]!.end);
+  expect(readdirSync(folder.path).filter((name) => name.startsWith("data"))).toEqual(["data.emdb"]);
+});

@@ -1,0 +1,214 @@
+/** The queue of deadlines against a sorted array, over a hash index with made-up positions. */
+
+import { expect, test } from "bun:test";
+import { ExpiryQueue } from "../../src/keydir/expiry-queue.ts";
+import { HASH_BITS } from "../../src/keydir/hash.ts";
+import { HASH_SHIFT } from "../../src/keydir/shard.ts";
+import { TWO_32 } from "../../src/log/frame.ts";
+import { Random } from "../sim/random.ts";
+import { IndexFixture } from "./fixture.ts";
+
+const HASHES = 2 ** HASH_BITS;
+
+/** Records with deadlines in an index, and the queue beside it. */
+class QueueFixture extends IndexFixture {
+  readonly queue = new ExpiryQueue(this.heap, this.keydir);
+  readonly deadlines = new Map<number, number>();
+
+  put(key: number, hash: number, deadlineMs: number): void {
+    const hadDeadline = this.deadlines.has(key);
+    this.insert(key, hash);
+    this.deadlines.set(key, deadlineMs);
+    if (!hadDeadline) this.queue.count(this.space, 1);
+    const { low, high } = this.slotOf(key);
+    this.queue.enter(this.space, deadlineMs, low, high);
+  }
+
+  drop(key: number): void {
+    this.remove(key);
+    if (this.deadlines.delete(key)) this.queue.count(this.space, -1);
+  }
+
+  slotOf(key: number): { readonly low: number; readonly high: number } {
+    const entry = this.model.get(key);
+    if (entry === undefined) throw new Error(`key ${key} is not there`);
+    return { low: entry.units % TWO_32, high: ((entry.hash << HASH_SHIFT) | Math.floor(entry.units / TWO_32)) >>> 0 };
+  }
+
+  /** Takes everything due by a moment and removes it; the keys, in the order in which they came. */
+  sweep(nowMs: number): number[] {
+    const byUnits = new Map([...this.model].map(([key, entry]) => [entry.units, key]));
+    const swept: number[] = [];
+    let beforeMs = -Infinity;
+    while (this.queue.takeDue(this.space, nowMs)) {
+      const { low, high, deadlineMs } = this.queue;
+      if (deadlineMs < beforeMs) throw new Error(`a deadline of ${deadlineMs} came after one of ${beforeMs}`);
+      beforeMs = deadlineMs;
+      if (!this.queue.isHeld(this.space, low, high)) continue;
+      const key = byUnits.get((high & 15) * TWO_32 + low);
+      if (key === undefined) throw new Error("an entry is held whose record is not there");
+      swept.push(key);
+      this.drop(key);
+    }
+    return swept;
+  }
+
+  due(nowMs: number): number[] {
+    return [...this.deadlines].filter(([, deadlineMs]) => deadlineMs <= nowMs).map(([key]) => key);
+  }
+}
+
+const sorted = (keys: readonly number[]): number[] => keys.toSorted((one, other) => one - other);
+
+test.each([301, 302, 303, 304])(
+  "what is due comes in order of the deadline, each record once, through overwrites and removals (seed %d)",
+  (seed) => {
+    const random = new Random(seed);
+    using fixture = new QueueFixture();
+    const hashes = Array.from({ length: 3000 }, () => random.below(random.chance(0.1) ? 50 : HASHES));
+    let nowMs = 1_700_000_000_000;
+    for (let step = 0; step < 40_000; step += 1) {
+      const key = random.below(3000);
+      const what = random.below(100);
+      if (what < 70) fixture.put(key, hashes[key]!, nowMs + random.below(what < 20 ? 10 : 20_000) - 5);
+      else if (what < 98) fixture.drop(key);
+      else nowMs += random.below(50);
+      if (what === 99) {
+        const due = sorted(fixture.due(nowMs));
+        expect(sorted(fixture.sweep(nowMs))).toEqual(due);
+      }
+      const { entries, live } = fixture.queue.facts(fixture.space);
+      if (live !== fixture.deadlines.size) throw new Error(`${live} counted, ${fixture.deadlines.size} there (${step})`);
+      if (entries < live || entries > 1.8 * live + 600) throw new Error(`${entries} entries for ${live} (step ${step})`);
+    }
+    const left = sorted([...fixture.deadlines.keys()]);
+    expect(sorted(fixture.sweep(Infinity))).toEqual(left);
+    expect(fixture.queue.facts(fixture.space)).toEqual({ isUnknown: false, entries: 0, live: 0, bytes: 64 });
+  },
+);
+
+test.each([
+  ["rising", (index: number): number => index],
+  ["falling", (index: number): number => 60_000 - index],
+  ["all equal", (): number => 7],
+  ["saw-toothed", (index: number): number => index % 100],
+])("deadlines that come %s leave in order", (_, deadlineOf) => {
+  const random = new Random(305);
+  using fixture = new QueueFixture();
+  for (let key = 0; key < 60_000; key += 1) fixture.put(key, random.below(HASHES), deadlineOf(key));
+  expect(fixture.sweep(30_000).length).toBe([...Array(60_000).keys()].filter((key) => deadlineOf(key) <= 30_000).length);
+  fixture.sweep(60_000);
+  expect(fixture.deadlines.size).toBe(0);
+});
+
+test("a record with a deadline costs at most 24 bytes of queue, overwritten however often", () => {
+  const random = new Random(306);
+  using fixture = new QueueFixture();
+  const hashes = Array.from({ length: 20_000 }, () => random.below(HASHES));
+  for (let key = 0; key < 20_000; key += 1) fixture.put(key, hashes[key]!, 1e12 + key);
+  expect(fixture.queue.facts(fixture.space).bytes / 20_000).toBeLessThan(17.5);
+  let most = 0;
+  for (let round = 0; round < 6; round += 1) {
+    for (let key = 0; key < 20_000; key += 1) {
+      fixture.put(round % 2 === 0 ? key : random.below(20_000), hashes[key]!, 1e12 + random.below(1e6));
+      if (key % 100 === 0) most = Math.max(most, fixture.queue.facts(fixture.space).bytes);
+    }
+  }
+  expect(most / 20_000).toBeLessThan(24);
+});
+
+test("keys that are inserted and removed over and over leave no heap of entries behind", () => {
+  using fixture = new QueueFixture();
+  for (let round = 0; round < 20_000; round += 1) {
+    fixture.put(round % 3, 5, 1e12);
+    fixture.drop(round % 3);
+  }
+  expect(fixture.queue.facts(fixture.space).entries).toBeLessThan(300);
+});
+
+test("after all have left, the queue has given its pages back, and freeing it gives back the rest", () => {
+  const random = new Random(307);
+  using fixture = new QueueFixture();
+  const bytesAfter: number[] = [];
+  for (let round = 0; round < 4; round += 1) {
+    for (let key = 0; key < 50_000; key += 1) fixture.put(key, random.below(HASHES), key);
+    expect(fixture.queue.facts(fixture.space).bytes).toBeGreaterThan(50_000 * 16);
+    if (round % 2 === 0) expect(fixture.sweep(50_000).length).toBe(50_000);
+    else for (let key = 0; key < 50_000; key += 1) fixture.drop(key);
+    expect(fixture.queue.facts(fixture.space).entries).toBeLessThan(300);
+    if (round % 2 === 1) fixture.queue.begin(fixture.space);
+    bytesAfter.push(fixture.heap.bytes);
+  }
+  expect(bytesAfter[3]!).toBeLessThan(bytesAfter[0]! * 1.05);
+});
+
+test("a detached queue is the same when it is attached again, and nothing is entered into an unknown one", () => {
+  using fixture = new QueueFixture();
+  const { queue, space } = fixture;
+  const random = new Random(309);
+  for (let key = 0; key < 1000; key += 1) fixture.put(key, random.below(HASHES), key);
+  const before = queue.facts(space);
+  const detached = queue.detach(space, false);
+  expect(queue.facts(space).entries).toBe(0);
+  fixture.put(2000, 2000, 1);
+  queue.attach(space, detached);
+  expect(queue.facts(space)).toEqual(before);
+  queue.forget(space);
+  expect(queue.isUnknown(space)).toBe(true);
+  fixture.put(2001, 2001, 1);
+  fixture.drop(2001);
+  queue.restore(space, 1, 5, 5);
+  expect(queue.facts(space)).toEqual({ isUnknown: true, entries: 0, live: 0, bytes: 0 });
+  expect(queue.takeDue(space, Infinity)).toBe(false);
+});
+
+/** What a thread that was ended sees of its last call. */
+class Ended extends Error {}
+
+test("a writer that dies at any access to the heap leaves a queue that can be freed, and no page in two hands", () => {
+  const random = new Random(308);
+  for (let death = 1; death < 400; death += 1) {
+    using fixture = new QueueFixture();
+    const { heap, queue, space } = fixture;
+    const hashes = Array.from({ length: 5000 }, () => random.below(HASHES));
+    // Near the edge of a page and of the first table, where most happens.
+    const count = [250, 4090, 500, 3 * 256][death % 4]!;
+    for (let key = 0; key < count; key += 1) fixture.put(key, hashes[key]!, random.below(1000));
+    let left = death;
+    const fatal = ["read32", "write32", "takePage", "takePages", "takeUnit", "givePage", "giveUnit"] as const;
+    const sound = new Map(fatal.map((name) => [name, heap[name].bind(heap)]));
+    for (const name of fatal) {
+      const original = sound.get(name) as (...args: number[]) => never;
+      Object.defineProperty(heap, name, {
+        configurable: true,
+        value: (...args: number[]): unknown => {
+          left -= 1;
+          if (left === 0) throw new Ended();
+          return original(...args);
+        },
+      });
+    }
+    let hasDied = false;
+    try {
+      for (let step = 0; step < 40; step += 1) {
+        if (death % 2 === 0) queue.enter(space, random.below(1000), step, step);
+        else queue.takeDue(space, Infinity);
+      }
+    } catch (error) {
+      if (!(error instanceof Ended)) throw error;
+      hasDied = true;
+    }
+    for (const name of fatal) Reflect.deleteProperty(heap, name);
+    const { entries } = queue.facts(space);
+    expect(entries).toBeLessThanOrEqual(count + 40);
+    queue.forget(space);
+    const taken = new Set<number>();
+    for (let page = 0; page < 60; page += 1) taken.add(heap.takePage());
+    expect([hasDied, taken.size]).toEqual([hasDied, 60]);
+    queue.begin(space);
+    fixture.deadlines.clear();
+    for (let key = 0; key < 10; key += 1) fixture.put(key, hashes[key]!, key);
+    expect(queue.takeDue(space, 0)).toBe(true);
+    fixture.check();
+  }
+});

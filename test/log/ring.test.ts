@@ -1,0 +1,156 @@
+/** The tail: frames of every length around the ring's end, spilled, taken back and long ones; all equal after reopen. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { hostSystem } from "../../src/ffi/host.ts";
+import type { System } from "../../src/ffi/system.ts";
+import { RING_BYTES, RING_FRAME_BYTES_MAX } from "../../src/limits.ts";
+import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { Random } from "../sim/random.ts";
+
+setDefaultTimeout(120_000);
+const LOG_BYTES = emulator === undefined ? 48 * 2 ** 20 : 20 * 2 ** 20;
+
+/** A value that is known from its number and length. */
+function valueOf(number: number, bytes: number): Uint8Array {
+  const value = new Uint8Array(bytes);
+  for (let at = 0; at < bytes; at += 509) value[at] = (number * 31 + at) & 255;
+  if (bytes > 0) value[bytes - 1] = number & 255;
+  return value;
+}
+
+class Model {
+  readonly lengths = new Map<string, { readonly number: number; readonly bytes: number }>();
+  #number = 0;
+
+  write(fixture: EngineFixture, key: string, bytes: number): void {
+    this.#number += 1;
+    fixture.engine.insert(fixture.engine.defaultSpace, key, valueOf(this.#number, bytes), 0);
+    this.lengths.set(key, { number: this.#number, bytes });
+  }
+
+  check(fixture: EngineFixture, keys: Iterable<string> = this.lengths.keys()): void {
+    const { engine } = fixture;
+    for (const key of keys) {
+      const { number, bytes } = this.lengths.get(key)!;
+      const value = engine.get(engine.defaultSpace, key);
+      if (value === undefined || Buffer.compare(value, valueOf(number, bytes)) !== 0) throw new Error(`${key} is wrong`);
+    }
+    expect(engine.count(engine.defaultSpace)).toBe(this.lengths.size);
+  }
+}
+
+function randomLength(random: Random): number {
+  const lengths = [20, 3000, 100_000, RING_FRAME_BYTES_MAX - 100, RING_FRAME_BYTES_MAX + 100, 3 * 2 ** 20];
+  return random.below(random.pick(lengths));
+}
+
+test.each([1, 2, 3])("values of 0 to 3 MiB over many turns of the ring read back at once, later, and after reopen (seed %d)", (seed) => {
+  const random = new Random(seed);
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const model = new Model();
+  {
+    using fixture = new EngineFixture(path, hostSystem(), { verifyReads: true });
+    while (fixture.engine.core.tail.end < LOG_BYTES) {
+      const key = `key ${random.below(40)}`;
+      model.write(fixture, key, randomLength(random));
+      model.check(fixture, [key, random.pick([...model.lengths.keys()])]);
+      if (random.chance(0.02)) fixture.sync.flush();
+      if (random.chance(0.02)) fixture.sync.spill();
+    }
+    model.check(fixture);
+  }
+  using again = new EngineFixture(path, hostSystem(), { verifyReads: true });
+  model.check(again);
+  again.checkLiveBytes();
+});
+
+test("a frame may end one unit before, at, or one unit behind the end of the ring, whatever follows", () => {
+  for (const overshoot of [-16, -8, 0, 8, 16, 1000]) {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const model = new Model();
+    {
+      using fixture = new EngineFixture(path, hostSystem());
+      for (let turn = 1; turn <= 2; turn += 1) {
+        // Up to a little before the ring's end, then one frame that ends where it should.
+        const goal = turn * RING_BYTES + overshoot;
+        for (let part = 0; fixture.engine.core.tail.end + 900_000 < goal; part += 1) model.write(fixture, `p${part % 5}`, 400_000);
+        const overhead = 24 + "edge".length;
+        model.write(fixture, "edge", goal - fixture.engine.core.tail.end - overhead);
+        expect(fixture.engine.core.tail.end).toBe(goal);
+        model.check(fixture);
+        model.write(fixture, "small", 3);
+        model.write(fixture, "next", 50_000);
+        model.check(fixture);
+      }
+    }
+    using again = new EngineFixture(path, hostSystem());
+    model.check(again);
+  }
+});
+
+test("a batch that is taken back at the ring's end leaves the ring as it was for what comes next", () => {
+  const random = new Random(5);
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let isFull = false;
+  const system: System = faulty(hostSystem(), (call) => (call === "allocate" && isFull ? -28 : undefined));
+  const model = new Model();
+  let refused = 0;
+  {
+    using fixture = new EngineFixture(path, system, { verifyReads: true });
+    const { engine } = fixture;
+    while (engine.core.tail.end < 4 * RING_BYTES) {
+      for (let part = 0; part < 6; part += 1) model.write(fixture, `key ${random.below(20)}`, random.below(200_000));
+      const space = engine.defaultSpace;
+      const keys = Array.from({ length: 1 + random.below(60) }, (_, index) => `key ${index}`);
+      const values = keys.map(() => valueOf(9, random.below(400_000)));
+      isFull = true;
+      try {
+        engine.insertMany(space, keys, values, 0);
+        for (const [index, key] of keys.entries()) model.lengths.set(key, { number: 9, bytes: values[index]!.length });
+      } catch (error) {
+        expect(error).toMatchObject({ code: "EMDB_FULL" });
+        refused += 1;
+      }
+      isFull = false;
+      model.check(fixture);
+    }
+  }
+  expect(refused).toBeGreaterThan(3);
+  using again = new EngineFixture(path, hostSystem(), { verifyReads: true });
+  model.check(again);
+  again.checkLiveBytes();
+});
+
+test("a write that fails half-way is written again later, at its place", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let failures = 0;
+  const host = hostSystem();
+  const system: System = faulty(host, (call, args) => {
+    if (call !== "write" || failures === 0) return undefined;
+    failures -= 1;
+    const [file, from, span] = args as [number, number, { position: number; bytes: number }];
+    host.write(file, from, { position: span.position, bytes: Math.floor(span.bytes / 2) });
+    return -5;
+  });
+  const model = new Model();
+  {
+    using fixture = new EngineFixture(path, system);
+    for (let round = 0; round < 10; round += 1) {
+      model.write(fixture, `key ${round}`, 100_000);
+      failures = 1;
+      expect(() => fixture.sync.spill()).toThrow(expect.objectContaining({ code: "EMDB_IO", errno: "EIO" }));
+      model.check(fixture);
+      model.write(fixture, `more ${round}`, 50);
+      fixture.sync.spill();
+      model.check(fixture);
+    }
+  }
+  using again = new EngineFixture(path, hostSystem());
+  model.check(again);
+});

@@ -1,0 +1,131 @@
+/**
+ * A thread dies at every single step of an operation; the others see the operation whole or not at all, go on at once,
+ * and find the same after a reopen.
+ */
+
+import { expect, test } from "bun:test";
+import { Emdb } from "../../src/index.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { operations, shown, type Content, type OperationName } from "./operations.ts";
+import { Thread } from "./thread.ts";
+
+const BASE = 1200;
+/** Steps of one operation that are tried, spread over all of them. */
+const STEPS_MAX = emulator === undefined ? 60 : 6;
+const TIMEOUT_MS = 240_000;
+
+function fill(db: Emdb): void {
+  db.clear();
+  for (const name of db.listNamespaces()) db.dropNamespace(name);
+  db.insertMany(Array.from({ length: BASE }, (_, index) => [`base ${index}`, `value ${index}`] as const));
+  const there = db.namespace("there");
+  there.insert("a", "1");
+  there.insert("b", "2");
+}
+
+/** What the default key space holds; a walk, the gets and the count must agree on it. */
+function contentOf(db: Emdb): Content {
+  const content: Content = {};
+  for (const [key, value] of db.iter()) content[Buffer.from(key).toString()] = shown(Buffer.from(value).toString());
+  const keys = Object.keys(content);
+  expect(db.len()).toBe(keys.length);
+  for (const [index, value] of db.getMany(keys).entries()) {
+    expect(shown(Buffer.from(value ?? []).toString())).toBe(content[keys[index]!]!);
+  }
+  return content;
+}
+
+function namespacesOf(db: Emdb): Record<string, Content> {
+  return Object.fromEntries(
+    db.listNamespaces().map((name) => {
+      const space = db.namespace(name);
+      const content = Object.fromEntries(
+        [...space.iter()].map(([key, value]) => [Buffer.from(key).toString(), Buffer.from(value).toString()]),
+      );
+      expect(space.len()).toBe(Object.keys(content).length);
+      return [name, content];
+    }),
+  );
+}
+
+interface Run {
+  readonly share: ReturnType<Emdb["share"]>;
+  readonly operation: OperationName;
+  readonly step: number;
+}
+
+/** Lets a thread do the operation up to a step and ends it there; false when there is no such step. Counts the steps. */
+async function dieAt({ share, operation, step }: Run): Promise<{ hasDied: boolean; steps: number }> {
+  const report = new SharedArrayBuffer(16);
+  const words = new Int32Array(report);
+  const thread = new Thread("dying-worker.ts", { share, operation, step, report });
+  const outcome = Atomics.waitAsync(words, 0, 0, 30_000);
+  const said = outcome.async ? await outcome.value : outcome.value;
+  await thread.kill();
+  expect(thread.failure).toBeUndefined();
+  expect(said).not.toBe("timed-out");
+  return { hasDied: words[0] === 1, steps: words[1]! };
+}
+
+/** Which states of the namespaces an operation may leave. */
+const NAMESPACES = [
+  { there: { a: "1", b: "2" } },
+  { there: { a: "1", b: "2" }, made: {} },
+  { there: { a: "1", b: "2" }, filled: {} },
+  { there: { a: "1", b: "2" }, filled: { first: "in it" } },
+  {},
+];
+
+function expectBeforeOrAfter(db: Emdb, operation: OperationName, isInFile: boolean): void {
+  const before = Object.fromEntries(Array.from({ length: BASE }, (_, index) => [`base ${index}`, `value ${index}`]));
+  const after = { ...before };
+  operations[operation].expect(after);
+  const content = contentOf(db);
+  const isBefore = content["new"] === undefined && Bun.deepEquals(content, before);
+  if (!isBefore) expect(content).toEqual(after);
+  if (!isInFile) return;
+  expect(NAMESPACES).toContainEqual(namespacesOf(db));
+}
+
+function expectGoesOn(db: Emdb): void {
+  const started = Bun.nanoseconds();
+  db.insert("afterwards", "written");
+  expect(Bun.nanoseconds() - started).toBeLessThan(1e9);
+  db.flushSync();
+  expect(db.getText("afterwards")).toBe("written");
+  expect(db.remove("afterwards")).toBeDefined();
+}
+
+for (const isInFile of [true, false]) {
+  const where = isInFile ? "a file" : "memory";
+  test.each(Object.keys(operations) as OperationName[])(
+    `a thread that dies at any step of %s leaves a database in ${where} whole`,
+    async (operation) => {
+      using folder = temporaryFolder();
+      const path = folder.file("data.emdb");
+      const open = (): Emdb => (isInFile ? Emdb.open(path) : Emdb.openInMemory());
+      let db = open();
+      fill(db);
+      const whole = await dieAt({ share: db.share(), operation, step: 0 });
+      expect(whole.hasDied).toBe(false);
+      const stride = Math.max(1, whole.steps / STEPS_MAX);
+      for (let at = 1; at <= whole.steps; at += stride) {
+        const step = Math.floor(at);
+        fill(db);
+        if (step % 2 === 0) db.flushSync();
+        await dieAt({ share: db.share(), operation, step });
+        expectBeforeOrAfter(db, operation, isInFile);
+        expectGoesOn(db);
+        expectBeforeOrAfter(db, operation, isInFile);
+        const seen = [contentOf(db), namespacesOf(db)];
+        if (!isInFile || step % 3 !== 0) continue;
+        db.closeSync();
+        db = open();
+        expect([contentOf(db), namespacesOf(db)]).toEqual(seen);
+      }
+      db.closeSync();
+    },
+    TIMEOUT_MS,
+  );
+}
