@@ -45,6 +45,7 @@ function recountSpace(core: Core, spaces: Spaces, space: SpaceState): void {
     hash += 1 << (HASH_BITS - shard.depth);
   }
   spaces.count(space, records - before.records, bytes - before.bytes);
+  spaces.publishCount(space);
 }
 
 function liveBytesIn(core: Core, keydir: Keydir, page: number): number {

@@ -38,7 +38,7 @@ export interface RangeBounds {
   readonly lower?: { readonly key: Uint8Array; readonly isInclusive: boolean };
   readonly upper?: { readonly key: Uint8Array; readonly isInclusive: boolean };
   readonly isReverse: boolean;
-  /** Records that the caller will take at most, as far as he knows: how much is fetched ahead, not where it ends. */
+  /** Records that the caller takes at most: the walk may end behind them, and reads ahead accordingly. */
   readonly limit?: number;
 }
 

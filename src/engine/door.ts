@@ -194,7 +194,7 @@ function statsOf(opened: Opened): EmdbStats {
   let liveBytes = HEADER_PAGE_BYTES;
   for (const space of [spaces.default, ...named]) {
     const counts = spaces.counts(space);
-    records += counts.records;
+    records += spaces.visibleRecords(space);
     liveBytes += counts.bytes;
     if (space.id !== 0)
       liveBytes += frameBytes(shapeOf(KIND_SPACE_CREATE, PLACE_ALONE, 0, Buffer.byteLength(space.name)), 0);

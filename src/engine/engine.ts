@@ -125,7 +125,7 @@ export class Engine implements Store {
     this.core.enter();
     const state = space as SpaceState;
     this.spaces.mustBeLive(state);
-    return this.spaces.records(state);
+    return this.spaces.visibleRecords(state);
   }
 
   snapshot(space: Space): IterableIterator<SnapshotRecord> {

@@ -213,6 +213,7 @@ function recover(
   const { spaces, from } = image.load(core);
   const source = { system, file: file.handle, path, salts: base.salts, end: bytes };
   const replay = new Replayer(core, spaces, source, from).run(bytes);
+  spaces.publishCounts();
   if (config.rangeScans) core.ordering = buildOrdering(core, spaces);
   const missingBytes = image.missingBytes(replay);
   if (!config.readOnly) {

@@ -24,6 +24,7 @@ import {
   extensionBytes,
   kindOf,
 } from "../log/frame.ts";
+import type { Address } from "../ffi/system.ts";
 import type { Remainder } from "../ordered/range-reader.ts";
 import type { RangeBounds, SnapshotRecord } from "./contract.ts";
 import type { Core } from "./core.ts";
@@ -36,7 +37,10 @@ const PART_MAX = 64;
 /** A range of so few is read within the call: it then holds nothing, and nobody has to see when it is dropped. */
 const AT_ONCE_MAX = 32;
 const FRAME_BYTES = 256;
+// Of the part being fetched; used within one call only.
 const sharedFrames = sharedScratch(PART_MAX * FRAME_BYTES);
+const copied = new Int32Array(PART_MAX);
+const places: Address[] = Array.from({ length: PART_MAX }, () => 0);
 
 /** What a range works with. */
 export interface RangeParts {
@@ -53,9 +57,12 @@ export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBo
   spaces.mustBeLive(space);
   ordering.mayRead();
   const hold = snapshots.hold(space);
+  const { limit = Infinity } = bounds;
+  if (limit <= AT_ONCE_MAX) {
+    const short = new RangeWalk(parts, hold, bounds);
+    if (short.fetch(limit)) return short;
+  }
   const walk = new RangeWalk(parts, hold, bounds);
-  const limit = bounds.limit ?? Infinity;
-  if (limit <= AT_ONCE_MAX && walk.fetch(limit)) return walk;
   snapshots.letGoWith(walk, hold);
   return walk;
 }
@@ -70,8 +77,6 @@ class RangeWalk implements IterableIterator<SnapshotRecord> {
   #units: Float64Array;
   /** Its records, those that are made already. */
   #records: (SnapshotRecord | undefined)[] = [];
-  readonly #copied = new Int32Array(PART_MAX);
-  readonly #places: number[] = [];
   /** Records that were read before they were asked for. */
   #ready: readonly SnapshotRecord[] = [];
   #readyIndex = 0;
@@ -81,7 +86,7 @@ class RangeWalk implements IterableIterator<SnapshotRecord> {
   constructor(parts: RangeParts, hold: Hold, bounds: RangeBounds) {
     this.#parts = parts;
     this.#hold = hold;
-    this.#clears = parts.spaces.clears(hold.space);
+    this.#clears = parts.spaces.clearsAt(hold.space, hold.lsn);
     this.#now = parts.core.now();
     const { lower, upper, isReverse, limit = PART_MIN } = bounds;
     this.#units = new Float64Array(Math.min(limit === Infinity ? PART_MIN : limit, PART_MAX));
@@ -92,7 +97,7 @@ class RangeWalk implements IterableIterator<SnapshotRecord> {
     return this;
   }
 
-  /** Reads as many records as will be asked for, and lets go of the moment; false when the walk has to go on by itself. */
+  /** Reads as many records as will be asked for and lets go of the moment; false when one of them cannot be read. */
   fetch(limit: number): boolean {
     const fetched: SnapshotRecord[] = [];
     try {
@@ -103,9 +108,7 @@ class RangeWalk implements IterableIterator<SnapshotRecord> {
       }
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
-      // What was read is given first, the error when it is its turn.
-      this.#index -= 1;
-      this.#ready = fetched;
+      // The caller gets the records before it, and the error when it is its turn.
       return false;
     }
     this.return();
@@ -167,19 +170,18 @@ class RangeWalk implements IterableIterator<SnapshotRecord> {
     const { log } = this.#parts.core;
     const frames = sharedFrames().address;
     const records = this.#records;
-    const places = this.#places;
     for (let index = 0; index < this.#count; index++) {
       const units = this.#units[index]!;
       const address = units * 8 < this.#hold.lsn ? log.at(units >>> 0, Math.floor(units / TWO_32)) : 0;
       // What the ring holds may be overwritten meanwhile.
       const bytes = address === 0 || log.isInRing ? 0 : Math.min(log.limit, FRAME_BYTES);
-      this.#copied[index] = bytes;
+      copied[index] = bytes;
       places[index] = address;
       // Eight bytes first: more misses run side by side than with whole frames.
       if (bytes > 0) copy(frames + index * FRAME_BYTES, address, 8);
     }
     for (let index = 0; index < this.#count; index++) {
-      const bytes = this.#copied[index]!;
+      const bytes = copied[index]!;
       if (bytes > 0) copy(frames + index * FRAME_BYTES, places[index]!, bytes);
     }
     for (let index = 0; index < this.#count; index++) records[index] = this.#plainRecord(index);
@@ -193,7 +195,7 @@ class RangeWalk implements IterableIterator<SnapshotRecord> {
     const valueBytes = frames.u32[from / 4 + WORD_VALUE_BYTES]!;
     const keyBytes = shape >>> 16;
     const valueAt = FRAME_HEADER_BYTES + keyBytes + extensionBytes(shape);
-    if (valueAt + valueBytes > this.#copied[index]!) return undefined;
+    if (valueAt + valueBytes > copied[index]!) return undefined;
     if (kindOf(shape) !== KIND_PUT || (shape & SHAPE_EXPIRY) !== 0) return undefined;
     const key = new Uint8Array(keyBytes);
     if (keyBytes > 0) copy(key, frames.address + from + FRAME_HEADER_BYTES, keyBytes);

@@ -113,7 +113,7 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
     this.#spaces = spaces;
     this.#snapshots = snapshots;
     this.#hold = hold;
-    this.#clears = spaces.clears(hold.space);
+    this.#clears = spaces.clearsAt(hold.space, hold.lsn);
     this.#now = core.now();
   }
 

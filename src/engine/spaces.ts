@@ -3,7 +3,7 @@
  *
  *     entry (64 bytes)   f64 0 root   f64 1 records   f64 2 live bytes   f64 3 position of its creation
  *                        u32 8 state   u32 9 clears   u32 10 first grave   u32 11 queue of deadlines
- *                        f64 6 tree of the ordered index
+ *                        f64 6 tree of the ordered index   f64 7 records as of what is visible
  *     grave (64 bytes)   f64 0 root   f64 1 position of the clear   u32 4 clears before it   u32 5 next grave
  *                        f64 3 records   f64 4 live bytes   f64 5 tree   u32 12 queue of deadlines
  *
@@ -12,6 +12,7 @@
  * Invariants
  * 1. Id 0 is the default key space; ids are given out in order and not again.
  * 2. State, root and counts change under the writer's lock; the root is one store.
+ * 3. The writer counts as it goes; what others are told is the count that goes with `visible`, stored right after it.
  */
 
 import { EmdbError, assert } from "../errors.ts";
@@ -29,6 +30,7 @@ const STATE_AT = 32;
 const CLEARS_AT = 36;
 const GRAVE_AT = 40;
 const TREE_AT = 48;
+const VISIBLE_RECORDS_AT = 56;
 const GRAVE_TREE_AT = 40;
 const GRAVE_QUEUE_AT = 48;
 
@@ -51,6 +53,9 @@ export class Spaces {
   /** Every id this Worker has looked at, and the live ones by name. */
   readonly #known: (SpaceState | undefined)[] = [];
   readonly #byName = new Map<string, SpaceState>();
+  /** Key spaces whose counts changed and are not published, and the one that changed last. */
+  readonly #changed = new Set<SpaceState>();
+  #last: SpaceState | undefined;
 
   constructor(core: Core) {
     this.#core = core;
@@ -92,6 +97,27 @@ export class Spaces {
     return root;
   }
 
+  /** Records of a key space as of what is visible. */
+  visibleRecords(space: SpaceState): number {
+    return this.#core.heap.readNumber(space.address + VISIBLE_RECORDS_AT);
+  }
+
+  /** Shows everybody the counts as they are now. Under the writer's lock. */
+  publishCounts(): void {
+    const changed = this.#changed;
+    if (changed.size === 1) this.publishCount(this.#last!);
+    else {
+      for (const space of changed) this.publishCount(space);
+      changed.clear();
+      this.#last = undefined;
+    }
+  }
+
+  publishCount(space: SpaceState): void {
+    copy(space.address + VISIBLE_RECORDS_AT, space.address + RECORDS_AT, 8);
+  }
+
+  /** The same as the writer has counted them so far. */
   records(space: SpaceState): number {
     return this.#core.heap.readNumber(space.address + RECORDS_AT);
   }
@@ -102,6 +128,21 @@ export class Spaces {
 
   clears(space: SpaceState): number {
     return this.#core.heap.read32(space.address + CLEARS_AT);
+  }
+
+  /** The same for a walk of what is visible up to a position: without the clears that it does not see. */
+  clearsAt(space: SpaceState, visible: number): number {
+    const { heap, log } = this.#core;
+    let clears = this.clears(space);
+    log.barrier();
+    let grave = heap.read32(space.address + GRAVE_AT);
+    while (grave !== 0) {
+      const address = heap.unitAddress(grave);
+      if (heap.readNumber(address + 8) < visible) break;
+      clears = heap.read32(address + 16);
+      grave = heap.read32(address + 20);
+    }
+    return clears;
   }
 
   isLive(space: SpaceState): boolean {
@@ -119,6 +160,10 @@ export class Spaces {
   /** Adds to the counts of records and of their frames' bytes. */
   count(space: SpaceState, records: number, bytes: number): void {
     const memory = this.#counts;
+    if (space !== this.#last) {
+      this.#last = space;
+      this.#changed.add(space);
+    }
     copy(memory.address, space.address + RECORDS_AT, 16);
     memory.f64[0]! += records;
     memory.f64[1]! += bytes;
@@ -152,6 +197,7 @@ export class Spaces {
     heap.writeNumber(state.address, 0);
     heap.writeNumber(state.address + RECORDS_AT, 0);
     heap.writeNumber(state.address + BYTES_AT, 0);
+    heap.writeNumber(state.address + VISIBLE_RECORDS_AT, 0);
     heap.writeNumber(state.address + CREATED_AT, lsn);
     heap.writeNumber(state.address + TREE_AT, 0);
     heap.write32(state.address + STATE_AT, SPACE_LIVE);
@@ -265,6 +311,7 @@ export class Spaces {
   #before(space: SpaceState, clears: number, at: { readonly now: number; readonly buried: number }): number {
     const { heap } = this.#core;
     const root = heap.readNumber(space.address + at.now);
+    this.#core.log.barrier();
     // The root is taken away after the clears were counted: an unchanged count vouches for the root read before.
     if (this.clears(space) === clears) return root;
     let grave = heap.read32(space.address + GRAVE_AT);

@@ -12,6 +12,7 @@ import { EmdbError } from "../errors.ts";
 import { copy } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import {
+  FRAME_OVERHEAD_BYTES_MAX,
   KIND_ABORT,
   KIND_CLEAR,
   KIND_END,
@@ -127,6 +128,7 @@ export class WritePath {
     const log = core.control.log;
     Atomics.add(log.flags, LOG_FENCE, 1);
     log.numbers[LOG_VISIBLE] = core.tail.end;
+    this.#spaces.publishCounts();
     core.ordering?.tidy(this.#spaces);
     const pending = core.tail.pendingBytes;
     if (pending >= SPILL_BYTES) this.#spillNow();
@@ -221,7 +223,9 @@ export class WritePath {
     draft.loadValue(value);
     const oldBytes = this.wasLive ? lookup.frameBytes() : 0;
     const hadDeadline = this.wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
-    const lsn = this.#append(KIND_PUT, place, core.key.bytes);
+    // A frame that goes to the file at once can only be taken back as part of a batch.
+    const isLongAlone = place === PLACE_ALONE && this.#isLong();
+    const lsn = this.#append(KIND_PUT, isLongAlone ? PLACE_FIRST : place, core.key.bytes);
     const newBytes = core.tail.end - lsn;
     this.#fence();
     if (exists) core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);
@@ -229,6 +233,13 @@ export class WritePath {
     core.ordering?.put(this.#spaces, space, { lsn, prev });
     this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);
     if (hadDeadline || expiresAtMs !== 0) noteDeadline(core, space, { hadDeadline, expiresAtMs, lsn });
+    if (isLongAlone) this.endBatch();
+  }
+
+  /** Whether the frame of the loaded key and value may be too long for the ring. */
+  #isLong(): boolean {
+    const { encoder, key } = this.#core;
+    return key.bytes + encoder.valueBytes + FRAME_OVERHEAD_BYTES_MAX > RING_FRAME_BYTES_MAX;
   }
 
   /** Removes the loaded key; false when no record of it is held. */

@@ -4,7 +4,7 @@
  *
  *     head (a unit)   f64 0 entries   f64 1 live   f64 2 cursor   u32 6 table   u32 7 places   u32 8 pages
  *     table           u32 page numbers; a unit for 16 places, whole pages side by side for 1024 and more
- *     page            256 entries; the array begins at index 3 of the first one
+ *     page            256 entries; the array begins at index 15 of the first one
  *     entry           f64 0 deadline   u32 2, 3 the slot that the index held when the entry was made
  *
  * Only the writer looks here, so a page goes back to the heap at once, without waiting for readers.
@@ -21,8 +21,10 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 
 export const ENTRY_BYTES = 16;
-/** Index of the first entry: its children and theirs then lie four to a cache line. */
-export const FIRST = 3;
+/** Children of an entry in the heap that the array is. */
+export const CHILDREN = 16;
+/** Index of the first entry: its children, and theirs, then begin at whole cache lines and end in the same page. */
+export const FIRST = CHILDREN - 1;
 const PAGE_ENTRIES = PAGE_BYTES / ENTRY_BYTES;
 const UNIT_PLACES = UNIT_BYTES / 4;
 const PAGE_PLACES = PAGE_BYTES / 4;

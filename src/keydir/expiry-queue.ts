@@ -25,7 +25,7 @@ import { EmdbError, assert } from "../errors.ts";
 import type { Heap } from "../ffi/heap.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
-import { ENTRY_BYTES, ExpiryPages, FIRST } from "./expiry-pages.ts";
+import { CHILDREN, ENTRY_BYTES, ExpiryPages, FIRST } from "./expiry-pages.ts";
 import type { Keydir } from "./keydir.ts";
 import { HASH_SHIFT } from "./shard.ts";
 
@@ -34,7 +34,6 @@ export const QUEUE_AT = 44;
 const NONE = 0;
 const UNKNOWN = 0xffffffff;
 
-const CHILDREN = 4;
 /** Stale entries that are left alone: this share of the live ones, so that one costs less than 24 bytes, and a page. */
 const STALE_SHARE = 0.45;
 const STALE_SPARED = 256;
@@ -224,7 +223,7 @@ export class ExpiryQueue {
     const deadlineMs = this.#entry.f64[0]!;
     let index = from;
     while (index > FIRST) {
-      const above = Math.floor(index / CHILDREN) + 2;
+      const above = Math.floor(index / CHILDREN) + FIRST - 1;
       copy(parent.address, pages.address(above), ENTRY_BYTES);
       if (parent.f64[0]! <= deadlineMs) break;
       copy(pages.address(index), parent.address, ENTRY_BYTES);
@@ -242,19 +241,26 @@ export class ExpiryQueue {
     const deadlineMs = this.#entry.f64[0]!;
     const end = FIRST + pages.entries;
     let index = from;
+    let place = pages.address(from);
     for (;;) {
-      const first = index * CHILDREN - 8;
+      const first = (index - FIRST + 1) * CHILDREN;
       if (first >= end) break;
-      copy(family.address, pages.address(first), CHILDREN * ENTRY_BYTES);
+      const children = pages.address(first);
+      copy(family.address, children, CHILDREN * ENTRY_BYTES);
       const count = Math.min(CHILDREN, end - first);
       let least = 0;
+      let leastMs = deadlines[0]!;
       for (let child = 1; child < count; child++) {
-        if (deadlines[child * 2]! < deadlines[least * 2]!) least = child;
+        const childMs = deadlines[child * 2]!;
+        if (childMs >= leastMs) continue;
+        least = child;
+        leastMs = childMs;
       }
-      if (deadlines[least * 2]! >= deadlineMs) break;
-      copy(pages.address(index), family.address + least * ENTRY_BYTES, ENTRY_BYTES);
+      if (leastMs >= deadlineMs) break;
+      copy(place, family.address + least * ENTRY_BYTES, ENTRY_BYTES);
       index = first + least;
+      place = children + least * ENTRY_BYTES;
     }
-    copy(pages.address(index), this.#entry.address, ENTRY_BYTES);
+    copy(place, this.#entry.address, ENTRY_BYTES);
   }
 }

@@ -27,11 +27,11 @@ test("a header comes back as it was written, for random fields", () => {
     const id = new Uint8Array(FILE_ID_BYTES);
     random.randomize(id);
     const made = {
-      flags: random.word(),
+      flags: round % 2,
       fileId: id,
-      generation: random.word() * 1000,
+      generation: 1 + random.word() * 1000,
       createdAtMs: random.word() * 1000,
-      cipher: random.word(),
+      cipher: (round % 2) * (1 + (random.word() % 1000)),
     };
     expect(decodeHeader(encodeHeader(made).u8)).toEqual({ kind: "sound", header: made });
   }
@@ -90,4 +90,14 @@ test("two files, and two generations of one, have different salts", () => {
     expect(salt.body).not.toBe(salts.body);
   }
   expect(salts.header).not.toBe(salts.body);
+});
+
+test("a whole page with a flag that nobody knows is from the future, one whose fields contradict each other is damaged", () => {
+  const header = { flags: 0, fileId: new Uint8Array(FILE_ID_BYTES), generation: 1, createdAtMs: 0, cipher: 0 };
+  const verdict = (changes: Partial<typeof header>): string => decodeHeader(encodeHeader({ ...header, ...changes }).u8).kind;
+  expect(verdict({})).toBe("sound");
+  expect(verdict({ flags: 2 })).toBe("future");
+  expect(verdict({ cipher: 7 })).toBe("damaged");
+  expect(verdict({ flags: 1 })).toBe("damaged");
+  expect(verdict({ generation: 0 })).toBe("damaged");
 });

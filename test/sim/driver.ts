@@ -179,12 +179,13 @@ export function leftovers(
   return found.length === 0 ? undefined : { property: 8, detail: found.slice(0, 4).join("; ") };
 }
 
-function applyTo(
+/** Does a change to a store; a step that is done again lands where the lost one was, with the same lengths. */
+export function applyTo(
   store: OpenStore,
-  { operation, change }: { readonly operation: Operation; readonly change: ModelChange },
+  { operation, change }: { readonly operation?: Operation; readonly change: ModelChange },
 ): void {
   if (change.kind === "clear") {
-    if (operation.kind === "drop") store.drop?.(change.space);
+    if (operation?.kind === "drop") store.drop?.(change.space);
     else store.clear(change.space);
     return;
   }
@@ -193,7 +194,7 @@ function applyTo(
     return;
   }
   const [first] = change.writes;
-  if (operation.kind === "batch" || first === undefined) {
+  if (operation?.kind === "batch" || change.writes.length > 1 || first === undefined) {
     store.batch(change.writes);
   } else if (first.value === undefined) {
     store.remove(first);

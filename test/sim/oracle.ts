@@ -113,6 +113,18 @@ export class Oracle {
     return this.#explain(shown.state, { progress, nowMs });
   }
 
+  /**
+   * The step that follows the one which `records` show, or undefined when that was the last that was begun: what
+   * an application would do again after the crash.
+   */
+  lostStep(records: readonly StoreRecord[], { progress, nowMs }: { readonly progress: Progress; readonly nowMs: number }): ModelChange | undefined {
+    const text = canonical(stateOf(records), ALL_TIME);
+    for (let index = progress.issued; index >= progress.acknowledged; index -= 1) {
+      if (this.#matches(index, { text, nowMs, hasLeftovers: true })) return this.#steps[index + 1]?.change;
+    }
+    return undefined;
+  }
+
   #last(): Step {
     const step = this.#steps.at(-1);
     if (step === undefined) throw new Error("the first step is always there");

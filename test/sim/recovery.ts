@@ -4,18 +4,20 @@
  * Opening once is not enough. By depth, the check goes on and
  *   close   closes again: nothing may be left behind (property 8);
  *   again   loses power without a write: the next open shows the same (5: recovered is durable before shown);
- *   write   writes, flushes and loses power: both the recovered and the new are there (nothing lands behind
- *           a torn tail);
+ *   write   writes, flushes and loses power: both the recovered and the new are there. What is written is the
+ *           step that was lost, as an application would: it lands where the lost one was and is as long, so that
+ *           anything left behind the end would follow it and come back;
  *   nested  loses power inside the recovery, at one of its calls: the oracle judges what the next open shows.
  */
 
-import { leftovers, STORE_PATH } from "./driver.ts";
+import { applyTo, leftovers, STORE_PATH } from "./driver.ts";
 import { Machine } from "./machine.ts";
-import { ALL_TIME, canonical, difference, stateOf } from "./model.ts";
+import { ALL_TIME, applyChange, canonical, difference, stateOf } from "./model.ts";
 import { mixSeed, Random } from "./random.ts";
 import { codeOf, errorText } from "./store.ts";
 import type { Draw } from "./draw.ts";
 import type { CrashPoint } from "./machine.ts";
+import type { ModelChange } from "./model.ts";
 import type { Oracle, Problem, Progress } from "./oracle.ts";
 import type { OpenStore, StoreAdapter, StoreRecord } from "./store.ts";
 import type { SimulatedSystem } from "./system.ts";
@@ -33,7 +35,10 @@ export interface Crash {
   readonly seed: number;
 }
 
-const PROBE: StoreRecord = { space: "", key: "probe", value: "written after the crash", expiresAtMs: 0 };
+const PROBE: ModelChange = {
+  kind: "write",
+  writes: [{ space: "", key: "probe", value: "written after the crash", expiresAtMs: 0 }],
+};
 
 /** What is wrong after this crash; undefined when all is well. */
 export function checkCrash(adapter: StoreAdapter, crash: Crash): Problem | undefined {
@@ -56,13 +61,15 @@ function goDeeper(
     case "close":
       return up.close();
     case "again":
-      return sameAfter(up, { adapter, point: up.machine.capture(), added: [] });
+      return sameAfter(up, { adapter, point: up.machine.capture(), added: undefined });
     case "write": {
+      const { progress, oracle } = crash;
+      const added = oracle.lostStep(up.records, { progress, nowMs: up.machine.nowMs }) ?? PROBE;
       const problem = up.attempt("the first write after recovery", (store) => {
-        store.insert(PROBE);
+        applyTo(store, { change: added });
         store.flush();
       });
-      return problem ?? sameAfter(up, { adapter, point: up.machine.capture(), added: [PROBE] });
+      return problem ?? sameAfter(up, { adapter, point: up.machine.capture(), added });
     }
     case "nested":
       return checkNested(up, { adapter, crash });
@@ -88,7 +95,7 @@ function excused(problem: Problem, machine: Machine): Problem | undefined {
 interface Second {
   readonly adapter: StoreAdapter;
   readonly point: CrashPoint;
-  readonly added: readonly StoreRecord[];
+  readonly added: ModelChange | undefined;
 }
 
 /** Power is lost once more, everything that is not synced is gone, and the store still shows the same. */
@@ -99,9 +106,10 @@ function sameAfter(first: Recovered, { adapter, point, added }: Second): Problem
     const problem = second.open();
     if (problem !== undefined) return { ...problem, detail: `after a second crash ${problem.detail}` };
     const { nowMs } = second.machine;
-    const expected = stateOf([...first.records, ...added]);
+    const recovered = stateOf(first.records);
+    const expected = added === undefined ? recovered : applyChange(recovered, added);
     const shown = stateOf(second.records);
-    if (canonical(shown, ALL_TIME) === canonical(expected, ALL_TIME)) return second.close();
+    if (canonical(shown, ALL_TIME) === canonical(expected, nowMs)) return second.close();
     return {
       property: 5,
       detail: `a second crash changed what was shown: ${difference(shown, { from: expected, nowMs })}`,

@@ -158,7 +158,7 @@ function randomOperation(random: Random, isWide: boolean): Operation {
     case "remove":
       return { kind, space, key };
     case "batch":
-      return { kind, writes: Array.from({ length: 1 + random.below(5) }, () => randomPart(random)) };
+      return { kind, writes: randomBatch(random, isWide) };
     case "clear":
     case "drop":
     case "sweep":
@@ -174,6 +174,14 @@ function randomOperation(random: Random, isWide: boolean): Operation {
     default:
       return kind satisfies never;
   }
+}
+
+/** Some batches go to one space and some only insert: stores have calls of their own for those. */
+function randomBatch(random: Random, isWide: boolean): BatchPart[] {
+  const parts = Array.from({ length: 1 + random.below(5) }, () => randomPart(random));
+  if (!isWide || random.chance(0.5)) return parts;
+  const [space, bytes] = [random.pick(SPACES), random.pick(SIZES)];
+  return parts.map((part) => ({ bytes, ...part, space }));
 }
 
 function randomPart(random: Random): BatchPart {

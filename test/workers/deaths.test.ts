@@ -12,7 +12,7 @@ import { Thread } from "./thread.ts";
 
 const BASE = 1200;
 /** Steps of one operation that are tried, spread over all of them. */
-const STEPS_MAX = emulator === undefined ? 60 : 6;
+const STEPS_MAX = process.env["EMDB_SOAK"] !== undefined ? 1000 : emulator === undefined ? 20 : 4;
 const TIMEOUT_MS = 240_000;
 
 function fill(db: Emdb): void {

@@ -5,13 +5,13 @@ import { Random } from "../sim/random.ts";
 
 declare const self: Worker;
 
-let isStopped = false;
+const state = { isStopped: false };
 
 async function write(share: EmdbShare): Promise<void> {
   const db = Emdb.attach(share);
   const random = new Random(77);
   const key = (): string => `key ${random.below(5000)}`;
-  for (let round = 1; !isStopped; round += 1) {
+  for (let round = 1; !state.isStopped; round += 1) {
     for (let step = 0; step < 50; step += 1) {
       db.insert(key(), "x".repeat(random.below(200)));
       db.remove(key());
@@ -27,7 +27,7 @@ async function write(share: EmdbShare): Promise<void> {
   postMessage("stopped");
 }
 
-self.onmessage = ({ data }: MessageEvent<EmdbShare | "stop">) => {
-  if (data === "stop") isStopped = true;
+self.addEventListener("message", ({ data }: MessageEvent<EmdbShare | "stop">) => {
+  if (data === "stop") state.isStopped = true;
   else void write(data);
-};
+});

@@ -1,0 +1,210 @@
+/**
+ * The ordered index in step with the hash index: random writes, failed batches, clears, drops and reopenings from a
+ * seed, with ranges held across all of it, against a plain sorted model.
+ */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import type { RangeBounds, SnapshotRecord } from "../../src/engine/contract.ts";
+import { orderingFaults } from "../../src/engine/ordering-check.ts";
+import type { SpaceState } from "../../src/engine/spaces.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { Random } from "../sim/random.ts";
+import { EngineFixture } from "./engine-fixture.ts";
+
+setDefaultTimeout(120_000);
+const SEEDS = emulator === undefined ? 30 : 2;
+const STEPS = 120;
+
+const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
+
+/** A range that was begun, what it must give, and what it has given. */
+interface Held {
+  readonly range: IterableIterator<SnapshotRecord>;
+  readonly wanted: string[];
+  readonly given: string[];
+}
+
+class Story {
+  readonly random: Random;
+  readonly #path: string;
+  fixture: EngineFixture;
+  models = new Map<string, Map<string, string>>([["", new Map()]]);
+  held: Held[] = [];
+
+  constructor(seed: number, path: string) {
+    this.random = new Random(seed);
+    this.#path = path;
+    this.fixture = this.#open();
+  }
+
+  #open(): EngineFixture {
+    return new EngineFixture(this.#path, hostSystem(), { rangeScans: true });
+  }
+
+  key(): string {
+    const stems = ["", "user:0000000000", "\xff\xff", "a"];
+    return stems[this.random.below(4)]! + String.fromCharCode(97 + this.random.below(6)).repeat(this.random.below(4));
+  }
+
+  space(name: string): SpaceState {
+    return name === "" ? this.fixture.engine.defaultSpace : this.fixture.engine.spaceNamed(name);
+  }
+
+  step(): void {
+    const { random } = this;
+    const { engine } = this.fixture;
+    const name = random.below(3) === 0 ? "named" : "";
+    const space = this.space(name);
+    let model = this.models.get(name);
+    if (model === undefined) this.models.set(name, (model = new Map()));
+    const bytes = (key: string): Uint8Array => new Uint8Array(Buffer.from(key, "latin1"));
+    const batch = Array.from({ length: 1 + random.below(40) }, () => this.key());
+    switch (random.below(12)) {
+      case 0:
+      case 1:
+      case 2: {
+        engine.insert(space, bytes(batch[0]!), "one", 0);
+        model.set(batch[0]!, "one");
+        break;
+      }
+      case 3:
+      case 4: {
+        engine.insertMany(space, batch.map(bytes), batch.map((_, index) => `many ${index}`), 0);
+        batch.forEach((key, index) => model.set(key, `many ${index}`));
+        break;
+      }
+      case 5:
+      case 6: {
+        engine.removeMany(space, batch.map(bytes));
+        for (const key of batch) model.delete(key);
+        break;
+      }
+      case 7: {
+        // Its last value is none: the batch fails when most of it has been written, and is taken back.
+        const values = batch.map((_, index) => (index === batch.length - 1 ? undefined : "lost"));
+        expect(() => engine.insertMany(space, batch.map(bytes), values as string[], 0)).toThrow();
+        break;
+      }
+      case 8: {
+        if (random.below(4) > 0) break;
+        engine.clear(space);
+        model.clear();
+        break;
+      }
+      case 9: {
+        if (random.below(4) > 0 || name === "") break;
+        engine.dropSpace(name);
+        this.models.delete(name);
+        break;
+      }
+      case 10: {
+        if (random.below(6) > 0) break;
+        this.fixture[Symbol.dispose]();
+        this.held = [];
+        this.fixture = this.#open();
+        break;
+      }
+      default: {
+        this.hold(space, model);
+      }
+    }
+  }
+
+  /** Begins a range, to be gone on with now and then. */
+  hold(space: SpaceState, model: ReadonlyMap<string, string>): void {
+    const { random } = this;
+    const bound = (): { key: Uint8Array; isInclusive: boolean } => ({
+      key: new Uint8Array(Buffer.from(this.key(), "latin1")),
+      isInclusive: random.below(2) === 0,
+    });
+    const bounds: RangeBounds = {
+      ...(random.below(2) === 0 ? { lower: bound() } : {}),
+      ...(random.below(2) === 0 ? { upper: bound() } : {}),
+      ...(random.below(3) === 0 ? { limit: 1 + random.below(5) } : {}),
+      isReverse: random.below(2) === 0,
+    };
+    this.held.push({ range: this.fixture.engine.range(space, bounds), wanted: within(model, bounds), given: [] });
+  }
+
+  goOn(): void {
+    for (const one of this.held) {
+      const next = this.random.below(3) === 0 ? one.range.next() : undefined;
+      if (next === undefined || next.done === true) continue;
+      one.given.push(`${text(next.value.key)}=${text(next.value.value)}`);
+    }
+  }
+
+  /** Takes every held range to its end. */
+  finish(): void {
+    for (const { range, wanted, given } of this.held) {
+      for (const { key, value } of range) given.push(`${text(key)}=${text(value)}`);
+      // With a limit the walk may end behind it.
+      expect(given).toEqual(given.length < wanted.length ? wanted.slice(0, given.length) : wanted);
+    }
+    this.held = [];
+  }
+
+  check(): void {
+    const { engine } = this.fixture;
+    expect(orderingFaults(engine.core, engine.spaces)).toEqual([]);
+    for (const [name, model] of this.models) {
+      const found = [...engine.range(this.space(name), { isReverse: false })];
+      expect(found.map(({ key, value }) => `${text(key)}=${text(value)}`)).toEqual(within(model, { isReverse: false }));
+    }
+  }
+}
+
+function within(model: ReadonlyMap<string, string>, { lower, upper, isReverse }: RangeBounds): string[] {
+  const found = [...model].filter(([key]) => {
+    const low = lower === undefined ? 1 : Buffer.compare(Buffer.from(key, "latin1"), lower.key);
+    const high = upper === undefined ? -1 : Buffer.compare(Buffer.from(key, "latin1"), upper.key);
+    return (low > 0 || (low === 0 && lower?.isInclusive)) && (high < 0 || (high === 0 && upper?.isInclusive));
+  });
+  found.sort(([a], [b]) => (a < b ? -1 : 1));
+  if (isReverse) found.reverse();
+  return found.map(([key, value]) => `${key}=${value}`);
+}
+
+test("both indexes agree after every kind of write, and ranges show their own moment", () => {
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    using folder = temporaryFolder();
+    const story = new Story(seed, folder.file("data.emdb"));
+    try {
+      for (let step = 0; step < STEPS; step++) {
+        story.step();
+        story.goOn();
+        if (step % 10 === 9) story.check();
+        if (step % 40 === 39) story.finish();
+      }
+      story.finish();
+    } catch (error) {
+      throw new Error(`seed ${seed}: ${String(error)}`, { cause: error });
+    } finally {
+      story.fixture[Symbol.dispose]();
+    }
+  }
+});
+
+test("many records are put in order again at open, and verify finds both indexes alike", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const random = new Random(9);
+  const keys = Array.from({ length: 200_000 }, (_, index) => `key:${random.below(1e9)}:${index % 3 === 0 ? "x".repeat(60) : ""}`);
+  {
+    using fixture = new EngineFixture(path, hostSystem());
+    fixture.engine.insertMany(fixture.engine.defaultSpace, keys, keys, 0);
+    fixture.engine.removeMany(fixture.engine.defaultSpace, keys.slice(0, 1000));
+  }
+  using fixture = new EngineFixture(path, hostSystem(), { rangeScans: true });
+  const { engine } = fixture;
+  expect(orderingFaults(engine.core, engine.spaces)).toEqual([]);
+  const removed = new Set(keys.slice(0, 1000));
+  const left = [...new Set(keys)].filter((key) => !removed.has(key)).sort();
+  let index = 0;
+  for (const { key } of engine.range(engine.defaultSpace, { isReverse: false })) {
+    if (text(key) !== left[index++]) throw new Error(`record ${index - 1} is ${text(key)}`);
+  }
+  expect(index).toBe(left.length);
+});

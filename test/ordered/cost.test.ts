@@ -1,0 +1,84 @@
+/** What the tree costs, counted and not timed: bytes for each record, looks at the log, memory after a mass removal. */
+
+import { expect, test } from "bun:test";
+import { randomFrom } from "../../bench/lib/data.ts";
+import { Grove } from "./grove.ts";
+
+const COUNT = 40_000;
+
+function randomKeys(count: number): Uint8Array[] {
+  const random = randomFrom(5);
+  return Array.from({ length: count }, () => Uint8Array.from({ length: 24 }, () => random() * 256));
+}
+
+/** Shared beginnings and ends, as keys of people's making have. */
+function namedKeys(count: number): Uint8Array[] {
+  const encoder = new TextEncoder();
+  return Array.from({ length: count }, (_, index) => encoder.encode(`user:00000000${String((index * 7919) % count).padStart(9, "0")}`));
+}
+
+const inUse = (grove: Grove): number => grove.heap.bytes - grove.heap.idlePages * 4096;
+
+test("24-byte random keys take less than 29 bytes each, and hardly a look at the log", () => {
+  using grove = new Grove();
+  for (const key of randomKeys(COUNT)) grove.put(key, 0);
+  expect(inUse(grove) / COUNT).toBeLessThan(29);
+  expect(grove.keys.loads / COUNT).toBeLessThan(0.2);
+});
+
+test("sorted keys fill their leaves, forwards as well as backwards", () => {
+  const sorted = randomKeys(COUNT).sort(Buffer.compare);
+  for (const keys of [sorted, sorted.toReversed()]) {
+    using grove = new Grove();
+    for (const key of keys) grove.put(key, 0);
+    expect(inUse(grove) / COUNT).toBeLessThan(18);
+    expect(grove.check().faults).toEqual([]);
+  }
+});
+
+test("keys with long common beginnings are mostly told apart without the log", () => {
+  using grove = new Grove();
+  for (const key of namedKeys(COUNT)) grove.put(key, 0);
+  expect(grove.keys.loads / COUNT).toBeLessThan(2);
+  expect(inUse(grove) / COUNT).toBeLessThan(29);
+  const before = grove.keys.loads;
+  for (const key of namedKeys(COUNT)) grove.index.find(grove.tree, grove.probe(key), 0);
+  // One look each to see that the key is the entry's, if that is longer than its inline part.
+  expect((grove.keys.loads - before) / COUNT).toBeLessThan(1.1);
+});
+
+test("an overwrite or a removal whose old position is known looks at no key", () => {
+  using grove = new Grove();
+  const keys = randomKeys(5000);
+  let units = keys.map((key) => grove.put(key, 0));
+  const before = grove.keys.loads;
+  units = keys.map((key, index) => grove.put(key, units[index]!));
+  keys.forEach((key, index) => grove.remove(key, units[index]!, 0));
+  expect(grove.keys.loads).toBe(before);
+});
+
+test("a mass removal gives the memory back, in any order", () => {
+  const random = randomKeys(COUNT);
+  for (const keys of [random, random.toSorted(Buffer.compare), random.toSorted(Buffer.compare).reverse()]) {
+    using grove = new Grove();
+    const units = keys.map((key) => grove.put(key, 0));
+    const full = inUse(grove);
+    keys.forEach((key, index) => grove.remove(key, units[index]!));
+    expect(inUse(grove)).toBeLessThan(full / 5);
+    expect(grove.check().faults).toEqual([]);
+  }
+});
+
+test("tombstones of one batch, which stay until it is visible, are tidied away afterwards", () => {
+  using grove = new Grove();
+  const keys = randomKeys(COUNT);
+  const units = keys.map((key) => grove.put(key, 0));
+  const full = inUse(grove);
+  keys.forEach((key, index) => grove.remove(key, units[index]!, 0));
+  expect(grove.check().tombstones).toBe(COUNT);
+  let rounds = 0;
+  while (grove.index.tidy(grove.tree, Infinity, { records: 0, leaves: 100 })) rounds += 1;
+  expect(rounds).toBeLessThan(30);
+  expect(grove.check().tombstones).toBeLessThan(64);
+  expect(inUse(grove)).toBeLessThan(full / 5);
+});
