@@ -21,10 +21,11 @@ import { Core, type Defer } from "./core.ts";
 import { Engine } from "./engine.ts";
 import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
+import { closeDeadImage } from "./hint-writer.ts";
 import { LockFile } from "./lock-file.ts";
 import { Ordering } from "./ordering.ts";
 import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
-import { Spaces } from "./spaces.ts";
+import type { Spaces } from "./spaces.ts";
 import { Sync } from "./sync.ts";
 
 /** What an engine runs on; tests bring their own. */
@@ -177,7 +178,9 @@ export function unmapForTruncation(system: System, control: Control): void {
 
 /** Lets go of memory, file and lock. After a failed open no lock file stays that was not there before. */
 export function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
-  releaseMemory(system, new Control(base.buffer), base.region);
+  const control = new Control(base.buffer);
+  closeDeadImage(system, control);
+  releaseMemory(system, control, base.region);
   if (base.file !== undefined) system.close(base.file.handle);
   if (base.file !== undefined && base.lock !== undefined)
     LockFile.adopt(system, base.file.path, base.lock).release(hasFailed);

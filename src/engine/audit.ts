@@ -45,6 +45,8 @@ function recountSpace(core: Core, spaces: Spaces, space: SpaceState): void {
     hash += 1 << (HASH_BITS - shard.depth);
   }
   spaces.count(space, records - before.records, bytes - before.bytes);
+  const tree = spaces.tree(space);
+  if (tree !== 0) core.ordering?.index.recount(tree);
   spaces.publishCount(space);
 }
 

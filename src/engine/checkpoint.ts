@@ -12,7 +12,7 @@
 import { EmdbError } from "../errors.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { CHECKPOINT_GROWTH_BYTES_MIN, HEADER_PAGE_BYTES } from "../limits.ts";
-import { CHECKPOINTER, IMAGE_END, STATE } from "./control.ts";
+import { CHECKPOINTER, IMAGE_START, STATE } from "./control.ts";
 import { closedError, type Core, type LogFile } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import type { GroupCommit } from "./group-commit.ts";
@@ -169,14 +169,14 @@ export class Checkpoint {
     writer.sync();
     this.#parts.checkLock();
     writer.publish();
-    this.#core.control.numbers[IMAGE_END] = writer.end;
+    this.#core.control.numbers[IMAGE_START] = writer.start;
   }
 
   #isUpToDate(): boolean {
     const core = this.#core;
     core.enter();
-    const imageEnd = core.control.numbers[IMAGE_END]!;
-    return core.visible === (imageEnd === 0 ? HEADER_PAGE_BYTES : imageEnd);
+    const imageStart = core.control.numbers[IMAGE_START]!;
+    return core.visible === (imageStart === 0 ? HEADER_PAGE_BYTES : imageStart);
   }
 
   #takePlace(): boolean {
@@ -207,7 +207,7 @@ export class Checkpoint {
   #consider(): void {
     const core = this.#core;
     const end = core.visible;
-    const since = Math.max(core.control.numbers[IMAGE_END]!, this.#triedAt);
+    const since = Math.max(core.control.numbers[IMAGE_START]!, this.#triedAt);
     if (end - since < Math.max(CHECKPOINT_GROWTH_BYTES_MIN, end / 2)) return;
     this.#triedAt = end;
     core.defer(() => {

@@ -17,10 +17,12 @@ import { LOG_NUMBERS, type LogWords } from "../log/log-words.ts";
 // Engine words (f64).
 /** Namespace ids given out, the default one included. */
 export const SPACE_COUNT = 0;
-/** Up to where the hint image in place knows the log; 0: there is none of use. */
-export const IMAGE_END = 1;
+/** Where replay would begin with the hint image in place; 0: there is none of use. */
+export const IMAGE_START = 1;
+/** The open file + 1 of the image that is being written; 0: none. Should its writer die, the next one closes it. */
+export const IMAGE_FILE = 2;
 /** Position of the oldest snapshot a row holds; Infinity for none. */
-export const SNAPSHOT_ROWS = 2;
+export const SNAPSHOT_ROWS = 3;
 const ENGINE_NUMBERS = SNAPSHOT_ROWS + ATTACHED_MAX;
 
 // Engine flags (i32).

@@ -12,6 +12,7 @@ import { LOG_TAIL, LOG_VISIBLE } from "../log/log-words.ts";
 import { frameBytes, shapeOf, KIND_SPACE_CREATE, PLACE_ALONE } from "../log/frame.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { breakLock, readHolder } from "./lock-file.ts";
+import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedConfig } from "./base.ts";
 import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
@@ -82,6 +83,7 @@ function oneMore(entry: Entry): Lifecycle {
 export const door: EngineDoor = {
   open(request: OpenRequest): Lifecycle {
     const environment = hostEnvironment();
+    endAbandoned(environment);
     if (request.createFolders) makeFolders(environment, request.path);
     const path = realLogPath(environment.system, request.path);
     if (request.config.readOnly) {
@@ -97,10 +99,13 @@ export const door: EngineDoor = {
     return register(openFile(environment, { ...request, path }), path);
   },
   openInMemory(config: EngineConfig): Lifecycle {
-    return register(openMemory(hostEnvironment(), config), undefined);
+    const environment = hostEnvironment();
+    endAbandoned(environment);
+    return register(openMemory(environment, config), undefined);
   },
   attach(share: EmdbShare): Lifecycle {
     const environment = hostEnvironment();
+    endAbandoned(environment);
     const base = checkedShare(share, environment.system);
     const known = registry().get(base.id);
     return known === undefined ? register(attachTo(environment, base), base.file?.path) : oneMore(known);
@@ -156,7 +161,11 @@ function lifecycle(entry: Entry): Lifecycle {
     entry.handles -= 1;
     if (entry.handles > 0) return;
     registry().delete(base.id);
-    opened.leave();
+    try {
+      opened.leave();
+    } finally {
+      noteLeft(base);
+    }
   };
   return {
     store: engine,

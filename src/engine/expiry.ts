@@ -4,7 +4,7 @@
  *
  * Invariants
  * 1. A record is removed only if the version that the queue named is still the newest one of its key, and its frame
- *    says that it has expired: what was inserted again meanwhile stays.
+ *    names the deadline that has passed: what was inserted again meanwhile stays.
  * 2. The writer's lock is held for one slice; who waits for it gets it between two.
  * 3. What a slice took from the queue is removed, or stale, or in the queue again.
  * 4. A walk over the index happens only where the queue is unknown: after a writer died, after an image without it.
@@ -18,6 +18,7 @@ import { PAGE_SLOTS } from "../keydir/shard.ts";
 import { SWEEP_LOOKS_PER_SLICE, SWEEP_RECORDS_PER_SLICE } from "../limits.ts";
 import { FRAME_HEADER_BYTES, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, TWO_32 } from "../log/frame.ts";
 import type { Core } from "./core.ts";
+import { corrupted } from "./lookup.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 import type { WritePath } from "./write-path.ts";
 
@@ -87,7 +88,8 @@ export class Sweeper {
       const { low, high, deadlineMs } = expiry;
       if (!expiry.isHeld(space.address, low, high)) continue;
       try {
-        if (!this.#loadExpired(low, high, nowMs)) continue;
+        const expiresAtMs = this.#loadRecord(low, high);
+        if (expiresAtMs !== deadlineMs) throw corrupted(this.#core.lookup.lsn);
         const isLast = !expiry.isDue(space.address, nowMs);
         const place = removed === 0 ? (isLast ? PLACE_ALONE : PLACE_FIRST) : isLast ? PLACE_LAST : PLACE_MIDDLE;
         this.#write.delete(space, place);
@@ -103,14 +105,13 @@ export class Sweeper {
     return { removed, isDone: !expiry.isDue(space.address, nowMs) };
   }
 
-  /** Loads the key of the frame in a slot; false when the frame has not expired. */
-  #loadExpired(low: number, high: number, nowMs: number): boolean {
+  /** Loads the key of the frame in a slot; returns its deadline. */
+  #loadRecord(low: number, high: number): number {
     const { lookup, key } = this.#core;
     lookup.loadAt((positionHigh(high) * TWO_32 + low) * 8);
     const expiresAtMs = lookup.expiresAtMs();
-    if (expiresAtMs === 0 || expiresAtMs > nowMs) return false;
     key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
-    return true;
+    return expiresAtMs;
   }
 }
 
@@ -119,12 +120,14 @@ function enterAll(core: Core, spaces: Spaces, space: SpaceState): void {
   const { expiry, keydir } = core;
   expiry.begin(space.address);
   const root = spaces.root(space);
+  if (root === 0) return;
   const memory = pinned(PAGE_BYTES);
-  for (let hash = 0; root !== 0 && hash < 1 << HASH_BITS;) {
+  for (let hash = 0; hash < 1 << HASH_BITS;) {
     const shard = keydir.shardOf(root, hash);
     for (const page of shard.pages) {
       copy(memory.address, core.heap.pageAddress(page), PAGE_BYTES);
-      for (let word = 0; word < PAGE_SLOTS * 2; word += 2) enterSlot(core, space, memory.u32[word]!, memory.u32[word + 1]!);
+      for (let word = 0; word < PAGE_SLOTS * 2; word += 2)
+        enterSlot(core, space, memory.u32[word]!, memory.u32[word + 1]!);
     }
     hash += 1 << (HASH_BITS - shard.depth);
   }

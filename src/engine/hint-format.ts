@@ -10,10 +10,11 @@
  *              56 start   64 end   72 bytes of the image   80 pages   84 namespace ids   88 chunks   92 salt
  *              96 witness   104 its header check   108 its body check   112 check   116 zero
  *     chunk    0 check   4 kind   8 namespace   12 bytes of the body   16 position it stands for
- *              24 facts (24 bytes)   48 body, padded with zeros to a multiple of 8
- *     facts    namespace: 24 position of its creation   32 records   40 live bytes          body: its name
+ *              24 facts (32 bytes)   56 body, padded with zeros to a multiple of 8
+ *     facts    namespace: 24 position of its creation   32 records   40 live bytes
+ *                         48 not 0: records may have deadlines   52 zero                 body: its name
  *              shard:     24 first hash   28 depth   32 pages   36 live   40 used   44 zero   body: the pages
- *              cleared:   zeros                                                           body: none
+ *              cleared:   zeros                                                          body: none
  *
  * Each piece says for itself which position of the log it stands for: everything before that is in it. Replay
  * begins at `start` and passes over what a piece holds already. The shards of a namespace follow its chunk in
@@ -154,7 +155,7 @@ export const CHUNK_SPACE_AT = 8;
 export const CHUNK_BODY_BYTES_AT = 12;
 export const CHUNK_POSITION_AT = 16;
 export const CHUNK_FACTS_AT = 24;
-export const CHUNK_HEAD_BYTES = CHUNK_FACTS_AT + 24;
+export const CHUNK_HEAD_BYTES = CHUNK_FACTS_AT + 32;
 export const CHUNK_BYTES_MAX = CHUNK_HEAD_BYTES + Math.max(SHARD_PAGES_MAX * PAGE_BYTES, NAMESPACE_NAME_BYTES_MAX);
 
 /** Bytes of a chunk with a body of so many, padding included. */

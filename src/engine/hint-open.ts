@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { EmdbError } from "../errors.ts";
 import type { System } from "../ffi/system.ts";
 import { forgetDeadlines } from "./audit.ts";
-import { IMAGE_END } from "./control.ts";
+import { IMAGE_START } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 import type { LogIdentity } from "./hint-format.ts";
 import { loadHint, openHint, removeHint, type Hint } from "./hint-reader.ts";
@@ -54,7 +54,7 @@ export class ImageAtOpen {
     this.usedCheckpoint = true;
     // An image holds no deadlines: the first sweep looks for them.
     forgetDeadlines(core, filled);
-    core.control.numbers[IMAGE_END] = hint.header.end;
+    core.control.numbers[IMAGE_START] = hint.header.start;
     return { spaces: filled, from: { lsn: hint.header.start, gates, durable } };
   }
 

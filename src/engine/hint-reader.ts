@@ -206,6 +206,8 @@ class HintLoader {
     const name = id === 0 ? "" : Spaces.decodeName(memory.u8.slice(from, from + nameBytes));
     this.#space = id === 0 ? this.#spaces.default : this.#spaces.create({ id, name }, createdAt);
     this.#spaces.count(this.#space, records, bytes);
+    // The image names no deadlines: those of the records in it are found by a walk when somebody sweeps.
+    if (this.#word(facts, 24) !== 0) this.#core.expiry.forget(this.#space.address);
     this.gates.set(id, position);
     return true;
   }

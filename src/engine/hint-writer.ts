@@ -17,6 +17,7 @@ import type { FileHandle, System } from "../ffi/system.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { positionHigh } from "../keydir/keydir.ts";
 import { FRAME_HEADER_BYTES, TWO_32, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
+import { IMAGE_FILE, type Control } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 import {
   CHUNK_BODY_BYTES_AT,
@@ -77,7 +78,8 @@ export class HintWriter {
   #clears = 0;
   #hash = 0;
 
-  readonly #start: number;
+  /** Every piece stands for a position at or behind this one. */
+  readonly start: number;
   #end = 0;
   #pages = 0;
   #chunks = 0;
@@ -93,13 +95,15 @@ export class HintWriter {
     this.#system = core.system;
     this.#log = log.file;
     this.#path = newHintPath(log.file.path);
-    this.#start = core.visible;
+    this.start = core.visible;
     const chance = new Uint8Array(4);
     core.system.random(chance);
     this.#salt = chance[0]! | (chance[1]! << 8) | (chance[2]! << 16) | (chance[3]! << 24);
+    closeDeadImage(core.system, core.control);
     const stale = core.system.unlink(this.#path);
     if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path: this.#path });
     this.#file = must(core.system.open(this.#path, "create"), { syscall: "open", path: this.#path });
+    core.control.numbers[IMAGE_FILE] = this.#file + 1;
   }
 
   /** Every piece stands for a position at or before this one. Known once `copyPiece` has returned false. */
@@ -158,6 +162,8 @@ export class HintWriter {
     writeWide(this.#buffer, facts, this.#spaces.createdAt(space));
     writeWide(this.#buffer, facts + 8, records);
     writeWide(this.#buffer, facts + 16, bytes);
+    const deadlines = this.#core.expiry.facts(space.address);
+    this.#buffer.u32[(facts + 24) >> 2] = deadlines.isUnknown || deadlines.live > 0 ? 1 : 0;
     this.#buffer.u8.set(name, at + CHUNK_HEAD_BYTES);
   }
 
@@ -249,7 +255,7 @@ export class HintWriter {
     const header = encodeHintHeader({
       identity: this.#identity,
       seed: this.#core.hash.seed,
-      start: this.#start,
+      start: this.start,
       end: this.#end,
       bytes: this.#position,
       pages: this.#pages,
@@ -276,7 +282,7 @@ export class HintWriter {
   #close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    this.#system.close(this.#file);
+    closeDeadImage(this.#system, this.#core.control);
   }
 
   /** Gives the image up. */
@@ -285,6 +291,13 @@ export class HintWriter {
     this.#close();
     this.#system.unlink(this.#path);
   }
+}
+
+/** Closes the file of an image whose writer has died, or is done. */
+export function closeDeadImage(system: System, control: Control): void {
+  const file = control.numbers[IMAGE_FILE]! - 1;
+  control.numbers[IMAGE_FILE] = 0;
+  if (file >= 0) system.close(file);
 }
 
 /** The two checks of the frame at a position of the log, as they stand in the file; zeros for position 0. */

@@ -7,6 +7,7 @@
  * be exact for that: each key is searched for all the same. Memory is that of one chunk.
  */
 
+import { assert } from "../errors.ts";
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
@@ -17,7 +18,7 @@ import type { Core } from "./core.ts";
 import { Ordering } from "./ordering.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
-const CHUNK_BITS = 17;
+const CHUNK_BITS = 18;
 const CHUNK = 1 << CHUNK_BITS;
 /** A header and the key behind it, if it is no longer than 40 bytes. */
 const PEEK_BYTES = 64;
@@ -50,7 +51,8 @@ class Builder {
   build(space: SpaceState): void {
     const { keydir, heap } = this.#core;
     const root = this.#spaces.root(space);
-    for (let hash = 0; root !== 0 && hash < 1 << HASH_BITS;) {
+    if (root === 0) return;
+    for (let hash = 0; hash < 1 << HASH_BITS;) {
       const shard = keydir.shardOf(root, hash);
       for (const page of shard.pages) {
         if (this.#count + PAGE_SLOTS > CHUNK) this.#addChunk(space);
@@ -84,6 +86,8 @@ class Builder {
       if (address !== 0) copy(peeks.address + index * PEEK_BYTES, address, Math.min(log.limit, PEEK_BYTES));
     }
     const order = this.#orderOf(peeks, count);
+    const tree = this.#ordering.treeOf(this.#spaces, space);
+    const ordered = this.#ordering.index;
     for (let rank = 0; rank < count; rank++) {
       const index = order[rank]! % CHUNK;
       const bytes = peeks.u32[index * PEEK_WORDS + WORD_SHAPE]! >>> 16;
@@ -92,7 +96,9 @@ class Builder {
         this.#core.lookup.loadAt(units[index]! * 8);
         key.takeFrom(this.#core.lookup.frame.address + FRAME_HEADER_BYTES, bytes);
       }
-      this.#ordering.put(this.#spaces, space, { lsn: units[index]! * 8, prev: 0 });
+      const isThere = ordered.find(tree, key, 0);
+      assert(!isThere, "the hash index names each key once");
+      ordered.add(units[index]!, Infinity);
     }
   }
 

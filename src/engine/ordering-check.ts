@@ -25,7 +25,8 @@ export function orderingFaults(core: Core, spaces: Spaces): OrderingFault[] {
         key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
         const isFound = lookup.findNewest(root);
         if (isTombstone) {
-          if (isFound && !lookup.isRemoved) faults.push({ lsn, reason: "the ordered index takes a record for removed" });
+          if (isFound && !lookup.isRemoved)
+            faults.push({ lsn, reason: "the ordered index takes a record for removed" });
           return;
         }
         if (!isFound || lookup.lsn !== lsn || lookup.isRemoved)

@@ -39,14 +39,20 @@ export class Ordering {
     this.reader = new RangeReader(core.heap, this.#keys);
   }
 
-  /** Enters a new frame of the loaded key; `prev` is where the one before it is, 0 for none. */
-  put(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
-    const core = this.#core;
+  /** The tree of a key space, a new one if it has none. Under the writer's lock. */
+  treeOf(spaces: Spaces, space: SpaceState): number {
     let tree = spaces.tree(space);
     if (tree === 0) {
       tree = this.index.plant();
       spaces.setTree(space, tree);
     }
+    return tree;
+  }
+
+  /** Enters a new frame of the loaded key; `prev` is where the one before it is, 0 for none. */
+  put(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
+    const core = this.#core;
+    const tree = this.treeOf(spaces, space);
     if (this.index.find(tree, core.key, frame.prev / 8)) this.index.replace(frame.lsn / 8, false);
     else this.index.add(frame.lsn / 8, core.keepFrom());
   }

@@ -27,6 +27,7 @@ import {
 import type { Address } from "../ffi/system.ts";
 import type { Remainder } from "../ordered/range-reader.ts";
 import type { RangeBounds, SnapshotRecord } from "./contract.ts";
+import { verifyFound } from "./body-check.ts";
 import type { Core } from "./core.ts";
 import type { Ordering } from "./ordering.ts";
 import type { Hold, Snapshots } from "./snapshot.ts";
@@ -51,7 +52,11 @@ export interface RangeParts {
 }
 
 /** Begins a range over a key space as of now. */
-export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBounds): IterableIterator<SnapshotRecord> {
+export function beginRange(
+  parts: RangeParts,
+  space: SpaceState,
+  bounds: RangeBounds,
+): IterableIterator<SnapshotRecord> {
   const { core, spaces, snapshots, ordering } = parts;
   core.enter();
   spaces.mustBeLive(space);
@@ -150,6 +155,7 @@ class RangeWalk implements IterableIterator<SnapshotRecord> {
     if (kindOf(lookup.shape) !== KIND_PUT) return undefined;
     const expiresAtMs = (lookup.shape & SHAPE_EXPIRY) === 0 ? 0 : lookup.expiresAtMs();
     if (expiresAtMs !== 0 && expiresAtMs <= this.#now) return undefined;
+    if (this.#parts.core.verifyReads) verifyFound(this.#parts.core);
     const key = lookup.keyCopy();
     return { key, value: lookup.value(), expiresAtMs };
   }

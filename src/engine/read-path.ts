@@ -6,29 +6,17 @@
  */
 
 import { ioError } from "../ffi/io-error.ts";
-import { copy, pinned, sharedScratch } from "../ffi/memory.ts";
-import {
-  FRAME_HEADER_BYTES,
-  SHAPE_EXPIRY,
-  WORD_BODY_CHECK,
-  WORD_SHAPE,
-  bodyBytes,
-  extensionBytes,
-} from "../log/frame.ts";
-import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "../log/checksum.ts";
+import { FRAME_HEADER_BYTES, SHAPE_EXPIRY, extensionBytes } from "../log/frame.ts";
 import { unitHigh, unitLow } from "../log/log-words.ts";
 import { ZERO_COPY_BYTES_MIN } from "../limits.ts";
+import { verifyFound } from "./body-check.ts";
 import type { Bytes } from "./contract.ts";
 import type { Core } from "./core.ts";
-import { corrupted } from "./lookup.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
-
-const sharedBody = sharedScratch(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
 
 export class ReadPath {
   readonly #core: Core;
   readonly #spaces: Spaces;
-  readonly #body = sharedBody();
 
   constructor(core: Core, spaces: Spaces) {
     this.#core = core;
@@ -58,7 +46,7 @@ export class ReadPath {
     const lookup = core.lookup;
     if (!lookup.findVisible(root, visible)) return false;
     if ((lookup.shape & SHAPE_EXPIRY) !== 0 && lookup.expiresAtMs() <= core.now()) return false;
-    if (core.verifyReads) this.verify();
+    if (core.verifyReads) verifyFound(core);
     return true;
   }
 
@@ -123,27 +111,5 @@ export class ReadPath {
   /** Deadline of a live record, 0 for none; undefined when absent or expired. */
   expiresAt(space: SpaceState, key: Bytes): number | undefined {
     return this.find(space, key) ? this.#core.lookup.expiresAtMs() : undefined;
-  }
-
-  /** Compares the body of the frame that was found with its checksum. */
-  verify(): void {
-    const { log, lookup, salts } = this.#core;
-    const body = bodyBytes(lookup.shape, lookup.valueBytes);
-    const lsn = lookup.lsn;
-    const seed = placeSeed(salts.body, unitLow(lsn), unitHigh(lsn));
-    for (;;) {
-      const address = log.at(unitLow(lsn), unitHigh(lsn));
-      if (address === 0 || log.limit < FRAME_HEADER_BYTES + body) throw corrupted(lsn);
-      const isShort = body <= XXH32_BODY_BYTES_MAX;
-      const memory = isShort ? this.#body : pinned(body + FRAME_HEADER_BYTES);
-      copy(memory.address, address, FRAME_HEADER_BYTES + body);
-      if (log.isInRing && !log.isStillWhole(lsn)) continue;
-      const end = FRAME_HEADER_BYTES + body;
-      const check = isShort
-        ? xxh32(memory, FRAME_HEADER_BYTES, body, seed)
-        : crc32(memory.u8.subarray(FRAME_HEADER_BYTES, end), seed);
-      if (check !== memory.i32[WORD_BODY_CHECK] || memory.u32[WORD_SHAPE] !== lookup.shape) throw corrupted(lsn);
-      return;
-    }
   }
 }

@@ -81,6 +81,15 @@ function letGo(control: Control, row: number): void {
   if (Atomics.compareExchange(flags, CHECKPOINTER, row + 1, 0) === row + 1) Atomics.notify(flags, CHECKPOINTER);
 }
 
+/** Whether any row is taken by a thread that still runs. */
+export function hasLivingRow(control: Control, system: System): boolean {
+  for (let row = 0; row < ATTACHED_MAX; row++) {
+    const name = Atomics.load(control.reclaim, ROW_THREAD_AT + row);
+    if (name > 0 && system.isThreadAlive(name - 1)) return true;
+  }
+  return false;
+}
+
 /** Says that the thread of a row is on its way out and reads nothing any more. Under the writer's lock. */
 export function markLeaving(control: Control, row: number): void {
   Atomics.store(control.reclaim, ROW_ERA_AT + row, LEAVING);

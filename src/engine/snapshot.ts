@@ -18,6 +18,7 @@ import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
 import { positionHigh } from "../keydir/keydir.ts";
 import { TWO_32 } from "../log/frame.ts";
+import { verifyFound } from "./body-check.ts";
 import type { SnapshotRecord } from "./contract.ts";
 import { SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
 import type { Core } from "./core.ts";
@@ -142,7 +143,9 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
   /** The record that the snapshot shows, if it shows one. */
   #recordAt(newest: number): SnapshotRecord | undefined {
     if (!this.#findVersion(newest) || this.#isExpired()) return undefined;
-    const { lookup } = this.#core;
+    const core = this.#core;
+    const { lookup } = core;
+    if (core.verifyReads) verifyFound(core);
     const expiresAtMs = lookup.expiresAtMs();
     const key = lookup.keyCopy();
     return { key, value: lookup.value(), expiresAtMs };

@@ -13,7 +13,7 @@
  * 4. The writer's lock is never held while a sync runs, except to end the log.
  */
 
-import { EmdbError } from "../errors.ts";
+import type { EmdbError } from "../errors.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
 import type { Result } from "../ffi/system.ts";

@@ -4,7 +4,7 @@
  *
  *     head (a unit)   f64 0 entries   f64 1 live   f64 2 cursor   u32 6 table   u32 7 places   u32 8 pages
  *     table           u32 page numbers; a unit for 16 places, whole pages side by side for 1024 and more
- *     page            256 entries; the array begins at index 15 of the first one
+ *     page            256 entries; the array begins at index 7 of the first one
  *     entry           f64 0 deadline   u32 2, 3 the slot that the index held when the entry was made
  *
  * Only the writer looks here, so a page goes back to the heap at once, without waiting for readers.
@@ -22,8 +22,8 @@ import type { Address } from "../ffi/system.ts";
 
 export const ENTRY_BYTES = 16;
 /** Children of an entry in the heap that the array is. */
-export const CHILDREN = 16;
-/** Index of the first entry: its children, and theirs, then begin at whole cache lines and end in the same page. */
+export const CHILDREN = 8;
+/** Index of the first entry: its children, and theirs, then are two whole cache lines of one page. */
 export const FIRST = CHILDREN - 1;
 const PAGE_ENTRIES = PAGE_BYTES / ENTRY_BYTES;
 const UNIT_PLACES = UNIT_BYTES / 4;
@@ -152,9 +152,7 @@ export class ExpiryPages {
     const had = words[HEAD_PLACES]!;
     const places = had === 0 ? UNIT_PLACES : had === UNIT_PLACES ? PAGE_PLACES : had * 2;
     const bigger =
-      places === UNIT_PLACES
-        ? this.heap.takeUnit()
-        : this.heap.takePages((places * 4) / PAGE_BYTES) * UNITS_PER_PAGE;
+      places === UNIT_PLACES ? this.heap.takeUnit() : this.heap.takePages((places * 4) / PAGE_BYTES) * UNITS_PER_PAGE;
     const to = this.heap.unitAddress(bigger);
     if (had > 0) copy(to, this.#tableAt, had * 4);
     words[HEAD_TABLE] = bigger;

@@ -1,16 +1,17 @@
 /**
- * Which records of a namespace expire next: a heap of deadlines, four children to an entry, in shared memory.
+ * Which records of a namespace expire next: a heap of deadlines, eight children to an entry, in shared memory.
  *
  *     entry of a namespace (unit)   u32 11 queue: 0 none   0xffffffff unknown   else the unit of its head
- *     index                         children of i: 4i - 8 ... 4i - 5   parent of i: floor(i / 4) + 2   root: 3
+ *     index                         children of i: 8i - 48 ... 8i - 41   parent of i: floor(i / 8) + 6   root: 7
  *
  * An entry is a hint: the deadline of a record, and the slot that the index held for it. It is stale when no slot
  * of the index holds the same any more, since the record was overwritten or removed; that takes one look at the
  * index and none at the log. A queue is unknown when nobody kept it: the records with a deadline have then to
  * be found by a walk (`src/engine/expiry.ts`), and until then nothing is entered.
  *
- * A push costs one or two comparisons, whatever comes in whatever order on average; taking the first costs
- * log4 of the entries, each level one cache line. An entry costs 16 bytes.
+ * A push costs one or two comparisons on average, in whatever order deadlines come; taking the first costs log8 of
+ * the entries, two neighbouring cache lines a level (of 4, 8 and 16 children, 8 were the fastest). An entry costs
+ * 16 bytes.
  *
  * Invariants
  * 1. Under the writer's lock, whichever Worker's it is; nothing here is read without it.
@@ -30,7 +31,7 @@ import type { Keydir } from "./keydir.ts";
 import { HASH_SHIFT } from "./shard.ts";
 
 /** Where in the entry of a namespace its queue is named. Never renumber. */
-export const QUEUE_AT = 44;
+const QUEUE_AT = 44;
 const NONE = 0;
 const UNKNOWN = 0xffffffff;
 

@@ -114,7 +114,7 @@ export interface Share {
 }
 
 /** Pages that so many slots should have. */
-export function pagesFor(count: number): number {
+function pagesFor(count: number): number {
   return Math.max(1, Math.ceil(count / PAGE_USED_AIM));
 }
 

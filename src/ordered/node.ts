@@ -27,14 +27,14 @@ import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { BLOCK_BYTES, type Heap } from "../ffi/heap.ts";
 
 const HEADER_BYTES = 16;
-export const ENTRY_BYTES = 16;
+const ENTRY_BYTES = 16;
 const ENTRY_WORDS = 4;
 const FIRST_WORD = HEADER_BYTES / 4;
 
-export const WORD_COUNT = 0;
-export const WORD_PREFIX = 1;
+const WORD_COUNT = 0;
+const WORD_PREFIX = 1;
 export const WORD_DEAD = 2;
-export const WORD_LEVEL = 3;
+const WORD_LEVEL = 3;
 
 const TWO_32 = 4294967296;
 const TOMBSTONE = 16;

@@ -192,6 +192,29 @@ export class OrderedIndex {
     return true;
   }
 
+  /** Counts anew the tombstones of every leaf, which a writer that died may have miscounted by one. */
+  recount(tree: number): void {
+    const path = this.#path;
+    path.open(tree);
+    path.treeMemory.f64[TREE_TOMBSTONES] = this.#recountNodes(path.rootBlock);
+    path.forget();
+    path.noteChange();
+  }
+
+  #recountNodes(block: number): number {
+    const node = this.#sibling;
+    node.load(this.#heap, block);
+    let dead = 0;
+    if (node.level > 0) {
+      const children = Array.from({ length: node.count }, (_, index) => node.child(index));
+      for (const child of children) dead += this.#recountNodes(child);
+      return dead;
+    }
+    for (let index = 0; index < node.count; index++) if (node.isTombstone(index)) dead += 1;
+    this.#heap.write32(this.#heap.blockAddress(block) + WORD_DEAD * 4, dead);
+    return dead;
+  }
+
   /** Retires a whole tree; nothing names it any more. */
   retireTree(tree: number): void {
     const path = this.#path;

@@ -20,9 +20,9 @@ import { LONG, Node, type ProbeKey, type Shape } from "./node.ts";
 import { Separators, compareTexts, type Text } from "./separators.ts";
 
 export const TREE_ROOT = 0;
-export const TREE_CHANGES = 1;
+const TREE_CHANGES = 1;
 export const TREE_TOMBSTONES = 2;
-export const TREE_BYTES = 24;
+const TREE_BYTES = 24;
 export const LEVEL_FACTOR = 32;
 
 /** Where the index finds the key of a frame whose position it holds. */

@@ -5,16 +5,9 @@
  * stand in its file exactly once: when the source moves on, the bank says so and is brought along.
  */
 
-export type RingName =
-  | "bigFrames"
-  | "crashes"
-  | "failingSyncs"
-  | "faults"
-  | "fullDisks"
-  | "sequences"
-  | "strictWindows"
-  | "windows"
-  | "writeThrough";
+import type { RINGS } from "../sim/rings.ts";
+
+export type RingName = keyof typeof RINGS;
 
 /** What looks for a fault: a ring, the model, or a test file. */
 export type Probe = RingName | "model" | `test/${string}.test.ts`;
@@ -39,59 +32,208 @@ export interface ProbeOutcome {
   readonly detail: string | undefined;
 }
 
-function fault(name: string, probe: Probe, file: string, change: readonly [from: string, to: string], seedCount = 12): PlantedFault {
+function fault(
+  name: string,
+  probe: Probe,
+  file: string,
+  change: readonly [from: string, to: string],
+  seedCount = 12,
+): PlantedFault {
   return { name, probe, seedCount, edits: [{ file: `src/${file}`, from: change[0], to: change[1] }] };
 }
 
 const DURABILITY: readonly PlantedFault[] = [
-  fault("the folder is not synced after create", "crashes", "engine/create.ts", ["const synced = system.syncFolder(folder);", "const synced = 0;"]),
-  fault("a new file gets its name before it is synced", "crashes", "engine/create.ts", ['must(system.sync(handle), { syscall: "fdatasync", path: sibling });', ""]),
-  fault("a flush acknowledges without a sync", "crashes", "engine/sync.ts", ["const result = core.system.sync(this.#file.handle);", "const result = 0 as Result;"]),
-  fault("a failed sync is told as a success", "failingSyncs", "engine/sync.ts", ["if (result < 0) {\n      Atomics.or(", "if (result < -1000) {\n      Atomics.or("]),
-  fault("a failed sync does not poison, and is tried again", "failingSyncs", "engine/sync.ts", ["Atomics.or(core.control.flags, STATE, STATE_POISONED);\n      throw this.failure(result);", "throw this.failure(result);"]),
-  fault("the mark is written before the sync", "crashes", "engine/sync.ts", ["      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);", "      this.mark(this.#core.visible);\n      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);"]),
-  fault("close does not flush", "crashes", "engine/sync.ts", ["    this.flush();\n    while", "    while"], 80),
-  fault("write-through waits for a flush", "writeThrough", "engine/write-path.ts", ["if (core.writeThrough) this.#writeThrough();", ""]),
-  fault("a write that failed counts as written", "faults", "log/tail.ts", ['must(this.#system.write(this.#file, from, { position, bytes }), { syscall: "pwrite", path: this.#path });', "this.#system.write(this.#file, from, { position, bytes });"]),
+  fault("the folder is not synced after create", "crashes", "engine/create.ts", [
+    "const synced = system.syncFolder(folder);",
+    "const synced = 0;",
+  ]),
+  fault("a new file gets its name before it is synced", "crashes", "engine/create.ts", [
+    'must(system.sync(handle), { syscall: "fdatasync", path: sibling });',
+    "",
+  ]),
+  fault("a flush acknowledges without a sync", "crashes", "engine/sync.ts", [
+    "const result = core.system.sync(this.#file.handle);",
+    "const result = 0 as Result;",
+  ]),
+  fault("a failed sync is told as a success", "failingSyncs", "engine/sync.ts", [
+    "if (result < 0) {\n      Atomics.or(",
+    "if (result < -1000) {\n      Atomics.or(",
+  ]),
+  fault("a failed sync does not poison, and is tried again", "failingSyncs", "engine/sync.ts", [
+    "Atomics.or(core.control.flags, STATE, STATE_POISONED);\n      throw this.failure(result);",
+    "throw this.failure(result);",
+  ]),
+  fault("the mark is written before the sync", "crashes", "engine/sync.ts", [
+    "      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
+    "      this.mark(this.#core.visible);\n      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
+  ]),
+  fault("write-through waits for a flush", "writeThrough", "engine/write-path.ts", [
+    "if (core.writeThrough) this.#writeThrough();",
+    "",
+  ]),
+  fault("a write that failed counts as written", "faults", "log/tail.ts", [
+    'must(this.#system.write(this.#file, from, { position, bytes }), { syscall: "pwrite", path: this.#path });',
+    "this.#system.write(this.#file, from, { position, bytes });",
+  ]),
 ];
 
 const RECOVERY: readonly PlantedFault[] = [
-  fault("a torn tail is not cut off", "crashes", "engine/open.ts", ['must(system.truncate(handle, replay.soundEnd), { syscall: "ftruncate", path });', ""], 30),
-  fault("what was recovered is shown before it is durable", "crashes", "engine/open.ts", ['  must(system.sync(handle), { syscall: "fdatasync", path });\n}', "}"]),
-  fault("a torn tail is taken for damage", "crashes", "log/scanner.ts", ["if (this.facts.durable > durableBeyond) return lsn;", "return lsn;"]),
-  fault("damage is taken for a torn tail", "test/engine/damage.test.ts", "engine/recovery.ts", ["if (proof === undefined) return;", "return;"]),
-  fault("a batch without its last frame is accepted", "crashes", "engine/recovery.ts", ["const end = this.#batchStart === 0 ? stop : this.#batchStart;", "const end = stop;\n    this.#batchStart = 0;\n    this.#setEnd(end);"], 60),
-  fault("a clear is not replayed", "sequences", "engine/recovery.ts", ["this.#spaces.bury(space, this.#scanner.lsn);", ""], 819),
-  fault("a removal is replayed as a value", "crashes", "engine/recovery.ts", ["if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);", "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), false);"]),
-  fault("a frame does not say where the version before it is", "crashes", "engine/write-path.ts", ["draft.prev = prev;\n    draft.loadValue", "draft.prev = 0;\n    draft.loadValue"]),
-  fault("checksums are not bound to their place", "test/log/frame.test.ts", "log/checksum.ts", ["  return seed ^ (seed >>> 16);", "  return salt;"]),
+  fault(
+    "a torn tail is not cut off",
+    "crashes",
+    "engine/open.ts",
+    ['must(system.truncate(handle, replay.soundEnd), { syscall: "ftruncate", path });', ""],
+    30,
+  ),
+  fault("what was recovered is shown before it is durable", "crashes", "engine/open.ts", [
+    '  must(system.sync(handle), { syscall: "fdatasync", path });\n}',
+    "}",
+  ]),
+  fault("a torn tail is taken for damage", "crashes", "log/scanner.ts", [
+    "if (this.facts.durable > durableBeyond) return lsn;",
+    "return lsn;",
+  ]),
+  fault("damage is taken for a torn tail", "test/engine/damage.test.ts", "engine/recovery.ts", [
+    "if (proof === undefined) return;",
+    "return;",
+  ]),
+  fault(
+    "a batch without its last frame is accepted",
+    "crashes",
+    "engine/recovery.ts",
+    [
+      "const end = this.#batchStart === 0 ? stop : this.#batchStart;",
+      "const end = stop;\n    this.#batchStart = 0;\n    this.#setEnd(end);",
+    ],
+    60,
+  ),
+  fault(
+    "a clear is not replayed",
+    "sequences",
+    "engine/recovery.ts",
+    ["this.#spaces.bury(space, this.#scanner.lsn);", ""],
+    819,
+  ),
+  fault("a removal is replayed as a value", "crashes", "engine/recovery.ts", [
+    "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);",
+    "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), false);",
+  ]),
+  fault("a frame does not say where the version before it is", "crashes", "engine/write-path.ts", [
+    "draft.prev = prev;\n    draft.loadValue",
+    "draft.prev = 0;\n    draft.loadValue",
+  ]),
+  fault("checksums are not bound to their place", "test/log/frame.test.ts", "log/checksum.ts", [
+    "  return seed ^ (seed >>> 16);",
+    "  return salt;",
+  ]),
 ];
 
 const BATCHES: readonly PlantedFault[] = [
-  fault("the frames of a batch stand alone", "crashes", "engine/engine.ts", ["const place = frames === 0 ?", "const place = index >= 0 ? PLACE_ALONE : frames === 0 ?"]),
-  fault("the frames of an insertMany stand alone", "crashes", "engine/write-path.ts", ["if (count === 1) return PLACE_ALONE;", "if (count >= 1) return PLACE_ALONE;"], 80),
-  fault("a batch whose last write needs no frame has no end", "crashes", "engine/engine.ts", ["if (!isEnded) this.#write.endBatch();", ""], 40),
-  fault("a failed batch is not taken back", "fullDisks", "engine/write-path.ts", ["    undo(core, this.#spaces, start);\n", ""], 40),
-  fault("undo forgets the slot", "crashes", "engine/undo.ts", ["keydir.replace(unitLow(prev), unitHigh(prev), !isLive);", ""], 60),
-  fault("undo forgets the counts", "crashes", "engine/undo.ts", ["spaces.count(batch.space, (isLive ? 1 : 0) - (wasLive ? 1 : 0), kept - dropped);", ""], 60),
+  fault("the frames of a batch stand alone", "crashes", "engine/engine.ts", [
+    "const place = frames === 0 ?",
+    "const place = index >= 0 ? PLACE_ALONE : frames === 0 ?",
+  ]),
+  fault(
+    "the frames of an insertMany stand alone",
+    "crashes",
+    "engine/write-path.ts",
+    ["if (count === 1) return PLACE_ALONE;", "if (count >= 1) return PLACE_ALONE;"],
+    80,
+  ),
+  fault(
+    "a batch whose last write needs no frame has no end",
+    "crashes",
+    "engine/engine.ts",
+    ["if (!isEnded) this.#write.endBatch();", ""],
+    40,
+  ),
+  fault(
+    "a failed batch is not taken back",
+    "fullDisks",
+    "engine/write-path.ts",
+    ["    undo(core, this.#spaces, start);\n", ""],
+    40,
+  ),
+  fault(
+    "undo forgets the slot",
+    "crashes",
+    "engine/undo.ts",
+    ["keydir.replace(unitLow(prev), unitHigh(prev), !isLive);", ""],
+    60,
+  ),
+  fault(
+    "undo forgets the counts",
+    "crashes",
+    "engine/undo.ts",
+    ["spaces.count(batch.space, (isLive ? 1 : 0) - (wasLive ? 1 : 0), kept - dropped);", ""],
+    60,
+  ),
 ];
 
 const READS: readonly PlantedFault[] = [
-  fault("a removal leaves the value in the index", "crashes", "engine/write-path.ts", ["core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);", "core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);"]),
-  fault("an overwrite counts as a new record", "model", "engine/write-path.ts", ["this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);", "this.#spaces.count(space, 1, newBytes - oldBytes);"]),
-  fault("a walk shows what was removed", "model", "engine/lookup.ts", ["return kindOf(this.shape) === KIND_PUT;", "return true;"]),
-  fault("a walk shows what was written after it began", "model", "engine/snapshot.ts", ["return lookup.walkBack(this.#hold.lsn);", "return lookup.walkBack(Infinity);"]),
-  fault("a clear takes the index away from an open walk", "model", "engine/write-path.ts", ["this.#spaces.emptyGraves(space, this.#core.keepFrom() * 8);", "this.#spaces.emptyGraves(space, Infinity);"]),
-  fault("a dropped namespace still answers", "model", "engine/write-path.ts", ["if (isDrop) this.#spaces.setState(space, SPACE_DROPPED);", ""]),
-  fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write-path.ts", ["if (core.tail.pendingBytes === 0) this.#checkLock();", ""]),
+  fault("a removal leaves the value in the index", "crashes", "engine/write-path.ts", [
+    "core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);",
+    "core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);",
+  ]),
+  fault("an overwrite counts as a new record", "model", "engine/write-path.ts", [
+    "this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);",
+    "this.#spaces.count(space, 1, newBytes - oldBytes);",
+  ]),
+  fault("a walk shows what was removed", "model", "engine/lookup.ts", [
+    "return kindOf(this.shape) === KIND_PUT;",
+    "return true;",
+  ]),
+  fault("a walk shows what was written after it began", "model", "engine/snapshot.ts", [
+    "return lookup.walkBack(this.#hold.lsn);",
+    "return lookup.walkBack(Infinity);",
+  ]),
+  fault("a clear takes the index away from an open walk", "model", "engine/write-path.ts", [
+    "this.#spaces.emptyGraves(space, this.#core.keepFrom() * 8);",
+    "this.#spaces.emptyGraves(space, Infinity);",
+  ]),
+  fault("a dropped namespace still answers", "model", "engine/write-path.ts", [
+    "if (isDrop) this.#spaces.setState(space, SPACE_DROPPED);",
+    "",
+  ]),
+  fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write-path.ts", [
+    "if (core.tail.pendingBytes === 0) this.#checkLock();",
+    "",
+  ]),
 ];
 
 const MEMORY: readonly PlantedFault[] = [
-  fault("a spill across the end of the ring is one write", "bigFrames", "log/tail.ts", ["if (wrap > written && wrap < tail) {", "if (wrap < 0) {"], 20),
-  fault("a long frame is written before what is pending", "bigFrames", "log/tail.ts", ["    this.spill();\n    const valueAt", "    const valueAt"], 20),
-  fault("close leaves the ring's memory reserved", "sequences", "engine/assemble.ts", ["if (ring > 0) system.release(ring, RING_SPACE);", ""], 4),
-  fault("a mapped file is cut on Windows", "windows", "engine/assemble.ts", ["if (system.canMapPastEnd) return;", "if (system.pageBytes > 0) return;"]),
-  fault("reads go on through a map that is gone", "strictWindows", "engine/open.ts", ["    core.log.takeMap();\n", ""], 40),
+  fault(
+    "a spill across the end of the ring is one write",
+    "bigFrames",
+    "log/tail.ts",
+    ["if (wrap > written && wrap < tail) {", "if (wrap < 0) {"],
+    20,
+  ),
+  fault(
+    "a long frame is written before what is pending",
+    "bigFrames",
+    "log/tail.ts",
+    ["    this.spill();\n    const valueAt", "    const valueAt"],
+    20,
+  ),
+  fault(
+    "close leaves the ring's memory reserved",
+    "sequences",
+    "engine/assemble.ts",
+    ["if (ring > 0) system.release(ring, RING_SPACE);", ""],
+    4,
+  ),
+  fault("a mapped file is cut on Windows", "windows", "engine/assemble.ts", [
+    "if (system.canMapPastEnd) return;",
+    "if (system.pageBytes > 0) return;",
+  ]),
+  fault(
+    "reads go on through a map that is gone",
+    "strictWindows",
+    "engine/open.ts",
+    ["    core.log.takeMap();\n", ""],
+    40,
+  ),
 ];
 
 export const BANK: readonly PlantedFault[] = [...DURABILITY, ...RECOVERY, ...BATCHES, ...READS, ...MEMORY];

@@ -30,7 +30,10 @@ export class Garden implements Disposable {
         originals.set(path, originals.get(path) ?? text);
         const count = text.split(from).length - 1;
         if (count !== 1) throw new Error(`"${fault.name}" does not fit any more: ${file} has its place ${count} times`);
-        writeFileSync(path, text.replace(from, () => to));
+        writeFileSync(
+          path,
+          text.replace(from, () => to),
+        );
       }
       return await this.#run(fault);
     } finally {
@@ -52,7 +55,8 @@ export class Garden implements Disposable {
     if (child.signalCode === "SIGKILL") return { crashes: 0, findings: 1, detail: "it hangs" };
     if (isTest) return { crashes: 0, findings: child.exitCode === 0 ? 0 : 1, detail: "a test fails" };
     const line = output.trim().split("\n").at(-1) ?? "";
-    if (!line.startsWith("{")) return { crashes: 0, findings: 1, detail: `it dies with exit code ${child.exitCode} ${child.signalCode}` };
+    if (!line.startsWith("{"))
+      return { crashes: 0, findings: 1, detail: `it dies with exit code ${child.exitCode} ${child.signalCode}` };
     return JSON.parse(line) as ProbeOutcome;
   }
 

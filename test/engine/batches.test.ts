@@ -8,7 +8,7 @@ import type { System } from "../../src/ffi/system.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
-import { expectOpens, stateAt, stateOf, tell, type Step } from "./fixture.ts";
+import { expectOpens, fastFolder, stateAt, stateOf, tell, type Step } from "./fixture.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 
 setDefaultTimeout(120_000);
@@ -21,7 +21,10 @@ const many = (count: number, prefix: string): [string, string][] =>
 const batches: readonly { readonly name: string; readonly step: Step }[] = [
   { name: "insertMany", step: (db) => db.insertMany(many(9, "old")) },
   { name: "insertMany of one", step: (db) => db.insertMany([["one", "1"]]) },
-  { name: "insertMany with one key again and again", step: (db) => db.insertMany(["a", "b", "c"].map((v) => ["k", v])) },
+  {
+    name: "insertMany with one key again and again",
+    step: (db) => db.insertMany(["a", "b", "c"].map((v) => ["k", v])),
+  },
   { name: "removeMany", step: (db) => void db.removeMany(["old1", "none", "old3", "old5", "old1"]) },
   { name: "deleteGroup", step: (db) => void db.deleteGroup("user") },
   { name: "clear", step: (db) => db.clear() },
@@ -39,19 +42,27 @@ const batches: readonly { readonly name: string; readonly step: Step }[] = [
         tx.insert("old0", "changed again");
       }),
   },
-  { name: "transaction that ends in a remove of nothing", step: (db) => db.transaction((tx) => (tx.insert("x", "y"), tx.remove("none"))) },
+  {
+    name: "transaction that ends in a remove of nothing",
+    step: (db) => db.transaction((tx) => (tx.insert("x", "y"), tx.remove("none"))),
+  },
 ];
 
 const before: readonly Step[] = [
   (db) => db.insertMany(many(7, "old")),
-  (db) => db.insertMany([["user.1", "a"], ["user.2", "b"], ["user.3", "c"]]),
+  (db) =>
+    db.insertMany([
+      ["user.1", "a"],
+      ["user.2", "b"],
+      ["user.3", "c"],
+    ]),
   (db) => void db.namespace("named"),
   (db) => db.namespace("named").insertMany(many(4, "n")),
   (db) => void db.remove("old6"),
 ];
 
 test.each(batches)("$name is all or nothing at every byte of the log", async ({ step }) => {
-  using folder = temporaryFolder();
+  using folder = fastFolder();
   const story = await tell(folder.file("made.emdb"), [...before, step]);
   const path = folder.file("data.emdb");
   const [start, end] = [story.steps.at(-2)!.end, story.steps.at(-1)!.end];
@@ -108,7 +119,13 @@ test.each([
   const state = fixture.state();
   disk.value = bytesMax;
   const keys = ["k1", "k2", "k3", "gone", ...Array.from({ length: 40 }, (_, index) => `more ${index}`), "k3"];
-  const failing = (): void => engine.insertMany(space, keys, keys.map(() => new Uint8Array(valueBytes)), 0);
+  const failing = (): void =>
+    engine.insertMany(
+      space,
+      keys,
+      keys.map(() => new Uint8Array(valueBytes)),
+      0,
+    );
   expect(failing).toThrow(expect.objectContaining({ code: "EMDB_FULL", errno: "ENOSPC" }));
   expect(fixture.state()).toBe(state);
   expect(failing).toThrow(EmdbError);

@@ -44,7 +44,11 @@ const actions: Readonly<Record<string, () => string>> = {
       for (let count = 0; count < 20; count += 1) {
         round += 1;
         const value = String(round).padEnd(30 + (round % 300), ".");
-        db.insertMany([["left", value], ["right", value], [`key ${round % 500}`, value]]);
+        db.insertMany([
+          ["left", value],
+          ["right", value],
+          [`key ${round % 500}`, value],
+        ]);
         if (round % 3 === 0) db.flushSync();
       }
       setImmediate(more);

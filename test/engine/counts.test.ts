@@ -26,7 +26,11 @@ function neededBytes(db: Emdb): number {
   };
   const named = db.listNamespaces();
   const creations = named.reduce((sum, name) => sum + framed(Buffer.byteLength(name)), 0);
-  return HEADER_PAGE_BYTES + creations + [db, ...named.map((name) => db.namespace(name))].reduce((sum, space) => sum + ofSpace(space), 0);
+  return (
+    HEADER_PAGE_BYTES +
+    creations +
+    [db, ...named.map((name) => db.namespace(name))].reduce((sum, space) => sum + ofSpace(space), 0)
+  );
 }
 
 function checkCounts(db: Emdb): EmdbStats {
@@ -34,7 +38,12 @@ function checkCounts(db: Emdb): EmdbStats {
   const stats = db.stats();
   const named = db.listNamespaces();
   const records = [db, ...named.map((name) => db.namespace(name))].reduce((sum, space) => sum + [...space].length, 0);
-  expect(stats).toMatchObject({ liveRecords: records, namespaceCount: named.length, rangeScansEnabled: false, encrypted: false });
+  expect(stats).toMatchObject({
+    liveRecords: records,
+    namespaceCount: named.length,
+    rangeScansEnabled: false,
+    encrypted: false,
+  });
   expect(stats.logicalSizeBytes - stats.deadBytes).toBe(neededBytes(db));
   expect(stats.deadBytes).toBeGreaterThanOrEqual(0);
   expect(stats.preallocatedBytes).toBe(Math.max(0, stats.fileSizeBytes - stats.logicalSizeBytes));
@@ -84,27 +93,30 @@ function change(db: Emdb, random: Random): void {
   }
 }
 
-test.each([1, 2, 3])("live and dead bytes make up the log after random changes, a reopen and a crash (seed %d)", (seed) => {
-  const random = new Random(seed);
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  for (let round = 0; round < 8; round += 1) {
-    const db = Emdb.open(path);
-    for (let step = 0; step < 60; step += 1) change(db, random);
-    const stats = checkCounts(db);
-    const state = stateOf(db);
-    db.flushSync();
-    const crashed = readFileSync(path);
-    db.closeSync();
-    const isCrash = random.chance(0.5);
-    if (isCrash) writeFileSync(path, crashed);
-    const again = Emdb.open(path);
-    expect(stateOf(again)).toBe(state);
-    const after = checkCounts(again);
-    expect([after.logicalSizeBytes, after.deadBytes]).toEqual([stats.logicalSizeBytes, stats.deadBytes]);
-    again.closeSync();
-  }
-});
+test.each([1, 2, 3])(
+  "live and dead bytes make up the log after random changes, a reopen and a crash (seed %d)",
+  (seed) => {
+    const random = new Random(seed);
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    for (let round = 0; round < 8; round += 1) {
+      const db = Emdb.open(path);
+      for (let step = 0; step < 60; step += 1) change(db, random);
+      const stats = checkCounts(db);
+      const state = stateOf(db);
+      db.flushSync();
+      const crashed = readFileSync(path);
+      db.closeSync();
+      const isCrash = random.chance(0.5);
+      if (isCrash) writeFileSync(path, crashed);
+      const again = Emdb.open(path);
+      expect(stateOf(again)).toBe(state);
+      const after = checkCounts(again);
+      expect([after.logicalSizeBytes, after.deadBytes]).toEqual([stats.logicalSizeBytes, stats.deadBytes]);
+      again.closeSync();
+    }
+  },
+);
 
 test("in memory, live and dead bytes make up the log as well", () => {
   const random = new Random(9);

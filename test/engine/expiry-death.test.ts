@@ -16,7 +16,7 @@ test("after the death of a Worker between two of its instructions, no deadline i
     const isRunning = new Promise<void>((resolve) => {
       worker.addEventListener("message", () => resolve());
     });
-    worker.postMessage(fixture.opened.base);
+    worker.postMessage(fixture.opened.base, []);
     await isRunning;
     // Some turns of work here while it goes on there, a different number each time.
     for (let step = random.below(20); step > 0; step -= 1) fixture.put(`mine ${step}`, 1e9);

@@ -104,7 +104,7 @@ export class ExpiryFixture implements Disposable {
     const held = new Map<string, number>();
     const memory = pinned(PAGE_BYTES);
     const root = spaces.root(space);
-    for (let hash = 0; root !== 0 && hash < 1 << HASH_BITS;) {
+    for (let hash = root === 0 ? 1 << HASH_BITS : 0; hash < 1 << HASH_BITS;) {
       const shard = core.keydir.shardOf(root, hash);
       for (const page of shard.pages) {
         copy(memory.address, core.heap.pageAddress(page), PAGE_BYTES);

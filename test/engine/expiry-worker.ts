@@ -5,7 +5,7 @@ import type { EmdbShare } from "../../src/api/types.ts";
 
 declare const self: Worker;
 
-self.onmessage = ({ data }: MessageEvent<EmdbShare>) => {
+self.addEventListener("message", ({ data }: MessageEvent<EmdbShare>) => {
   const db = Emdb.attach(data);
   for (let index = 0; ; index += 1) {
     const key = `${index % 3000}`;
@@ -15,4 +15,4 @@ self.onmessage = ({ data }: MessageEvent<EmdbShare>) => {
     if (index % 900 === 0) db.sweepExpired();
     if (index === 5000) postMessage("running");
   }
-};
+});

@@ -141,7 +141,7 @@ test.each([321, 322, 323, 324])(
       } else if (what < 75) {
         failAppends(fixture, 1 + random.below(writes.length));
         try {
-          engine.writeBatch(writes.map((write) => ({ ...write, value: "value" })));
+          engine.writeBatch(writes.map(({ key, expiresAtMs }) => ({ space, key, value: "value", expiresAtMs })));
         } catch (error) {
           if (!(error instanceof EmdbError)) throw error;
         }

@@ -1,10 +1,12 @@
 /** What the engine's tests share: a database's whole state as text, small logs with known states, and typed failures. */
 
-import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect } from "bun:test";
 import { EmdbError, type EmdbErrorCode } from "../../src/errors.ts";
 import { Emdb } from "../../src/index.ts";
 import type { Keyspace } from "../../src/api/types.ts";
+import { removeTree, temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 
 /** Far enough away for every clock that a test may run under. */
 export const LATER_MS = 4_000_000_000_000;
@@ -98,10 +100,28 @@ export function tryOpen(path: string): Outcome {
     return { kind: "error", code: error.code, offset: error.offset };
   }
   try {
-    return { kind: "open", state: stateOf(db), tornBytes: db.recovery.tornBytes, missingBytes: db.recovery.missingBytes };
+    return {
+      kind: "open",
+      state: stateOf(db),
+      tornBytes: db.recovery.tornBytes,
+      missingBytes: db.recovery.missingBytes,
+    };
   } finally {
     db.closeSync();
   }
+}
+
+/** Puts a log at a path, without what an earlier one left beside it: the log alone then decides. */
+export function place(path: string, bytes: Uint8Array): void {
+  for (const sidecar of [".hint", ".lock"]) rmSync(path + sidecar, { force: true });
+  writeFileSync(path, bytes);
+}
+
+/** As `temporaryFolder`, in memory where the platform has such a folder: for tests that open thousands of files. */
+export function fastFolder(): TemporaryFolder {
+  if (!existsSync("/dev/shm")) return temporaryFolder();
+  const path = mkdtempSync("/dev/shm/emdb-test-");
+  return { path, file: (name) => join(path, name), [Symbol.dispose]: () => removeTree(path) };
 }
 
 /** Opens what must not open: nothing on the disk has changed by it, and nothing was left. */
@@ -121,9 +141,9 @@ function snapshotOf(path: string): string {
   return `${names.join()} ${existsSync(path) ? Bun.hash(readFileSync(path)).toString(16) : "none"}`;
 }
 
-/** Writes a file, opens it, and expects this state. */
+/** Writes a file with nothing beside it, opens it, and expects this state. */
 export function expectOpens(path: string, bytes: Uint8Array, state: string): { readonly tornBytes: number } {
-  writeFileSync(path, bytes);
+  place(path, bytes);
   const outcome = tryOpen(path);
   if (outcome.kind !== "open") throw new Error(`expected to open, got ${JSON.stringify(outcome)}`);
   expect(outcome.state).toBe(state);
@@ -161,12 +181,21 @@ export const EVERYTHING: readonly Step[] = [
     });
   },
   (db) => void db.namespace("other"),
-  (db) => db.namespace("other").insertMany([["k", "v"], ["l", "w"]]),
+  (db) =>
+    db.namespace("other").insertMany([
+      ["k", "v"],
+      ["l", "w"],
+    ]),
   (db) => db.namespace("named").clear(),
   (db) => db.namespace("named").insert("after", "clear"),
   (db) => void db.dropNamespace("other"),
   (db) => db.insert("", ""),
-  (db) => db.insertMany([["user.1", "a"], ["user.2", "b"], ["user.3", "c"]]),
+  (db) =>
+    db.insertMany([
+      ["user.1", "a"],
+      ["user.2", "b"],
+      ["user.3", "c"],
+    ]),
   (db) => void db.deleteGroup("user"),
   (db) => db.insert("beta", "again"),
   (db) => db.insert("alpha", "third"),

@@ -1,11 +1,11 @@
 /** Started by lock.test.ts: tries to open the path that it is sent, and says how that went. */
 
-import { EmdbError } from "../../src/errors.ts";
+import type { EmdbError } from "../../src/errors.ts";
 import { Emdb } from "../../src/index.ts";
 
 declare const self: Worker;
 
-self.onmessage = ({ data }: MessageEvent<string>) => {
+self.addEventListener("message", ({ data }: MessageEvent<string>) => {
   try {
     Emdb.open(data).closeSync();
     postMessage({ code: "open", message: "" });
@@ -13,4 +13,4 @@ self.onmessage = ({ data }: MessageEvent<string>) => {
     const { code, message } = error as EmdbError;
     postMessage({ code, message });
   }
-};
+});

@@ -13,20 +13,23 @@ import { Child, startChild } from "./processes.ts";
 setDefaultTimeout(120_000);
 const isWindows = process.platform === "win32";
 
-test.each(["a database that is there", "a database that has to be made"])("of processes that open %s at once, exactly one gets it", async (what) => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  if (what === "a database that is there") Emdb.open(path).closeSync();
-  for (let round = 0; round < 3; round += 1) {
-    const children = Array.from({ length: 4 }, () => new Child("open", path));
-    for (const child of children) expect(await child.line()).toBe("ready");
-    await Promise.all(children.map((child) => child.go()));
-    const said = await Promise.all(children.map((child) => child.line()));
-    expect(said.sort()).toEqual(["EMDB_LOCKED", "EMDB_LOCKED", "EMDB_LOCKED", "open"]);
-    for (const child of children) await child[Symbol.asyncDispose]();
-  }
-  Emdb.open(path).closeSync();
-});
+test.each(["a database that is there", "a database that has to be made"])(
+  "of processes that open %s at once, exactly one gets it",
+  async (what) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    if (what === "a database that is there") Emdb.open(path).closeSync();
+    for (let round = 0; round < 3; round += 1) {
+      const children = Array.from({ length: 4 }, () => new Child("open", path));
+      for (const child of children) expect(await child.line()).toBe("ready");
+      await Promise.all(children.map((child) => child.go()));
+      const said = await Promise.all(children.map((child) => child.line()));
+      expect(said.sort()).toEqual(["EMDB_LOCKED", "EMDB_LOCKED", "EMDB_LOCKED", "open"]);
+      for (const child of children) await child[Symbol.asyncDispose]();
+    }
+    Emdb.open(path).closeSync();
+  },
+);
 
 test("after the holder is killed the next open gets the database at once, with all that was flushed", async () => {
   using folder = temporaryFolder();
@@ -47,7 +50,11 @@ test("after the holder is killed the next open gets the database at once, with a
 /** Other ways to write the path of a file. */
 function spellings(path: string): string[] {
   const folder = path.slice(0, -basename(path).length - 1);
-  const odd = [`${folder}/./${basename(path)}`, `${folder}/../${basename(folder)}/${basename(path)}`, `${folder}//${basename(path)}`];
+  const odd = [
+    `${folder}/./${basename(path)}`,
+    `${folder}/../${basename(folder)}/${basename(path)}`,
+    `${folder}//${basename(path)}`,
+  ];
   if (isWindows) return [...odd, path.toUpperCase()];
   symlinkSync(path, join(folder, "link to the file"));
   symlinkSync(folder, join(folder, "link to the folder"));
@@ -75,7 +82,7 @@ test("within a thread, another spelling of the path gives one more handle on the
   for (const [index, other] of others.entries()) {
     other.insert(`key ${index}`, "seen");
     expect(db.getText(`key ${index}`)).toBe("seen");
-    expect(other.path).toBe(db.path!);
+    expect(other.path).toBe(db.path);
   }
   db.closeSync();
   expect(db.isOpen).toBe(false);
@@ -92,7 +99,12 @@ test("one more handle must ask for the same options, or is EMDB_INVALID_CONFIG",
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
   const db = Emdb.open(path, { defaultTtlMs: 60_000 });
-  for (const options of [{}, { defaultTtlMs: 1 }, { defaultTtlMs: 60_000, verifyReads: true }, { defaultTtlMs: 60_000, flushPolicy: "on-each-flush" as const }]) {
+  for (const options of [
+    {},
+    { defaultTtlMs: 1 },
+    { defaultTtlMs: 60_000, verifyReads: true },
+    { defaultTtlMs: 60_000, flushPolicy: "on-each-flush" as const },
+  ]) {
     expectCode("EMDB_INVALID_CONFIG", () => Emdb.open(path, options));
   }
   Emdb.open(path, { defaultTtlMs: 60_000, flushPolicy: "group" }).closeSync();
@@ -107,7 +119,10 @@ test("another Worker of the process is EMDB_LOCKED, and told to attach", async (
   const worker = new Worker(join(import.meta.dir, "lock-worker.ts"));
   const ask = async (): Promise<{ code: string; message: string }> => {
     const { promise, resolve } = Promise.withResolvers<{ code: string; message: string }>();
-    worker.onmessage = ({ data }) => resolve(data as { code: string; message: string });
+    worker.addEventListener("message", ({ data }) => resolve(data as { code: string; message: string }), {
+      once: true,
+    });
+    // oxlint-disable-next-line require-post-message-target-origin -- a Worker has no origin
     worker.postMessage(path);
     return promise;
   };
@@ -150,7 +165,12 @@ test("the lock's record says who opened it last, and the system says whether it 
   expect(Emdb.lockHolder(path)).toBeUndefined();
   const db = Emdb.open(path);
   const holder = Emdb.lockHolder(path)!;
-  expect(holder).toMatchObject({ pid: process.pid, hostname: hostname(), packageVersion: PACKAGE_VERSION, isHeld: true });
+  expect(holder).toMatchObject({
+    pid: process.pid,
+    hostname: hostname(),
+    packageVersion: PACKAGE_VERSION,
+    isHeld: true,
+  });
   expect(Number.isSafeInteger(holder.acquiredAtMs)).toBe(true);
   db.closeSync();
   expect(Emdb.lockHolder(path)).toEqual({ ...holder, isHeld: false });
@@ -211,28 +231,31 @@ test.skipIf(isWindows)("a handle that was robbed of its lock by force writes and
   db.closeSync();
 });
 
-test.skipIf(isWindows)("what a robbed handle had pending is refused by its flush and never reaches the file", async () => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  const db = Emdb.open(path);
-  db.insert("flushed", "1");
-  db.flushSync();
-  db.insert("pending", "2");
-  Emdb.breakLock(path, { force: true });
-  const { child, said } = await startChild("write and hold", path);
-  expect(said).toBe("written");
-  const now = readFileSync(path);
-  expectCode("EMDB_LOCKED", () => db.flushSync());
-  expect(await db.flush().catch((error: unknown) => error)).toMatchObject({ code: "EMDB_LOCKED" });
-  expect(readFileSync(path)).toEqual(now);
-  expect(() => db.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_LOCKED" }));
-  expect(readFileSync(path)).toEqual(now);
-  await child[Symbol.asyncDispose]();
-  const after = Emdb.open(path);
-  expect([...after.keys()].map((key) => new TextDecoder().decode(key)).sort()).toEqual(["flushed"]);
-  expect(after.getText("flushed")).toBe("by the child");
-  after.closeSync();
-});
+test.skipIf(isWindows)(
+  "what a robbed handle had pending is refused by its flush and never reaches the file",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path);
+    db.insert("flushed", "1");
+    db.flushSync();
+    db.insert("pending", "2");
+    Emdb.breakLock(path, { force: true });
+    const { child, said } = await startChild("write and hold", path);
+    expect(said).toBe("written");
+    const now = readFileSync(path);
+    expectCode("EMDB_LOCKED", () => db.flushSync());
+    expect(await db.flush().catch((error: unknown) => error)).toMatchObject({ code: "EMDB_LOCKED" });
+    expect(readFileSync(path)).toEqual(now);
+    expect(() => db.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_LOCKED" }));
+    expect(readFileSync(path)).toEqual(now);
+    await child[Symbol.asyncDispose]();
+    const after = Emdb.open(path);
+    expect([...after.keys()].map((key) => new TextDecoder().decode(key)).sort()).toEqual(["flushed"]);
+    expect(after.getText("flushed")).toBe("by the child");
+    after.closeSync();
+  },
+);
 
 test("closing lets go of the lock before it returns, and the folder can be removed", async () => {
   using folder = temporaryFolder();

@@ -71,7 +71,12 @@ class Story {
       }
       case 3:
       case 4: {
-        engine.insertMany(space, batch.map(bytes), batch.map((_, index) => `many ${index}`), 0);
+        engine.insertMany(
+          space,
+          batch.map(bytes),
+          batch.map((_, index) => `many ${index}`),
+          0,
+        );
         batch.forEach((key, index) => model.set(key, `many ${index}`));
         break;
       }
@@ -191,7 +196,10 @@ test("many records are put in order again at open, and verify finds both indexes
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
   const random = new Random(9);
-  const keys = Array.from({ length: 200_000 }, (_, index) => `key:${random.below(1e9)}:${index % 3 === 0 ? "x".repeat(60) : ""}`);
+  const keys = Array.from(
+    { length: 200_000 },
+    (_, index) => `key:${random.below(1e9)}:${index % 3 === 0 ? "x".repeat(60) : ""}`,
+  );
   {
     using fixture = new EngineFixture(path, hostSystem());
     fixture.engine.insertMany(fixture.engine.defaultSpace, keys, keys, 0);

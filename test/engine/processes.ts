@@ -25,7 +25,7 @@ export class Child implements AsyncDisposable {
 
   /** Lets it begin; `line` then says how it went. */
   async go(): Promise<void> {
-    this.#process.stdin.write("go\n");
+    await this.#process.stdin.write("go\n");
     await this.#process.stdin.flush();
   }
 

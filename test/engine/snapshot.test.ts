@@ -47,14 +47,44 @@ describe.each(["in memory", "in a file"])("%s", (where) => {
   }
 
   const changes: readonly { readonly name: string; readonly change: (db: Emdb) => void }[] = [
-    { name: "inserts", change: (db) => db.insertMany(numbered(3000, "new").map(([key, value]): [string, string] => [`new ${key}`, value])) },
+    {
+      name: "inserts",
+      change: (db) =>
+        db.insertMany(numbered(3000, "new").map(([key, value]): [string, string] => [`new ${key}`, value])),
+    },
     { name: "overwrites", change: (db) => db.insertMany(numbered(2000, "changed")) },
-    { name: "overwrites of overwrites", change: (db) => { for (let n = 0; n < 5; n += 1) db.insertMany(numbered(500, `${n}`)); } },
+    {
+      name: "overwrites of overwrites",
+      change: (db) => {
+        for (let n = 0; n < 5; n += 1) db.insertMany(numbered(500, `${n}`));
+      },
+    },
     { name: "removes", change: (db) => void db.removeMany(numbered(2000, "").map(([key]) => key)) },
-    { name: "removes and inserts of the same keys", change: (db) => { db.removeMany(numbered(2000, "").map(([key]) => key)); db.insertMany(numbered(900, "back")); } },
+    {
+      name: "removes and inserts of the same keys",
+      change: (db) => {
+        db.removeMany(numbered(2000, "").map(([key]) => key));
+        db.insertMany(numbered(900, "back"));
+      },
+    },
     { name: "clear", change: (db) => db.clear() },
-    { name: "clear, inserts, clear", change: (db) => { db.clear(); db.insertMany(numbered(700, "x")); db.clear(); db.insertMany(numbered(10, "y")); } },
-    { name: "a transaction", change: (db) => db.transaction((tx) => { for (const [key] of numbered(50, "")) tx.insert(key, "tx"); tx.remove("key 60"); }) },
+    {
+      name: "clear, inserts, clear",
+      change: (db) => {
+        db.clear();
+        db.insertMany(numbered(700, "x"));
+        db.clear();
+        db.insertMany(numbered(10, "y"));
+      },
+    },
+    {
+      name: "a transaction",
+      change: (db) =>
+        db.transaction((tx) => {
+          for (const [key] of numbered(50, "")) tx.insert(key, "tx");
+          tx.remove("key 60");
+        }),
+    },
   ];
 
   test.each(changes)("a walk at its start, in its middle and at its end does not see $name", async ({ change }) => {
@@ -100,7 +130,7 @@ describe.each(["in memory", "in a file"])("%s", (where) => {
     db.insertMany(numbered(count, "old"));
     const walk = db.keys();
     const seen = new Set<string>();
-    for (let taken = 0; taken < count / 3; taken += 1) seen.add(new TextDecoder().decode(walk.next().value!));
+    for (let taken = 0; taken < count / 3; taken += 1) seen.add(new TextDecoder().decode(walk.next().value));
     db.removeMany(numbered(count, "").map(([key]) => key));
     expect(db.len()).toBe(0);
     for (const key of walk) seen.add(new TextDecoder().decode(key));

@@ -18,7 +18,9 @@ function imageOf(path: string): Uint8Array {
 }
 
 /** Writes "a" and flushes; then writes "b", "c", "d", which reach the file and are not synced. */
-async function logWithTail(path: string): Promise<{ flushed: Uint8Array; written: Uint8Array; flushedEnd: number; ends: number[] }> {
+async function logWithTail(
+  path: string,
+): Promise<{ flushed: Uint8Array; written: Uint8Array; flushedEnd: number; ends: number[] }> {
   const db = Emdb.open(path);
   db.insert("a", "durable");
   db.flushSync();
@@ -119,44 +121,47 @@ test("opening a crashed database writes nothing but the cut of its torn tail", a
   }
 });
 
-test.each([1, 2, 3])("crash, open, write, flush, again and again, loses nothing flushed and brings nothing back (seed %d)", async (seed) => {
-  const random = new Random(seed);
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  /** States since the last flush; after a crash one of them must show, and it is the new beginning. */
-  let possible: string[] = ["[[\"\",[]]]"];
-  const rounds = emulator === undefined ? 50 : 15;
-  for (let round = 0; round < rounds; round += 1) {
-    const db = Emdb.open(path);
-    const state = stateOf(db);
-    if (!possible.includes(state)) throw new Error(`round ${round}: not a state since the last flush`);
-    possible = [state];
-    let durableEnd = db.stats().logicalSizeBytes;
-    let before = imageOf(path);
-    for (let step = random.below(12); step > 0; step -= 1) {
-      for (const write of somethingToWrite(random)) {
-        write(db);
-        possible.push(stateOf(db));
+test.each([1, 2, 3])(
+  "crash, open, write, flush, again and again, loses nothing flushed and brings nothing back (seed %d)",
+  async (seed) => {
+    const random = new Random(seed);
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    /** States since the last flush; after a crash one of them must show, and it is the new beginning. */
+    let possible: string[] = ['[["",[]]]'];
+    const rounds = emulator === undefined ? 50 : 15;
+    for (let round = 0; round < rounds; round += 1) {
+      const db = Emdb.open(path);
+      const state = stateOf(db);
+      if (!possible.includes(state)) throw new Error(`round ${round}: not a state since the last flush`);
+      possible = [state];
+      let durableEnd = db.stats().logicalSizeBytes;
+      let before = imageOf(path);
+      for (let step = random.below(12); step > 0; step -= 1) {
+        for (const write of somethingToWrite(random)) {
+          write(db);
+          possible.push(stateOf(db));
+        }
+        if (random.chance(0.25)) {
+          db.flushSync();
+          durableEnd = db.stats().logicalSizeBytes;
+          before = imageOf(path);
+          possible = [possible.at(-1)!];
+        }
       }
-      if (random.chance(0.25)) {
-        db.flushSync();
-        durableEnd = db.stats().logicalSizeBytes;
-        before = imageOf(path);
+      if (random.chance(0.7)) await turn();
+      const crashed = imageOf(path);
+      const end = Math.max(durableEnd, Math.min(crashed.length, db.stats().logicalSizeBytes));
+      db.closeSync();
+      if (random.chance(0.2)) {
         possible = [possible.at(-1)!];
+        continue;
       }
+      crashTo(path, damagedBehind(crashed, { before, durableEnd, end, random }));
     }
-    if (random.chance(0.7)) await turn();
-    const crashed = imageOf(path);
-    const end = Math.max(durableEnd, Math.min(crashed.length, db.stats().logicalSizeBytes));
-    db.closeSync();
-    if (random.chance(0.2)) {
-      possible = [possible.at(-1)!];
-      continue;
-    }
-    crashTo(path, damagedBehind(crashed, { before, durableEnd, end, random }));
-  }
-  expect(tryOpen(path)).toMatchObject({ kind: "open" });
-});
+    expect(tryOpen(path)).toMatchObject({ kind: "open" });
+  },
+);
 
 /** One or two writes, each a step of its own in the log. */
 function somethingToWrite(random: Random): ((db: Emdb) => void)[] {

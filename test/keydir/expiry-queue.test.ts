@@ -78,8 +78,10 @@ test.each([301, 302, 303, 304])(
         expect(sorted(fixture.sweep(nowMs))).toEqual(due);
       }
       const { entries, live } = fixture.queue.facts(fixture.space);
-      if (live !== fixture.deadlines.size) throw new Error(`${live} counted, ${fixture.deadlines.size} there (${step})`);
-      if (entries < live || entries > 1.8 * live + 600) throw new Error(`${entries} entries for ${live} (step ${step})`);
+      if (live !== fixture.deadlines.size)
+        throw new Error(`${live} counted, ${fixture.deadlines.size} there (${step})`);
+      if (entries < live || entries > 1.8 * live + 600)
+        throw new Error(`${entries} entries for ${live} (step ${step})`);
     }
     const left = sorted([...fixture.deadlines.keys()]);
     expect(sorted(fixture.sweep(Infinity))).toEqual(left);
@@ -96,7 +98,9 @@ test.each([
   const random = new Random(305);
   using fixture = new QueueFixture();
   for (let key = 0; key < 60_000; key += 1) fixture.put(key, random.below(HASHES), deadlineOf(key));
-  expect(fixture.sweep(30_000).length).toBe([...Array(60_000).keys()].filter((key) => deadlineOf(key) <= 30_000).length);
+  expect(fixture.sweep(30_000).length).toBe(
+    [...Array(60_000).keys()].filter((key) => deadlineOf(key) <= 30_000).length,
+  );
   fixture.sweep(60_000);
   expect(fixture.deadlines.size).toBe(0);
 });

@@ -91,6 +91,11 @@ export class IndexFixture extends HeapFixture {
     if (keepFrom === Infinity) this.model.delete(key);
   }
 
+  /** From now on nobody asks for removed records. */
+  forgetRemoved(): void {
+    for (const [key, entry] of this.model) if (entry.isRemoved) this.model.delete(key);
+  }
+
   liveCount(): number {
     let count = 0;
     for (const entry of this.model.values()) if (!entry.isRemoved) count += 1;

@@ -94,7 +94,8 @@ test("two files, and two generations of one, have different salts", () => {
 
 test("a whole page with a flag that nobody knows is from the future, one whose fields contradict each other is damaged", () => {
   const header = { flags: 0, fileId: new Uint8Array(FILE_ID_BYTES), generation: 1, createdAtMs: 0, cipher: 0 };
-  const verdict = (changes: Partial<typeof header>): string => decodeHeader(encodeHeader({ ...header, ...changes }).u8).kind;
+  const verdict = (changes: Partial<typeof header>): string =>
+    decodeHeader(encodeHeader({ ...header, ...changes }).u8).kind;
   expect(verdict({})).toBe("sound");
   expect(verdict({ flags: 2 })).toBe("future");
   expect(verdict({ cipher: 7 })).toBe("damaged");

@@ -35,7 +35,8 @@ class Model {
     for (const key of keys) {
       const { number, bytes } = this.lengths.get(key)!;
       const value = engine.get(engine.defaultSpace, key);
-      if (value === undefined || Buffer.compare(value, valueOf(number, bytes)) !== 0) throw new Error(`${key} is wrong`);
+      if (value === undefined || Buffer.compare(value, valueOf(number, bytes)) !== 0)
+        throw new Error(`${key} is wrong`);
     }
     expect(engine.count(engine.defaultSpace)).toBe(this.lengths.size);
   }
@@ -46,26 +47,29 @@ function randomLength(random: Random): number {
   return random.below(random.pick(lengths));
 }
 
-test.each([1, 2, 3])("values of 0 to 3 MiB over many turns of the ring read back at once, later, and after reopen (seed %d)", (seed) => {
-  const random = new Random(seed);
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  const model = new Model();
-  {
-    using fixture = new EngineFixture(path, hostSystem(), { verifyReads: true });
-    while (fixture.engine.core.tail.end < LOG_BYTES) {
-      const key = `key ${random.below(40)}`;
-      model.write(fixture, key, randomLength(random));
-      model.check(fixture, [key, random.pick([...model.lengths.keys()])]);
-      if (random.chance(0.02)) fixture.sync.flush();
-      if (random.chance(0.02)) fixture.sync.spill();
+test.each([1, 2, 3])(
+  "values of 0 to 3 MiB over many turns of the ring read back at once, later, and after reopen (seed %d)",
+  (seed) => {
+    const random = new Random(seed);
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const model = new Model();
+    {
+      using fixture = new EngineFixture(path, hostSystem(), { verifyReads: true });
+      while (fixture.engine.core.tail.end < LOG_BYTES) {
+        const key = `key ${random.below(40)}`;
+        model.write(fixture, key, randomLength(random));
+        model.check(fixture, [key, random.pick([...model.lengths.keys()])]);
+        if (random.chance(0.02)) fixture.sync.flush();
+        if (random.chance(0.02)) fixture.sync.spill();
+      }
+      model.check(fixture);
     }
-    model.check(fixture);
-  }
-  using again = new EngineFixture(path, hostSystem(), { verifyReads: true });
-  model.check(again);
-  again.checkLiveBytes();
-});
+    using again = new EngineFixture(path, hostSystem(), { verifyReads: true });
+    model.check(again);
+    again.checkLiveBytes();
+  },
+);
 
 test("a frame may end one unit before, at, or one unit behind the end of the ring, whatever follows", () => {
   for (const overshoot of [-16, -8, 0, 8, 16, 1000]) {
@@ -77,7 +81,8 @@ test("a frame may end one unit before, at, or one unit behind the end of the rin
       for (let turn = 1; turn <= 2; turn += 1) {
         // Up to a little before the ring's end, then one frame that ends where it should.
         const goal = turn * RING_BYTES + overshoot;
-        for (let part = 0; fixture.engine.core.tail.end + 900_000 < goal; part += 1) model.write(fixture, `p${part % 5}`, 400_000);
+        for (let part = 0; fixture.engine.core.tail.end + 900_000 < goal; part += 1)
+          model.write(fixture, `p${part % 5}`, 400_000);
         const overhead = 24 + "edge".length;
         model.write(fixture, "edge", goal - fixture.engine.core.tail.end - overhead);
         expect(fixture.engine.core.tail.end).toBe(goal);
@@ -153,4 +158,28 @@ test("a write that fails half-way is written again later, at its place", () => {
   }
   using again = new EngineFixture(path, hostSystem());
   model.check(again);
+});
+
+test("a reader that was too slow for the ring is told so, and one that was not is not", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+  const { engine } = fixture;
+  const { log, tail } = engine.core;
+  const space = engine.defaultSpace;
+  const lsn = tail.end;
+  engine.insert(space, "first", "x", 0);
+  expect(log.at(lsn / 8, 0)).toBeGreaterThan(0);
+  expect(log.isInRing).toBe(true);
+  // It stands there, looking at the ring, while the writer goes around.
+  let isOverwritten = false;
+  while (tail.end < lsn + RING_BYTES + 200_000) {
+    const isWhole = log.isStillWhole(lsn);
+    if (tail.end > lsn + RING_BYTES) expect(isWhole).toBe(false);
+    if (tail.end < lsn + RING_BYTES - 200_000) expect(isWhole).toBe(true);
+    isOverwritten ||= !isWhole;
+    engine.insert(space, "more", new Uint8Array(30_000), 0);
+  }
+  expect(isOverwritten).toBe(true);
+  expect(log.at(lsn / 8, 0)).toBeGreaterThan(0);
+  expect(log.isInRing).toBe(false);
 });

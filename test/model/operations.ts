@@ -14,7 +14,17 @@ export interface Operation {
   run(side: Side): unknown;
 }
 
-const KEYS = ["a", "b", "c", "user.1", "user.1.name", "user.2.name", "users", "x".repeat(300), "\u00e9\u{1f600}"] as const;
+const KEYS = [
+  "a",
+  "b",
+  "c",
+  "user.1",
+  "user.1.name",
+  "user.2.name",
+  "users",
+  "x".repeat(300),
+  "\u00e9\u{1f600}",
+] as const;
 const NAMES = ["s", "t", "tasks", "\u00fcber"] as const;
 const SIZES = [0, 1, 7, 8, 60, 400, 4090, 4097, 20_000] as const;
 
@@ -97,7 +107,12 @@ const ON_SPACES: Record<string, Draw> = {
     };
   }),
   update: onSpace((random, nowMs) => {
-    const [key, value, options, kind] = [someKey(random), someValue(random), someOptions(random, nowMs), random.below(8)];
+    const [key, value, options, kind] = [
+      someKey(random),
+      someValue(random),
+      someOptions(random, nowMs),
+      random.below(8),
+    ];
     return (space) =>
       space.update(
         key,
@@ -116,7 +131,14 @@ const ON_SPACES: Record<string, Draw> = {
   }),
   read: onSpace((random) => {
     const key = someKey(random);
-    return (space) => [space.get(key), space.getText(key), space.getZeroCopy(key), space.containsKey(key), space.ttl(key), space.expiresAt(key)];
+    return (space) => [
+      space.get(key),
+      space.getText(key),
+      space.getZeroCopy(key),
+      space.containsKey(key),
+      space.ttl(key),
+      space.expiresAt(key),
+    ];
   }),
   getMany: onSpace((random) => {
     const keys = [...someKeys(random), ...KEYS];
@@ -194,7 +216,13 @@ const ON_DATABASE: Record<string, Draw> = {
 function drawTransaction(random: Random, nowMs: number): (side: Side) => unknown {
   const steps = Array.from({ length: random.below(6) }, () => {
     const name = random.chance(0.5) ? undefined : random.pick(NAMES);
-    return { name, key: someKey(random), value: someValue(random), options: someOptions(random, nowMs), kind: random.below(4) };
+    return {
+      name,
+      key: someKey(random),
+      value: someValue(random),
+      options: someOptions(random, nowMs),
+      kind: random.below(4),
+    };
   });
   const ending = random.below(8);
   return (side) =>
@@ -240,7 +268,8 @@ export function outcomeOf(body: () => unknown): string {
 }
 
 function comparable(value: unknown): unknown {
-  if (value instanceof Uint8Array) return `bytes ${value.length} ${Bun.hash(value)} ${Buffer.from(value.subarray(0, 24)).toString("latin1")}`;
+  if (value instanceof Uint8Array)
+    return `bytes ${value.length} ${Bun.hash(value)} ${Buffer.from(value.subarray(0, 24)).toString("latin1")}`;
   if (Array.isArray(value)) return JSON.stringify(value.map((one) => comparable(one)));
   return value === undefined ? "undefined" : value;
 }
@@ -255,7 +284,7 @@ export function everythingOf(db: Side["db"]): string[] {
     const keys = records.map(([key]) => key);
     const facts = keys.map((key) => [space.expiresAt(key), space.ttl(key), space.containsKey(key), space.get(key)]);
     const read = space.getMany(keys);
-    const rows = records.map((record, index) => `${comparable([record, facts[index], read[index]]) as string}`);
+    const rows = records.map((record, index) => String(comparable([record, facts[index], read[index]])));
     lines.push(`${name ?? "default"}: ${space.len()} ${space.isEmpty()}`, ...rows.sort());
   }
   return lines;

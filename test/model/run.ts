@@ -10,7 +10,11 @@ import type { Draw } from "../sim/draw.ts";
 
 export const CONFIGURATIONS: readonly Configuration[] = [
   { name: "in memory", config: {}, isInMemory: true },
-  { name: "in memory with reads verified and a default TTL", config: { verifyReads: true, defaultTtlMs: 5000 }, isInMemory: true },
+  {
+    name: "in memory with reads verified and a default TTL",
+    config: { verifyReads: true, defaultTtlMs: 5000 },
+    isInMemory: true,
+  },
   { name: "in a file", config: {} },
   { name: "in a file with reads verified", config: { verifyReads: true } },
   { name: "in a file with a default TTL", config: { defaultTtlMs: 3000 } },

@@ -17,7 +17,9 @@ const BOUNDS: (Bound | undefined)[] = [
 function isIn(key: Uint8Array, lower: Bound | undefined, upper: Bound | undefined): boolean {
   const low = lower === undefined ? 1 : Buffer.compare(key, lower.key);
   const high = upper === undefined ? -1 : Buffer.compare(key, upper.key);
-  return (low > 0 || (low === 0 && lower?.isInclusive === true)) && (high < 0 || (high === 0 && upper?.isInclusive === true));
+  return (
+    (low > 0 || (low === 0 && lower?.isInclusive === true)) && (high < 0 || (high === 0 && upper?.isInclusive === true))
+  );
 }
 
 test("every range of every subset of seven keys is exact, both ways", () => {
@@ -34,7 +36,13 @@ test("every range of every subset of seven keys is exact, both ways", () => {
         const found = grove.range(bounds, 2);
         const reversed = grove.range({ ...bounds, isReverse: true }, 2);
         if (String(found) === String(wanted) && String(reversed) === String(wanted.toReversed())) continue;
-        expect({ set, lower, upper, found, reversed }).toEqual({ set, lower, upper, found: wanted, reversed: wanted.toReversed() });
+        expect({ set, lower, upper, found, reversed }).toEqual({
+          set,
+          lower,
+          upper,
+          found: wanted,
+          reversed: wanted.toReversed(),
+        });
       }
     }
   }

@@ -55,7 +55,7 @@ class Model {
 
 function makeKey(random: () => number): Uint8Array {
   const pick = (count: number): number => Math.floor(random() * count);
-  const stem = [[], [0x61], [0x61, 0x61, 0x61, 0x61, 0x61, 0x61], new Array<number>(90).fill(0xff)][pick(4)]!;
+  const stem = [[], [0x61], [0x61, 0x61, 0x61, 0x61, 0x61, 0x61], Array.from({ length: 90 }, () => 0xff)][pick(4)]!;
   const rest = Array.from({ length: pick(4) }, () => ALPHABET[pick(ALPHABET.length)]!);
   return new Uint8Array([...stem, ...rest]);
 }
@@ -63,7 +63,7 @@ function makeKey(random: () => number): Uint8Array {
 /** Purging drops tombstones from the tree whenever it likes: the model forgets those that are gone. */
 function forgetPurged(model: Model, grove: Grove, keepFrom: number): void {
   const there = new Set(grove.range({}, 64));
-  for (const one of [...model.held]) {
+  for (const one of model.held.slice()) {
     if (there.has(one.units)) continue;
     if (!one.isTombstone || one.units >= keepFrom) throw new Error(`position ${one.units} is lost`);
     model.drop(one.key);
@@ -111,7 +111,7 @@ function run(seed: number, shape: Shape, attached: number): void {
     }
   }
   forgetPurged(model, grove, keepFrom);
-  for (const { key } of [...model.held]) expect(grove.erase(key)).toBe(true);
+  for (const { key } of model.held) expect(grove.erase(key)).toBe(true);
   expectSound(grove);
   expect(grove.range()).toEqual([]);
   grove.index.retireTree(grove.tree);

@@ -31,7 +31,9 @@ export function applyChange(state: ModelState, change: ModelChange): ModelState 
     return next;
   }
   if (change.kind === "sweep") {
-    const kept = [...(next.get(change.space) ?? [])].filter(([, { expiresAtMs }]) => !isExpired(expiresAtMs, change.nowMs));
+    const kept = [...(next.get(change.space) ?? [])].filter(
+      ([, { expiresAtMs }]) => !isExpired(expiresAtMs, change.nowMs),
+    );
     next.set(change.space, new Map(kept));
     return next;
   }

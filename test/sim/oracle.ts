@@ -117,7 +117,10 @@ export class Oracle {
    * The step that follows the one which `records` show, or undefined when that was the last that was begun: what
    * an application would do again after the crash.
    */
-  lostStep(records: readonly StoreRecord[], { progress, nowMs }: { readonly progress: Progress; readonly nowMs: number }): ModelChange | undefined {
+  lostStep(
+    records: readonly StoreRecord[],
+    { progress, nowMs }: { readonly progress: Progress; readonly nowMs: number },
+  ): ModelChange | undefined {
     const text = canonical(stateOf(records), ALL_TIME);
     for (let index = progress.issued; index >= progress.acknowledged; index -= 1) {
       if (this.#matches(index, { text, nowMs, hasLeftovers: true })) return this.#steps[index + 1]?.change;

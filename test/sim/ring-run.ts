@@ -11,7 +11,10 @@ import type { Ring } from "./rings.ts";
 export const EMULATED_SHARE = emulator === undefined ? 1 : 1 / 40;
 
 /** Runs a ring over the seeds 1, 2, 3 ..., prints what it did, and expects no finding and at least so many crashes. */
-export function expectSound(ring: Ring, { seedCount, crashCountMin }: { seedCount: number; crashCountMin: number }): void {
+export function expectSound(
+  ring: Ring,
+  { seedCount, crashCountMin }: { seedCount: number; crashCountMin: number },
+): void {
   const report = newReport();
   const seedCountHere = Math.ceil(seedCount * EMULATED_SHARE);
   for (let seed = 1; seed <= seedCountHere && report.findings.length === 0; seed += 1) ring.run(seed, report);

@@ -95,8 +95,8 @@ export const strictWindows = randomCrashes("crashes on Windows, strict memory", 
 });
 /** Frames that go round the ring, that do not fit it, and several megabytes pending at once. */
 export const bigFrames = randomCrashes("crashes between big frames", {
-  options: { randomDraws: 1, pointStride: 6 },
-  script: (seed) => randomScript({ seed, length: 26, bigOneIn: 1.5 }),
+  options: { randomDraws: 1, pointStride: 8 },
+  script: (seed) => randomScript({ seed, length: 34, bigOneIn: 1.3 }),
 });
 
 const ALPHABET: readonly Operation[] = [
@@ -118,13 +118,20 @@ export function allSequences(lengthMax: number): { readonly ring: Ring; readonly
 const QUIET: RingOptions = { ...DEFAULT_RING, randomDraws: 0 };
 const SYNC_FAILURES: readonly SyncFailure[] = ["clean", "revert", "late", "takes-acknowledged"];
 
-function everyFault(name: string, { machine, options }: { machine: Partial<MachineOptions>; options: RingOptions }): Ring {
+function everyFault(
+  name: string,
+  { machine, options }: { machine: Partial<MachineOptions>; options: RingOptions },
+): Ring {
   return {
     name,
     adapter: PLAIN,
     run: (seed, report) => {
       const script = randomScript({ seed, length: 6, isWide: true });
-      faultRing(PLAIN, { run: { machine: someMachine(seed, { canAllocate: true, ...machine }), script, seed }, options, report });
+      faultRing(PLAIN, {
+        run: { machine: someMachine(seed, { canAllocate: true, ...machine }), script, seed },
+        options,
+        report,
+      });
     },
   };
 }
@@ -143,7 +150,10 @@ export const failingSyncs: Ring = {
   name: "failing syncs",
   adapter: PLAIN,
   run: (seed, report) => {
-    const script = randomScript({ seed, length: 5, isWide: true }).flatMap((operation): Script => [operation, { kind: "flush" }]);
+    const script = randomScript({ seed, length: 5, isWide: true }).flatMap((operation): Script => [
+      operation,
+      { kind: "flush" },
+    ]);
     for (const syncFailure of SYNC_FAILURES) {
       const machine = someMachine(seed, { syncFailure });
       faultRing(PLAIN, { run: { machine, script, seed }, options: { ...QUIET, onlyCalls: ["sync"] }, report });
@@ -161,6 +171,19 @@ export const fullDisks: Ring = {
     spaceRing(PLAIN, { run: { machine: someMachine(seed), script, seed }, sizes, options: QUIET, report });
   },
 };
+
+/** The rings that a planted fault may be looked for with, by name. */
+export const RINGS = {
+  bigFrames,
+  crashes,
+  failingSyncs,
+  faults,
+  fullDisks,
+  sequences: allSequences(3).ring,
+  strictWindows,
+  windows,
+  writeThrough,
+} as const;
 
 /** What the long run goes through, over and over. */
 export const LONG_RUN: readonly Ring[] = [

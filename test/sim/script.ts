@@ -127,14 +127,14 @@ const SPACES = ["", "", "", "s", "t"] as const;
 const KEYS = ["a", "b", "c", "d", "e", "f"] as const;
 const SIZES = [0, 1, 20, 150, 500, 900, 5000] as const;
 /** Frames that do not fit the ring, that fill it, and that go round it. */
-const BIG_SIZES = [300_000, 700_000, 1_048_000, 1_200_000] as const;
+const BIG_SIZES = [150_000, 300_000, 500_000, 700_000, 1_048_000, 1_200_000] as const;
 
 interface ScriptSeed {
   readonly seed: number;
   readonly length: number;
   /** Draws also what a store need not have (sweeps), and lets the clock go back. */
   readonly isWide?: boolean;
-  /** One insert in so many is big; 0 or left out: none. */
+  /** One operation in so many is a big insert; 0 or left out: none. */
   readonly bigOneIn?: number;
 }
 
@@ -143,8 +143,8 @@ export function randomScript({ seed, length, isWide = false, bigOneIn = 0 }: Scr
   const random = new Random(seed);
   return Array.from({ length }, () => {
     const operation = randomOperation(random, isWide);
-    const isBig = bigOneIn > 0 && operation.kind === "insert" && random.chance(1 / bigOneIn);
-    return isBig ? { ...operation, bytes: random.pick(BIG_SIZES) } : operation;
+    if (bigOneIn === 0 || !random.chance(1 / bigOneIn)) return operation;
+    return { kind: "insert", space: "", key: random.pick(KEYS), bytes: random.pick(BIG_SIZES), ttlMs: 0 };
   });
 }
 
@@ -181,7 +181,7 @@ function randomBatch(random: Random, isWide: boolean): BatchPart[] {
   const parts = Array.from({ length: 1 + random.below(5) }, () => randomPart(random));
   if (!isWide || random.chance(0.5)) return parts;
   const [space, bytes] = [random.pick(SPACES), random.pick(SIZES)];
-  return parts.map((part) => ({ bytes, ...part, space }));
+  return parts.map((part): BatchPart => ({ space, key: part.key, bytes: part.bytes ?? bytes }));
 }
 
 function randomPart(random: Random): BatchPart {

@@ -7,7 +7,7 @@ export type Content = Record<string, string>;
 
 export interface Operation {
   /** In the thread that will die, before the steps are counted. */
-  readonly prepare: (db: Emdb) => unknown;
+  readonly prepare: (db: Emdb) => never;
   readonly run: (db: Emdb, ready: never) => void;
   /** Changes what is there as the whole operation does. */
   readonly expect: (content: Content) => void;
@@ -26,7 +26,8 @@ function operation<T>(parts: {
   run: (db: Emdb, ready: T) => void;
   expect: (content: Content) => void;
 }): Operation {
-  return { prepare: parts.prepare ?? ((): unknown => undefined), run: parts.run as Operation["run"], expect: parts.expect };
+  const { run, expect, prepare = (): T => undefined as T } = parts;
+  return { prepare: prepare as Operation["prepare"], run: run as Operation["run"], expect };
 }
 
 export const operations = {

@@ -20,7 +20,10 @@ async function write(share: EmdbShare): Promise<void> {
       const name = id.toString(36).padStart(12, "0");
       if (isGrowing) {
         const value = `${round}:${step}`;
-        db.insertMany([[`a${name}`, value], [`b${name}`, value]]);
+        db.insertMany([
+          [`a${name}`, value],
+          [`b${name}`, value],
+        ]);
         live.add(id);
       } else if (live.delete(id)) db.removeMany([`a${name}`, `b${name}`]);
     }

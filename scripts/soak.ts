@@ -1,0 +1,109 @@
+/**
+ * The long run: `bun run soak --minutes 20 --seed 7`.
+ *
+ * Goes through the rings of `test/sim/rings.ts` in turn, one seed each, until the time is up. The seeds follow from
+ * `--seed`, so `--seed` with the number in the last line goes on where a run ended. A failure is printed as one line
+ * that replays it (`--replay LINE`), made short, and kept in `test/corpus/`.
+ */
+
+import { parseArgs } from "node:util";
+import { describeFailure } from "../test/sim/finding.ts";
+import { keep, replayLine, shortened } from "../test/sim/corpus.ts";
+import { mixSeed } from "../test/sim/random.ts";
+import { adapterNamed, LONG_RUN, type Ring } from "../test/sim/rings.ts";
+import { crashRing, DEFAULT_RING, newReport, type RingReport } from "../test/sim/runner.ts";
+import type { Finding } from "../test/sim/finding.ts";
+
+interface Tally {
+  readonly ring: Ring;
+  seeds: number;
+  points: number;
+  crashes: number;
+  faults: number;
+  seconds: number;
+  readonly findings: Finding[];
+}
+
+function add(tally: Tally, report: RingReport, seconds: number): void {
+  tally.seeds += 1;
+  tally.points += report.points;
+  tally.crashes += report.crashes;
+  tally.faults += report.faults;
+  tally.seconds += seconds;
+  tally.findings.push(...report.findings);
+}
+
+/** Tells of a finding, makes it short where it is a crash without an error before it, and keeps it. */
+function tell(ring: Ring, finding: Finding): void {
+  console.log(`FOUND by ${ring.name}: ${describeFailure(finding)}`);
+  const isPlain = finding.run.faults === undefined && finding.crash !== undefined;
+  const short = isPlain
+    ? shortened(finding, (script) => {
+        const report = newReport();
+        crashRing(ring.adapter, {
+          run: { ...finding.run, script },
+          options: { ...DEFAULT_RING, randomDraws: 3 },
+          report,
+        });
+        return report;
+      })
+    : finding;
+  console.log(`kept in ${keep(short)}: ${describeFailure(short)}`);
+}
+
+function summary({ ring, seeds, points, crashes, faults, seconds, findings }: Tally): string {
+  const rate = Math.round(crashes / Math.max(seconds, 0.001));
+  return `${ring.name}: ${seeds} seeds, ${points} points, ${crashes} crashes (${rate}/s), ${faults} errors, ${findings.length} findings`;
+}
+
+/** Runs until the time is up; returns how many findings there were. */
+function soak(minutes: number, seed: number): number {
+  const tallies = LONG_RUN.map((ring): Tally => ({
+    ring,
+    seeds: 0,
+    points: 0,
+    crashes: 0,
+    faults: 0,
+    seconds: 0,
+    findings: [],
+  }));
+  const startMs = performance.now();
+  const isOver = (): boolean => performance.now() - startMs >= minutes * 60_000;
+  let next = seed;
+  while (!isOver()) {
+    for (const tally of tallies) {
+      if (isOver()) break;
+      const report = newReport();
+      const beganMs = performance.now();
+      tally.ring.run(mixSeed(next), report);
+      add(tally, report, (performance.now() - beganMs) / 1000);
+      for (const finding of report.findings) tell(tally.ring, finding);
+    }
+    next += 1;
+  }
+  for (const tally of tallies) console.log(summary(tally));
+  const crashes = tallies.reduce((sum, tally) => sum + tally.crashes, 0);
+  const findings = tallies.reduce((sum, tally) => sum + tally.findings.length, 0);
+  console.log(`${crashes} crashes, ${findings} findings, seeds ${seed} to ${next - 1}; go on with --seed ${next}`);
+  return findings;
+}
+
+function main(): number {
+  const { values } = parseArgs({
+    options: { minutes: { type: "string" }, seed: { type: "string" }, replay: { type: "string" } },
+  });
+  if (values.replay !== undefined) {
+    const problem = replayLine(values.replay, adapterNamed);
+    console.log(problem ?? "gone");
+    return problem === undefined ? 0 : 1;
+  }
+  const minutes = Number(values.minutes ?? 10);
+  const seed = Number(values.seed ?? 1);
+  if (!(minutes > 0) || !Number.isSafeInteger(seed) || seed < 0) {
+    console.error("usage: bun run soak [--minutes N] [--seed S] | --replay LINE");
+    return 2;
+  }
+  return soak(minutes, seed) === 0 ? 0 : 1;
+}
+
+process.exit(main());

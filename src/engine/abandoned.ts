@@ -1,0 +1,49 @@
+/**
+ * Databases that this thread has left while other threads still had them open. When those die without closing,
+ * nobody would let go of the memory, the file and its lock: the next open or attach in this thread does.
+ */
+
+import { EmdbError } from "../errors.ts";
+import type { Environment } from "./assemble.ts";
+import type { SharedBase } from "./base.ts";
+import { CLOSING, CLOSING_DONE, Control } from "./control.ts";
+import { attachTo } from "./open.ts";
+import { hasLivingRow } from "./rows.ts";
+
+/** By token id; outlives the module as the registry of open engines does. Never rename. */
+const LEFT = Symbol.for("emdb.left-databases.1");
+
+function left(): Map<string, SharedBase> {
+  const holder = globalThis as { [LEFT]?: Map<string, SharedBase> };
+  return (holder[LEFT] ??= new Map());
+}
+
+/** To be told of every database that this thread has left. */
+export function noteLeft(base: SharedBase): void {
+  if (!isOver(base)) left().set(base.id, base);
+}
+
+function isOver(base: SharedBase): boolean {
+  return Atomics.load(new Control(base.buffer).flags, CLOSING) === CLOSING_DONE;
+}
+
+/** Ends every database that this thread has left and that only dead threads have open, in good order. */
+export function endAbandoned(environment: Environment): void {
+  for (const base of left().values()) {
+    if (isOver(base)) left().delete(base.id);
+    else if (!hasLivingRow(new Control(base.buffer), environment.system)) {
+      left().delete(base.id);
+      end(environment, base);
+    }
+  }
+}
+
+/** One in, one out: the last one out ends the log and lets go of everything. */
+function end(environment: Environment, base: SharedBase): void {
+  try {
+    attachTo(environment, base).leave();
+  } catch (error) {
+    // A log that cannot be ended has been let go of all the same; the next open recovers it.
+    if (!(error instanceof EmdbError)) throw error;
+  }
+}

@@ -1,0 +1,20 @@
+/** What was found once is not found again. Named so that it runs before the rings. */
+
+import { expect, test } from "bun:test";
+import { corpusCases, replayLine } from "../sim/corpus.ts";
+import { describeFailure, parseFailure } from "../sim/finding.ts";
+import { adapterNamed } from "../sim/rings.ts";
+import { crashRing, DEFAULT_RING, newReport } from "../sim/runner.ts";
+
+const cases = corpusCases();
+
+test("the corpus is there to be read", () => expect(cases.length).toBeGreaterThan(0));
+
+test.each(cases.map(({ name, line }) => [name, line] as const))("%s stays repaired", (_, line) => {
+  expect(replayLine(line, adapterNamed)).toBeUndefined();
+  // The number of a call moves when the engine makes another one: all points of the script are looked at as well.
+  const { store, run } = parseFailure(line);
+  const report = newReport();
+  crashRing(adapterNamed(store), { run, options: { ...DEFAULT_RING, randomDraws: 3 }, report });
+  expect(report.findings.map(describeFailure)).toEqual([]);
+});

@@ -1,0 +1,276 @@
+/** The hint image: used when it is sound and of this log, of no effect but time when it is not. */
+
+import { copyFileSync, existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { Emdb } from "../../src/index.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { HintWriter } from "../../src/engine/hint-writer.ts";
+import { crashTo, EVERYTHING, expectRefused, stateOf, tell, turn } from "./fixture.ts";
+import { EngineFixture } from "./engine-fixture.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+setDefaultTimeout(60_000);
+
+const hintOf = (path: string): string => `${path}.hint`;
+
+/** Begins an image, and ends it later; in between a test may write. */
+function beginImage(fixture: EngineFixture): { copy(pieces: number): boolean; end(): void } {
+  const { engine, opened, sync } = fixture;
+  const parts = { file: opened.base.file!, identity: opened.base.identity };
+  const writer = engine.exclusively(() => new HintWriter(engine.core, engine.spaces, parts));
+  const copy = (pieces: number): boolean => {
+    for (let piece = 0; piece < pieces; piece += 1) {
+      const isMore = engine.exclusively(() => writer.copyPiece());
+      writer.sealPiece();
+      if (writer.isFull) writer.spill();
+      if (!isMore) return false;
+    }
+    return true;
+  };
+  const end = (): void => {
+    while (copy(1));
+    sync.flush();
+    writer.writeHeader();
+    writer.publish();
+  };
+  return { copy, end };
+}
+
+test("a close leaves an image with which the next open reads no record of the log", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const story = await tell(path, EVERYTHING);
+  using db = Emdb.open(path);
+  expect(db.recovery).toMatchObject({ usedCheckpoint: true, replayedRecords: 0, tornBytes: 0, missingBytes: 0 });
+  expect(stateOf(db)).toBe(story.steps.at(-1)!.state);
+});
+
+test("closing a database that has not changed leaves its image alone", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  await tell(path, EVERYTHING);
+  const before = statSync(hintOf(path), { bigint: true });
+  Emdb.open(path).closeSync();
+  const after = statSync(hintOf(path), { bigint: true });
+  expect([after.mtimeNs, after.ino]).toEqual([before.mtimeNs, before.ino]);
+});
+
+test("a database that never held anything gets no image", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  Emdb.open(path).closeSync();
+  expect(existsSync(hintOf(path))).toBe(false);
+});
+
+test("a tail of every kind of frame is replayed behind an image taken before any step", async () => {
+  using folder = temporaryFolder();
+  for (let before = 0; before < EVERYTHING.length; before += 1) {
+    const path = folder.file(`data-${before}.emdb`);
+    const db = Emdb.open(path);
+    for (const [index, step] of EVERYTHING.entries()) {
+      if (index === before) {
+        db.insert("first", "so that there is something");
+        await db.checkpoint();
+      }
+      step(db);
+    }
+    db.flushSync();
+    const expected = stateOf(db);
+    for (const name of [path, hintOf(path)]) copyFileSync(name, name.replace("data-", "copy-"));
+    db.closeSync();
+    using copy = Emdb.open(folder.file(`copy-${before}.emdb`));
+    expect(copy.recovery.usedCheckpoint).toBe(true);
+    expect(stateOf(copy)).toBe(expected);
+  }
+});
+
+test("checkpoints called at once all cover what was written before their call", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  const calls: Promise<void>[] = [];
+  for (let call = 0; call < 5; call += 1) {
+    db.insertMany(Array.from({ length: 3000 }, (_, index): [string, string] => [`${call} ${index}`, "value"]));
+    calls.push(db.checkpoint());
+  }
+  await Promise.all(calls);
+  for (const name of [path, hintOf(path)]) copyFileSync(name, name.replace("data", "copy"));
+  using copy = Emdb.open(folder.file("copy.emdb"));
+  expect(copy.recovery).toMatchObject({ usedCheckpoint: true, replayedRecords: 0 });
+  expect(copy.len()).toBe(15_000);
+  db.closeSync();
+});
+
+test("a close in the middle of a checkpoint ends it with EMDB_CLOSED and makes the image itself", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  db.insertMany(Array.from({ length: 300_000 }, (_, index): [string, string] => [`key ${index}`, ""]));
+  const checkpoint = db.checkpoint();
+  const outcome = checkpoint.then(
+    () => "done",
+    (error: unknown) => (error as { code: string }).code,
+  );
+  await turn();
+  db.closeSync();
+  expect(["EMDB_CLOSED", "done"]).toContain(await outcome);
+  expect(existsSync(`${hintOf(path)}.new`)).toBe(false);
+  using again = Emdb.open(path);
+  expect(again.recovery.usedCheckpoint).toBe(true);
+  expect(again.len()).toBe(300_000);
+});
+
+test("shards that are merged behind the copy's back are in the image once", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const live = new EngineFixture(path, hostSystem());
+  const { engine } = live;
+  const keys = Array.from({ length: 30_000 }, (_, index) => `key ${index}`);
+  engine.insertMany(engine.defaultSpace, keys, keys, 0);
+  const image = beginImage(live);
+  image.copy(6);
+  for (let from = 100; from < keys.length; from += 500) engine.removeMany(engine.defaultSpace, keys.slice(from, from + 500));
+  image.end();
+  engine.insert(engine.defaultSpace, "after", "it", 0);
+  live.sync.flush();
+  const expected = live.state();
+  for (const name of [path, hintOf(path)]) copyFileSync(name, name.replace("data", "copy"));
+  using copy = new EngineFixture(folder.file("copy.emdb"), hostSystem());
+  expect(copy.opened.base.recovery.usedCheckpoint).toBe(true);
+  expect(copy.state()).toBe(expected);
+  copy.checkLiveBytes();
+  live.close();
+});
+
+test("records whose deadlines an image does not name are swept all the same", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const first = new EngineFixture(path, hostSystem());
+  first.engine.insert(first.engine.defaultSpace, "a", "1", first.engine.now() - 1);
+  first.engine.insert(first.engine.defaultSpace, "b", "2", 0);
+  first.close();
+  using second = new EngineFixture(path, hostSystem());
+  expect(second.opened.base.recovery.usedCheckpoint).toBe(true);
+  expect(second.engine.sweepExpired(second.engine.defaultSpace)).toBe(1);
+  expect(second.engine.count(second.engine.defaultSpace)).toBe(1);
+});
+
+test("an image beside another database is ignored", async () => {
+  using folder = temporaryFolder();
+  const [one, other] = [folder.file("one.emdb"), folder.file("other.emdb")];
+  await tell(one, EVERYTHING);
+  const story = await tell(other, EVERYTHING.slice(0, 4));
+  copyFileSync(hintOf(one), hintOf(other));
+  using db = Emdb.open(other);
+  expect(db.recovery).toMatchObject({ usedCheckpoint: false, missingBytes: 0 });
+  expect(stateOf(db)).toBe(story.steps.at(-1)!.state);
+});
+
+test("a log that is shorter than its image knows it to have been opens with missingBytes, once", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const story = await tell(path, EVERYTHING);
+  const end = story.steps.at(-1)!.end;
+  const kept = story.steps[3]!;
+  truncateSync(path, kept.end);
+  const readOnly = Emdb.open(path, { createIfMissing: false, readOnly: true });
+  expect(readOnly.recovery).toMatchObject({ usedCheckpoint: false, missingBytes: end - kept.end });
+  readOnly.closeSync();
+  const db = Emdb.open(path);
+  expect(db.recovery).toMatchObject({ usedCheckpoint: false, missingBytes: end - kept.end, tornBytes: 0 });
+  expect(stateOf(db)).toBe(kept.state);
+  expect(existsSync(hintOf(path))).toBe(false);
+  // Another history, longer than the one that is missing: the old image must not be met again.
+  db.insertMany(Array.from({ length: 500 }, (_, index): [string, string] => [`new ${index}`, "x"]));
+  db.flushSync();
+  const expected = stateOf(db);
+  const image = new Uint8Array(readFileSync(path));
+  db.closeSync();
+  crashTo(path, image);
+  using after = Emdb.open(path);
+  expect(after.recovery.missingBytes).toBe(0);
+  expect(stateOf(after)).toBe(expected);
+});
+
+test("the image of one history is not used for another one of the same file", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  db.insert("both", "know this");
+  db.closeSync();
+  const common = new Uint8Array(readFileSync(path));
+  const grow = (name: string): string => {
+    using grown = Emdb.open(path);
+    for (let index = 0; index < 50; index += 1) grown.insert(`${name} ${index}`, "v");
+    return stateOf(grown);
+  };
+  grow("one");
+  const hint = readFileSync(hintOf(path));
+  crashTo(path, common);
+  const expected = grow("two");
+  writeFileSync(hintOf(path), hint);
+  using after = Emdb.open(path);
+  expect(after.recovery).toMatchObject({ usedCheckpoint: false, missingBytes: 0 });
+  expect(stateOf(after)).toBe(expected);
+});
+
+test("rot at the end of what the image knows durable is damage, not a torn tail", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const live = new EngineFixture(path, hostSystem());
+  const { engine } = live;
+  engine.insert(engine.defaultSpace, "a", "1", 0);
+  const image = beginImage(live);
+  const first = engine.core.visible;
+  for (const key of ["b", "c"]) engine.insert(engine.defaultSpace, key, "2", 0);
+  const last = engine.core.visible;
+  engine.insert(engine.defaultSpace, "d", "4", 0);
+  image.end();
+  const log = live.image().slice(0, engine.core.visible);
+  const hint = readFileSync(hintOf(path));
+  live.close();
+  for (const at of [first + 30, last + 26, log.length - 10]) {
+    const rotten = log.slice();
+    rotten[at]! ^= 4;
+    writeFileSync(path, rotten);
+    writeFileSync(hintOf(path), hint);
+    expect(expectRefused(path, "EMDB_CORRUPTED").offset).toBeLessThanOrEqual(at);
+  }
+});
+
+test("a read-only open uses the image and changes nothing on the disk", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const story = await tell(path, EVERYTHING);
+  writeFileSync(`${hintOf(path)}.new`, "left over");
+  const before = readFileSync(hintOf(path));
+  const db = Emdb.open(path, { createIfMissing: false, readOnly: true });
+  expect(db.recovery.usedCheckpoint).toBe(true);
+  expect(stateOf(db)).toBe(story.steps.at(-1)!.state);
+  await expect(db.checkpoint()).rejects.toMatchObject({ code: "EMDB_READ_ONLY" });
+  db.closeSync();
+  expect(readFileSync(hintOf(path))).toEqual(before);
+  expect(existsSync(`${hintOf(path)}.new`)).toBe(true);
+  // An open that writes clears it away.
+  Emdb.open(path).closeSync();
+  expect(existsSync(`${hintOf(path)}.new`)).toBe(false);
+});
+
+test("a checkpoint in memory is nothing", async () => {
+  using db = Emdb.openInMemory();
+  db.insert("a", "1");
+  await db.checkpoint();
+  expect(db.getText("a")).toBe("1");
+});
+
+test("without its image a database opens by reading the log", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const story = await tell(path, EVERYTHING);
+  rmSync(hintOf(path));
+  const db = Emdb.open(path);
+  expect(db.recovery.usedCheckpoint).toBe(false);
+  expect(stateOf(db)).toBe(story.steps.at(-1)!.state);
+  db.closeSync();
+  expect(existsSync(hintOf(path))).toBe(true);
+});

@@ -1,0 +1,133 @@
+/**
+ * Threads that do everything at random are ended at random points, again and again: the rest goes on within a second,
+ * nothing torn is to be seen, no increment is lost, the counts are exact, a reopen finds the same, and nothing is left.
+ */
+
+import { expect, test } from "bun:test";
+import { Emdb } from "../../src/index.ts";
+import { Random } from "../sim/random.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { COUNTERS, GROUPS, groupKeys, numberIn } from "./kill-facts.ts";
+import { canCount, resourcesIn } from "./resources.ts";
+import { Thread } from "./thread.ts";
+import type { Orders } from "./victim-worker.ts";
+
+const VICTIMS = 4;
+const KILLS = process.env["EMDB_SOAK"] !== undefined ? 10_000 : emulator === undefined ? 520 : 16;
+const seed = Number(process.env["EMDB_TEST_SEED"] ?? 20_260_101);
+const ORDERED = "the end that was ordered";
+
+class Ring {
+  readonly #random = new Random(seed);
+  readonly #path: string;
+  readonly #counts = new SharedArrayBuffer(8 * COUNTERS);
+  db: Emdb;
+  kills = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.db = Emdb.open(path);
+  }
+
+  async round(): Promise<void> {
+    const done = new SharedArrayBuffer(4 * VICTIMS);
+    const share = this.db.share();
+    const modes = Array.from({ length: VICTIMS }, () => this.#random.below(10));
+    const threads = modes.map((mode, index) => {
+      const endAt = mode < 3 ? 1 + this.#random.below(150) : 0;
+      const ending = mode === 0 ? "exit" : "throw";
+      const orders: Orders = { share, seed: this.#random.word(), index, done, counts: this.#counts, endAt, ending };
+      return new Thread("victim-worker.ts", orders);
+    });
+    for (const thread of threads) expect(await thread.said()).toBe("ready");
+    for (const [index, thread] of threads.entries()) {
+      const mode = modes[index]!;
+      if (mode >= 3) await this.#killAfter(thread, new Int32Array(done), { index, count: this.#random.below(120) });
+      else if (mode === 0) await thread.ended();
+      else expect(await thread.said()).toEqual({ failure: expect.stringContaining(ORDERED) });
+      if (mode === 1 || mode === 2) await thread.kill();
+      if (thread.failure !== undefined) expect(thread.failure).toContain(ORDERED);
+      this.kills += 1;
+      await this.#goesOn();
+    }
+  }
+
+  async #killAfter(thread: Thread, done: Int32Array, at: { readonly index: number; readonly count: number }): Promise<void> {
+    const target = Atomics.load(done, at.index) + at.count;
+    while (Atomics.load(done, at.index) < target && thread.failure === undefined) {
+      this.#look();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await thread.kill();
+  }
+
+  /** A writer, and a flush, are answered within a second of a death. */
+  async #goesOn(): Promise<void> {
+    const started = Bun.nanoseconds();
+    this.db.insert("afterwards", `${this.kills}`);
+    await this.db.flush();
+    const tookMs = (Bun.nanoseconds() - started) / 1e6;
+    if (emulator === undefined) expect(tookMs).toBeLessThan(1000);
+    expect(this.db.getText("afterwards")).toBe(`${this.kills}`);
+  }
+
+  /** No batch in part, at any moment. */
+  #look(): void {
+    const texts = this.db.getMany(groupKeys(this.#random.below(GROUPS))).map((value) => value && Buffer.from(value).toString());
+    if (new Set(texts).size > 1) throw new Error(`a batch was seen in part: ${texts.join(" | ")} (seed ${seed})`);
+  }
+
+  /** With all victims dead: everything agrees. */
+  audit(): Map<string, string> {
+    const { db } = this;
+    const all = new Map<string, string>();
+    for (const [key, value] of db.iter()) all.set(Buffer.from(key).toString(), Buffer.from(value).toString("latin1"));
+    expect(db.len()).toBe(all.size);
+    const keys = [...all.keys()];
+    for (const [index, value] of db.getMany(keys).entries()) {
+      if (Buffer.from(value ?? []).toString("latin1") !== all.get(keys[index]!)) throw new Error(`${keys[index]} differs (seed ${seed})`);
+    }
+    for (let group = 0; group < GROUPS; group += 1) expect(new Set(groupKeys(group).map((key) => all.get(key))).size).toBe(1);
+    const counts = new Int32Array(this.#counts);
+    for (let counter = 0; counter < COUNTERS; counter += 1) {
+      const count = numberIn(db.get(`counter ${counter}`));
+      expect(count).toBeLessThanOrEqual(counts[counter]!);
+      expect(count).toBeGreaterThanOrEqual(counts[COUNTERS + counter]!);
+    }
+    const scratch = db.namespace("scratch");
+    expect(scratch.len()).toBe([...scratch.iter()].length);
+    return all;
+  }
+
+  reopen(): void {
+    this.db.closeSync();
+    this.db = Emdb.open(this.#path);
+    expect(this.db.recovery.tornBytes).toBe(0);
+  }
+}
+
+test(
+  `${KILLS} threads that are ended at random points harm nobody (seed ${seed})`,
+  async () => {
+    using folder = temporaryFolder();
+    const ring = new Ring(folder.file("data.emdb"));
+    let before: ReturnType<typeof resourcesIn> | undefined;
+    for (let round = 0; ring.kills < KILLS; round += 1) {
+      await ring.round();
+      if (round % 6 !== 5) continue;
+      const seen = ring.audit();
+      ring.reopen();
+      expect(ring.audit()).toEqual(seen);
+      if (!canCount) continue;
+      const now = resourcesIn(folder.path);
+      before ??= now;
+      expect([now.files, now.largeMappings]).toEqual([before.files, before.largeMappings]);
+      expect(now.fileMappings).toBeLessThanOrEqual(before.fileMappings);
+      expect(now.threads).toBeLessThanOrEqual(before.threads + 4);
+    }
+    ring.db.closeSync();
+    if (canCount) expect([resourcesIn(folder.path).files, resourcesIn(folder.path).fileMappings]).toEqual([0, 0]);
+  },
+  3_600_000,
+);

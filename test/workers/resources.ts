@@ -1,0 +1,37 @@
+/** What this process holds of the system: threads, open files, and mappings of files and of large memory. Linux only. */
+
+import { existsSync, readFileSync, readdirSync, readlinkSync } from "node:fs";
+
+export interface Resources {
+  readonly threads: number;
+  /** Open files below a folder. */
+  readonly files: number;
+  /** Mappings of files below a folder. */
+  readonly fileMappings: number;
+  /** Mappings of 1 GiB or more: each open database has one for its index, one in memory one more. */
+  readonly largeMappings: number;
+}
+
+export const canCount = existsSync("/proc/self/maps") && process.env["EMDB_TEST_EMULATOR"] === undefined;
+
+export function resourcesIn(folder: string): Resources {
+  const maps = readFileSync("/proc/self/maps", "utf8").trim().split("\n");
+  const bytesOf = (line: string): number => {
+    const [from = "0", to = "0"] = line.split(" ")[0]!.split("-");
+    return Number.parseInt(to, 16) - Number.parseInt(from, 16);
+  };
+  return {
+    threads: readdirSync("/proc/self/task").length,
+    files: readdirSync("/proc/self/fd").filter((fd) => linkOf(`/proc/self/fd/${fd}`).startsWith(folder)).length,
+    fileMappings: maps.filter((line) => line.includes(folder)).length,
+    largeMappings: maps.filter((line) => line.includes(" 00:00 0") && bytesOf(line) >= 2 ** 30).length,
+  };
+}
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
