@@ -12,6 +12,7 @@ export const workloads: readonly string[] = [
   "group-commit",
   "open-time",
   "ranges",
+  "expiry",
   "value-sizes",
   "host-gc",
   "redb",

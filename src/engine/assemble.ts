@@ -92,7 +92,7 @@ export function assemble(
   const checkLock = (): void => lockFile?.mustBeOurs();
   if (base.config.rangeScans) core.ordering ??= new Ordering(core);
   const engine = new Engine(core, spaces, { checkLock, hasRangeScans: base.config.rangeScans });
-  const sync = file === undefined || base.isReadOnly ? undefined : new Sync(core, file, checkLock);
+  const sync = file === undefined || base.isReadOnly ? undefined : new Sync(core, file, checkLock, base.config.flushPlan.kind === "on-each-flush");
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
   const checkpoint =
@@ -148,7 +148,7 @@ function leave(opened: Omit<Opened, "leave">): void {
 
 /** What this thread has not flushed would be nobody's duty any more. */
 function flushIfHealthy(opened: Omit<Opened, "leave">): void {
-  if (opened.engine.core.control.flags[STATE] === 0) opened.sync?.flush();
+  if (opened.engine.core.control.flags[STATE] === 0) opened.sync?.flushRest();
 }
 
 /** Whether no other living thread has the database open. */
@@ -177,7 +177,7 @@ export function unmapForTruncation(system: System, control: Control): void {
 }
 
 /** Lets go of memory, file and lock. After a failed open no lock file stays that was not there before. */
-export function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
+function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
   const control = new Control(base.buffer);
   closeDeadImage(system, control);
   releaseMemory(system, control, base.region);

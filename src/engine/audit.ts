@@ -6,7 +6,7 @@
  * same one) and counts that miss its last step. Memory that it had taken and not yet named is lost until close.
  */
 
-import { copy, pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
@@ -14,6 +14,8 @@ import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
 import { TWO_32 } from "../log/frame.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
+
+const sharedPage = sharedScratch(PAGE_BYTES);
 
 /** Makes every directory consistent; lookups are right again. Under the writer's lock. */
 export function repairDirectories(core: Core, spaces: Spaces): void {
@@ -51,7 +53,7 @@ function recountSpace(core: Core, spaces: Spaces, space: SpaceState): void {
 }
 
 function liveBytesIn(core: Core, keydir: Keydir, page: number): number {
-  const memory = pinned(PAGE_BYTES);
+  const memory = sharedPage();
   copy(memory.address, keydir.heap.pageAddress(page), PAGE_BYTES);
   let bytes = 0;
   for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {

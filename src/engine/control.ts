@@ -50,7 +50,6 @@ const ENGINE_FLAGS = 16;
 
 export const STATE_CLOSED = 1;
 export const STATE_POISONED = 2;
-export const STATE_ROBBED = 4;
 
 const NUMBERS = LOG_NUMBERS + HEAP_NUMBERS + ENGINE_NUMBERS;
 const FLAGS = ENGINE_FLAGS + 4 + RECLAIM_FLAGS;

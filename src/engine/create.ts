@@ -12,7 +12,7 @@ export function newPath(path: string): string {
 }
 
 /** A header for a new file. */
-export function freshHeader(system: System): LogHeader {
+function freshHeader(system: System): LogHeader {
   const fileId = new Uint8Array(FILE_ID_BYTES);
   system.random(fileId);
   return { flags: 0, fileId, generation: 1, createdAtMs: system.now(), cipher: 0 };

@@ -22,12 +22,16 @@ import type { FlushPlan } from "./life.ts";
 import type { Sync } from "./sync.ts";
 
 /** How long a thread sleeps on the conversation before it asks whether the owner still lives. */
-const TURN_MS = 500;
+const TURN_MS = 50;
+/** Index of the word of a commit Worker's own that counts what it has served. */
+const SERVED = 4;
 /** Any interval keeps the loop alive; this one never comes. */
 const NEVER_MS = 2 ** 30;
 
 interface Waiting {
   readonly target: number;
+  /** The request that it made, where each needs a sync of its own; 0 elsewhere. */
+  readonly request: number;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -47,6 +51,7 @@ export class GroupCommit {
   #hasNoWorker: boolean;
   #waiting: Waiting[] = [];
   #isListening = false;
+  #isBeginning = false;
   #isClosed = false;
   #keepAlive: ReturnType<typeof setInterval> | undefined;
   /** The flush before, where each pays for its own sync. */
@@ -69,20 +74,63 @@ export class GroupCommit {
   }
 
   #flushShared(): Promise<void> {
-    const target = this.#sync.spill();
-    if (this.#sync.durable >= target) return Promise.resolve();
+    const core = this.#core;
+    if (core.control.flags[STATE] !== 0 || core.isClosed) throw refusal(core);
+    const target = core.visible;
+    const isEach = this.#plan.kind === "on-each-flush";
+    if (!isEach && this.#sync.durable >= target) return Promise.resolve();
     const worker = this.#ensureWorker();
-    if (worker === undefined) {
-      this.#sync.flush();
-      return Promise.resolve();
-    }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ target, resolve, reject });
+      const request = isEach && worker !== undefined ? Atomics.load(worker.request, 0) + 1 : 0;
+      this.#waiting.push({ target, request, resolve, reject });
       this.#keepAlive ??= setInterval(() => undefined, NEVER_MS);
       this.#join(1);
-      this.#ask(worker, target);
-      if (!this.#isListening) void this.#listen();
+      this.#beginSoon(worker !== undefined);
     });
+  }
+
+  /**
+   * Begins when the callers that were woken together have all had their turn: one write and one request for all
+   * of them. Without a Worker it waits for the turn of the event loop, since the sync will hold it.
+   */
+  #beginSoon(hasWorker: boolean): void {
+    if (this.#isBeginning) return;
+    this.#isBeginning = true;
+    const begin = (): void => {
+      this.#isBeginning = false;
+      this.#begin();
+    };
+    if (hasWorker) queueMicrotask(begin);
+    else this.#core.defer(begin);
+  }
+
+  #begin(): void {
+    const worker = this.#worker;
+    if (worker === undefined) {
+      this.finish();
+      return;
+    }
+    try {
+      this.#ask(worker, this.#sync.spill());
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+      this.#rejectUnwritten(error);
+    }
+    if (!this.#isListening) void this.#listen();
+  }
+
+  /** After a failed write: what is in the file already can still become durable. */
+  #rejectUnwritten(error: EmdbError): void {
+    const written = this.#core.control.log.numbers[LOG_WRITTEN]!;
+    const left = this.#waiting.filter((flush) => flush.target <= written);
+    for (const flush of this.#waiting) if (flush.target > written) flush.reject(error);
+    this.#replaceWaiting(left);
+  }
+
+  #replaceWaiting(left: Waiting[]): void {
+    this.#join(left.length - this.#waiting.length);
+    this.#waiting = left;
+    if (left.length === 0) this.#letGo();
   }
 
   #join(count: number): void {
@@ -92,7 +140,7 @@ export class GroupCommit {
   }
 
   #ask(worker: CommitWorker, target: number): void {
-    if (worker.wanted[1]! >= target) return;
+    if (worker.wanted[1]! >= target && this.#plan.kind !== "on-each-flush") return;
     worker.wanted[1] = target;
     Atomics.add(worker.request, 0, 1);
     Atomics.notify(worker.request, 0);
@@ -104,7 +152,7 @@ export class GroupCommit {
     const flags = this.#core.control.flags;
     while (this.#waiting.length > 0) {
       const done = Atomics.load(flags, SYNC_DONE);
-      this.#settle();
+      this.#settle(this.#served);
       if (this.#waiting.length === 0) break;
       const outcome = Atomics.waitAsync(flags, SYNC_DONE, done, TURN_MS);
       const woken = outcome.async ? await outcome.value : outcome.value;
@@ -113,24 +161,27 @@ export class GroupCommit {
     this.#isListening = false;
   }
 
-  /** Answers the flushes that the last sync has decided. */
-  #settle(): void {
+  /** Answers the flushes that the last sync has decided, of those that made one of the first `served` requests. */
+  #settle(served: number): void {
     const durable = this.#sync.durable;
     const isPoisoned = (this.#core.control.flags[STATE]! & STATE_POISONED) !== 0;
     const failure = isPoisoned ? this.#failure() : undefined;
     const left: Waiting[] = [];
     let newest = 0;
     for (const flush of this.#waiting) {
-      if (flush.target <= durable) {
+      if (flush.target <= durable && flush.request <= served) {
         newest = Math.max(newest, flush.target);
         flush.resolve();
       } else if (failure !== undefined) flush.reject(failure);
       else left.push(flush);
     }
-    this.#join(left.length - this.#waiting.length);
-    this.#waiting = left;
     if (newest > 0 && !isPoisoned) this.#sync.mark(newest);
-    if (left.length === 0) this.#letGo();
+    this.#replaceWaiting(left);
+  }
+
+  /** The last request that got a sync of its own. */
+  get #served(): number {
+    return this.#worker === undefined ? Infinity : Atomics.load(this.#worker.request, SERVED);
   }
 
   #failure(): EmdbError {
@@ -160,7 +211,7 @@ export class GroupCommit {
   #startWorker(): CommitWorker {
     const url = URL.createObjectURL(new Blob([COMMIT_SCRIPT], { type: "text/javascript" }));
     const worker = new Worker(url);
-    const own = new SharedArrayBuffer(16);
+    const own = new SharedArrayBuffer(24);
     const started = { worker, request: new Int32Array(own), wanted: new Float64Array(own) };
     worker.addEventListener("message", () => URL.revokeObjectURL(url), { once: true });
     worker.addEventListener("error", (event) => {
@@ -182,6 +233,7 @@ export class GroupCommit {
       numbers: control.log.numbers,
       waitMsMax: plan.kind === "group" ? plan.waitMsMax : 0,
       batchMax: plan.kind === "group" ? plan.batchMax : 1,
+      isEach: plan.kind === "on-each-flush",
       at: {
         owner: SYNC_OWNER,
         done: SYNC_DONE,
@@ -200,6 +252,7 @@ export class GroupCommit {
   #goOnWithout(): void {
     this.#hasNoWorker = true;
     this.#worker = undefined;
+    this.#sync.releaseOwn();
     if (this.#waiting.length > 0) this.finish();
   }
 
@@ -211,12 +264,10 @@ export class GroupCommit {
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
       for (const flush of this.#waiting) flush.reject(error);
-      this.#join(-this.#waiting.length);
-      this.#waiting = [];
-      this.#letGo();
+      this.#replaceWaiting([]);
       return;
     }
-    this.#settle();
+    this.#settle(Infinity);
   }
 
   /** Lets the Worker end. */

@@ -6,6 +6,7 @@ import type { System } from "../ffi/system.ts";
 import { forgetDeadlines } from "./audit.ts";
 import { IMAGE_START } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
+import { newPath } from "./create.ts";
 import type { LogIdentity } from "./hint-format.ts";
 import { loadHint, openHint, removeHint, type Hint } from "./hint-reader.ts";
 import { newHintPath } from "./hint-writer.ts";
@@ -77,8 +78,8 @@ export class ImageAtOpen {
 
   /** Removes what must not be met, or is of no use, from now on. Before the first write; under the lock. */
   tidy(): void {
-    // A sibling that cannot be removed now is in nobody's way before the next checkpoint, which tries again.
-    this.#system.unlink(newHintPath(this.#path));
+    // Siblings of dead processes. One that cannot be removed now is in nobody's way before it is made again.
+    for (const sibling of [newPath(this.#path), newHintPath(this.#path)]) this.#system.unlink(sibling);
     const hint = this.#hint;
     if (hint !== undefined && hint.kinship !== "same") removeHint(this.#system, this.#path, dirname(this.#path));
   }

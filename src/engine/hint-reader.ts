@@ -13,7 +13,7 @@ import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
-import { copy, pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
 import { Adoption } from "../keydir/adopt.ts";
 import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
 import { readWide } from "../log/frame.ts";
@@ -116,6 +116,7 @@ export function loadHint(core: Core, spaces: Spaces, hint: Hint): Gates | undefi
 
 /** Bytes of the image that are in memory at a time; what fits the processor's cache is copied on from there. */
 const PIECE_BYTES = 256 * 1024;
+const sharedPiece = sharedScratch(PIECE_BYTES);
 
 class HintLoader {
   readonly gates: Gates;
@@ -123,7 +124,7 @@ class HintLoader {
   readonly #spaces: Spaces;
   readonly #hint: Hint;
   readonly #adoption: Adoption;
-  readonly #memory = pinned(PIECE_BYTES);
+  readonly #memory = sharedPiece();
   readonly #firstPage: number;
   #pages = 0;
   #space: SpaceState | undefined;

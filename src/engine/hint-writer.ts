@@ -12,7 +12,7 @@ import { dirname } from "node:path";
 import { Errno } from "../ffi/errno.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
-import { copy, fill, pinned } from "../ffi/memory.ts";
+import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { positionHigh } from "../keydir/keydir.ts";
@@ -54,6 +54,15 @@ const WRITE_BYTES = 1024 * 1024;
 /** Ids without a live namespace that are passed over in one step. */
 const IDS_PER_STEP = 1024;
 
+/** The buffer of a writer that is done: each close makes an image, and a megabyte costs more than a small one does. */
+let spareBuffer: Pinned | undefined;
+
+function takeBuffer(): Pinned {
+  const buffer = spareBuffer ?? pinned(WRITE_BYTES + CHUNK_BYTES_MAX);
+  spareBuffer = undefined;
+  return buffer;
+}
+
 export class HintWriter {
   readonly #core: Core;
   readonly #spaces: Spaces;
@@ -63,7 +72,7 @@ export class HintWriter {
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #salt: number;
-  readonly #buffer = pinned(WRITE_BYTES + CHUNK_BYTES_MAX);
+  readonly #buffer = takeBuffer();
   /** Bytes in the buffer, and where in the image they go. */
   #filled = 0;
   #position = HINT_HEADER_BYTES;
@@ -282,6 +291,7 @@ export class HintWriter {
   #close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
+    spareBuffer = this.#buffer;
     closeDeadImage(this.#system, this.#core.control);
   }
 

@@ -276,6 +276,8 @@ function settle(core: Core, file: LogFile, replay: Replay): void {
     core.log.takeMap();
   }
   must(system.sync(handle), { syscall: "fdatasync", path });
+  // Who made the log may have died before its name was durable.
+  must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });
 }
 
 function reportOf(replay: Replay, durationMs: number): RecoveryReport {

@@ -33,13 +33,16 @@ export class Sync {
   readonly #file: LogFile;
   readonly #checkLock: () => void;
   readonly #encoder: FrameEncoder;
+  /** Whether every flush pays for a sync of its own. */
+  readonly #isEach: boolean;
   /** This row's name in `SYNC_OWNER`. */
   readonly name: number;
 
-  constructor(core: Core, file: LogFile, checkLock: () => void) {
+  constructor(core: Core, file: LogFile, checkLock: () => void, isEach = false) {
     this.#core = core;
     this.#file = file;
     this.#checkLock = checkLock;
+    this.#isEach = isEach;
     this.#encoder = new FrameEncoder(core.salts);
     this.name = core.row + 1;
   }
@@ -51,11 +54,23 @@ export class Sync {
 
   /** Makes everything that was written before the call durable, on this thread or by the sync under way. */
   flush(): void {
+    this.#flush(!this.#isEach);
+  }
+
+  /** The same at the end, where nothing has to be paid for. */
+  flushRest(): void {
+    this.#flush(true);
+  }
+
+  #flush(hasPaid: boolean): void {
     const target = this.spill();
-    while (this.durable < target) {
+    let isPaid = hasPaid;
+    while (this.durable < target || !isPaid) {
       this.refuseIfPoisoned();
-      if (this.#takeOwner()) this.#lead();
-      else this.#awaitOwner();
+      if (this.#takeOwner()) {
+        this.#lead();
+        isPaid = true;
+      } else this.#awaitOwner();
     }
     this.mark(target);
   }
@@ -110,6 +125,18 @@ export class Sync {
     if (Atomics.wait(flags, SYNC_DONE, done, TURN_MS) === "timed-out") this.releaseDeadOwner();
   }
 
+  /** Frees the conversation after the death of this thread's commit Worker, which spoke under the same name. */
+  releaseOwn(): void {
+    this.#release(this.name);
+  }
+
+  #release(owner: number): void {
+    const { flags } = this.#core.control;
+    if (Atomics.compareExchange(flags, SYNC_OWNER, owner, 0) !== owner) return;
+    Atomics.add(flags, SYNC_DONE, 1);
+    Atomics.notify(flags, SYNC_DONE);
+  }
+
   /** Frees the conversation of an owner whose thread has ended. */
   releaseDeadOwner(): void {
     const { flags, reclaim } = this.#core.control;
@@ -117,9 +144,7 @@ export class Sync {
     if (owner === 0) return;
     const thread = Atomics.load(reclaim, ROW_THREAD_AT + owner - 1);
     if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return;
-    if (Atomics.compareExchange(flags, SYNC_OWNER, owner, 0) !== owner) return;
-    Atomics.add(flags, SYNC_DONE, 1);
-    Atomics.notify(flags, SYNC_DONE);
+    this.#release(owner);
   }
 
   /** Syncs the file, which holds the log up to `target`. */
@@ -168,7 +193,7 @@ export class Sync {
   /** Ends the log in good order: all durable, a clean mark behind it, no reserved space. Nobody else uses it any more. */
   finish(unmap: () => void): void {
     const core = this.#core;
-    this.flush();
+    this.flushRest();
     while (!this.#takeOwner()) this.#awaitOwner();
     core.mutex.lock();
     try {

@@ -46,7 +46,7 @@ assert(SPACE_COUNT_MAX * UNIT_BYTES <= SPACES_BYTES, "every namespace has its en
 const RESERVE_BYTES = [64, 16, 4, 1].map((gib) => gib * 1024 * 1024 * 1024);
 
 // Indexes of the shared numbers (f64).
-export const HEAP_BASE = 0;
+const HEAP_BASE = 0;
 export const HEAP_RESERVED = 1;
 const HEAP_PAGES_USED = 2;
 const HEAP_PAGES_COMMITTED = 3;

@@ -7,9 +7,11 @@
  * joins: whoever sets `owner` runs one sync that covers all that had been written when it began; everybody else
  * waits for `done` and looks again.
  *
- *     request (its own, i32)   0 count of requests   1 not 0: end
+ *     request (its own, i32)   0 count of requests   1 not 0: end   4 requests that a sync of their own was made for
  *     wanted (its own, f64)    1 how far the log has to be durable
  *     owner, done, errno, joined, state: words of the shared block, by index
+ *
+ * It gathers before it leads: who cannot wait leads meanwhile, and is never kept by a wait for others.
  */
 
 import type { SyncRecipe } from "../ffi/sync-recipe.ts";
@@ -23,6 +25,8 @@ export interface CommitOrders {
   readonly numbers: Float64Array;
   readonly waitMsMax: number;
   readonly batchMax: number;
+  /** Every request gets a sync of its own, whatever is durable already. */
+  readonly isEach: boolean;
   readonly at: CommitIndexes;
   /** What it puts into `owner`. */
   readonly name: number;
@@ -71,21 +75,20 @@ function makeSync(recipe) {
   };
 }
 
-function gather(orders) {
+function gather(orders, request, isDone) {
   const { flags, at, waitMsMax, batchMax } = orders;
   if (waitMsMax === 0) return;
   const until = performance.now() + waitMsMax;
   for (;;) {
     const joined = Atomics.load(flags, at.joined);
     const left = until - performance.now();
-    if (joined >= batchMax || left <= 0) return;
-    Atomics.wait(flags, at.joined, joined, left);
+    if (joined >= batchMax || left <= 0 || isDone() || Atomics.load(request, 1) !== 0) return;
+    Atomics.wait(flags, at.joined, joined, Math.min(left, 5));
   }
 }
 
-function lead(orders, sync) {
+function lead(orders, sync, request, served) {
   const { flags, numbers, at } = orders;
-  gather(orders);
   Atomics.add(flags, at.done, 0);
   const target = numbers[at.logWritten];
   const number = sync();
@@ -95,17 +98,23 @@ function lead(orders, sync) {
   } else if (numbers[at.logDurable] < target && (Atomics.load(flags, at.state) & at.poisoned) === 0) {
     numbers[at.logDurable] = target;
   }
-  Atomics.store(flags, at.owner, 0);
+  Atomics.store(request, 4, served);
+  Atomics.compareExchange(flags, at.owner, orders.name, 0);
   Atomics.add(flags, at.done, 1);
   Atomics.notify(flags, at.done);
 }
 
-function serve(orders, sync, wanted) {
-  const { flags, numbers, at, name } = orders;
+function serve(orders, sync, request, wanted, served) {
+  const { flags, numbers, at, name, isEach } = orders;
+  const isDone = () => {
+    if (Atomics.load(flags, at.state) !== 0) return true;
+    return isEach ? Atomics.load(request, 4) === served : numbers[at.logDurable] >= wanted[1];
+  };
+  gather(orders, request, isDone);
   for (;;) {
     const done = Atomics.load(flags, at.done);
-    if (numbers[at.logDurable] >= wanted[1] || Atomics.load(flags, at.state) !== 0) return;
-    if (Atomics.compareExchange(flags, at.owner, 0, name) === 0) lead(orders, sync);
+    if (isDone()) return;
+    if (Atomics.compareExchange(flags, at.owner, 0, name) === 0) lead(orders, sync, request, served);
     else Atomics.wait(flags, at.done, done, 100);
   }
 }
@@ -121,7 +130,7 @@ self.onmessage = (event) => {
     Atomics.wait(request, 0, served);
     served = Atomics.load(request, 0);
     if (Atomics.load(request, 1) !== 0) break;
-    serve(orders, sync, wanted);
+    serve(orders, sync, request, wanted, served);
   }
   process.exit(0);
 };

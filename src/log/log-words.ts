@@ -38,12 +38,12 @@ const MAP_COUNT_MAX = 64;
 export const LOG_NUMBERS = LOG_MAPS_AT + 2 * MAP_COUNT_MAX;
 
 // Indexes of the shared flags (i32).
-export const LOG_MAP_COUNT = 0;
+const LOG_MAP_COUNT = 0;
 /** Touched for its memory barrier alone. */
 export const LOG_FENCE = 1;
 /** How often frames that nobody had been shown were taken back, so that others may stand in their places. */
 export const LOG_RETREATS = 2;
-export const LOG_FLAGS = 3;
+const LOG_FLAGS = 3;
 
 const RING_UNIT_MASK = RING_BYTES / 8 - 1;
 

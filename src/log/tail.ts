@@ -57,7 +57,7 @@ export interface Tail {
 }
 
 /** Longest single run of frames that `place` may be asked for. */
-export const PLACE_BYTES_MAX = RING_FRAME_BYTES_MAX;
+const PLACE_BYTES_MAX = RING_FRAME_BYTES_MAX;
 
 function refuseBeyondMax(end: number, path: string | undefined): void {
   if (end <= LOG_BYTES_MAX) return;

@@ -236,4 +236,5 @@ const MEMORY: readonly PlantedFault[] = [
   ),
 ];
 
-export const BANK: readonly PlantedFault[] = [...DURABILITY, ...RECOVERY, ...BATCHES, ...READS, ...MEMORY];
+/** In two parts, so that two processes look for them side by side. */
+export const BANKS = { disk: [...DURABILITY, ...RECOVERY], engine: [...BATCHES, ...READS, ...MEMORY] } as const;

@@ -1,8 +1,10 @@
 /** What the tree costs, counted and not timed: bytes for each record, looks at the log, memory after a mass removal. */
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomFrom } from "../../bench/lib/data.ts";
 import { Grove } from "./grove.ts";
+
+setDefaultTimeout(60_000);
 
 const COUNT = 40_000;
 

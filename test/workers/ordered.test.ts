@@ -49,7 +49,7 @@ test("ranges of one Worker are whole and in order while another writes", async (
   const writing = heard(worker, "writing");
   const stopped = heard(worker, "stopped");
   try {
-    worker.postMessage(db.share());
+    worker.postMessage(db.share(), []);
     await writing;
     const random = new Random(3);
     let most = 0;
@@ -64,7 +64,7 @@ test("ranges of one Worker are whole and in order while another writes", async (
       if (round % 10 === 0) await new Promise<void>((resolve) => void setImmediate(resolve));
     }
     expect(most).toBeGreaterThan(100);
-    worker.postMessage("stop");
+    worker.postMessage("stop", []);
     await stopped;
     expect(walkPairs(db, false) * 2).toBe(db.len());
   } finally {

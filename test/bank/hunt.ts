@@ -1,0 +1,27 @@
+/** Hunts for one part of the bank: each planted fault is a test, which passes when the fault is found. */
+
+import { afterAll, expect, test } from "bun:test";
+import { emulator } from "../support/platform.ts";
+import { Garden } from "./plant.ts";
+import type { PlantedFault } from "./bank.ts";
+
+/**
+ * Left out under an emulator: which faults are found does not depend on the machine, and forty processes of
+ * rings would take the whole of its time.
+ */
+export function huntFor(faults: readonly PlantedFault[]): void {
+  const garden = emulator === undefined ? new Garden() : undefined;
+  afterAll(() => garden?.[Symbol.dispose]());
+  // Without a fault the probes find nothing: the other test files say so, since they run the same rings.
+  test.skipIf(garden === undefined).each(faults.map((fault) => [fault.name, fault] as const))(
+    "found: %s",
+    async (_, fault) => {
+      if (garden === undefined) return;
+      const { crashes, findings, detail } = await garden.probe(fault);
+      const where = crashes > 0 ? ` in ${findings} of ${crashes} crashes` : "";
+      if (findings > 0) console.log(`found by ${fault.probe}${where}: ${detail?.slice(0, 120) ?? ""}`);
+      expect(findings).toBeGreaterThan(0);
+    },
+    120_000,
+  );
+}

@@ -1,0 +1,56 @@
+/** What flushes do to the life of a process, and what a failed sync does to a database. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
+import { Emdb } from "../../src/index.ts";
+import { childCommand, emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+setDefaultTimeout(120_000);
+/** Longer than any process that ends by itself takes. */
+const LIMIT_MS = emulator === undefined ? 15_000 : 90_000;
+
+function run(what: string, path: string): { code: number | null; lines: string[]; errors: string } {
+  const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "flush-child.ts"), what, path], { timeout: LIMIT_MS });
+  const lines = child.stdout.toString().replaceAll("\r", "").trim().split("\n");
+  return { code: child.exitCode, lines, errors: child.stderr.toString() };
+}
+
+test("a process with an idle commit Worker ends by itself", () => {
+  using folder = temporaryFolder();
+  expect(run("idle", folder.file("data.emdb"))).toEqual({ code: 0, lines: ["flushed"], errors: "" });
+});
+
+test("a process goes on until its pending flush is done, and ends then", () => {
+  using folder = temporaryFolder();
+  expect(run("pending", folder.file("data.emdb"))).toEqual({ code: 0, lines: ["flushed"], errors: "" });
+});
+
+test("a process with a commit Worker ends with the exit code that it asked for", () => {
+  using folder = temporaryFolder();
+  expect(run("code", folder.file("data.emdb")).code).toBe(7);
+});
+
+test.skipIf(process.platform !== "linux" || emulator !== undefined)(
+  "a failed sync rejects every pending and later flush, refuses writes, lets reads go on, and a reopen recovers",
+  () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const { code, lines, errors } = run("poison", path);
+    expect(errors).toBe("");
+    expect(lines).toEqual([
+      Array.from({ length: 3 }, () => "EMDB_IO fdatasync EINVAL").join(", "),
+      "EMDB_POISONED",
+      "EMDB_POISONED",
+      "EMDB_POISONED",
+      "EMDB_POISONED",
+      "before unsynced 2",
+      expect.stringMatching(/^closed/),
+    ]);
+    expect(code).toBe(0);
+    using again = Emdb.open(path);
+    expect(again.getText("durable")).toBe("before");
+    again.insert("after", "the reopen");
+    again.flushSync();
+  },
+);
