@@ -43,7 +43,6 @@ const LOG_MAP_COUNT = 0;
 export const LOG_FENCE = 1;
 /** How often frames that nobody had been shown were taken back, so that others may stand in their places. */
 export const LOG_RETREATS = 2;
-const LOG_FLAGS = 3;
 
 const RING_UNIT_MASK = RING_BYTES / 8 - 1;
 

@@ -8,7 +8,7 @@ const TIMEOUT_MS = 300_000;
 
 test(
   "every error at every call is told by its name and loses nothing that was acknowledged",
-  () => expectSound(faults, { seedCount: 4, crashCountMin: 10_000 }),
+  () => expectSound(faults, { seedCount: 3, crashCountMin: 10_000 }),
   TIMEOUT_MS,
 );
 
@@ -20,13 +20,13 @@ test(
 
 test(
   "a second error while the first is dealt with changes nothing in that",
-  () => expectSound(compoundFaults, { seedCount: 3, crashCountMin: 8000 }),
+  () => expectSound(compoundFaults, { seedCount: 2, crashCountMin: 6000 }),
   TIMEOUT_MS,
 );
 
 test(
   "a sync that fails is never tried again, whatever the kernel did with the pages",
-  () => expectSound(failingSyncs, { seedCount: 3, crashCountMin: 5000 }),
+  () => expectSound(failingSyncs, { seedCount: 2, crashCountMin: 5000 }),
   TIMEOUT_MS,
 );
 

@@ -9,13 +9,13 @@ const TIMEOUT_MS = 300_000;
 
 test(
   "every crash on a system that neither cuts nor replaces a mapped file shows a right state",
-  () => expectSound(windows, { seedCount: 70, crashCountMin: 20_000 }),
+  () => expectSound(windows, { seedCount: 50, crashCountMin: 15_000 }),
   TIMEOUT_MS,
 );
 
 test(
   "with write-through a write is durable when it returns, at every crash",
-  () => expectSound(writeThrough, { seedCount: 30, crashCountMin: 8000 }),
+  () => expectSound(writeThrough, { seedCount: 20, crashCountMin: 6000 }),
   TIMEOUT_MS,
 );
 
