@@ -3,7 +3,6 @@
 import { dirname } from "node:path";
 import { EmdbError } from "../errors.ts";
 import type { System } from "../ffi/system.ts";
-import { forgetDeadlines } from "./audit.ts";
 import { IMAGE_START } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 import { newPath } from "./create.ts";
@@ -53,8 +52,6 @@ export class ImageAtOpen {
       return { spaces: new Spaces(core), from: { lsn: FIRST_LSN, gates: undefined, durable } };
     }
     this.usedCheckpoint = true;
-    // An image holds no deadlines: the first sweep looks for them.
-    forgetDeadlines(core, filled);
     core.control.numbers[IMAGE_START] = hint.header.start;
     return { spaces: filled, from: { lsn: hint.header.start, gates, durable } };
   }

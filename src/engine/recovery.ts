@@ -39,6 +39,7 @@ import { HEADER_PAGE_BYTES } from "../limits.ts";
 import type { Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
 import type { Gates } from "./gates.ts";
+import { ReplayGroup } from "./replay-group.ts";
 import { SPACE_DROPPED, Spaces, type SpaceState } from "./spaces.ts";
 import { undo } from "./undo.ts";
 
@@ -70,6 +71,7 @@ export class Replayer {
   readonly #path: string;
   readonly #gates: Gates | undefined;
   readonly #durable: number;
+  readonly #group: ReplayGroup;
   /** Where the batch at hand began; 0 when none is open. */
   #batchStart = 0;
   #records = 0;
@@ -81,6 +83,8 @@ export class Replayer {
     this.#path = source.path;
     this.#gates = from.gates;
     this.#durable = from.durable;
+    const space = (id: number, lsn: number): SpaceState => this.#space(id, lsn);
+    this.#group = new ReplayGroup(core, spaces, { gates: from.gates, space });
     this.#setEnd(from.lsn);
   }
 
@@ -96,6 +100,7 @@ export class Replayer {
       this.#apply();
       finding = scanner.next();
     }
+    this.#group.flush();
     const isEnded = finding.kind === "mark" && this.#batchStart === 0;
     const isClean = isEnded && scanner.facts.isClean;
     const stop = scanner.lsn;
@@ -156,11 +161,20 @@ export class Replayer {
     const end = lsn + facts.frameBytes;
     numbers[LOG_WRITTEN] = end;
     numbers[LOG_TAIL] = end;
+    if (facts.kind === KIND_PUT || facts.kind === KIND_REMOVE) {
+      this.#records += 1;
+      this.#group.add(this.#scanner, this.#batchStart);
+    } else {
+      this.#group.flush();
+      this.#applyOther();
+    }
+    if (facts.place === PLACE_LAST) this.#batchStart = 0;
+    if (this.#batchStart === 0) numbers[LOG_VISIBLE] = end;
+  }
+
+  #applyOther(): void {
+    const { facts } = this.#scanner;
     switch (facts.kind) {
-      case KIND_PUT:
-      case KIND_REMOVE:
-        this.#applyRecord();
-        break;
       case KIND_SPACE_CREATE:
         this.#applyCreate();
         break;
@@ -176,22 +190,19 @@ export class Replayer {
       default:
         throw this.#nonsense("a frame of no known kind");
     }
-    if (facts.place === PLACE_LAST) this.#batchStart = 0;
-    if (this.#batchStart === 0) numbers[LOG_VISIBLE] = end;
   }
 
-  #nonsense(what: string): EmdbError {
-    const offset = this.#scanner.lsn;
+  #nonsense(what: string, offset = this.#scanner.lsn): EmdbError {
     return new EmdbError("EMDB_CORRUPTED", `${what} at byte ${offset}; nothing has been changed`, {
       path: this.#path,
       offset,
     });
   }
 
-  #space(): SpaceState {
-    const space = this.#spaces.byId(this.#scanner.facts.space);
+  #space(id: number, lsn: number): SpaceState {
+    const space = this.#spaces.byId(id);
     if (space === undefined || !this.#spaces.isLive(space))
-      throw this.#nonsense(`a record of a namespace that is not there (id ${this.#scanner.facts.space})`);
+      throw this.#nonsense(`a record of a namespace that is not there (id ${id})`, lsn);
     return space;
   }
 
@@ -213,58 +224,10 @@ export class Replayer {
   #applyBury(isDrop: boolean): void {
     this.#gates?.meetClear(this.#scanner.facts.space, this.#scanner.lsn);
     if (this.#isPast) return;
-    const space = this.#space();
+    const space = this.#space(this.#scanner.facts.space, this.#scanner.lsn);
     if (isDrop) this.#spaces.setState(space, SPACE_DROPPED);
     this.#spaces.bury(space, this.#scanner.lsn);
     if (this.#batchStart === 0) this.#spaces.emptyGraves(space, Infinity);
-  }
-
-  #applyRecord(): void {
-    const core = this.#core;
-    const { facts, lsn, memory, at } = this.#scanner;
-    this.#records += 1;
-    if (this.#isPast) return;
-    const space = this.#space();
-    core.key.loadFrom(memory.address + at + FRAME_HEADER_BYTES, facts.keyBytes);
-    const isRemoval = facts.kind === KIND_REMOVE;
-    const keydir = core.keydir;
-    const hasSlot = this.#findSlot(space, facts.prev);
-    const isHeld = lsn < keydir.standsFor;
-    let wasLive = false;
-    let hadDeadline = false;
-    let oldBytes = 0;
-    if (facts.prev !== 0 && (hasSlot || isHeld)) {
-      core.lookup.loadAnyAt(facts.prev);
-      wasLive = kindOf(core.lookup.shape) === KIND_PUT;
-      if (wasLive) oldBytes = core.lookup.frameBytes();
-      hadDeadline = wasLive && (core.lookup.shape & SHAPE_EXPIRY) !== 0;
-    }
-    if (!isHeld) {
-      if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);
-      else if (!isRemoval) keydir.add(space.address, unitLow(lsn), unitHigh(lsn), this.#keepFrom());
-    }
-    const newBytes = isRemoval ? 0 : facts.frameBytes;
-    this.#spaces.count(space, (isRemoval ? 0 : 1) - (wasLive ? 1 : 0), newBytes - oldBytes);
-    const { expiresAtMs } = facts;
-    if ((hadDeadline || expiresAtMs !== 0) && !core.isReadOnly)
-      noteDeadline(core, space, { hadDeadline, expiresAtMs, lsn });
-  }
-
-  /** Tombstones from before the batch at hand may go: nobody reads yet. */
-  #keepFrom(): number {
-    return (this.#batchStart === 0 ? Infinity : this.#batchStart) / 8;
-  }
-
-  /** Finds the slot that points to `prev`; for a new key, one that a removed key no longer needs. */
-  #findSlot(space: SpaceState, prev: number): boolean {
-    const keydir = this.#core.keydir;
-    const keepFrom = this.#keepFrom();
-    if (!keydir.seek(this.#spaces.root(space), this.#core.key.hash)) return false;
-    while (keydir.next()) {
-      const units = positionHigh(keydir.high) * TWO_32 + keydir.low;
-      if (prev === 0 ? isTombstone(keydir.high) && units < keepFrom : units === prev / 8) return true;
-    }
-    return false;
   }
 }
 

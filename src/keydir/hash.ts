@@ -52,10 +52,31 @@ export class KeyHash {
       second = (second + Math.imul(low, numbers[at + 2]!) + Math.imul(high, numbers[at + 3]!)) | 0;
       at += 4;
     }
-    let hash = (first & 0xffff0000) | (second >>> 16);
-    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-    return (hash ^ (hash >>> 16)) >>> (32 - HASH_BITS);
+    return mix(first, second);
+  }
+
+  /** The same for a key at any 4-byte aligned offset of pinned memory, with whatever there is behind it. */
+  at(memory: Pinned, offset: number, length: number): number {
+    const whole = length >> 2;
+    const rest = length & 3;
+    if (whole >= this.#words) this.#grow(whole + 1);
+    const numbers = this.#numbers;
+    const input = memory.i32;
+    let first = Math.imul(length, numbers[0]!) | 0;
+    let second = Math.imul(length, numbers[1]!) | 0;
+    let at = 4;
+    let from = offset >> 2;
+    const last = from + whole;
+    for (; from < last || (from === last && rest !== 0); from++) {
+      let word = input[from]!;
+      if (from === last) word &= (1 << (8 * rest)) - 1;
+      const low = word & 0xffff;
+      const high = word >>> 16;
+      first = (first + Math.imul(low, numbers[at]!) + Math.imul(high, numbers[at + 1]!)) | 0;
+      second = (second + Math.imul(low, numbers[at + 2]!) + Math.imul(high, numbers[at + 3]!)) | 0;
+      at += 4;
+    }
+    return mix(first, second);
   }
 
   #grow(words: number): void {
@@ -67,4 +88,12 @@ export class KeyHash {
     this.#numbers = new Int32Array(stream.buffer, 0, bytes / 4);
     this.#words = target;
   }
+}
+
+/** The upper halves of both sums, mixed. */
+function mix(first: number, second: number): number {
+  let hash = (first & 0xffff0000) | (second >>> 16);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> (32 - HASH_BITS);
 }

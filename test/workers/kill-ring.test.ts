@@ -78,8 +78,8 @@ class Ring {
     if (new Set(texts).size > 1) throw new Error(`a batch was seen in part: ${texts.join(" | ")} (seed ${seed})`);
   }
 
-  /** With all victims dead: everything agrees. */
-  audit(): Map<string, string> {
+  /** With all victims dead: everything agrees. Returns a digest of it. */
+  audit(): string {
     const { db } = this;
     const all = new Map<string, string>();
     for (const [key, value] of db.iter()) all.set(Buffer.from(key).toString(), Buffer.from(value).toString("latin1"));
@@ -97,7 +97,15 @@ class Ring {
     }
     const scratch = db.namespace("scratch");
     expect(scratch.len()).toBe([...scratch.iter()].length);
-    return all;
+    const digest = new Bun.CryptoHasher("sha256");
+    for (const key of keys.sort()) digest.update(`${key.length} ${key} ${all.get(key)} `);
+    return digest.digest("hex");
+  }
+
+  /** What the dead left is too much to be audited again and again. */
+  trim(): void {
+    const grown = [...this.db.keys()].filter((key) => key[0] === 0x67 && key[4] === 0x6e);
+    expect(this.db.removeMany(grown)).toBe(grown.length);
   }
 
   reopen(): void {
@@ -118,7 +126,8 @@ test(
       if (round % 6 !== 5) continue;
       const seen = ring.audit();
       ring.reopen();
-      expect(ring.audit()).toEqual(seen);
+      expect(ring.audit()).toBe(seen);
+      ring.trim();
       if (!canCount) continue;
       const now = resourcesIn(folder.path);
       before ??= now;
