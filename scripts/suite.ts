@@ -1,7 +1,8 @@
 /**
  * Runs test files one process each, with any command that is a Bun, and counts.
  *
- *   bun scripts/suite.ts <label> <command that is bun> [-- paths of files or folders]
+ *   bun scripts/suite.ts <label> [paths of files or folders]
+ *   bun scripts/suite.ts <label> <command that is another bun> -- [paths]
  *
  * One process per file, so that a crash or a hang of an emulator costs one file: it counts as one failure, and the
  * rest goes on. The last line is `<label>: N passed, N failed, N skipped`; EMDB_RESULTS names a file that the same
@@ -36,8 +37,8 @@ export function countsOf(output: string, exitCode: number | null): Counts {
   return { passed: summed("pass"), failed: failed + (isUnexplained ? 1 : 0), skipped: summed("skip") + summed("todo") };
 }
 
-/** The test files under the given paths that an emulator runs: all but those that only read the repository. */
-function testFiles(paths: readonly string[]): string[] {
+/** The test files under the given paths; an emulator leaves out those that only read the repository. */
+function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
   const list = JSON.parse(readFileSync(join(root, "test/platform-exceptions.json"), "utf8")) as {
     readonly repository: readonly string[];
   };
@@ -45,7 +46,7 @@ function testFiles(paths: readonly string[]): string[] {
   const files = paths.flatMap((path) =>
     isFolder(path) ? [...new Bun.Glob(`${path.replace(/\/+$/, "")}/**/*.test.ts`).scanSync(root)] : [path],
   );
-  return [...new Set(files)].filter((file) => paths.includes(file) || !list.repository.includes(file)).sort();
+  return [...new Set(files)].filter((file) => paths.includes(file) || !isEmulated || !list.repository.includes(file)).sort();
 }
 
 async function runFile(command: readonly string[], file: string): Promise<Counts> {
@@ -83,9 +84,10 @@ const sum = (all: readonly Counts[]): Counts => ({
 async function main(): Promise<void> {
   const [label = "", ...rest] = process.argv.slice(2);
   const border = rest.indexOf("--");
-  const command = border === -1 ? rest : rest.slice(0, border);
-  const paths = border === -1 || border === rest.length - 1 ? ["test"] : rest.slice(border + 1);
-  const queue = testFiles(paths);
+  const isEmulated = border !== -1;
+  const command = isEmulated ? rest.slice(0, border) : [process.execPath];
+  const named = isEmulated ? rest.slice(border + 1) : rest;
+  const queue = testFiles(named.length === 0 ? ["test"] : named, isEmulated);
   const done: Counts[] = [];
   const lane = async (): Promise<void> => {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) done.push(await runFile(command, file));

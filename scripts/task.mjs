@@ -17,13 +17,13 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** @type {Record<string, { readonly needs?: string, readonly steps: readonly (readonly string[])[] }>} */
 const tasks = {
   quickstart: { needs: "examples/quickstart.ts", steps: [["examples/quickstart.ts"]] },
-  test: { steps: [["test", "--timeout", "60000"]] },
+  test: { steps: [["scripts/suite.ts", "Tests"]] },
   verify: {
     steps: [
       ["fmt", "--check"],
       ["check", "--no-pretty"],
       ["x", "--no-install", "oxlint", "--type-aware", "--deny-warnings"],
-      ["test", "--timeout", "60000"],
+      ["scripts/suite.ts", "Tests"],
     ],
   },
   build: { steps: [["scripts/build.ts"]] },
