@@ -46,7 +46,9 @@ function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
   const files = paths.flatMap((path) =>
     isFolder(path) ? [...new Bun.Glob(`${path.replace(/\/+$/, "")}/**/*.test.ts`).scanSync(root)] : [path],
   );
-  return [...new Set(files)].filter((file) => paths.includes(file) || !isEmulated || !list.repository.includes(file)).sort();
+  return [...new Set(files)]
+    .filter((file) => paths.includes(file) || !isEmulated || !list.repository.includes(file))
+    .sort();
 }
 
 async function runFile(command: readonly string[], file: string): Promise<Counts> {

@@ -10,6 +10,10 @@ import { CLOSING, CLOSING_DONE, Control } from "./control.ts";
 import { attachTo } from "./open.ts";
 import { hasLivingRow } from "./rows.ts";
 
+/** How often, and for how long each time, an open waits for a thread that is dying. */
+const TURNS = 25;
+const TURN_MS = 10;
+
 /** By token id; outlives the module as the registry of open engines does. Never rename. */
 const LEFT = Symbol.for("emdb.left-databases.1");
 
@@ -27,15 +31,27 @@ function isOver(base: SharedBase): boolean {
   return Atomics.load(new Control(base.buffer).flags, CLOSING) === CLOSING_DONE;
 }
 
-/** Ends every database that this thread has left and that only dead threads have open, in good order. */
-export function endAbandoned(environment: Environment): void {
+/**
+ * Ends every database that this thread has left and that only dead threads have open, in good order. Of one at
+ * `path` it waits a moment for the last thread to be dead: a Worker says that it is closed a little before.
+ */
+export function endAbandoned(environment: Environment, path: string | undefined): void {
   for (const base of left().values()) {
     if (isOver(base)) left().delete(base.id);
-    else if (!hasLivingRow(new Control(base.buffer), environment.system)) {
+    else if (isAbandoned(environment, base, base.file?.path === path ? TURNS : 1)) {
       left().delete(base.id);
       end(environment, base);
     }
   }
+}
+
+function isAbandoned(environment: Environment, base: SharedBase, turns: number): boolean {
+  const control = new Control(base.buffer);
+  for (let turn = 1; hasLivingRow(control, environment.system); turn += 1) {
+    if (turn >= turns) return false;
+    Atomics.wait(control.flags, CLOSING, 0, TURN_MS);
+  }
+  return true;
 }
 
 /** One in, one out: the last one out ends the log and lets go of everything. */

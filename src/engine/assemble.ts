@@ -92,7 +92,10 @@ export function assemble(
   const checkLock = (): void => lockFile?.mustBeOurs();
   if (base.config.rangeScans) core.ordering ??= new Ordering(core);
   const engine = new Engine(core, spaces, { checkLock, hasRangeScans: base.config.rangeScans });
-  const sync = file === undefined || base.isReadOnly ? undefined : new Sync(core, file, checkLock, base.config.flushPlan.kind === "on-each-flush");
+  const sync =
+    file === undefined || base.isReadOnly
+      ? undefined
+      : new Sync(core, file, checkLock, base.config.flushPlan.kind === "on-each-flush");
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
   const checkpoint =

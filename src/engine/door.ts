@@ -83,9 +83,9 @@ function oneMore(entry: Entry): Lifecycle {
 export const door: EngineDoor = {
   open(request: OpenRequest): Lifecycle {
     const environment = hostEnvironment();
-    endAbandoned(environment);
     if (request.createFolders) makeFolders(environment, request.path);
     const path = realLogPath(environment.system, request.path);
+    endAbandoned(environment, path);
     if (request.config.readOnly) {
       // What this thread has written and the file does not hold yet is part of the moment of the open.
       for (const entry of registry().values()) if (entry.path === path) spillQuietly(entry);
@@ -100,12 +100,12 @@ export const door: EngineDoor = {
   },
   openInMemory(config: EngineConfig): Lifecycle {
     const environment = hostEnvironment();
-    endAbandoned(environment);
+    endAbandoned(environment, undefined);
     return register(openMemory(environment, config), undefined);
   },
   attach(share: EmdbShare): Lifecycle {
     const environment = hostEnvironment();
-    endAbandoned(environment);
+    endAbandoned(environment, undefined);
     const base = checkedShare(share, environment.system);
     const known = registry().get(base.id);
     return known === undefined ? register(attachTo(environment, base), base.file?.path) : oneMore(known);

@@ -8,7 +8,7 @@ import { Sweeper } from "./expiry.ts";
 import { beginRange } from "./range.ts";
 import { ReadPath } from "./read-path.ts";
 import { Snapshots } from "./snapshot.ts";
-import type { Spaces} from "./spaces.ts";
+import type { Spaces } from "./spaces.ts";
 import { type SpaceState } from "./spaces.ts";
 import { WritePath, placeInBatch } from "./write-path.ts";
 import { PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";

@@ -208,7 +208,14 @@ function recover(
   const identity = { fileId, generation };
   using image = ImageAtOpen.look(system, { file, identity, bytes });
   const seed = image.seed ?? makeSeed(system);
-  const base = makeBase(system, control, { ...plan, identity, seed, file, salts: saltsOf(plan.header), region: undefined });
+  const base = makeBase(system, control, {
+    ...plan,
+    identity,
+    seed,
+    file,
+    salts: saltsOf(plan.header),
+    region: undefined,
+  });
   const core = makeCore(environment, base, 0);
   const { spaces, from } = image.load(core);
   const source = { system, file: file.handle, path, salts: base.salts, end: bytes };
@@ -298,8 +305,7 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
   const region = reserveMemoryLog(system);
   addMap(control.log, region);
   const numbers = control.log.numbers;
-  for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE])
-    numbers[word] = HEADER_PAGE_BYTES;
+  for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = HEADER_PAGE_BYTES;
   const header = { flags: 0, fileId: makeSeed(system), generation: 1, createdAtMs: system.now(), cipher: 0 };
   const seed = makeSeed(system);
   const parts = { config, lock: undefined, file: undefined, salts: saltsOf(header), identity: header, seed, region };

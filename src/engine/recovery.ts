@@ -28,16 +28,11 @@ import {
   PLACE_FIRST,
   PLACE_LAST,
   PLACE_MIDDLE,
-  SHAPE_EXPIRY,
-  TWO_32,
-  kindOf,
 } from "../log/frame.ts";
-import { LOG_CLAIMED, LOG_DURABLE, LOG_TAIL, LOG_VISIBLE, LOG_WRITTEN, unitHigh, unitLow } from "../log/log-words.ts";
+import { LOG_CLAIMED, LOG_DURABLE, LOG_TAIL, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
 import { Scanner, type Finding, type ScanSource } from "../log/scanner.ts";
-import { isTombstone, positionHigh } from "../keydir/keydir.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import type { Core } from "./core.ts";
-import { noteDeadline } from "./deadlines.ts";
 import type { Gates } from "./gates.ts";
 import { ReplayGroup } from "./replay-group.ts";
 import { SPACE_DROPPED, Spaces, type SpaceState } from "./spaces.ts";

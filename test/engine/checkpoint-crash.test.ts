@@ -16,7 +16,14 @@ const SCRIPT: Script = [
   { kind: "checkpoint" },
   { kind: "remove", space: "", key: "a" },
   { kind: "checkpoint" },
-  { kind: "batch", writes: [{ space: "", key: "a", bytes: 5 }, { space: "s", key: "c", bytes: 600 }, { space: "", key: "b" }] },
+  {
+    kind: "batch",
+    writes: [
+      { space: "", key: "a", bytes: 5 },
+      { space: "s", key: "c", bytes: 600 },
+      { space: "", key: "b" },
+    ],
+  },
   { kind: "flush" },
   { kind: "clear", space: "s" },
   { kind: "reopen" },
@@ -48,7 +55,9 @@ test("an error at any call of a checkpoint leaves the database in service and no
 test.each([1, 2, 3])("random scripts with checkpoints in them survive every crash (seed %d)", (seed) => {
   const report = newReport();
   const drawn = randomScript({ seed: 7000 + seed, length: 12 });
-  const script = drawn.flatMap((operation, index): Script => (index % 3 === 2 ? [operation, { kind: "checkpoint" }] : [operation]));
+  const script = drawn.flatMap((operation, index): Script =>
+    index % 3 === 2 ? [operation, { kind: "checkpoint" }] : [operation],
+  );
   const run = { machine: { journal: seed % 2 === 0 ? ("strict" as const) : ("ordered" as const) }, script, seed };
   crashRing(engineAdapter(), { run, options: DEFAULT_RING, report });
   expect(report.findings.map(describeFailure)).toEqual([]);

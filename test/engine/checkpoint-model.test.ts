@@ -87,7 +87,12 @@ class Story {
           { space, key: keys[1] ?? "b", value: undefined, expiresAtMs: 0 },
         ]);
       default:
-        return engine.insertMany(space, keys, keys.map((key) => `${key} is ${random.word()}`), random.chance(0.2) ? 4e12 : 0);
+        return engine.insertMany(
+          space,
+          keys,
+          keys.map((key) => `${key} is ${random.word()}`),
+          random.chance(0.2) ? 4e12 : 0,
+        );
     }
   }
 
@@ -96,9 +101,18 @@ class Story {
     const value = (): never => {
       throw new EmdbError("EMDB_ABORTED", "given up");
     };
-    const last = { space, key: "a", expiresAtMs: 0, get value() { return value(); } };
+    const last = {
+      space,
+      key: "a",
+      expiresAtMs: 0,
+      get value() {
+        return value();
+      },
+    };
     const first = { space, key: keys[0] ?? "b", value: LONG, expiresAtMs: 0 };
-    const more = keys.slice(1, 20).map((key) => ({ space, key, value: this.#random.chance(0.3) ? undefined : "x", expiresAtMs: 0 }));
+    const more = keys
+      .slice(1, 20)
+      .map((key) => ({ space, key, value: this.#random.chance(0.3) ? undefined : "x", expiresAtMs: 0 }));
     expect(() => this.#live.engine.writeBatch([first, ...more, last])).toThrow("given up");
   }
 

@@ -129,7 +129,8 @@ test("shards that are merged behind the copy's back are in the image once", () =
   engine.insertMany(engine.defaultSpace, keys, keys, 0);
   const image = beginImage(live);
   image.copy(6);
-  for (let from = 100; from < keys.length; from += 500) engine.removeMany(engine.defaultSpace, keys.slice(from, from + 500));
+  for (let from = 100; from < keys.length; from += 500)
+    engine.removeMany(engine.defaultSpace, keys.slice(from, from + 500));
   image.end();
   engine.insert(engine.defaultSpace, "after", "it", 0);
   live.sync.flush();

@@ -155,10 +155,11 @@ test("a failed sync poisons: writes and flushes are EMDB_POISONED for good, read
   again.closeSync();
 });
 
-test("a flush of what is durable already asks nothing of a broken disk", () => {
+test("a group flush of what is durable already asks nothing of a broken disk", () => {
   using folder = temporaryFolder();
   const { system, plan } = failing("sync", Errno.EIO);
-  using fixture = new EngineFixture(folder.file("data.emdb"), system);
+  const group = { flushPlan: { kind: "group", waitMsMax: 0, batchMax: 1 } } as const;
+  using fixture = new EngineFixture(folder.file("data.emdb"), system, group);
   fixture.engine.insert(fixture.engine.defaultSpace, "a", "b", 0);
   fixture.sync.flush();
   plan.left = 1;

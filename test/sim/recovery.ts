@@ -45,8 +45,7 @@ export function checkCrash(adapter: StoreAdapter, crash: Crash): Problem | undef
   const up = new Recovered(adapter, { point: crash.point, draw: crash.draw, isRecording: crash.depth === "nested" });
   try {
     const problem = up.open() ?? judge(up, crash);
-    if (problem !== undefined) return excused(problem, up.machine);
-    return goDeeper(up, { adapter, crash });
+    return excused(problem ?? goDeeper(up, { adapter, crash }), up.machine);
   } finally {
     up.dispose();
   }
@@ -87,9 +86,12 @@ function judge(
   return oracle.checkRecovered(up.records, { progress: bounds, nowMs: up.machine.nowMs });
 }
 
-/** After a disk took back what it had acknowledged, a typed error is the best that a store can do. */
-function excused(problem: Problem, machine: Machine): Problem | undefined {
-  return problem.property === 6 && machine.hasLostAcknowledged ? undefined : problem;
+/**
+ * After a disk took back what it had acknowledged, a typed error is the best that a store can do: of the open, or of
+ * the read that finds it, when an image had vouched for the place.
+ */
+function excused(problem: Problem | undefined, machine: Machine): Problem | undefined {
+  return problem?.property === 6 && machine.hasLostAcknowledged ? undefined : problem;
 }
 
 interface Second {
@@ -167,7 +169,8 @@ class Recovered {
       if (this.#store !== undefined) body(this.#store);
       return undefined;
     } catch (error) {
-      return { property: codeOf(error) === undefined ? 0 : 7, detail: `${what} threw ${errorText(error)}` };
+      const typed = this.machine.hasLostAcknowledged ? 6 : 7;
+      return { property: codeOf(error) === undefined ? 0 : typed, detail: `${what} threw ${errorText(error)}` };
     }
   }
 

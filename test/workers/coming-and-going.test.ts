@@ -36,7 +36,11 @@ test("the owner closes first: the others go on, and the last one out ends the lo
   expect(await ask(other, { do: "close" })).toBe("closed");
   const again = Emdb.open(path);
   expect(again.recovery.replayedRecords + again.len()).toBeGreaterThan(0);
-  expect([again.getText("by"), again.getText("after"), again.recovery.tornBytes]).toEqual(["the owner", "the owner's close", 0]);
+  expect([again.getText("by"), again.getText("after"), again.recovery.tornBytes]).toEqual([
+    "the owner",
+    "the owner's close",
+    0,
+  ]);
   again.closeSync();
   await one.kill();
   await other.kill();
@@ -63,20 +67,23 @@ test.each(endings)("a thread that ends by %s without a close does not keep the d
   expect(again.getText("left")).toBe("behind");
 });
 
-test.each(endings)("after the owner's close, threads that end by %s leave nothing that keeps the owner from opening again", async (ending) => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  const db = Emdb.open(path);
-  const threads = [await guest(db), await guest(db)];
-  db.closeSync();
-  for (const [index, thread] of threads.entries()) {
-    expect(await ask(thread, { do: "insert", key: `by ${index}`, value: "a guest" })).toBe("inserted");
-    expect(await ask(thread, { do: "walk" })).toBe("walking");
-  }
-  for (const thread of threads) await end(thread, ending);
-  using again = Emdb.open(path);
-  expect([again.len(), again.getText("by 0"), again.getText("by 1")]).toEqual([2, "a guest", "a guest"]);
-});
+test.each(endings)(
+  "after the owner's close, threads that end by %s leave nothing that keeps the owner from opening again",
+  async (ending) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path);
+    const threads = [await guest(db), await guest(db)];
+    db.closeSync();
+    for (const [index, thread] of threads.entries()) {
+      expect(await ask(thread, { do: "insert", key: `by ${index}`, value: "a guest" })).toBe("inserted");
+      expect(await ask(thread, { do: "walk" })).toBe("walking");
+    }
+    for (const thread of threads) await end(thread, ending);
+    using again = Emdb.open(path);
+    expect([again.len(), again.getText("by 0"), again.getText("by 1")]).toEqual([2, "a guest", "a guest"]);
+  },
+);
 
 test("of threads that close at one moment, one is the last and ends the log", async () => {
   using folder = temporaryFolder();
@@ -84,7 +91,8 @@ test("of threads that close at one moment, one is the last and ends the log", as
   for (let round = 0; round < (emulator === undefined ? 15 : 2); round += 1) {
     const db = Emdb.open(path);
     const threads = await Promise.all([guest(db), guest(db), guest(db)]);
-    for (const [index, thread] of threads.entries()) await ask(thread, { do: "insert", key: `${index}`, value: `${round}` });
+    for (const [index, thread] of threads.entries())
+      await ask(thread, { do: "insert", key: `${index}`, value: `${round}` });
     for (const thread of threads) thread.tell({ do: "close" });
     db.closeSync();
     expect(await Promise.all(threads.map((thread) => thread.said()))).toEqual(["closed", "closed", "closed"]);
@@ -129,16 +137,19 @@ async function comeAndGo(folder: TemporaryFolder, round: number): Promise<void> 
   if (round % 2 === 1) db.closeSync();
 }
 
-test.skipIf(!canCount)("hundreds of threads that come, flush and go leave no thread, file or mapping behind", async () => {
-  using folder = temporaryFolder();
-  for (let round = 0; round < 12; round += 1) await comeAndGo(folder, round);
-  Emdb.open(folder.file("data.emdb")).closeSync();
-  const before = resourcesIn(folder.path);
-  expect([before.files, before.fileMappings]).toEqual([0, 0]);
-  for (let round = 0; round < ROUNDS; round += 1) await comeAndGo(folder, round);
-  Emdb.open(folder.file("data.emdb")).closeSync();
-  const after = resourcesIn(folder.path);
-  expect([after.files, after.fileMappings]).toEqual([0, 0]);
-  expect(after.largeMappings).toBeLessThanOrEqual(before.largeMappings);
-  expect(after.threads).toBeLessThanOrEqual(before.threads + 3);
-});
+test.skipIf(!canCount)(
+  "hundreds of threads that come, flush and go leave no thread, file or mapping behind",
+  async () => {
+    using folder = temporaryFolder();
+    for (let round = 0; round < 12; round += 1) await comeAndGo(folder, round);
+    Emdb.open(folder.file("data.emdb")).closeSync();
+    const before = resourcesIn(folder.path);
+    expect([before.files, before.fileMappings]).toEqual([0, 0]);
+    for (let round = 0; round < ROUNDS; round += 1) await comeAndGo(folder, round);
+    Emdb.open(folder.file("data.emdb")).closeSync();
+    const after = resourcesIn(folder.path);
+    expect([after.files, after.fileMappings]).toEqual([0, 0]);
+    expect(after.largeMappings).toBeLessThanOrEqual(before.largeMappings);
+    expect(after.threads).toBeLessThanOrEqual(before.threads + 3);
+  },
+);

@@ -19,7 +19,18 @@ export interface Order {
 }
 
 const ATOMICS = ["add", "and", "compareExchange", "load", "or", "store", "sub"] as const;
-const CALLS = ["allocate", "close", "commit", "decommit", "map", "sync", "truncate", "unlink", "unmap", "write"] as const;
+const CALLS = [
+  "allocate",
+  "close",
+  "commit",
+  "decommit",
+  "map",
+  "sync",
+  "truncate",
+  "unlink",
+  "unmap",
+  "write",
+] as const;
 
 let isArmed = false;
 let steps = 0;

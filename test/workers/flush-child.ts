@@ -38,7 +38,11 @@ async function poison(): Promise<void> {
   );
   console.log((await Promise.all(pending)).join(", "));
   console.log(await db.flush().catch(codeOf));
-  for (const write of [() => db.insert("a", "b"), () => db.flushSync(), () => db.transaction((tx) => tx.remove("durable"))]) {
+  for (const write of [
+    () => db.insert("a", "b"),
+    () => db.flushSync(),
+    () => db.transaction((tx) => tx.remove("durable")),
+  ]) {
     try {
       write();
       console.log("written");

@@ -11,7 +11,9 @@ setDefaultTimeout(120_000);
 const LIMIT_MS = emulator === undefined ? 15_000 : 90_000;
 
 function run(what: string, path: string): { code: number | null; lines: string[]; errors: string } {
-  const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "flush-child.ts"), what, path], { timeout: LIMIT_MS });
+  const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "flush-child.ts"), what, path], {
+    timeout: LIMIT_MS,
+  });
   const lines = child.stdout.toString().replaceAll("\r", "").trim().split("\n");
   return { code: child.exitCode, lines, errors: child.stderr.toString() };
 }

