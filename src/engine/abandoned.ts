@@ -1,6 +1,7 @@
 /**
  * Databases that this thread has left while other threads still had them open. When those die without closing,
- * nobody would let go of the memory, the file and its lock: the next open or attach in this thread does.
+ * nobody would let go of the memory, the file and its lock: this thread does, at its next open or attach, or when it
+ * looks after them.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -13,6 +14,9 @@ import { hasLivingRow } from "./rows.ts";
 /** How often, and for how long each time, an open waits for a thread that is dying. */
 const TURNS = 25;
 const TURN_MS = 10;
+/** How soon after leaving, and then how seldom at last, the others are looked after. */
+const LOOK_MS_MIN = 4;
+const LOOK_MS_MAX = 2000;
 
 /** By token id; outlives the module as the registry of open engines does. Never rename. */
 const LEFT = Symbol.for("emdb.left-databases.1");
@@ -22,9 +26,16 @@ function left(): Map<string, SharedBase> {
   return (holder[LEFT] ??= new Map());
 }
 
-/** To be told of every database that this thread has left. */
-export function noteLeft(base: SharedBase): void {
-  if (!isOver(base)) left().set(base.id, base);
+/** To be told of every database that this thread has left; looks after it from time to time until it is over. */
+export function noteLeft(environment: Environment, base: SharedBase): void {
+  if (isOver(base)) return;
+  left().set(base.id, base);
+  const look = (delayMs: number): void => {
+    if (!left().has(base.id)) return;
+    endAbandoned(environment, undefined);
+    if (left().has(base.id)) environment.later?.(() => look(Math.min(2 * delayMs, LOOK_MS_MAX)), delayMs);
+  };
+  look(LOOK_MS_MIN);
 }
 
 function isOver(base: SharedBase): boolean {
@@ -48,8 +59,8 @@ export function endAbandoned(environment: Environment, path: string | undefined)
 function isAbandoned(environment: Environment, base: SharedBase, turns: number): boolean {
   const control = new Control(base.buffer);
   for (let turn = 1; hasLivingRow(control, environment.system); turn += 1) {
-    if (turn >= turns) return false;
-    Atomics.wait(control.flags, CLOSING, 0, TURN_MS);
+    if (turn >= turns || isOver(base)) return false;
+    Atomics.wait(control.flags, CLOSING, Atomics.load(control.flags, CLOSING), TURN_MS);
   }
   return true;
 }

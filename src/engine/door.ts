@@ -164,7 +164,7 @@ function lifecycle(entry: Entry): Lifecycle {
     try {
       opened.leave();
     } finally {
-      noteLeft(base);
+      noteLeft(hostEnvironment(), base);
     }
   };
   return {

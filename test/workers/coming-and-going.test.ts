@@ -85,6 +85,22 @@ test.each(endings)(
   },
 );
 
+test("a close right after a terminate lets go of the lock as soon as the thread is dead, with no further open", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  for (let round = 0; round < 5; round += 1) {
+    const db = Emdb.open(path);
+    const thread = await guest(db);
+    thread.worker.terminate();
+    db.closeSync();
+    const deadline = Bun.nanoseconds() + 20e9;
+    while (Emdb.lockHolder(path)?.isHeld === true && Bun.nanoseconds() < deadline)
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(Emdb.lockHolder(path)?.isHeld).toBe(false);
+    await thread.ended();
+  }
+});
+
 test("of threads that close at one moment, one is the last and ends the log", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

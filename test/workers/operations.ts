@@ -27,7 +27,7 @@ function operation<T>(parts: {
   expect: (content: Content) => void;
 }): Operation {
   const { run, expect, prepare = (): T => undefined as T } = parts;
-  return { prepare: prepare as Operation["prepare"], run: run as Operation["run"], expect };
+  return { prepare: prepare as Operation["prepare"], run: run, expect };
 }
 
 export const operations = {
