@@ -43,10 +43,20 @@ function fault(
 }
 
 const DURABILITY: readonly PlantedFault[] = [
-  fault("the folder is not synced after create", "crashes", "engine/create.ts", [
-    "const synced = system.syncFolder(folder);",
-    "const synced = 0;",
-  ]),
+  {
+    // Twice, since an open that finds a log unclean syncs the folder again.
+    name: "the folder is not synced after create",
+    probe: "crashes",
+    seedCount: 12,
+    edits: [
+      { file: "src/engine/create.ts", from: "const synced = system.syncFolder(folder);", to: "const synced = 0;" },
+      {
+        file: "src/engine/open.ts",
+        from: 'must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });',
+        to: "",
+      },
+    ],
+  },
   fault("a new file gets its name before it is synced", "crashes", "engine/create.ts", [
     'must(system.sync(handle), { syscall: "fdatasync", path: sibling });',
     "",
@@ -86,8 +96,8 @@ const RECOVERY: readonly PlantedFault[] = [
     30,
   ),
   fault("what was recovered is shown before it is durable", "crashes", "engine/open.ts", [
-    '  must(system.sync(handle), { syscall: "fdatasync", path });\n}',
-    "}",
+    '  must(system.sync(handle), { syscall: "fdatasync", path });\n  // Who made',
+    "  // Who made",
   ]),
   fault("a torn tail is taken for damage", "crashes", "log/scanner.ts", [
     "if (this.facts.durable > durableBeyond) return lsn;",
@@ -114,7 +124,7 @@ const RECOVERY: readonly PlantedFault[] = [
     ["this.#spaces.bury(space, this.#scanner.lsn);", ""],
     819,
   ),
-  fault("a removal is replayed as a value", "crashes", "engine/recovery.ts", [
+  fault("a removal is replayed as a value", "crashes", "engine/replay-group.ts", [
     "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);",
     "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), false);",
   ]),

@@ -36,6 +36,14 @@ function beginImage(fixture: EngineFixture): { copy(pieces: number): boolean; en
   return { copy, end };
 }
 
+/** What a promise was rejected with; "done" when it was not. */
+function codeOfRejection(promise: Promise<void>): Promise<string> {
+  return promise.then(
+    () => "done",
+    (error: unknown) => (error as { code: string }).code,
+  );
+}
+
 test("a close leaves an image with which the next open reads no record of the log", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
@@ -107,10 +115,7 @@ test("a close in the middle of a checkpoint ends it with EMDB_CLOSED and makes t
   const db = Emdb.open(path);
   db.insertMany(Array.from({ length: 300_000 }, (_, index): [string, string] => [`key ${index}`, ""]));
   const checkpoint = db.checkpoint();
-  const outcome = checkpoint.then(
-    () => "done",
-    (error: unknown) => (error as { code: string }).code,
-  );
+  const outcome = codeOfRejection(checkpoint);
   await turn();
   db.closeSync();
   expect(["EMDB_CLOSED", "done"]).toContain(await outcome);

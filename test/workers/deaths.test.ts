@@ -91,7 +91,7 @@ function expectBeforeOrAfter(db: Emdb, operation: OperationName, isInFile: boole
 function expectGoesOn(db: Emdb): void {
   const started = Bun.nanoseconds();
   db.insert("afterwards", "written");
-  expect(Bun.nanoseconds() - started).toBeLessThan(1e9);
+  if (emulator === undefined) expect(Bun.nanoseconds() - started).toBeLessThan(1e9);
   db.flushSync();
   expect(db.getText("afterwards")).toBe("written");
   expect(db.remove("afterwards")).toBeDefined();
