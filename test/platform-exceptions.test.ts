@@ -1,7 +1,8 @@
 /**
  * The list of tests that an emulator cannot run is honest: each entry names a test that exists, and says why.
  *
- * `repository` are the files that read the repository, which is the same on every platform: they run once, on Linux x64.
+ * `repository` are the files that read the repository, or run the engine on the simulated system, which are the same on
+ * every platform: they run once, on Linux x64. (The simulator's own memory is not yet at home on Windows.)
  */
 
 import { expect, test } from "bun:test";

@@ -28,7 +28,8 @@ async function poison(): Promise<void> {
   db.insert("durable", "before");
   await db.flush();
   db.insert("in the file", "unsynced");
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  // What is pending goes to the file when the loop turns.
+  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve));
   breakSync();
   const pending = [db.flush(), db.flush(), db.flush()].map(async (flush) =>
     flush.then(
