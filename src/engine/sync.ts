@@ -14,6 +14,7 @@
  */
 
 import type { EmdbError } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
 import type { Result } from "../ffi/system.ts";
@@ -202,7 +203,9 @@ export class Sync {
       const call = { path: this.#file.path };
       must(this.#writeMark(end, SHAPE_CLEAN), { syscall: "pwrite", ...call });
       unmap();
-      must(core.system.truncate(this.#file.handle, end + FRAME_HEADER_BYTES), { syscall: "ftruncate", ...call });
+      // Windows refuses while another process has the file mapped: the reserved space then stays, all zeros.
+      const cut = core.system.truncate(this.#file.handle, end + FRAME_HEADER_BYTES);
+      if (cut !== -Errno.EBUSY) must(cut, { syscall: "ftruncate", ...call });
       this.#sync(end);
     } finally {
       core.mutex.unlock();

@@ -108,14 +108,16 @@ test("a view without a copy outlives the database and its file", () => {
 });
 
 test("a database in memory makes no file, opens none and maps none", () => {
-  const before = [readdirSync(tmpdir()), readdirSync(".")];
+  const before = [readdirSync(tmpdir()), readdirSync(process.cwd())];
   const openFiles = (): string[] => (existsSync("/proc/self/fd") ? readdirSync("/proc/self/fd") : []);
   const files = openFiles();
   const db = Emdb.openInMemory();
   for (let key = 0; key < 5000; key += 1) db.insert(`key ${key}`, new Uint8Array(1000));
   expect(openFiles()).toEqual(files);
   expect(
-    [readdirSync(tmpdir()), readdirSync(".")].map((names) => names.filter((name) => name.includes("emdb-mem"))),
+    [readdirSync(tmpdir()), readdirSync(process.cwd())].map((names) =>
+      names.filter((name) => name.includes("emdb-mem")),
+    ),
   ).toEqual(before.map((names) => names.filter((name) => name.includes("emdb-mem"))));
   expect(db.path).toBeUndefined();
   db.closeSync();
