@@ -94,7 +94,9 @@ test("where little address space is to be had, a smaller heap is made", () => {
   const numbers = new Float64Array(HEAP_NUMBERS);
   const heap = Heap.create(poor, numbers);
   expect(asked).toEqual([64, 16, 4, 1].map((gib) => gib * 2 ** 30));
-  expect(numbers[HEAP_RESERVED]).toBe(2 ** 30);
+  // Less what the alignment of its start takes.
+  expect(numbers[HEAP_RESERVED]!).toBeGreaterThan(2 ** 30 - 2 ** 21);
+  expect(numbers[HEAP_RESERVED]!).toBeLessThanOrEqual(2 ** 30);
   system.release(heap.base, 2 ** 30);
 });
 

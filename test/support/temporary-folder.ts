@@ -7,6 +7,7 @@
 import { lstatSync, mkdtempSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { emulator } from "./platform.ts";
 
 export interface TemporaryFolder extends Disposable {
   readonly path: string;
@@ -25,5 +26,11 @@ export function removeTree(path: string): void {
   if (status === undefined) return;
   if (!status.isDirectory()) return unlinkSync(path);
   for (const name of readdirSync(path)) removeTree(join(path, name));
-  rmdirSync(path);
+  try {
+    rmdirSync(path);
+  } catch (error) {
+    // Wine takes a removed file out of its folder only when the last handle is closed, here by a thread that is ending.
+    const isWaiting = emulator === "wine" && (error as { code?: string }).code === "ENOTEMPTY";
+    if (!isWaiting) throw error;
+  }
 }
