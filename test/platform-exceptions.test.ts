@@ -41,6 +41,12 @@ test("every file that runs on Linux x64 only is there", () => {
   expect(list.repository.filter((path) => !existsSync(join(root, path)))).toEqual([]);
 });
 
+test("every file that an emulator leaves out is there, with a reason", () => {
+  const isFaulty = (entry: { file: string; reason: string }): boolean =>
+    !existsSync(join(root, entry.file)) || !/^[A-Z].{20,}\.$/.test(entry.reason);
+  expect(list.files.filter(isFaulty)).toEqual([]);
+});
+
 test("an exception without a test, an emulator or a reason is found", () => {
   const sound: PlatformException = {
     emulators: ["wine"],
