@@ -4,6 +4,8 @@
  */
 
 import { expect, test } from "bun:test";
+import type { SharedBase } from "../../src/engine/base.ts";
+import { Control } from "../../src/engine/control.ts";
 import { Emdb } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -62,9 +64,11 @@ async function dieAt({ share, operation, step }: Run): Promise<{ hasDied: boolea
   const thread = new Thread("dying-worker.ts", { share, operation, step, report });
   const outcome = Atomics.waitAsync(words, 0, 0, 30_000);
   const said = outcome.async ? await outcome.value : outcome.value;
+  const shared = new Control((share as SharedBase).buffer);
+  const state = `report ${words.join(" ")}, flags ${shared.flags.join(" ")}, rows ${shared.reclaim.subarray(0, 8).join(" ")}`;
   await thread.kill();
   expect(thread.failure).toBeUndefined();
-  expect(said).not.toBe("timed-out");
+  if (said === "timed-out") throw new Error(`the thread stands still before step ${step}: ${state}`);
   return { hasDied: words[0] === 1, steps: words[1]! };
 }
 
