@@ -14,7 +14,8 @@ import { Thread } from "./thread.ts";
 
 const BASE = 1200;
 /** Steps of one operation that are tried, spread over all of them. */
-const STEPS_MAX = process.env["EMDB_SOAK"] !== undefined ? 1000 : emulator === undefined ? 20 : 4;
+const STEPS_MAX =
+  process.env["EMDB_SOAK"] !== undefined ? 1000 : emulator === undefined ? 20 : emulator === "wine" ? 4 : 2;
 const TIMEOUT_MS = 240_000;
 
 function fill(db: Emdb): void {
