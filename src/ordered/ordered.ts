@@ -237,6 +237,62 @@ export class OrderedIndex {
     this.#reclaim.retireBlock(block);
   }
 
+  /**
+   * For frames that have moved: gives each entry of up to `leaves` leaves, from the one that the key `from` belongs to,
+   * the position that `translate` names for its own (the same one: stays; 0: the entry goes). Returns the key to go
+   * on at, undefined behind the last leaf. Between two calls the tree may change in any way; an entry may be asked
+   * for twice, so a new position must translate to itself.
+   */
+  relocate(
+    tree: number,
+    from: Uint8Array | undefined,
+    work: { readonly leaves: number; readonly translate: (units: number, isTombstone: boolean) => number },
+  ): Uint8Array | undefined {
+    const path = this.#path;
+    let next = from ?? new Uint8Array(0);
+    for (let step = 0; step < work.leaves; step++) {
+      path.open(tree);
+      setText(this.#first, next);
+      const leaf = path.descend(this.#first, false);
+      const fence = path.upperFence();
+      const rest = fence?.memory.u8.slice(0, fence.bytes);
+      this.#relocateLeaf(leaf, work.translate);
+      if (rest === undefined) return undefined;
+      next = rest;
+    }
+    return next;
+  }
+
+  #relocateLeaf(leaf: Node, translate: (units: number, isTombstone: boolean) => number): void {
+    const path = this.#path;
+    const { block } = leaf;
+    const address = this.#heap.blockAddress(block);
+    const dropped: number[] = [];
+    let isChanged = false;
+    for (let index = 0; index < leaf.count; index++) {
+      const units = leaf.units(index);
+      const isTombstone = leaf.isTombstone(index);
+      const moved = translate(units, isTombstone);
+      if (moved === units) continue;
+      if (moved === 0) {
+        dropped.push(index);
+        continue;
+      }
+      leaf.setUnits(index, moved, isTombstone);
+      const at = Node.slotOffset(index);
+      copy(address + at, leaf.memory.address + at, 8);
+      isChanged = true;
+    }
+    if (isChanged) path.noteChange();
+    if (dropped.length === 0) return;
+    leaf.block = 0;
+    for (const index of dropped.reverse()) {
+      if (leaf.isTombstone(index)) path.treeMemory.f64[TREE_TOMBSTONES]! -= 1;
+      leaf.closeGap(index);
+    }
+    this.#storeThinned(block);
+  }
+
   #storeLeaf(old: number): void {
     const leaf = this.#path.leaf;
     if (this.#reclaim.isAlone) {
