@@ -49,7 +49,7 @@ function isOver(base: SharedBase): boolean {
 export function endAbandoned(environment: Environment, path: string | undefined): void {
   for (const base of left().values()) {
     if (isOver(base)) left().delete(base.id);
-    else if (isAbandoned(environment, base, path !== undefined && base.file?.path === path ? TURNS : 1)) {
+    else if (isAbandoned(environment, base, path !== undefined && base.path === path ? TURNS : 1)) {
       left().delete(base.id);
       end(environment, base);
     }

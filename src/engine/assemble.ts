@@ -12,12 +12,12 @@
 import { Heap } from "../ffi/heap.ts";
 import type { System } from "../ffi/system.ts";
 import { RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
-import { LOG_RING, dropMaps, listMaps } from "../log/log-words.ts";
-import { FileTail, MemoryTail, type Tail } from "../log/tail.ts";
+import { LOG_FILE, LOG_RING, dropMaps, listMaps } from "../log/log-words.ts";
+import { FileTail, MemoryTail } from "../log/tail.ts";
 import type { SharedBase } from "./base.ts";
 import { Checkpoint } from "./checkpoint.ts";
 import { CLOSING, CLOSING_DONE, Control, STATE } from "./control.ts";
-import { Core, type Defer } from "./core.ts";
+import { Core, LogFile, type Defer } from "./core.ts";
 import { Engine } from "./engine.ts";
 import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
@@ -62,21 +62,17 @@ export function makeCore(environment: Environment, base: SharedBase, row: number
   return new Core({
     system,
     control,
-    salts: base.salts,
+    fileId: base.fileId,
     seed: base.seed,
     row,
-    file: base.file,
+    file: base.path === undefined ? undefined : new LogFile(control.log, base.path),
     isReadOnly: base.isReadOnly,
     verifyReads: base.config.verifyReads,
     writeThrough: base.config.flushPlan.kind === "write-through",
     defer,
-    makeTail: () => makeTail(system, base, control),
+    makeTail: (file) =>
+      file === undefined ? new MemoryTail(system, control.log) : new FileTail(system, file, control.log),
   });
-}
-
-function makeTail(system: System, base: SharedBase, control: Control): Tail {
-  if (base.region !== undefined) return new MemoryTail(system, control.log, base.region);
-  return new FileTail(system, base.file!, control.log);
 }
 
 /** An engine over a core that is ready to be used. */
@@ -87,7 +83,8 @@ export function assemble(
 ): Opened {
   const { core, spaces } = parts;
   const { system } = environment;
-  const { file, lock } = base;
+  const { lock } = base;
+  const { file } = core;
   const lockFile = file !== undefined && lock !== undefined ? LockFile.adopt(system, file.path, lock) : undefined;
   const checkLock = (): void => lockFile?.mustBeOurs();
   if (base.config.rangeScans) core.ordering ??= new Ordering(core);
@@ -101,7 +98,7 @@ export function assemble(
   const checkpoint =
     sync === undefined || commit === undefined || file === undefined
       ? undefined
-      : new Checkpoint(engine, { file, identity: base.identity, checkLock, sync, commit });
+      : new Checkpoint(engine, { file, checkLock, sync, commit });
   const timer = makeTimer(environment, base, engine);
   const opened = { base, engine, sync, commit, checkpoint, timer };
   return { ...opened, leave: () => leave(opened) };
@@ -183,16 +180,18 @@ export function unmapForTruncation(system: System, control: Control): void {
 function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
   const control = new Control(base.buffer);
   closeDeadImage(system, control);
-  releaseMemory(system, control, base.region);
-  if (base.file !== undefined) system.close(base.file.handle);
-  if (base.file !== undefined && base.lock !== undefined)
-    LockFile.adopt(system, base.file.path, base.lock).release(hasFailed);
+  releaseMemory(system, control, base.path !== undefined);
+  if (base.path === undefined) return;
+  system.close(control.log.numbers[LOG_FILE]!);
+  if (base.lock !== undefined) LockFile.adopt(system, base.path, base.lock).release(hasFailed);
 }
 
 /** Gives back everything that is mapped or reserved for a database. */
-export function releaseMemory(system: System, control: Control, region: SharedBase["region"]): void {
-  if (region !== undefined) system.release(region.address, region.bytes);
-  else for (const map of listMaps(control.log)) system.unmap(map.address, map.bytes);
+export function releaseMemory(system: System, control: Control, hasFile: boolean): void {
+  for (const { address, bytes } of listMaps(control.log)) {
+    if (hasFile) system.unmap(address, bytes);
+    else system.release(address, bytes);
+  }
   const ring = control.log.numbers[LOG_RING]!;
   if (ring > 0) system.release(ring, RING_SPACE);
   new Heap(system, control.heap).release();

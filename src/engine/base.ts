@@ -4,10 +4,8 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import type { Address, FileHandle, System } from "../ffi/system.ts";
-import type { Salts } from "../log/frame.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
 import type { EmdbShare, RecoveryReport } from "../api/types.ts";
-import type { LogIdentity } from "./hint-format.ts";
 import type { FlushPlan } from "./life.ts";
 
 /** The part of the configuration that every thread goes by. */
@@ -24,18 +22,15 @@ export interface SharedBase extends EmdbShare {
   readonly id: string;
   readonly pid: number;
   readonly buffer: SharedArrayBuffer;
-  readonly salts: Salts;
-  /** Of the log in a file. */
-  readonly identity: LogIdentity;
+  /** Of the log; its generation is in the shared words. */
+  readonly fileId: Uint8Array;
   readonly seed: Uint8Array;
   readonly config: SharedConfig;
   readonly isReadOnly: boolean;
   readonly recovery: RecoveryReport;
-  /** Undefined for a log in memory. */
-  readonly file: { readonly handle: FileHandle; readonly path: string } | undefined;
+  /** The real path; undefined for a log in memory. The open file is in the shared words. */
+  readonly path: string | undefined;
   readonly lock: { readonly handle: FileHandle; readonly identity: string } | undefined;
-  /** The log in memory; undefined for one in a file. */
-  readonly region: { readonly address: Address; readonly bytes: number } | undefined;
   /** Where the log ended when it was opened, if it had been closed in good order; 0 otherwise. */
   readonly cleanEnd: number;
 }

@@ -15,10 +15,11 @@ const sharedBody = sharedScratch(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
  * @throws {EmdbError} EMDB_CORRUPTED
  */
 export function verifyFound(core: Core): void {
-  const { log, lookup, salts } = core;
+  const { log, lookup } = core;
   const body = bodyBytes(lookup.shape, lookup.valueBytes);
   const lsn = lookup.lsn;
-  const seed = placeSeed(salts.body, unitLow(lsn), unitHigh(lsn));
+  const { salts, position } = core.written(lsn);
+  const seed = placeSeed(salts.body, unitLow(position), unitHigh(position));
   for (;;) {
     const address = log.at(unitLow(lsn), unitHigh(lsn));
     if (address === 0 || log.limit < FRAME_HEADER_BYTES + body) throw corrupted(lsn);

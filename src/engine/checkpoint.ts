@@ -16,7 +16,6 @@ import { CHECKPOINTER, IMAGE_START, STATE } from "./control.ts";
 import { closedError, type Core, type LogFile } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import type { GroupCommit } from "./group-commit.ts";
-import type { LogIdentity } from "./hint-format.ts";
 import { HintWriter } from "./hint-writer.ts";
 import type { Sync } from "./sync.ts";
 
@@ -27,7 +26,6 @@ const TURN_MS = 50;
 
 export interface CheckpointParts {
   readonly file: LogFile;
-  readonly identity: LogIdentity;
   /** Throws when the lock has been broken. */
   readonly checkLock: () => void;
   readonly sync: Sync;
@@ -155,7 +153,7 @@ export class Checkpoint {
   }
 
   #begin(): HintWriter {
-    return this.#engine.exclusively(() => new HintWriter(this.#core, this.#engine.spaces, this.#parts));
+    return this.#engine.exclusively(() => new HintWriter(this.#core, this.#engine.spaces, this.#parts.file));
   }
 
   #copyPiece(writer: HintWriter): boolean {
@@ -176,7 +174,7 @@ export class Checkpoint {
     const core = this.#core;
     core.enter();
     const imageStart = core.control.numbers[IMAGE_START]!;
-    return core.visible === (imageStart === 0 ? HEADER_PAGE_BYTES : imageStart);
+    return core.visible === (imageStart === 0 ? core.base + HEADER_PAGE_BYTES : imageStart);
   }
 
   #takePlace(): boolean {
@@ -207,8 +205,8 @@ export class Checkpoint {
   #consider(): void {
     const core = this.#core;
     const end = core.visible;
-    const since = Math.max(core.control.numbers[IMAGE_START]!, this.#triedAt);
-    if (end - since < Math.max(CHECKPOINT_GROWTH_BYTES_MIN, end / 2)) return;
+    const since = Math.max(core.control.numbers[IMAGE_START]!, core.base, this.#triedAt);
+    if (end - since < Math.max(CHECKPOINT_GROWTH_BYTES_MIN, (end - core.base) / 2)) return;
     this.#triedAt = end;
     core.defer(() => {
       if (core.isClosed || core.control.flags[STATE] !== 0) return;

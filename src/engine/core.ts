@@ -14,20 +14,31 @@ import { Keydir } from "../keydir/keydir.ts";
 import { IDLE, RECLAIM_ERA, ROW_ERA_AT, Reclaim } from "../ffi/reclaim.ts";
 import { FrameEncoder } from "../log/encoder.ts";
 import type { Salts } from "../log/frame.ts";
-import { LOG_VISIBLE, LogReader } from "../log/log-words.ts";
+import { saltsOf } from "../log/header.ts";
+import { LOG_BASE, LOG_FILE, LOG_GENERATION, LOG_VISIBLE, LogReader, type LogWords } from "../log/log-words.ts";
 import type { Tail } from "../log/tail.ts";
 import { SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_CLOSED, STATE_POISONED, type Control } from "./control.ts";
+import type { LogIdentity } from "./hint-format.ts";
 import { KeyBuffer } from "./key-buffer.ts";
 import type { Ordering } from "./ordering.ts";
 import { Lookup } from "./lookup.ts";
 import { Mutex } from "./mutex.ts";
 import { Prefetch } from "./prefetch.ts";
 
-/** An open log file. */
-export interface LogFile {
-  readonly handle: FileHandle;
+/** The open log file, as it is now: a compaction puts another one in its place. */
+export class LogFile {
   /** The real path. */
   readonly path: string;
+  readonly #numbers: Float64Array;
+
+  constructor(words: LogWords, path: string) {
+    this.#numbers = words.numbers;
+    this.path = path;
+  }
+
+  get handle(): FileHandle {
+    return this.#numbers[LOG_FILE]!;
+  }
 }
 
 /** How a Worker puts work off to the turn of its event loop. */
@@ -36,7 +47,7 @@ export type Defer = (work: () => void) => void;
 export interface CoreParts {
   readonly system: System;
   readonly control: Control;
-  readonly salts: Salts;
+  readonly fileId: Uint8Array;
   readonly seed: Uint8Array;
   readonly row: number;
   readonly file: LogFile | undefined;
@@ -44,13 +55,12 @@ export interface CoreParts {
   readonly verifyReads: boolean;
   readonly writeThrough: boolean;
   readonly defer: Defer;
-  makeTail(): Tail;
+  makeTail(file: LogFile | undefined): Tail;
 }
 
 export class Core {
   readonly system: System;
   readonly control: Control;
-  readonly salts: Salts;
   readonly file: LogFile | undefined;
   readonly isReadOnly: boolean;
   readonly verifyReads: boolean;
@@ -80,12 +90,17 @@ export class Core {
   #present = -1;
   #hasLeft = false;
   #heldMs: number | undefined;
+  readonly #fileId: Uint8Array;
+  #salts: Salts;
+  #saltsGeneration: number;
 
   constructor(parts: CoreParts) {
     const { system, control } = parts;
     this.system = system;
     this.control = control;
-    this.salts = parts.salts;
+    this.#fileId = parts.fileId;
+    this.#salts = this.saltsOf(this.generation);
+    this.#saltsGeneration = this.generation;
     this.file = parts.file;
     this.isReadOnly = parts.isReadOnly;
     this.verifyReads = parts.verifyReads;
@@ -102,8 +117,8 @@ export class Core {
     this.log = new LogReader(control.log);
     this.lookup = new Lookup(this.keydir, this.log, this.key);
     this.prefetch = new Prefetch(this.keydir, this.log, this.key);
-    this.tail = parts.makeTail();
-    this.encoder = new FrameEncoder(parts.salts);
+    this.tail = parts.makeTail(parts.file);
+    this.encoder = new FrameEncoder(this.#salts);
     this.mutex = new Mutex(control, parts.row, isAlive);
   }
 
@@ -121,6 +136,51 @@ export class Core {
     } finally {
       this.#heldMs = undefined;
     }
+  }
+
+  /** The position of the first byte of the file: 0 until a compaction puts another file in its place. */
+  get base(): number {
+    return this.control.log.numbers[LOG_BASE]!;
+  }
+
+  get generation(): number {
+    return this.control.log.numbers[LOG_GENERATION]!;
+  }
+
+  /** Which log the file is. */
+  get identity(): LogIdentity {
+    return { fileId: this.#fileId, generation: this.generation };
+  }
+
+  /** The salts of the current file. */
+  get salts(): Salts {
+    if (this.#saltsGeneration !== this.generation) {
+      this.#saltsGeneration = this.generation;
+      this.#salts = this.saltsOf(this.#saltsGeneration);
+    }
+    return this.#salts;
+  }
+
+  /** The salts of a generation of this log. */
+  saltsOf(generation: number): Salts {
+    return saltsOf({ fileId: this.#fileId, generation });
+  }
+
+  /** The salts that the frame at a position was written with, and where it is in its file. */
+  written(lsn: number): { readonly salts: Salts; readonly position: number } {
+    const { base } = this;
+    if (lsn >= base) return { salts: this.salts, position: lsn - base };
+    const { segments } = this.log;
+    const at = segments.holding(lsn);
+    return { salts: this.saltsOf(segments.generation(at)), position: lsn - segments.base(at) };
+  }
+
+  /** Where the frame at a position is in the current file, in bytes; 0 when a compaction left it out, or there is none. */
+  inFile(lsn: number): number {
+    if (lsn === 0) return 0;
+    const { base } = this;
+    const place = lsn >= base ? lsn : this.log.segments.present(lsn);
+    return place === 0 ? 0 : place - base;
   }
 
   /** What readers may see now, as a position. */

@@ -108,7 +108,7 @@ export const door: EngineDoor = {
     endAbandoned(environment, undefined);
     const base = checkedShare(share, environment.system);
     const known = registry().get(base.id);
-    return known === undefined ? register(attachTo(environment, base), base.file?.path) : oneMore(known);
+    return known === undefined ? register(attachTo(environment, base), base.path) : oneMore(known);
   },
   lockHolder(path: string) {
     const { system } = hostEnvironment();
@@ -170,7 +170,7 @@ function lifecycle(entry: Entry): Lifecycle {
   return {
     store: engine,
     defaultTtlMs: base.config.defaultTtlMs,
-    path: base.file?.path,
+    path: base.path,
     recovery: base.recovery,
     findSpace: (name) => engine.findSpace(name),
     share: () => {
@@ -182,7 +182,7 @@ function lifecycle(entry: Entry): Lifecycle {
     flushSync: () => sync?.flush(),
     checkpoint: async () => {
       engine.core.enter();
-      const path = base.file?.path;
+      const path = base.path;
       if (engine.isReadOnly) throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path });
       await opened.checkpoint?.run();
     },
@@ -197,7 +197,7 @@ function lifecycle(entry: Entry): Lifecycle {
 function statsOf(opened: Opened): EmdbStats {
   const { core, spaces } = opened.engine;
   core.enter();
-  const logical = core.control.log.numbers[core.isReadOnly ? LOG_VISIBLE : LOG_TAIL]!;
+  const logical = core.control.log.numbers[core.isReadOnly ? LOG_VISIBLE : LOG_TAIL]! - core.base;
   const named = spaces.list();
   let records = 0;
   let liveBytes = HEADER_PAGE_BYTES;

@@ -9,6 +9,7 @@
  */
 
 import { dirname } from "node:path";
+import { assert } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
@@ -35,7 +36,6 @@ import {
   chunkCheck,
   encodeHintHeader,
   encodeShard,
-  type LogIdentity,
 } from "./hint-format.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
@@ -66,7 +66,6 @@ function takeBuffer(): Pinned {
 export class HintWriter {
   readonly #core: Core;
   readonly #spaces: Spaces;
-  readonly #identity: LogIdentity;
   readonly #system: System;
   readonly #log: LogFile;
   readonly #path: string;
@@ -87,6 +86,8 @@ export class HintWriter {
   #clears = 0;
   #hash = 0;
 
+  readonly #base: number;
+
   /** Every piece stands for a position at or behind this one. */
   readonly start: number;
   #end = 0;
@@ -97,13 +98,13 @@ export class HintWriter {
   #witnessHigh = 0;
 
   /** Makes the sibling, in place of one that a dead process left. */
-  constructor(core: Core, spaces: Spaces, log: { readonly file: LogFile; readonly identity: LogIdentity }) {
+  constructor(core: Core, spaces: Spaces, log: LogFile) {
     this.#core = core;
     this.#spaces = spaces;
-    this.#identity = log.identity;
     this.#system = core.system;
-    this.#log = log.file;
-    this.#path = newHintPath(log.file.path);
+    this.#log = log;
+    this.#path = newHintPath(log.path);
+    this.#base = core.base;
     this.start = core.visible;
     const chance = new Uint8Array(4);
     core.system.random(chance);
@@ -168,7 +169,8 @@ export class HintWriter {
     const at = this.#openChunk(CHUNK_SPACE, space.id, name.length);
     const { records, bytes } = this.#spaces.counts(space);
     const facts = at + CHUNK_FACTS_AT;
-    writeWide(this.#buffer, facts, this.#spaces.createdAt(space));
+    const createdAt = this.#spaces.createdAt(space);
+    writeWide(this.#buffer, facts, createdAt === 0 ? 0 : createdAt - this.#base);
     writeWide(this.#buffer, facts + 8, records);
     writeWide(this.#buffer, facts + 16, bytes);
     const deadlines = this.#core.expiry.facts(space.address);
@@ -205,7 +207,7 @@ export class HintWriter {
     memory.u32[(at + CHUNK_KIND_AT) >> 2] = kind;
     memory.u32[(at + CHUNK_SPACE_AT) >> 2] = space;
     memory.u32[(at + CHUNK_BODY_BYTES_AT) >> 2] = bodyBytes;
-    writeWide(memory, at + CHUNK_POSITION_AT, this.#core.visible);
+    writeWide(memory, at + CHUNK_POSITION_AT, this.#core.visible - this.#base);
     this.#openBytes = bytes;
     return at;
   }
@@ -217,11 +219,28 @@ export class HintWriter {
     this.#openBytes = 0;
     const at = this.#filled;
     const memory = this.#buffer;
-    if (memory.u32[(at + CHUNK_KIND_AT) >> 2] === CHUNK_SHARD) this.#findWitness(at + CHUNK_HEAD_BYTES, at + bytes);
+    if (memory.u32[(at + CHUNK_KIND_AT) >> 2] === CHUNK_SHARD) {
+      if (this.#base !== 0) this.#rebase(at + CHUNK_HEAD_BYTES, at + bytes);
+      this.#findWitness(at + CHUNK_HEAD_BYTES, at + bytes);
+    }
     const place = this.#position + at;
     memory.i32[at >> 2] = chunkCheck(memory, { at, bytes, salt: this.#salt, place });
     this.#filled += bytes;
     this.#chunks += 1;
+  }
+
+  /** The image knows places in the file. A removal that names nothing keeps doing so. */
+  #rebase(from: number, to: number): void {
+    const words = this.#buffer.u32;
+    for (let word = from >> 2; word < to >> 2; word += 2) {
+      const high = words[word + 1]!;
+      const units = positionHigh(high) * TWO_32 + words[word]!;
+      if (units === 0) continue;
+      const inFile = units - this.#base / 8;
+      assert(inFile > 0, "the index names only what is in the current file");
+      words[word] = inFile >>> 0;
+      words[word + 1] = (high - positionHigh(high) + Math.floor(inFile / TWO_32)) >>> 0;
+    }
   }
 
   #findWitness(from: number, to: number): void {
@@ -262,10 +281,10 @@ export class HintWriter {
     this.spill();
     const witness = (this.#witnessHigh * TWO_32 + this.#witnessLow) * 8;
     const header = encodeHintHeader({
-      identity: this.#identity,
+      identity: this.#core.identity,
       seed: this.#core.hash.seed,
-      start: this.start,
-      end: this.#end,
+      start: this.start - this.#base,
+      end: this.#end - this.#base,
       bytes: this.#position,
       pages: this.#pages,
       spaces: this.#id,

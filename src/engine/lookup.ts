@@ -97,9 +97,9 @@ export class Lookup {
   /** Goes from the frame that was found to the newest version before a position; whether that is a value. */
   walkBack(before: number): boolean {
     while (this.lsn >= before) {
-      const prev = this.prev();
-      if (prev === 0) return false;
-      this.loadAt(prev);
+      const older = this.log.formerPlace(this.lsn, before) || this.prev();
+      if (older === 0) return false;
+      this.loadAt(older);
     }
     return kindOf(this.shape) === KIND_PUT;
   }

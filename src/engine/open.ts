@@ -17,11 +17,12 @@ import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts"
 import type { System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
-import type { Salts } from "../log/frame.ts";
-import { FLAG_ENCRYPTED, decodeHeader, saltsOf, type LogHeader } from "../log/header.ts";
+import { FLAG_ENCRYPTED, decodeHeader, type LogHeader } from "../log/header.ts";
 import {
   LOG_CLAIMED,
   LOG_DURABLE,
+  LOG_FILE,
+  LOG_GENERATION,
   LOG_RESERVED,
   LOG_RING,
   LOG_TAIL,
@@ -41,11 +42,10 @@ import {
 } from "./assemble.ts";
 import type { SharedBase } from "./base.ts";
 import { Control } from "./control.ts";
-import { closedError, type Core, type LogFile } from "./core.ts";
+import { LogFile, closedError, type Core } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
-import type { LogIdentity } from "./hint-format.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { buildOrdering } from "./ordering-build.ts";
 import { Replayer, type Replay } from "./recovery.ts";
@@ -182,12 +182,14 @@ function openLog(environment: Environment, plan: LogPlan): Opened {
   let control: Control | undefined;
   try {
     control = makeControl(system);
+    control.log.numbers[LOG_FILE] = handle;
+    control.log.numbers[LOG_GENERATION] = plan.header.generation;
     const ring = config.readOnly ? 0 : must(system.reserve(RING_SPACE), { syscall: "mmap", path });
     control.log.numbers[LOG_RING] = ring;
     if (ring > 0) must(system.commit(ring, RING_SPACE), { syscall: "mprotect", path });
-    return recover(environment, plan, { control, file: { handle, path } });
+    return recover(environment, plan, { control, file: new LogFile(control.log, path) });
   } catch (error) {
-    if (control !== undefined) releaseMemory(system, control, undefined);
+    if (control !== undefined) releaseMemory(system, control, true);
     system.close(handle);
     throw error;
   }
@@ -208,17 +210,10 @@ function recover(
   const identity = { fileId, generation };
   using image = ImageAtOpen.look(system, { file, identity, bytes });
   const seed = image.seed ?? makeSeed(system);
-  const base = makeBase(system, control, {
-    ...plan,
-    identity,
-    seed,
-    file,
-    salts: saltsOf(plan.header),
-    region: undefined,
-  });
+  const base = makeBase(system, control, { ...plan, fileId, seed });
   const core = makeCore(environment, base, 0);
   const { spaces, from } = image.load(core);
-  const source = { system, file: file.handle, path, salts: base.salts, end: bytes };
+  const source = { system, file: file.handle, path, salts: core.salts, end: bytes };
   const replay = new Replayer(core, spaces, source, from).run(bytes);
   spaces.publishCounts();
   if (config.rangeScans) core.ordering = buildOrdering(core, spaces);
@@ -239,12 +234,10 @@ function recover(
 interface BaseParts {
   readonly config: EngineConfig & { readonly readOnly?: boolean };
   readonly lock: LockFile | undefined;
-  readonly file: LogFile | undefined;
-  readonly salts: Salts;
-  readonly identity: LogIdentity;
+  readonly path: string | undefined;
+  readonly fileId: Uint8Array;
   /** Of the keys' hash. */
   readonly seed: Uint8Array;
-  readonly region: SharedBase["region"];
 }
 
 const NOTHING_RECOVERED = { usedCheckpoint: false, replayedRecords: 0, tornBytes: 0, missingBytes: 0, durationMs: 0 };
@@ -258,15 +251,13 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
     id: Array.from(id, (byte) => byte.toString(16).padStart(2, "0")).join(""),
     pid: system.processId(),
     buffer: control.buffer,
-    salts: parts.salts,
-    identity: parts.identity,
+    fileId: parts.fileId,
     seed: parts.seed,
     config: { defaultTtlMs, sweepIntervalMs, rangeScans, flushPlan, verifyReads },
     isReadOnly: parts.config.readOnly === true,
     recovery: NOTHING_RECOVERED,
-    file: parts.file,
+    path: parts.path,
     lock: parts.lock?.token,
-    region: parts.region,
     cleanEnd: 0,
   };
 }
@@ -306,9 +297,8 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
   addMap(control.log, region);
   const numbers = control.log.numbers;
   for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = HEADER_PAGE_BYTES;
-  const header = { flags: 0, fileId: makeSeed(system), generation: 1, createdAtMs: system.now(), cipher: 0 };
-  const seed = makeSeed(system);
-  const parts = { config, lock: undefined, file: undefined, salts: saltsOf(header), identity: header, seed, region };
+  numbers[LOG_GENERATION] = 1;
+  const parts = { config, lock: undefined, path: undefined, fileId: makeSeed(system), seed: makeSeed(system) };
   const base = makeBase(system, control, parts);
   const core = makeCore(environment, base, 0);
   return assemble(environment, base, { core, spaces: new Spaces(core) });
@@ -325,7 +315,7 @@ export function attachTo(environment: Environment, base: SharedBase): Opened {
   mutex.unlock();
   if (isTooLate) {
     clearRow(control, row);
-    throw closedError(base.file?.path);
+    throw closedError(base.path);
   }
   const core = makeCore(environment, base, row);
   core.becomeShared();

@@ -145,14 +145,8 @@ class RangeWalk implements IterableIterator<SnapshotRecord> {
   /** The record that the moment shows, if it shows one. */
   #recordAt(newest: number): SnapshotRecord | undefined {
     const { lookup } = this.#parts.core;
-    let lsn = newest;
-    lookup.loadAt(lsn);
-    while (lsn >= this.#hold.lsn) {
-      lsn = lookup.prev();
-      if (lsn === 0) return undefined;
-      lookup.loadAt(lsn);
-    }
-    if (kindOf(lookup.shape) !== KIND_PUT) return undefined;
+    lookup.loadAt(newest);
+    if (!lookup.walkBack(this.#hold.lsn)) return undefined;
     const expiresAtMs = (lookup.shape & SHAPE_EXPIRY) === 0 ? 0 : lookup.expiresAtMs();
     if (expiresAtMs !== 0 && expiresAtMs <= this.#now) return undefined;
     if (this.#parts.core.verifyReads) verifyFound(this.#parts.core);

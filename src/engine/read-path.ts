@@ -98,12 +98,16 @@ export class ReadPath {
     if (!this.find(space, key)) return undefined;
     const core = this.#core;
     const lookup = core.lookup;
-    const { file } = core;
-    const inFile = !(core.log.at(unitLow(lookup.lsn), unitHigh(lookup.lsn)) === 0 || core.log.isInRing);
+    const { file, base } = core;
+    const isMapped = core.log.at(unitLow(lookup.lsn), unitHigh(lookup.lsn)) !== 0 && !core.log.isInRing;
+    // A file that a compaction has replaced is gone soon.
+    const inFile = isMapped && lookup.lsn >= base;
     const isShort = lookup.valueBytes < ZERO_COPY_BYTES_MIN;
     if (file === undefined || !inFile || isShort || !core.system.canMapPastEnd) return lookup.value();
-    const position = lookup.lsn + FRAME_HEADER_BYTES + (lookup.shape >>> 16) + extensionBytes(lookup.shape);
-    const view = core.system.mapView(file.handle, { position, bytes: lookup.valueBytes });
+    const position = lookup.lsn - base + FRAME_HEADER_BYTES + (lookup.shape >>> 16) + extensionBytes(lookup.shape);
+    const { handle } = file;
+    if (core.base !== base) return lookup.value();
+    const view = core.system.mapView(handle, { position, bytes: lookup.valueBytes });
     if (typeof view === "number") throw ioError(view, { syscall: "mmap", path: file.path });
     return view;
   }

@@ -184,11 +184,13 @@ export class Sync {
     draft.kind = KIND_MARK;
     draft.place = PLACE_ALONE;
     draft.flags = flags;
-    draft.durable = lsn;
+    const position = lsn - this.#core.base;
+    draft.salts = this.#core.salts;
+    draft.durable = position;
     draft.loadNothing();
-    const bytes = draft.measure(0, lsn);
-    draft.encode(NO_KEY, 0, lsn);
-    return this.#core.system.write(this.#file.handle, draft.stage.address, { position: lsn, bytes });
+    const bytes = draft.measure(0, position);
+    draft.encode(NO_KEY, 0, position);
+    return this.#core.system.write(this.#file.handle, draft.stage.address, { position, bytes });
   }
 
   /** Ends the log in good order: all durable, a clean mark behind it, no reserved space. Nobody else uses it any more. */
@@ -204,7 +206,7 @@ export class Sync {
       must(this.#writeMark(end, SHAPE_CLEAN), { syscall: "pwrite", ...call });
       unmap();
       // Windows refuses while another process has the file mapped: the reserved space then stays, all zeros.
-      const cut = core.system.truncate(this.#file.handle, end + FRAME_HEADER_BYTES);
+      const cut = core.system.truncate(this.#file.handle, end - core.base + FRAME_HEADER_BYTES);
       if (cut !== -Errno.EBUSY) must(cut, { syscall: "ftruncate", ...call });
       this.#sync(end);
     } finally {

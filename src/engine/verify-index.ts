@@ -84,7 +84,7 @@ export class IndexCheck {
   #checkShard(known: SpaceMoment): void {
     const shard = this.#shard;
     for (const { slot, reason } of shard.faults()) {
-      this.#problems.add(slot < 0 ? known.createdAt : shard.lsnOf(slot), reason);
+      this.#problems.add(slot < 0 ? known.createdAt : this.#placeOf(slot), reason);
     }
     for (let slot = 0; slot < shard.slotCount; slot++) {
       // Shards may have been merged since the one before was visited.
@@ -97,16 +97,16 @@ export class IndexCheck {
   }
 
   #checkSlot(known: SpaceMoment, slot: number): void {
-    const lsn = this.#shard.lsnOf(slot);
     // An undone first version leaves a removal that names nothing.
-    if (lsn === 0 && this.#shard.isRemoval(slot)) return;
-    if (this.#problems.isLost(lsn)) return;
+    if (this.#shard.lsnOf(slot) === 0 && this.#shard.isRemoval(slot)) return;
+    const place = this.#placeOf(slot);
+    if (this.#problems.isLost(place)) return;
     try {
       const reason = this.#faultOf(known, slot);
-      if (reason !== undefined) this.#problems.add(lsn, reason);
+      if (reason !== undefined) this.#problems.add(place, reason);
     } catch (error) {
       if (!(error instanceof EmdbError) || error.code !== "EMDB_CORRUPTED") throw error;
-      this.#problems.add(lsn, "the index names this place, where no record is");
+      this.#problems.add(place, "the index names this place, where no record is");
     }
   }
 
@@ -124,15 +124,21 @@ export class IndexCheck {
     if (isRemoval !== shard.isRemoval(slot)) {
       return "the index takes a removal for a record, or a record for a removal";
     }
-    if (this.#isOutOfDate(space.id, lsn)) return "the index names a record that was cleared, or never committed";
-    if (lookup.walkBack(this.#moment.end)) this.#records += 1;
+    if (this.#isOutOfDate(space.id, this.#placeOf(slot)))
+      return "the index names a record that was cleared, or never committed";
+    if (lookup.walkBack(this.#moment.base + this.#moment.end)) this.#records += 1;
     return this.#rivalFault(slot);
   }
 
+  /** Where in the file the frame is that a slot names. */
+  #placeOf(slot: number): number {
+    return this.#shard.lsnOf(slot) - this.#moment.base;
+  }
+
   /** Whether the log says that a frame before the moment's end no longer counts. */
-  #isOutOfDate(id: number, lsn: number): boolean {
-    if (lsn >= this.#moment.end || this.#problems.hasLost) return false;
-    return lsn < this.#log.tally(id).clearedAt || this.#log.isAborted(lsn);
+  #isOutOfDate(id: number, place: number): boolean {
+    if (place >= this.#moment.end || this.#problems.hasLost) return false;
+    return place < this.#log.tally(id).clearedAt || this.#log.isAborted(place);
   }
 
   /** Slots of the same hash before this one must be other keys'. */
@@ -146,7 +152,8 @@ export class IndexCheck {
       const lsn = this.#shard.lsnOf(rival);
       if (lsn === 0) continue;
       lookup.loadAt(lsn);
-      if (Buffer.compare(lookup.keyCopy(), key) === 0) return `the index names this key twice, at byte ${lsn} as well`;
+      if (Buffer.compare(lookup.keyCopy(), key) === 0)
+        return `the index names this key twice, at byte ${this.#placeOf(rival)} as well`;
     }
     return undefined;
   }

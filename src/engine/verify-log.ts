@@ -328,7 +328,7 @@ export class LogCheck {
     keydir.seek(root, key.hash);
     this.#older.length = 0;
     while (keydir.next()) {
-      const position = (positionHigh(keydir.high) * TWO_32 + keydir.low) * 8;
+      const position = (positionHigh(keydir.high) * TWO_32 + keydir.low) * 8 - this.#moment.base;
       if (position >= HEADER_PAGE_BYTES && position < lsn) this.#older.push(position);
       if (position !== lsn) continue;
       if (isTombstone(keydir.high) !== (facts.kind === KIND_REMOVE)) {

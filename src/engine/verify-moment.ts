@@ -15,6 +15,7 @@ import type { SpaceState } from "./spaces.ts";
 /** A key space as it was. */
 export interface SpaceMoment {
   readonly space: SpaceState;
+  /** In the file, as everything that the log itself says. */
   readonly createdAt: number;
   readonly isLive: boolean;
   readonly clears: number;
@@ -23,8 +24,10 @@ export interface SpaceMoment {
 }
 
 export interface Moment {
-  /** The log is looked at up to here. */
+  /** The log is looked at up to here, as a place in the file. */
   readonly end: number;
+  /** The position that the file's first byte has in the index. */
+  readonly base: number;
   /** Whether the counts are of exactly that end. */
   readonly isExact: boolean;
   /** By id; of the dropped ones some. */
@@ -51,7 +54,8 @@ export function takeMoment({ engine, sync }: Opened): Moment {
     for (let id = 0; id < spaces.nextId; id++) {
       const space = spaces.byId(id);
       if (space === undefined) continue;
-      const facts = { createdAt: spaces.createdAt(space), isLive: spaces.isLive(space), clears: spaces.clears(space) };
+      const createdAt = Math.max(0, spaces.createdAt(space) - core.base);
+      const facts = { createdAt, isLive: spaces.isLive(space), clears: spaces.clears(space) };
       found.set(id, { space, ...facts, ...spaces.counts(space) });
     }
     const end = Math.min(core.visible, core.control.log.numbers[LOG_WRITTEN]!);
@@ -63,7 +67,9 @@ export function takeMoment({ engine, sync }: Opened): Moment {
         if (spaces.clears(space) !== clears) snapshots.close(snapshots.hold(space));
       }
     };
-    return { end, isExact: end === core.visible && end === core.tail.end, spaces: found, release };
+    const { base } = core;
+    const isExact = end === core.visible && end === core.tail.end;
+    return { end: end - base, base, isExact, spaces: found, release };
   } finally {
     core.mutex.unlock();
   }

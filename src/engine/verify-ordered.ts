@@ -38,7 +38,7 @@ export class OrderedCheck {
   }
 
   #compare(space: SpaceState): void {
-    const place = this.#spaces.createdAt(space);
+    const place = Math.max(0, this.#spaces.createdAt(space) - this.#core.base);
     const tree = this.#spaces.tree(space);
     const held = this.#spaces.records(space);
     const root = this.#spaces.root(space);
@@ -46,7 +46,7 @@ export class OrderedCheck {
     if (tree !== 0) {
       const facts = this.#ordering.check(tree, (lsn, isRemoval) => {
         if (!isRemoval && !this.#isInHashIndex(root, lsn)) {
-          this.#problems.add(lsn, "the ordered index names this record, the hash index does not");
+          this.#problems.add(lsn - this.#core.base, "the ordered index names this record, the hash index does not");
         }
       });
       records = facts.records;

@@ -73,14 +73,16 @@ export class PatientReads implements Pick<System, "read"> {
 /** Reads of a log that is in memory only. */
 export class MemoryReads implements Pick<System, "read"> {
   readonly #log: LogReader;
+  readonly #base: number;
 
-  constructor(log: LogReader) {
+  constructor(log: LogReader, base: number) {
     this.#log = log;
+    this.#base = base;
   }
 
   read(_file: FileHandle, into: Uint8Array, { position, bytes }: Span): Result {
     const inside = position % 8;
-    const lsn = position - inside;
+    const lsn = this.#base + position - inside;
     const address = this.#log.at(unitLow(lsn), unitHigh(lsn));
     const count = address === 0 ? 0 : Math.max(0, Math.min(bytes, this.#log.limit - inside));
     if (count > 0) copy(into, address + inside, count);

@@ -32,7 +32,7 @@ export async function verifyDatabase(opened: Opened, options: ProgressOptions): 
 async function verifyMoment(opened: Opened, moment: Moment, options: ProgressOptions): Promise<VerifyReport> {
   const { core, spaces } = opened.engine;
   const problems = new Problems();
-  const reads = core.file === undefined ? new MemoryReads(core.log) : new PatientReads(core.system);
+  const reads = core.file === undefined ? new MemoryReads(core.log, moment.base) : new PatientReads(core.system);
   const source: ScanSource = {
     system: reads,
     file: core.file?.handle ?? 0,

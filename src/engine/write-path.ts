@@ -9,8 +9,7 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import { copy } from "../ffi/memory.ts";
-import type { Address } from "../ffi/system.ts";
+import { appendFrame } from "../log/append.ts";
 import {
   FRAME_OVERHEAD_BYTES_MAX,
   KIND_ABORT,
@@ -64,6 +63,7 @@ export class WritePath {
       throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path: core.file?.path });
     if (core.control.flags[STATE] !== 0) throw refusal(core);
     core.enter();
+    core.encoder.salts = core.salts;
     if (core.tail.pendingBytes === 0) this.#checkLock();
     if (core.control.flags[AUDIT] !== 0) this.#audit();
     else if (core.tail.end !== core.visible) this.rollBack();
@@ -183,20 +183,12 @@ export class WritePath {
     const draft = core.encoder;
     const tail = core.tail;
     const lsn = tail.end;
+    const { base } = core;
     draft.kind = kind;
     draft.place = place;
-    draft.durable = core.control.log.numbers[LOG_DURABLE]!;
+    draft.durable = core.control.log.numbers[LOG_DURABLE]! - base;
     if (kind === KIND_ABORT || kind === KIND_END) this.#emptyDraft(0);
-    const bytes = draft.measure(keyBytes, lsn);
-    if (bytes <= RING_FRAME_BYTES_MAX) {
-      const address: Address = tail.place(bytes);
-      draft.encode(core.key.memory, keyBytes, lsn);
-      copy(address, draft.stage.address, bytes);
-      tail.advance(bytes);
-    } else {
-      draft.encode(core.key.memory, keyBytes, lsn);
-      tail.appendLong(draft.stage, { headBytes: draft.headBytes, value: draft.longValue, frameBytes: bytes });
-    }
+    appendFrame(tail, draft, { memory: core.key.memory, bytes: keyBytes, position: lsn - base });
     return lsn;
   }
 
@@ -219,7 +211,7 @@ export class WritePath {
     draft.expiresAtMs = expiresAtMs;
     draft.flags = 0;
     const prev = exists ? lookup.lsn : 0;
-    draft.prev = prev;
+    draft.prev = prev === 0 ? 0 : core.inFile(prev);
     draft.loadValue(value);
     const oldBytes = this.wasLive ? lookup.frameBytes() : 0;
     const hadDeadline = this.wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
@@ -251,7 +243,7 @@ export class WritePath {
     const hadDeadline = (lookup.shape & SHAPE_EXPIRY) !== 0;
     const prev = lookup.lsn;
     this.#emptyDraft(space.id);
-    core.encoder.prev = prev;
+    core.encoder.prev = core.inFile(prev);
     const lsn = this.#append(KIND_REMOVE, place, core.key.bytes);
     this.#fence();
     core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);

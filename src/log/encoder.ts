@@ -42,7 +42,8 @@ assert(
 
 export class FrameEncoder {
   readonly stage: Pinned = sharedStage();
-  readonly #salts: Salts;
+  /** Of the file that the frames go to. */
+  salts: Salts;
   readonly #text: Pinned = sharedText();
 
   // What the next frame says; set before `encode`.
@@ -65,7 +66,7 @@ export class FrameEncoder {
   #shape = 0;
 
   constructor(salts: Salts) {
-    this.#salts = salts;
+    this.salts = salts;
   }
 
   /** Takes the value of the next frame; a string is its UTF-8 bytes. */
@@ -122,8 +123,8 @@ export class FrameEncoder {
     }
     this.#putHead(key, keyBytes, lsn);
     if (isStaged && this.valueBytes > 0) copy(stage.address + this.headBytes, this.#value, this.valueBytes);
-    words[WORD_BODY_CHECK] = this.#bodyCheck(isStaged, placeSeed(this.#salts.body, low, high));
-    const seed = placeSeed(this.#salts.header, low, high);
+    words[WORD_BODY_CHECK] = this.#bodyCheck(isStaged, placeSeed(this.salts.body, low, high));
+    const seed = placeSeed(this.salts.header, low, high);
     words[WORD_HEADER_CHECK] = xxh32(stage, 4, FRAME_HEADER_BYTES - 4, seed);
   }
 

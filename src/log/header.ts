@@ -97,7 +97,7 @@ export function decodeHeader(bytes: Uint8Array): HeaderVerdict {
 }
 
 /** The salts that every frame's checks in this file and generation begin from (invariant 3). */
-export function saltsOf(header: LogHeader): Salts {
+export function saltsOf(header: Pick<LogHeader, "fileId" | "generation">): Salts {
   const memory = sharedSalt();
   memory.u8.set(header.fileId, 0);
   writeWide(memory, FILE_ID_BYTES, header.generation);
@@ -110,11 +110,5 @@ export function unprovenSalts(page: Uint8Array): Salts {
   const memory = pinned(HEADER_PAGE_BYTES);
   copy(memory.address, page, Math.min(page.length, HEADER_PAGE_BYTES));
   const generation = readWide(memory, GENERATION_AT) ?? 0;
-  return saltsOf({
-    flags: 0,
-    fileId: memory.u8.slice(FILE_ID_AT, GENERATION_AT),
-    generation,
-    createdAtMs: 0,
-    cipher: 0,
-  });
+  return saltsOf({ fileId: memory.u8.slice(FILE_ID_AT, GENERATION_AT), generation });
 }

@@ -12,15 +12,19 @@
  *    ring's size. It is whole there until `claimed` passes its position by the ring's size: a reader of the
  *    ring checks that after it has copied, and goes to the map when it was too slow.
  * 3. The map covers the file up to `written` at least. A map is never changed: a larger one is added to the
- *    table and the old one stays until everything is closed.
+ *    table and the old one stays until everything is closed, or its file has been replaced and nobody reads it.
  * 4. Only the holder of the writer's lock changes these words, except `durable`, which only grows.
  * 5. A reader that sees a word change passes a memory barrier before it reads what the word vouches for (arm64 may
  *    read it before the word, whatever branches on it).
+ * 6. A position is `base` plus the byte in the file. A compaction puts another file in its place with a `base` beyond
+ *    every position before, so a position says by itself which file it is in: below `base`, one of `segments.ts`.
  */
 
 import type { Address } from "../ffi/system.ts";
 import { LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
+import { assert } from "../errors.ts";
 import { TWO_32 } from "./frame.ts";
+import { SEGMENT_COUNT_MAX, SEGMENT_NUMBERS, Segments } from "./segments.ts";
 
 // Indexes of the shared numbers (f64). Never renumber while a share token can cross versions.
 export const LOG_VISIBLE = 0;
@@ -33,12 +37,22 @@ export const LOG_WRAP = 5;
 /** Bytes of file that exist; Infinity where space cannot be reserved. */
 export const LOG_RESERVED = 6;
 export const LOG_RING = 7;
-const LOG_MAPS_AT = 8;
-const MAP_COUNT_MAX = 64;
-export const LOG_NUMBERS = LOG_MAPS_AT + 2 * MAP_COUNT_MAX;
+/** The position that the first byte of the file has. */
+export const LOG_BASE = 8;
+/** The open file; of no meaning for a log in memory. */
+export const LOG_FILE = 9;
+/** The generation in the file's header. */
+export const LOG_GENERATION = 10;
+const LOG_MAPS_AT = 11;
+const MAP_COUNT_MAX = 128;
+/** Of a map: the address that position 0 would have, where the map ends, and the base of its file. */
+const MAP_NUMBERS = 3;
+const LOG_SEGMENTS_AT = LOG_MAPS_AT + MAP_NUMBERS * MAP_COUNT_MAX;
+export const LOG_NUMBERS = LOG_SEGMENTS_AT + SEGMENT_NUMBERS * SEGMENT_COUNT_MAX;
 
 // Indexes of the shared flags (i32).
-const LOG_MAP_COUNT = 0;
+/** Index of the newest map + 1; 0: there is none. */
+const LOG_MAP_NEWEST = 0;
 /** Touched for its memory barrier alone. */
 export const LOG_FENCE = 1;
 /** How often frames that nobody had been shown were taken back, so that others may stand in their places. */
@@ -52,35 +66,46 @@ export interface LogWords {
   readonly flags: Int32Array;
 }
 
-/** Adds a map of the file to the table; readers take it up when they need it. */
+/** Adds a map of the current file to the table; readers take it up when they need it. */
 export function addMap(words: LogWords, map: { readonly address: Address; readonly bytes: number }): void {
-  const index = words.flags[LOG_MAP_COUNT]! % MAP_COUNT_MAX;
-  words.numbers[LOG_MAPS_AT + 2 * index] = map.address;
-  words.numbers[LOG_MAPS_AT + 2 * index + 1] = map.bytes;
-  Atomics.add(words.flags, LOG_MAP_COUNT, 1);
+  const { numbers, flags } = words;
+  let at = LOG_MAPS_AT;
+  while (at < LOG_SEGMENTS_AT && numbers[at + 1] !== 0) at += MAP_NUMBERS;
+  assert(at < LOG_SEGMENTS_AT, "maps double in length, so there are few");
+  const base = numbers[LOG_BASE]!;
+  numbers[at] = map.address - base;
+  numbers[at + 1] = base + map.bytes;
+  numbers[at + 2] = base;
+  Atomics.store(flags, LOG_MAP_NEWEST, (at - LOG_MAPS_AT) / MAP_NUMBERS + 1);
 }
 
-/** How far the newest map reaches. */
-export function mappedBytes(words: LogWords): number {
-  const count = words.flags[LOG_MAP_COUNT]!;
-  return count === 0 ? 0 : words.numbers[LOG_MAPS_AT + 2 * ((count - 1) % MAP_COUNT_MAX) + 1]!;
+/** The newest map, as the address that position 0 would have and the position of its end; undefined while there is none. */
+export function newestMap(words: LogWords): { readonly origin: Address; readonly end: number } | undefined {
+  const newest = words.flags[LOG_MAP_NEWEST]!;
+  if (newest === 0) return undefined;
+  const at = LOG_MAPS_AT + (newest - 1) * MAP_NUMBERS;
+  return { origin: words.numbers[at]!, end: words.numbers[at + 1]! };
 }
 
-/** Every map in the table, for the last one out to unmap. */
-export function listMaps(words: LogWords): { address: Address; bytes: number }[] {
-  const count = Math.min(words.flags[LOG_MAP_COUNT]!, MAP_COUNT_MAX);
+/** Every map in the table, or those of the file with one base, for whoever unmaps them. */
+export function listMaps(words: LogWords, base?: number): { address: Address; bytes: number }[] {
+  const { numbers } = words;
   const maps: { address: Address; bytes: number }[] = [];
-  for (let index = 0; index < count; index++) {
-    const address = words.numbers[LOG_MAPS_AT + 2 * index]!;
-    if (address !== 0) maps.push({ address, bytes: words.numbers[LOG_MAPS_AT + 2 * index + 1]! });
+  for (let at = LOG_MAPS_AT; at < LOG_SEGMENTS_AT; at += MAP_NUMBERS) {
+    const own = numbers[at + 2]!;
+    if (numbers[at + 1] === 0 || (base !== undefined && own !== base)) continue;
+    maps.push({ address: numbers[at]! + own, bytes: numbers[at + 1]! - own });
   }
   return maps;
 }
 
-/** Forgets the maps, which have been unmapped; nobody reads any more. */
-export function dropMaps(words: LogWords): void {
-  words.numbers.fill(0, LOG_MAPS_AT, LOG_MAPS_AT + 2 * MAP_COUNT_MAX);
-  Atomics.store(words.flags, LOG_MAP_COUNT, 0);
+/** Forgets the maps, or those of the file with one base, which have been unmapped; nobody reads them any more. */
+export function dropMaps(words: LogWords, base?: number): void {
+  const { numbers, flags } = words;
+  for (let at = LOG_MAPS_AT; at < LOG_SEGMENTS_AT; at += MAP_NUMBERS) {
+    if (base === undefined || numbers[at + 2] === base) numbers.fill(0, at, at + MAP_NUMBERS);
+  }
+  if (base === undefined || base === numbers[LOG_BASE]) Atomics.store(flags, LOG_MAP_NEWEST, 0);
 }
 
 /** One Worker's eyes on the log: where a frame is, and how far it may read there. */
@@ -88,8 +113,10 @@ export class LogReader {
   readonly words: LogWords;
   readonly #numbers: Float64Array;
   readonly #ring: Address;
+  /** The address that position 0 would have, the end of the map, and the base of its file. */
   #map: Address = 0;
-  #mapBytes = 0;
+  #mapEnd = 0;
+  #base = 0;
   /** `written` as last seen, and a word of its own for barriers: a shared one would be fought over. */
   #written = 0;
   readonly #barrier = new Int32Array(1);
@@ -98,8 +125,11 @@ export class LogReader {
   /** Whether that address was in the ring, where `isStillWhole` must be asked after copying. */
   isInRing = false;
 
+  readonly segments: Segments;
+
   constructor(words: LogWords) {
     this.words = words;
+    this.segments = new Segments(words.numbers, LOG_SEGMENTS_AT);
     this.#numbers = words.numbers;
     this.#ring = words.numbers[LOG_RING]!;
     this.takeMap();
@@ -107,11 +137,12 @@ export class LogReader {
 
   /** Goes over to the newest map; to be called when the one before is gone. */
   takeMap(): void {
-    const count = Atomics.load(this.words.flags, LOG_MAP_COUNT);
-    if (count === 0) return;
-    const index = (count - 1) % MAP_COUNT_MAX;
-    this.#map = this.#numbers[LOG_MAPS_AT + 2 * index]!;
-    this.#mapBytes = this.#numbers[LOG_MAPS_AT + 2 * index + 1]!;
+    const newest = Atomics.load(this.words.flags, LOG_MAP_NEWEST);
+    if (newest === 0) return;
+    const at = LOG_MAPS_AT + (newest - 1) * MAP_NUMBERS;
+    this.#map = this.#numbers[at]!;
+    this.#mapEnd = this.#numbers[at + 1]!;
+    this.#base = this.#numbers[at + 2]!;
   }
 
   /** The position of the last frame that readers may take for the present, and a little more: its end. */
@@ -126,14 +157,24 @@ export class LogReader {
     if (written !== this.#written) {
       this.#written = written;
       this.barrier();
+      if (this.#numbers[LOG_BASE] !== this.#base) this.takeMap();
     }
     if (lsn < written) {
-      if (written > this.#mapBytes) this.takeMap();
-      this.limit = Math.min(written, this.#mapBytes) - lsn;
+      if (written > this.#mapEnd) this.takeMap();
+      if (lsn < this.#base) return this.#atFormer(lsn);
+      this.limit = Math.min(written, this.#mapEnd) - lsn;
       this.isInRing = false;
       return this.limit > 0 ? this.#map + lsn : 0;
     }
     return this.#atRing(lsn, unitLow, unitHigh);
+  }
+
+  /** In a file that a compaction has replaced. */
+  #atFormer(lsn: number): Address {
+    const at = this.segments.holding(lsn);
+    this.isInRing = false;
+    this.limit = at === 0 ? 0 : this.segments.end(at) - lsn;
+    return at === 0 ? 0 : this.segments.origin(at) + lsn;
   }
 
   #atRing(lsn: number, unitLow: number, unitHigh: number): Address {
@@ -147,6 +188,17 @@ export class LogReader {
     }
     this.isInRing = true;
     return this.#ring + (unitLow & RING_UNIT_MASK) * 8;
+  }
+
+  /**
+   * Where the frame at a position was before a compaction copied it, for a reader whose moment is before that: the
+   * copy does not lead to its older versions, the original does. 0 when it is no such frame.
+   */
+  formerPlace(lsn: number, before: number): number {
+    const current = this.#numbers[LOG_BASE]!;
+    if (current === 0) return 0;
+    const base = lsn >= current ? current : this.segments.base(this.segments.holding(lsn));
+    return before > base ? 0 : this.segments.former(lsn, base);
   }
 
   /** Whether what was copied from the ring for the frame at `lsn` had not been overwritten by then. */

@@ -20,6 +20,7 @@ import { copy, type Pinned } from "../ffi/memory.ts";
 import type { Address, FileHandle, System } from "../ffi/system.ts";
 import { GROWTH_BYTES_MAX, GROWTH_BYTES_MIN, LOG_BYTES_MAX, RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import {
+  LOG_BASE,
   LOG_CLAIMED,
   LOG_FENCE,
   LOG_RESERVED,
@@ -29,9 +30,15 @@ import {
   LOG_WRAP,
   LOG_WRITTEN,
   addMap,
-  mappedBytes,
+  newestMap,
   type LogWords,
 } from "./log-words.ts";
+
+/** A log file as it is now: after a compaction its handle is another one. */
+export interface OpenLogFile {
+  readonly handle: FileHandle;
+  readonly path: string;
+}
 
 /** Where the writer puts frames. */
 export interface Tail {
@@ -59,9 +66,11 @@ export interface Tail {
 /** Longest single run of frames that `place` may be asked for. */
 const PLACE_BYTES_MAX = RING_FRAME_BYTES_MAX;
 
-function refuseBeyondMax(end: number, path: string | undefined): void {
+function refuseBeyondMax(end: number, base: number, path: string | undefined): void {
   if (end <= LOG_BYTES_MAX) return;
-  throw new EmdbError("EMDB_FULL", `the log would grow to ${end} bytes; its limit is ${LOG_BYTES_MAX}`, { path });
+  const spent = base === 0 ? "" : `, less the ${base} that compactions since the open have used up: reopen it`;
+  const message = `the log would grow to ${end - base} bytes; its limit is ${LOG_BYTES_MAX}${spent}`;
+  throw new EmdbError("EMDB_FULL", message, { path });
 }
 
 const PADDING = new Uint8Array(8);
@@ -71,15 +80,15 @@ const CLAIM_AHEAD_BYTES = 65_536;
 
 export class FileTail implements Tail {
   readonly #system: System;
-  readonly #file: FileHandle;
+  readonly #file: OpenLogFile;
   readonly #path: string;
   readonly #words: LogWords;
   readonly #numbers: Float64Array;
   readonly #ring: Address;
 
-  constructor(system: System, file: { readonly handle: FileHandle; readonly path: string }, words: LogWords) {
+  constructor(system: System, file: OpenLogFile, words: LogWords) {
     this.#system = system;
-    this.#file = file.handle;
+    this.#file = file;
     this.#path = file.path;
     this.#words = words;
     this.#numbers = words.numbers;
@@ -162,28 +171,31 @@ export class FileTail implements Tail {
     this.#numbers[LOG_WRITTEN] = tail;
   }
 
-  #write(from: Address | Uint8Array, position: number, bytes: number): void {
-    must(this.#system.write(this.#file, from, { position, bytes }), { syscall: "pwrite", path: this.#path });
+  #write(from: Address | Uint8Array, lsn: number, bytes: number): void {
+    const span = { position: lsn - this.#numbers[LOG_BASE]!, bytes };
+    must(this.#system.write(this.#file.handle, from, span), { syscall: "pwrite", path: this.#path });
   }
 
   #coverWithMap(end: number): void {
-    ensureMapped(this.#system, { handle: this.#file, path: this.#path }, this.#words, end);
+    ensureMapped(this.#system, this.#file, this.#words, end);
   }
 
   /** Reserves a generous step, or when the disk is too full for that, just what is needed. */
   #reserve(end: number): void {
-    refuseBeyondMax(end, this.#path);
-    const step = Math.min(Math.max(end / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);
-    const generous = Math.min(Math.ceil((end + step) / 4096) * 4096, LOG_BYTES_MAX);
-    let target = generous;
-    let result = this.#system.allocate(this.#file, target);
+    const base = this.#numbers[LOG_BASE]!;
+    refuseBeyondMax(end, base, this.#path);
+    const bytesMax = LOG_BYTES_MAX - base;
+    const bytes = end - base;
+    const step = Math.min(Math.max(bytes / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);
+    let target = Math.min(Math.ceil((bytes + step) / 4096) * 4096, bytesMax);
+    let result = this.#system.allocate(this.#file.handle, target);
     if (result === -Errno.ENOSPC || result === -Errno.EDQUOT || result === -Errno.EFBIG) {
-      target = Math.min(Math.ceil(end / 4096) * 4096, LOG_BYTES_MAX);
-      result = this.#system.allocate(this.#file, target);
+      target = Math.min(Math.ceil(bytes / 4096) * 4096, bytesMax);
+      result = this.#system.allocate(this.#file.handle, target);
     }
     if (result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS) target = Infinity;
     else if (result < 0) throw ioError(result, { syscall: "fallocate", path: this.#path });
-    this.#numbers[LOG_RESERVED] = target;
+    this.#numbers[LOG_RESERVED] = base + target;
   }
 }
 
@@ -192,43 +204,35 @@ export class FileTail implements Tail {
  * made for the largest log there can be, so that growing never maps again; where address space is short, or
  * the system maps no further than the file, a new map of at least double the length is added.
  */
-export function ensureMapped(
-  system: System,
-  file: { readonly handle: FileHandle; readonly path: string },
-  words: LogWords,
-  end: number,
-): void {
-  const covered = mappedBytes(words);
-  if (end <= covered) return;
+export function ensureMapped(system: System, file: OpenLogFile, words: LogWords, end: number): void {
+  if (end <= (newestMap(words)?.end ?? 0)) return;
+  const base = words.numbers[LOG_BASE]!;
+  const needed = end - base;
   let bytes = system.canMapPastEnd
-    ? LOG_BYTES_MAX
-    : Math.max(end, must(system.size(file.handle), { syscall: "fstat", path: file.path }));
+    ? LOG_BYTES_MAX - base
+    : Math.max(needed, must(system.size(file.handle), { syscall: "fstat", path: file.path }));
   for (;;) {
     const address = system.map(file.handle, bytes);
     if (address > 0) {
       addMap(words, { address, bytes });
       return;
     }
-    const isLast = bytes <= end;
+    const isLast = bytes <= needed;
     if (isLast || !system.canMapPastEnd) throw ioError(address, { syscall: "mmap", path: file.path });
-    bytes = Math.max(end, bytes / 2);
+    bytes = Math.max(needed, bytes / 2);
   }
 }
 
-/** A log in memory: the map is the log, committed as it grows. */
+/** A log in memory: the newest map is the log, reserved for it and committed as it grows. */
 export class MemoryTail implements Tail {
   readonly #system: System;
   readonly #words: LogWords;
   readonly #numbers: Float64Array;
-  readonly #base: Address;
-  readonly #bytesMax: number;
 
-  constructor(system: System, words: LogWords, region: { readonly address: Address; readonly bytes: number }) {
+  constructor(system: System, words: LogWords) {
     this.#system = system;
     this.#words = words;
     this.#numbers = words.numbers;
-    this.#base = region.address;
-    this.#bytesMax = region.bytes;
   }
 
   get end(): number {
@@ -242,7 +246,7 @@ export class MemoryTail implements Tail {
   place(bytes: number): Address {
     const tail = this.#numbers[LOG_TAIL]!;
     if (tail + bytes > this.#numbers[LOG_RESERVED]!) this.#commit(tail + bytes);
-    return this.#base + tail;
+    return this.#region.origin + tail;
   }
 
   advance(bytes: number): void {
@@ -277,14 +281,23 @@ export class MemoryTail implements Tail {
 
   spill(): void {}
 
+  get #region(): { readonly origin: Address; readonly end: number } {
+    const region = newestMap(this.#words);
+    assert(region !== undefined, "a log in memory has its memory");
+    return region;
+  }
+
   #commit(end: number): void {
-    const reserved = this.#numbers[LOG_RESERVED]!;
-    const step = Math.min(Math.max(end / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);
-    const target = Math.min(Math.ceil((end + step) / 65536) * 65536, this.#bytesMax);
+    const { origin, end: last } = this.#region;
+    const base = this.#numbers[LOG_BASE]!;
+    const reserved = Math.max(this.#numbers[LOG_RESERVED]!, base);
+    const step = Math.min(Math.max((end - base) / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);
+    const target = Math.min(base + Math.ceil((end - base + step) / 65536) * 65536, last);
     if (end > target) {
-      throw new EmdbError("EMDB_FULL", `the log in memory would grow to ${end} bytes; its limit is ${this.#bytesMax}`);
+      const [bytes, bytesMax] = [end - base, last - base];
+      throw new EmdbError("EMDB_FULL", `the log in memory would grow to ${bytes} bytes; its limit is ${bytesMax}`);
     }
-    must(this.#system.commit(this.#base + reserved, target - reserved), { syscall: "mmap", path: undefined });
+    must(this.#system.commit(origin + reserved, target - reserved), { syscall: "mmap", path: undefined });
     this.#numbers[LOG_RESERVED] = target;
   }
 }

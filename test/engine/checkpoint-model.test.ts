@@ -118,8 +118,8 @@ class Story {
 
   #checkpointStep(): void {
     const { engine, sync, opened } = this.#live;
-    const parts = { file: opened.base.file!, identity: opened.base.identity };
-    this.#writer ??= engine.exclusively(() => new HintWriter(engine.core, engine.spaces, parts));
+    const file = opened.engine.core.file!;
+    this.#writer ??= engine.exclusively(() => new HintWriter(engine.core, engine.spaces, file));
     const writer = this.#writer;
     for (let piece = this.#random.below(6); piece > 0; piece -= 1) {
       const isMore = engine.exclusively(() => writer.copyPiece());

@@ -16,8 +16,8 @@ const hintOf = (path: string): string => `${path}.hint`;
 /** Begins an image, and ends it later; in between a test may write. */
 function beginImage(fixture: EngineFixture): { copy(pieces: number): boolean; end(): void } {
   const { engine, opened, sync } = fixture;
-  const parts = { file: opened.base.file!, identity: opened.base.identity };
-  const writer = engine.exclusively(() => new HintWriter(engine.core, engine.spaces, parts));
+  const file = opened.engine.core.file!;
+  const writer = engine.exclusively(() => new HintWriter(engine.core, engine.spaces, file));
   const copy = (pieces: number): boolean => {
     for (let piece = 0; piece < pieces; piece += 1) {
       const isMore = engine.exclusively(() => writer.copyPiece());
