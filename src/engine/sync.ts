@@ -193,7 +193,10 @@ export class Sync {
     return this.#core.system.write(this.#file.handle, draft.stage.address, { position, bytes });
   }
 
-  /** Ends the log in good order: all durable, a clean mark behind it, no reserved space. Nobody else uses it any more. */
+  /**
+   * Ends the log in good order: all durable, a clean mark behind it, no reserved space. Nobody else uses it any more.
+   * A disk that is full to the last byte has no room for the mark: all is durable without it, and the next open recovers.
+   */
   finish(unmap: () => void): void {
     const core = this.#core;
     this.flushRest();
@@ -203,10 +206,13 @@ export class Sync {
       const end = core.visible;
       this.#checkLock();
       const call = { path: this.#file.path };
-      must(this.#writeMark(end, SHAPE_CLEAN), { syscall: "pwrite", ...call });
+      const marked = this.#writeMark(end, SHAPE_CLEAN);
+      const hasRoom = marked !== -Errno.ENOSPC && marked !== -Errno.EDQUOT;
+      if (hasRoom) must(marked, { syscall: "pwrite", ...call });
       unmap();
       // Windows refuses while another process has the file mapped: the reserved space then stays, all zeros.
-      const cut = core.system.truncate(this.#file.handle, end - core.base + FRAME_HEADER_BYTES);
+      const bytes = end - core.base + (hasRoom ? FRAME_HEADER_BYTES : 0);
+      const cut = core.system.truncate(this.#file.handle, bytes);
       if (cut !== -Errno.EBUSY) must(cut, { syscall: "ftruncate", ...call });
       this.#sync(end);
     } finally {

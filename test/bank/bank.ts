@@ -24,6 +24,8 @@ export interface PlantedFault {
   readonly probe: Probe;
   /** How many seeds the probe may need. */
   readonly seedCount: number;
+  /** Left out, with a message, where the machine does not allow it. */
+  readonly needs?: "ext4" | "strace";
 }
 
 export interface ProbeOutcome {
@@ -246,5 +248,38 @@ const MEMORY: readonly PlantedFault[] = [
   ),
 ];
 
-/** In two parts, so that two processes look for them side by side. */
-export const BANKS = { disk: [...DURABILITY, ...RECOVERY], engine: [...BATCHES, ...READS, ...MEMORY] } as const;
+/** What the rings on a real kernel look for; `needs` what the machine has to allow. */
+const KERNEL: readonly PlantedFault[] = [
+  {
+    ...fault(
+      "a flush acknowledges without a sync, on a real file system",
+      "test/kernel/power.test.ts",
+      "engine/sync.ts",
+      ["const result = core.system.sync(this.#file.handle);", "const result = 0 as Result;"],
+    ),
+    needs: "ext4",
+  },
+  {
+    ...fault(
+      "what a killed process left of a new log stands in the way",
+      "test/kernel/kill.test.ts",
+      "engine/create.ts",
+      ["const stale = system.unlink(sibling);", "const stale = 0;"],
+    ),
+    needs: "strace",
+  },
+  {
+    ...fault("a full disk makes a close fail", "test/kernel/full.test.ts", "engine/sync.ts", [
+      "const hasRoom = marked !== -Errno.ENOSPC && marked !== -Errno.EDQUOT;",
+      "const hasRoom = true;",
+    ]),
+    needs: "ext4",
+  },
+];
+
+/** In parts, so that several processes look for them side by side. */
+export const BANKS = {
+  disk: [...DURABILITY, ...RECOVERY],
+  engine: [...BATCHES, ...READS, ...MEMORY],
+  kernel: KERNEL,
+} as const;

@@ -1,6 +1,7 @@
 /** Hunts for one part of the bank: each planted fault is a test, which passes when the fault is found. */
 
 import { afterAll, expect, test } from "bun:test";
+import { isSkipped, whyNoMounting, whyNoTracing } from "../kernel/host.ts";
 import { emulator } from "../support/platform.ts";
 import { Garden } from "./plant.ts";
 import type { PlantedFault } from "./bank.ts";
@@ -12,8 +13,12 @@ import type { PlantedFault } from "./bank.ts";
 export function huntFor(faults: readonly PlantedFault[]): void {
   const garden = emulator === undefined ? new Garden() : undefined;
   afterAll(() => garden?.[Symbol.dispose]());
+  const isPossible = ({ name, needs }: PlantedFault): boolean => {
+    if (needs === undefined) return true;
+    return !isSkipped(name, needs === "ext4" ? whyNoMounting("ext4") : whyNoTracing());
+  };
   // Without a fault the probes find nothing: the other test files say so, since they run the same rings.
-  test.skipIf(garden === undefined).each(faults.map((fault) => [fault.name, fault] as const))(
+  test.skipIf(garden === undefined).each(faults.filter(isPossible).map((fault) => [fault.name, fault] as const))(
     "found: %s",
     async (_, fault) => {
       if (garden === undefined) return;

@@ -43,7 +43,7 @@ export class Garden implements Disposable {
 
   async #run({ probe, seedCount }: PlantedFault): Promise<ProbeOutcome> {
     const isTest = probe.startsWith("test/");
-    const program = isTest ? ["test", `./${probe}`] : ["test/bank/child.ts", probe, String(seedCount)];
+    const program = isTest ? ["test", "--bail", `./${probe}`] : ["test/bank/child.ts", probe, String(seedCount)];
     const child = Bun.spawn([...childCommand(), ...program], {
       cwd: this.folder,
       stdio: ["ignore", "pipe", "ignore"],

@@ -1,7 +1,7 @@
 /** The machine fails while a database is open: a full disk, a failed sync, a failed write. What was there stays there. */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
@@ -253,4 +253,21 @@ test("the index that finds no memory refuses the write as EMDB_FULL or EMDB_IO, 
   expect(refused).toBeGreaterThan(0);
   for (let key = 0; key < 60_000; key += 7) expect(engine.has(space, `key ${key}`)).toBe(true);
   fixture.checkLiveBytes();
+});
+
+test("a disk that is full up to the last byte does not make the close of a flushed database fail", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const plan = { isFull: false };
+  const system = faulty(hostSystem(), (call) => (call === "write" && plan.isFull ? -Errno.ENOSPC : undefined));
+  using fixture = new EngineFixture(path, system);
+  const { engine, sync } = fixture;
+  engine.insert(engine.defaultSpace, "a", "b", 0);
+  sync.flush();
+  const state = fixture.state();
+  const end = engine.core.visible;
+  plan.isFull = true;
+  fixture.close();
+  expect(Bun.file(path).size).toBe(end);
+  expectOpens(path, new Uint8Array(readFileSync(path)), state);
 });

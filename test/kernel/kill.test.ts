@@ -1,0 +1,134 @@
+/**
+ * Real processes that are killed: before each system call that a script makes on the database's files, and at random.
+ *
+ * strace sends SIGKILL when the n-th call of a name begins, so the call itself is not made. Only calls that name one of
+ * the database's files, or a handle of one, are counted; those are the same in every run.
+ */
+
+import { expect, test } from "bun:test";
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Random } from "../sim/random.ts";
+import { fastFolder } from "../engine/fixture.ts";
+import { removeTree, temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
+import { expectSoundAfterDeath } from "./after-death.ts";
+import { bundledChild, callsIn, isSkipped, KernelChild, whyNoTracing, type Errand } from "./host.ts";
+import { ENDED, kernelScript, oracleOf } from "./script.ts";
+
+const TIMEOUT_MS = 600_000;
+/** A script of these makes some 300 calls. */
+const TRACED = { seed: 4, length: 60 } as const;
+const RANDOM_KILL_COUNT = Number(process.env["EMDB_KILLS"] ?? 200);
+const LANES = 2;
+
+/** A folder for the database, with the paths of everything that may be in it. */
+function room(folder: TemporaryFolder, name: string): { readonly path: string; readonly places: readonly string[] } {
+  const inside = folder.file(name);
+  removeTree(inside);
+  mkdirSync(inside);
+  const path = join(inside, "data.emdb");
+  return { path, places: [inside, ...["", ".new", ".hint", ".hint.new", ".lock"].map((end) => path + end)] };
+}
+
+/** Runs jobs in a few lanes; each lane has a number of its own. */
+async function inLanes<T>(jobs: readonly T[], work: (job: T, lane: number) => Promise<void>): Promise<void> {
+  const queue = [...jobs];
+  const lane = async (_: unknown, number: number): Promise<void> => {
+    for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+      try {
+        await work(job, number);
+      } catch (error) {
+        // The other lanes end as well: one failure says it all.
+        queue.length = 0;
+        throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+}
+
+const tracing = (places: readonly string[], ...more: string[]): string[] => [
+  "strace",
+  ...places.flatMap((place) => ["-P", place]),
+  ...more,
+];
+
+test.skipIf(isSkipped("SIGKILL at every system call", whyNoTracing()))(
+  "a process killed at any system call leaves a prefix that holds what was acknowledged",
+  async () => {
+    using folder = fastFolder();
+    const program = bundledChild(folder.path);
+    const oracle = oracleOf(kernelScript(TRACED.seed, TRACED.length));
+    const errand = (lane: number, under: (places: readonly string[]) => string[]): Errand => {
+      const { path, places } = room(folder, `lane ${lane}`);
+      return { program, path, progressPath: folder.file(`progress ${lane}`), ...TRACED, under: under(places) };
+    };
+
+    const trace = folder.file("trace");
+    const whole = new KernelChild(errand(0, (places) => tracing(places, "-o", trace)));
+    expect(await whole.ended()).toBe(0);
+    expect(whole.progress.ended).toBe(ENDED.through);
+    const counts = new Map<string, number>();
+    const points = callsIn(readFileSync(trace, "utf8")).map((name) => {
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+      return { name, nth: counts.get(name)! };
+    });
+    console.log(`${points.length} system calls: ${[...counts].map(([name, count]) => `${count} ${name}`).join(", ")}`);
+    expect(points.length).toBeGreaterThan(280);
+
+    let late = 0;
+    await inLanes(points, async ({ name, nth }, lane) => {
+      const one = errand(lane, (places) =>
+        tracing(places, "-o", "/dev/null", "-e", `inject=${name}:signal=SIGKILL:when=${nth}`),
+      );
+      const child = new KernelChild(one);
+      await child.ended();
+      try {
+        if (child.progress.ended !== ENDED.running) late += 1;
+        expectSoundAfterDeath(one.path, { oracle, progress: child.progress.progress });
+      } catch (error) {
+        throw new Error(`killed at ${name} number ${nth} of script ${TRACED.seed}`, { cause: error });
+      }
+    });
+    // The last calls come when the script is through, or not at all.
+    expect(late).toBeLessThan(8);
+  },
+  TIMEOUT_MS,
+);
+
+test.skipIf(isSkipped("SIGKILL at random", whyNoTracing()))(
+  `a process killed at any moment leaves a prefix that holds what was acknowledged, ${RANDOM_KILL_COUNT} times`,
+  async () => {
+    using folder = temporaryFolder();
+    const program = bundledChild(folder.path);
+    const random = new Random(20_260_102);
+    const seeds = Array.from({ length: RANDOM_KILL_COUNT }, () => random.word() >>> 8);
+    let midway = 0;
+    await inLanes(seeds, async (seed, lane) => {
+      const { path } = room(folder, `lane ${lane}`);
+      const mode = seed % 2 === 0 ? "async" : "";
+      const child = new KernelChild({
+        program,
+        path,
+        progressPath: folder.file(`progress ${lane}`),
+        seed,
+        length: 400,
+        mode,
+      });
+      await child.hasBegun(1 + (seed % 150));
+      child.kill();
+      await child.ended();
+      if (child.progress.ended === ENDED.running) midway += 1;
+      try {
+        expect(child.progress.ended).not.toBe(ENDED.untyped);
+        const oracle = oracleOf(kernelScript(seed, 400));
+        expectSoundAfterDeath(path, { oracle, progress: child.progress.progress });
+      } catch (error) {
+        throw new Error(`killed in script ${seed}`, { cause: error });
+      }
+    });
+    console.log(`${RANDOM_KILL_COUNT} kills, ${midway} of them midway`);
+    expect(midway).toBeGreaterThan(RANDOM_KILL_COUNT * 0.9);
+  },
+  TIMEOUT_MS,
+);
