@@ -84,8 +84,8 @@ const DURABILITY: readonly PlantedFault[] = [
     "",
   ]),
   fault("a write that failed counts as written", "faults", "log/tail.ts", [
-    'must(this.#system.write(this.#file, from, { position, bytes }), { syscall: "pwrite", path: this.#path });',
-    "this.#system.write(this.#file, from, { position, bytes });",
+    'must(this.#system.write(this.#file.handle, from, span), { syscall: "pwrite", path: this.#path });',
+    "this.#system.write(this.#file.handle, from, span);",
   ]),
 ];
 
@@ -131,8 +131,8 @@ const RECOVERY: readonly PlantedFault[] = [
     "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), false);",
   ]),
   fault("a frame does not say where the version before it is", "crashes", "engine/write-path.ts", [
-    "draft.prev = prev;\n    draft.loadValue",
-    "draft.prev = 0;\n    draft.loadValue",
+    "draft.prev = prev === 0 ? 0 : core.inFile(prev);",
+    "draft.prev = 0;",
   ]),
   fault("checksums are not bound to their place", "test/log/frame.test.ts", "log/checksum.ts", [
     "  return seed ^ (seed >>> 16);",

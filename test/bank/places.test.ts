@@ -1,0 +1,25 @@
+/** Each planted fault still has its place in the source: said at once, before hours of hunting for what is not there. */
+
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { BANKS } from "./bank.ts";
+
+const root = resolve(import.meta.dir, "../..");
+
+test("the bank holds at least 25 faults, each with a name of its own", () => {
+  const names = Object.values(BANKS).flatMap((faults) => faults.map((fault) => fault.name));
+  expect(new Set(names).size).toBe(names.length);
+  expect(names.length).toBeGreaterThanOrEqual(25);
+});
+
+test("every fault of the bank fits one place of the source, and no other", () => {
+  const edits = Object.values(BANKS).flatMap((faults) =>
+    faults.flatMap((fault) => fault.edits.map((edit) => ({ name: fault.name, ...edit }))),
+  );
+  const misfits = edits.flatMap(({ name, file, from }) => {
+    const count = readFileSync(join(root, file), "utf8").split(from).length - 1;
+    return count === 1 ? [] : [`"${name}": ${file} has its place ${count} times`];
+  });
+  expect(misfits).toEqual([]);
+});
