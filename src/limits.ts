@@ -70,6 +70,12 @@ export const CHECKPOINT_GROWTH_BYTES_MIN = 64 * MIB;
 /** Values from this length on are returned by `getZeroCopy` as a mapping of their own: shorter ones are cheaper to copy. */
 export const ZERO_COPY_BYTES_MIN = 256 * KIB;
 
+/**
+ * Address space for an index, and for a log in memory: the first of these that the system grants. Nothing moves while it
+ * grows, so this bounds it; untouched, it costs nothing. The last still holds ten million records.
+ */
+export const ADDRESS_SPACE_BYTES = [64 * GIB, 16 * GIB, 4 * GIB, GIB, GIB / 4] as const;
+
 // -- expiry ------------------------------------------------------------------
 
 /** Most records that a sweep removes as one batch, under one hold of the writer's lock: 2 to 4 ms of work. */

@@ -16,7 +16,7 @@ import { ioError, must } from "../ffi/io-error.ts";
 import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import type { System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
-import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { ADDRESS_SPACE_BYTES, HEADER_PAGE_BYTES } from "../limits.ts";
 import { FLAG_ENCRYPTED, decodeHeader, type LogHeader } from "../log/header.ts";
 import {
   LOG_CLAIMED,
@@ -52,8 +52,6 @@ import { Replayer, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { Spaces } from "./spaces.ts";
-
-const MEMORY_LOG_BYTES = [64, 16, 4, 1].map((gib) => gib * 1024 ** 3);
 
 /** The real path of a log that exists, or the real folder and the name it will have. */
 export function realLogPath(system: System, path: string): string {
@@ -324,7 +322,7 @@ export function attachTo(environment: Environment, base: SharedBase): Opened {
 
 function reserveMemoryLog(system: System): { address: number; bytes: number } {
   let failure = 0;
-  for (const bytes of MEMORY_LOG_BYTES) {
+  for (const bytes of ADDRESS_SPACE_BYTES) {
     const address = system.reserve(bytes);
     if (address > 0) return { address, bytes };
     failure = address;

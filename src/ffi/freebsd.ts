@@ -21,6 +21,7 @@ export function freebsdKernel(): Kernel {
     mapAnonymous: 0x1000,
     mapNoReserve: 0,
     monotonicClock: 4,
+    addressSpaceLimit: 10,
     openCloseOnExec: 0x00100000,
     // O_SYNC: O_DSYNC came only with 13.0, and means less only for the times.
     openWriteThrough: 0x0080,

@@ -26,7 +26,7 @@ import { EmdbError, assert } from "../errors.ts";
 import { must } from "./io-error.ts";
 import { copy, fill, sharedScratch } from "./memory.ts";
 import type { Address, System } from "./system.ts";
-import { SPACE_COUNT_MAX } from "../limits.ts";
+import { ADDRESS_SPACE_BYTES, SPACE_COUNT_MAX } from "../limits.ts";
 
 export const PAGE_BYTES = 4096;
 export const UNIT_BYTES = 64;
@@ -41,9 +41,6 @@ const STACK_BYTES = 64 * 1024 * 1024;
 const PAGES_AT = SPACES_BYTES + STACK_BYTES;
 const COMMIT_BYTES_MAX = 16 * 1024 * 1024;
 assert(SPACE_COUNT_MAX * UNIT_BYTES <= SPACES_BYTES, "every namespace has its entry");
-
-/** Address space to ask for; where there is less, as little as the last one. */
-const RESERVE_BYTES = [64, 16, 4, 1].map((gib) => gib * 1024 * 1024 * 1024);
 
 // Indexes of the shared numbers (f64).
 const HEAP_BASE = 0;
@@ -89,7 +86,7 @@ export class Heap {
   /** Reserves the address space and fills in the shared numbers. */
   static create(system: System, numbers: Float64Array): Heap {
     let failure = 0;
-    for (const bytes of RESERVE_BYTES) {
+    for (const bytes of ADDRESS_SPACE_BYTES) {
       const base = system.reserve(bytes);
       if (base > 0) {
         // Huge pages need an aligned start, for which a little of the address space is given up.

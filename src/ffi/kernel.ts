@@ -18,6 +18,8 @@ export interface Kernel {
   readonly mapNoReserve: number;
   /** CLOCK_MONOTONIC. */
   readonly monotonicClock: number;
+  /** RLIMIT_AS. */
+  readonly addressSpaceLimit: number;
   readonly openCloseOnExec: number;
   /** The flag of `open` that makes each write durable; 0 where none does, then every write is followed by a sync. */
   readonly openWriteThrough: number;

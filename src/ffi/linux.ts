@@ -23,6 +23,7 @@ export function linuxKernel(): Kernel {
     mapAnonymous: 0x20,
     mapNoReserve: 0x4000,
     monotonicClock: 1,
+    addressSpaceLimit: 9,
     openCloseOnExec: 0o2000000,
     openWriteThrough: 0o10000,
     sync: calls.fdatasync,

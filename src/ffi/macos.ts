@@ -45,6 +45,7 @@ export function macosKernel(): Kernel {
     mapAnonymous: 0x1000,
     mapNoReserve: 0x40,
     monotonicClock: 6,
+    addressSpaceLimit: 5,
     openCloseOnExec: 0x1000000,
     openWriteThrough: 0,
     sync: fullSync,

@@ -36,8 +36,15 @@ const transferBytesMax = 2 ** 30;
 /** What a transparent huge page covers on x86-64, and on arm64 with 4 KiB pages. */
 const hugePageBytes = 2 ** 21;
 
-/** This thread's own place for what clock_gettime writes. */
-const timespec = pinned(16);
+/**
+ * Of an address space that is limited (`ulimit -v`, RLIMIT_AS) one reservation takes at most this part, so that the
+ * program and its other databases have the rest; down to the least that is of any use.
+ */
+const addressSpaceShare = 32;
+const reservationBytesMin = 2 ** 28;
+
+/** This thread's own place for what clock_gettime and getrlimit write. */
+const scratch = pinned(16);
 
 interface Span {
   readonly position: number;
@@ -51,6 +58,8 @@ export class PosixSystem extends Surroundings implements System {
   readonly #kernel: Kernel;
   readonly #calls: PosixCalls;
   readonly #munmapAddress: Address;
+  /** Longest stretch of address space that is taken ahead of need. */
+  readonly #reservationBytesMax: number;
   /** Handles whose writes are each followed by a sync, where no flag of `open` does it. */
   readonly #syncedOnWrite = new Set<FileHandle>();
 
@@ -60,6 +69,7 @@ export class PosixSystem extends Surroundings implements System {
     this.#calls = kernel.calls;
     this.#munmapAddress = symbolAddress(kernel.calls.munmap);
     this.pageBytes = kernel.calls.getpagesize();
+    this.#reservationBytesMax = Math.max(this.#addressSpaceBytes() / addressSpaceShare, reservationBytesMin);
   }
 
   #failure(): Result {
@@ -218,6 +228,8 @@ export class PosixSystem extends Surroundings implements System {
   // -- memory --------------------------------------------------------------
 
   map(file: FileHandle, bytes: number): Address | Result {
+    // What lies beyond the end of the file is taken ahead of need.
+    if (bytes > this.#reservationBytesMax && bytes > this.size(file)) return -Errno.ENOMEM;
     return this.#mapFile(file, { position: 0, bytes }, { access: PROT_READ, flags: MAP_SHARED });
   }
 
@@ -256,8 +268,17 @@ export class PosixSystem extends Surroundings implements System {
     return -Errno.ENOMEM;
   }
 
+  /** How large this process's address space may be: struct rlimit begins with it as a u64. Infinity: as large as it gets. */
+  #addressSpaceBytes(): number {
+    if (this.#calls.getrlimit(this.#kernel.addressSpaceLimit, scratch.address) !== 0) return Infinity;
+    const bytes = scratch.u32[0]! + scratch.u32[1]! * 2 ** 32;
+    // RLIM_INFINITY has all bits set, on the BSDs all but the first.
+    return bytes < 2 ** 62 ? bytes : Infinity;
+  }
+
   reserve(bytes: number): Address | Result {
     assertPages(this.pageBytes, bytes, this.pageBytes);
+    if (bytes > this.#reservationBytesMax) return -Errno.ENOMEM;
     // From the border of a huge page on, so that commits can have huge pages.
     const spare = bytes >= hugePageBytes ? hugePageBytes : 0;
     const flags = MAP_PRIVATE | this.#kernel.mapAnonymous | this.#kernel.mapNoReserve;
@@ -296,8 +317,8 @@ export class PosixSystem extends Surroundings implements System {
   /** Not `performance.now`, `process.hrtime` or `Bun.nanoseconds`: each starts anew in every Worker. */
   monotonic(): number {
     // struct timespec: seconds i64, nanoseconds i64; neither leaves its low 53 and 32 bits.
-    this.#calls.clock_gettime(this.#kernel.monotonicClock, timespec.address);
-    const { u32 } = timespec;
+    this.#calls.clock_gettime(this.#kernel.monotonicClock, scratch.address);
+    const { u32 } = scratch;
     return (u32[0]! + u32[1]! * 2 ** 32) * 1000 + u32[2]! / 1e6;
   }
 

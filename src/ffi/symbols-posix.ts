@@ -29,6 +29,7 @@ export interface PosixCalls {
   mprotect(at: Address, bytes: number, access: number): number;
   getpagesize(): number;
   clock_gettime(clock: number, into: Address): number;
+  getrlimit(resource: number, into: Address): number;
 }
 
 const shared = {
@@ -44,6 +45,7 @@ const shared = {
   mprotect: { args: ["ptr", "ptr", "i32"], returns: "i32" },
   getpagesize: { args: [], returns: "i32" },
   clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
+  getrlimit: { args: ["i32", "ptr"], returns: "i32" },
 } as const satisfies Record<keyof PosixCalls, Signature>;
 
 export interface LinuxCalls extends PosixCalls {

@@ -6,6 +6,7 @@ import { attachTo } from "../../src/engine/open.ts";
 import { STATE, STATE_POISONED } from "../../src/engine/control.ts";
 import { SWEEP_RECORDS_PER_SLICE, SWEEP_SLICE_PAUSE_MS } from "../../src/limits.ts";
 import { Emdb } from "../../src/index.ts";
+import { childCommand } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { ExpiryFixture } from "./expiry-fixture.ts";
 
@@ -149,6 +150,6 @@ test("a process that leaves a database with a background sweep open comes to its
     import { Emdb } from ${JSON.stringify(`${import.meta.dir}/../../src/index.ts`)};
     Emdb.openInMemory({ sweepIntervalMs: 1 }).insert("key", "value", { ttlMs: 0 });
   `;
-  const { exitCode, signalCode } = Bun.spawnSync([process.execPath, "-e", script], { timeout: 20_000 });
+  const { exitCode, signalCode } = Bun.spawnSync([...childCommand(), "-e", script], { timeout: 20_000 });
   expect([exitCode, signalCode]).toEqual([0, undefined]);
 });

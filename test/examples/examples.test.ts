@@ -7,7 +7,7 @@ import { Emdb } from "emdb";
 import { Queue } from "../../examples/queue.ts";
 import { openSessions, serveSessions } from "../../examples/session-store.ts";
 import { Users } from "../../examples/typed-json.ts";
-import { childCommand } from "../support/platform.ts";
+import { childCommand, childText } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const folder = join(import.meta.dir, "../../examples");
@@ -17,9 +17,7 @@ async function run(words: readonly string[], env: Readonly<Record<string, string
   const command = [...childCommand(), join(folder, words[0] ?? ""), ...words.slice(1)];
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe", env: { ...process.env, ...env } });
   const [output, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  // Bun says this under Wine of every program, and goes on.
-  const own = errors.replaceAll("\r", "").replaceAll(/^Internal error: directory mismatch for .*\n/gm, "");
-  return { output: output.replaceAll("\r", ""), errors: own, exitCode: await child.exited };
+  return { output: childText(output), errors: childText(errors), exitCode: await child.exited };
 }
 
 const lastLines: Readonly<Record<string, string>> = {

@@ -39,7 +39,8 @@ const posixPrototypes = `
   int munmap(void *addr, size_t len)
   int mprotect(void *addr, size_t len, int prot)
   int getpagesize(void)
-  int clock_gettime(clockid_t clock, struct timespec *into)`;
+  int clock_gettime(clockid_t clock, struct timespec *into)
+  int getrlimit(int resource, struct rlimit *into)`;
 
 const linuxPrototypes = `${posixPrototypes}
   int fdatasync(int fd)

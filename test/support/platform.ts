@@ -32,6 +32,12 @@ export function childCommand(program: string = process.execPath): string[] {
   return [...prefix, program];
 }
 
+/** What a child said on an output, as it would be said anywhere: Bun under Wine ends lines in CR LF, and begins by saying that its folders do not match. */
+export function childText(output: string | Uint8Array): string {
+  const text = typeof output === "string" ? output : Buffer.from(output).toString();
+  return text.replaceAll("\r", "").replaceAll(/^Internal error: directory mismatch for .*\n/gm, "");
+}
+
 /** True when `test/platform-exceptions.json` says that this emulator cannot run the test with this title. */
 export function isExcepted(title: string): boolean {
   return platformExceptions.some(

@@ -3,7 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { Emdb } from "../../src/index.ts";
-import { childCommand, emulator } from "../support/platform.ts";
+import { childCommand, childText, emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 setDefaultTimeout(120_000);
@@ -14,8 +14,8 @@ function run(what: string, path: string): { code: number | null; lines: string[]
   const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "flush-child.ts"), what, path], {
     timeout: LIMIT_MS,
   });
-  const lines = child.stdout.toString().replaceAll("\r", "").trim().split("\n");
-  return { code: child.exitCode, lines, errors: child.stderr.toString() };
+  const lines = childText(child.stdout).trim().split("\n");
+  return { code: child.exitCode, lines, errors: childText(child.stderr) };
 }
 
 test("a process with an idle commit Worker ends by itself", () => {
