@@ -17,7 +17,7 @@ import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts"
 import type { System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { ADDRESS_SPACE_BYTES, HEADER_PAGE_BYTES } from "../limits.ts";
-import { FLAG_ENCRYPTED, decodeHeader, type LogHeader } from "../log/header.ts";
+import { FLAG_ENCRYPTED, decodeHeader, saltsOf, type LogHeader } from "../log/header.ts";
 import {
   LOG_CLAIMED,
   LOG_DURABLE,
@@ -48,7 +48,7 @@ import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { buildOrdering } from "./ordering-build.ts";
-import { Replayer, type Replay } from "./recovery.ts";
+import { Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { Spaces } from "./spaces.ts";
@@ -203,6 +203,10 @@ function recover(
   const { control, file } = parts;
   const started = system.monotonic();
   const bytes = must(system.size(file.handle), { syscall: "fstat", path });
+  const atFile = { system, file: file.handle, path, salts: saltsOf(plan.header), end: bytes };
+  // A sync that failed may have left pages that pass for written: what is read has to be what the device has. What
+  // is still to be written stays, and `settle` writes it. Before anything is mapped, which keeps its pages.
+  if (!config.readOnly && !endsClean(atFile)) system.forgetCached(file.handle);
   ensureMapped(system, file, control.log, bytes);
   const { fileId, generation } = plan.header;
   const identity = { fileId, generation };

@@ -59,6 +59,16 @@ export interface ReplayFrom {
   readonly durable: number;
 }
 
+/** Whether the last frame of the file is the mark of a close in good order, behind which nothing was written. */
+export function endsClean(source: ScanSource): boolean {
+  const lsn = source.end - FRAME_HEADER_BYTES;
+  if (lsn < HEADER_PAGE_BYTES || lsn % 8 !== 0) return false;
+  const scanner = new Scanner(source, lsn);
+  const isClean = scanner.next().kind === "mark" && scanner.facts.isClean;
+  scanner.release();
+  return isClean;
+}
+
 export class Replayer {
   readonly #core: Core;
   readonly #spaces: Spaces;

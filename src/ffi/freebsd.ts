@@ -1,12 +1,15 @@
 /** FreeBSD. Pages: fdatasync(2), posix_fallocate(2), open(2), thr_self(2), thr_kill(2). */
 
 import { read } from "bun:ffi";
+import { invalidate } from "./bsd.ts";
 import { Errno, resultOfNumber } from "./errno.ts";
 import type { Kernel } from "./kernel.ts";
 import { openLibrary } from "./library.ts";
 import { pinned } from "./memory.ts";
 import { symbolTables } from "./symbols.ts";
 import type { FreebsdCalls } from "./symbols-posix.ts";
+
+const MS_SYNC = 0;
 
 /** @throws {EmdbError} EMDB_UNSUPPORTED when libc lacks a call. */
 export function freebsdKernel(): Kernel {
@@ -27,6 +30,10 @@ export function freebsdKernel(): Kernel {
     openWriteThrough: 0x0080,
     sync: calls.fdatasync,
     syncFolder: calls.fsync,
+    forgetCached(file, bytes) {
+      if (invalidate(calls, { file, bytes, synchronous: MS_SYNC }) === 0) return 0;
+      return resultOfNumber("freebsd", read.i32(errnoAddress, 0));
+    },
     // Returns the error itself. A file system that cannot (ZFS) said EINVAL before it said EOPNOTSUPP.
     allocate(file, { bytes }) {
       const error = calls.posix_fallocate(file, 0, bytes);

@@ -27,6 +27,8 @@ export interface Kernel {
   sync(file: FileHandle): number;
   /** Raw. */
   syncFolder(file: FileHandle): number;
+  /** As `System.forgetCached`, for a file of that many bytes, at least one; a result. */
+  forgetCached(file: FileHandle, bytes: number): Result;
   /** Reserves `[0, bytes)` of a file that is `size` long; a result, with EINTR passed on. */
   allocate(file: FileHandle, span: { readonly size: number; readonly bytes: number }): Result;
   /** Asks for huge pages; a refusal costs speed only. */

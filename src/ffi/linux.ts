@@ -1,4 +1,4 @@
-/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), gettid(2), tgkill(2). */
+/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), posix_fadvise(2), gettid(2), tgkill(2). */
 
 import { read } from "bun:ffi";
 import { Errno, resultOfNumber } from "./errno.ts";
@@ -8,6 +8,7 @@ import { symbolTables } from "./symbols.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 
 const MADV_HUGEPAGE = 14;
+const POSIX_FADV_DONTNEED = 4;
 const systemCalls = process.arch === "arm64" ? { gettid: 178, tgkill: 131 } : { gettid: 186, tgkill: 234 };
 
 /** @throws {EmdbError} EMDB_UNSUPPORTED when the C library lacks a call. */
@@ -28,6 +29,8 @@ export function linuxKernel(): Kernel {
     openWriteThrough: 0o10000,
     sync: calls.fdatasync,
     syncFolder: calls.fsync,
+    // Returns the error itself. A length of 0 is all of it; pages that are dirty or mapped stay.
+    forgetCached: (file) => 0 - calls.posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED),
     // fallocate, not posix_fallocate: glibc's writes a byte into every block where the file system cannot.
     allocate(file, { bytes }) {
       if (calls.fallocate(file, 0, 0, bytes) === 0) return 0;

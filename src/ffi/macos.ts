@@ -8,6 +8,7 @@
 
 import { read } from "bun:ffi";
 import fs from "node:fs";
+import { invalidate } from "./bsd.ts";
 import { Errno, resultOfNumber } from "./errno.ts";
 import type { Kernel } from "./kernel.ts";
 import { openLibrary } from "./library.ts";
@@ -21,6 +22,7 @@ const F_FULLFSYNC = 51;
 const F_ALLOCATEALL = 4;
 const F_PEOFPOSMODE = 3;
 const PROC_PIDTHREADID64INFO = 15;
+const MS_SYNC = 0x10;
 
 /** @throws {EmdbError} EMDB_UNSUPPORTED when libSystem lacks a call. */
 export function macosKernel(): Kernel {
@@ -50,6 +52,7 @@ export function macosKernel(): Kernel {
     openWriteThrough: 0,
     sync: fullSync,
     syncFolder: fullSync,
+    forgetCached: (file, bytes) => (invalidate(calls, { file, bytes, synchronous: MS_SYNC }) === 0 ? 0 : failure()),
     allocate: (file, span) => preallocate({ calls, fcntl, failure }, { file, ...span }),
     adviseHuge() {},
     threadId() {

@@ -161,6 +161,12 @@ export class PosixSystem extends Surroundings implements System {
     return this.#untilDone(() => this.#kernel.sync(file));
   }
 
+  forgetCached(file: FileHandle): Result {
+    assertHandle(file);
+    const bytes = this.size(file);
+    return bytes > 0 ? this.#kernel.forgetCached(file, bytes) : bytes;
+  }
+
   syncFolder(path: string): Result {
     const { O_RDONLY, O_DIRECTORY } = fs.constants;
     const folder = attempt(() => fs.openSync(path, O_RDONLY | O_DIRECTORY | this.#kernel.openCloseOnExec));

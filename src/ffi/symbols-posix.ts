@@ -52,6 +52,7 @@ export interface LinuxCalls extends PosixCalls {
   fdatasync(file: FileHandle): number;
   fallocate(file: FileHandle, mode: number, position: number, bytes: number): number;
   madvise(at: Address, bytes: number, advice: number): number;
+  posix_fadvise(file: FileHandle, position: number, bytes: number, advice: number): number;
   /** `long syscall(long number, ...)`: glibc has wrapped gettid and tgkill only since 2.30, musl never tgkill. */
   syscall(number: number, first: number, second: number, third: number): number;
   __errno_location(): Address;
@@ -62,6 +63,7 @@ export const glibcCalls = {
   fdatasync: { args: ["i32"], returns: "i32" },
   fallocate: { args: ["i32", "i32", "ptr", "ptr"], returns: "i32" },
   madvise: { args: ["ptr", "ptr", "i32"], returns: "i32" },
+  posix_fadvise: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
   syscall: { args: ["ptr", "ptr", "ptr", "ptr"], returns: "i64_fast" },
   __errno_location: { args: [], returns: "ptr" },
 } as const satisfies Record<keyof LinuxCalls, Signature>;
@@ -69,7 +71,19 @@ export const glibcCalls = {
 /** musl declares every one of them alike. */
 export const muslCalls: Readonly<Record<keyof LinuxCalls, Signature>> = glibcCalls;
 
-export interface MacosCalls extends PosixCalls {
+/** What only the two of them are asked. */
+interface BsdCalls extends PosixCalls {
+  msync(at: Address, bytes: number, flags: number): number;
+  __error(): Address;
+}
+
+const bsdCalls = {
+  ...shared,
+  msync: { args: ["ptr", "ptr", "i32"], returns: "i32" },
+  __error: { args: [], returns: "ptr" },
+} as const satisfies Record<keyof BsdCalls, Signature>;
+
+export interface MacosCalls extends BsdCalls {
   /** `int fcntl(int, int, ...)`; see above for the nine. */
   fcntl(
     file: FileHandle,
@@ -84,30 +98,26 @@ export interface MacosCalls extends PosixCalls {
   ): number;
   pthread_threadid_np(thread: Address, into: Uint8Array): number;
   proc_pidinfo(process: number, flavor: number, thread: number, into: Uint8Array, bytes: number): number;
-  __error(): Address;
 }
 
 export const macosCalls = {
-  ...shared,
+  ...bsdCalls,
   fcntl: { args: ["i32", "i32", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
   pthread_threadid_np: { args: ["ptr", "ptr"], returns: "i32" },
   proc_pidinfo: { args: ["i32", "i32", "ptr", "ptr", "i32"], returns: "i32" },
-  __error: { args: [], returns: "ptr" },
 } as const satisfies Record<keyof MacosCalls, Signature>;
 
-export interface FreebsdCalls extends PosixCalls {
+export interface FreebsdCalls extends BsdCalls {
   fdatasync(file: FileHandle): number;
   posix_fallocate(file: FileHandle, position: number, bytes: number): number;
   thr_self(into: Uint8Array): number;
   thr_kill(thread: number, signal: number): number;
-  __error(): Address;
 }
 
 export const freebsdCalls = {
-  ...shared,
+  ...bsdCalls,
   fdatasync: { args: ["i32"], returns: "i32" },
   posix_fallocate: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   thr_self: { args: ["ptr"], returns: "i32" },
   thr_kill: { args: ["ptr", "i32"], returns: "i32" },
-  __error: { args: [], returns: "ptr" },
 } as const satisfies Record<keyof FreebsdCalls, Signature>;

@@ -17,6 +17,7 @@ export type Operation =
   | "read"
   | "write"
   | "sync"
+  | "forgetCached"
   | "syncFolder"
   | "allocate"
   | "truncate"
@@ -68,6 +69,7 @@ const posixOperations = {
 const linuxOperations: SymbolTable["operations"] = {
   ...posixOperations,
   sync: ["fdatasync"],
+  forgetCached: ["posix_fadvise"],
   syncFolder: ["fsync"],
   allocate: ["fallocate"],
   commit: ["mprotect", "madvise"],
@@ -86,6 +88,7 @@ export const symbolTables: Readonly<Record<PlatformName, SymbolTable>> = {
     operations: {
       ...posixOperations,
       sync: ["fcntl", "fsync"],
+      forgetCached: ["mmap", "msync", "munmap"],
       syncFolder: ["fcntl", "fsync"],
       allocate: ["fcntl", "ftruncate"],
       threadId: ["pthread_threadid_np"],
@@ -99,6 +102,7 @@ export const symbolTables: Readonly<Record<PlatformName, SymbolTable>> = {
     operations: {
       ...posixOperations,
       sync: ["fdatasync"],
+      forgetCached: ["mmap", "msync", "munmap"],
       syncFolder: ["fsync"],
       allocate: ["posix_fallocate"],
       threadId: ["thr_self"],
@@ -117,6 +121,7 @@ export const symbolTables: Readonly<Record<PlatformName, SymbolTable>> = {
       read: ["ReadFile"],
       write: ["WriteFile"],
       sync: ["ReOpenFile", "FlushFileBuffers"],
+      forgetCached: [],
       syncFolder: [],
       allocate: ["SetFileInformationByHandle"],
       truncate: ["SetFileInformationByHandle"],

@@ -60,6 +60,11 @@ export interface System {
   write(file: FileHandle, from: ByteSource, span: { readonly position: number; readonly bytes: number }): Result;
   /** fdatasync; F_FULLFSYNC on macOS; FlushFileBuffers. Includes the size of the file. */
   sync(file: FileHandle): Result;
+  /**
+   * Lets go of what the system keeps of a file in memory and takes for written, so that the next read asks the
+   * device. What is mapped anywhere stays. Nothing on Windows, which has no call for it.
+   */
+  forgetCached(file: FileHandle): Result;
   /** Makes creations, renames and unlinks in a folder durable. Nothing to do on Windows. */
   syncFolder(path: string): Result;
   /** Reserves space so that writes up to `bytes` cannot find the disk full; the file is then that long. EOPNOTSUPP where the file system cannot. */

@@ -163,6 +163,12 @@ export class WindowsSystem extends Surroundings implements System {
     return result;
   }
 
+  /** There is no call for it: only writes that pass the cache by make Windows drop what it holds. */
+  forgetCached(file: FileHandle): Result {
+    assertHandle(file);
+    return 0;
+  }
+
   /** NTFS logs names in order, and `rename` flushes; there is no call for a folder. */
   syncFolder(path: string): Result {
     const status = this.status(path);

@@ -67,6 +67,10 @@ const DURABILITY: readonly PlantedFault[] = [
     "const result = core.system.sync(this.#file.handle);",
     "const result = 0 as Result;",
   ]),
+  fault("what a failed sync left in the cache is taken for written", "test/sim/failed-sync.test.ts", "engine/open.ts", [
+    "if (!config.readOnly && !endsClean(atFile)) system.forgetCached(file.handle);",
+    "",
+  ]),
   fault("a failed sync is told as a success", "failingSyncs", "engine/sync.ts", [
     "if (result < 0) {\n      Atomics.or(",
     "if (result < -1000) {\n      Atomics.or(",

@@ -1,6 +1,9 @@
 import { expect, test } from "bun:test";
-import { readFileSync, statSync } from "node:fs";
-import { pinned } from "../../src/ffi/memory.ts";
+import { dlopen, type Pointer } from "bun:ffi";
+import { readFileSync, statSync, statfsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { copy, pinned } from "../../src/ffi/memory.ts";
+import { emulator } from "../support/platform.ts";
 import { bytesOf, neverOpened, outcome, readText, system, TemporaryFolder } from "./temporary-folder.ts";
 
 const isWindows = process.platform === "win32";
@@ -194,6 +197,47 @@ test("sync answers 0 for a file and a folder, and says what is wrong with a fold
   expect(system.syncFolder(folder.path)).toBe(0);
   expect(outcome(system.syncFolder(folder.at("none")))).toBe("ENOENT");
   expect(outcome(system.syncFolder(folder.at("a")))).toBe("ENOTDIR");
+});
+
+/** How many pages of a file the kernel holds in its cache, by mincore(2). */
+function cachedPages(file: number, bytes: number): number {
+  const { symbols } = dlopen("libc.so.6", { mincore: { args: ["ptr", "ptr", "ptr"], returns: "i32" } });
+  const pages = pinned(4096);
+  const address = system.map(file, bytes);
+  expect(symbols.mincore(address as Pointer, bytes as Pointer, pages.address as Pointer)).toBe(0);
+  expect(system.unmap(address, bytes)).toBe(0);
+  return pages.u8.subarray(0, Math.ceil(bytes / system.pageBytes)).filter((page) => (page & 1) === 1).length;
+}
+
+// Where the temporary folder is memory itself, there is nothing to let go of. qemu-user has no mincore of its own.
+const isOnDisk = isLinux && emulator === undefined && statfsSync(tmpdir()).type !== 0x01021994;
+
+test.skipIf(!isOnDisk)(
+  "what was written and synced leaves the cache, is read from the disk, and what is mapped stays",
+  () => {
+    using folder = new TemporaryFolder();
+    const bytes = 64 * system.pageBytes;
+    const file = folder.opened("a", "x".repeat(bytes));
+    expect(system.sync(file)).toBe(0);
+    expect(cachedPages(file, bytes)).toBe(64);
+    expect(system.forgetCached(file)).toBe(0);
+    expect(cachedPages(file, bytes)).toBe(0);
+    expect(readText(file, 0, bytes)).toBe("x".repeat(bytes));
+    const address = system.map(file, bytes);
+    copy(pinned(4096).address, address, 4096);
+    expect(system.forgetCached(file)).toBe(0);
+    expect(cachedPages(file, bytes)).toBeGreaterThan(0);
+    expect(system.unmap(address, bytes)).toBe(0);
+  },
+);
+
+test("forgetting what is cached keeps what is not synced yet, and an empty file is no error", () => {
+  using folder = new TemporaryFolder();
+  const file = folder.opened("a", "not synced");
+  expect(system.forgetCached(file)).toBe(0);
+  expect(readText(file, 0, 20)).toBe("not synced");
+  expect(system.forgetCached(folder.opened("b", ""))).toBe(0);
+  expect(outcome(system.forgetCached(neverOpened))).toBe(isWindows ? "ok" : "EBADF");
 });
 
 test.skipIf(!isLinux)("no call leaves a descriptor open", () => {

@@ -46,6 +46,7 @@ const linuxPrototypes = `${posixPrototypes}
   int fdatasync(int fd)
   int fallocate(int fd, int mode, off_t offset, off_t len)
   int madvise(void *addr, size_t length, int advice)
+  int posix_fadvise(int fd, off_t offset, off_t len, int advice)
   long syscall(long number, long, long, long)
   int *__errno_location(void)`;
 
@@ -56,11 +57,13 @@ const prototypes: Record<PlatformName, string> = {
   macos: `${posixPrototypes}
   int fcntl(int fd, int cmd, void *, void *, void *, void *, void *, void *, void *)
   int pthread_threadid_np(pthread_t thread, uint64_t *thread_id)
+  int msync(void *addr, size_t len, int flags)
   int proc_pidinfo(int pid, int flavor, uint64_t arg, void *buffer, int buffersize)
   int *__error(void)`,
   freebsd: `${posixPrototypes}
   int fdatasync(int fd)
   int posix_fallocate(int fd, off_t offset, off_t len)
+  int msync(void *addr, size_t len, int flags)
   int thr_self(long *id)
   int thr_kill(long id, int sig)
   int *__error(void)`,

@@ -14,6 +14,7 @@ export type CallName =
   | "read"
   | "write"
   | "sync"
+  | "forgetCached"
   | "syncFolder"
   | "allocate"
   | "truncate"

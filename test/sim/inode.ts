@@ -59,7 +59,7 @@ export class Inode {
   /** The open file that has the lock. */
   lockedBy: object | undefined = undefined;
   readonly #memory: MemoryMode;
-  readonly #start: FileContent | undefined;
+  #start: FileContent | undefined;
   #image: Image | undefined;
 
   constructor(state: InodeState, memory: MemoryMode) {
@@ -178,6 +178,20 @@ export class Inode {
       default:
         failure satisfies never;
     }
+  }
+
+  /** What is not pending is read from the disk again, unless it is mapped. */
+  forgetClean(): void {
+    if (!this.isDiverged || this.mappingCount > 0) return;
+    const shown = applyAll(this.durable, this.changes);
+    this.bytes = shown.bytes;
+    this.#start = undefined;
+    if (this.#image !== undefined) {
+      this.#image.resize(0);
+      this.#show(shown);
+    }
+    this.isDiverged = false;
+    this.unaware = 0;
   }
 
   dispose(): void {

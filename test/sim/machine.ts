@@ -39,6 +39,8 @@ export interface MachineOptions {
   readonly fileBytesMax: number;
   /** Whether `allocate` works on this file system. */
   readonly canAllocate: boolean;
+  /** Whether a process can make the system read a file from the disk again. */
+  readonly canForgetCached: boolean;
   readonly syncFailure: SyncFailure;
   readonly nowMs: number;
   /** Folders that are there, durably, at the start. */
@@ -55,6 +57,7 @@ export const DEFAULT_MACHINE: MachineOptions = {
   spaceBytesMax: Number.POSITIVE_INFINITY,
   fileBytesMax: 64 * 1024 * 1024,
   canAllocate: true,
+  canForgetCached: true,
   syncFailure: "clean",
   nowMs: 1_700_000_000_000,
   folders: ["/db"],
@@ -91,7 +94,7 @@ export class Machine {
   #committedSequence = 0;
 
   constructor(options: Partial<MachineOptions> = {}, from?: { readonly names: NameTable; readonly seed: number }) {
-    const platform = options.isWindows === true ? { canMapPastEnd: false } : {};
+    const platform = options.isWindows === true ? { canMapPastEnd: false, canForgetCached: false } : {};
     this.options = { ...DEFAULT_MACHINE, ...platform, ...options };
     this.random = new Random(from?.seed ?? mixSeed(this.options.seed));
     this.nowMs = this.options.nowMs;

@@ -169,6 +169,15 @@ export class SimulatedSystem implements System {
     );
   }
 
+  forgetCached(file: FileHandle): Result {
+    return this.#calls.make({ name: "forgetCached", subject: file }, () => {
+      const inode = this.#files.get(file)?.inode;
+      if (inode === undefined) return this.#unknown(file);
+      if (this.#machine.options.canForgetCached) inode.forgetClean();
+      return 0;
+    });
+  }
+
   syncFolder(path: string): Result {
     return this.#calls.make({ name: "syncFolder", subject: path }, () => {
       const kind = this.#machine.names.current.get(path)?.kind;
