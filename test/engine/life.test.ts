@@ -1,7 +1,7 @@
 /** What an open database holds, what it makes durable, and what it notices of a file that was changed under it. */
 
 import { expect, test } from "bun:test";
-import { closeSync, existsSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
