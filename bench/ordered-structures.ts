@@ -10,7 +10,7 @@ import { hostSystem } from "../src/ffi/host.ts";
 import { compare, copy, pinned } from "../src/ffi/memory.ts";
 import { RECLAIM_ATTACHED, RECLAIM_ERA, RECLAIM_FLAGS, Reclaim } from "../src/ffi/reclaim.ts";
 import { OrderedIndex } from "../src/ordered/ordered.ts";
-import { RangeReader } from "../src/ordered/range-reader.ts";
+import { RangeReader, remainderOf } from "../src/ordered/range-reader.ts";
 import { Data, randomFrom, shuffledNumbers } from "./lib/data.ts";
 
 const records = Number(process.argv[2] ?? 1_000_000);
@@ -83,16 +83,12 @@ function treeOf(): Structure {
     seek(units) {
       const key = new Uint8Array(KEY_BYTES);
       copy(key, keyAddress(units), KEY_BYTES);
-      return reader.take(
-        tree,
-        { isReverse: false, near: { key, isInclusive: true }, far: undefined, isDone: false },
-        ten,
-      );
+      return reader.take(tree, remainderOf({ lower: { key, isInclusive: true } }), ten, ten.length);
     },
     scan() {
-      const rest = { isReverse: false, near: undefined, far: undefined, isDone: false };
+      const rest = remainderOf({});
       let all = 0;
-      for (let count = reader.take(tree, rest, many); count > 0; count = reader.take(tree, rest, many)) all += count;
+      for (let count = -1; count !== 0; all += Math.max(count, 0)) count = reader.take(tree, rest, many, many.length);
       return all;
     },
     bytes: () => heap.bytes,

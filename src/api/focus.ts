@@ -60,7 +60,7 @@ export class FocusView implements Focus {
     }
     const { lower, upper } = prefixBounds(prefix);
     // A dot ends the prefix, so that there always is a key behind it.
-    const bounds = { lower, ...(upper === undefined ? {} : { upper }), isReverse: false };
+    const bounds = { lower, upper, isReverse: false };
     return new RecordIterator(handle, store.range(space, bounds), all);
   }
 

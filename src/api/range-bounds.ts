@@ -24,7 +24,7 @@ const RANGE_RULE = {
 } as const;
 
 /**
- * Checks `range` and turns it into bounds of their own bytes.
+ * Checks `range` and turns it into bounds, whose bytes may be the caller's: good until the call returns.
  *
  * @param keyIn checks and encodes one bound as the key space does its keys
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
@@ -42,7 +42,7 @@ export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K) => Bytes)
   if (prefix !== undefined) {
     if ([gt, gte, lt, lte].some((bound) => bound !== undefined))
       throw wrong("prefix and a bound exclude each other; give one");
-    return planOf(prefixBounds(ownArray(checkedKey(prefix))), { reverse, limit });
+    return planOf(prefixBounds(arrayOf(checkedKey(prefix))), { reverse, limit });
   }
   const lowerKey = gt === undefined ? gte : gt;
   const upperKey = lt === undefined ? lte : lt;
@@ -67,7 +67,11 @@ function successorBound(prefix: Uint8Array): Bound | undefined {
 }
 
 function boundAt(key: Bytes, side: { readonly isInclusive: boolean }): Bound {
-  return { key: ownArray(key), isInclusive: side.isInclusive };
+  return { key: arrayOf(key), isInclusive: side.isInclusive };
+}
+
+function arrayOf(key: Bytes): Uint8Array {
+  return typeof key === "string" ? ownArray(key) : key;
 }
 
 function planOf(
@@ -76,12 +80,7 @@ function planOf(
 ): RangePlan {
   const { lower, upper } = sides;
   return {
-    bounds: {
-      ...(lower === undefined ? {} : { lower }),
-      ...(upper === undefined ? {} : { upper }),
-      isReverse: rest.reverse,
-      limit: rest.limit,
-    },
+    bounds: { lower, upper, isReverse: rest.reverse, limit: rest.limit },
     limit: rest.limit,
     isEmpty: rest.limit === 0 || (lower !== undefined && upper !== undefined && isCrossed(lower, upper)),
   };

@@ -1,7 +1,5 @@
-import type { SnapshotRecord } from "../engine/contract.ts";
+import type { RecordSource, SnapshotRecord } from "../engine/contract.ts";
 import type { Handle } from "./handle.ts";
-
-type Source = IterableIterator<SnapshotRecord>;
 
 /** What an iterator yields, and how much of it. */
 export interface Selection<T> {
@@ -19,10 +17,10 @@ export interface Selection<T> {
 export class RecordIterator<T> extends Iterator<T, undefined> {
   readonly #handle: Handle;
   readonly #selection: Selection<T>;
-  #source: Source | undefined;
+  #source: RecordSource | undefined;
   #leftCount: number;
 
-  constructor(handle: Handle, source: Source | undefined, selection: Selection<T>) {
+  constructor(handle: Handle, source: RecordSource | undefined, selection: Selection<T>) {
     super();
     this.#handle = handle;
     this.#source = source;
@@ -44,21 +42,21 @@ export class RecordIterator<T> extends Iterator<T, undefined> {
   override return(): IteratorResult<T, undefined> {
     const source = this.#source;
     this.#source = undefined;
-    source?.return?.();
+    source?.return();
     return { done: true, value: undefined };
   }
 
-  #step(source: Source): IteratorResult<T, undefined> {
+  #step(source: RecordSource): IteratorResult<T, undefined> {
     this.#handle.openLife();
     const { pick, isWanted } = this.#selection;
     for (;;) {
-      const step = source.next();
-      if (step.done === true) {
+      const record = source.pull();
+      if (record === undefined) {
         this.#source = undefined;
         return { done: true, value: undefined };
       }
-      if (isWanted !== undefined && !isWanted(step.value)) continue;
-      const value = pick(step.value);
+      if (isWanted !== undefined && !isWanted(record)) continue;
+      const value = pick(record);
       this.#leftCount -= 1;
       if (this.#leftCount === 0) this.return();
       return { done: false, value };

@@ -34,9 +34,17 @@ export interface SnapshotRecord {
   readonly expiresAtMs: number;
 }
 
+/** A walk; `pull` is `next` without an object around each record. */
+export interface RecordSource extends IterableIterator<SnapshotRecord> {
+  /** The next record; undefined at the end, when the walk has let go of its moment. */
+  pull(): SnapshotRecord | undefined;
+  return(): IteratorResult<SnapshotRecord>;
+}
+
+/** Where a range begins and ends. The keys may be the caller's: they are good until the call returns. */
 export interface RangeBounds {
-  readonly lower?: { readonly key: Uint8Array; readonly isInclusive: boolean };
-  readonly upper?: { readonly key: Uint8Array; readonly isInclusive: boolean };
+  readonly lower?: { readonly key: Uint8Array; readonly isInclusive: boolean } | undefined;
+  readonly upper?: { readonly key: Uint8Array; readonly isInclusive: boolean } | undefined;
   readonly isReverse: boolean;
   /** Records that the caller takes at most: the walk may end behind them, and reads ahead accordingly. */
   readonly limit?: number;
@@ -89,7 +97,7 @@ export interface Store {
   atOneMoment<T>(body: () => T): T;
 
   /** Live records as of the call, in no promised order; closing the iterator early lets go of the snapshot. */
-  snapshot(space: Space): IterableIterator<SnapshotRecord>;
+  snapshot(space: Space): RecordSource;
   /** The same in key order, within bounds. EMDB_INVALID_CONFIG without the ordered index. */
-  range(space: Space, bounds: RangeBounds): IterableIterator<SnapshotRecord>;
+  range(space: Space, bounds: RangeBounds): RecordSource;
 }

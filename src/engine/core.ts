@@ -20,6 +20,7 @@ import type { Tail } from "../log/tail.ts";
 import { SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_CLOSED, STATE_POISONED, type Control } from "./control.ts";
 import type { LogIdentity } from "./hint-format.ts";
 import { KeyBuffer } from "./key-buffer.ts";
+import { FrameBatch } from "./frame-batch.ts";
 import type { Ordering } from "./ordering.ts";
 import { Lookup } from "./lookup.ts";
 import { Mutex } from "./mutex.ts";
@@ -79,6 +80,7 @@ export class Core {
   readonly encoder: FrameEncoder;
   readonly mutex: Mutex;
   readonly prefetch: Prefetch;
+  readonly frames: FrameBatch;
   /** The ordered index, if one is kept; set once, before the first operation. */
   ordering: Ordering | undefined = undefined;
   /** Whether other Workers may have attached; until then no era needs watching. */
@@ -117,6 +119,7 @@ export class Core {
     this.log = new LogReader(control.log);
     this.lookup = new Lookup(this.keydir, this.log, this.key);
     this.prefetch = new Prefetch(this.keydir, this.log, this.key);
+    this.frames = new FrameBatch(this.log);
     this.tail = parts.makeTail(parts.file);
     this.encoder = new FrameEncoder(this.#salts);
     this.mutex = new Mutex(control, parts.row, isAlive);

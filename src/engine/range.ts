@@ -1,10 +1,13 @@
 /**
  * A range: the records of a key space in key order as of one moment, while writes go on.
  *
- * Positions are taken from the ordered index a part at a time, few at first, so that a range of ten costs ten.
- * The frames of a part are copied side by side, so that the memory's latency overlaps. A short record that was
- * current at the moment of the call is made from its copy at once; any other is followed back through its
- * versions when it is its turn.
+ * Positions are taken from the ordered index a leaf at a time, their frames some at a time (`frame-batch.ts`), few at
+ * first, so that a range of which ten are taken costs ten. A record that was current at the moment of the call is
+ * made from the copy of its frame; any other is followed back through its versions when it is its turn.
+ *
+ * A range that is short for certain (a small limit, or bounds that lie within one leaf) is read within the call: it
+ * then holds nothing, and nobody has to see when it is dropped. Where no other Worker can write meanwhile, its
+ * moment needs no noting either.
  *
  * Invariants
  * 1. While it is open no tombstone at or behind its moment leaves the index, and the tree of a key space that is
@@ -13,35 +16,25 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import { copy, sharedScratch } from "../ffi/memory.ts";
-import {
-  FRAME_HEADER_BYTES,
-  KIND_PUT,
-  SHAPE_EXPIRY,
-  TWO_32,
-  WORD_SHAPE,
-  WORD_VALUE_BYTES,
-  extensionBytes,
-  kindOf,
-} from "../log/frame.ts";
-import type { Address } from "../ffi/system.ts";
-import type { Remainder } from "../ordered/range-reader.ts";
-import type { RangeBounds, SnapshotRecord } from "./contract.ts";
+import { SHAPE_EXPIRY } from "../log/frame.ts";
+import { remainderOf, type Bound, type Remainder } from "../ordered/range-reader.ts";
+import type { RangeBounds, RecordSource, SnapshotRecord } from "./contract.ts";
 import { verifyFound } from "./body-check.ts";
 import type { Core } from "./core.ts";
+import { FRAMES_MAX } from "./frame-batch.ts";
 import type { Ordering } from "./ordering.ts";
 import type { Hold, Snapshots } from "./snapshot.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
-const PART_MIN = 8;
+/** Positions that are taken at a time: the most that a leaf holds. */
 const PART_MAX = 64;
-/** A range of so few is read within the call: it then holds nothing, and nobody has to see when it is dropped. */
+/** Frames that are read ahead at first; twice as many each time. */
+const FRAMES_MIN = 8;
+/** A range of so few records is read within the call: of those that the caller has said it wants, of those there happen to be. */
+const WANTED_AT_ONCE_MAX = 64;
 const AT_ONCE_MAX = 32;
-const FRAME_BYTES = 256;
-// Of the part being fetched; used within one call only.
-const sharedFrames = sharedScratch(PART_MAX * FRAME_BYTES);
-const copied = new Int32Array(PART_MAX);
-const places: Address[] = Array.from({ length: PART_MAX }, () => 0);
+// Of the range being begun; used within one call only.
+const firstUnits = new Float64Array(PART_MAX);
 
 /** What a range works with. */
 export interface RangeParts {
@@ -52,155 +45,226 @@ export interface RangeParts {
 }
 
 /** Begins a range over a key space as of now. */
-export function beginRange(
-  parts: RangeParts,
-  space: SpaceState,
-  bounds: RangeBounds,
-): IterableIterator<SnapshotRecord> {
+export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBounds): RecordSource {
   const { core, spaces, snapshots, ordering } = parts;
   core.enter();
   spaces.mustBeLive(space);
   ordering.mayRead();
-  const hold = snapshots.hold(space);
-  const { limit = Infinity } = bounds;
-  if (limit <= AT_ONCE_MAX) {
-    const short = new RangeWalk(parts, hold, bounds);
-    if (short.fetch(limit)) return short;
+  // Alone, nothing can change before this call returns.
+  let hold = core.isShared ? snapshots.hold(space) : undefined;
+  const lsn = hold?.lsn ?? core.present();
+  const tree = hold === undefined ? spaces.tree(space) : spaces.treeBefore(space, spaces.clearsAt(space, lsn));
+  const rest = remainderOf(bounds);
+  const limit = bounds.limit ?? Infinity;
+  const room = limit < PART_MAX ? limit : PART_MAX;
+  const count = tree === 0 ? 0 : ordering.reader.take(tree, rest, firstUnits, room);
+  let begun: Begun = { rest, count };
+  if (limit <= WANTED_AT_ONCE_MAX || (count <= AT_ONCE_MAX && (rest.isDone || count === 0))) {
+    const records = readAtOnce(parts, { tree, rest, count, limit, lsn });
+    if (records !== undefined) {
+      if (hold !== undefined) snapshots.close(hold);
+      return new ReadyRange(records);
+    }
+    begun = { rest: remainderOf(bounds), count: 0 };
   }
-  const walk = new RangeWalk(parts, hold, bounds);
+  hold ??= snapshots.hold(space);
+  begun.rest.near = ownBound(begun.rest.near);
+  begun.rest.far = ownBound(begun.rest.far);
+  const walk = new RangeWalk(parts, { hold, clears: spaces.clearsAt(space, lsn), begun });
   snapshots.letGoWith(walk, hold);
   return walk;
 }
 
-class RangeWalk implements IterableIterator<SnapshotRecord> {
-  readonly #parts: RangeParts;
-  readonly #hold: Hold;
-  readonly #clears: number;
-  readonly #now: number;
-  readonly #rest: Remainder;
-  /** Positions of the part at hand, in 8-byte units. */
-  #units: Float64Array;
-  /** Its records, those that are made already. */
-  #records: (SnapshotRecord | undefined)[] = [];
-  /** Records that were read before they were asked for. */
-  #ready: readonly SnapshotRecord[] = [];
-  #readyIndex = 0;
-  #count = 0;
+/** What is left of a range of which `count` positions have been taken, into `firstUnits`. */
+interface Begun {
+  readonly rest: Remainder;
+  readonly count: number;
+}
+
+/** The same bound, whatever becomes of the caller's array. */
+function ownBound(bound: Bound | undefined): Bound | undefined {
+  return bound === undefined ? undefined : { key: new Uint8Array(bound.key), isInclusive: bound.isInclusive };
+}
+
+/** All of a short range; undefined when one of its records cannot be read: its caller gets those before it first. */
+function readAtOnce(
+  parts: RangeParts,
+  range: {
+    readonly tree: number;
+    readonly rest: Remainder;
+    readonly limit: number;
+    readonly lsn: number;
+    count: number;
+  },
+): SnapshotRecord[] | undefined {
+  const { core, ordering } = parts;
+  const { limit, lsn } = range;
+  const records: SnapshotRecord[] = [];
+  const moment: Moment = { lsn, now: undefined };
+  let { count } = range;
+  try {
+    while (count > 0) {
+      loadFrames(core, firstUnits, { from: 0, count, lsn });
+      for (let index = 0; index < count && records.length < limit; index++) {
+        const record = core.frames.record(index) ?? recordAt(core, firstUnits[index]! * 8, moment);
+        if (record !== undefined) records.push(record);
+      }
+      if (records.length >= limit || range.rest.isDone) break;
+      const left = limit - records.length;
+      count = ordering.reader.take(range.tree, range.rest, firstUnits, left < PART_MAX ? left : PART_MAX);
+    }
+  } catch (error) {
+    if (!(error instanceof EmdbError)) throw error;
+    return undefined;
+  }
+  return records;
+}
+
+/** Copies frames; none when each has to be checked, which the long way does. */
+function loadFrames(
+  core: Core,
+  units: Float64Array,
+  part: { readonly from: number; readonly count: number; readonly lsn: number },
+): void {
+  core.frames.load(units, part, core.verifyReads ? 0 : part.lsn);
+}
+
+/** What a range shows. */
+interface Moment {
+  readonly lsn: number;
+  /** By the clock; asked for when the first deadline is met, if all is read within one call. */
+  now: number | undefined;
+}
+
+/** The record that a moment shows, if it shows one, followed back from the newest version of its key. */
+function recordAt(core: Core, newest: number, moment: Moment): SnapshotRecord | undefined {
+  const { lookup } = core;
+  lookup.loadAt(newest);
+  if (!lookup.walkBack(moment.lsn)) return undefined;
+  const expiresAtMs = (lookup.shape & SHAPE_EXPIRY) === 0 ? 0 : lookup.expiresAtMs();
+  if (expiresAtMs !== 0 && expiresAtMs <= (moment.now ??= core.now())) return undefined;
+  if (core.verifyReads) verifyFound(core);
+  const key = lookup.keyCopy();
+  return { key, value: lookup.value(), expiresAtMs };
+}
+
+function resultOf(record: SnapshotRecord | undefined): IteratorResult<SnapshotRecord> {
+  return record === undefined ? { done: true, value: undefined } : { done: false, value: record };
+}
+
+/** Records that have been read already. */
+class ReadyRange implements RecordSource {
+  #records: readonly SnapshotRecord[];
   #index = 0;
 
-  constructor(parts: RangeParts, hold: Hold, bounds: RangeBounds) {
-    this.#parts = parts;
-    this.#hold = hold;
-    this.#clears = parts.spaces.clearsAt(hold.space, hold.lsn);
-    this.#now = parts.core.now();
-    const { lower, upper, isReverse, limit = PART_MIN } = bounds;
-    this.#units = new Float64Array(Math.min(limit === Infinity ? PART_MIN : limit, PART_MAX));
-    this.#rest = { isReverse, near: isReverse ? upper : lower, far: isReverse ? lower : upper, isDone: false };
+  constructor(records: readonly SnapshotRecord[]) {
+    this.#records = records;
   }
 
   [Symbol.iterator](): this {
     return this;
   }
 
-  /** Reads as many records as will be asked for and lets go of the moment; false when one of them cannot be read. */
-  fetch(limit: number): boolean {
-    const fetched: SnapshotRecord[] = [];
-    try {
-      while (fetched.length < limit) {
-        const step = this.next();
-        if (step.done === true) break;
-        fetched.push(step.value);
-      }
-    } catch (error) {
-      if (!(error instanceof EmdbError)) throw error;
-      // The caller gets the records before it, and the error when it is its turn.
-      return false;
-    }
-    this.return();
-    this.#ready = fetched;
-    return true;
+  next(): IteratorResult<SnapshotRecord> {
+    return resultOf(this.pull());
+  }
+
+  pull(): SnapshotRecord | undefined {
+    const index = this.#index;
+    if (index >= this.#records.length) return undefined;
+    this.#index = index + 1;
+    return this.#records[index];
+  }
+
+  return(): IteratorResult<SnapshotRecord> {
+    this.#records = [];
+    return { done: true, value: undefined };
+  }
+}
+
+class RangeWalk implements RecordSource {
+  readonly #parts: RangeParts;
+  readonly #hold: Hold;
+  readonly #clears: number;
+  readonly #moment: Moment;
+  readonly #rest: Remainder;
+  /** Positions of the leaf at hand, in 8-byte units; those before `#next` have been read. */
+  readonly #units = new Float64Array(PART_MAX);
+  #count: number;
+  #next = 0;
+  /** The records of the last frames that were read, and of those that are still to be followed back nothing. */
+  #records: (SnapshotRecord | undefined)[] = [];
+  #first = 0;
+  #index = 0;
+  #ahead = FRAMES_MIN;
+
+  constructor(parts: RangeParts, range: { readonly hold: Hold; readonly clears: number; readonly begun: Begun }) {
+    this.#parts = parts;
+    this.#hold = range.hold;
+    this.#clears = range.clears;
+    this.#moment = { lsn: range.hold.lsn, now: parts.core.now() };
+    this.#rest = range.begun.rest;
+    this.#count = range.begun.count;
+    for (let index = 0; index < this.#count; index++) this.#units[index] = firstUnits[index]!;
+  }
+
+  [Symbol.iterator](): this {
+    return this;
   }
 
   next(): IteratorResult<SnapshotRecord> {
-    if (this.#readyIndex < this.#ready.length) return { done: false, value: this.#ready[this.#readyIndex++]! };
-    if (!this.#hold.isOpen) return { done: true, value: undefined };
-    this.#parts.core.enter();
+    return resultOf(this.pull());
+  }
+
+  pull(): SnapshotRecord | undefined {
+    if (!this.#hold.isOpen) return undefined;
+    const { core } = this.#parts;
+    core.enter();
     for (;;) {
-      while (this.#index < this.#count) {
+      while (this.#index < this.#records.length) {
         const index = this.#index++;
-        const record = this.#records[index] ?? this.#recordAt(this.#units[index]! * 8);
-        if (record !== undefined) return { done: false, value: record };
+        const record = this.#records[index] ?? this.#recordAt(this.#first + index);
+        if (record !== undefined) return record;
       }
-      if (!this.#takePart()) return this.return();
+      if (this.#read()) continue;
+      this.return();
+      return undefined;
     }
   }
 
   return(): IteratorResult<SnapshotRecord> {
     this.#parts.snapshots.close(this.#hold);
     this.#count = 0;
-    this.#ready = [];
+    this.#records = [];
     return { done: true, value: undefined };
   }
 
-  /** The record that the moment shows, if it shows one. */
-  #recordAt(newest: number): SnapshotRecord | undefined {
-    const { lookup } = this.#parts.core;
-    lookup.loadAt(newest);
-    if (!lookup.walkBack(this.#hold.lsn)) return undefined;
-    const expiresAtMs = (lookup.shape & SHAPE_EXPIRY) === 0 ? 0 : lookup.expiresAtMs();
-    if (expiresAtMs !== 0 && expiresAtMs <= this.#now) return undefined;
-    if (this.#parts.core.verifyReads) verifyFound(this.#parts.core);
-    const key = lookup.keyCopy();
-    return { key, value: lookup.value(), expiresAtMs };
+  #recordAt(index: number): SnapshotRecord | undefined {
+    return recordAt(this.#parts.core, this.#units[index]! * 8, this.#moment);
+  }
+
+  /** Reads some more frames; false when there are none. */
+  #read(): boolean {
+    const { core } = this.#parts;
+    if (this.#next === this.#count && !this.#takePart()) return false;
+    const from = this.#next;
+    const count = Math.min(this.#count - from, this.#ahead);
+    loadFrames(core, this.#units, { from, count, lsn: this.#hold.lsn });
+    const records = this.#records;
+    records.length = count;
+    for (let index = 0; index < count; index++) records[index] = core.frames.record(index);
+    this.#first = from;
+    this.#index = 0;
+    this.#next = from + count;
+    this.#ahead = Math.min(this.#ahead * 2, FRAMES_MAX);
+    return true;
   }
 
   #takePart(): boolean {
     const { spaces, ordering } = this.#parts;
     const tree = spaces.treeBefore(this.#hold.space, this.#clears);
-    if (tree === 0) return false;
-    if (this.#count > 0 && this.#units.length < PART_MAX) this.#units = new Float64Array(PART_MAX);
-    this.#index = 0;
-    this.#count = ordering.reader.take(tree, this.#rest, this.#units);
-    this.#makeRecords();
+    this.#next = 0;
+    this.#count = tree === 0 ? 0 : ordering.reader.take(tree, this.#rest, this.#units, PART_MAX);
     return this.#count > 0;
-  }
-
-  /** Copies the frames of the part, then makes the records that need no more than that. */
-  #makeRecords(): void {
-    const { log } = this.#parts.core;
-    const frames = sharedFrames().address;
-    const records = this.#records;
-    for (let index = 0; index < this.#count; index++) {
-      const units = this.#units[index]!;
-      const address = units * 8 < this.#hold.lsn ? log.at(units >>> 0, Math.floor(units / TWO_32)) : 0;
-      // What the ring holds may be overwritten meanwhile.
-      const bytes = address === 0 || log.isInRing ? 0 : Math.min(log.limit, FRAME_BYTES);
-      copied[index] = bytes;
-      places[index] = address;
-      // Eight bytes first: more misses run side by side than with whole frames.
-      if (bytes > 0) copy(frames + index * FRAME_BYTES, address, 8);
-    }
-    for (let index = 0; index < this.#count; index++) {
-      const bytes = copied[index]!;
-      if (bytes > 0) copy(frames + index * FRAME_BYTES, places[index]!, bytes);
-    }
-    for (let index = 0; index < this.#count; index++) records[index] = this.#plainRecord(index);
-  }
-
-  /** The record in the copy of a frame, if it is whole there, holds a value, and that for ever. */
-  #plainRecord(index: number): SnapshotRecord | undefined {
-    const frames = sharedFrames();
-    const from = index * FRAME_BYTES;
-    const shape = frames.u32[from / 4 + WORD_SHAPE]!;
-    const valueBytes = frames.u32[from / 4 + WORD_VALUE_BYTES]!;
-    const keyBytes = shape >>> 16;
-    const valueAt = FRAME_HEADER_BYTES + keyBytes + extensionBytes(shape);
-    if (valueAt + valueBytes > copied[index]!) return undefined;
-    if (kindOf(shape) !== KIND_PUT || (shape & SHAPE_EXPIRY) !== 0) return undefined;
-    const key = new Uint8Array(keyBytes);
-    if (keyBytes > 0) copy(key, frames.address + from + FRAME_HEADER_BYTES, keyBytes);
-    const value = new Uint8Array(valueBytes);
-    if (valueBytes > 0) copy(value, frames.address + from + valueAt, valueBytes);
-    return { key, value, expiresAtMs: 0 };
   }
 }

@@ -19,7 +19,7 @@ import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
 import { positionHigh } from "../keydir/keydir.ts";
 import { TWO_32 } from "../log/frame.ts";
 import { verifyFound } from "./body-check.ts";
-import type { SnapshotRecord } from "./contract.ts";
+import type { RecordSource, SnapshotRecord } from "./contract.ts";
 import { SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
@@ -43,7 +43,7 @@ export class Snapshots {
   }
 
   /** A walk over the live records of a key space as of now. */
-  walk(space: SpaceState): IterableIterator<SnapshotRecord> {
+  walk(space: SpaceState): RecordSource {
     const core = this.#core;
     core.enter();
     this.#spaces.mustBeLive(space);
@@ -95,7 +95,7 @@ export class Snapshots {
   }
 }
 
-class SnapshotWalk implements IterableIterator<SnapshotRecord> {
+class SnapshotWalk implements RecordSource {
   readonly #core: Core;
   readonly #spaces: Spaces;
   readonly #snapshots: Snapshots;
@@ -123,14 +123,21 @@ class SnapshotWalk implements IterableIterator<SnapshotRecord> {
   }
 
   next(): IteratorResult<SnapshotRecord> {
-    if (!this.#hold.isOpen) return { done: true, value: undefined };
+    const record = this.pull();
+    return record === undefined ? { done: true, value: undefined } : { done: false, value: record };
+  }
+
+  pull(): SnapshotRecord | undefined {
+    if (!this.#hold.isOpen) return undefined;
     this.#core.enter();
     for (;;) {
       while (this.#index < this.#count) {
         const record = this.#recordAt(this.#units[this.#index++]! * 8);
-        if (record !== undefined) return { done: false, value: record };
+        if (record !== undefined) return record;
       }
-      if (!this.#takeShard()) return this.return();
+      if (this.#takeShard()) continue;
+      this.return();
+      return undefined;
     }
   }
 

@@ -45,7 +45,8 @@ export class Path {
   readonly treeMemory: Pinned = pinned(TREE_BYTES);
   tree = 0;
   height = 0;
-  #changes = -1;
+  /** The number of changes that the copies are of. */
+  changes = -1;
   /** Keys that were loaded to decide a comparison. */
   loads = 0;
 
@@ -78,10 +79,10 @@ export class Path {
     // The number before the root: a copy made under a number is then at least as new as that.
     copy(this.treeMemory.address + 8, address + 8, TREE_BYTES - 8);
     copy(this.treeMemory.address, address, 8);
-    if (tree !== this.tree || numbers[TREE_CHANGES] !== this.#changes) {
+    if (tree !== this.tree || numbers[TREE_CHANGES] !== this.changes) {
       this.forget();
       this.tree = tree;
-      this.#changes = numbers[TREE_CHANGES]!;
+      this.changes = numbers[TREE_CHANGES]!;
     }
     this.height = numbers[TREE_ROOT]! % LEVEL_FACTOR;
   }
@@ -93,8 +94,8 @@ export class Path {
   /** Says that the scratch nodes that name a block are what is there now, after a change of one's own. */
   noteChange(): void {
     const numbers = this.treeMemory.f64;
-    this.#changes = this.heap.nextChange();
-    numbers[TREE_CHANGES] = this.#changes;
+    this.changes = this.heap.nextChange();
+    numbers[TREE_CHANGES] = this.changes;
     copy(this.heap.unitAddress(this.tree) + 8, this.treeMemory.address + 8, TREE_BYTES - 8);
   }
 
@@ -104,7 +105,7 @@ export class Path {
   }
 
   load(level: number, block: number): Node {
-    const node = this.node(level);
+    const node = this.#nodes[level] ?? this.node(level);
     if (node.block !== block) node.load(this.heap, block);
     return node;
   }
@@ -128,6 +129,29 @@ export class Path {
       const node = this.load(level, block);
       const index = isLast ? node.count - 1 : 0;
       this.taken[level] = index;
+      block = node.child(index);
+    }
+    return this.load(0, block);
+  }
+
+  /**
+   * Goes on to the leaf beside the one that was reached, without a search; undefined when there is none. Only while
+   * that is the last leaf that was reached and the tree has not changed since.
+   */
+  step(isBack: boolean): Node | undefined {
+    let level = 1;
+    for (; level <= this.height; level++) {
+      const index = this.taken[level]! + (isBack ? -1 : 1);
+      if (index < 0 || index >= this.node(level).count) continue;
+      this.taken[level] = index;
+      break;
+    }
+    if (level > this.height) return undefined;
+    let block = this.node(level).child(this.taken[level]!);
+    for (let below = level - 1; below > 0; below--) {
+      const node = this.load(below, block);
+      const index = isBack ? node.count - 1 : 0;
+      this.taken[below] = index;
       block = node.child(index);
     }
     return this.load(0, block);

@@ -1,8 +1,8 @@
 /**
  * Reads the positions of a range in key order, a part at a time, without a lock.
  *
- * Between two parts it keeps no node: it goes on at a key, the separator at the end of the leaf it was in, or
- * the last key that it gave. So the tree may change in any way meanwhile; and since a position leads to every
+ * Between two parts it relies on no node: it goes on at a key, the separator at the end of the leaf it was in, or
+ * the last key that it gave. (Only if the tree has not changed at all meanwhile, it goes on beside that leaf.) So the tree may change in any way meanwhile; and since a position leads to every
  * older version of its key, a reader who leaves out what is newer than his moment sees that moment.
  *
  * Invariants
@@ -26,10 +26,25 @@ export interface Bound {
 export interface Remainder {
   readonly isReverse: boolean;
   near: Bound | undefined;
-  readonly far: Bound | undefined;
+  far: Bound | undefined;
   isDone: boolean;
   /** Where the key behind which to go on is, in units; 0: at `near`. */
-  behind?: number;
+  behind: number;
+  /** The block of the leaf that `near` ends, 0 for none, and the number of changes then: nobody else has the number. */
+  leaf: number;
+  changes: number;
+}
+
+/** A range that has not begun. */
+export function remainderOf(bounds: {
+  readonly lower?: Bound | undefined;
+  readonly upper?: Bound | undefined;
+  readonly isReverse?: boolean;
+}): Remainder {
+  const { lower, upper, isReverse = false } = bounds;
+  const near = isReverse ? upper : lower;
+  const far = isReverse ? lower : upper;
+  return { isReverse, near, far, isDone: false, behind: 0, leaf: 0, changes: 0 };
 }
 
 export class RangeReader {
@@ -41,78 +56,114 @@ export class RangeReader {
     this.#path = new Path(heap, keys, shape);
   }
 
-  /** Takes the next positions (units) of a range, as many as there is room for or fewer; 0 only at its end. */
-  take(tree: number, rest: Remainder, to: Float64Array): number {
+  /** Takes the next positions (units) of a range, `room` at most; 0 only at its end. */
+  take(tree: number, rest: Remainder, to: Float64Array, room: number): number {
     const path = this.#path;
     if (rest.far !== undefined) setText(this.#far, rest.far.key);
     for (;;) {
       if (rest.isDone) return 0;
       // Only now: most ranges are left within their first part.
-      if (rest.behind !== undefined && rest.behind !== 0) {
+      if (rest.behind !== 0) {
         rest.near = { key: this.#keyAt(rest.behind), isInclusive: false };
         rest.behind = 0;
+        rest.leaf = 0;
       }
       path.open(tree);
-      const count = rest.isReverse ? this.#takeDown(rest, to) : this.#takeUp(rest, to);
+      const count = rest.isReverse ? this.#takeDown(rest, to, room) : this.#takeUp(rest, to, room);
       if (count > 0) return count;
     }
   }
 
-  #takeUp(rest: Remainder, to: Float64Array): number {
+  #takeUp(rest: Remainder, to: Float64Array, room: number): number {
     const path = this.#path;
     const { near, far } = rest;
+    const beside = this.#beside(rest);
     let leaf: Node;
     let from = 0;
-    if (near === undefined) leaf = path.descendEdge(false);
+    if (beside !== undefined) leaf = beside;
+    else if (near === undefined) leaf = path.descendEdge(false);
     else {
       setText(this.#near, near.key);
       leaf = path.descend(this.#near, false);
       from = this.#border(leaf, this.#near, !near.isInclusive);
     }
-    const fence = path.upperFence();
     let end = leaf.count;
+    // Whoever has no room for the leaf need not know where it ends.
+    if (far === undefined && end - from > room) {
+      this.#give(leaf, { first: from, step: 1, count: room }, to);
+      rest.behind = to[room - 1]!;
+      return room;
+    }
+    const fence = path.upperFence();
     let isLast = fence === undefined;
     // A far bound behind the fence is behind the whole leaf.
-    const next = fence?.memory.u8.slice(0, fence.bytes);
     if (far !== undefined && (fence === undefined || compareTexts(fence, this.#far) > 0)) {
       end = this.#border(leaf, this.#far, far.isInclusive);
       isLast = true;
     }
-    const count = Math.min(to.length, Math.max(end - from, 0));
-    for (let index = 0; index < count; index++) to[index] = leaf.units(from + index);
+    const count = Math.min(room, Math.max(end - from, 0));
+    this.#give(leaf, { first: from, step: 1, count }, to);
     if (from + count < end) rest.behind = to[count - 1]!;
     else if (isLast) rest.isDone = true;
-    else rest.near = { key: next!, isInclusive: true };
+    else this.#endLeaf(rest, leaf.block, fence!);
     return count;
   }
 
-  #takeDown(rest: Remainder, to: Float64Array): number {
+  #takeDown(rest: Remainder, to: Float64Array, room: number): number {
     const path = this.#path;
     const { near, far } = rest;
+    const beside = this.#beside(rest);
     let leaf: Node;
     let end: number;
-    if (near === undefined) {
-      leaf = path.descendEdge(true);
+    if (beside !== undefined || near === undefined) {
+      leaf = beside ?? path.descendEdge(true);
       end = leaf.count;
     } else {
       setText(this.#near, near.key);
       leaf = path.descend(this.#near, !near.isInclusive);
       end = this.#border(leaf, this.#near, near.isInclusive);
     }
+    if (far === undefined && end > room) {
+      this.#give(leaf, { first: end - 1, step: -1, count: room }, to);
+      rest.behind = to[room - 1]!;
+      return room;
+    }
     const fence = path.lowerFence();
     let from = 0;
     let isLast = fence === undefined;
-    const next = fence?.memory.u8.slice(0, fence.bytes);
     if (far !== undefined && (fence === undefined || compareTexts(fence, this.#far) <= 0)) {
       from = this.#border(leaf, this.#far, !far.isInclusive);
       isLast = true;
     }
-    const count = Math.min(to.length, Math.max(end - from, 0));
-    for (let index = 0; index < count; index++) to[index] = leaf.units(end - 1 - index);
+    const count = Math.min(room, Math.max(end - from, 0));
+    this.#give(leaf, { first: end - 1, step: -1, count }, to);
     if (end - count > from) rest.behind = to[count - 1]!;
     else if (isLast) rest.isDone = true;
-    else rest.near = { key: next!, isInclusive: false };
+    else this.#endLeaf(rest, leaf.block, fence!);
     return count;
+  }
+
+  /** The leaf to go on with, if it can be told without a search. */
+  #beside(rest: Remainder): Node | undefined {
+    const path = this.#path;
+    const isThere = rest.leaf !== 0 && rest.changes === path.changes && path.leaf.block === rest.leaf;
+    return isThere ? path.step(rest.isReverse) : undefined;
+  }
+
+  #endLeaf(rest: Remainder, block: number, fence: Text): void {
+    rest.near = { key: fence.memory.u8.slice(0, fence.bytes), isInclusive: !rest.isReverse };
+    rest.leaf = block;
+    rest.changes = this.#path.changes;
+  }
+
+  #give(
+    leaf: Node,
+    entries: { readonly first: number; readonly step: number; readonly count: number },
+    to: Float64Array,
+  ): void {
+    const { step, count } = entries;
+    let entry = entries.first;
+    for (let index = 0; index < count; index++, entry += step) to[index] = leaf.units(entry);
   }
 
   /** How many entries of a leaf sort before a key, or before or with it. */

@@ -128,7 +128,7 @@ function changedUnder(body: (db: Emdb) => void): void {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
   Emdb.open(path).closeSync();
-  const db = Emdb.open(path, { verifyReads: true });
+  const db = Emdb.open(path, { verifyReads: true, rangeScans: true });
   for (const key of ["a", "b", "c"]) db.insert(key, `the value of ${key}`);
   db.flushSync();
   const at = readFileSync(path).indexOf("the value of b");
@@ -155,6 +155,8 @@ test.skipIf(process.platform === "win32")(
         () => db.getZeroCopy("b"),
         () => [...db.iter()],
         () => [...db.values()],
+        () => [...db.range()],
+        () => [...db.range({ gte: "b", limit: 1 })],
         () => db.remove("b"),
       ];
       for (const read of reads) expect(expectCode("EMDB_CORRUPTED", read).offset).toBeGreaterThanOrEqual(4096);

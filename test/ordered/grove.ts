@@ -8,7 +8,7 @@ import { TreeCheck, type TreeFacts } from "../../src/ordered/check.ts";
 import { FULL_SHAPE, type ProbeKey, type Shape } from "../../src/ordered/node.ts";
 import { OrderedIndex } from "../../src/ordered/ordered.ts";
 import type { KeySource } from "../../src/ordered/path.ts";
-import { RangeReader, type Bound, type Remainder } from "../../src/ordered/range-reader.ts";
+import { RangeReader, remainderOf, type Bound } from "../../src/ordered/range-reader.ts";
 
 /** Keys by position: what the log is to the engine. */
 export class KeyList implements KeySource {
@@ -92,7 +92,11 @@ export class Grove {
     const rest = remainderOf(bounds);
     const to = new Float64Array(part);
     const all: number[] = [];
-    for (let count = this.reader.take(this.tree, rest, to); count > 0; count = this.reader.take(this.tree, rest, to))
+    for (
+      let count = this.reader.take(this.tree, rest, to, to.length);
+      count > 0;
+      count = this.reader.take(this.tree, rest, to, to.length)
+    )
       all.push(...to.subarray(0, count));
     return all;
   }
@@ -100,15 +104,4 @@ export class Grove {
   check(visit?: (units: number, isTombstone: boolean) => void): TreeFacts {
     return new TreeCheck({ heap: this.heap, keys: this.keys, shape: this.shape }, visit).walk(this.tree);
   }
-}
-
-/** A range that has not begun. */
-export function remainderOf(bounds: { lower?: Bound; upper?: Bound; isReverse?: boolean }): Remainder {
-  const isReverse = bounds.isReverse ?? false;
-  return {
-    isReverse,
-    near: isReverse ? bounds.upper : bounds.lower,
-    far: isReverse ? bounds.lower : bounds.upper,
-    isDone: false,
-  };
 }

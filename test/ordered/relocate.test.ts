@@ -3,7 +3,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomFrom } from "../../bench/lib/data.ts";
 import { FULL_SHAPE } from "../../src/ordered/node.ts";
-import { remainderOf, Grove, TINY } from "./grove.ts";
+import { remainderOf } from "../../src/ordered/range-reader.ts";
+import { Grove, TINY } from "./grove.ts";
 
 setDefaultTimeout(60_000);
 
@@ -117,9 +118,9 @@ test("a reader on its way sees each key once, at its old place or its new one", 
   const move = new Move(grove);
   let from: Uint8Array | undefined;
   for (
-    let count = grove.reader.take(grove.tree, rest, to);
+    let count = grove.reader.take(grove.tree, rest, to, to.length);
     count > 0;
-    count = grove.reader.take(grove.tree, rest, to)
+    count = grove.reader.take(grove.tree, rest, to, to.length)
   ) {
     for (const units of to.subarray(0, count)) seen.push(grove.keys.keys[units]!.toHex());
     from = grove.index.relocate(grove.tree, from, { leaves: 4, translate: move.translate });

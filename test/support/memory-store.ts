@@ -3,7 +3,15 @@
  * It is what the api is tested over by itself, and the oracle that the engine is compared with.
  */
 
-import type { BatchWrite, Bytes, RangeBounds, SnapshotRecord, Space, Store } from "../../src/engine/contract.ts";
+import type {
+  BatchWrite,
+  Bytes,
+  RangeBounds,
+  RecordSource,
+  SnapshotRecord,
+  Space,
+  Store,
+} from "../../src/engine/contract.ts";
 import { EmdbError } from "../../src/errors.ts";
 
 /** A clock that moves when a test says so. */
@@ -183,19 +191,19 @@ export class MemoryStore implements Store {
 
   // -- walks -----------------------------------------------------------------
 
-  snapshot(space: Space): IterableIterator<SnapshotRecord> {
+  snapshot(space: Space): RecordSource {
     const live = [...this.#records(space).values()].filter((record) => this.#isLive(record));
     return this.#walk(live);
   }
 
-  range(space: Space, bounds: RangeBounds): IterableIterator<SnapshotRecord> {
+  range(space: Space, bounds: RangeBounds): RecordSource {
     const live = [...this.#records(space).values()]
       .filter((record) => this.#isLive(record) && isWithin(record.key, bounds))
       .sort((one, other) => Buffer.compare(one.key, other.key));
     return this.#walk(bounds.isReverse ? live.reverse() : live);
   }
 
-  #walk(records: readonly MemoryRecord[]): IterableIterator<SnapshotRecord> {
+  #walk(records: readonly MemoryRecord[]): RecordSource {
     let index = 0;
     let isHeld = true;
     this.snapshotCount += 1;
@@ -211,7 +219,11 @@ export class MemoryStore implements Store {
       index += 1;
       return { done: false, value: { ...record, key: copyOf(record.key), value: copyOf(record.value) } };
     };
-    const walk: IterableIterator<SnapshotRecord> = { next, return: letGo, [Symbol.iterator]: () => walk };
+    const pull = (): SnapshotRecord | undefined => {
+      const step = next();
+      return step.done === true ? undefined : step.value;
+    };
+    const walk: RecordSource = { next, pull, return: letGo, [Symbol.iterator]: () => walk };
     return walk;
   }
 

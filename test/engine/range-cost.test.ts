@@ -1,0 +1,110 @@
+/** What a range touches, counted and not timed; and the records that are not made from a copy of their frame. */
+
+import { expect, test } from "bun:test";
+import type { RangeBounds } from "../../src/engine/contract.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { EngineFixture } from "./engine-fixture.ts";
+
+const RECORDS = 20_000;
+
+/** An engine over many records, with its frames and looks at the tree counted. */
+class Counted implements Disposable {
+  readonly #folder = temporaryFolder();
+  readonly fixture: EngineFixture;
+  frames = 0;
+  parts = 0;
+
+  constructor(records = RECORDS) {
+    this.fixture = new EngineFixture(this.#folder.file("data.emdb"), hostSystem(), { rangeScans: true });
+    const { engine } = this.fixture;
+    const keys = Array.from({ length: records }, (_, index) => `key ${String(index).padStart(8, "0")}`);
+    engine.insertMany(engine.defaultSpace, keys, keys, 0);
+    this.fixture.sync.flush();
+    const { frames, ordering } = engine.core;
+    const load = frames.load.bind(frames);
+    frames.load = (units, part, before) => {
+      this.frames += part.count;
+      load(units, part, before);
+    };
+    const reader = ordering!.reader;
+    const take = reader.take.bind(reader);
+    reader.take = (tree, rest, to, room) => {
+      this.parts += 1;
+      return take(tree, rest, to, room);
+    };
+  }
+
+  take(bounds: RangeBounds, count: number): { readonly frames: number; readonly parts: number } {
+    this.frames = 0;
+    this.parts = 0;
+    const { engine } = this.fixture;
+    const range = engine.range(engine.defaultSpace, bounds);
+    for (let index = 0; index < count; index++) expect(range.next().done).toBe(false);
+    range.return();
+    return { frames: this.frames, parts: this.parts };
+  }
+
+  [Symbol.dispose](): void {
+    this.fixture[Symbol.dispose]();
+    this.#folder[Symbol.dispose]();
+  }
+}
+
+const lower = { key: new TextEncoder().encode("key 00010000"), isInclusive: true };
+
+test("ten of many cost ten frames when a limit says so, and hardly more when it does not", () => {
+  using counted = new Counted();
+  for (const isReverse of [false, true]) {
+    const bounds = isReverse ? { upper: lower, isReverse } : { lower, isReverse };
+    const limited = counted.take({ ...bounds, limit: 10 }, 10);
+    expect(limited.frames).toBe(10);
+    expect(limited.parts).toBeLessThanOrEqual(2);
+    const open = counted.take(bounds, 10);
+    expect(open.frames).toBeLessThanOrEqual(24);
+    expect(open.parts).toBeLessThanOrEqual(2);
+    expect(counted.take(bounds, 1).frames).toBeLessThanOrEqual(8);
+  }
+});
+
+test("a range over everything reads each frame once", () => {
+  using counted = new Counted();
+  const { frames, parts } = counted.take({ isReverse: false }, RECORDS);
+  expect(frames).toBe(RECORDS);
+  expect(parts).toBeLessThan(RECORDS / 20);
+});
+
+test("records that are long, just written, removed since or of no bytes come out like all others", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem(), { rangeScans: true });
+  const { engine } = fixture;
+  const space = engine.defaultSpace;
+  const wanted = new Map<string, string>();
+  const put = (key: string, value: string): void => {
+    engine.insert(space, key, value, 0);
+    wanted.set(key, value);
+  };
+  // Around the bytes that are copied of a frame; beyond a key's bytes that are; in the file and, the last ones, in the ring.
+  for (const bytes of [0, 1, 100, 207, 208, 224, 225, 231, 232, 233, 300, 5000, 2_000_000]) {
+    put(`value ${bytes}`, "v".repeat(bytes));
+    put(`${"k".repeat(bytes % 60_000)} key`, "of many bytes");
+  }
+  put("", "no key");
+  put("no value", "");
+  fixture.sync.flush();
+  put("value 100", "overwritten");
+  put("in the ring", "x".repeat(300));
+  for (const limit of [undefined, 5, 60, 1000]) {
+    for (const isReverse of [false, true]) {
+      const range = engine.range(space, { isReverse, limit: limit ?? Infinity });
+      // Nothing that is written from here on shows.
+      engine.insert(space, "later", "later", 0);
+      engine.removeMany(space, ["value 300", "no value"]);
+      const found = [...range].map(({ key, value }) => [Buffer.from(key).toString(), Buffer.from(value).toString()]);
+      const all = [...wanted].sort(([a], [b]) => (a < b ? -1 : 1));
+      expect(found).toEqual((isReverse ? all.reverse() : all).slice(0, limit ?? all.length));
+      engine.removeMany(space, ["later"]);
+      for (const key of ["value 300", "no value"]) engine.insert(space, key, wanted.get(key)!, 0);
+    }
+  }
+});
