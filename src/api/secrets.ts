@@ -47,7 +47,10 @@ function checkedRawKey(key: unknown): Uint8Array {
   if (key.length !== ENCRYPTION_KEY_BYTES) {
     throw wrong(`an encryption key has ${ENCRYPTION_KEY_BYTES} bytes, got ${key.length}`);
   }
-  return new Uint8Array(key);
+  // Over a buffer of its own, which stays in its place: what is overwritten later is then all there was.
+  const copy = new Uint8Array(new ArrayBuffer(key.length));
+  copy.set(key);
+  return copy;
 }
 
 function checkedPassphrase(passphrase: unknown): string {

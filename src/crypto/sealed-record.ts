@@ -32,7 +32,8 @@ export const RECORD_OVERHEAD_BYTES_MAX = 1 + 5 + 3 + 8 + 8;
 const SPACE_MAX = 2 ** 32 - 1;
 const TWO_32 = 2 ** 32;
 
-export interface RecordFields {
+/** What a record says besides key and value. */
+export interface RecordNumbers {
   /** What the record does, 0 .. 15, in the engine's numbering. */
   readonly kind: number;
   /** Namespace id. */
@@ -41,6 +42,9 @@ export interface RecordFields {
   readonly expiresAtMs: number;
   /** 0: none. */
   readonly previous: number;
+}
+
+export interface RecordFields extends RecordNumbers {
   readonly key: Uint8Array;
   readonly value: Uint8Array;
 }
@@ -59,12 +63,18 @@ export interface OpenedRecord {
 
 /** One to pass to `decodeRecord`. */
 export function emptyRecord(): OpenedRecord {
-  return { kind: 0, space: 0, expiresAtMs: 0, previous: 0, keyAt: 0, keyBytes: 0, valueAt: 0, valueBytes: 0 };
+  const numbers = { kind: 0, space: 0, expiresAtMs: 0, previous: 0 };
+  return { ...numbers, keyAt: 0, keyBytes: 0, valueAt: 0, valueBytes: 0 };
 }
 
 /** Bytes that a record's body takes. */
 export function recordBytes(record: RecordFields): number {
-  let bytes = 1 + varBytes(record.space) + varBytes(record.key.length) + record.key.length + record.value.length;
+  return recordHeadBytes(record, record.key.length) + record.key.length + record.value.length;
+}
+
+/** Bytes of what stands before the key. */
+export function recordHeadBytes(record: RecordNumbers, keyBytes: number): number {
+  let bytes = 1 + varBytes(record.space) + varBytes(keyBytes);
   if (record.expiresAtMs !== 0) bytes += 8;
   if (record.previous !== 0) bytes += varBytes(record.previous);
   return bytes;
@@ -72,24 +82,32 @@ export function recordBytes(record: RecordFields): number {
 
 /** Writes a record's body into `into` from 0 on; returns its length. */
 export function encodeRecord(into: Uint8Array, record: RecordFields): number {
-  const { kind, space, expiresAtMs, previous, key, value } = record;
+  const { key, value } = record;
+  assert(value.length <= VALUE_BYTES_MAX, "a value is inside its limit");
+  assert(recordBytes(record) <= into.length, "the buffer holds the record");
+  let at = encodeRecordHead(into, record, key.length);
+  into.set(key, at);
+  at += key.length;
+  into.set(value, at);
+  return at + value.length;
+}
+
+/** Writes what stands before the key, `recordHeadBytes` bytes; returns where the key goes. */
+export function encodeRecordHead(into: Uint8Array, record: RecordNumbers, keyBytes: number): number {
+  const { kind, space, expiresAtMs, previous } = record;
   assert(kind >= 0 && kind <= KIND_MASK, "a kind fits four bits");
   assert(space >= 0 && space <= SPACE_MAX, "a namespace id fits 32 bits");
   assert(expiresAtMs >= 0 && expiresAtMs <= EXPIRES_AT_MS_MAX, "a deadline is a time");
-  assert(key.length <= KEY_BYTES_MAX && value.length <= VALUE_BYTES_MAX, "key and value are inside their limits");
-  assert(recordBytes(record) <= into.length, "the buffer holds the record");
+  assert(keyBytes <= KEY_BYTES_MAX, "a key is inside its limit");
   into[0] = kind | (expiresAtMs !== 0 ? SHAPE_EXPIRY : 0) | (previous !== 0 ? SHAPE_PREVIOUS : 0);
   let at = writeVar(into, 1, space);
-  at = writeVar(into, at, key.length);
+  at = writeVar(into, at, keyBytes);
   if (expiresAtMs !== 0) {
     writeFixed(into, at, expiresAtMs);
     at += 8;
   }
   if (previous !== 0) at = writeVar(into, at, previous);
-  into.set(key, at);
-  at += key.length;
-  into.set(value, at);
-  return at + value.length;
+  return at;
 }
 
 /**
@@ -127,6 +145,7 @@ interface Reader {
 }
 
 function varBytes(value: number): number {
+  if (value < 128) return 1;
   let bytes = 1;
   for (let rest = Math.floor(value / 128); rest > 0; rest = Math.floor(rest / 128)) bytes += 1;
   return bytes;
@@ -146,6 +165,11 @@ function writeVar(into: Uint8Array, at: number, value: number): number {
 }
 
 function readVar(body: Uint8Array, reader: Reader, most: number): number {
+  const first = body[reader.at];
+  if (first !== undefined && first < 128) {
+    reader.at += 1;
+    return first;
+  }
   let value = 0;
   let scale = 1;
   for (let index = 0; index < 8; index++) {

@@ -6,7 +6,7 @@
  * 2. A session's key is derived when the first of its frames is read, once; all are wiped together.
  *
  * Each thread keeps a table of its own: sealers have buffers. Entries are plain data (lsn, salt, MAC), so the
- * engine can hand them to a Worker, or keep them in the sealed image.
+ * engine can find them again in the log, where each session record names the one before it.
  */
 
 import { assert } from "../errors.ts";
@@ -48,6 +48,23 @@ export class SessionTable implements Disposable {
   /** What the next session record chains to. */
   get lastMac(): Uint8Array {
     return this.#entries.at(-1)?.mac ?? NO_SESSION_MAC;
+  }
+
+  /** The session that begins first of those that are known. */
+  get oldest(): PlacedSession | undefined {
+    return this.#entries[0];
+  }
+
+  /** The one that begins last. */
+  get newest(): PlacedSession | undefined {
+    return this.#entries.at(-1);
+  }
+
+  /** Puts a session before all that are known. */
+  addOlder(session: PlacedSession): void {
+    const first = this.oldest;
+    assert(first === undefined || session.lsn < first.lsn, "an older session stands before the others");
+    this.#entries.unshift({ lsn: session.lsn, salt: session.salt, mac: session.mac, sealer: undefined });
   }
 
   /** Appends a session that was made, or whose record was proven by `decodeSession`. */

@@ -29,7 +29,7 @@ import { cipherNumber, type Cipher } from "./cipher.ts";
 import { authenticate, deriveKey, MAC_BYTES, wholeNumber } from "./derive.ts";
 import { equalsInConstantTime, type SecretKey } from "./secret.ts";
 
-const SESSION_SALT_BYTES = 32;
+export const SESSION_SALT_BYTES = 32;
 const SALT_AT = 0;
 const MAC_AT = SALT_AT + SESSION_SALT_BYTES;
 export const SESSION_RECORD_BYTES = MAC_AT + MAC_BYTES;
@@ -68,11 +68,16 @@ export function encodeSession(session: Session): Uint8Array {
   return bytes;
 }
 
+/** What a record says, unproven. */
+export function parseSession(bytes: Uint8Array): Session {
+  assert(bytes.length === SESSION_RECORD_BYTES, "a session record has 64 bytes");
+  return { salt: bytes.slice(SALT_AT, MAC_AT), mac: bytes.slice(MAC_AT, SESSION_RECORD_BYTES) };
+}
+
 /** The session of a record read at a place; undefined when this data key did not write it there. */
 export function decodeSession(bytes: Uint8Array, dataKey: SecretKey, place: SessionPlace): Session | undefined {
   if (bytes.length !== SESSION_RECORD_BYTES) return undefined;
-  const salt = bytes.slice(SALT_AT, MAC_AT);
-  const mac = bytes.slice(MAC_AT, SESSION_RECORD_BYTES);
+  const { salt, mac } = parseSession(bytes);
   if (!equalsInConstantTime(mac, sessionMac(dataKey, { ...place, salt }))) return undefined;
   return { salt, mac };
 }

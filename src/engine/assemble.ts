@@ -27,6 +27,7 @@ import { Ordering } from "./ordering.ts";
 import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
 import type { Spaces } from "./spaces.ts";
 import { Sync } from "./sync.ts";
+import { dropDataKey } from "./vault.ts";
 
 /** What an engine runs on; tests bring their own. */
 export interface Environment {
@@ -63,6 +64,7 @@ export function makeCore(environment: Environment, base: SharedBase, row: number
     system,
     control,
     fileId: base.fileId,
+    cipher: base.cipher,
     seed: base.seed,
     row,
     file: base.path === undefined ? undefined : new LogFile(control.log, base.path),
@@ -96,7 +98,7 @@ export function assemble(
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
   const checkpoint =
-    sync === undefined || commit === undefined || file === undefined
+    sync === undefined || commit === undefined || file === undefined || base.cipher !== undefined
       ? undefined
       : new Checkpoint(engine, { file, checkLock, sync, commit });
   const timer = makeTimer(environment, base, engine);
@@ -131,7 +133,7 @@ function leave(opened: Omit<Opened, "leave">): void {
     }
     if (isLast && sync !== undefined) {
       const isUntouched = core.visible === base.cleanEnd;
-      if (!isUntouched) engine.settle();
+      if (!isUntouched) engine.conclude();
       checkpoint?.runAtEnd();
       if (!isUntouched) sync.finish(() => unmapForTruncation(system, control));
     }
@@ -194,5 +196,6 @@ export function releaseMemory(system: System, control: Control, hasFile: boolean
   }
   const ring = control.log.numbers[LOG_RING]!;
   if (ring > 0) system.release(ring, RING_SPACE);
+  dropDataKey(system, control);
   new Heap(system, control.heap).release();
 }

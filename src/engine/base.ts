@@ -5,6 +5,7 @@
 
 import { EmdbError } from "../errors.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
+import type { Cipher } from "../crypto/cipher.ts";
 import type { EmdbShare, RecoveryReport } from "../api/types.ts";
 import type { FlushPlan } from "./life.ts";
 
@@ -24,6 +25,8 @@ export interface SharedBase extends EmdbShare {
   readonly buffer: SharedArrayBuffer;
   /** Of the log; its generation is in the shared words. */
   readonly fileId: Uint8Array;
+  /** Of an encrypted database; the data key itself is in memory that only its address here leads to. */
+  readonly cipher: Cipher | undefined;
   readonly seed: Uint8Array;
   readonly config: SharedConfig;
   readonly isReadOnly: boolean;

@@ -21,8 +21,12 @@ export const SPACE_COUNT = 0;
 export const IMAGE_START = 1;
 /** The open file + 1 of the image that is being written; 0: none. Should its writer die, the next one closes it. */
 export const IMAGE_FILE = 2;
+/** Of an encrypted database, see `vault.ts`: the newest session record, whether this open has begun it, the key's memory. */
+export const SESSION_LAST = 3;
+export const SESSION_ACTIVE = 4;
+export const KEY_PAGE = 5;
 /** Position of the oldest snapshot a row holds; Infinity for none. */
-export const SNAPSHOT_ROWS = 3;
+export const SNAPSHOT_ROWS = 6;
 const ENGINE_NUMBERS = SNAPSHOT_ROWS + ATTACHED_MAX;
 
 // Engine flags (i32).
@@ -46,6 +50,8 @@ export const CLOSING_DONE = -1;
 export const AUDIT = 9;
 /** 0, or the row + 1 of the Worker that makes a hint image. */
 export const CHECKPOINTER = 10;
+/** Blocks of counters claimed in the session that is being written. */
+export const SESSION_BLOCKS = 15;
 const ENGINE_FLAGS = 16;
 
 export const STATE_CLOSED = 1;

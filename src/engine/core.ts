@@ -12,8 +12,9 @@ import { Heap } from "../ffi/heap.ts";
 import { ExpiryQueue } from "../keydir/expiry-queue.ts";
 import { Keydir } from "../keydir/keydir.ts";
 import { IDLE, RECLAIM_ERA, ROW_ERA_AT, Reclaim } from "../ffi/reclaim.ts";
+import type { Cipher } from "../crypto/cipher.ts";
 import { FrameEncoder } from "../log/encoder.ts";
-import type { Salts } from "../log/frame.ts";
+import { KIND_SESSION, KIND_SPACE_CREATE, SESSION_BYTES, frameBytes, type Salts } from "../log/frame.ts";
 import { saltsOf } from "../log/header.ts";
 import { LOG_BASE, LOG_FILE, LOG_GENERATION, LOG_VISIBLE, LogReader, type LogWords } from "../log/log-words.ts";
 import type { Tail } from "../log/tail.ts";
@@ -25,6 +26,9 @@ import type { Ordering } from "./ordering.ts";
 import { Lookup } from "./lookup.ts";
 import { Mutex } from "./mutex.ts";
 import { Prefetch } from "./prefetch.ts";
+import { SealedEncoder } from "./sealed-encoder.ts";
+import { SealedLookup } from "./sealed-lookup.ts";
+import { Vault } from "./vault.ts";
 
 /** The open log file, as it is now: a compaction puts another one in its place. */
 export class LogFile {
@@ -56,6 +60,8 @@ export interface CoreParts {
   readonly verifyReads: boolean;
   readonly writeThrough: boolean;
   readonly defer: Defer;
+  /** Of an encrypted database. */
+  readonly cipher: Cipher | undefined;
   makeTail(file: LogFile | undefined): Tail;
 }
 
@@ -81,6 +87,8 @@ export class Core {
   readonly mutex: Mutex;
   readonly prefetch: Prefetch;
   readonly frames: FrameBatch;
+  /** The keys of an encrypted database; undefined for any other. */
+  readonly vault: Vault | undefined;
   /** The ordered index, if one is kept; set once, before the first operation. */
   ordering: Ordering | undefined = undefined;
   /** Whether other Workers may have attached; until then no era needs watching. */
@@ -105,7 +113,6 @@ export class Core {
     this.#saltsGeneration = this.generation;
     this.file = parts.file;
     this.isReadOnly = parts.isReadOnly;
-    this.verifyReads = parts.verifyReads;
     this.writeThrough = parts.writeThrough;
     this.defer = parts.defer;
     this.row = parts.row;
@@ -117,12 +124,35 @@ export class Core {
     this.hash = new KeyHash(parts.seed);
     this.key = new KeyBuffer(this.hash);
     this.log = new LogReader(control.log);
-    this.lookup = new Lookup(this.keydir, this.log, this.key);
+    const { cipher, fileId } = parts;
+    this.vault = cipher === undefined ? undefined : new Vault({ system, control, log: this.log, cipher, fileId });
+    // Of an encrypted record nothing is read that was not authenticated.
+    this.verifyReads = parts.verifyReads && this.vault === undefined;
+    this.lookup =
+      this.vault === undefined ? new Lookup(this.keydir, this.log, this.key) : new SealedLookup(this, this.vault);
     this.prefetch = new Prefetch(this.keydir, this.log, this.key);
     this.frames = new FrameBatch(this.log);
     this.tail = parts.makeTail(parts.file);
-    this.encoder = new FrameEncoder(this.#salts);
+    this.encoder = this.makeEncoder();
     this.mutex = new Mutex(control, parts.row, isAlive);
+  }
+
+  /** An encoder of frames for this log. */
+  makeEncoder(): FrameEncoder {
+    return this.vault === undefined ? new FrameEncoder(this.salts) : new SealedEncoder(this.salts, this.vault);
+  }
+
+  /** Bytes of the frame that creates a namespace. */
+  creationBytes(space: { readonly id: number; readonly name: string }): number {
+    const draft = this.makeEncoder();
+    draft.kind = KIND_SPACE_CREATE;
+    draft.space = space.id;
+    return draft.measure(Buffer.byteLength(space.name), 0);
+  }
+
+  /** Bytes of the session record that an encrypted log cannot be without, if anything was ever written. */
+  get sessionBytes(): number {
+    return this.vault?.last === undefined ? 0 : frameBytes(KIND_SESSION, SESSION_BYTES);
   }
 
   /** The clock that expiry goes by; it stands still within `atOneMoment`. */
@@ -227,6 +257,7 @@ export class Core {
   /** This thread has given its part back: to it the database is closed. */
   leave(): void {
     this.#hasLeft = true;
+    this.vault?.wipe();
   }
 
   /** Says that no operation of this Worker is under way. */

@@ -9,14 +9,14 @@ import { onProcessExit } from "../ffi/process-exit.ts";
 import type { EmdbShare, EmdbStats } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest } from "./life.ts";
 import { LOG_TAIL, LOG_VISIBLE } from "../log/log-words.ts";
-import { frameBytes, shapeOf, KIND_SPACE_CREATE, PLACE_ALONE } from "../log/frame.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedConfig } from "./base.ts";
-import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
+import { attachTo, judgeFile, openFile, openMemory, realLogPath } from "./open.ts";
 import { salvageFile } from "./salvage.ts";
+import { unlockPage, wipeAsked } from "./unlock.ts";
 import { verifyDatabase } from "./verify.ts";
 
 /** An engine of this thread with its handles counted. */
@@ -80,28 +80,42 @@ function oneMore(entry: Entry): Lifecycle {
   return lifecycle(entry);
 }
 
+/** Opens a database, or gives one more handle on it. */
+function openOnce(request: OpenRequest): Lifecycle {
+  const environment = hostEnvironment();
+  if (request.createFolders) makeFolders(environment, request.path);
+  const path = realLogPath(environment.system, request.path);
+  endAbandoned(environment, path);
+  if (request.config.readOnly) {
+    // What this thread has written and the file does not hold yet is part of the moment of the open.
+    for (const entry of registry().values()) if (entry.path === path) spillQuietly(entry);
+    return register(openFile(environment, { ...request, path }), undefined);
+  }
+  for (const entry of registry().values()) {
+    if (entry.path !== path) continue;
+    mustAgree(entry.opened.base.config, request.config, path);
+    proveSecret(environment, request.config, path);
+    return oneMore(entry);
+  }
+  return register(openFile(environment, { ...request, path }), path);
+}
+
 export const door: EngineDoor = {
   open(request: OpenRequest): Lifecycle {
-    const environment = hostEnvironment();
-    if (request.createFolders) makeFolders(environment, request.path);
-    const path = realLogPath(environment.system, request.path);
-    endAbandoned(environment, path);
-    if (request.config.readOnly) {
-      // What this thread has written and the file does not hold yet is part of the moment of the open.
-      for (const entry of registry().values()) if (entry.path === path) spillQuietly(entry);
-      return register(openFile(environment, { ...request, path }), undefined);
+    try {
+      return openOnce(request);
+    } finally {
+      wipeAsked(request.config);
     }
-    for (const entry of registry().values()) {
-      if (entry.path !== path) continue;
-      mustAgree(entry.opened.base.config, request.config, path);
-      return oneMore(entry);
-    }
-    return register(openFile(environment, { ...request, path }), path);
   },
   openInMemory(config: EngineConfig): Lifecycle {
     const environment = hostEnvironment();
-    endAbandoned(environment, undefined);
-    return register(openMemory(environment, config), undefined);
+    try {
+      endAbandoned(environment, undefined);
+      return register(openMemory(environment, config), undefined);
+    } finally {
+      wipeAsked(config);
+    }
   },
   attach(share: EmdbShare): Lifecycle {
     const environment = hostEnvironment();
@@ -121,7 +135,13 @@ export const door: EngineDoor = {
   enableEncryption: () => notYetAsync("enableEncryption"),
   disableEncryption: () => notYetAsync("disableEncryption"),
   rotateEncryptionKey: () => notYetAsync("rotateEncryptionKey"),
-  salvage: (request, options) => salvageFile(hostEnvironment(), request, options),
+  async salvage(request, options) {
+    try {
+      return await salvageFile(hostEnvironment(), request, options);
+    } finally {
+      wipeAsked({ encryption: request.encryption, cipher: undefined });
+    }
+  },
 };
 
 function notYet(what: string): never {
@@ -149,6 +169,12 @@ function mustAgree(first: SharedConfig, second: EngineConfig, path: string): voi
     const message = `the database is open already in this thread with ${name} ${had}; this open asks for ${asked}`;
     throw new EmdbError("EMDB_INVALID_CONFIG", message, { path });
   }
+}
+
+/** One more handle must know the secret too. @throws {EmdbError} as an open does */
+function proveSecret(environment: Environment, config: EngineConfig, path: string): void {
+  const found = judgeFile(environment.system, path);
+  if (found !== undefined) unlockPage(found, config, path)?.dataKey.wipe();
 }
 
 function lifecycle(entry: Entry): Lifecycle {
@@ -200,13 +226,12 @@ function statsOf(opened: Opened): EmdbStats {
   const logical = core.control.log.numbers[core.isReadOnly ? LOG_VISIBLE : LOG_TAIL]! - core.base;
   const named = spaces.list();
   let records = 0;
-  let liveBytes = HEADER_PAGE_BYTES;
+  let liveBytes = HEADER_PAGE_BYTES + core.sessionBytes;
   for (const space of [spaces.default, ...named]) {
     const counts = spaces.counts(space);
     records += spaces.visibleRecords(space);
     liveBytes += counts.bytes;
-    if (space.id !== 0)
-      liveBytes += frameBytes(shapeOf(KIND_SPACE_CREATE, PLACE_ALONE, 0, Buffer.byteLength(space.name)), 0);
+    if (space.id !== 0) liveBytes += core.creationBytes(space);
   }
   const fileSizeBytes = core.file === undefined ? logical : Math.max(0, core.system.size(core.file.handle));
   return {
@@ -218,6 +243,6 @@ function statsOf(opened: Opened): EmdbStats {
     deadBytes: logical - liveBytes,
     indexBytes: core.heap.bytes,
     rangeScansEnabled: opened.base.config.rangeScans,
-    encrypted: false,
+    encrypted: opened.base.cipher !== undefined,
   };
 }

@@ -245,6 +245,11 @@ export class Engine implements Store {
     this.#writing(() => undefined);
   }
 
+  /** The same before the database closes for good. */
+  conclude(): void {
+    this.#writing(() => this.#write.conclude());
+  }
+
   exclusively<T>(body: () => T): T {
     return this.#writing(() => this.core.atOneMoment(body));
   }

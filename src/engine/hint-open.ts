@@ -17,6 +17,7 @@ interface OpenLog {
   readonly file: LogFile;
   readonly identity: LogIdentity;
   readonly bytes: number;
+  readonly isSealed: boolean;
 }
 
 export class ImageAtOpen {
@@ -29,7 +30,7 @@ export class ImageAtOpen {
   private constructor(system: System, log: OpenLog) {
     this.#system = system;
     this.#path = log.file.path;
-    this.#hint = openHint(system, log);
+    this.#hint = log.isSealed ? undefined : openHint(system, log);
   }
 
   static look(system: System, log: OpenLog): ImageAtOpen {

@@ -17,7 +17,8 @@ import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts"
 import type { System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { ADDRESS_SPACE_BYTES, HEADER_PAGE_BYTES } from "../limits.ts";
-import { FLAG_ENCRYPTED, decodeHeader, saltsOf, type LogHeader } from "../log/header.ts";
+import { FRAME_HEADER_BYTES } from "../log/frame.ts";
+import { decodeHeader, saltsOf, type LogHeader } from "../log/header.ts";
 import {
   LOG_CLAIMED,
   LOG_DURABLE,
@@ -51,7 +52,19 @@ import { buildOrdering } from "./ordering-build.ts";
 import { Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
+import { ScanOpener } from "./scan-opener.ts";
 import { Spaces } from "./spaces.ts";
+import {
+  freshHeader,
+  freshPage,
+  memoryKeys,
+  refuseMismatch,
+  unlockPage,
+  type HeaderPage,
+  type LogKeys,
+} from "./unlock.ts";
+import { SEALED_MARK_BYTES } from "./sealed-encoder.ts";
+import { storeDataKey } from "./vault.ts";
 
 /** The real path of a log that exists, or the real folder and the name it will have. */
 export function realLogPath(system: System, path: string): string {
@@ -66,8 +79,8 @@ export function realLogPath(system: System, path: string): string {
   return join(folder, basename(path));
 }
 
-/** The header of a log; undefined when there is no file, or an empty one. Throws for what is not ours. */
-function judgeFile(system: System, path: string): LogHeader | undefined {
+/** The header page of a log; undefined when there is no file, or an empty one. Throws for what is not ours. */
+export function judgeFile(system: System, path: string): HeaderPage | undefined {
   const status = system.status(path);
   if (typeof status === "number") {
     if (status === -Errno.ENOENT) return undefined;
@@ -80,7 +93,7 @@ function judgeFile(system: System, path: string): LogHeader | undefined {
   try {
     const bytes = new Uint8Array(HEADER_PAGE_BYTES);
     const count = must(system.read(handle, bytes, { position: 0, bytes: bytes.length }), { syscall: "pread", path });
-    return judgeHeader(bytes.subarray(0, count), path);
+    return { header: judgeHeader(bytes.subarray(0, count), path), page: bytes };
   } finally {
     system.close(handle);
   }
@@ -127,24 +140,27 @@ function makeSeed(system: System): Uint8Array {
 export function openFile(environment: Environment, request: OpenRequest): Opened {
   const { system } = environment;
   const { config, path } = request;
-  const header = judgeFile(system, path);
-  refuseSecrets(header, config, path);
+  const found = judgeFile(system, path);
+  refuseMismatch(found, config, path);
   if (config.readOnly) {
-    if (header === undefined) throw missing(path);
-    return openLog(environment, { path, header, config, lock: undefined });
+    if (found === undefined) throw missing(path);
+    using keys = disposable(unlockPage(found, config, path));
+    return openLog(environment, { path, header: found.header, keys: keys.value, config, lock: undefined });
   }
-  if (header === undefined && !config.createIfMissing) throw missing(path);
+  if (found === undefined && !config.createIfMissing) throw missing(path);
   const lock = LockFile.take(system, path);
   let isMade = false;
   try {
-    let locked = judgeFile(system, path);
-    if (locked === undefined) {
-      createLog(system, path, dirname(path));
+    const locked = judgeFile(system, path);
+    const made = locked === undefined ? freshPage(system, config) : undefined;
+    using keys = disposable(locked === undefined ? made?.keys : unlockPage(locked, config, path));
+    if (made !== undefined) {
+      createLog(system, path, made.page);
       isMade = true;
-      locked = judgeFile(system, path);
     }
-    if (locked === undefined) throw missing(path);
-    return openLog(environment, { path, header: locked, config, lock });
+    const header = (locked ?? judgeFile(system, path))?.header;
+    if (header === undefined) throw missing(path);
+    return openLog(environment, { path, header, keys: keys.value, config, lock });
   } catch (error) {
     if (isMade) system.unlink(path);
     lock.release(true);
@@ -156,16 +172,16 @@ function missing(path: string): EmdbError {
   return new EmdbError("EMDB_NOT_FOUND", `there is no database at ${JSON.stringify(path)}`, { path });
 }
 
-function refuseSecrets(header: LogHeader | undefined, config: EngineConfig, path: string | undefined): void {
-  const isEncrypted = header !== undefined && (header.flags & FLAG_ENCRYPTED) !== 0;
-  if (isEncrypted || config.encryption !== undefined || config.cipher !== undefined) {
-    throw new EmdbError("EMDB_UNSUPPORTED", "this version does not read or write encrypted databases yet", { path });
-  }
+/** Keys that are wiped when the block ends; by then every thread has copies of its own. */
+function disposable(keys: LogKeys | undefined): Disposable & { readonly value: LogKeys | undefined } {
+  return { value: keys, [Symbol.dispose]: () => keys?.dataKey.wipe() };
 }
 
 interface LogPlan {
   readonly path: string;
   readonly header: LogHeader;
+  /** Of an encrypted log. */
+  readonly keys: LogKeys | undefined;
   readonly config: OpenRequest["config"];
   readonly lock: LockFile | undefined;
 }
@@ -184,6 +200,7 @@ function openLog(environment: Environment, plan: LogPlan): Opened {
     control.log.numbers[LOG_GENERATION] = plan.header.generation;
     const ring = config.readOnly ? 0 : must(system.reserve(RING_SPACE), { syscall: "mmap", path });
     control.log.numbers[LOG_RING] = ring;
+    if (plan.keys !== undefined) storeDataKey(system, control, plan.keys.dataKey);
     if (ring > 0) must(system.commit(ring, RING_SPACE), { syscall: "mprotect", path });
     return recover(environment, plan, { control, file: new LogFile(control.log, path) });
   } catch (error) {
@@ -199,23 +216,46 @@ function recover(
   parts: { readonly control: Control; readonly file: LogFile },
 ): Opened {
   const { system } = environment;
-  const { config, lock, path } = plan;
+  const { path } = plan;
   const { control, file } = parts;
   const started = system.monotonic();
   const bytes = must(system.size(file.handle), { syscall: "fstat", path });
   const atFile = { system, file: file.handle, path, salts: saltsOf(plan.header), end: bytes };
   // A sync that failed may have left pages that pass for written: what is read has to be what the device has. What
   // is still to be written stays, and `settle` writes it. Before anything is mapped, which keeps its pages.
-  if (!config.readOnly && !endsClean(atFile)) system.forgetCached(file.handle);
+  const markBytes = plan.keys === undefined ? FRAME_HEADER_BYTES : SEALED_MARK_BYTES;
+  if (!plan.config.readOnly && !endsClean(atFile, markBytes)) system.forgetCached(file.handle);
   ensureMapped(system, file, control.log, bytes);
   const { fileId, generation } = plan.header;
   const identity = { fileId, generation };
-  using image = ImageAtOpen.look(system, { file, identity, bytes });
+  using image = ImageAtOpen.look(system, { file, identity, bytes, isSealed: plan.keys !== undefined });
   const seed = image.seed ?? makeSeed(system);
   const base = makeBase(system, control, { ...plan, fileId, seed });
   const core = makeCore(environment, base, 0);
+  try {
+    return recoverInto(environment, base, { ...plan, core, image, bytes, started });
+  } catch (error) {
+    core.vault?.wipe();
+    throw error;
+  }
+}
+
+interface Recovery extends LogPlan {
+  readonly core: Core;
+  readonly image: ImageAtOpen;
+  readonly bytes: number;
+  readonly started: number;
+}
+
+/** Fills the index from the image and the log, and settles how the log ends. */
+function recoverInto(environment: Environment, base: SharedBase, recovering: Recovery): Opened {
+  const { system } = environment;
+  const { core, config, lock, path, image, bytes } = recovering;
+  const { control, vault } = core;
+  const file = core.file!;
   const { spaces, from } = image.load(core);
-  const source = { system, file: file.handle, path, salts: core.salts, end: bytes };
+  const opener = vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation });
+  const source = { system, file: file.handle, path, salts: core.salts, opener, end: bytes };
   const replay = new Replayer(core, spaces, source, from).run(bytes);
   spaces.publishCounts();
   if (config.rangeScans) core.ordering = buildOrdering(core, spaces);
@@ -228,7 +268,7 @@ function recover(
   for (const word of [LOG_RESERVED, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = replay.end;
   lock?.record();
   const { usedCheckpoint } = image;
-  const recovery = { ...reportOf(replay, system.monotonic() - started), usedCheckpoint, missingBytes };
+  const recovery = { ...reportOf(replay, system.monotonic() - recovering.started), usedCheckpoint, missingBytes };
   const cleanEnd = replay.isClean ? replay.end : 0;
   return assemble(environment, { ...base, recovery, cleanEnd }, { core, spaces });
 }
@@ -238,6 +278,7 @@ interface BaseParts {
   readonly lock: LockFile | undefined;
   readonly path: string | undefined;
   readonly fileId: Uint8Array;
+  readonly keys: LogKeys | undefined;
   /** Of the keys' hash. */
   readonly seed: Uint8Array;
 }
@@ -254,6 +295,7 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
     pid: system.processId(),
     buffer: control.buffer,
     fileId: parts.fileId,
+    cipher: parts.keys?.cipher,
     seed: parts.seed,
     config: { defaultTtlMs, sweepIntervalMs, rangeScans, flushPlan, verifyReads },
     isReadOnly: parts.config.readOnly === true,
@@ -293,14 +335,16 @@ function reportOf(replay: Replay, durationMs: number): RecoveryReport {
 /** A database with no file at all. */
 export function openMemory(environment: Environment, config: EngineConfig): Opened {
   const { system } = environment;
-  refuseSecrets(undefined, config, undefined);
+  using keys = disposable(memoryKeys(system, config));
   const control = makeControl(system);
+  if (keys.value !== undefined) storeDataKey(system, control, keys.value.dataKey);
   const region = reserveMemoryLog(system);
   addMap(control.log, region);
   const numbers = control.log.numbers;
   for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = HEADER_PAGE_BYTES;
   numbers[LOG_GENERATION] = 1;
-  const parts = { config, lock: undefined, path: undefined, fileId: makeSeed(system), seed: makeSeed(system) };
+  const found = { fileId: freshHeader(system, undefined).fileId, seed: makeSeed(system), keys: keys.value };
+  const parts = { config, lock: undefined, path: undefined, ...found };
   const base = makeBase(system, control, parts);
   const core = makeCore(environment, base, 0);
   return assemble(environment, base, { core, spaces: new Spaces(core) });

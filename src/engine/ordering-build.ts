@@ -77,11 +77,16 @@ class Builder {
     const count = this.#count;
     this.#count = 0;
     if (count === 0) return;
-    const { log, key } = this.#core;
+    const { log, key, lookup, vault } = this.#core;
     const units = this.#units.subarray(0, count).sort();
     const peeks = (this.#peeks ??= pinned(CHUNK * PEEK_BYTES));
     for (let index = 0; index < count; index++) {
       const at = units[index]!;
+      if (vault !== undefined) {
+        lookup.loadAt(at * 8);
+        copy(peeks.address + index * PEEK_BYTES, lookup.frame.address, PEEK_BYTES);
+        continue;
+      }
       const address = log.at(at >>> 0, Math.floor(at / TWO_32));
       if (address !== 0) copy(peeks.address + index * PEEK_BYTES, address, Math.min(log.limit, PEEK_BYTES));
     }

@@ -15,7 +15,9 @@ import { OrderedIndex } from "../ordered/ordered.ts";
 import { RangeReader } from "../ordered/range-reader.ts";
 import { FRAME_HEADER_BYTES, KIND_PUT, kindOf } from "../log/frame.ts";
 import type { Core } from "./core.ts";
+import type { KeySource } from "../ordered/path.ts";
 import { LogKeys } from "./log-keys.ts";
+import { SealedKeys } from "./sealed-keys.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Leaves that one write looks at for old tombstones: some, more after many removals, never for more than a few ms. */
@@ -27,14 +29,14 @@ export class Ordering {
   readonly index: OrderedIndex;
   readonly reader: RangeReader;
   readonly #core: Core;
-  readonly #keys: LogKeys;
+  readonly #keys: KeySource;
   /** Key spaces that may hold old tombstones, and the removals since they were last looked at. */
   readonly #thinned = new Map<SpaceState, number>();
   #hasPassedLock = false;
 
   constructor(core: Core) {
     this.#core = core;
-    this.#keys = new LogKeys(core.log);
+    this.#keys = core.vault === undefined ? new LogKeys(core.log) : new SealedKeys(core.log, core.vault);
     this.index = new OrderedIndex(core.heap, core.reclaim, this.#keys);
     this.reader = new RangeReader(core.heap, this.#keys);
   }

@@ -103,7 +103,9 @@ export class ReadPath {
     // A file that a compaction has replaced is gone soon.
     const inFile = isMapped && lookup.lsn >= base;
     const isShort = lookup.valueBytes < ZERO_COPY_BYTES_MIN;
-    if (file === undefined || !inFile || isShort || !core.system.canMapPastEnd) return lookup.value();
+    // What is sealed has no value in the file.
+    if (file === undefined || core.vault !== undefined) return lookup.value();
+    if (!inFile || isShort || !core.system.canMapPastEnd) return lookup.value();
     const position = lookup.lsn - base + FRAME_HEADER_BYTES + (lookup.shape >>> 16) + extensionBytes(lookup.shape);
     const { handle } = file;
     if (core.base !== base) return lookup.value();

@@ -22,6 +22,7 @@ import {
   KIND_END,
   KIND_PUT,
   KIND_REMOVE,
+  KIND_SESSION,
   KIND_SPACE_CREATE,
   KIND_SPACE_DROP,
   PLACE_ALONE,
@@ -60,11 +61,11 @@ export interface ReplayFrom {
 }
 
 /** Whether the last frame of the file is the mark of a close in good order, behind which nothing was written. */
-export function endsClean(source: ScanSource): boolean {
-  const lsn = source.end - FRAME_HEADER_BYTES;
+export function endsClean(source: ScanSource, markBytes: number): boolean {
+  const lsn = source.end - markBytes;
   if (lsn < HEADER_PAGE_BYTES || lsn % 8 !== 0) return false;
   const scanner = new Scanner(source, lsn);
-  const isClean = scanner.next().kind === "mark" && scanner.facts.isClean;
+  const isClean = scanner.isCleanEnd(lsn);
   scanner.release();
   return isClean;
 }
@@ -125,6 +126,7 @@ export class Replayer {
 
   /** Throws when what stands at the end is damage. */
   #judgeEnd(finding: Finding, stop: number): void {
+    if (finding.kind === "bad" && finding.isForged === true) throw this.#nonsense(finding.reason, stop);
     const proof = this.#scanner.findSound(stop + 8, stop);
     if (proof === undefined) return;
     // Beside a writer, the place may have been written since it was looked at: the log went on, and as of the open it ends here.
@@ -191,6 +193,7 @@ export class Replayer {
         undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
         break;
       case KIND_END:
+      case KIND_SESSION:
         break;
       default:
         throw this.#nonsense("a frame of no known kind");
@@ -217,12 +220,12 @@ export class Replayer {
   }
 
   #applyCreate(): void {
-    const { facts, lsn, memory, at } = this.#scanner;
+    const { facts, lsn, head, headAt } = this.#scanner;
     if (this.#isPast) return;
     if (facts.space < this.#spaces.nextId)
       throw this.#nonsense(`a namespace is created with an id that was given out before (${facts.space})`);
-    const from = at + FRAME_HEADER_BYTES;
-    const name = Spaces.decodeName(memory.u8.slice(from, from + facts.keyBytes));
+    const from = headAt + FRAME_HEADER_BYTES;
+    const name = Spaces.decodeName(head.u8.slice(from, from + facts.keyBytes));
     this.#spaces.create({ id: facts.space, name }, lsn);
   }
 

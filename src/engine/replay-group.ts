@@ -59,11 +59,11 @@ export class ReplayGroup {
 
   /** Takes the record that the scanner stands at. */
   add(scanner: Scanner, batchStart: number): void {
-    const { facts, lsn, memory, at } = scanner;
+    const { facts, lsn, head, headAt } = scanner;
     if (this.#gates !== undefined && lsn < this.#gates.of(facts.space)) return;
     const index = this.#count;
     this.#ids[index] = facts.space;
-    this.#hashes[index] = this.#core.hash.at(memory, at + FRAME_HEADER_BYTES, facts.keyBytes);
+    this.#hashes[index] = this.#core.hash.at(head, headAt + FRAME_HEADER_BYTES, facts.keyBytes);
     this.#removals[index] = facts.kind === KIND_REMOVE ? 1 : 0;
     this.#lsns[index] = lsn;
     this.#prevs[index] = facts.prev;

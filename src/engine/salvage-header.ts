@@ -1,5 +1,6 @@
 /**
- * Finding out the salts of a damaged log: without them no frame can be told from garbage.
+ * Finding out the salts of a damaged log: without them no frame can be told from garbage. An encrypted log needs its
+ * header page whole besides, and one key slot.
  *
  * They come from the file id and the generation in the header page's first sector, in this order:
  * 1. the sector as it stands, if its check is right;
@@ -11,28 +12,35 @@ import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../limits.ts";
 import type { Salts } from "../log/frame.ts";
-import { FLAG_ENCRYPTED, decodeHeader, saltsOf, unprovenSalts, type HeaderVerdict } from "../log/header.ts";
+import { decodeHeader, saltsOf, unprovenSalts, type HeaderVerdict } from "../log/header.ts";
 import { Scanner, type ScanSource } from "../log/scanner.ts";
+import type { HeaderPage } from "./unlock.ts";
 
 const SECTOR_BYTES = 512;
 /** How far a frame is looked for that proves salts. */
 const PROOF_BYTES = 16 * SCAN_BYTES;
 
+/** What is known of a log before its frames are. */
+export interface FoundLog {
+  readonly salts: Salts;
+  /** The header page, mended if need be; undefined where only the salts are proven. */
+  readonly page: HeaderPage | undefined;
+}
+
 /**
- * The salts of a log.
+ * The salts of a log, and its header page.
  *
- * @throws {EmdbError} EMDB_NOT_A_DATABASE, EMDB_VERSION, EMDB_CORRUPTED when they cannot be known, and
- * EMDB_UNSUPPORTED for an encrypted log
+ * @throws {EmdbError} EMDB_NOT_A_DATABASE, EMDB_VERSION, EMDB_CORRUPTED when they cannot be known
  */
-export function findSalts(source: Omit<ScanSource, "salts">): Salts {
+export function findLog(source: Omit<ScanSource, "salts">): FoundLog {
   const { system, file, path } = source;
   const page = new Uint8Array(HEADER_PAGE_BYTES);
   const read = system.read(file, page, { position: 0, bytes: page.length });
   const bytes = page.subarray(0, must(read, { syscall: "pread", path }));
-  const verdict = mended(bytes);
+  const verdict = mend(bytes);
   if (verdict.kind === "sound") {
-    if ((verdict.header.flags & FLAG_ENCRYPTED) === 0) return saltsOf(verdict.header);
-    throw new EmdbError("EMDB_UNSUPPORTED", "this version does not salvage encrypted databases yet", { path });
+    const { header } = verdict;
+    return { salts: saltsOf(header), page: { header, page } };
   }
   const named = JSON.stringify(path);
   if (verdict.kind === "future") {
@@ -40,7 +48,7 @@ export function findSalts(source: Omit<ScanSource, "salts">): Salts {
     throw new EmdbError("EMDB_VERSION", message, { path });
   }
   const salts = unprovenSalts(page);
-  if (isProven({ ...source, salts })) return salts;
+  if (isProven({ ...source, salts })) return { salts, page: undefined };
   if (verdict.kind === "foreign" && bytes.some((byte) => byte !== 0)) {
     throw new EmdbError("EMDB_NOT_A_DATABASE", `${named} is not an emdb database`, { path });
   }
@@ -48,15 +56,15 @@ export function findSalts(source: Omit<ScanSource, "salts">): Salts {
   throw new EmdbError("EMDB_CORRUPTED", message, { path, offset: 0 });
 }
 
-/** The verdict over a header page, or over what it was before one of its bits was flipped. */
-function mended(page: Uint8Array): HeaderVerdict {
+/** The verdict over a header page; a bit that was flipped is flipped back. */
+function mend(page: Uint8Array): HeaderVerdict {
   const verdict = decodeHeader(page);
   if (verdict.kind === "sound" || page.length < HEADER_PAGE_BYTES) return verdict;
   for (let bit = 0; bit < SECTOR_BYTES * 8; bit++) {
     page[bit >> 3]! ^= 1 << (bit & 7);
     const before = decodeHeader(page);
-    page[bit >> 3]! ^= 1 << (bit & 7);
     if (before.kind === "sound") return before;
+    page[bit >> 3]! ^= 1 << (bit & 7);
   }
   return verdict;
 }

@@ -38,8 +38,8 @@ export class LogSalvage {
     this.#frame = {
       facts: scanner.facts,
       get key() {
-        const from = scanner.at + FRAME_HEADER_BYTES;
-        return scanner.memory.u8.subarray(from, from + scanner.facts.keyBytes);
+        const from = scanner.headAt + FRAME_HEADER_BYTES;
+        return scanner.head.u8.subarray(from, from + scanner.facts.keyBytes);
       },
       value,
     };
@@ -144,6 +144,8 @@ export class LogSalvage {
 
   /** The value of the frame at hand: in the scanner's buffer, or, where it does not fit, read by itself. */
   #value(): Uint8Array {
+    const { opener } = this.#source;
+    if (opener !== undefined) return opener.value();
     const { facts, memory, at, lsn, shape } = this.#scanner;
     const head = FRAME_HEADER_BYTES + bodyBytes(shape, 0);
     const bytes = facts.valueBytes;

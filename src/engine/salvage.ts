@@ -13,7 +13,7 @@
  */
 
 import { dirname } from "node:path";
-import type { ProgressOptions, SalvageReport } from "../api/types.ts";
+import type { EncryptionInput, ProgressOptions, SalvageReport } from "../api/types.ts";
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
@@ -25,8 +25,11 @@ import type { OpenConfig, SalvageRequest } from "./life.ts";
 import { LockFile, lockPath, readHolder } from "./lock-file.ts";
 import { openFile, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
-import { findSalts } from "./salvage-header.ts";
+import { findLog, type FoundLog } from "./salvage-header.ts";
 import { LogSalvage } from "./salvage-log.ts";
+import { ForwardKeys } from "./forward-keys.ts";
+import { ScanOpener } from "./scan-opener.ts";
+import { cipherOf, unlockPage } from "./unlock.ts";
 import { SalvageTarget } from "./salvage-target.ts";
 import { PatientReads } from "./verify-source.ts";
 
@@ -58,9 +61,6 @@ export async function salvageFile(
   options: ProgressOptions,
 ): Promise<SalvageReport> {
   const { system } = environment;
-  if (request.encryption !== undefined) {
-    throw new EmdbError("EMDB_UNSUPPORTED", "this version does not salvage encrypted databases yet");
-  }
   const path = mustExist(system, request.path);
   const target = realLogPath(system, request.target);
   mustBeFree(system, path, target);
@@ -70,13 +70,35 @@ export async function salvageFile(
     try {
       const end = must(system.size(file), { syscall: "fstat", path });
       const found = { system: new PatientReads(system), file, path, end };
-      return await makeTarget(environment, { source: { ...found, salts: findSalts(found) }, target }, options);
+      const log = findLog(found);
+      using keys = keysOf(log, request.encryption, path);
+      // A scan that begins anew, as after a lost session, takes what it meets: frames that do not open are lost.
+      const opener =
+        keys === undefined ? undefined : new ScanOpener(keys, { generation: keys.generation, isLost: () => true });
+      const source = { ...found, salts: log.salts, opener };
+      const config = { ...TARGET_CONFIG, encryption: request.encryption, cipher: keys?.cipher };
+      return await makeTarget(environment, { source, target, config }, options);
     } finally {
       system.close(file);
     }
   } finally {
     unlock();
   }
+}
+
+/** What opens the records of an encrypted log. @throws {EmdbError} as an open does, for a secret that is not right */
+function keysOf(log: FoundLog, encryption: EncryptionInput | undefined, path: string): ForwardKeys | undefined {
+  const { page } = log;
+  if (page === undefined) {
+    if (encryption === undefined) return undefined;
+    const message = `the header of ${JSON.stringify(path)} is gone, and with it what the secret opens; nothing can be salvaged`;
+    throw new EmdbError("EMDB_CORRUPTED", message, { path, offset: 0 });
+  }
+  const asked = { encryption, cipher: undefined };
+  // What else stands in a plain log's header page is no reason to leave its records.
+  if (encryption === undefined && cipherOf(page.header) === undefined) return undefined;
+  const keys = unlockPage(page, asked, path);
+  return keys === undefined ? undefined : new ForwardKeys({ ...page.header, ...keys });
 }
 
 function mustExist(system: System, asked: string): string {
@@ -120,18 +142,20 @@ function lockSource(system: System, path: string): () => void {
 interface Job {
   readonly source: ScanSource;
   readonly target: string;
+  /** Of the new database: encrypted as the source is, under the same secret. */
+  readonly config: OpenConfig;
 }
 
 /** Makes the target under the lock that it will have as a database. */
 async function makeTarget(environment: Environment, job: Job, options: ProgressOptions): Promise<SalvageReport> {
   const { system } = environment;
-  const { source, target } = job;
+  const { source, target, config } = job;
   const draft = draftPath(target);
   const lock = LockFile.take(system, target);
   try {
     mustBeFree(system, source.path, target);
     removeDraft(system, draft);
-    const report = await fillDraft(environment, { source, target: draft }, options);
+    const report = await fillDraft(environment, { source, target: draft, config }, options);
     mustBeFree(system, source.path, target);
     must(system.rename(draft, target), { syscall: "rename", path: target });
     const folder = dirname(target);
@@ -152,7 +176,7 @@ function removeDraft(system: System, draft: string): void {
 }
 
 async function fillDraft(environment: Environment, job: Job, options: ProgressOptions): Promise<SalvageReport> {
-  const opened = openFile(environment, { path: job.target, createFolders: false, config: TARGET_CONFIG });
+  const opened = openFile(environment, { path: job.target, createFolders: false, config: job.config });
   try {
     return await replay(environment, { source: job.source, engine: opened.engine }, options);
   } finally {

@@ -19,13 +19,15 @@ import { ioError, must } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
 import type { Result } from "../ffi/system.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
-import { FrameEncoder } from "../log/encoder.ts";
-import { FRAME_HEADER_BYTES, KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
+import type { FrameEncoder } from "../log/encoder.ts";
+import { KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
 import { STATE, STATE_POISONED, SYNC_DONE, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core, type LogFile } from "./core.ts";
 
 const NO_KEY = pinned(8);
+/** A mark of either kind. */
+const MARK_BYTES_MAX = 64;
 /** How long a thread waits for another's sync before it asks whether that thread still lives. */
 const TURN_MS = 100;
 
@@ -44,7 +46,7 @@ export class Sync {
     this.#file = file;
     this.#checkLock = checkLock;
     this.#isEach = isEach;
-    this.#encoder = new FrameEncoder(core.salts);
+    this.#encoder = core.makeEncoder();
     this.name = core.row + 1;
   }
 
@@ -173,12 +175,19 @@ export class Sync {
     if (numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;
     try {
       const isStill = numbers[LOG_TAIL] === target && numbers[LOG_WRITTEN] === target;
-      if (isStill && target + FRAME_HEADER_BYTES <= numbers[LOG_RESERVED]!) this.#writeMark(target, 0);
+      if (isStill && this.#canMark && target + MARK_BYTES_MAX <= numbers[LOG_RESERVED]!) this.#writeMark(target, 0);
     } finally {
       core.mutex.unlock();
     }
   }
 
+  /** A sealed mark needs a session; without one nothing was written that it could prove. */
+  get #canMark(): boolean {
+    const { vault } = this.#core;
+    return vault === undefined || vault.isActive;
+  }
+
+  /** Returns the bytes of the mark, or why it was not written. */
   #writeMark(lsn: number, flags: number): number {
     const draft = this.#encoder;
     draft.kind = KIND_MARK;
@@ -190,7 +199,8 @@ export class Sync {
     draft.loadNothing();
     const bytes = draft.measure(0, position);
     draft.encode(NO_KEY, 0, position);
-    return this.#core.system.write(this.#file.handle, draft.stage.address, { position, bytes });
+    const written = this.#core.system.write(this.#file.handle, draft.stage.address, { position, bytes });
+    return written < 0 ? written : bytes;
   }
 
   /**
@@ -206,13 +216,13 @@ export class Sync {
       const end = core.visible;
       this.#checkLock();
       const call = { path: this.#file.path };
-      const marked = this.#writeMark(end, SHAPE_CLEAN);
+      // Nor is there one where not even a session had room.
+      const marked = this.#canMark ? this.#writeMark(end, SHAPE_CLEAN) : 0;
       const hasRoom = marked !== -Errno.ENOSPC && marked !== -Errno.EDQUOT;
-      if (hasRoom) must(marked, { syscall: "pwrite", ...call });
+      const markBytes = hasRoom ? must(marked, { syscall: "pwrite", ...call }) : 0;
       unmap();
       // Windows refuses while another process has the file mapped: the reserved space then stays, all zeros.
-      const bytes = end - core.base + (hasRoom ? FRAME_HEADER_BYTES : 0);
-      const cut = core.system.truncate(this.#file.handle, bytes);
+      const cut = core.system.truncate(this.#file.handle, end - core.base + markBytes);
       if (cut !== -Errno.EBUSY) must(cut, { syscall: "ftruncate", ...call });
       this.#sync(end);
     } finally {

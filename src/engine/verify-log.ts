@@ -34,7 +34,9 @@ import {
 import { Scanner, type Finding, type ScanSource } from "../log/scanner.ts";
 import { isTombstone, positionHigh } from "../keydir/keydir.ts";
 import type { Core } from "./core.ts";
+import type { SessionKeeper } from "./scan-opener.ts";
 import { Spaces } from "./spaces.ts";
+import { PastRecords } from "./verify-past.ts";
 import type { Moment, Problems, SpaceMoment } from "./verify-moment.ts";
 
 /** A key space as the log up to here makes it. */
@@ -71,6 +73,8 @@ export class LogCheck {
   /** Where the stretch began that is being searched for a sound frame; 0 when none is. */
   #lostFrom = 0;
   readonly #peek = sharedPeek();
+  /** Of an encrypted log: what has been passed, to be read again. */
+  readonly #past: PastRecords | undefined;
   readonly #old: FrameFacts;
   readonly #older: number[] = [];
 
@@ -82,7 +86,13 @@ export class LogCheck {
   constructor(
     core: Core,
     spaces: Spaces,
-    parts: { readonly moment: Moment; readonly problems: Problems; readonly source: ScanSource },
+    parts: {
+      readonly moment: Moment;
+      readonly problems: Problems;
+      readonly source: ScanSource;
+      /** Of an encrypted log. */
+      readonly keys?: SessionKeeper | undefined;
+    },
   ) {
     this.#core = core;
     this.#spaces = spaces;
@@ -90,6 +100,7 @@ export class LogCheck {
     this.#problems = parts.problems;
     this.#source = parts.source;
     this.#scanner = new Scanner(parts.source, this.lsn);
+    this.#past = parts.keys === undefined ? undefined : new PastRecords(parts.source, parts.keys);
     this.#old = { ...this.#scanner.facts };
   }
 
@@ -230,9 +241,9 @@ export class LogCheck {
   }
 
   #checkCreation(): void {
-    const { facts, lsn, memory, at } = this.#scanner;
-    const from = at + FRAME_HEADER_BYTES;
-    const name = Spaces.decodeName(memory.u8.slice(from, from + facts.keyBytes));
+    const { facts, lsn, head, headAt } = this.#scanner;
+    const from = headAt + FRAME_HEADER_BYTES;
+    const name = Spaces.decodeName(head.u8.slice(from, from + facts.keyBytes));
     const known = this.#moment.spaces.get(facts.space);
     if (this.#created.has(facts.space)) {
       this.#suspect(lsn, `a namespace is created with an id that was given out before (${facts.space})`);
@@ -295,6 +306,7 @@ export class LogCheck {
 
   /** Whether the record at a position has the key and namespace of the frame at hand; decodes it into `#old`. */
   #holdsSameKey(position: number): boolean {
+    if (this.#past !== undefined) return this.#holdsSameSealed(this.#past, position);
     const { facts, lsn, at, memory } = this.#scanner;
     const start = lsn - at;
     const isNear = position >= start;
@@ -316,15 +328,27 @@ export class LogCheck {
     return compare(there.address + place + FRAME_HEADER_BYTES, key, facts.keyBytes) === 0;
   }
 
+  #holdsSameSealed(past: PastRecords, position: number): boolean {
+    const { facts, head, headAt } = this.#scanner;
+    const record = past.read(position);
+    if (record === undefined || record.keyBytes !== facts.keyBytes || record.space !== facts.space) return false;
+    if (record.kind !== KIND_PUT && record.kind !== KIND_REMOVE) return false;
+    this.#old.kind = record.kind;
+    this.#old.frameBytes = past.frameBytes;
+    if (facts.keyBytes === 0) return true;
+    const key = head.address + headAt + FRAME_HEADER_BYTES;
+    return compare(past.head.address + FRAME_HEADER_BYTES, key, facts.keyBytes) === 0;
+  }
+
   // -- the index ---------------------------------------------------------------
 
   /** The slot of the key names this frame or a later one, if there still is a slot. */
   #checkSlot(known: SpaceMoment): void {
     const { keydir, key } = this.#core;
-    const { facts, lsn, at, memory } = this.#scanner;
+    const { facts, lsn, headAt, head } = this.#scanner;
     const root = this.#spaces.rootBefore(known.space, known.clears);
     if (root === 0) return;
-    key.loadFrom(memory.address + at + FRAME_HEADER_BYTES, facts.keyBytes);
+    key.loadFrom(head.address + headAt + FRAME_HEADER_BYTES, facts.keyBytes);
     keydir.seek(root, key.hash);
     this.#older.length = 0;
     while (keydir.next()) {

@@ -5,13 +5,18 @@
  */
 
 import type { ProgressOptions, VerifyReport } from "../api/types.ts";
+import { isPageSound } from "../crypto/key-area.ts";
+import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
-import { FLAG_ENCRYPTED, KEY_AREA_AT, decodeHeader, saltsOf } from "../log/header.ts";
+import { KEY_AREA_AT, decodeHeader, saltsOf } from "../log/header.ts";
 import type { ScanSource } from "../log/scanner.ts";
 import type { Opened } from "./assemble.ts";
 import type { Core } from "./core.ts";
 import { Pace } from "./progress.ts";
+import { ForwardKeys } from "./forward-keys.ts";
+import { ScanOpener } from "./scan-opener.ts";
+import type { Vault } from "./vault.ts";
 import { IndexCheck } from "./verify-index.ts";
 import { LogCheck } from "./verify-log.ts";
 import { Problems, takeMoment, type Moment } from "./verify-moment.ts";
@@ -30,7 +35,7 @@ export async function verifyDatabase(opened: Opened, options: ProgressOptions): 
 }
 
 async function verifyMoment(opened: Opened, moment: Moment, options: ProgressOptions): Promise<VerifyReport> {
-  const { core, spaces } = opened.engine;
+  const { core } = opened.engine;
   const problems = new Problems();
   const reads = core.file === undefined ? new MemoryReads(core.log, moment.base) : new PatientReads(core.system);
   const source: ScanSource = {
@@ -40,9 +45,37 @@ async function verifyMoment(opened: Opened, moment: Moment, options: ProgressOpt
     salts: core.salts,
     end: moment.end,
   };
+  const keys = core.vault === undefined ? undefined : keysOf(core, core.vault);
+  try {
+    return await verifySource(opened, { moment, options, problems, reads, source, keys });
+  } finally {
+    keys?.wipe();
+  }
+}
+
+function keysOf(core: Core, vault: Vault): ForwardKeys {
+  return new ForwardKeys({ ...core.identity, cipher: vault.cipher, dataKey: vault.keyCopy() });
+}
+
+interface Verifying {
+  readonly moment: Moment;
+  readonly options: ProgressOptions;
+  readonly problems: Problems;
+  readonly reads: MemoryReads | PatientReads;
+  readonly source: ScanSource;
+  /** Of an encrypted log. */
+  readonly keys: ForwardKeys | undefined;
+}
+
+async function verifySource(opened: Opened, parts: Verifying): Promise<VerifyReport> {
+  const { core, spaces } = opened.engine;
+  const { moment, options, problems, reads, keys } = parts;
+  const isLost = (): boolean => problems.hasLost;
+  const opener = keys === undefined ? undefined : new ScanOpener(keys, { generation: core.generation, isLost });
+  const source = { ...parts.source, opener };
   const pace = new Pace(core, options, moment.end + core.heap.bytes);
   if (core.file !== undefined) checkHeader(core, source, problems);
-  const log = new LogCheck(core, spaces, { moment, problems, source });
+  const log = new LogCheck(core, spaces, { moment, problems, source, keys });
   try {
     while (log.step()) {
       if (!pace.isDue(log.lsn)) continue;
@@ -73,6 +106,19 @@ async function verifyMoment(opened: Opened, moment: Moment, options: ProgressOpt
   return problems.report({ records: log.records, bytes: moment.end });
 }
 
+/** One slot at least is what the data key signed, together with the page. */
+function checkKeyArea(vault: Vault, page: Uint8Array, problems: Problems): void {
+  const { cipher, dataKey } = vault;
+  const keyPage = { sector: page.subarray(0, KEY_AREA_AT), keyArea: page.subarray(KEY_AREA_AT), cipher };
+  try {
+    if (isPageSound(keyPage, dataKey)) return;
+    problems.add(KEY_AREA_AT, "no key slot belongs to the header page as it is");
+  } catch (error) {
+    if (!(error instanceof EmdbError)) throw error;
+    problems.add(error.offset ?? KEY_AREA_AT, error.message);
+  }
+}
+
 /** Whether the file is as long as the log: what is missing must not be touched through a mapping. */
 function holdsAll(core: Core, moment: Moment): boolean {
   if (core.file === undefined) return true;
@@ -93,7 +139,10 @@ function checkHeader(core: Core, source: ScanSource, problems: Problems): void {
   if (salts.header !== core.salts.header || salts.body !== core.salts.body) {
     problems.add(0, "the header page is another database's, or of another generation");
   }
-  if ((verdict.header.flags & FLAG_ENCRYPTED) !== 0) return;
+  if (core.vault !== undefined) {
+    checkKeyArea(core.vault, page, problems);
+    return;
+  }
   const stray = page.subarray(KEY_AREA_AT).findIndex((byte) => byte !== 0);
   if (stray >= 0) problems.add(KEY_AREA_AT + stray, "the key area of a database that is not encrypted is not empty");
 }

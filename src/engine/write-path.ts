@@ -8,10 +8,10 @@
  * 3. Nothing is visible before `publish`; until then `undo` can take everything back.
  */
 
-import { EmdbError } from "../errors.ts";
+import { EmdbError, assert } from "../errors.ts";
 import { appendFrame } from "../log/append.ts";
+import { FrameEncoder } from "../log/encoder.ts";
 import {
-  FRAME_OVERHEAD_BYTES_MAX,
   KIND_ABORT,
   KIND_CLEAR,
   KIND_END,
@@ -23,7 +23,9 @@ import {
   PLACE_FIRST,
   PLACE_LAST,
   PLACE_MIDDLE,
+  KIND_SESSION,
   SHAPE_EXPIRY,
+  kindOf,
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, unitHigh, unitLow } from "../log/log-words.ts";
 import { RING_FRAME_BYTES_MAX, SPILL_BYTES } from "../limits.ts";
@@ -34,6 +36,7 @@ import { refusal, type Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { undo } from "./undo.ts";
+import type { Vault } from "./vault.ts";
 
 /** A batch that removes fewer leaves the rest to single removals. */
 const TIDY_REMOVALS_MIN = 128;
@@ -114,6 +117,7 @@ export class WritePath {
   /** Takes back every frame behind `visible`; closes with an abort what is in the file already. */
   rollBack(): void {
     const core = this.#core;
+    if (core.vault !== undefined) this.#adoptSession(core.vault);
     const start = core.visible;
     undo(core, this.#spaces, start);
     if (core.tail.end === start || core.tail.retreat(start)) return;
@@ -180,6 +184,7 @@ export class WritePath {
   /** Encodes the frame that the encoder was told of, for the loaded key, at the tail; returns its position. */
   #append(kind: number, place: number, keyBytes: number): number {
     const core = this.#core;
+    if (core.vault !== undefined) this.#ensureSession(core.vault);
     const draft = core.encoder;
     const tail = core.tail;
     const lsn = tail.end;
@@ -190,6 +195,51 @@ export class WritePath {
     if (kind === KIND_ABORT || kind === KIND_END) this.#emptyDraft(0);
     appendFrame(tail, draft, { memory: core.key.memory, bytes: keyBytes, position: lsn - base });
     return lsn;
+  }
+
+  /** Before the first frame of a batch: a session to seal it in. */
+  #ensureSession(vault: Vault): void {
+    const isBetween = this.#core.tail.end === this.#core.visible;
+    if (vault.isActive && !(vault.isSpent && isBetween)) return;
+    assert(isBetween, "a session begins between two batches");
+    this.#beginSession(vault);
+  }
+
+  /** Writes a session record and publishes it by itself: it is part of no batch, and nothing takes it back. */
+  #beginSession(vault: Vault): void {
+    const { tail, salts, control, key, base } = this.#core;
+    const position = tail.end - base;
+    const draft = new FrameEncoder(salts);
+    draft.kind = KIND_SESSION;
+    draft.place = PLACE_ALONE;
+    draft.prev = vault.last?.lsn ?? 0;
+    draft.durable = control.log.numbers[LOG_DURABLE]! - base;
+    draft.loadValue(vault.newSession(position));
+    appendFrame(tail, draft, { memory: key.memory, bytes: 0, position });
+    this.#fence();
+    vault.enter(position);
+    control.log.numbers[LOG_VISIBLE] = tail.end;
+  }
+
+  /** A writer that died had begun a session: it is whole, and goes on as ours. */
+  #adoptSession(vault: Vault): void {
+    const { tail, visible, lookup, control, base } = this.#core;
+    if (tail.end === visible) return;
+    lookup.loadAnyAt(visible);
+    if (kindOf(lookup.shape) !== KIND_SESSION) return;
+    vault.enter(visible - base);
+    control.log.numbers[LOG_VISIBLE] = visible + lookup.frameBytes();
+  }
+
+  /** At the end of everything: sees to it that a last mark can be sealed, where the disk has room for that. */
+  conclude(): void {
+    const { vault } = this.#core;
+    if (vault === undefined) return;
+    try {
+      this.#ensureSession(vault);
+    } catch (error) {
+      if (!(error instanceof EmdbError) || error.code !== "EMDB_FULL") throw error;
+    }
   }
 
   #emptyDraft(space: number): void {
@@ -231,7 +281,7 @@ export class WritePath {
   /** Whether the frame of the loaded key and value may be too long for the ring. */
   #isLong(): boolean {
     const { encoder, key } = this.#core;
-    return key.bytes + encoder.valueBytes + FRAME_OVERHEAD_BYTES_MAX > RING_FRAME_BYTES_MAX;
+    return key.bytes + encoder.valueBytes + encoder.overheadBytesMax > RING_FRAME_BYTES_MAX;
   }
 
   /** Removes the loaded key; false when no record of it is held. */

@@ -1,4 +1,4 @@
-/** FreeBSD. Pages: fdatasync(2), posix_fallocate(2), open(2), thr_self(2), thr_kill(2). */
+/** FreeBSD. Pages: fdatasync(2), posix_fallocate(2), open(2), arc4random_buf(3), thr_self(2), thr_kill(2). */
 
 import { read } from "bun:ffi";
 import { invalidate } from "./bsd.ts";
@@ -43,6 +43,10 @@ export function freebsdKernel(): Kernel {
     },
     // The kernel makes superpages by itself.
     adviseHuge() {},
+    random(into) {
+      calls.arc4random_buf(into, into.length);
+      return into.length;
+    },
     threadId() {
       calls.thr_self(scratch.u8);
       return scratch.u32[0]! + scratch.u32[1]! * 2 ** 32;

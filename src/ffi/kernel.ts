@@ -33,6 +33,8 @@ export interface Kernel {
   allocate(file: FileHandle, span: { readonly size: number; readonly bytes: number }): Result;
   /** Asks for huge pages; a refusal costs speed only. */
   adviseHuge(address: Address, bytes: number): void;
+  /** Raw: fills the view from the system's cryptographic source, up to 256 bytes of it; returns how many. */
+  random(into: Uint8Array): number;
   threadId(): number;
   isThreadAlive(thread: number): boolean;
 }

@@ -1,4 +1,4 @@
-/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), posix_fadvise(2), gettid(2), tgkill(2). */
+/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), posix_fadvise(2), getrandom(2), gettid(2), tgkill(2). */
 
 import { read } from "bun:ffi";
 import { Errno, resultOfNumber } from "./errno.ts";
@@ -40,6 +40,7 @@ export function linuxKernel(): Kernel {
     adviseHuge(address, bytes) {
       calls.madvise(address, bytes, MADV_HUGEPAGE);
     },
+    random: (into) => calls.getrandom(into, into.length, 0),
     threadId: () => calls.syscall(systemCalls.gettid, 0, 0, 0),
     // Signal 0 is only asked about. ESRCH says that there is no such thread; any other answer that there is.
     isThreadAlive: (thread) =>

@@ -1,5 +1,5 @@
 /**
- * macOS. Pages: fcntl(2) on F_FULLFSYNC and F_PREALLOCATE, fsync(2), proc_info.h of XNU.
+ * macOS. Pages: fcntl(2) on F_FULLFSYNC and F_PREALLOCATE, fsync(2), arc4random_buf(3), proc_info.h of XNU.
  *
  * fsync hands the data to the drive, which may keep it in its cache and reorder it; F_FULLFSYNC empties that
  * cache. File systems without it (SMB, some FUSE ones) answer ENOTSUP or alike, and then fsync is all there is.
@@ -55,6 +55,10 @@ export function macosKernel(): Kernel {
     forgetCached: (file, bytes) => (invalidate(calls, { file, bytes, synchronous: MS_SYNC }) === 0 ? 0 : failure()),
     allocate: (file, span) => preallocate({ calls, fcntl, failure }, { file, ...span }),
     adviseHuge() {},
+    random(into) {
+      calls.arc4random_buf(into, into.length);
+      return into.length;
+    },
     threadId() {
       calls.pthread_threadid_np(0, scratch.u8);
       return scratch.u32[0]! + scratch.u32[1]! * 2 ** 32;

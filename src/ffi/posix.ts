@@ -8,6 +8,7 @@
 
 import { read as peek } from "bun:ffi";
 import fs from "node:fs";
+import { assert } from "../errors.ts";
 import { assertHandle, assertHolds, assertPages, assertSpan, assertWhole } from "./checks.ts";
 import { Errno, resultOfNumber } from "./errno.ts";
 import type { Kernel } from "./kernel.ts";
@@ -32,6 +33,9 @@ const SEEK_END = 2;
 
 /** Linux moves at most 2 GiB less a page per call, macOS refuses more than 2 GiB. */
 const transferBytesMax = 2 ** 30;
+
+/** What a signal cannot cut short (getrandom). */
+const randomBytesMax = 256;
 
 /** What a transparent huge page covers on x86-64, and on arm64 with 4 KiB pages. */
 const hugePageBytes = 2 ** 21;
@@ -326,6 +330,19 @@ export class PosixSystem extends Surroundings implements System {
     this.#calls.clock_gettime(this.#kernel.monotonicClock, scratch.address);
     const { u32 } = scratch;
     return (u32[0]! + u32[1]! * 2 ** 32) * 1000 + u32[2]! / 1e6;
+  }
+
+  /**
+   * Straight from the system into the caller's memory: the runtime's own source keeps a cache of what it gave out,
+   * and keys are made of this.
+   */
+  random(into: Uint8Array): void {
+    for (let done = 0; done < into.length;) {
+      const count = this.#kernel.random(into.subarray(done, done + randomBytesMax));
+      if (count > 0) done += count;
+      // EINTR is the only failure that can pass; without chance there is no going on.
+      else assert(this.#failure() === -Errno.EINTR, "the system gives random bytes");
+    }
   }
 
   threadId(): number {

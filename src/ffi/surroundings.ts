@@ -1,5 +1,5 @@
 /**
- * What is the same on every platform: names in folders (through `node:fs`), the date, chance and identity.
+ * What is the same on every platform: names in folders (through `node:fs`), the date and identity.
  *
  * Paths go through `node:fs` because it converts and prefixes them as each system wants, and because `open`
  * is variadic in C (symbols-posix.ts). What it throws is turned into a value here.
@@ -9,9 +9,6 @@ import fs from "node:fs";
 import os from "node:os";
 import { Errno, resultOfThrown } from "./errno.ts";
 import type { FileStatus, Result } from "./system.ts";
-
-/** WebCrypto refuses to fill more at once. */
-const randomBytesMax = 65_536;
 
 /** The value of `call`, or the result for what it threw; again when a signal came between. */
 export function attempt<T>(call: () => T): T | Result {
@@ -49,12 +46,6 @@ export class Surroundings {
 
   now(): number {
     return Date.now();
-  }
-
-  random(into: Uint8Array): void {
-    for (let done = 0; done < into.length; done += randomBytesMax) {
-      crypto.getRandomValues(into.subarray(done, done + randomBytesMax) as Uint8Array<ArrayBuffer>);
-    }
   }
 
   processId(): number {

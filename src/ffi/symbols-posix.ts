@@ -53,6 +53,7 @@ export interface LinuxCalls extends PosixCalls {
   fallocate(file: FileHandle, mode: number, position: number, bytes: number): number;
   madvise(at: Address, bytes: number, advice: number): number;
   posix_fadvise(file: FileHandle, position: number, bytes: number, advice: number): number;
+  getrandom(into: Place, bytes: number, flags: number): number;
   /** `long syscall(long number, ...)`: glibc has wrapped gettid and tgkill only since 2.30, musl never tgkill. */
   syscall(number: number, first: number, second: number, third: number): number;
   __errno_location(): Address;
@@ -64,6 +65,7 @@ export const glibcCalls = {
   fallocate: { args: ["i32", "i32", "ptr", "ptr"], returns: "i32" },
   madvise: { args: ["ptr", "ptr", "i32"], returns: "i32" },
   posix_fadvise: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
+  getrandom: { args: ["ptr", "ptr", "u32"], returns: "i64_fast" },
   syscall: { args: ["ptr", "ptr", "ptr", "ptr"], returns: "i64_fast" },
   __errno_location: { args: [], returns: "ptr" },
 } as const satisfies Record<keyof LinuxCalls, Signature>;
@@ -98,6 +100,7 @@ export interface MacosCalls extends BsdCalls {
   ): number;
   pthread_threadid_np(thread: Address, into: Uint8Array): number;
   proc_pidinfo(process: number, flavor: number, thread: number, into: Uint8Array, bytes: number): number;
+  arc4random_buf(into: Place, bytes: number): void;
 }
 
 export const macosCalls = {
@@ -105,6 +108,7 @@ export const macosCalls = {
   fcntl: { args: ["i32", "i32", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
   pthread_threadid_np: { args: ["ptr", "ptr"], returns: "i32" },
   proc_pidinfo: { args: ["i32", "i32", "ptr", "ptr", "i32"], returns: "i32" },
+  arc4random_buf: { args: ["ptr", "ptr"], returns: "void" },
 } as const satisfies Record<keyof MacosCalls, Signature>;
 
 export interface FreebsdCalls extends BsdCalls {
@@ -112,6 +116,7 @@ export interface FreebsdCalls extends BsdCalls {
   posix_fallocate(file: FileHandle, position: number, bytes: number): number;
   thr_self(into: Uint8Array): number;
   thr_kill(thread: number, signal: number): number;
+  arc4random_buf(into: Place, bytes: number): void;
 }
 
 export const freebsdCalls = {
@@ -120,4 +125,5 @@ export const freebsdCalls = {
   posix_fallocate: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   thr_self: { args: ["ptr"], returns: "i32" },
   thr_kill: { args: ["ptr", "i32"], returns: "i32" },
+  arc4random_buf: { args: ["ptr", "ptr"], returns: "void" },
 } as const satisfies Record<keyof FreebsdCalls, Signature>;

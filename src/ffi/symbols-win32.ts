@@ -53,6 +53,18 @@ export interface WindowsCalls {
   GetLastError(): number;
 }
 
+/** bcryptprimitives: where the runtime itself takes its random bytes from, so it is always there. */
+export interface WindowsRandomCalls {
+  /** BOOL ProcessPrng(PBYTE data, SIZE_T bytes); never fails. */
+  ProcessPrng(into: Place, bytes: number): number;
+}
+
+export const windowsRandomLibraries = ["bcryptprimitives.dll"] as const;
+
+export const windowsRandomCalls = {
+  ProcessPrng: { args: ["ptr", "ptr"], returns: "i32" },
+} as const satisfies Record<keyof WindowsRandomCalls, Signature>;
+
 export const windowsCalls = {
   CreateFileW: { args: ["ptr", "u32", "u32", "ptr", "u32", "u32", "ptr"], returns: "i64_fast" },
   ReOpenFile: { args: ["ptr", "u32", "u32", "u32"], returns: "i64_fast" },

@@ -36,7 +36,8 @@ export type Operation =
   | "isThreadAlive"
   | "lastError"
   | "pageBytes"
-  | "monotonic";
+  | "monotonic"
+  | "random";
 
 export interface SymbolTable {
   readonly libraries: LibraryNames;
@@ -76,6 +77,7 @@ const linuxOperations: SymbolTable["operations"] = {
   threadId: ["syscall"],
   isThreadAlive: ["syscall"],
   lastError: ["__errno_location"],
+  random: ["getrandom"],
 };
 
 /** The tables of all platforms, the one we run on among them. */
@@ -94,6 +96,7 @@ export const symbolTables: Readonly<Record<PlatformName, SymbolTable>> = {
       threadId: ["pthread_threadid_np"],
       isThreadAlive: ["proc_pidinfo"],
       lastError: ["__error"],
+      random: ["arc4random_buf"],
     },
   },
   freebsd: {
@@ -108,6 +111,7 @@ export const symbolTables: Readonly<Record<PlatformName, SymbolTable>> = {
       threadId: ["thr_self"],
       isThreadAlive: ["thr_kill"],
       lastError: ["__error"],
+      random: ["arc4random_buf"],
     },
   },
   windows: {
@@ -139,6 +143,7 @@ export const symbolTables: Readonly<Record<PlatformName, SymbolTable>> = {
       lastError: ["GetLastError"],
       pageBytes: ["GetSystemInfo"],
       monotonic: ["QueryPerformanceCounter", "QueryPerformanceFrequency"],
+      random: [],
     },
   },
 };

@@ -5,6 +5,7 @@
  * cut (EBUSY); a file that is mapped or open may refuse to be replaced (EBUSY, EACCES).
  */
 
+import { assert } from "../errors.ts";
 import { assertHandle, assertHolds, assertPages, assertSpan, assertWhole } from "./checks.ts";
 import { Errno, resultOfNumber } from "./errno.ts";
 import { openLibrary, symbolAddress } from "./library.ts";
@@ -12,7 +13,12 @@ import { viewOfMapping } from "./mapped-view.ts";
 import { addressOf, type Place, pinned } from "./memory.ts";
 import { Surroundings } from "./surroundings.ts";
 import { symbolTables } from "./symbols.ts";
-import type { WindowsCalls } from "./symbols-win32.ts";
+import {
+  windowsRandomCalls,
+  windowsRandomLibraries,
+  type WindowsCalls,
+  type WindowsRandomCalls,
+} from "./symbols-win32.ts";
 import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "./system.ts";
 import { lastFailure, openFile, renameFile, statusOfHandle, statusOfPath } from "./win32-files.ts";
 
@@ -81,6 +87,7 @@ export class WindowsSystem extends Surroundings implements System {
   readonly #calls: WindowsCalls;
   readonly #unmapAddress: Address;
   readonly #ticksPerMs: number;
+  readonly #randomCalls: WindowsRandomCalls;
 
   /** @throws {EmdbError} EMDB_UNSUPPORTED when kernel32 lacks a call. */
   constructor() {
@@ -94,6 +101,7 @@ export class WindowsSystem extends Surroundings implements System {
     this.#granularityBytes = scratch.u32[10]!;
     this.#calls.QueryPerformanceFrequency(largeAddress);
     this.#ticksPerMs = readLargeInteger() / 1000;
+    this.#randomCalls = openLibrary<WindowsRandomCalls>(windowsRandomLibraries, windowsRandomCalls);
   }
 
   #result(isDone: number): Result {
@@ -299,7 +307,13 @@ export class WindowsSystem extends Surroundings implements System {
     return this.#result(this.#calls.VirtualFree(address, 0, MEM_RELEASE));
   }
 
-  // -- time and identity ---------------------------------------------------
+  // -- time, chance and identity -------------------------------------------
+
+  random(into: Uint8Array): void {
+    if (into.length === 0) return;
+    const isFilled = this.#randomCalls.ProcessPrng(into, into.length) !== 0;
+    assert(isFilled, "the system gives random bytes");
+  }
 
   /** Not `performance.now`, `process.hrtime` or `Bun.nanoseconds`: each starts anew in every Worker. */
   monotonic(): number {

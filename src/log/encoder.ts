@@ -6,6 +6,7 @@ import { KEY_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "./checksum.ts";
 import {
   EXTENSION_BYTES_MAX,
+  FRAME_OVERHEAD_BYTES_MAX,
   FRAME_HEADER_BYTES,
   SHAPE_EXPIRY,
   SHAPE_WIDE_PREV,
@@ -45,6 +46,8 @@ export class FrameEncoder {
   /** Of the file that the frames go to. */
   salts: Salts;
   readonly #text: Pinned = sharedText();
+  /** Bytes of a frame besides key and value, at most. */
+  readonly overheadBytesMax: number = FRAME_OVERHEAD_BYTES_MAX;
 
   // What the next frame says; set before `encode`.
   kind = 0;
@@ -60,7 +63,7 @@ export class FrameEncoder {
 
   /** The value's bytes, and where they are: a view, or the text memory. */
   valueBytes = 0;
-  #value: Uint8Array | number = 0;
+  protected value: Uint8Array | number = 0;
   /** Bytes of header, key and extension. */
   headBytes = 0;
   #shape = 0;
@@ -74,25 +77,25 @@ export class FrameEncoder {
     if (typeof value === "string") {
       if (value.length <= SHORT_STRING_UNITS) {
         this.valueBytes = encoder.encodeInto(value, this.#text.u8).written;
-        this.#value = this.#text.address;
+        this.value = this.#text.address;
         return;
       }
-      this.#value = encoder.encode(value);
+      this.value = encoder.encode(value);
     } else {
-      this.#value = value;
+      this.value = value;
     }
-    this.valueBytes = this.#value.length;
+    this.valueBytes = this.value.length;
   }
 
   /** The next frame has no value. */
   loadNothing(): void {
     this.valueBytes = 0;
-    this.#value = 0;
+    this.value = 0;
   }
 
   /** The value taken last, for a frame that is too long to be staged. */
   get longValue(): Uint8Array {
-    return typeof this.#value === "number" ? NO_BYTES : this.#value;
+    return typeof this.value === "number" ? NO_BYTES : this.value;
   }
 
   /** Bytes of the frame that `encode` would build for a key of this length at this position. */
@@ -122,7 +125,7 @@ export class FrameEncoder {
       words[(bytes >> 2) - 2] = 0;
     }
     this.#putHead(key, keyBytes, lsn);
-    if (isStaged && this.valueBytes > 0) copy(stage.address + this.headBytes, this.#value, this.valueBytes);
+    if (isStaged && this.valueBytes > 0) copy(stage.address + this.headBytes, this.value, this.valueBytes);
     words[WORD_BODY_CHECK] = this.#bodyCheck(isStaged, placeSeed(this.salts.body, low, high));
     const seed = placeSeed(this.salts.header, low, high);
     words[WORD_HEADER_CHECK] = xxh32(stage, 4, FRAME_HEADER_BYTES - 4, seed);

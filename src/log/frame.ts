@@ -23,6 +23,9 @@
  *    not decode to exactly one writer's input is not a frame.
  * 3. A word of eight zero bytes at a frame's place means the end of the log.
  * 4. A mark is written behind the tail after a sync and is overwritten by the next frame: it takes no place.
+ * 5. In an encrypted log every frame is a sealed one or a session (`crypto/frame-sealer.ts`, `crypto/session.ts`), in
+ *    any other none is. A sealed frame has its body where a value stands, and in its header only kind, place in the
+ *    batch, clean, length and behind; bytes 8 to 23 are authenticated with the body. A session's prev is the session before.
  */
 
 import type { Pinned } from "../ffi/memory.ts";
@@ -47,7 +50,16 @@ export const KIND_ABORT = 6;
 export const KIND_MARK = 7;
 /** Ends a batch whose last write turned out to need no frame. */
 export const KIND_END = 8;
-export const KIND_MAX = KIND_END;
+/** Of an encrypted log: a frame of another kind, all of whose record is in the sealed body. */
+export const KIND_SEALED = 9;
+/** Of an encrypted log: what follows is sealed under another key, which the value leads to. */
+export const KIND_SESSION = 10;
+export const KIND_MAX = KIND_SESSION;
+
+/** Bytes of a session's value; its content is `src/crypto`'s. */
+export const SESSION_BYTES = 64;
+/** Longest body of a sealed frame: the longest record, its numbers and the seal. */
+const SEALED_BYTES_MAX = KEY_BYTES_MAX + VALUE_BYTES_MAX + 256;
 
 // Places in a batch. Never renumber.
 export const PLACE_ALONE = 0;
@@ -59,7 +71,7 @@ const PLACE_SHIFT = 4;
 export const SHAPE_EXPIRY = 1 << 6;
 export const SHAPE_WIDE_SPACE = 1 << 7;
 export const SHAPE_WIDE_PREV = 1 << 8;
-/** On a mark: the database was closed in good order right behind it. */
+/** On a mark, sealed or not: the database was closed in good order right behind it. */
 export const SHAPE_CLEAN = 1 << 9;
 const SHAPE_UNUSED = 0xfc00;
 export const WIDE_SPACE = 0xffff;
@@ -161,6 +173,7 @@ export function isPlausible(memory: Pinned, at: number, lsn: number): boolean {
   const shape = memory.u32[word + WORD_SHAPE]!;
   const kind = shape & 15;
   if (kind === 0 || kind > KIND_MAX || (shape & SHAPE_UNUSED) !== 0) return false;
+  if (kind > KIND_END) return isPlausibleSealed(memory, at, lsn);
   const valueBytes = memory.u32[word + WORD_VALUE_BYTES]!;
   const keyBytes = shape >>> 16;
   if (keyBytes > KEY_BYTES_MAX || valueBytes > VALUE_BYTES_MAX) return false;
@@ -175,6 +188,24 @@ export function isPlausible(memory: Pinned, at: number, lsn: number): boolean {
   if ((space === WIDE_SPACE) !== ((shape & SHAPE_WIDE_SPACE) !== 0)) return false;
   if (!isPackedDistance(tail & 0xffff, (lsn - HEADER_PAGE_BYTES) / 8)) return false;
   return hasSoundRole(kind, shape, keyBytes, space);
+}
+
+/** The same for the kinds of an encrypted log. */
+function isPlausibleSealed(memory: Pinned, at: number, lsn: number): boolean {
+  const word = at >> 2;
+  const shape = memory.u32[word + WORD_SHAPE]!;
+  const valueBytes = memory.u32[word + WORD_VALUE_BYTES]!;
+  const prev = memory.u32[word + WORD_PREV]!;
+  const tail = memory.u32[word + WORD_TAIL]!;
+  if (tail >>> 16 !== 0 || !isPackedDistance(tail & 0xffff, (lsn - HEADER_PAGE_BYTES) / 8)) return false;
+  if (kindOf(shape) === KIND_SEALED) {
+    // Whether it is a mark only the body tells.
+    const isBare = shape === shapeOf(KIND_SEALED, placeOf(shape), shape & SHAPE_CLEAN, 0);
+    return isBare && prev === 0 && valueBytes > 0 && valueBytes <= SEALED_BYTES_MAX;
+  }
+  const isWide = (shape & SHAPE_WIDE_PREV) !== 0;
+  if (shape !== shapeOf(KIND_SESSION, PLACE_ALONE, isWide ? SHAPE_WIDE_PREV : 0, 0)) return false;
+  return valueBytes === SESSION_BYTES && (prev === 0 || !isWide) && prev * 8 <= lsn - HEADER_PAGE_BYTES;
 }
 
 /** What each kind must and must not carry. */
@@ -214,6 +245,12 @@ export interface FrameFacts {
   durable: number;
   frameBytes: number;
   isClean: boolean;
+}
+
+/** Facts to be filled in, once and again. */
+export function emptyFacts(): FrameFacts {
+  const numbers = { kind: 0, place: 0, space: 0, keyBytes: 0, valueBytes: 0, expiresAtMs: 0, prev: 0, durable: 0 };
+  return { ...numbers, frameBytes: 0, isClean: false };
 }
 
 /** Reads a whole-millisecond time or a position: two 32-bit halves, the upper one below 2^21. Undefined when above. */

@@ -15,6 +15,7 @@ import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "./checksum.ts";
 import {
   EXTENSION_BYTES_MAX,
   FRAME_HEADER_BYTES,
+  KIND_END,
   KIND_MARK,
   WORD_BODY_CHECK,
   WORD_HEADER_CHECK,
@@ -22,6 +23,8 @@ import {
   WORD_VALUE_BYTES,
   bodyBytes,
   decodeInto,
+  emptyFacts,
+  extensionBytes,
   frameBytes,
   isPlausible,
   type FrameFacts,
@@ -36,7 +39,12 @@ export type Finding =
   | { readonly kind: "end" }
   /** A mark: the log ends here, and said so. */
   | { readonly kind: "mark" }
-  | { readonly kind: "bad"; readonly reason: string };
+  | {
+      readonly kind: "bad";
+      readonly reason: string;
+      /** No crash leaves such a thing: it is damage, whatever stands behind it. */
+      readonly isForged?: true;
+    };
 
 const FRAME: Finding = { kind: "frame" };
 const END: Finding = { kind: "end" };
@@ -44,6 +52,16 @@ const MARK: Finding = { kind: "mark" };
 const BAD_HEADER: Finding = { kind: "bad", reason: "the header's checksum does not match" };
 const BAD_FIELDS: Finding = { kind: "bad", reason: "the header's fields make no sense" };
 const BAD_BODY: Finding = { kind: "bad", reason: "the body's checksum does not match" };
+const IN_THE_CLEAR: Finding = {
+  kind: "bad",
+  reason: "a frame that is not sealed stands in an encrypted log",
+  isForged: true,
+};
+const SEALED: Finding = {
+  kind: "bad",
+  reason: "a sealed frame stands in a log that is not encrypted",
+  isForged: true,
+};
 const CUT_OFF: Finding = { kind: "bad", reason: "the frame reaches beyond the end of the file" };
 
 /** The memory of a scanner that was released: opening one database after another costs it once a thread. */
@@ -58,12 +76,33 @@ function takeMemory(): Pinned {
 /** Zeros are skipped so many bytes at a time, which the C library compares 20 times as fast as a loop does. */
 const ZERO_BLOCK_BYTES = 4096;
 
+/** A sound frame of an encrypted log, whole in `source` from byte `at` on. */
+export interface ClosedFrame {
+  readonly source: Uint8Array;
+  readonly at: number;
+  readonly lsn: number;
+  /** Of the body, behind the header. */
+  readonly bodyBytes: number;
+}
+
+/** Opens the frames of an encrypted log; made by who has the keys. */
+export interface FrameOpener {
+  /** Header and key of the frame that was opened last, as a plain one has them, from byte 0 on. */
+  readonly head: Pinned;
+  /** The value of that frame; good until the next one is opened. */
+  value(): Uint8Array;
+  /** Makes the facts those of the record inside; returns why it does not open, if it does not. */
+  open(facts: FrameFacts, frame: ClosedFrame): Extract<Finding, { kind: "bad" }> | undefined;
+}
+
 /** Where frames are read from. */
 export interface ScanSource {
   readonly system: Pick<System, "read">;
   readonly file: FileHandle;
   readonly path: string;
   readonly salts: Salts;
+  /** Of an encrypted log. */
+  readonly opener?: FrameOpener | undefined;
   /** Nothing behind this position is looked at. */
   readonly end: number;
 }
@@ -77,24 +116,17 @@ export class Scanner {
 
   /** Position of the frame that `next` spoke about, and what it says. */
   lsn: number;
-  readonly facts: FrameFacts = {
-    kind: 0,
-    place: 0,
-    space: 0,
-    keyBytes: 0,
-    valueBytes: 0,
-    expiresAtMs: 0,
-    prev: 0,
-    durable: 0,
-    frameBytes: 0,
-    isClean: false,
-  };
-  /** Where in `memory` the frame begins; its key follows the header. */
+  readonly facts: FrameFacts = emptyFacts();
+  /** Where in `memory` the frame begins, as it stands in the file. */
   at = 0;
+  /** Where its header and key are in the clear. */
+  readonly head: Pinned;
+  headAt = 0;
   #next: number;
 
   constructor(source: ScanSource, from: number) {
     this.#source = source;
+    this.head = source.opener === undefined ? this.memory : source.opener.head;
     this.lsn = from;
     this.#next = from;
   }
@@ -112,6 +144,38 @@ export class Scanner {
 
   /** Judges the place at `lsn`; after a sound frame, `next` goes on behind it. */
   judge(lsn: number): Finding {
+    const finding = this.#judgeClosed(lsn);
+    if (finding !== FRAME) return finding;
+    const { opener } = this.#source;
+    if (opener !== undefined || this.facts.kind > KIND_END) return this.#open(opener);
+    this.headAt = this.at;
+    this.#next = lsn + this.facts.frameBytes;
+    return this.facts.kind === KIND_MARK ? MARK : FRAME;
+  }
+
+  /** Opens the frame at hand, whose checks are right. */
+  #open(opener: FrameOpener | undefined): Finding {
+    const { facts, lsn } = this;
+    if (opener === undefined) return SEALED;
+    if (facts.kind <= KIND_END) return IN_THE_CLEAR;
+    const bodyBytes = extensionBytes(this.shape) + facts.valueBytes;
+    const whole = FRAME_HEADER_BYTES + bodyBytes;
+    const isLong = whole > SCAN_BYTES;
+    const source = isLong ? new Uint8Array(whole) : this.memory.u8;
+    if (isLong && this.#read(source, { position: lsn, bytes: whole }) < whole) return CUT_OFF;
+    const problem = opener.open(facts, { source, at: isLong ? 0 : this.at, lsn, bodyBytes });
+    if (problem !== undefined) return problem;
+    this.#next = lsn + facts.frameBytes;
+    return facts.kind === KIND_MARK ? MARK : FRAME;
+  }
+
+  /** Whether the frame at a position says, as far as its checks tell, that the database was closed in good order right behind it. */
+  isCleanEnd(lsn: number): boolean {
+    return this.#judgeClosed(lsn) === FRAME && this.facts.isClean;
+  }
+
+  /** Judges the place as far as its checks tell. */
+  #judgeClosed(lsn: number): Finding {
     this.lsn = lsn;
     const have = this.#load(lsn, FRAME_HEADER_BYTES);
     const at = (this.at = lsn - this.#start);
@@ -142,8 +206,6 @@ export class Scanner {
     if (!decodeInto(this.facts, this.memory, { at, lsn })) return BAD_FIELDS;
     if (lsn + this.facts.frameBytes > source.end) return CUT_OFF;
     if (!this.#isPaddingZero(lsn, FRAME_HEADER_BYTES + body)) return BAD_FIELDS;
-    if (this.facts.kind === KIND_MARK) return MARK;
-    this.#next = lsn + this.facts.frameBytes;
     return FRAME;
   }
 
@@ -256,7 +318,7 @@ export class Scanner {
     return end <= this.#source.end ? end : 0;
   }
 
-  /** The shape word of the frame that `judge` spoke about. */
+  /** The shape word of the frame that `judge` spoke about, as it stands in the file. */
   get shape(): number {
     return this.memory.u32[(this.at >> 2) + WORD_SHAPE]!;
   }
@@ -280,8 +342,8 @@ export class Scanner {
       if (!isPlausible(this.memory, at, lsn)) continue;
       const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
       if (xxh32(this.memory, at + 4, FRAME_HEADER_BYTES - 4, seed) !== this.memory.i32[at >> 2]) continue;
-      const finding = this.judge(lsn);
-      if (finding.kind === "bad" || finding.kind === "end") continue;
+      // Not opened: the sessions in between may be what is bad.
+      if (this.#judgeClosed(lsn) !== FRAME) continue;
       if (this.facts.durable > durableBeyond) return lsn;
     }
     return undefined;

@@ -3,7 +3,8 @@
  *
  *     segment (f64)   0 base   1 end   2 address that position 0 would have   3 base of the file that replaced it
  *                     4 generation   5 file + 1   6, 7, 8 address, pairs and bytes of the table of moves
- *                     9 position up to which snapshots may need it   10 era in which it was given up   11 unused
+ *                     9 position up to which snapshots may need it   10 era in which it was given up
+ *                     11 position in the file of its newest session record, if it is encrypted
  *
  * A position that the index, a snapshot or an iterator took before a compaction is in such a file, below the
  * current `base`. Its bytes are read where they were; the table of moves says where its frame is in the file that
@@ -32,6 +33,7 @@ const PAIRS = 7;
 const MOVES_BYTES = 8;
 const NEEDED_TO = 9;
 const ERA = 10;
+const SESSION = 11;
 
 /** What a segment is, as plain numbers. */
 export interface SegmentFacts {
@@ -41,6 +43,8 @@ export interface SegmentFacts {
   /** Base of the file that replaced it. */
   readonly next: number;
   readonly generation: number;
+  /** Of an encrypted log: where in the file its newest session record stands; 0: nowhere. */
+  readonly session: number;
   /** Its open file; negative for none. */
   readonly file: number;
   readonly moves: { readonly address: Address; readonly pairs: number; readonly bytes: number };
@@ -99,6 +103,7 @@ export class Segments {
     numbers[at + MOVES_BYTES] = facts.moves.bytes;
     numbers[at + NEEDED_TO] = 0;
     numbers[at + ERA] = 0;
+    numbers[at + SESSION] = facts.session;
     numbers[at + END] = facts.end;
   }
 
@@ -111,6 +116,7 @@ export class Segments {
       origin: numbers[at + ORIGIN]!,
       next: numbers[at + NEXT]!,
       generation: numbers[at + GENERATION]!,
+      session: numbers[at + SESSION]!,
       file: numbers[at + FILE]! - 1,
       moves: { address: numbers[at + MOVES]!, pairs: numbers[at + PAIRS]!, bytes: numbers[at + MOVES_BYTES]! },
     };
@@ -135,6 +141,11 @@ export class Segments {
 
   generation(at: number): number {
     return this.#numbers[at + GENERATION]!;
+  }
+
+  /** Where in the file its newest session record stands. */
+  session(at: number): number {
+    return this.#numbers[at + SESSION]!;
   }
 
   /** Snapshots up to this position may have taken positions in the segment; 0 while the index still names some. */

@@ -68,7 +68,7 @@ const DURABILITY: readonly PlantedFault[] = [
     "const result = 0 as Result;",
   ]),
   fault("what a failed sync left in the cache is taken for written", "test/sim/failed-sync.test.ts", "engine/open.ts", [
-    "if (!config.readOnly && !endsClean(atFile)) system.forgetCached(file.handle);",
+    "if (!plan.config.readOnly && !endsClean(atFile, markBytes)) system.forgetCached(file.handle);",
     "",
   ]),
   fault("a failed sync is told as a success", "failingSyncs", "engine/sync.ts", [

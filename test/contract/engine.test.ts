@@ -84,3 +84,34 @@ contractSuite(
   },
   always,
 );
+
+const SECRET = { key: new Uint8Array(32).fill(0x5e) };
+
+for (const cipher of ["aes-256-gcm", "chacha20-poly1305"] as const) {
+  const encrypted = { encryption: SECRET, cipher };
+
+  contractSuite(
+    `encrypted with ${cipher}, in a file, ordered, reopened after each step`,
+    (options) => {
+      const folder = temporaryFolder();
+      const path = folder.file("data.emdb");
+      const all = { ...options, ...encrypted, rangeScans: true };
+      return {
+        db: Emdb.open(path, all),
+        clock: heldClock(),
+        settle(db) {
+          db.closeSync();
+          return Emdb.open(path, all);
+        },
+        end: () => folder[Symbol.dispose](),
+      };
+    },
+    always,
+  );
+
+  contractSuite(
+    `encrypted with ${cipher}, in memory`,
+    (options) => ({ db: Emdb.openInMemory({ ...options, ...encrypted }), clock: heldClock() }),
+    { lacks },
+  );
+}

@@ -122,7 +122,7 @@ describe.each(CIPHERS)("%s, all bits:", (cipher) => {
           offset: slot === 0 ? 512 : 1536,
         });
     }
-  });
+  }, 60_000);
   test("any single bit of the first sector turned over is EMDB_CORRUPTED", () => {
     for (let bit = 0; bit < page.sector.length * 8; bit++) {
       expect(tried({ ...page, sector: flipped(page.sector, bit) }, rawSecret())).toEqual({

@@ -11,7 +11,7 @@ interface Field {
   readonly says: string;
 }
 
-const kinds = ["", "put", "remove", "clear", "create", "drop", "abort", "mark", "end"];
+const kinds = ["", "put", "remove", "clear", "create", "drop", "abort", "mark", "end", "sealed", "session"];
 const places = ["alone", "first", "middle", "last"];
 const PRIME_3 = 0xc2b2ae3d | 0;
 const PRIME_4 = 0x27d4eb2f | 0;
@@ -98,6 +98,25 @@ const TEXT_BYTES_MAX = 32;
 const show = (bytes: Uint8Array): string =>
   bytes.length > TEXT_BYTES_MAX ? `${bytes.length} bytes` : JSON.stringify(new TextDecoder().decode(bytes));
 
+/** What stands where a plain frame has its value. */
+function valueFields(kind: string, value: Uint8Array): Field[] {
+  const bytes = value.length;
+  if (kind === "session") {
+    return [
+      { bytes: 32, says: "salt" },
+      { bytes: bytes - 32, says: "MAC" },
+    ];
+  }
+  // A changed shape or length may make a plain frame look like one.
+  if (kind !== "sealed" || bytes < 20) return [{ bytes, says: `value ${show(value)}` }];
+  const counter = new DataView(value.buffer, value.byteOffset).getUint32(0, false);
+  return [
+    { bytes: 4, says: `counter ${counter}` },
+    { bytes: bytes - 20, says: `ciphertext ${bytes - 20} bytes` },
+    { bytes: 16, says: "tag" },
+  ];
+}
+
 /** Reads the frame whose first byte stands at `lsn`. */
 export function readFrame(bytes: Uint8Array, lsn: number): FrameReading {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -159,7 +178,7 @@ export function readFrame(bytes: Uint8Array, lsn: number): FrameReading {
     { bytes: 2, says: (shape & 128) === 0 ? `space ${space}` : "space: in the extension" },
     { bytes: keyBytes, says: `key ${show(key)}` },
     ...extension,
-    { bytes: valueBytes, says: `value ${show(value)}` },
+    ...valueFields(kind, value),
     { bytes: bytes.length - end, says: "pad" },
   ];
   const isPadZero = bytes.subarray(end).every((byte) => byte === 0);

@@ -6,6 +6,10 @@
  */
 
 import { copy, pinned } from "../../src/ffi/memory.ts";
+import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
+import { SecretKey } from "../../src/crypto/secret.ts";
+import { deriveSessionKey, encodeSession, makeSession, NO_SESSION_MAC } from "../../src/crypto/session.ts";
+import { CLEAR_BYTES, SealedEncoder } from "../../src/engine/sealed-encoder.ts";
 import { FrameEncoder } from "../../src/log/encoder.ts";
 import {
   KIND_ABORT,
@@ -14,6 +18,7 @@ import {
   KIND_MARK,
   KIND_PUT,
   KIND_REMOVE,
+  KIND_SESSION,
   KIND_SPACE_CREATE,
   KIND_SPACE_DROP,
   PLACE_ALONE,
@@ -85,9 +90,9 @@ interface Numbers {
   readonly durable: number;
 }
 
-const encoder = new FrameEncoder(saltsOf(sampleHeader));
+const plainEncoder = new FrameEncoder(saltsOf(sampleHeader));
 
-function encode(draft: Draft, at: Numbers): SampleFrame {
+function encode(draft: Draft, at: Numbers, encoder: FrameEncoder = plainEncoder): SampleFrame {
   const key = pinned(256);
   const keyBytes = new TextEncoder().encodeInto(draft.key ?? "", key.u8).written;
   encoder.kind = draft.kind;
@@ -126,6 +131,35 @@ export const logFrames: readonly SampleFrame[] = encodeLog();
 /** A mark that no close wrote: where the log ended after a flush, before the next frame overwrote it. */
 const markAt = logFrames[2]?.lsn ?? 0;
 
+const cipher = "aes-256-gcm";
+
+/** A session at the beginning of a log with this data key (32 bytes of 01) and session salt (32 bytes of 02). */
+function sampleSession(): { readonly record: Uint8Array; readonly sealer: FrameSealer } {
+  const { fileId, generation } = sampleHeader;
+  const dataKey = new SecretKey(new Uint8Array(32).fill(1));
+  const salt = new Uint8Array(32).fill(2);
+  const session = makeSession(dataKey, { fileId, generation, lsn: FIRST, previousMac: NO_SESSION_MAC, salt });
+  const key = deriveSessionKey(dataKey, { cipher, fileId, generation, salt });
+  const sealer = new FrameSealer({ cipher, key, fileId, generation, clearBytes: CLEAR_BYTES });
+  return { record: encodeSession(session), sealer };
+}
+
+/** The first frames of an encrypted log. */
+function encryptedFrames(): SampleFrame[] {
+  const { record, sealer } = sampleSession();
+  let counter = 0;
+  const sealing = new SealedEncoder(saltsOf(sampleHeader), { sealer, nextCounter: () => counter++ });
+  const session = encode(
+    { name: "session", kind: KIND_SESSION, value: record },
+    { lsn: FIRST, prev: 0, durable: FIRST },
+  );
+  const at = { lsn: FIRST + session.bytes.length, prev: 0, durable: FIRST };
+  const put = encode({ name: "sealed-put", kind: KIND_PUT, key: "apple", value: "red" }, at, sealing);
+  const end = at.lsn + put.bytes.length;
+  const mark = { name: "sealed-mark", kind: KIND_MARK, flags: SHAPE_CLEAN };
+  return [session, put, encode(mark, { lsn: end, prev: 0, durable: end }, sealing)];
+}
+
 /** Frames that do not stand in the sample log. */
 export const looseFrames: readonly SampleFrame[] = [
   encode({ name: "mark", kind: KIND_MARK }, { lsn: markAt, prev: 0, durable: markAt }),
@@ -137,6 +171,7 @@ export const looseFrames: readonly SampleFrame[] = [
     { name: "wide-prev", kind: KIND_PUT, key: "k", value: "v", space: 70_000, expiresAtMs: 9_000_000_000_000 },
     { lsn: 2 ** 36, prev: FIRST, durable: 2 ** 36 - 2 ** 34 - 8 },
   ),
+  ...encryptedFrames(),
 ];
 
 /** The header page of the sample log. */

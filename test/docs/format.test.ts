@@ -4,8 +4,10 @@
  */
 
 import { describe, expect, test } from "bun:test";
+import { createHmac, hkdfSync } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { gcm } from "@noble/ciphers/aes.js";
 import { Emdb } from "emdb";
 import * as frame from "../../src/log/frame.ts";
 import { XXH32_BODY_BYTES_MAX } from "../../src/log/checksum.ts";
@@ -46,7 +48,7 @@ describe("the dumps", () => {
     }
   });
   test("hold a frame of every kind and place", () => {
-    const readings = logFrames.map(({ bytes, lsn }) => readFrame(bytes, lsn));
+    const readings = [...logFrames, ...looseFrames].map(({ bytes, lsn }) => readFrame(bytes, lsn));
     const named = (title: string): Set<string> => new Set(rowsUnder(text, title).map(([name = ""]) => name));
     expect(new Set(readings.map((one) => one.kind))).toEqual(named("kind"));
     expect(new Set(readings.map((one) => one.place))).toEqual(named("place"));
@@ -73,6 +75,41 @@ describe("the log that the dumps make up", () => {
     writeFileSync(path, sampleFile());
     Emdb.open(path).closeSync();
     expect(Buffer.compare(readFileSync(path), sampleFile())).toBe(0);
+  });
+});
+
+describe("the encrypted frames", () => {
+  const named = (name: string): Uint8Array => looseFrames.find((one) => one.name === name)?.bytes ?? new Uint8Array(0);
+  const u64 = (value: number): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(BigInt(value));
+    return bytes;
+  };
+  /** A label and parts as the document writes them down. */
+  const covered = (label: string, parts: readonly Uint8Array[]): Buffer =>
+    Buffer.concat([Buffer.from(`${label}\0`), ...parts.flatMap((part) => [u64(part.length).subarray(0, 4), part])]);
+  const dataKey = new Uint8Array(32).fill(1);
+  const fileId = sampleFile().subarray(16, 32);
+  const salt = named("session").subarray(24, 56);
+
+  test("begin with a session whose MAC is the one that the document describes", () => {
+    const key = hkdfSync("sha256", dataKey, "", covered("emdb 1 session record", []), 32);
+    const parts = [fileId, u64(1), u64(4096), new Uint8Array(32), salt];
+    const mac = createHmac("sha256", Buffer.from(key)).update(covered("emdb 1 session record", parts)).digest();
+    expect(mac.equals(named("session").subarray(56, 88))).toBe(true);
+  });
+  test.each([
+    ["sealed-put", 4184, "01 00 05 6170706c65 726564"],
+    ["sealed-mark", 4240, "07 00 00"],
+  ])("%s opens with a second implementation by what the document says", (name, lsn, record) => {
+    const frame = named(name);
+    const info = covered("emdb 1 session seal", [fileId, u64(1), u64(1)]);
+    const key = new Uint8Array(hkdfSync("sha256", dataKey, salt, info, 32));
+    const bytes = Buffer.from(frame).readUInt32LE(12);
+    const nonce = Buffer.concat([Buffer.alloc(8), frame.subarray(24, 28)]);
+    const place = [fileId, u64(1), u64(lsn), Buffer.from("09001000", "hex"), frame.subarray(8, 24)];
+    const opened = gcm(key, nonce, Buffer.concat(place)).decrypt(frame.subarray(28, 24 + bytes));
+    expect(opened.toHex()).toBe(record.replaceAll(" ", ""));
   });
 });
 

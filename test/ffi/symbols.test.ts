@@ -4,6 +4,7 @@
  */
 
 import { expect, test } from "bun:test";
+import { windowsRandomCalls } from "../../src/ffi/symbols-win32.ts";
 import { symbolTables } from "../../src/ffi/symbols.ts";
 import { hostPlatform, librariesOf, type PlatformName } from "../../src/ffi/library-names.ts";
 import type { Signature, WireType } from "../../src/ffi/library.ts";
@@ -15,6 +16,7 @@ const widthOfType: Record<string, "void" | "i32" | "u32" | "word" | "pointer"> =
   BOOL: "i32",
   FILE_INFO_BY_HANDLE_CLASS: "i32",
   uint32_t: "u32",
+  unsigned: "u32",
   DWORD: "u32",
   size_t: "word",
   SIZE_T: "word",
@@ -47,6 +49,7 @@ const linuxPrototypes = `${posixPrototypes}
   int fallocate(int fd, int mode, off_t offset, off_t len)
   int madvise(void *addr, size_t length, int advice)
   int posix_fadvise(int fd, off_t offset, off_t len, int advice)
+  ssize_t getrandom(void *buf, size_t buflen, unsigned flags)
   long syscall(long number, long, long, long)
   int *__errno_location(void)`;
 
@@ -59,6 +62,7 @@ const prototypes: Record<PlatformName, string> = {
   int pthread_threadid_np(pthread_t thread, uint64_t *thread_id)
   int msync(void *addr, size_t len, int flags)
   int proc_pidinfo(int pid, int flavor, uint64_t arg, void *buffer, int buffersize)
+  void arc4random_buf(void *buf, size_t nbytes)
   int *__error(void)`,
   freebsd: `${posixPrototypes}
   int fdatasync(int fd)
@@ -66,6 +70,7 @@ const prototypes: Record<PlatformName, string> = {
   int msync(void *addr, size_t len, int flags)
   int thr_self(long *id)
   int thr_kill(long id, int sig)
+  void arc4random_buf(void *buf, size_t nbytes)
   int *__error(void)`,
   windows: `
   HANDLE CreateFileW(WCHAR *name, DWORD access, DWORD share, void *security, DWORD how, DWORD flags, HANDLE template)
@@ -176,6 +181,10 @@ test("a call that has one name on two POSIX systems is declared alike on both", 
     }
   }
   expect(seen.size).toBeGreaterThan(15);
+});
+
+test("the source of random bytes on Windows, which is in a library of its own, is declared as its prototype says", () => {
+  expect(faults(windowsRandomCalls, "BOOL ProcessPrng(BYTE *data, SIZE_T bytes)")).toEqual([]);
 });
 
 test("the check finds a wrong width, a missing argument and a missing call", () => {

@@ -1,0 +1,134 @@
+/**
+ * A sealed frame opened: the record inside, its key laid out where a plain frame has it, so that whoever reads keys
+ * of frames need not know which kind it was.
+ *
+ *     head     0       24      24 + key
+ *              +-------+-------+----------------------+
+ *              | shape | key   | value, if it is short|
+ *              +-------+-------+----------------------+
+ *
+ * Invariants
+ * 1. Nothing of a body is looked at before it has been authenticated, in its place.
+ * 2. What no encoder writes is refused even then: kinds without a key have none, distances stay inside the log.
+ */
+
+import { assert } from "../errors.ts";
+import { copy, type Pinned } from "../ffi/memory.ts";
+import type { FrameSealer } from "../crypto/frame-sealer.ts";
+import { decodeRecord, emptyRecord, RECORD_OVERHEAD_BYTES_MAX, type OpenedRecord } from "../crypto/sealed-record.ts";
+import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SPACE_COUNT_MAX } from "../limits.ts";
+import {
+  FRAME_HEADER_BYTES,
+  KIND_ABORT,
+  KIND_CLEAR,
+  KIND_END,
+  KIND_MARK,
+  KIND_PUT,
+  KIND_REMOVE,
+  KIND_SEALED,
+  KIND_SPACE_CREATE,
+  KIND_SPACE_DROP,
+  PLACE_ALONE,
+  PLACE_LAST,
+  SHAPE_CLEAN,
+  SHAPE_EXPIRY,
+  WORD_SHAPE,
+  placeOf,
+  shapeOf,
+} from "../log/frame.ts";
+import type { ClosedFrame } from "../log/scanner.ts";
+import { CLEAR_AT, CLEAR_BYTES } from "./sealed-encoder.ts";
+
+const NO_BYTES = new Uint8Array(0);
+/** What is copied of a body behind its numbers, at most: the longest key, or a short record whole. */
+const LAID_OUT_BYTES_MAX = KEY_BYTES_MAX + 8;
+/** Bytes of the memory that is passed as head. */
+export const HEAD_BYTES = FRAME_HEADER_BYTES + LAID_OUT_BYTES_MAX;
+/** Expiry, three bytes of namespace, three of the key's length, six of the distance, the shape. */
+const NUMBERS_BYTES_MAX = 21;
+assert(NUMBERS_BYTES_MAX <= FRAME_HEADER_BYTES, "a record's numbers fit before the key's place");
+assert(NUMBERS_BYTES_MAX <= RECORD_OVERHEAD_BYTES_MAX, "the room that decodes allows for as many");
+
+export class FrameOpening {
+  readonly head: Pinned;
+  readonly record: OpenedRecord = emptyRecord();
+  /** What a plain frame of this record would have as its shape, extensions besides the expiry apart. */
+  shape = 0;
+  #body: Uint8Array = NO_BYTES;
+
+  constructor(head: Pinned) {
+    assert(head.u8.length >= HEAD_BYTES, "the head holds the longest key");
+    this.head = head;
+  }
+
+  /** Opens a frame; false when it was not sealed for its place, or was changed. */
+  open(frame: ClosedFrame, sealer: FrameSealer | undefined): boolean {
+    const { source, at, lsn, bodyBytes } = frame;
+    if (sealer === undefined) return false;
+    const clear = sealer.clear;
+    for (let index = 0; index < CLEAR_BYTES; index++) clear[index] = source[at + CLEAR_AT + index]!;
+    const seal = { lsn, kind: KIND_SEALED };
+    const body = sealer.open(source, seal, { at: at + FRAME_HEADER_BYTES, bytes: bodyBytes });
+    if (body === undefined || !decodeRecord(this.record, body)) return false;
+    const shape = source[at + CLEAR_AT]! | (source[at + CLEAR_AT + 1]! << 8);
+    if (!isSound(this.record, shape, lsn)) return false;
+    this.#layOut(body, placeOf(shape));
+    return true;
+  }
+
+  #layOut(body: Uint8Array, place: number): void {
+    const { record, head } = this;
+    this.#body = body;
+    this.shape = shapeOf(record.kind, place, record.expiresAtMs === 0 ? 0 : SHAPE_EXPIRY, record.keyBytes);
+    const bytes = Math.min(body.length, record.keyAt + LAID_OUT_BYTES_MAX);
+    // With the numbers in front, so that the copy needs no view of a part.
+    copy(head.address + FRAME_HEADER_BYTES - record.keyAt, body, bytes);
+    head.u32[WORD_SHAPE] = this.shape;
+  }
+
+  /** A copy of the value. */
+  valueCopy(): Uint8Array {
+    const { keyBytes, valueBytes, valueAt } = this.record;
+    if (keyBytes + valueBytes > LAID_OUT_BYTES_MAX) {
+      const long = new Uint8Array(valueBytes);
+      long.set(this.#body.subarray(valueAt));
+      return long;
+    }
+    const value = new Uint8Array(valueBytes);
+    if (valueBytes > 0) copy(value, this.head.address + FRAME_HEADER_BYTES + keyBytes, valueBytes);
+    return value;
+  }
+
+  /** The value itself, good until the next frame is opened. */
+  value(): Uint8Array {
+    return this.#body.subarray(this.record.valueAt);
+  }
+}
+
+/** What each kind must and must not carry (as `isPlausible` of `log/frame.ts` has it for plain frames). */
+function isSound(record: OpenedRecord, shape: number, lsn: number): boolean {
+  const { kind, keyBytes, valueBytes, space, previous, expiresAtMs } = record;
+  const place = placeOf(shape);
+  if (space >= SPACE_COUNT_MAX || previous * 8 > lsn - HEADER_PAGE_BYTES) return false;
+  if (kind !== KIND_PUT && (valueBytes !== 0 || expiresAtMs !== 0)) return false;
+  if (kind !== KIND_PUT && kind !== KIND_REMOVE && previous !== 0) return false;
+  if ((shape & SHAPE_CLEAN) !== 0 && kind !== KIND_MARK) return false;
+  switch (kind) {
+    case KIND_PUT:
+    case KIND_REMOVE:
+      return true;
+    case KIND_CLEAR:
+      return keyBytes === 0;
+    case KIND_SPACE_CREATE:
+      return keyBytes > 0 && space !== 0;
+    case KIND_SPACE_DROP:
+      return keyBytes === 0 && space !== 0;
+    case KIND_ABORT:
+    case KIND_END:
+      return keyBytes === 0 && space === 0 && place === PLACE_LAST;
+    case KIND_MARK:
+      return keyBytes === 0 && space === 0 && place === PLACE_ALONE;
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * Opening frames on a way forwards through an encrypted log: replay, verify, salvage.
+ *
+ * Every session record is proven on the way: its MAC, which chains to the session before it, and the distance to
+ * that. Where something before it was lost neither can be; then it is taken as it is, and its frames tell.
+ */
+
+import { NO_SESSION_MAC, decodeSession, parseSession } from "../crypto/session.ts";
+import type { PlacedSession } from "../crypto/session-table.ts";
+import { pinned, type Pinned } from "../ffi/memory.ts";
+import { FRAME_HEADER_BYTES, KIND_SESSION, SESSION_BYTES, type FrameFacts } from "../log/frame.ts";
+import type { ClosedFrame, Finding, FrameOpener } from "../log/scanner.ts";
+import { FrameOpening, HEAD_BYTES } from "./frame-opening.ts";
+import type { FrameSealer } from "../crypto/frame-sealer.ts";
+import type { SecretKey } from "../crypto/secret.ts";
+
+type Bad = Extract<Finding, { kind: "bad" }>;
+
+const NOT_OPEN: Bad = {
+  kind: "bad",
+  reason: "the sealed frame does not open: it was changed, or does not belong here",
+};
+const BAD_SESSION: Bad = { kind: "bad", reason: "the session record was changed, or does not belong here" };
+const NO_BYTES = new Uint8Array(0);
+
+/** Who has the keys. Positions are those of the file. */
+export interface SessionKeeper {
+  readonly fileId: Uint8Array;
+  readonly dataKey: SecretKey;
+  /** What opens the frame at a position; undefined when no session stands before it. */
+  sealerAt(position: number): FrameSealer | undefined;
+  /** Takes up a session behind all others; `prev` is where the one before it stands, 0 for none. */
+  meet(session: PlacedSession, prev: number): void;
+}
+
+/** What is known where the way begins. */
+export interface ScanStart {
+  readonly generation: number;
+  /** The session in which the first frame stands; undefined at the beginning of the file. */
+  readonly last?: PlacedSession | undefined;
+  readonly isLost?: () => boolean;
+}
+
+export class ScanOpener implements FrameOpener {
+  readonly head: Pinned = pinned(HEAD_BYTES);
+  readonly #keys: SessionKeeper;
+  readonly #generation: number;
+  readonly #opening: FrameOpening;
+  /** Whether something before was lost. */
+  readonly #isLost: () => boolean;
+  #last: PlacedSession | undefined;
+  #isRecord = false;
+
+  constructor(keys: SessionKeeper, from: ScanStart) {
+    this.#keys = keys;
+    this.#opening = new FrameOpening(this.head);
+    this.#generation = from.generation;
+    this.#last = from.last;
+    this.#isLost = from.isLost ?? (() => false);
+  }
+
+  value(): Uint8Array {
+    return this.#isRecord ? this.#opening.value() : NO_BYTES;
+  }
+
+  open(facts: FrameFacts, frame: ClosedFrame): Bad | undefined {
+    this.#isRecord = facts.kind !== KIND_SESSION;
+    if (!this.#isRecord) return this.#meet(facts, frame);
+    if (!this.#opening.open(frame, this.#keys.sealerAt(frame.lsn))) return NOT_OPEN;
+    const { record } = this.#opening;
+    facts.kind = record.kind;
+    facts.space = record.space;
+    facts.keyBytes = record.keyBytes;
+    facts.valueBytes = record.valueBytes;
+    facts.expiresAtMs = record.expiresAtMs;
+    facts.prev = record.previous === 0 ? 0 : frame.lsn - record.previous * 8;
+    return undefined;
+  }
+
+  #meet(facts: FrameFacts, frame: ClosedFrame): Bad | undefined {
+    const { source, at, lsn, bodyBytes } = frame;
+    const end = at + FRAME_HEADER_BYTES + bodyBytes;
+    const bytes = source.subarray(end - SESSION_BYTES, end);
+    if (this.#last?.lsn === lsn) return undefined;
+    const { fileId, dataKey } = this.#keys;
+    const generation = this.#generation;
+    const previousMac = this.#last?.mac ?? NO_SESSION_MAC;
+    let session = decodeSession(bytes, dataKey, { fileId, generation, lsn, previousMac });
+    if (facts.prev !== (this.#last?.lsn ?? 0)) session = undefined;
+    if (session === undefined && this.#isLost()) session = parseSession(bytes);
+    if (session === undefined) return BAD_SESSION;
+    this.#last = { lsn, ...session };
+    this.#keys.meet(this.#last, facts.prev);
+    return undefined;
+  }
+}

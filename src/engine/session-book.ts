@@ -1,0 +1,123 @@
+/**
+ * The sessions of one file, found in the log: each record names the one before it, so whoever knows the newest can go
+ * back as far as it needs. All positions are positions in the file.
+ *
+ * Invariants
+ * 1. What the table holds is a stretch of the file's sessions without a gap.
+ * 2. A record that is met on the way back is believed without its MAC: a wrong salt opens no frame. Replay and
+ *    verify, which go forwards, prove every one (`scan-opener.ts`).
+ */
+
+import { assert } from "../errors.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
+import type { FrameSealer } from "../crypto/frame-sealer.ts";
+import { SessionTable, type PlacedSession, type SessionTableOptions } from "../crypto/session-table.ts";
+import { parseSession, SESSION_RECORD_BYTES } from "../crypto/session.ts";
+import {
+  EXTENSION_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  KIND_SESSION,
+  SESSION_BYTES,
+  WORD_SHAPE,
+  decodeInto,
+  emptyFacts,
+  extensionBytes,
+  isPlausible,
+} from "../log/frame.ts";
+import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
+
+assert(SESSION_BYTES === SESSION_RECORD_BYTES, "a session fits its frame");
+
+const sharedPeek = sharedScratch(FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + SESSION_BYTES);
+
+/** A session record as it stands in the log. */
+interface FoundSession {
+  readonly session: PlacedSession;
+  /** Position of the session before it; 0: none. */
+  readonly prev: number;
+}
+
+export class SessionBook {
+  /** The position that the file's first byte has in the log. */
+  readonly base: number;
+  readonly #log: LogReader;
+  readonly #table: SessionTable;
+  /** The session before the oldest one in the table; 0: none. */
+  #before = 0;
+
+  constructor(log: LogReader, base: number, options: SessionTableOptions) {
+    this.#log = log;
+    this.base = base;
+    this.#table = new SessionTable(options);
+  }
+
+  /** What opens frames at a position, when the file's newest session stands at `last`; undefined when none is found. */
+  sealerAt(position: number, last: number): FrameSealer | undefined {
+    const table = this.#table;
+    if (last !== table.newest?.lsn) this.#learn(last);
+    while (position < (table.oldest?.lsn ?? 0) && this.#goBack());
+    return table.sealerAt(position);
+  }
+
+  /** The newest session, which stands at `last`. */
+  newest(last: number): PlacedSession | undefined {
+    if (last !== this.#table.newest?.lsn) this.#learn(last);
+    return this.#table.newest;
+  }
+
+  /** Takes up a session behind all that are known; `prev` is where the one before it stands. */
+  add(session: PlacedSession, prev: number): void {
+    const { newest } = this.#table;
+    if (newest !== undefined && session.lsn <= newest.lsn) return;
+    if (newest === undefined) this.#before = prev;
+    this.#table.add(session);
+  }
+
+  wipe(): void {
+    this.#table.wipe();
+    this.#before = 0;
+  }
+
+  /** Takes up the sessions between the newest one that is known and the one at `last`. */
+  #learn(last: number): void {
+    const known = this.#table.newest?.lsn ?? 0;
+    const found: FoundSession[] = [];
+    for (let position = last; position > known;) {
+      const read = this.#read(position);
+      if (read === undefined) break;
+      found.push(read);
+      position = read.prev;
+    }
+    for (const { session, prev } of found.reverse()) this.add(session, prev);
+  }
+
+  /** Takes up the session before the oldest one that is known; false when there is none. */
+  #goBack(): boolean {
+    const read = this.#before === 0 ? undefined : this.#read(this.#before);
+    this.#before = read?.prev ?? 0;
+    if (read === undefined) return false;
+    this.#table.addOlder(read.session);
+    return true;
+  }
+
+  /** The session record at a position; undefined when none is there. */
+  #read(position: number): FoundSession | undefined {
+    const log = this.#log;
+    const memory = sharedPeek();
+    const lsn = this.base + position;
+    for (;;) {
+      const address = log.at(unitLow(lsn), unitHigh(lsn));
+      const bytes = Math.min(log.limit, FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + SESSION_BYTES);
+      if (address === 0 || bytes < FRAME_HEADER_BYTES + SESSION_BYTES) return undefined;
+      copy(memory.address, address, bytes);
+      if (log.isInRing && !log.isStillWhole(lsn)) continue;
+      const facts = emptyFacts();
+      const place = { at: 0, lsn: position };
+      if (!isPlausible(memory, 0, position) || !decodeInto(facts, memory, place)) return undefined;
+      const from = FRAME_HEADER_BYTES + extensionBytes(memory.u32[WORD_SHAPE]!);
+      if (facts.kind !== KIND_SESSION || from + SESSION_BYTES > bytes) return undefined;
+      const session = parseSession(memory.u8.subarray(from, from + SESSION_BYTES));
+      return { session: { lsn: position, ...session }, prev: facts.prev };
+    }
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * What one thread knows of an encrypted database: the data key, the sessions of its log, and the counters of the
+ * session that is being written.
+ *
+ *     shared words    SESSION_LAST    position in the file of the newest session record; 0: the file has none
+ *                     SESSION_ACTIVE  not 0: it was begun by this open, and what is written now is sealed in it
+ *                     SESSION_BLOCKS  blocks of counters claimed in it (`crypto/nonce-counter.ts`)
+ *                     KEY_PAGE        where the data key is, in memory of its own that no view shows
+ *
+ * Invariants
+ * 1. The words change under the writer's lock. A session's record is in the log before `SESSION_LAST` names it, and
+ *    visible before anything is sealed in it.
+ * 2. Whoever puts another file in the place of the log (a compaction) sets `SESSION_LAST` to its newest session and
+ *    `SESSION_ACTIVE` to 0: the next write begins a session of its own there.
+ * 3. The data key in shared memory is zeroed by the last one out, the copies of each thread when it leaves.
+ */
+
+import { assert } from "../errors.ts";
+import { copy, fill } from "../ffi/memory.ts";
+import type { Address, System } from "../ffi/system.ts";
+import { must } from "../ffi/io-error.ts";
+import type { Cipher } from "../crypto/cipher.ts";
+import type { FrameSealer } from "../crypto/frame-sealer.ts";
+import { BLOCKS_MAX, NonceCounter, sharedClaim } from "../crypto/nonce-counter.ts";
+import { KEY_BYTES, secretBuffer, secretCopy, SecretKey } from "../crypto/secret.ts";
+import type { PlacedSession } from "../crypto/session-table.ts";
+import { encodeSession, makeSession, NO_SESSION_MAC, SESSION_SALT_BYTES } from "../crypto/session.ts";
+import { LOG_BASE, LOG_GENERATION, type LogReader } from "../log/log-words.ts";
+import { KEY_PAGE, SESSION_ACTIVE, SESSION_BLOCKS, SESSION_LAST, type Control } from "./control.ts";
+import { CLEAR_BYTES, type SealSource } from "./sealed-encoder.ts";
+import { SessionBook } from "./session-book.ts";
+
+/** A session is left when half of its counters are spent: the other half is more than the longest batch needs. */
+const BLOCKS_PER_SESSION = BLOCKS_MAX / 2;
+
+/** Puts the data key where every thread of the process finds it. Memory of its own: nothing else is on its page. */
+export function storeDataKey(system: System, control: Control, dataKey: SecretKey): void {
+  const address = must(system.reserve(system.pageBytes), { syscall: "mmap", path: undefined });
+  must(system.commit(address, system.pageBytes), { syscall: "mprotect", path: undefined });
+  copy(address, dataKey.bytes, KEY_BYTES);
+  control.numbers[KEY_PAGE] = address;
+}
+
+/** Zeroes the data key in shared memory and gives the memory back. */
+export function dropDataKey(system: System, control: Control): void {
+  const address: Address = control.numbers[KEY_PAGE]!;
+  if (address === 0) return;
+  control.numbers[KEY_PAGE] = 0;
+  fill(address, 0, system.pageBytes);
+  system.release(address, system.pageBytes);
+}
+
+export interface VaultParts {
+  readonly system: System;
+  readonly control: Control;
+  readonly log: LogReader;
+  readonly cipher: Cipher;
+  readonly fileId: Uint8Array;
+}
+
+export class Vault implements SealSource {
+  readonly cipher: Cipher;
+  readonly fileId: Uint8Array;
+  readonly dataKey: SecretKey;
+  readonly #parts: VaultParts;
+  readonly #numbers: Float64Array;
+  readonly #logNumbers: Float64Array;
+  /** The sessions of the current file, and of those that compactions have replaced. */
+  #book: SessionBook;
+  readonly #former = new Map<number, SessionBook>();
+  /** The session that `#counter` counts in. */
+  #counted = -1;
+  #counter: NonceCounter | undefined;
+  /** Made by `newSession` and not yet in the log. */
+  #pending: PlacedSession | undefined;
+  /** Where in its file the frame is that `sealerAt` was asked about last. */
+  position = 0;
+
+  /** Takes a copy of the data key from shared memory. */
+  constructor(parts: VaultParts) {
+    const { control, cipher, fileId } = parts;
+    this.#parts = parts;
+    this.cipher = cipher;
+    this.fileId = fileId;
+    this.#numbers = control.numbers;
+    this.#logNumbers = control.log.numbers;
+    const key = secretBuffer(KEY_BYTES);
+    copy(key, control.numbers[KEY_PAGE]!, KEY_BYTES);
+    this.dataKey = new SecretKey(key);
+    this.#book = this.#bookOf(this.#logNumbers[LOG_BASE]!, this.#logNumbers[LOG_GENERATION]!);
+  }
+
+  #bookOf(base: number, generation: number): SessionBook {
+    const { dataKey, cipher, fileId } = this;
+    return new SessionBook(this.#parts.log, base, { dataKey, cipher, fileId, generation, clearBytes: CLEAR_BYTES });
+  }
+
+  /** Zeroes every key that this thread holds. */
+  wipe(): void {
+    this.#book.wipe();
+    for (const book of this.#former.values()) book.wipe();
+    this.dataKey.wipe();
+  }
+
+  /** The data key, for somebody who may outlive this. The caller wipes it. */
+  keyCopy(): SecretKey {
+    return new SecretKey(secretCopy(this.dataKey.bytes));
+  }
+
+  /** The sessions of the current file. */
+  get #current(): SessionBook {
+    const base = this.#logNumbers[LOG_BASE]!;
+    if (this.#book.base !== base) {
+      this.#former.set(this.#book.base, this.#book);
+      this.#book = this.#bookOf(base, this.#logNumbers[LOG_GENERATION]!);
+    }
+    return this.#book;
+  }
+
+  // -- reading -----------------------------------------------------------------
+
+  /** What opens the frame at a position; undefined when no session is to be found for it. */
+  sealerAt(lsn: number): FrameSealer | undefined {
+    const book = this.#current;
+    if (lsn < book.base) return this.#formerSealer(lsn);
+    this.position = lsn - book.base;
+    return book.sealerAt(this.position, this.#numbers[SESSION_LAST]!);
+  }
+
+  /** The same in a file that a compaction has replaced. */
+  #formerSealer(lsn: number): FrameSealer | undefined {
+    const { segments } = this.#parts.log;
+    const at = segments.holding(lsn);
+    if (at === 0) return undefined;
+    const base = segments.base(at);
+    let book = this.#former.get(base);
+    if (book === undefined) this.#former.set(base, (book = this.#bookOf(base, segments.generation(at))));
+    this.position = lsn - base;
+    return book.sealerAt(this.position, segments.session(at));
+  }
+
+  /** The newest session of the file, for who continues it. */
+  get last(): PlacedSession | undefined {
+    return this.#current.newest(this.#numbers[SESSION_LAST]!);
+  }
+
+  // -- recovery ----------------------------------------------------------------
+
+  /** Takes up a session that was read from the file and proven, or that is all there is left to try. */
+  meet(session: PlacedSession, prev: number): void {
+    this.#current.add(session, prev);
+    this.#numbers[SESSION_LAST] = Math.max(this.#numbers[SESSION_LAST]!, session.lsn);
+  }
+
+  /** Forgets what was met: the file is read from its beginning. */
+  forget(): void {
+    this.#current.wipe();
+    this.#numbers[SESSION_LAST] = 0;
+  }
+
+  // -- writing, under the writer's lock ----------------------------------------
+
+  /** Whether something can be sealed: a session of this open is in the file. */
+  get isActive(): boolean {
+    return this.#numbers[SESSION_ACTIVE] !== 0;
+  }
+
+  /** Whether the session that is being written is to be left when a batch begins. */
+  get isSpent(): boolean {
+    return this.#parts.control.flags[SESSION_BLOCKS]! >= BLOCKS_PER_SESSION;
+  }
+
+  /** The record of a fresh session for a position in the file. `enter` follows once it is in the log. */
+  newSession(position: number): Uint8Array {
+    const previousMac = this.last?.mac ?? NO_SESSION_MAC;
+    this.#pending = this.freshSession({ generation: this.#logNumbers[LOG_GENERATION]!, position, previousMac });
+    return encodeSession(this.#pending);
+  }
+
+  /** A session that nobody has sealed in, for a place in some file with this data key. */
+  freshSession(place: {
+    readonly generation: number;
+    readonly position: number;
+    readonly previousMac: Uint8Array;
+  }): PlacedSession {
+    const { generation, position: lsn, previousMac } = place;
+    const salt = new Uint8Array(SESSION_SALT_BYTES);
+    this.#parts.system.random(salt);
+    return { lsn, ...makeSession(this.dataKey, { fileId: this.fileId, generation, lsn, previousMac, salt }) };
+  }
+
+  /** The session whose record stands at a position, and in which nothing has been sealed, is the one to write in. */
+  enter(position: number): void {
+    if (this.#pending?.lsn === position) this.#current.add(this.#pending, this.#numbers[SESSION_LAST]!);
+    this.#pending = undefined;
+    this.#counted = -1;
+    Atomics.store(this.#parts.control.flags, SESSION_BLOCKS, 0);
+    this.#numbers[SESSION_LAST] = position;
+    this.#numbers[SESSION_ACTIVE] = 1;
+  }
+
+  /** What seals frames now. */
+  get sealer(): FrameSealer {
+    const last = this.#numbers[SESSION_LAST]!;
+    const sealer = this.isActive ? this.#current.sealerAt(last, last) : undefined;
+    assert(sealer !== undefined, "a session has begun before anything is sealed");
+    return sealer;
+  }
+
+  /** A counter that nothing else in the session is sealed with. */
+  nextCounter(): number {
+    const last = this.#logNumbers[LOG_BASE]! + this.#numbers[SESSION_LAST]!;
+    if (this.#counter === undefined || this.#counted !== last) {
+      this.#counter = new NonceCounter(sharedClaim(this.#parts.control.flags, { index: SESSION_BLOCKS }));
+      this.#counted = last;
+    }
+    const counter = this.#counter.next();
+    assert(counter !== undefined, "a session is left long before its counters are spent");
+    return counter;
+  }
+}
