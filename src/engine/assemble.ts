@@ -98,7 +98,7 @@ export function assemble(
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
   const checkpoint =
-    sync === undefined || commit === undefined || file === undefined || base.cipher !== undefined
+    sync === undefined || commit === undefined || file === undefined
       ? undefined
       : new Checkpoint(engine, { file, checkLock, sync, commit });
   const timer = makeTimer(environment, base, engine);

@@ -31,7 +31,7 @@
  * 4. A namespace below `namespace ids` without a chunk was not there at `end`.
  */
 
-import { copy, pinned, type Pinned } from "../ffi/memory.ts";
+import { compare, copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { DEPTH_MAX, SHARD_PAGES_MAX } from "../keydir/shard.ts";
@@ -83,6 +83,40 @@ export interface HintHeader {
   readonly witnessChecks: readonly [number, number];
 }
 
+/** Of an image whose contents are sealed (`hint-seal.ts`). */
+const FLAG_SEALED = 1;
+const SEAL_SALT_BYTES = 32;
+
+/** The header of a sealed image as it stands in the clear. */
+export function encodeClearHeader(identity: LogIdentity, salt: Uint8Array): Uint8Array {
+  const memory = pinned(HINT_HEADER_BYTES);
+  memory.u8.set(MAGIC, 0);
+  memory.u32[VERSION_AT >> 2] = HINT_VERSION;
+  memory.u32[FLAGS_AT >> 2] = FLAG_SEALED;
+  memory.u8.set(identity.fileId, FILE_ID_AT);
+  writeWide(memory, GENERATION_AT, identity.generation);
+  memory.u8.set(salt, SEED_AT);
+  memory.i32[CHECK_AT >> 2] = crc32(memory.u8.subarray(0, CHECK_AT), 0);
+  return memory.u8.subarray(0, HINT_HEADER_BYTES);
+}
+
+/** What such a header says; undefined when the bytes begin with no sound one. */
+export function decodeClearHeader(
+  bytes: Uint8Array,
+): { readonly identity: LogIdentity; readonly salt: Uint8Array } | undefined {
+  if (bytes.length < HINT_HEADER_BYTES) return undefined;
+  const memory = pinned(HINT_HEADER_BYTES);
+  copy(memory.address, bytes, HINT_HEADER_BYTES);
+  const generation = readWide(memory, GENERATION_AT);
+  if (generation === undefined) return undefined;
+  const identity = { fileId: memory.u8.slice(FILE_ID_AT, GENERATION_AT), generation };
+  const salt = memory.u8.slice(SEED_AT, SEED_AT + SEAL_SALT_BYTES);
+  // There is one way to say it.
+  return compare(memory.address, encodeClearHeader(identity, salt), HINT_HEADER_BYTES) === 0
+    ? { identity, salt }
+    : undefined;
+}
+
 /** The bytes of a header. */
 export function encodeHintHeader(header: HintHeader): Uint8Array {
   const memory = pinned(HINT_HEADER_BYTES);
@@ -114,7 +148,7 @@ export function decodeHintHeader(bytes: Uint8Array): HintHeader | undefined {
   copy(memory.address, bytes, HINT_HEADER_BYTES);
   const words = memory.u32;
   if (crc32(memory.u8.subarray(0, CHECK_AT), 0) !== memory.i32[CHECK_AT >> 2]) return undefined;
-  // A set flag is a feature that this version does not know (bit 0 is kept for sealed images).
+  // A set flag is a feature that this version does not know, or says that the image is sealed.
   if (words[VERSION_AT >> 2] !== HINT_VERSION || words[FLAGS_AT >> 2] !== 0 || words[(CHECK_AT >> 2) + 1] !== 0)
     return undefined;
   const wide = [GENERATION_AT, START_AT, END_AT, BYTES_AT, WITNESS_AT].map((at) => readWide(memory, at));

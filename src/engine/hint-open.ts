@@ -8,6 +8,7 @@ import type { Core, LogFile } from "./core.ts";
 import { newPath } from "./create.ts";
 import type { LogIdentity } from "./hint-format.ts";
 import { loadHint, openHint, removeHint, type Hint } from "./hint-reader.ts";
+import type { ImageKeys } from "./hint-seal.ts";
 import { newHintPath } from "./hint-writer.ts";
 import { FIRST_LSN, type Replay, type ReplayFrom } from "./recovery.ts";
 import { Spaces } from "./spaces.ts";
@@ -17,7 +18,8 @@ interface OpenLog {
   readonly file: LogFile;
   readonly identity: LogIdentity;
   readonly bytes: number;
-  readonly isSealed: boolean;
+  /** Of an encrypted log. */
+  readonly keys: ImageKeys | undefined;
 }
 
 export class ImageAtOpen {
@@ -30,7 +32,7 @@ export class ImageAtOpen {
   private constructor(system: System, log: OpenLog) {
     this.#system = system;
     this.#path = log.file.path;
-    this.#hint = log.isSealed ? undefined : openHint(system, log);
+    this.#hint = openHint(system, log, log.keys);
   }
 
   static look(system: System, log: OpenLog): ImageAtOpen {
@@ -46,9 +48,13 @@ export class ImageAtOpen {
   load(core: Core): { readonly spaces: Spaces; readonly from: ReplayFrom } {
     const hint = this.#hint;
     const durable = hint?.kinship === "same" ? hint.header.end : 0;
+    const newest = hint?.sealed?.newest;
+    if (newest !== undefined && newest.session.lsn !== 0 && hint?.isUsable === true)
+      core.vault?.meet(newest.session, newest.prev);
     const filled = new Spaces(core);
     const gates = hint?.isUsable === true ? loadHint(core, filled, hint) : undefined;
     if (hint === undefined || gates === undefined) {
+      core.vault?.forget();
       // What a bad image has left in `filled` is forgotten with it.
       return { spaces: new Spaces(core), from: { lsn: FIRST_LSN, gates: undefined, durable } };
     }
@@ -83,6 +89,8 @@ export class ImageAtOpen {
   }
 
   [Symbol.dispose](): void {
-    if (this.#hint !== undefined) this.#system.close(this.#hint.handle);
+    if (this.#hint === undefined) return;
+    this.#system.close(this.#hint.handle);
+    this.#hint.sealed?.seal.wipe();
   }
 }

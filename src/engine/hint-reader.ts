@@ -13,10 +13,11 @@ import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
-import { copy, sharedScratch } from "../ffi/memory.ts";
+import { encodeSession } from "../crypto/session.ts";
+import { compare, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { Adoption } from "../keydir/adopt.ts";
 import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
-import { readWide } from "../log/frame.ts";
+import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES, readWide } from "../log/frame.ts";
 import { isPosition } from "../log/log-words.ts";
 import { SPACE_COUNT } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
@@ -40,12 +41,22 @@ import {
   type HintHeader,
   type LogIdentity,
 } from "./hint-format.ts";
+import {
+  SEALED_CHUNKS_AT,
+  decodeSealedHeader,
+  pieceBytesAt,
+  type HintSeal,
+  type ImageKeys,
+  type SealedImage,
+} from "./hint-seal.ts";
 import { hintPath, readChecks } from "./hint-writer.ts";
 import { Spaces, type SpaceState } from "./spaces.ts";
 
 /** An image whose header is sound and of this log. */
 export interface Hint {
   readonly header: HintHeader;
+  /** Of an encrypted log. */
+  readonly sealed?: SealedImage | undefined;
   readonly handle: FileHandle;
   /**
    * The log is what the image was made from, or shorter than it once was, or holds something else where the image
@@ -61,24 +72,34 @@ export interface Hint {
 export function openHint(
   system: System,
   log: { readonly file: LogFile; readonly identity: LogIdentity; readonly bytes: number },
+  keys: ImageKeys | undefined,
 ): Hint | undefined {
   const handle = system.open(hintPath(log.file.path), "read");
   if (handle < 0) return undefined;
   let hint: Hint | undefined;
+  let seal: HintSeal | undefined;
   try {
-    const bytes = new Uint8Array(HINT_HEADER_BYTES);
+    const bytes = new Uint8Array(keys === undefined ? HINT_HEADER_BYTES : SEALED_CHUNKS_AT);
     const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
-    const header = decodeHintHeader(bytes.subarray(0, Math.max(0, count)));
+    const begin = bytes.subarray(0, Math.max(0, count));
+    const sealed = keys === undefined ? undefined : decodeSealedHeader(begin, keys);
+    seal = sealed?.seal;
+    const header = keys === undefined ? decodeHintHeader(begin) : sealed?.header;
     if (header === undefined || !isSameLog(header.identity, log.identity)) return undefined;
     const isShort = log.bytes < header.end;
     // A writer in another process may just have gone on, and made this image: it is too new for what is read here.
     if (isShort && system.size(log.file.handle) >= header.end) return undefined;
-    const kinship = isShort ? "short" : isWitnessed(system, log.file, header) ? "same" : "other";
+    const isKnown =
+      isWitnessed(system, log.file, header) && (sealed === undefined || isContinued(system, log.file, sealed));
+    const kinship = isShort ? "short" : isKnown ? "same" : "other";
     const isUsable = kinship === "same" && system.size(handle) === header.bytes;
-    hint = { header, handle, kinship, isUsable };
+    hint = { header, sealed, handle, kinship, isUsable };
     return hint;
   } finally {
-    if (hint === undefined) system.close(handle);
+    if (hint === undefined) {
+      seal?.wipe();
+      system.close(handle);
+    }
   }
 }
 
@@ -90,6 +111,21 @@ function isWitnessed(system: System, log: LogFile, header: HintHeader): boolean 
   const [header0, body0] = header.witnessChecks;
   const [header1, body1] = readChecks(system, log, header.witness);
   return header0 === header1 && body0 === body1;
+}
+
+/** Whether the log holds the session record that the image knows. */
+function isContinued(system: System, log: LogFile, { newest }: SealedImage): boolean {
+  const { session } = newest;
+  if (session.lsn === 0) return true;
+  const record = encodeSession(session);
+  const bytes = new Uint8Array(FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + record.length);
+  const call = { syscall: "pread", path: log.path };
+  const count = must(system.read(log.handle, bytes, { position: session.lsn, bytes: bytes.length }), call);
+  // A session without a wide distance has no extension; one with it has eight bytes.
+  return [0, 8].some((extension) => {
+    const from = FRAME_HEADER_BYTES + extension;
+    return from + record.length <= count && compare(bytes.subarray(from), record, record.length) === 0;
+  });
 }
 
 /** Removes an image that must not be met by what is written next. */
@@ -117,6 +153,7 @@ export function loadHint(core: Core, spaces: Spaces, hint: Hint): Gates | undefi
 /** Bytes of the image that are in memory at a time; what fits the processor's cache is copied on from there. */
 const PIECE_BYTES = 256 * 1024;
 const sharedPiece = sharedScratch(PIECE_BYTES);
+const sharedChunk = sharedScratch(CHUNK_BYTES_MAX);
 
 class HintLoader {
   readonly gates: Gates;
@@ -124,7 +161,9 @@ class HintLoader {
   readonly #spaces: Spaces;
   readonly #hint: Hint;
   readonly #adoption: Adoption;
-  readonly #memory = sharedPiece();
+  readonly #piece = sharedPiece();
+  /** Where the chunk at hand is: in the piece of the file, or opened. */
+  readonly #memory: Pinned;
   readonly #firstPage: number;
   #pages = 0;
   #space: SpaceState | undefined;
@@ -134,6 +173,7 @@ class HintLoader {
     this.#core = core;
     this.#spaces = spaces;
     this.#hint = hint;
+    this.#memory = hint.sealed === undefined ? this.#piece : sharedChunk();
     this.gates = new Gates(header.spaces, header.end);
     this.#adoption = new Adoption(core.heap);
     core.heap.ensureSpace(header.spaces - 1);
@@ -143,22 +183,43 @@ class HintLoader {
 
   run(): boolean {
     const { header } = this.#hint;
-    let position = HINT_HEADER_BYTES;
+    const { seal } = this.#hint.sealed ?? {};
+    let position = seal === undefined ? HINT_HEADER_BYTES : SEALED_CHUNKS_AT;
     let chunks = 0;
     while (position < header.bytes) {
       const have = this.#read(position);
       let at = 0;
       for (;;) {
-        const bytes = have - at < CHUNK_HEAD_BYTES ? 0 : chunkBytes(this.#word(at, CHUNK_BODY_BYTES_AT));
+        const bytes = have - at < CHUNK_HEAD_BYTES ? 0 : this.#bytesAt(at);
         if (bytes === 0 || at + bytes > have) break;
-        if (!this.#take(at, { bytes, place: position + at })) return false;
-        at += bytes;
         chunks += 1;
+        const isSound =
+          seal === undefined ? this.#takeChecked(at, bytes, position + at) : this.#takeSealed(seal, chunks, at);
+        if (!isSound) return false;
+        at += bytes;
       }
       if (at === 0) return false;
       position += at;
     }
     return this.#endSpace() && chunks === header.chunks && this.#pages === header.pages;
+  }
+
+  /** Bytes of the chunk, or of the sealed piece, that begins at `at`; 0 when it cannot be one. */
+  #bytesAt(at: number): number {
+    if (this.#hint.sealed !== undefined) return pieceBytesAt(this.#piece.u8, at);
+    return chunkBytes(this.#word(at, CHUNK_BODY_BYTES_AT));
+  }
+
+  #takeChecked(at: number, bytes: number, place: number): boolean {
+    const check = chunkCheck(this.#memory, { at, bytes, salt: this.#hint.header.salt, place });
+    return bytes <= CHUNK_BYTES_MAX && check === this.#memory.i32[at >> 2] && this.#take(at);
+  }
+
+  #takeSealed(seal: HintSeal, number: number, at: number): boolean {
+    const chunk = seal.open(this.#piece.u8, number, at);
+    if (chunk === undefined || chunk.length < CHUNK_HEAD_BYTES) return false;
+    copy(this.#memory.address, chunk, chunk.length);
+    return chunk.length === chunkBytes(this.#word(0, CHUNK_BODY_BYTES_AT)) && this.#take(0);
   }
 
   #word(at: number, offset: number): number {
@@ -169,14 +230,11 @@ class HintLoader {
     const { system, file } = this.#core;
     const bytes = Math.min(PIECE_BYTES, this.#hint.header.bytes - position);
     const call = { syscall: "pread", path: file === undefined ? undefined : hintPath(file.path) };
-    return must(system.read(this.#hint.handle, this.#memory.u8, { position, bytes }), call);
+    return must(system.read(this.#hint.handle, this.#piece.u8, { position, bytes }), call);
   }
 
-  #take(at: number, chunk: { readonly bytes: number; readonly place: number }): boolean {
+  #take(at: number): boolean {
     const { header } = this.#hint;
-    const { bytes, place } = chunk;
-    const check = chunkCheck(this.#memory, { at, bytes, salt: header.salt, place });
-    if (bytes > CHUNK_BYTES_MAX || check !== this.#memory.i32[at >> 2]) return false;
     const position = readWide(this.#memory, at + CHUNK_POSITION_AT);
     if (position === undefined || !isPosition(position)) return false;
     if (position < header.start || position > header.end) return false;

@@ -36,7 +36,16 @@ import {
   chunkCheck,
   encodeHintHeader,
   encodeShard,
+  type HintHeader,
 } from "./hint-format.ts";
+import {
+  HintSeal,
+  NO_SESSION,
+  PIECE_OVERHEAD_BYTES,
+  SEALED_CHUNKS_AT,
+  encodeSealedHeader,
+  type ImageSession,
+} from "./hint-seal.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Where the image of a log is. */
@@ -58,7 +67,7 @@ const IDS_PER_STEP = 1024;
 let spareBuffer: Pinned | undefined;
 
 function takeBuffer(): Pinned {
-  const buffer = spareBuffer ?? pinned(WRITE_BYTES + CHUNK_BYTES_MAX);
+  const buffer = spareBuffer ?? pinned(WRITE_BYTES + CHUNK_BYTES_MAX + PIECE_OVERHEAD_BYTES);
   spareBuffer = undefined;
   return buffer;
 }
@@ -74,7 +83,7 @@ export class HintWriter {
   readonly #buffer = takeBuffer();
   /** Bytes in the buffer, and where in the image they go. */
   #filled = 0;
-  #position = HINT_HEADER_BYTES;
+  #position: number;
   #isOpen = true;
   /** Bytes of the chunk that is being copied behind them. */
   #openBytes = 0;
@@ -87,6 +96,9 @@ export class HintWriter {
   #hash = 0;
 
   readonly #base: number;
+  /** Of an encrypted database: what seals the image, and the log's newest session where replay will begin. */
+  readonly #seal: HintSeal | undefined;
+  readonly #newest: ImageSession | undefined;
 
   /** Every piece stands for a position at or behind this one. */
   readonly start: number;
@@ -106,6 +118,10 @@ export class HintWriter {
     this.#path = newHintPath(log.path);
     this.#base = core.base;
     this.start = core.visible;
+    const { vault } = core;
+    this.#seal = vault === undefined ? undefined : HintSeal.fresh(vault, core.identity, core.system);
+    this.#newest = vault?.newestBefore(this.start - this.#base);
+    this.#position = this.#seal === undefined ? HINT_HEADER_BYTES : SEALED_CHUNKS_AT;
     const chance = new Uint8Array(4);
     core.system.random(chance);
     this.#salt = chance[0]! | (chance[1]! << 8) | (chance[2]! << 16) | (chance[3]! << 24);
@@ -223,10 +239,20 @@ export class HintWriter {
       if (this.#base !== 0) this.#rebase(at + CHUNK_HEAD_BYTES, at + bytes);
       this.#findWitness(at + CHUNK_HEAD_BYTES, at + bytes);
     }
-    const place = this.#position + at;
-    memory.i32[at >> 2] = chunkCheck(memory, { at, bytes, salt: this.#salt, place });
-    this.#filled += bytes;
     this.#chunks += 1;
+    this.#filled += this.#seal === undefined ? this.#checkChunk(at, bytes) : this.#sealChunk(this.#seal, at, bytes);
+  }
+
+  #checkChunk(at: number, bytes: number): number {
+    const place = this.#position + at;
+    this.#buffer.i32[at >> 2] = chunkCheck(this.#buffer, { at, bytes, salt: this.#salt, place });
+    return bytes;
+  }
+
+  #sealChunk(seal: HintSeal, at: number, bytes: number): number {
+    const piece = seal.seal(this.#buffer.u8.subarray(at, at + bytes), this.#chunks);
+    this.#buffer.u8.set(piece, at);
+    return piece.length;
   }
 
   /** The image knows places in the file. A removal that names nothing keeps doing so. */
@@ -280,7 +306,7 @@ export class HintWriter {
   writeHeader(): void {
     this.spill();
     const witness = (this.#witnessHigh * TWO_32 + this.#witnessLow) * 8;
-    const header = encodeHintHeader({
+    const header: HintHeader = {
       identity: this.#core.identity,
       seed: this.#core.hash.seed,
       start: this.start - this.#base,
@@ -292,8 +318,11 @@ export class HintWriter {
       salt: this.#salt,
       witness,
       witnessChecks: readChecks(this.#system, this.#log, witness),
-    });
-    this.#write(header, 0, header.length);
+    };
+    const seal = this.#seal;
+    const bytes =
+      seal === undefined ? encodeHintHeader(header) : encodeSealedHeader(seal, header, this.#newest ?? NO_SESSION);
+    this.#write(bytes, 0, bytes.length);
   }
 
   /** Gives the durable sibling the name of the image. */
@@ -311,6 +340,7 @@ export class HintWriter {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     spareBuffer = this.#buffer;
+    this.#seal?.wipe();
     closeDeadImage(this.#system, this.#core.control);
   }
 

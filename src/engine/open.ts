@@ -228,7 +228,7 @@ function recover(
   ensureMapped(system, file, control.log, bytes);
   const { fileId, generation } = plan.header;
   const identity = { fileId, generation };
-  using image = ImageAtOpen.look(system, { file, identity, bytes, isSealed: plan.keys !== undefined });
+  using image = ImageAtOpen.look(system, { file, identity, bytes, keys: plan.keys });
   const seed = image.seed ?? makeSeed(system);
   const base = makeBase(system, control, { ...plan, fileId, seed });
   const core = makeCore(environment, base, 0);
@@ -254,7 +254,8 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
   const { control, vault } = core;
   const file = core.file!;
   const { spaces, from } = image.load(core);
-  const opener = vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation });
+  const opener =
+    vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation, last: vault.last });
   const source = { system, file: file.handle, path, salts: core.salts, opener, end: bytes };
   const replay = new Replayer(core, spaces, source, from).run(bytes);
   spaces.publishCounts();

@@ -31,7 +31,7 @@ assert(SESSION_BYTES === SESSION_RECORD_BYTES, "a session fits its frame");
 const sharedPeek = sharedScratch(FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + SESSION_BYTES);
 
 /** A session record as it stands in the log. */
-interface FoundSession {
+export interface FoundSession {
   readonly session: PlacedSession;
   /** Position of the session before it; 0: none. */
   readonly prev: number;
@@ -63,6 +63,15 @@ export class SessionBook {
   newest(last: number): PlacedSession | undefined {
     if (last !== this.#table.newest?.lsn) this.#learn(last);
     return this.#table.newest;
+  }
+
+  /** The newest session before a position, when the file's newest stands at `last`. */
+  newestBefore(position: number, last: number): FoundSession | undefined {
+    let found = last === 0 ? undefined : this.#read(last);
+    while (found !== undefined && found.session.lsn >= position) {
+      found = found.prev === 0 ? undefined : this.#read(found.prev);
+    }
+    return found;
   }
 
   /** Takes up a session behind all that are known; `prev` is where the one before it stands. */

@@ -28,7 +28,7 @@ import { encodeSession, makeSession, NO_SESSION_MAC, SESSION_SALT_BYTES } from "
 import { LOG_BASE, LOG_GENERATION, type LogReader } from "../log/log-words.ts";
 import { KEY_PAGE, SESSION_ACTIVE, SESSION_BLOCKS, SESSION_LAST, type Control } from "./control.ts";
 import { CLEAR_BYTES, type SealSource } from "./sealed-encoder.ts";
-import { SessionBook } from "./session-book.ts";
+import { SessionBook, type FoundSession } from "./session-book.ts";
 
 /** A session is left when half of its counters are spent: the other half is more than the longest batch needs. */
 const BLOCKS_PER_SESSION = BLOCKS_MAX / 2;
@@ -142,6 +142,11 @@ export class Vault implements SealSource {
   /** The newest session of the file, for who continues it. */
   get last(): PlacedSession | undefined {
     return this.#current.newest(this.#numbers[SESSION_LAST]!);
+  }
+
+  /** The newest session before a position of the current file. */
+  newestBefore(position: number): FoundSession | undefined {
+    return this.#current.newestBefore(position, this.#numbers[SESSION_LAST]!);
   }
 
   // -- recovery ----------------------------------------------------------------

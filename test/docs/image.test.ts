@@ -1,9 +1,15 @@
 /** docs/format.md describes the checkpoint image: a reader that knows nothing but its tables finds every record. */
 
 import { expect, test } from "bun:test";
+import { hkdfSync } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { gcm } from "@noble/ciphers/aes.js";
 import { Emdb } from "emdb";
+import { callerSecret } from "../../src/crypto/open-matrix.ts";
+import { unlock } from "../../src/crypto/key-area.ts";
+import { stretch } from "../../src/crypto/argon2.ts";
+import { SEALED_CHUNKS_AT } from "../../src/engine/hint-seal.ts";
 import { CHUNK_FACTS_AT, CHUNK_HEAD_BYTES, HINT_HEADER_BYTES } from "../../src/engine/hint-format.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { seedAt } from "./dump.ts";
@@ -115,4 +121,54 @@ test("an image, read by the tables alone, is sound and names every live record a
     );
   const expected = Array.from({ length: 500 }, (_, index) => index).filter((index) => index % 2 === 1 || index >= 40);
   expect(keys.sort()).toEqual(expected.map((index) => `${index % 2} key ${index}`).sort());
+});
+
+/** The pieces of a sealed image, opened by what the document says. */
+function openPieces(image: Buffer, log: Buffer, key: Uint8Array): Buffer[] {
+  const secret = callerSecret({ key });
+  const page = { sector: log.subarray(0, 512), keyArea: log.subarray(512, 4096), cipher: "aes-256-gcm" as const };
+  const { dataKey } = unlock(page, secret, stretch);
+  const u64 = (value: number): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(BigInt(value));
+    return bytes;
+  };
+  const lengthOf = (part: Uint8Array): Buffer => u64(part.length).subarray(0, 4);
+  const [fileId, generation] = [log.subarray(16, 32), log.subarray(32, 40)];
+  const parts = [fileId, generation, u64(1)].flatMap((part) => [lengthOf(part), part]);
+  const info = Buffer.concat([Buffer.from("emdb 1 image seal\0"), ...parts]);
+  const imageKey = new Uint8Array(hkdfSync("sha256", dataKey.bytes, image.subarray(40, 72), info, 32));
+  const pieces: Buffer[] = [];
+  for (let at = HINT_HEADER_BYTES; at < image.length;) {
+    const bytes = image.readUInt32LE(at);
+    const nonce = Buffer.concat([Buffer.alloc(8), image.subarray(at + 4, at + 8)]);
+    const context = Buffer.concat([fileId, generation, u64(pieces.length), Buffer.from("ff000000", "hex")]);
+    pieces.push(Buffer.from(gcm(imageKey, nonce, context).decrypt(image.subarray(at + 8, at + 4 + bytes))));
+    at += Math.ceil((4 + bytes) / 8) * 8;
+  }
+  return pieces;
+}
+
+test("a sealed image opens with a second implementation by what the document says, and shows nothing without the key", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const key = new Uint8Array(32).fill(9);
+  await using db = Emdb.open(path, { encryption: { key } });
+  const users = db.namespace("a namespace by name");
+  for (let index = 0; index < 300; index++) users.insert(`key number ${index}`, `value ${index}`);
+  await db.checkpoint();
+  const [log, image] = [readFileSync(path), readFileSync(`${path}.hint`)];
+  const [header, ...chunks] = openPieces(image, log, key);
+  expect(header?.subarray(0, 8).toString()).toBe("emdbhint");
+  expect(header?.length).toBe(200);
+  expect(header?.subarray(16, 40)).toEqual(log.subarray(16, 40));
+  expect(Number(header?.readBigUInt64LE(120))).toBe(4096);
+  expect(header?.subarray(136)).toEqual(log.subarray(4096 + 24, 4096 + 88));
+  const names = chunks.filter((chunk) => chunk.readUInt32LE(4) === 1 && chunk.readUInt32LE(8) === 1);
+  expect(names.map((chunk) => chunk.subarray(56, 75).toString())).toEqual(["a namespace by name"]);
+  expect(chunks.filter((chunk) => chunk.readUInt32LE(4) === 2).length).toBeGreaterThan(0);
+  expect(image.subarray(72, 112).every((byte) => byte === 0)).toBe(true);
+  const seed = header?.subarray(40, 56) ?? Buffer.alloc(0);
+  for (const secret of [seed, "key number", "namespace"]) expect(image.includes(secret)).toBe(false);
+  expect(SEALED_CHUNKS_AT).toBe(HINT_HEADER_BYTES + 224);
 });

@@ -1,6 +1,11 @@
 /** The contract over an attached handle while the owner stays open: a second engine of this thread over one shared base. */
 
 import { afterAll, expect, setSystemTime, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { inspect } from "node:util";
+import { stretch } from "../../src/crypto/argon2.ts";
+import { unlock } from "../../src/crypto/key-area.ts";
+import { callerSecret } from "../../src/crypto/open-matrix.ts";
 import { Emdb, type EmdbShare } from "../../src/index.ts";
 import { contractSuite } from "../contract/suite.ts";
 import { heldClock } from "../support/held-clock.ts";
@@ -72,3 +77,52 @@ if (isQuick)
     },
     { lacks },
   );
+
+const SECRET = { key: new Uint8Array(32).fill(0x5e) };
+
+if (isQuick)
+  contractSuite(
+    "attached to an encrypted database in a file, in turn with the owner and a third",
+    (options) => {
+      const folder = temporaryFolder();
+      const owner = Emdb.open(folder.file("data.emdb"), { ...options, encryption: SECRET });
+      return {
+        db: attachApart(owner.share()),
+        clock: heldClock(),
+        settle(db) {
+          const next = attachApart(db.share());
+          db.closeSync();
+          return next;
+        },
+        end() {
+          owner.closeSync();
+          folder[Symbol.dispose]();
+        },
+      };
+    },
+    { lacks },
+  );
+
+test("neither inspection nor JSON of a share token, nor of a handle, shows a key", () => {
+  const key = crypto.getRandomValues(new Uint8Array(32));
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using db = Emdb.open(path, { encryption: { key } });
+  db.insert("a", "1");
+  const page = new Uint8Array(readFileSync(path));
+  const keyPage = { sector: page.subarray(0, 512), keyArea: page.subarray(512, 4096), cipher: "aes-256-gcm" as const };
+  using secret = callerSecret({ key });
+  using dataKey = unlock(keyPage, secret, stretch).dataKey;
+  const share = db.share() as EmdbShare & { readonly buffer: SharedArrayBuffer };
+  const shown = [share, db].flatMap((value) => [
+    Bun.inspect(value, { depth: 20 }),
+    inspect(value, { depth: 20, maxArrayLength: null, showHidden: true }),
+    JSON.stringify(value),
+  ]);
+  const shared = Buffer.from(new Uint8Array(share.buffer));
+  for (const bytes of [key, dataKey.bytes]) {
+    const forms = [bytes.toHex(), bytes.join(","), bytes.join(", ")];
+    for (const text of shown) for (const form of forms) expect(text.includes(form)).toBe(false);
+    expect(shared.includes(Buffer.from(bytes))).toBe(false);
+  }
+});
