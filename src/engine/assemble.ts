@@ -98,7 +98,8 @@ export function assemble(
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
   const checkpoint =
-    sync === undefined || commit === undefined || file === undefined
+    // A draft, which has no lock of its own, gets no image either.
+    sync === undefined || commit === undefined || file === undefined || lock === undefined
       ? undefined
       : new Checkpoint(engine, { file, checkLock, sync, commit });
   const timer = makeTimer(environment, base, engine);

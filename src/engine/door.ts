@@ -6,8 +6,8 @@
 import { EmdbError } from "../errors.ts";
 import { hostSystem } from "../ffi/host.ts";
 import { onProcessExit } from "../ffi/process-exit.ts";
-import type { EmdbShare, EmdbStats } from "../api/types.ts";
-import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest } from "./life.ts";
+import type { EmdbShare, EmdbStats, ProgressOptions } from "../api/types.ts";
+import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
 import { LOG_TAIL, LOG_VISIBLE } from "../log/log-words.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { breakLock, readHolder } from "./lock-file.ts";
@@ -15,6 +15,7 @@ import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedConfig } from "./base.ts";
 import { attachTo, judgeFile, openFile, openMemory, realLogPath } from "./open.ts";
+import { rewriteFile, rotateSecret } from "./rekey.ts";
 import { salvageFile } from "./salvage.ts";
 import { unlockPage, wipeAsked } from "./unlock.ts";
 import { verifyDatabase } from "./verify.ts";
@@ -100,6 +101,17 @@ function openOnce(request: OpenRequest): Lifecycle {
   return register(openFile(environment, { ...request, path }), path);
 }
 
+/** Changes how a file is encrypted, and wipes the secrets that were given for it. */
+async function rekey(change: typeof rewriteFile, request: RekeyRequest, options: ProgressOptions): Promise<void> {
+  const environment = hostEnvironment();
+  try {
+    endAbandoned(environment, realLogPath(environment.system, request.path));
+    await change(environment, request, options);
+  } finally {
+    for (const encryption of [request.current, request.next]) wipeAsked({ encryption, cipher: undefined });
+  }
+}
+
 export const door: EngineDoor = {
   open(request: OpenRequest): Lifecycle {
     try {
@@ -132,9 +144,9 @@ export const door: EngineDoor = {
     const { system } = hostEnvironment();
     breakLock(system, realLogPath(system, path), options.force);
   },
-  enableEncryption: () => notYetAsync("enableEncryption"),
-  disableEncryption: () => notYetAsync("disableEncryption"),
-  rotateEncryptionKey: () => notYetAsync("rotateEncryptionKey"),
+  enableEncryption: (request, options) => rekey(rewriteFile, request, options),
+  disableEncryption: (request, options) => rekey(rewriteFile, request, options),
+  rotateEncryptionKey: (request, options) => rekey(rotateSecret, request, options),
   async salvage(request, options) {
     try {
       return await salvageFile(hostEnvironment(), request, options);

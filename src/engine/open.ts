@@ -14,6 +14,7 @@ import { Errno } from "../ffi/errno.ts";
 import { Heap } from "../ffi/heap.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
+import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { ADDRESS_SPACE_BYTES, HEADER_PAGE_BYTES } from "../limits.ts";
@@ -175,6 +176,39 @@ function missing(path: string): EmdbError {
 /** Keys that are wiped when the block ends; by then every thread has copies of its own. */
 function disposable(keys: LogKeys | undefined): Disposable & { readonly value: LogKeys | undefined } {
   return { value: keys, [Symbol.dispose]: () => keys?.dataKey.wipe() };
+}
+
+/** An engine on a log whose lock the caller holds. */
+export function openLocked(
+  environment: Environment,
+  log: Pick<LogPlan, "path" | "header" | "keys">,
+  config: OpenRequest["config"],
+): Opened {
+  return openLog(environment, { ...log, config, lock: undefined });
+}
+
+/**
+ * An engine on a log that is being made beside another one, under that one's lock: no sidecar is made for it.
+ * The file is new, with this header page; when that fails, it is gone.
+ */
+export function openDraft(
+  environment: Environment,
+  draft: { readonly path: string; readonly page: Pinned; readonly keys: LogKeys | undefined },
+  config: OpenRequest["config"],
+): Opened {
+  const { system } = environment;
+  const { path, page, keys } = draft;
+  const handle = must(system.open(path, "create"), { syscall: "open", path });
+  const span = { position: 0, bytes: HEADER_PAGE_BYTES };
+  const written = system.write(handle, page.address, span);
+  system.close(handle);
+  try {
+    must(written, { syscall: "pwrite", path });
+    return openLog(environment, { path, header: judgeHeader(page.u8, path), keys, config, lock: undefined });
+  } catch (error) {
+    system.unlink(path);
+    throw error;
+  }
 }
 
 interface LogPlan {

@@ -5,10 +5,18 @@
  * Invariant: nothing is written before the secret has been proven; a data key that is returned is the caller's to wipe.
  */
 
-import { stretch } from "../crypto/argon2.ts";
+import { stretch, stretchLater } from "../crypto/argon2.ts";
 import { CIPHER_NUMBER_NONE, cipherNumber, cipherOfNumber, type Cipher } from "../crypto/cipher.ts";
-import { encodeKeyArea, isKeyAreaEmpty, KEY_AREA_OFFSET, slotKinds, unlock } from "../crypto/key-area.ts";
-import { newDataKey, newSlot } from "../crypto/new-lock.ts";
+import {
+  encodeKeyArea,
+  isKeyAreaEmpty,
+  KEY_AREA_OFFSET,
+  slotKinds,
+  unlock,
+  unlockLater,
+  type SlotIndex,
+} from "../crypto/key-area.ts";
+import { newDataKey, newSlot, newSlotLater } from "../crypto/new-lock.ts";
 import { decideOpening, type FileFacts, type Opening } from "../crypto/open-matrix.ts";
 import type { SecretKey } from "../crypto/secret.ts";
 import { EmdbError } from "../errors.ts";
@@ -104,7 +112,7 @@ export function unlockPage(found: HeaderPage, asked: Asked, path: string): LogKe
 }
 
 /** The page as `src/crypto` takes it. */
-function keyPageOf(found: HeaderPage, cipher: Cipher) {
+export function keyPageOf(found: HeaderPage, cipher: Cipher) {
   const { page } = found;
   return { sector: page.subarray(0, KEY_AREA_OFFSET), keyArea: page.subarray(KEY_AREA_OFFSET), cipher };
 }
@@ -129,6 +137,45 @@ export function freshPage(system: System, asked: Asked): { readonly page: Pinned
   const dataKey = newDataKey(random);
   const home = { sector: page.u8.slice(0, KEY_AREA_OFFSET), cipher };
   page.u8.set(encodeKeyArea(newSlot(dataKey, { secret, home, random }, stretch)), KEY_AREA_OFFSET);
+  return { page, keys: { cipher, dataKey } };
+}
+
+/** As `unlockPage`, with a passphrase stretched off this thread; says which slot it was. */
+export async function unlockPageLater(
+  found: HeaderPage,
+  asked: Asked,
+  path: string,
+): Promise<(LogKeys & { readonly slotIndex: SlotIndex }) | undefined> {
+  const opening = withPath(path, () => decide(found, asked));
+  if (opening.kind === "plain") return undefined;
+  using secret = opening.secret;
+  const { cipher } = opening;
+  try {
+    return { cipher, ...(await unlockLater(keyPageOf(found, cipher), secret, stretchLater)) };
+  } catch (error) {
+    throw error instanceof EmdbError ? located(error, path) : error;
+  }
+}
+
+/** As `freshPage`, with a passphrase stretched off this thread. */
+export async function freshPageLater(
+  system: System,
+  asked: Asked,
+): Promise<{ readonly page: Pinned; readonly keys: LogKeys | undefined }> {
+  const opening = decide(undefined, asked);
+  if (opening.kind === "plain") return { page: encodeHeader(freshHeader(system, undefined)), keys: undefined };
+  using secret = opening.secret;
+  const { cipher } = opening;
+  const page = encodeHeader(freshHeader(system, cipher));
+  const random = (into: Uint8Array): void => system.random(into);
+  const dataKey = newDataKey(random);
+  const home = { sector: page.u8.slice(0, KEY_AREA_OFFSET), cipher };
+  try {
+    page.u8.set(encodeKeyArea(await newSlotLater(dataKey, { secret, home, random }, stretchLater)), KEY_AREA_OFFSET);
+  } catch (error) {
+    dataKey.wipe();
+    throw error;
+  }
   return { page, keys: { cipher, dataKey } };
 }
 

@@ -36,7 +36,9 @@ const BLOCKS_PER_SESSION = BLOCKS_MAX / 2;
 /** Puts the data key where every thread of the process finds it. Memory of its own: nothing else is on its page. */
 export function storeDataKey(system: System, control: Control, dataKey: SecretKey): void {
   const address = must(system.reserve(system.pageBytes), { syscall: "mmap", path: undefined });
-  must(system.commit(address, system.pageBytes), { syscall: "mprotect", path: undefined });
+  const committed = system.commit(address, system.pageBytes);
+  if (committed < 0) system.release(address, system.pageBytes);
+  must(committed, { syscall: "mprotect", path: undefined });
   copy(address, dataKey.bytes, KEY_BYTES);
   control.numbers[KEY_PAGE] = address;
 }

@@ -1,0 +1,232 @@
+/**
+ * Changing how a file is encrypted, while nobody has it open.
+ *
+ * Enabling and disabling write every record into a new file with a new data key, or none, and put it in the place of
+ * the old one. Changing the secret writes the data key anew into a slot, and no record.
+ *
+ * Invariants
+ * 1. The log's lock is held from before the first look to after the last write.
+ * 2. The path always opens with the old secret or the new one: the new file gets the name when it is whole and durable;
+ *    a slot is overwritten only when the other one holds (`crypto/key-area.ts`).
+ * 3. The checkpoint image of the old file goes before the new file gets the name: of a plain log it is plain.
+ * 4. Whatever fails before that leaves the file as it was, and nothing beside it. What a crash leaves beside it, the
+ *    next change or open for writing removes.
+ * 5. Memory is that of the two indexes; records go through one by one.
+ */
+
+import { dirname } from "node:path";
+import type { ProgressOptions } from "../api/types.ts";
+import { replaceSlot } from "../crypto/key-area.ts";
+import { newSlotLater } from "../crypto/new-lock.ts";
+import { callerSecret } from "../crypto/open-matrix.ts";
+import { stretchLater } from "../crypto/argon2.ts";
+import { EmdbError } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
+import { ioError, must } from "../ffi/io-error.ts";
+import type { System } from "../ffi/system.ts";
+import type { Environment } from "./assemble.ts";
+import { newPath } from "./create.ts";
+import type { Engine } from "./engine.ts";
+import { hintPath, newHintPath } from "./hint-writer.ts";
+import type { OpenConfig, RekeyRequest } from "./life.ts";
+import { LockFile } from "./lock-file.ts";
+import { judgeFile, openDraft, openLocked, realLogPath } from "./open.ts";
+import { Pace } from "./progress.ts";
+import type { SpaceState } from "./spaces.ts";
+import { freshPageLater, keyPageOf, unlockPageLater, type HeaderPage } from "./unlock.ts";
+
+const CONFIG: OpenConfig = {
+  defaultTtlMs: 0,
+  rangeScans: false,
+  flushPlan: { kind: "on-each-flush" },
+  encryption: undefined,
+  cipher: undefined,
+  verifyReads: true,
+  createIfMissing: false,
+  readOnly: false,
+};
+
+/**
+ * Writes a log anew, encrypted or not. From plain to encrypted or back, as the request's secrets say.
+ *
+ * @throws {EmdbError} EMDB_NOT_FOUND, EMDB_LOCKED, EMDB_INVALID_CONFIG, EMDB_KEY_MISMATCH, EMDB_CORRUPTED,
+ * EMDB_ABORTED, EMDB_FULL, EMDB_IO; the file is as it was
+ */
+export async function rewriteFile(
+  environment: Environment,
+  request: RekeyRequest,
+  options: ProgressOptions,
+): Promise<void> {
+  await underLock(environment, request.path, async (path, found) => {
+    const { system } = environment;
+    const current = { encryption: request.current, cipher: undefined };
+    const next = { encryption: request.next, cipher: request.cipher };
+    const keys = await unlockPageLater(found, current, path);
+    try {
+      const made = await freshPageLater(system, next);
+      try {
+        const draft = { path: newPath(path), page: made.page, keys: made.keys };
+        await copyInto(environment, { path, found, keys, draft }, options);
+      } finally {
+        made.keys?.dataKey.wipe();
+      }
+    } finally {
+      keys?.dataKey.wipe();
+    }
+    takeName(system, path);
+  });
+}
+
+interface Rewrite {
+  readonly path: string;
+  readonly found: HeaderPage;
+  readonly keys: Parameters<typeof openLocked>[1]["keys"];
+  readonly draft: Parameters<typeof openDraft>[1];
+}
+
+/** Makes the draft whole and durable; when that fails, it is gone. */
+async function copyInto(environment: Environment, rewrite: Rewrite, options: ProgressOptions): Promise<void> {
+  const { system } = environment;
+  const { path, found, keys, draft } = rewrite;
+  const source = openLocked(environment, { path, header: found.header, keys }, { ...CONFIG, readOnly: true });
+  let isWhole = false;
+  try {
+    refuseCut(source.base.recovery.missingBytes, path);
+    const target = openDraft(environment, draft, CONFIG);
+    try {
+      const pace = new Pace(environment, options, source.engine.core.visible);
+      await copyRecords(source.engine, target.engine, pace);
+      pace.finish();
+    } catch (error) {
+      abandon(target.leave);
+      throw error;
+    }
+    target.leave();
+    isWhole = true;
+  } finally {
+    source.leave();
+    if (!isWhole) system.unlink(draft.path);
+  }
+}
+
+/** Closes what is to be thrown away; that its disk may be full is no news. */
+function abandon(leave: () => void): void {
+  try {
+    leave();
+  } catch (error) {
+    if (!(error instanceof EmdbError)) throw error;
+  }
+}
+
+function refuseCut(missingBytes: number, path: string): void {
+  if (missingBytes === 0) return;
+  const message =
+    `${missingBytes} bytes that were durable are missing from the end of ${JSON.stringify(path)}; ` +
+    "open it, which tells so in db.recovery, before its records are written anew";
+  throw new EmdbError("EMDB_CORRUPTED", message, { path });
+}
+
+/** Every live record of every key space, deadlines included; namespaces in their order. */
+async function copyRecords(source: Engine, target: Engine, pace: Pace): Promise<void> {
+  let done = 0;
+  const copySpace = async (from: SpaceState, to: SpaceState): Promise<void> => {
+    for (const { key, value, expiresAtMs } of source.snapshot(from)) {
+      target.insert(to, key, value, expiresAtMs);
+      done += key.length + value.length;
+      if (pace.isDue(done)) await pace.pause(done);
+    }
+  };
+  await pace.pause(0);
+  await copySpace(source.spaces.default, target.spaces.default);
+  for (const space of source.spaces.list()) await copySpace(space, target.spaceNamed(space.name));
+}
+
+/** The draft, whole and durable, takes the log's name. */
+function takeName(system: System, path: string): void {
+  const draft = newPath(path);
+  const folder = dirname(path);
+  try {
+    const hint = hintPath(path);
+    const gone = system.unlink(hint);
+    if (gone < 0 && gone !== -Errno.ENOENT) throw ioError(gone, { syscall: "unlink", path: hint });
+    must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+    must(system.rename(draft, path), { syscall: "rename", path });
+  } catch (error) {
+    system.unlink(draft);
+    throw error;
+  }
+  must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+}
+
+/**
+ * Locks the data key under another secret. Some milliseconds and a kilobyte, whatever the file's size; what a
+ * passphrase costs besides is stretching it.
+ *
+ * @throws {EmdbError} EMDB_NOT_FOUND, EMDB_LOCKED, EMDB_INVALID_CONFIG, EMDB_KEY_MISMATCH, EMDB_CORRUPTED,
+ * EMDB_ABORTED; the file is as it was. EMDB_IO: it opens with the old secret, the new one, or both
+ */
+export async function rotateSecret(
+  environment: Environment,
+  request: RekeyRequest,
+  options: ProgressOptions,
+): Promise<void> {
+  await underLock(environment, request.path, async (path, found) => {
+    const { system } = environment;
+    using secret = callerSecret(request.next);
+    const keys = await unlockPageLater(found, { encryption: request.current, cipher: undefined }, path);
+    if (keys === undefined) throw new EmdbError("EMDB_INVALID_CONFIG", "the database is not encrypted", { path });
+    const { cipher, dataKey, slotIndex } = keys;
+    try {
+      const random = (into: Uint8Array): void => system.random(into);
+      const home = keyPageOf(found, cipher);
+      const slot = await newSlotLater(dataKey, { secret, home, random }, stretchLater);
+      const writes = replaceSlot(slotIndex, slot);
+      const pace = new Pace(environment, options, writes.length);
+      await pace.pause(0);
+      writeSlots(system, path, writes);
+      pace.finish();
+    } finally {
+      dataKey.wipe();
+    }
+  });
+}
+
+function writeSlots(system: System, path: string, writes: ReturnType<typeof replaceSlot>): void {
+  const handle = must(system.open(path, "write"), { syscall: "open", path });
+  try {
+    for (const { fileOffset, bytes } of writes) {
+      must(system.write(handle, bytes, { position: fileOffset, bytes: bytes.length }), { syscall: "pwrite", path });
+      // Before the next write destroys what this one replaces.
+      must(system.sync(handle), { syscall: "fdatasync", path });
+    }
+  } finally {
+    system.close(handle);
+  }
+}
+
+/** Runs work on a file that nobody has open, and sees to it that nobody opens it meanwhile. */
+async function underLock(
+  environment: Environment,
+  asked: string,
+  work: (path: string, found: HeaderPage) => Promise<void>,
+): Promise<void> {
+  const { system } = environment;
+  const path = realLogPath(system, asked);
+  if (judgeFile(system, path) === undefined) throw missing(path);
+  const lock = LockFile.take(system, path);
+  try {
+    const found = judgeFile(system, path);
+    if (found === undefined) throw missing(path);
+    for (const stale of [newPath(path), newHintPath(path)]) {
+      const gone = system.unlink(stale);
+      if (gone < 0 && gone !== -Errno.ENOENT) throw ioError(gone, { syscall: "unlink", path: stale });
+    }
+    await work(path, found);
+  } finally {
+    lock.release(true);
+  }
+}
+
+function missing(path: string): EmdbError {
+  return new EmdbError("EMDB_NOT_FOUND", `there is no database at ${JSON.stringify(path)}`, { path });
+}
