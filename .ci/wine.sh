@@ -35,10 +35,12 @@ if [ "${1:-}" = --bun ]; then
 fi
 [ -d "$ROOT/node_modules" ] || (cd "$ROOT" && native_bun install --frozen-lockfile)
 cd "$ROOT"
-# Bun cannot copy itself into a new executable under Wine; the Bun of this machine does it, beside the stand-in DLL.
-compiled="$home/bin/compiled-$$.exe"
-trap 'rm -f "$compiled"' EXIT
+# Bun cannot copy itself into a new executable under Wine, nor write a bundle: the Bun of this machine builds for it.
+built=$(mktemp -d "$CACHE/built-windows.XXXXXX")
+trap 'rm -rf "$built"' EXIT
 native_bun build --compile --target=bun-windows-x64 --compile-executable-path="$home/bin/bun.exe" \
-  test/package/compiled-program.ts --outfile "$compiled" >/dev/null || echo "test/package/compiled-program.ts does not compile"
-export EMDB_TEST_COMPILED="Z:$compiled"
+  test/package/compiled-program.ts --outfile "$built/compiled.exe" >/dev/null || echo "test/package/compiled-program.ts does not compile"
+native_bun test/workers/forms.ts "$built/forms" bun-windows-x64 "$home/bin/bun.exe"
+# The stand-in DLL is found by every executable.
+export EMDB_TEST_COMPILED="Z:$built/compiled.exe" EMDB_TEST_FORMS="Z:$built/forms" WINEPATH="Z:$home/bin"
 native_bun scripts/suite.ts "Windows x64 (Wine)" wine "$home/bin/bun.exe" -- "$@"

@@ -39,8 +39,13 @@ export function openSessions(db: Emdb, options: { readonly ttlMs: number }): Ses
   };
 }
 
-const tokenOf = (request: Request): string =>
+/** The token in the cookie of a request; empty when it has none. */
+export const tokenOf = (request: Request): string =>
   /(?:^|; )session=([^;]+)/.exec(request.headers.get("cookie") ?? "")?.[1] ?? "";
+
+export function sessionCookie(token: string, ttlMs: number): string {
+  return `session=${token}; HttpOnly; SameSite=Lax; Max-Age=${Math.ceil(ttlMs / 1000)}`;
+}
 
 /** `POST /login?user=...`, `GET /me`, `POST /logout`. */
 export function serveSessions(
@@ -58,8 +63,7 @@ export function serveSessions(
           const token = sessions.start(user);
           // The client may be told of its session once that survives a power loss.
           await db.flush();
-          const cookie = `session=${token}; HttpOnly; SameSite=Lax; Max-Age=${Math.ceil(options.ttlMs / 1000)}`;
-          return new Response("welcome", { headers: { "set-cookie": cookie } });
+          return new Response("welcome", { headers: { "set-cookie": sessionCookie(token, options.ttlMs) } });
         },
       },
       "/me": (request) => {

@@ -55,7 +55,7 @@ watchWorkers();
 if (Bun.isMainThread) {
   const [folder = "", mode] = process.argv.slice(-2)[1] === "nested" ? process.argv.slice(-2) : process.argv.slice(-1);
   if (mode === "nested") {
-    const worker = new Worker(import.meta.url);
+    const worker = new Worker(Bun.main);
     worker.addEventListener("message", ({ data }: MessageEvent<Outcome | "ready">) => {
       if (data === "ready") return;
       say(data);
