@@ -3,7 +3,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync } from "node:fs";
 import { basename, join } from "node:path";
-import { Emdb, EmdbError } from "emdb";
 import { childCommand, childText } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Forms, executables, type ExecutableName } from "../workers/forms.ts";
@@ -23,15 +22,6 @@ beforeAll(() => {
 }, 240_000);
 
 afterAll(() => folder[Symbol.dispose]());
-
-function hasEncryption(): boolean {
-  try {
-    Emdb.openInMemory({ encryption: { key: new Uint8Array(32) } }).closeSync();
-    return true;
-  } catch (error) {
-    return !(error instanceof EmdbError && error.code === "EMDB_UNSUPPORTED");
-  }
-}
 
 interface Said {
   readonly said: string;
@@ -82,18 +72,15 @@ test("it makes its own folder where the platform keeps application data", () => 
   expect(existsSync(notes("where", env).said)).toBe(true);
 });
 
-test.skipIf(!hasEncryption()).each(names)(
-  "compiled %s, it keeps an encrypted database, which opens with its passphrase alone",
-  (name) => {
-    const { place, notes } = installed(name);
-    const right = { NOTES_PASSPHRASE: "correct horse" };
-    expect(notes("add a secret that nobody may read", right)).toEqual(fine("kept as 1"));
-    expect(notes("list", right)).toEqual(fine("1. a secret that nobody may read"));
-    expect(notes("list", { NOTES_PASSPHRASE: "wrong" })).toMatchObject({
-      exitCode: 1,
-      errors: expect.stringMatching(/^EMDB_KEY_MISMATCH/),
-    });
-    expect(notes("list")).toMatchObject({ exitCode: 1, errors: expect.stringMatching(/^EMDB_INVALID_CONFIG/) });
-    expect(readFileSync(join(place, "notes.emdb")).includes("secret that nobody")).toBe(false);
-  },
-);
+test.each(names)("compiled %s, it keeps an encrypted database, which opens with its passphrase alone", (name) => {
+  const { place, notes } = installed(name);
+  const right = { NOTES_PASSPHRASE: "correct horse" };
+  expect(notes("add a secret that nobody may read", right)).toEqual(fine("kept as 1"));
+  expect(notes("list", right)).toEqual(fine("1. a secret that nobody may read"));
+  expect(notes("list", { NOTES_PASSPHRASE: "wrong" })).toMatchObject({
+    exitCode: 1,
+    errors: expect.stringMatching(/^EMDB_KEY_MISMATCH/),
+  });
+  expect(notes("list")).toMatchObject({ exitCode: 1, errors: expect.stringMatching(/^EMDB_INVALID_CONFIG/) });
+  expect(readFileSync(join(place, "notes.emdb")).includes("secret that nobody")).toBe(false);
+});
