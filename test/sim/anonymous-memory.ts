@@ -32,6 +32,8 @@ interface Span {
 export class AnonymousMemory {
   /** A call that no correct caller makes: an address that is not reserved, a length that is no multiple of a page. */
   onMisuse: (what: string) => void = () => {};
+  /** How much has been committed so far; never goes back. */
+  committedBytes = 0;
   readonly #mode: MemoryMode;
   readonly #reservations = new Map<Address, Reservation>();
 
@@ -56,6 +58,7 @@ export class AnonymousMemory {
     const reservation = this.#find({ address, bytes }, "commit");
     if (reservation === undefined) return -Errno.EINVAL;
     reservation.isUsed = true;
+    this.committedBytes += bytes;
     if (this.#mode === "strict") allow(address, bytes);
     return 0;
   }

@@ -73,6 +73,11 @@ export class SimulatedSystem implements System {
     return this.#calls.count;
   }
 
+  /** Bytes of memory that were committed so far. */
+  get committedBytes(): number {
+    return this.#memory.committedBytes;
+  }
+
   get faults(): FaultPlan {
     return this.#calls.faults;
   }

@@ -1,0 +1,148 @@
+/**
+ * Makes every access to shared memory a step of a baton, in this thread, for code that knows nothing of it.
+ *
+ * Typed arrays over shared buffers are made as proxies, `Atomics` and the system's calls are wrapped, and the module
+ * that copies bytes is changed as it is loaded. A copy may be cut in two at a multiple of 8 bytes, with a step between:
+ * only aligned words are one piece on any processor. So whatever is loaded has to be loaded after `instrument`.
+ *
+ * What this does not show: processors that let others see stores in another order.
+ */
+
+import { readFileSync } from "node:fs";
+import type { Baton } from "./baton.ts";
+
+const { load } = Atomics;
+const arrays = new WeakMap<object, Int32Array | Float64Array>();
+
+/** The array behind a proxy of one. */
+export function bare<T>(array: T): T {
+  return (arrays.get(array as object) ?? array) as T;
+}
+
+/** An array whose elements are read and written in steps. */
+export function stepped<T extends Int32Array | Float64Array>(array: T, baton: Baton): T {
+  const proxy = new Proxy(array, {
+    get(target, name): unknown {
+      if (typeof name === "string" && name.charCodeAt(0) < 58) {
+        baton.step();
+        return target[name as unknown as number];
+      }
+      const member: unknown = Reflect.get(target, name, target);
+      if (typeof member !== "function") return member;
+      if (name === "subarray")
+        return (from: number, to: number): T => stepped<T>(target.subarray(from, to) as T, baton);
+      return (...args: unknown[]): unknown => {
+        baton.step();
+        return (member as (...all: unknown[]) => unknown).apply(target, args);
+      };
+    },
+    set(target, name, value): boolean {
+      baton.step();
+      target[name as unknown as number] = value as number;
+      return true;
+    },
+  });
+  arrays.set(proxy, array);
+  return proxy;
+}
+
+/** Puts the baton in front of everything; before any module of the database is loaded. */
+export function instrument(baton: Baton): void {
+  instrumentArrays(baton);
+  instrumentAtomics(baton);
+  instrumentCopies(baton);
+  // A dead thread collects nothing.
+  globalThis.FinalizationRegistry = class {
+    register(): void {}
+    unregister(): boolean {
+      return false;
+    }
+  } as unknown as typeof FinalizationRegistry;
+}
+
+function instrumentArrays(baton: Baton): void {
+  const globals = globalThis as unknown as Record<string, new (...args: unknown[]) => Int32Array>;
+  for (const name of ["Int32Array", "Float64Array"]) {
+    globals[name] = new Proxy(globals[name]!, {
+      construct(target, args): object {
+        const array = new target(...(args as unknown[]));
+        return array.buffer instanceof SharedArrayBuffer ? stepped(array, baton) : array;
+      },
+    });
+  }
+}
+
+type Elements = Int32Array;
+
+/** Two threads mean the same word when it lies at the same place of a buffer of the same length. */
+function placeOf(array: Elements, index: number): number {
+  return array.buffer.byteLength * 65_536 + array.byteOffset + index * array.BYTES_PER_ELEMENT;
+}
+
+function instrumentAtomics(baton: Baton): void {
+  const atomics = Atomics as unknown as Record<string, (...args: unknown[]) => unknown>;
+  for (const name of ["add", "and", "exchange", "load", "or", "store", "sub"]) {
+    const call = atomics[name]!;
+    atomics[name] = (array, ...rest): unknown => {
+      baton.step();
+      return call(bare(array), ...rest);
+    };
+  }
+  const { compareExchange } = Atomics;
+  atomics["compareExchange"] = (array, index, expected, next): unknown => {
+    baton.step();
+    const found = compareExchange(bare(array) as Elements, index as number, expected as number, next as number);
+    // Who failed would only try again.
+    if (found !== expected) baton.giveWay();
+    return found;
+  };
+  const wait = (array: unknown, index: number, value: number, timeoutMs = Infinity): string => {
+    baton.step();
+    const elements = bare(array) as Elements;
+    if (load(elements, index) !== value) return "not-equal";
+    return baton.sleep(placeOf(elements, index) | 0, timeoutMs !== Infinity) ? "ok" : "timed-out";
+  };
+  atomics["wait"] = wait as never;
+  atomics["waitAsync"] = ((...args: Parameters<typeof wait>) => ({ async: false, value: wait(...args) })) as never;
+  atomics["notify"] = (array, index, count = Infinity): number => {
+    baton.step();
+    return baton.wake(placeOf(bare(array) as Elements, index as number) | 0, count as number);
+  };
+}
+
+interface CopyHooks {
+  emdbStep?: () => void;
+  /** How many bytes to copy first. */
+  emdbCut?: (bytes: number) => number;
+}
+
+const COPY = "= calls.memcpy;";
+const STEPPED_COPY = `= (to, from, bytes) => {
+  globalThis.emdbStep();
+  const first = globalThis.emdbCut(bytes);
+  if (first === bytes || typeof to !== "number" || typeof from !== "number") return calls.memcpy(to, from, bytes);
+  calls.memcpy(to, from, first);
+  globalThis.emdbStep();
+  calls.memcpy(to + first, from + first, bytes - first);
+};`;
+
+function instrumentCopies(baton: Baton): void {
+  const hooks = globalThis as unknown as CopyHooks;
+  let copies = 0;
+  hooks.emdbStep = () => baton.step();
+  hooks.emdbCut = (bytes) => {
+    copies += 1;
+    // Whole words only, and whole units of what is compared: addresses of shared memory are aligned to 8.
+    return bytes > 8 && copies % 3 === 0 ? ((copies * 7) % (bytes >> 3)) * 8 || 8 : bytes;
+  };
+  Bun.plugin({
+    name: "stepped copies",
+    setup(build) {
+      build.onLoad({ filter: /src[\\/]ffi[\\/]memory\.ts$/ }, ({ path }) => {
+        const text = readFileSync(path, "utf8");
+        if (!text.includes(COPY)) throw new Error("the copy to be stepped has moved");
+        return { contents: text.replace(COPY, () => STEPPED_COPY), loader: "ts" };
+      });
+    },
+  });
+}

@@ -1,0 +1,196 @@
+/**
+ * One stepped life of a database: threads work on it in an order that follows from a seed, some of them die, and what
+ * they saw and left is judged by the log's order.
+ */
+
+import { Emdb } from "../../src/index.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { fastFolder } from "../engine/fixture.ts";
+import { Random } from "../sim/random.ts";
+import { HistoryCheck } from "../workers/history-check.ts";
+import { COLUMNS, KEYS, KIND, keyOf, markIn } from "../workers/history-facts.ts";
+import { versionsIn, type Version } from "../workers/history-log.ts";
+import { Baton, VERDICTS } from "./baton.ts";
+import type { Orders, Said } from "./stepped-worker.ts";
+
+export interface LifePlan {
+  readonly clients: number;
+  /** The first client flushes through a commit Worker, which is one more thread. */
+  readonly hasCommitWorker: boolean;
+  readonly deaths: number;
+  readonly operations: number;
+  readonly churnOneIn: number;
+  readonly flushOneIn: number;
+}
+
+export interface Outcome {
+  readonly steps: number;
+  readonly judged: number;
+  readonly deaths: number;
+  readonly faults: readonly string[];
+}
+
+const ROWS_MAX = 40_000;
+/** Fine, middling and coarse orders find different faults. */
+const SWITCH_CHANCES = [0.003, 0.03, 0.2] as const;
+const PREFILL = 300;
+
+/** Runs `body` with the system's chance replaced: the seed of the index decides what its shards look like. */
+function withChanceFrom<T>(random: Random, body: () => T): T {
+  const system = hostSystem() as { random: (into: Uint8Array) => void };
+  const own = system.random;
+  system.random = (into) => random.randomize(into);
+  try {
+    return body();
+  } finally {
+    system.random = own;
+  }
+}
+
+class Life implements Disposable {
+  readonly #folder = fastFolder();
+  readonly #path = this.#folder.file("data.emdb");
+  readonly #plan: LifePlan;
+  readonly #random: Random;
+  readonly #baton = Baton.create();
+  readonly #rows: SharedArrayBuffer[];
+  readonly #workers: Worker[] = [];
+  readonly #loaded: Promise<void>[] = [];
+  readonly #said: Promise<Said>[] = [];
+  readonly faults: string[] = [];
+  #db: Emdb;
+  steps = 0;
+
+  constructor(seed: number, plan: LifePlan) {
+    this.#plan = plan;
+    this.#random = new Random(seed);
+    this.#rows = Array.from({ length: plan.clients }, () => new SharedArrayBuffer(ROWS_MAX * COLUMNS * 8));
+    this.#db = withChanceFrom(new Random(this.#random.word()), () => Emdb.open(this.#path));
+    this.#db.insertMany(Array.from({ length: PREFILL }, (_, index) => [`prefilled ${index}`, "filler"] as const));
+    this.#db.flushSync();
+  }
+
+  async run(): Promise<Outcome> {
+    // What the fill has put off is done before anybody else is there.
+    await new Promise((resolve) => setImmediate(resolve));
+    const random = this.#random;
+    const { clients, hasCommitWorker } = this.#plan;
+    this.#baton.reset({ seed: random.word(), switchChance: random.pick(SWITCH_CHANCES) });
+    const disk = new SharedArrayBuffer(16);
+    new Float64Array(disk).fill(this.#db.stats().logicalSizeBytes);
+    const channel = hasCommitWorker ? new MessageChannel() : undefined;
+    const share = this.#db.share();
+    const common = { baton: this.#baton.buffer, share, disk, ...this.#plan };
+    for (let thread = 0; thread < clients; thread += 1) {
+      const port = thread === 0 ? channel?.port1 : undefined;
+      const orders = { ...common, thread, role: "client", seed: random.word(), rows: this.#rows[thread]! } as const;
+      this.#start(port === undefined ? orders : { ...orders, port });
+    }
+    if (channel !== undefined) {
+      const orders = { ...common, thread: clients, role: "commit", seed: 0, rows: disk, port: channel.port2 } as const;
+      this.#start(orders);
+    }
+    for (let death = 0; death < this.#plan.deaths; death += 1)
+      this.#baton.setDeath(death, 1 + Math.floor(this.#deathAt()));
+    await Promise.all(this.#loaded);
+    for (const worker of this.#workers) worker.postMessage("begin");
+    await this.#baton.direct(clients);
+    const said = await Promise.all(this.#said.slice(0, clients));
+    this.steps = this.#baton.steps;
+    return this.#judge(said);
+  }
+
+  /** Early ones as often as late ones, whatever the length of the run. */
+  #deathAt(): number {
+    const random = this.#random;
+    return 2 ** (5 + (random.below(1000) / 1000) * 12);
+  }
+
+  #start(orders: Orders): void {
+    const worker = new Worker(new URL("./stepped-worker.ts", import.meta.url).pathname);
+    const loaded = Promise.withResolvers<void>();
+    this.#workers.push(worker);
+    this.#loaded.push(loaded.promise);
+    this.#said.push(
+      new Promise((resolve) => {
+        worker.onmessage = ({ data }: MessageEvent<Said | "loaded">) => {
+          if (data === "loaded") loaded.resolve();
+          else resolve(data);
+        };
+        worker.onerror = ({ message }) => {
+          this.#baton.abandon(orders.thread);
+          loaded.resolve();
+          resolve({ rows: 0, begunAt: 0, hasDied: false, failure: message });
+        };
+      }),
+    );
+    worker.postMessage(orders, orders.port === undefined ? [] : [orders.port]);
+  }
+
+  #judge(said: readonly Said[]): Outcome {
+    for (const { failure } of said) if (failure !== undefined) this.faults.push(failure);
+    const deaths = said.filter(({ hasDied }) => hasDied).length;
+    if (this.#baton.verdict === VERDICTS.deadlock) this.faults.push("everybody waited for somebody");
+    let judged = 0;
+    if (this.faults.length === 0) judged = this.#judgeHistory(said);
+    return { steps: this.steps, judged, deaths, faults: this.faults };
+  }
+
+  #judgeHistory(said: readonly Said[]): number {
+    const db = this.#db;
+    // Takes a dead one's lock over, and what it left half-done back.
+    db.insert("afterwards", "written");
+    db.flushSync();
+    const versions = versionsIn(this.#path);
+    const records = said.map(({ rows }, thread) => new Float64Array(this.#rows[thread]!, 0, rows * COLUMNS));
+    const check = new HistoryCheck(versions, [...records, ...lastWrites(said, versions, records)]);
+    this.faults.push(...check.faults);
+    const live = Array.from({ length: KEYS }, (_, key) => markIn(db.get(keyOf(key))));
+    const logged = versions.map((list) => list.at(-1)!.mark);
+    if (!Bun.deepEquals(live, logged)) this.faults.push("what is live is not what the log says");
+    this.#judgeCounts();
+    return check.count;
+  }
+
+  #judgeCounts(): void {
+    const walked = [...this.#db.keys()];
+    if (walked.length !== this.#db.len()) this.faults.push(`${walked.length} walked, ${this.#db.len()} counted`);
+    if (walked.some((key) => this.#db.get(key) === undefined)) this.faults.push("a walk shows what a get does not");
+    this.#db.closeSync();
+    this.#db = Emdb.open(this.#path);
+    if (this.#db.len() !== walked.length) this.faults.push("a reopen counts otherwise");
+  }
+
+  [Symbol.dispose](): void {
+    for (const worker of this.#workers) worker.terminate();
+    this.#db.closeSync();
+    this.#folder[Symbol.dispose]();
+  }
+}
+
+/** What a dead thread was writing when it died is in the log, or not; as far as it is, it counts as written. */
+function lastWrites(
+  said: readonly Said[],
+  versions: readonly (readonly Version[])[],
+  records: readonly Float64Array[],
+): Float64Array[] {
+  return said.flatMap(({ hasDied, begunAt }, thread) => {
+    if (!hasDied) return [];
+    const known = new Set<number>();
+    const record = records[thread]!;
+    for (let at = 0; at < record.length; at += COLUMNS) known.add(record[at + 2]!);
+    const rows: number[] = [];
+    for (const [key, list] of versions.entries()) {
+      for (const { mark } of list) {
+        if (Math.floor(mark / 2 ** 32) !== thread + 1 || known.has(mark)) continue;
+        rows.push(KIND.write, key, mark, begunAt, Infinity);
+      }
+    }
+    return [Float64Array.from(rows)];
+  });
+}
+
+export async function liveOnce(seed: number, plan: LifePlan): Promise<Outcome> {
+  using life = new Life(seed, plan);
+  return await life.run();
+}

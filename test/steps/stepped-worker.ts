@@ -1,0 +1,218 @@
+/**
+ * One thread of a stepped run: attaches, does operations of its scenario at random, and leaves or dies, a step at a time.
+ *
+ * As "commit" it is the commit Worker of another thread: the program that the package starts from text, run here.
+ */
+
+import { Baton, Death } from "./baton.ts";
+import { bare, instrument, stepped } from "./instrument.ts";
+import type { EmdbShare } from "../../src/index.ts";
+import type { CommitOrders } from "../../src/log/commit-script.ts";
+
+export interface Orders {
+  readonly baton: SharedArrayBuffer;
+  readonly thread: number;
+  readonly role: "client" | "commit";
+  readonly share: EmdbShare;
+  readonly seed: number;
+  readonly operations: number;
+  /** One operation in so many lets keys come or go by the hundred. */
+  readonly churnOneIn: number;
+  /** One operation in so many is a flush, half of them through a commit Worker where there is one. */
+  readonly flushOneIn: number;
+  readonly rows: SharedArrayBuffer;
+  /** f64: 0 how far the file was written, 1 how far a sync has covered it. */
+  readonly disk: SharedArrayBuffer;
+  /** To the thread that is this one's commit Worker, or whose commit Worker this one is. */
+  readonly port?: MessagePort;
+}
+
+/** What it says at the end. */
+export interface Said {
+  readonly rows: number;
+  readonly begunAt: number;
+  readonly hasDied: boolean;
+  readonly failure: string | undefined;
+}
+
+const NAME_BASE = 90_000_000;
+/** Few, so that the threads meet on each. */
+const KEYS = 14;
+const [WRITTEN, SYNCED] = [0, 1];
+const Numbers = Float64Array;
+const LOG_TAIL = 1;
+const LOG_VISIBLE = 0;
+
+/** The system calls as steps, and what they tell of the disk. */
+async function instrumentSystem(baton: Baton, orders: Orders): Promise<void> {
+  const { hostSystem } = await import("../../src/ffi/host.ts");
+  const system = hostSystem() as unknown as Record<string, (...args: never[]) => unknown>;
+  const disk = new Numbers(orders.disk);
+  const shared = new Numbers((orders.share as unknown as { buffer: SharedArrayBuffer }).buffer);
+  const wrap = (name: string, around: (call: () => unknown, args: readonly unknown[]) => unknown): void => {
+    const own = system[name]!;
+    system[name] = (...args: never[]): unknown => {
+      baton.step();
+      return around(() => own.apply(system, args), args);
+    };
+  };
+  for (const name of ["allocate", "commit", "decommit", "map", "unlink", "unmap"]) wrap(name, (call) => call());
+  wrap("write", (call, [, , span]) => {
+    const { position, bytes } = span as { position: number; bytes: number };
+    // A mark stands behind the tail and vouches for nothing that is written.
+    if (position < shared[LOG_TAIL]!) disk[WRITTEN] = Math.max(disk[WRITTEN]!, position + bytes);
+    return call();
+  });
+  wrap("sync", () => syncStepped(baton, disk));
+  system["threadId"] = () => NAME_BASE + orders.thread;
+  const isAlive = system["isThreadAlive"]!;
+  system["isThreadAlive"] = (thread: never): unknown =>
+    thread >= NAME_BASE ? baton.isAlive(thread) : isAlive.call(system, thread);
+}
+
+/** A sync that takes a while, and covers what was written when it began. */
+function syncStepped(baton: Baton, disk: Float64Array): number {
+  const covered = disk[WRITTEN]!;
+  for (let turn = 0; turn < 3; turn += 1) baton.giveWay();
+  baton.step();
+  disk[SYNCED] = Math.max(disk[SYNCED]!, covered);
+  return 0;
+}
+
+/** All is loaded; whoever begins to run stands still most of the time, so nobody does before everybody is. */
+async function sayLoaded(): Promise<void> {
+  const told = new Promise<void>((resolve) => (begin = resolve));
+  postMessage("loaded");
+  return told;
+}
+
+let begin: (() => void) | undefined;
+
+/** Work for the next turn of this thread's event loop, which turns when the scenario says so. */
+const deferred: (() => void)[] = [];
+
+function turn(): void {
+  for (const work of deferred.splice(0)) work();
+}
+
+async function runClient(baton: Baton, orders: Orders): Promise<Said> {
+  globalThis.setImmediate = ((work: () => void) => void deferred.push(work)) as unknown as typeof setImmediate;
+  await instrumentSystem(baton, orders);
+  if (orders.port !== undefined) installCommitWorker(orders.port);
+  const { Emdb } = await import("../../src/index.ts");
+  const { Recorder } = await import("../workers/history-recorder.ts");
+  const { Random } = await import("../sim/random.ts");
+  const disk = new Numbers(orders.disk);
+  const shared = new Numbers((orders.share as unknown as { buffer: SharedArrayBuffer }).buffer);
+  const random = new Random(orders.seed);
+  await sayLoaded();
+  let clock = 0;
+  let recorder: InstanceType<typeof Recorder> | undefined;
+  const told = (hasDied: boolean, failure: string | undefined): Said => ({
+    rows: recorder?.count ?? 0,
+    begunAt: recorder?.begunAt ?? 0,
+    hasDied,
+    failure,
+  });
+  baton.join(NAME_BASE + orders.thread);
+  try {
+    const db = Emdb.attach(orders.share);
+    recorder = new Recorder({
+      db,
+      random,
+      index: orders.thread + 1,
+      rows: new Numbers(orders.rows),
+      tick: () => {
+        baton.step();
+        // Two events of one thread never have one time.
+        clock = Math.max(clock + 1, baton.steps);
+        return clock;
+      },
+      keys: KEYS,
+      churnOneIn: orders.churnOneIn,
+    });
+    const flush = async (): Promise<void> => {
+      const target = shared[LOG_VISIBLE]!;
+      if (orders.port !== undefined && random.chance(0.6)) await db.flush();
+      else db.flushSync();
+      if (disk[SYNCED]! < target) throw new Error(`a flush of ${target} bytes was acknowledged at ${disk[SYNCED]}`);
+    };
+    for (let operation = 0; operation < orders.operations; operation += 1) {
+      if (random.below(orders.flushOneIn) === 0) await flush();
+      else recorder.one();
+      if (random.chance(0.05)) turn();
+    }
+    turn();
+    db.closeSync();
+    return told(false, undefined);
+  } catch (error) {
+    if (baton.isDead) return told(true, undefined);
+    return told(false, error instanceof Error ? (error.stack ?? error.message) : String(error));
+  } finally {
+    baton.leave();
+  }
+}
+
+/** Where the package starts its commit Worker, the thread at the other end of the port is told what to do. */
+function installCommitWorker(port: MessagePort): void {
+  const ready = new Int32Array(new SharedArrayBuffer(4));
+  globalThis.Worker = class {
+    addEventListener(): void {}
+    unref(): void {}
+    postMessage(orders: CommitOrders): void {
+      port.postMessage({ ...orders, flags: bare(orders.flags), numbers: bare(orders.numbers), ready: bare(ready) });
+      // In earnest, with the baton in hand: the other thread is there before anybody goes on.
+      trueWait(bare(ready), 0, 0);
+    }
+  } as unknown as typeof Worker;
+}
+
+const trueWait = Atomics.wait;
+const { store: trueStore, notify: trueNotify } = Atomics;
+
+/** The end of the commit Worker's program. */
+class Exit extends Error {}
+
+async function runCommit(baton: Baton, orders: Orders): Promise<Said> {
+  const { COMMIT_SCRIPT } = await import("../../src/log/commit-script.ts");
+  const text = COMMIT_SCRIPT.replace(/^import .*$/m, "").replace("makeSync(orders.recipe)", "self.sync");
+  const self: { onmessage?: (event: { data: unknown }) => void; sync: () => number } = {
+    sync: () => syncStepped(baton, new Numbers(orders.disk)),
+  };
+  const exit = (): never => {
+    throw new Exit();
+  };
+  // oxlint-disable-next-line typescript/no-implied-eval -- The package starts this very text as a Worker.
+  const program = new Function("self", "postMessage", "process", "performance", text) as (...args: unknown[]) => void;
+  program(self, () => undefined, { exit }, { now: () => baton.steps });
+  await sayLoaded();
+  const order = await new Promise<CommitOrders & { ready: Int32Array }>((resolve) => {
+    orders.port!.onmessage = ({ data }: MessageEvent<CommitOrders & { ready: Int32Array }>) => resolve(data);
+  });
+  const said = { rows: 0, begunAt: 0, hasDied: false };
+  try {
+    const data = { ...order, flags: stepped(order.flags, baton), numbers: stepped(order.numbers, baton) };
+    baton.join(NAME_BASE + orders.thread, () => {
+      trueStore(order.ready, 0, 1);
+      trueNotify(order.ready, 0);
+    });
+    self.onmessage!({ data });
+    return { ...said, failure: "the commit Worker's program returned" };
+  } catch (error) {
+    const isExpected = error instanceof Exit || error instanceof Death;
+    return { ...said, hasDied: error instanceof Death, failure: isExpected ? undefined : String(error) };
+  } finally {
+    baton.leave();
+    orders.port!.close();
+  }
+}
+
+self.onmessage = async ({ data }: MessageEvent<Orders | "begin">): Promise<void> => {
+  if (data === "begin") {
+    begin?.();
+    return;
+  }
+  const baton = new Baton(data.baton, data.thread);
+  instrument(baton);
+  postMessage(await (data.role === "client" ? runClient(baton, data) : runCommit(baton, data)));
+};

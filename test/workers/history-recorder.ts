@@ -1,0 +1,177 @@
+/** One thread's part of a recorded history: random operations, each noted with what it saw and when, by a common clock. */
+
+import type { Emdb } from "../../src/index.ts";
+import type { Random } from "../sim/random.ts";
+import { COLUMNS, KEYS, KIND, keyOf, markIn, markOf, numberOfKey } from "./history-facts.ts";
+
+export interface RecorderParts {
+  readonly db: Emdb;
+  readonly random: Random;
+  /** Of the thread; makes its values its own. */
+  readonly index: number;
+  /** Room for as many rows of `COLUMNS` numbers as there may be. */
+  readonly rows: Float64Array;
+  /** The common clock's next time. */
+  readonly tick: () => number;
+  /** How many keys there are; `KEYS` unless given, and never more. */
+  readonly keys?: number;
+  /** One operation in so many lets fillers come or go. */
+  readonly churnOneIn?: number;
+}
+
+/** Number of keys written by one batch, or read by one `getMany`. */
+const BATCH_MAX = 8;
+/** One operation in so many is a walk over everything. */
+const WALK_ONE_IN = 330;
+const CHURN_ONE_IN = 200;
+const FILLERS = 400;
+
+export class Recorder {
+  readonly #db: Emdb;
+  readonly #random: Random;
+  readonly #index: number;
+  readonly #rows: Float64Array;
+  readonly #tick: () => number;
+  readonly #keys: number;
+  readonly #churnOneIn: number;
+  /** When the operation at hand began. */
+  begunAt = 0;
+  /** Rows so far. */
+  count = 0;
+  #writes = 0;
+
+  constructor({ db, random, index, rows, tick, keys = KEYS, churnOneIn = CHURN_ONE_IN }: RecorderParts) {
+    this.#db = db;
+    this.#random = random;
+    this.#index = index;
+    this.#rows = rows;
+    this.#tick = tick;
+    this.#keys = keys;
+    this.#churnOneIn = churnOneIn;
+  }
+
+  #begin(): number {
+    this.begunAt = this.#tick();
+    return this.begunAt;
+  }
+
+  #note(kind: number, key: number, mark: number, span: { readonly from: number; readonly to: number }): void {
+    const at = this.count * COLUMNS;
+    this.count += 1;
+    this.#rows.set([kind, key, mark, span.from, span.to], at);
+  }
+
+  /** A value of its own for every write: the thread and its count. */
+  #nextMark(): number {
+    this.#writes += 1;
+    return this.#index * 2 ** 32 + this.#writes;
+  }
+
+  /** Does one operation; returns how many keys it touched. */
+  one(): number {
+    const random = this.#random;
+    if (random.below(WALK_ONE_IN) === 0) return this.#walk();
+    if (random.below(this.#churnOneIn) === 0) return this.#churn();
+    const draw = random.below(97);
+    if (draw < 45) return this.#get();
+    if (draw < 60) return this.#getMany();
+    if (draw < 75) return this.#insert();
+    if (draw < 80) return this.#remove();
+    if (draw < 87) return this.#swap();
+    return this.#batch(draw % 2 === 0);
+  }
+
+  #get(): number {
+    const key = this.#random.below(this.#keys);
+    const from = this.#begin();
+    const mark = markIn(this.#db.get(keyOf(key)));
+    this.#note(KIND.read, key, mark, { from, to: this.#tick() });
+    return 1;
+  }
+
+  #getMany(): number {
+    const keys = this.#someKeys();
+    const from = this.#begin();
+    const values = this.#db.getMany(keys.map(keyOf));
+    const to = this.#tick();
+    const group = this.count;
+    for (const [index, key] of keys.entries()) this.#note(KIND.readTogether, key, markIn(values[index]), { from, to });
+    this.#note(KIND.end, group, 0, { from, to });
+    return keys.length;
+  }
+
+  #insert(): number {
+    const key = this.#random.below(this.#keys);
+    const mark = this.#nextMark();
+    const from = this.#begin();
+    this.#db.insert(keyOf(key), markOf(mark, this.#random.below(200)));
+    this.#note(KIND.write, key, mark, { from, to: this.#tick() });
+    return 1;
+  }
+
+  #remove(): number {
+    const key = this.#random.below(this.#keys);
+    const from = this.#begin();
+    const mark = markIn(this.#db.remove(keyOf(key)));
+    this.#note(mark === 0 ? KIND.read : KIND.remove, key, mark, { from, to: this.#tick() });
+    return 1;
+  }
+
+  /** A compare and swap of what was just read: a success says that nothing came between. */
+  #swap(): number {
+    const key = this.#random.below(this.#keys);
+    const mark = this.#nextMark();
+    const from = this.#begin();
+    const current = this.#db.get(keyOf(key));
+    const isDone = this.#db.compareAndSwap(keyOf(key), current, markOf(mark, 20));
+    const to = this.#tick();
+    if (!isDone) return 1;
+    this.#note(KIND.swappedFrom, key, markIn(current), { from, to });
+    this.#note(KIND.write, key, mark, { from, to });
+    return 2;
+  }
+
+  #batch(isTransaction: boolean): number {
+    const keys = this.#someKeys();
+    const marks = keys.map(() => this.#nextMark());
+    const from = this.#begin();
+    if (isTransaction) {
+      this.#db.transaction((tx) => keys.forEach((key, index) => tx.insert(keyOf(key), markOf(marks[index]!, 50))));
+    } else this.#db.insertMany(keys.map((key, index) => [keyOf(key), markOf(marks[index]!, 50)] as const));
+    const to = this.#tick();
+    const group = this.count;
+    for (const [index, key] of keys.entries()) this.#note(KIND.writeTogether, key, marks[index]!, { from, to });
+    this.#note(KIND.end, group, 0, { from, to });
+    return keys.length;
+  }
+
+  #walk(): number {
+    const from = this.#begin();
+    const group = this.count;
+    const seen = new Map<number, number>();
+    const records = this.#db.iter();
+    const to = this.#tick();
+    for (const [key, value] of records) {
+      const number = numberOfKey(key);
+      if (number !== undefined) seen.set(number, markIn(value));
+    }
+    for (let key = 0; key < this.#keys; key += 1) this.#note(KIND.readTogether, key, seen.get(key) ?? 0, { from, to });
+    this.#note(KIND.end, group, 0, { from, to });
+    return this.#keys;
+  }
+
+  /** Keys that nobody asks for come and go, so that the index is laid out anew all the time. */
+  #churn(): number {
+    const fillers = Array.from({ length: FILLERS }, (_, filler) => `filler ${this.#index} ${filler}`);
+    if (this.#random.chance(0.5)) this.#db.removeMany(fillers);
+    else this.#db.insertMany(fillers.map((key) => [key, "filler"] as const));
+    return 0;
+  }
+
+  #someKeys(): number[] {
+    const keys = new Set<number>();
+    const count = 2 + this.#random.below(BATCH_MAX - 1);
+    while (keys.size < count) keys.add(this.#random.below(this.#keys));
+    return [...keys];
+  }
+}
