@@ -46,14 +46,19 @@ export class Garden implements Disposable {
     const program = isTest ? ["test", "--bail", `./${probe}`] : ["test/bank/child.ts", probe, String(seedCount)];
     const child = Bun.spawn([...childCommand(), ...program], {
       cwd: this.folder,
-      stdio: ["ignore", "pipe", "ignore"],
+      // What `bun test` has to say goes to the second; a ring prints to the first.
+      stdio: isTest ? ["ignore", "ignore", "pipe"] : ["ignore", "pipe", "ignore"],
       timeout: PROBE_TIMEOUT_MS,
       killSignal: "SIGKILL",
     });
-    const output = await new Response(child.stdout).text();
+    const output = await new Response(isTest ? child.stderr : child.stdout).text();
     await child.exited;
     if (child.signalCode === "SIGKILL") return { crashes: 0, findings: 1, detail: "it hangs" };
-    if (isTest) return { crashes: 0, findings: child.exitCode === 0 ? 0 : 1, detail: "a test fails" };
+    if (isTest) {
+      // A file that cannot even be loaded fails as well, and has found nothing.
+      const [failed] = output.match(/^\(fail\) .*$/m) ?? [];
+      return { crashes: 0, findings: failed === undefined ? 0 : 1, detail: failed };
+    }
     const line = output.trim().split("\n").at(-1) ?? "";
     if (!line.startsWith("{"))
       return { crashes: 0, findings: 1, detail: `it dies with exit code ${child.exitCode} ${child.signalCode}` };

@@ -15,8 +15,8 @@ const LOG = "/db/store";
 const IMAGE = "/db/store.hint";
 /** A machine keeps what was written to it; a new one now and then keeps it small. */
 const OPENS_PER_MACHINE = 500;
-/** What an open of a small file may commit at most: the ring, and a little of the index's memory. */
-const COMMIT_BYTES_MAX = 48 * 2 ** 20;
+/** What an open of a small file may commit at most: the ring, the whole table of namespaces, and a little of the index. */
+const COMMIT_BYTES_MAX = 120 * 2 ** 20;
 const CALLS_MAX = 400;
 /** Nothing in a file of a few KiB gives more records than this. */
 const RECORDS_MAX = 20_000;

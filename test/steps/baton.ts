@@ -34,7 +34,7 @@ const NOBODY = -1;
 const [WOKEN, TIMED_OUT] = [0, 1];
 
 export const VERDICTS = { fine: 0, deadlock: 1, endless: 2 } as const;
-const STEPS_MAX = 3_000_000;
+const STEPS_MAX = 1_200_000;
 /** A sleeper with a time limit may be over it although others could run: time passes. */
 const TIME_PASSES = 1500;
 
