@@ -11,15 +11,17 @@
  *              96 witness   104 its header check   108 its body check   112 check   116 zero
  *     chunk    0 check   4 kind   8 namespace   12 bytes of the body   16 position it stands for
  *              24 facts (32 bytes)   56 body, padded with zeros to a multiple of 8
+ *     flags    bit 0: sealed (`hint-seal.ts`); 1: the leaves of the ordered index are in it
  *     facts    namespace: 24 position of its creation   32 records   40 live bytes
  *                         48 not 0: records may have deadlines   52 zero                 body: its name
  *              shard:     24 first hash   28 depth   32 pages   36 live   40 used   44 zero   body: the pages
+ *              leaves:    zeros                                       body: some leaves (`ordered/leaf-copy.ts`)
  *              cleared:   zeros                                                          body: none
  *
  * Each piece says for itself which position of the log it stands for: everything before that is in it. Replay
  * begins at `start` and passes over what a piece holds already. The shards of a namespace follow its chunk in
  * the order of their hashes; a shard whose range covers earlier ones of its namespace replaces them (shards were
- * merged meanwhile). "Cleared" takes back a namespace whose index was thrown away while it was being copied: the
+ * merged meanwhile). Then come its leaves, in the order of their keys. "Cleared" takes back a namespace whose index was thrown away while it was being copied: the
  * clear stands in the log behind the position of its chunk.
  *
  * Invariants
@@ -39,11 +41,14 @@ import { LOG_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, SPACE_COUNT_MAX } from "../lim
 import { crc32, placeSeed } from "../log/checksum.ts";
 import { readWide, writeWide } from "../log/frame.ts";
 import { FILE_ID_BYTES } from "../log/header.ts";
+import { LEAF_PART_BYTES_MAX } from "../ordered/leaf-copy.ts";
 import { isPosition, unitHigh, unitLow } from "../log/log-words.ts";
 
 /** "emdbhint". */
 const MAGIC = [0x65, 0x6d, 0x64, 0x62, 0x68, 0x69, 0x6e, 0x74] as const;
 const HINT_VERSION = 1;
+/** Never renumber. */
+const FLAG_ORDERED = 2;
 
 const VERSION_AT = 8;
 const FLAGS_AT = VERSION_AT + 4;
@@ -78,6 +83,8 @@ export interface HintHeader {
   readonly spaces: number;
   readonly chunks: number;
   readonly salt: number;
+  /** It holds the leaves of the ordered index. */
+  readonly isOrdered: boolean;
   /** Position of the newest frame in the index, and its two checks; 0: none. */
   readonly witness: number;
   readonly witnessChecks: readonly [number, number];
@@ -123,7 +130,7 @@ export function encodeHintHeader(header: HintHeader): Uint8Array {
   const words = memory.u32;
   memory.u8.set(MAGIC, 0);
   words[VERSION_AT >> 2] = HINT_VERSION;
-  words[FLAGS_AT >> 2] = 0;
+  words[FLAGS_AT >> 2] = header.isOrdered ? FLAG_ORDERED : 0;
   memory.u8.set(header.identity.fileId, FILE_ID_AT);
   writeWide(memory, GENERATION_AT, header.identity.generation);
   memory.u8.set(header.seed, SEED_AT);
@@ -148,8 +155,9 @@ export function decodeHintHeader(bytes: Uint8Array): HintHeader | undefined {
   copy(memory.address, bytes, HINT_HEADER_BYTES);
   const words = memory.u32;
   if (crc32(memory.u8.subarray(0, CHECK_AT), 0) !== memory.i32[CHECK_AT >> 2]) return undefined;
-  // A set flag is a feature that this version does not know, or says that the image is sealed.
-  if (words[VERSION_AT >> 2] !== HINT_VERSION || words[FLAGS_AT >> 2] !== 0 || words[(CHECK_AT >> 2) + 1] !== 0)
+  const flags = words[FLAGS_AT >> 2]!;
+  // Any other flag is a feature that this version does not know, or says that the image is sealed.
+  if (words[VERSION_AT >> 2] !== HINT_VERSION || (flags & ~FLAG_ORDERED) !== 0 || words[(CHECK_AT >> 2) + 1] !== 0)
     return undefined;
   const wide = [GENERATION_AT, START_AT, END_AT, BYTES_AT, WITNESS_AT].map((at) => readWide(memory, at));
   const [generation, start, end, imageBytes, witness] = wide;
@@ -165,6 +173,7 @@ export function decodeHintHeader(bytes: Uint8Array): HintHeader | undefined {
     spaces: words[SPACES_AT >> 2]!,
     chunks: words[CHUNKS_AT >> 2]!,
     salt: words[SALT_AT >> 2]!,
+    isOrdered: flags === FLAG_ORDERED,
     witness,
     witnessChecks: [words[WITNESS_CHECKS_AT >> 2]!, words[(WITNESS_CHECKS_AT >> 2) + 1]!],
   };
@@ -182,6 +191,7 @@ function isCoherent(header: HintHeader): boolean {
 export const CHUNK_SPACE = 1;
 export const CHUNK_SHARD = 2;
 export const CHUNK_CLEARED = 3;
+export const CHUNK_LEAVES = 4;
 
 // Offsets in a chunk.
 export const CHUNK_KIND_AT = 4;
@@ -190,7 +200,8 @@ export const CHUNK_BODY_BYTES_AT = 12;
 export const CHUNK_POSITION_AT = 16;
 export const CHUNK_FACTS_AT = 24;
 export const CHUNK_HEAD_BYTES = CHUNK_FACTS_AT + 32;
-export const CHUNK_BYTES_MAX = CHUNK_HEAD_BYTES + Math.max(SHARD_PAGES_MAX * PAGE_BYTES, NAMESPACE_NAME_BYTES_MAX);
+export const CHUNK_BYTES_MAX =
+  CHUNK_HEAD_BYTES + Math.max(SHARD_PAGES_MAX * PAGE_BYTES, NAMESPACE_NAME_BYTES_MAX, LEAF_PART_BYTES_MAX);
 
 /** Bytes of a chunk with a body of so many, padding included. */
 export function chunkBytes(bodyBytes: number): number {

@@ -10,6 +10,7 @@ import type { LogIdentity } from "./hint-format.ts";
 import { loadHint, openHint, removeHint, type Hint } from "./hint-reader.ts";
 import type { ImageKeys } from "./hint-seal.ts";
 import { newHintPath } from "./hint-writer.ts";
+import { Ordering } from "./ordering.ts";
 import { FIRST_LSN, type Replay, type ReplayFrom } from "./recovery.ts";
 import { Spaces } from "./spaces.ts";
 
@@ -26,8 +27,9 @@ export class ImageAtOpen {
   readonly #system: System;
   readonly #path: string;
   readonly #hint: Hint | undefined;
-  /** The index was filled from the image. */
+  /** The index was filled from the image, the ordered one as well. */
   usedCheckpoint = false;
+  isOrdered = false;
 
   private constructor(system: System, log: OpenLog) {
     this.#system = system;
@@ -44,22 +46,29 @@ export class ImageAtOpen {
     return this.#hint?.header.seed;
   }
 
-  /** Fills the index as far as the image reaches, and says where replay begins. */
-  load(core: Core): { readonly spaces: Spaces; readonly from: ReplayFrom } {
+  /**
+   * Fills the index as far as the image reaches, and says where replay begins. With `wantsOrder` the ordered one as
+   * well, if it is in the image: replay then keeps it in step.
+   */
+  load(core: Core, wantsOrder: boolean): { readonly spaces: Spaces; readonly from: ReplayFrom } {
     const hint = this.#hint;
     const durable = hint?.kinship === "same" ? hint.header.end : 0;
     const newest = hint?.sealed?.newest;
     if (newest !== undefined && newest.session.lsn !== 0 && hint?.isUsable === true)
       core.vault?.meet(newest.session, newest.prev);
     const filled = new Spaces(core);
+    if (wantsOrder && hint?.header.isOrdered === true) core.ordering = new Ordering(core);
     const gates = hint?.isUsable === true ? loadHint(core, filled, hint) : undefined;
     if (hint === undefined || gates === undefined) {
       core.vault?.forget();
       // What a bad image has left in `filled` is forgotten with it.
+      core.ordering = undefined;
       return { spaces: new Spaces(core), from: { lsn: FIRST_LSN, gates: undefined, durable } };
     }
     this.usedCheckpoint = true;
-    core.control.numbers[IMAGE_START] = hint.header.start;
+    this.isOrdered = core.ordering !== undefined;
+    // An image that lacks what is wanted is not up to date: the next close makes another.
+    if (this.isOrdered === wantsOrder) core.control.numbers[IMAGE_START] = hint.header.start;
     return { spaces: filled, from: { lsn: hint.header.start, gates, durable } };
   }
 

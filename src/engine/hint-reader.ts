@@ -19,6 +19,7 @@ import { Adoption } from "../keydir/adopt.ts";
 import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
 import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES, readWide } from "../log/frame.ts";
 import { isPosition } from "../log/log-words.ts";
+import { LeafAdoption } from "../ordered/leaf-adoption.ts";
 import { SPACE_COUNT } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 import { Gates } from "./gates.ts";
@@ -29,6 +30,7 @@ import {
   CHUNK_FACTS_AT,
   CHUNK_HEAD_BYTES,
   CHUNK_KIND_AT,
+  CHUNK_LEAVES,
   CHUNK_POSITION_AT,
   CHUNK_SHARD,
   CHUNK_SPACE,
@@ -161,6 +163,8 @@ class HintLoader {
   readonly #spaces: Spaces;
   readonly #hint: Hint;
   readonly #adoption: Adoption;
+  /** Takes the ordered index, if it is wanted; otherwise its leaves are checked and passed over. */
+  readonly #leaves: LeafAdoption | undefined;
   readonly #piece = sharedPiece();
   /** Where the chunk at hand is: in the piece of the file, or opened. */
   readonly #memory: Pinned;
@@ -176,6 +180,7 @@ class HintLoader {
     this.#memory = hint.sealed === undefined ? this.#piece : sharedChunk();
     this.gates = new Gates(header.spaces, header.end);
     this.#adoption = new Adoption(core.heap);
+    this.#leaves = core.ordering === undefined ? undefined : new LeafAdoption(core.heap);
     core.heap.ensureSpace(header.spaces - 1);
     core.control.numbers[SPACE_COUNT] = header.spaces;
     this.#firstPage = header.pages === 0 ? 0 : core.heap.takePages(header.pages);
@@ -244,6 +249,8 @@ class HintLoader {
         return this.#endSpace() && this.#takeSpace(at, id, position);
       case CHUNK_SHARD:
         return id === this.#space?.id && this.#takeShard(at, position);
+      case CHUNK_LEAVES:
+        return header.isOrdered && id === this.#space?.id && this.#takeLeaves(at);
       case CHUNK_CLEARED:
         return id === this.#space?.id && this.#takeCleared(this.#space);
       default:
@@ -281,8 +288,15 @@ class HintLoader {
     return this.#adoption.add({ ...shard, firstPage, standsFor });
   }
 
+  #takeLeaves(at: number): boolean {
+    if (this.#leaves === undefined) return true;
+    const body = { at: at + CHUNK_HEAD_BYTES, bytes: this.#word(at, CHUNK_BODY_BYTES_AT) };
+    return this.#leaves.add(this.#memory, body);
+  }
+
   #takeCleared(space: SpaceState): boolean {
     this.#adoption.abandon();
+    this.#leaves?.abandon();
     const { records, bytes } = this.#spaces.counts(space);
     this.#spaces.count(space, -records, -bytes);
     this.gates.close(space.id);
@@ -298,6 +312,7 @@ class HintLoader {
     const root = this.#adoption.finish();
     if (root === undefined) return false;
     this.#core.heap.writeNumber(space.address, root);
+    if (this.#leaves !== undefined) this.#spaces.setTree(space, this.#leaves.finish());
     return true;
   }
 }

@@ -3,7 +3,8 @@
  * the image's name once it is whole and durable.
  *
  * Invariants
- * 1. The lock is held for one piece: an entry of 64 bytes, or the at most 28 KiB of a shard.
+ * 1. The lock is held for one piece: an entry of 64 bytes, the at most 28 KiB of a shard, or 24 KiB of leaves (one
+ *    leaf, if its separator is long).
  * 2. Nothing is written to the disk under the lock.
  * 3. The sibling is gone after `discard`, and after a failed `publish`.
  */
@@ -27,6 +28,7 @@ import {
   CHUNK_FACTS_AT,
   CHUNK_HEAD_BYTES,
   CHUNK_KIND_AT,
+  CHUNK_LEAVES,
   CHUNK_POSITION_AT,
   CHUNK_SHARD,
   CHUNK_SPACE,
@@ -46,6 +48,7 @@ import {
   encodeSealedHeader,
   type ImageSession,
 } from "./hint-seal.ts";
+import { rebaseLeaves, type LeafCopy } from "../ordered/leaf-copy.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Where the image of a log is. */
@@ -60,6 +63,7 @@ export function newHintPath(logPath: string): string {
 
 /** Bytes that are written to the file at a time, and synced at a time by who may not wait for more. */
 const WRITE_BYTES = 1024 * 1024;
+const HASHES = 1 << HASH_BITS;
 /** Ids without a live namespace that are passed over in one step. */
 const IDS_PER_STEP = 1024;
 
@@ -94,6 +98,9 @@ export class HintWriter {
   #space: SpaceState | undefined;
   #clears = 0;
   #hash = 0;
+  /** Copies the leaves of the ordered index, if it is to be in the image, and where it goes on. */
+  readonly #leaves: LeafCopy | undefined;
+  #nextLeaf: Uint8Array | undefined;
 
   readonly #base: number;
   /** Of an encrypted database: what seals the image, and the log's newest session where replay will begin. */
@@ -117,6 +124,7 @@ export class HintWriter {
     this.#log = log;
     this.#path = newHintPath(log.path);
     this.#base = core.base;
+    this.#leaves = core.ordering?.leafCopy();
     this.start = core.visible;
     const { vault } = core;
     this.#seal = vault === undefined ? undefined : HintSeal.fresh(vault, core.identity, core.system);
@@ -151,7 +159,8 @@ export class HintWriter {
       this.#endSpace();
       return true;
     }
-    this.#copyShard(space);
+    if (this.#hash < HASHES) this.#copyShard(space);
+    else this.#copyLeaves(space);
     return true;
   }
 
@@ -210,7 +219,17 @@ export class HintWriter {
     }
     this.#pages += shard.pages.length;
     this.#hash = firstHash + width;
-    if (this.#hash >= 1 << HASH_BITS) this.#endSpace();
+    this.#nextLeaf = undefined;
+    if (this.#hash >= HASHES && this.#leaves === undefined) this.#endSpace();
+  }
+
+  #copyLeaves(space: SpaceState): void {
+    const leaves = this.#leaves!;
+    const tree = this.#spaces.tree(space);
+    const to = { memory: this.#buffer, at: this.#filled + CHUNK_HEAD_BYTES };
+    this.#nextLeaf = tree === 0 ? undefined : leaves.next(tree, this.#nextLeaf, to);
+    if (tree !== 0 && leaves.bytes > 0) this.#openChunk(CHUNK_LEAVES, space.id, leaves.bytes);
+    if (this.#nextLeaf === undefined) this.#endSpace();
   }
 
   /** Begins a chunk behind what is in the buffer; returns where. `sealPiece` ends it. */
@@ -219,7 +238,8 @@ export class HintWriter {
     const memory = this.#buffer;
     fill(memory.address + at, 0, CHUNK_HEAD_BYTES);
     const bytes = chunkBytes(bodyBytes);
-    fill(memory.address + at + bytes - 8, 0, 8);
+    const padding = bytes - CHUNK_HEAD_BYTES - bodyBytes;
+    if (padding > 0) fill(memory.address + at + bytes - padding, 0, padding);
     memory.u32[(at + CHUNK_KIND_AT) >> 2] = kind;
     memory.u32[(at + CHUNK_SPACE_AT) >> 2] = space;
     memory.u32[(at + CHUNK_BODY_BYTES_AT) >> 2] = bodyBytes;
@@ -235,7 +255,13 @@ export class HintWriter {
     this.#openBytes = 0;
     const at = this.#filled;
     const memory = this.#buffer;
-    if (memory.u32[(at + CHUNK_KIND_AT) >> 2] === CHUNK_SHARD) {
+    const kind = memory.u32[(at + CHUNK_KIND_AT) >> 2];
+    if (kind === CHUNK_LEAVES && this.#base !== 0) {
+      const body = { at: at + CHUNK_HEAD_BYTES, bytes: bytes - CHUNK_HEAD_BYTES };
+      const least = rebaseLeaves(memory, body, this.#base / 8);
+      assert(least > 0, "the ordered index names only what is in the current file");
+    }
+    if (kind === CHUNK_SHARD) {
       if (this.#base !== 0) this.#rebase(at + CHUNK_HEAD_BYTES, at + bytes);
       this.#findWitness(at + CHUNK_HEAD_BYTES, at + bytes);
     }
@@ -316,6 +342,7 @@ export class HintWriter {
       spaces: this.#id,
       chunks: this.#chunks,
       salt: this.#salt,
+      isOrdered: this.#leaves !== undefined,
       witness,
       witnessChecks: readChecks(this.#system, this.#log, witness),
     };

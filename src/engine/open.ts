@@ -287,13 +287,13 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
   const { core, config, lock, path, image, bytes } = recovering;
   const { control, vault } = core;
   const file = core.file!;
-  const { spaces, from } = image.load(core);
+  const { spaces, from } = image.load(core, config.rangeScans);
   const opener =
     vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation, last: vault.last });
   const source = { system, file: file.handle, path, salts: core.salts, opener, end: bytes };
   const replay = new Replayer(core, spaces, source, from).run(bytes);
   spaces.publishCounts();
-  if (config.rangeScans) core.ordering = buildOrdering(core, spaces);
+  if (config.rangeScans && !image.isOrdered) core.ordering = buildOrdering(core, spaces);
   const missingBytes = image.missingBytes(replay);
   if (!config.readOnly) {
     image.tidy();

@@ -6,11 +6,15 @@
  * 1. A live record has one entry in the tree of its key space, with the position that its slot in the hash index
  *    holds; a key without a live record has a tombstone or nothing.
  * 2. A tree goes where its hash index goes: into the grave at a clear or drop, out of it when that is undone.
- * 3. It is never on the disk: open builds it anew from the hash index (`ordering-build.ts`).
+ * 3. What the hint image has of it is of different moments, leaf by leaf. Replay points each key to every frame behind
+ *    the image's start, in order, whatever its leaf knows already: a key without such a frame is the same in all of those
+ *    moments, and any other ends at its last frame. Without such an image it is built from the hash index
+ *    (`ordering-build.ts`).
  */
 
 import { assert } from "../errors.ts";
 import { TreeCheck, type TreeFacts } from "../ordered/check.ts";
+import { LeafCopy } from "../ordered/leaf-copy.ts";
 import { OrderedIndex } from "../ordered/ordered.ts";
 import { RangeReader } from "../ordered/range-reader.ts";
 import { FRAME_HEADER_BYTES, KIND_PUT, kindOf } from "../log/frame.ts";
@@ -24,6 +28,14 @@ import type { SpaceState, Spaces } from "./spaces.ts";
 const TIDY_LEAVES_MIN = 2;
 const TIDY_LEAVES_MAX = 2000;
 const REMOVALS_PER_LEAF = 8;
+
+/** A frame of a record that an open reads. */
+interface ReplayedFrame {
+  readonly lsn: number;
+  readonly prev: number;
+  readonly isRemoval: boolean;
+  readonly keepFrom: number;
+}
 
 export class Ordering {
   readonly index: OrderedIndex;
@@ -67,6 +79,24 @@ export class Ordering {
     this.index.replace(frame.lsn / 8, true);
     this.index.shrink(core.keepFrom());
     this.#thinned.set(space, (this.#thinned.get(space) ?? 0) + 1);
+  }
+
+  /** Enters the frame of the loaded key that replay has come to. Tombstones before `keepFrom` (units) may go. */
+  replay(spaces: Spaces, space: SpaceState, frame: ReplayedFrame): void {
+    const tree = this.treeOf(spaces, space);
+    const { index } = this;
+    const units = frame.lsn / 8;
+    if (!index.find(tree, this.#core.key, frame.prev / 8)) {
+      if (!frame.isRemoval) index.add(units, frame.keepFrom);
+    } else {
+      index.replace(units, frame.isRemoval);
+      if (frame.isRemoval) index.shrink(frame.keepFrom);
+    }
+  }
+
+  /** What copies the leaves for an image. */
+  leafCopy(): LeafCopy {
+    return new LeafCopy(this.#core.heap, this.#keys);
   }
 
   /** After a publication: drops a few tombstones that nobody needs any more. */

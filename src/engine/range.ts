@@ -120,13 +120,14 @@ function readAtOnce(
   return records;
 }
 
-/** Copies frames; none when each has to be checked, which the long way does. */
+/** Copies frames; none when each has to be checked or opened, which the long way does. */
 function loadFrames(
   core: Core,
   units: Float64Array,
   part: { readonly from: number; readonly count: number; readonly lsn: number },
 ): void {
-  core.frames.load(units, part, core.verifyReads ? 0 : part.lsn);
+  const isPlain = !core.verifyReads && core.vault === undefined;
+  core.frames.load(units, part, isPlain ? part.lsn : 0);
 }
 
 /** What a range shows. */

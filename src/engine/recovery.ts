@@ -166,7 +166,8 @@ export class Replayer {
     const numbers = this.#core.control.log.numbers;
     if (facts.place === PLACE_FIRST) this.#batchStart = lsn;
     const end = lsn + facts.frameBytes;
-    numbers[LOG_WRITTEN] = end;
+    // Leaves of an image may name frames that replay has not come to yet, and which keys they have may be asked.
+    numbers[LOG_WRITTEN] = this.#gates === undefined ? end : Math.max(end, this.#durable);
     numbers[LOG_TAIL] = end;
     if (facts.kind === KIND_PUT || facts.kind === KIND_REMOVE) {
       this.#records += 1;

@@ -142,6 +142,11 @@ export class ReplayGroup {
     const expiresAtMs = this.#deadlines[index]!;
     if ((hadDeadline || expiresAtMs !== 0) && !isReadOnly)
       noteDeadline(this.#core, space, { hadDeadline, expiresAtMs, lsn });
+    const { ordering } = this.#core;
+    if (ordering === undefined) return;
+    lookup.loadAnyAt(lsn);
+    key.takeFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
+    ordering.replay(this.#spaces, space, { lsn, prev, isRemoval, keepFrom });
   }
 
   #writeCounts(): void {

@@ -31,7 +31,7 @@ import { ADDRESS_SPACE_BYTES, SPACE_COUNT_MAX } from "../limits.ts";
 export const PAGE_BYTES = 4096;
 export const UNIT_BYTES = 64;
 export const BLOCK_BYTES = 1024;
-const BLOCKS_PER_PAGE = PAGE_BYTES / BLOCK_BYTES;
+export const BLOCKS_PER_PAGE = PAGE_BYTES / BLOCK_BYTES;
 /** The first word of a free block. */
 const FREE_BLOCK = 0xffffffff;
 const UNITS_PER_PAGE = PAGE_BYTES / UNIT_BYTES;

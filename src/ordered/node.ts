@@ -26,8 +26,8 @@
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { BLOCK_BYTES, type Heap } from "../ffi/heap.ts";
 
-const HEADER_BYTES = 16;
-const ENTRY_BYTES = 16;
+export const HEADER_BYTES = 16;
+export const ENTRY_BYTES = 16;
 const ENTRY_WORDS = 4;
 const FIRST_WORD = HEADER_BYTES / 4;
 
@@ -101,12 +101,17 @@ export class Node {
     this.words[WORD_DEAD] = 0;
   }
 
-  /** Writes the node to a block, in one call: a writer that dies leaves the old content or the new one. */
-  store(heap: Heap, block: number): void {
+  /** Brings the first words up to date. */
+  writeHeader(): void {
     const words = this.words;
     words[WORD_COUNT] = this.count;
     words[WORD_PREFIX] = this.prefixBytes;
     words[WORD_LEVEL] = this.level;
+  }
+
+  /** Writes the node to a block, in one call: a writer that dies leaves the old content or the new one. */
+  store(heap: Heap, block: number): void {
+    this.writeHeader();
     let bytes = HEADER_BYTES + this.count * ENTRY_BYTES;
     if (this.prefixBytes > 0) {
       copy(this.memory.address + BLOCK_BYTES - areaBytes(this.prefixBytes), this.prefix.address, this.prefixBytes);
@@ -306,8 +311,18 @@ export class Node {
   static slotOffset(index: number): number {
     return HEADER_BYTES + index * ENTRY_BYTES + 8;
   }
+
+  /** Moves the position in the entry of a leaf whose second half begins at a word by `units` towards the beginning; what it is then. */
+  static moveSlot(words: Uint32Array, word: number, units: number): number {
+    const high = words[word + 1]!;
+    const moved = (high & POSITION_MASK) * TWO_32 + words[word]! - units;
+    words[word] = moved >>> 0;
+    words[word + 1] = ((high & ~POSITION_MASK) | Math.floor(moved / TWO_32)) >>> 0;
+    return moved;
+  }
 }
 
-function areaBytes(prefixBytes: number): number {
+/** Bytes at the end of a node that a common prefix takes. */
+export function areaBytes(prefixBytes: number): number {
   return (prefixBytes + 15) & ~15;
 }

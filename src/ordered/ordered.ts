@@ -28,7 +28,7 @@ import type { Reclaim } from "../ffi/reclaim.ts";
 import { Inner, longUnits } from "./inner.ts";
 import { divideAt, growPrefix, join, loadKey, purge, shrinkPrefix, takePart } from "./leaf.ts";
 import { FULL_SHAPE, Node, WORD_DEAD, type ProbeKey, type Shape } from "./node.ts";
-import { LEVEL_FACTOR, Path, TREE_TOMBSTONES, type KeySource } from "./path.ts";
+import { Path, TREE_TOMBSTONES, plantTree, type KeySource } from "./path.ts";
 import { makeText, setText, sharedBytes } from "./separators.ts";
 
 /** A leaf is looked at for shrinking each time it has gathered this many more tombstones. */
@@ -67,9 +67,7 @@ export class OrderedIndex {
     const leaf = path.leaf;
     leaf.clear(0);
     const block = this.#inner.write(leaf);
-    const tree = this.#heap.takeUnit();
-    this.#heap.writeNumber(this.#heap.unitAddress(tree), block * LEVEL_FACTOR);
-    this.#heap.writeNumber(this.#heap.unitAddress(tree) + 8, this.#heap.nextChange());
+    const tree = plantTree(this.#heap, { block, height: 0 });
     path.forget();
     this.#cursors.delete(tree);
     return tree;

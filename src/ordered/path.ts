@@ -25,6 +25,14 @@ export const TREE_TOMBSTONES = 2;
 const TREE_BYTES = 24;
 export const LEVEL_FACTOR = 32;
 
+/** A tree with a root that is written already; the number it goes by. */
+export function plantTree(heap: Heap, root: { readonly block: number; readonly height: number }): number {
+  const tree = heap.takeUnit();
+  heap.writeNumber(heap.unitAddress(tree), root.block * LEVEL_FACTOR + root.height);
+  heap.writeNumber(heap.unitAddress(tree) + 8, heap.nextChange());
+  return tree;
+}
+
 /** Where the index finds the key of a frame whose position it holds. */
 export interface KeySource {
   /** Holds the key that was loaded, from `keyAt` on. */

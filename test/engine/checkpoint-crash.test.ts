@@ -33,12 +33,16 @@ const SCRIPT: Script = [
   insert("d", 1),
 ];
 
-test.each(["strict", "ordered"] as const)(
-  "a crash at any call of a checkpoint loses nothing and brings nothing back, in %s mode",
-  (journal) => {
+test.each([
+  ["strict", "without", false],
+  ["ordered", "without", false],
+  ["strict", "with", true],
+] as const)(
+  "a crash at any call of a checkpoint loses nothing and brings nothing back, in %s mode, %s the ordered index",
+  (journal, _, rangeScans) => {
     const report = newReport();
     const run = { machine: { journal }, script: SCRIPT, seed: 11 };
-    crashRing(engineAdapter(), { run, options: { ...DEFAULT_RING, depth: "all" }, report });
+    crashRing(engineAdapter("engine", { rangeScans }), { run, options: { ...DEFAULT_RING, depth: "all" }, report });
     expect(report.findings.map(describeFailure)).toEqual([]);
     expect(report.crashes).toBeGreaterThan(500);
   },
@@ -59,6 +63,6 @@ test.each([1, 2, 3])("random scripts with checkpoints in them survive every cras
     index % 3 === 2 ? [operation, { kind: "checkpoint" }] : [operation],
   );
   const run = { machine: { journal: seed % 2 === 0 ? ("strict" as const) : ("ordered" as const) }, script, seed };
-  crashRing(engineAdapter(), { run, options: DEFAULT_RING, report });
+  crashRing(engineAdapter("engine", { rangeScans: seed % 2 === 0 }), { run, options: DEFAULT_RING, report });
   expect(report.findings.map(describeFailure)).toEqual([]);
 });

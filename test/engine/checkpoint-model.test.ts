@@ -8,6 +8,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { HintWriter } from "../../src/engine/hint-writer.ts";
+import { orderingFaults } from "../../src/engine/ordering-check.ts";
 import { Random } from "../sim/random.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -25,16 +26,22 @@ class Story {
   readonly #random: Random;
   readonly #path: string;
   readonly #copyPath: string;
+  readonly #rangeScans: boolean;
   #live: EngineFixture;
   #writer: HintWriter | undefined;
   images = 0;
   used = 0;
 
-  constructor(seed: number, path: string) {
+  constructor(seed: number, path: string, rangeScans: boolean) {
     this.#random = new Random(seed);
+    this.#rangeScans = rangeScans;
     this.#path = path;
     this.#copyPath = `${path}.copy`;
-    this.#live = new EngineFixture(path, hostSystem());
+    this.#live = this.#open(path);
+  }
+
+  #open(path: string): EngineFixture {
+    return new EngineFixture(path, hostSystem(), { rangeScans: this.#rangeScans });
   }
 
   run(steps: number): void {
@@ -59,7 +66,8 @@ class Story {
     // All at once, so that shards split and merge between two pieces.
     const many = this.#random.chance(0.4) ? KEYS : this.#random.below(KEYS / 2);
     const count = this.#random.chance(0.4) ? 1 + this.#random.below(5) : many;
-    return Array.from({ length: count }, (_, index) => `key ${(first + index) % KEYS}`);
+    // So long that the ordered index asks the log for them.
+    return Array.from({ length: count }, (_, index) => `key ${(first + index) % KEYS} of many bytes`);
   }
 
   #write(): void {
@@ -149,11 +157,12 @@ class Story {
       rmSync(`${this.#copyPath}.hint`, { force: true });
       const hasImage = withImage && existsSync(`${this.#path}.hint`);
       if (hasImage) copyFileSync(`${this.#path}.hint`, `${this.#copyPath}.hint`);
-      using copy = new EngineFixture(this.#copyPath, hostSystem());
+      using copy = this.#open(this.#copyPath);
       const { recovery } = copy.opened.base;
       expect(recovery).toMatchObject({ usedCheckpoint: hasImage, missingBytes: 0, tornBytes: 0 });
       if (copy.state() !== expected) throw new Error(`the state differs, with${hasImage ? "" : "out"} the image`);
       copy.checkLiveBytes();
+      this.#checkOrder(copy);
       if (hasImage) this.used += 1;
     }
   }
@@ -162,20 +171,34 @@ class Story {
     const expected = this.#live.state();
     this.#dropWriter();
     this.#live.close();
-    this.#live = new EngineFixture(this.#path, hostSystem());
+    this.#live = this.#open(this.#path);
     expect(this.#live.opened.base.recovery).toMatchObject({ usedCheckpoint: true, replayedRecords: 0 });
     if (this.#live.state() !== expected) throw new Error("the state differs after a reopen");
     this.#live.checkLiveBytes();
+    this.#checkOrder(this.#live);
+  }
+
+  #checkOrder({ engine }: EngineFixture): void {
+    if (!this.#rangeScans) return;
+    expect(orderingFaults(engine.core, engine.spaces)).toEqual([]);
+    for (const space of [engine.defaultSpace, ...engine.spaces.list()]) {
+      const found = [...engine.range(space, { isReverse: false })].length;
+      if (found !== engine.count(space)) throw new Error(`a range shows ${found} of ${engine.count(space)} records`);
+    }
   }
 }
 
 const seeds = Number(process.env["EMDB_CHECKPOINT_SEEDS"] ?? (emulator === undefined ? 6 : 1));
 
-test.each(Array.from({ length: seeds }, (_, index) => index + 1))(
-  "an image made between random writes shows what the log shows (seed %d)",
-  (seed) => {
+const runs = Array.from({ length: seeds }, (_, index) => index + 1).flatMap((seed) =>
+  [false, true].map((rangeScans) => [seed, rangeScans ? "with" : "without", rangeScans] as const),
+);
+
+test.each(runs)(
+  "an image made between random writes shows what the log shows (seed %d, %s the ordered index)",
+  (seed, _, rangeScans) => {
     using folder = temporaryFolder();
-    const story = new Story(seed, folder.file("data.emdb"));
+    const story = new Story(seed, folder.file("data.emdb"), rangeScans);
     story.run(120);
     expect(story.images).toBeGreaterThan(0);
     expect(story.used).toBeGreaterThan(0);

@@ -6,6 +6,7 @@
 import type { Opened } from "../../src/engine/assemble.ts";
 import { recount } from "../../src/engine/audit.ts";
 import { openFile } from "../../src/engine/open.ts";
+import { orderingFaults } from "../../src/engine/ordering-check.ts";
 import type { Space } from "../../src/engine/contract.ts";
 import type { System } from "../../src/ffi/system.ts";
 import type { OpenStore, StoreAdapter, StoreKey, StoreRecord, StoreWrite } from "./store.ts";
@@ -31,6 +32,11 @@ export function engineAdapter(name = "engine", changes: Partial<OpenConfig> = {}
     open: (system, path) => new EngineStore(system, { path, config }),
     isExpectedFile: (name) => ["store", "store.hint", "store.lock"].includes(name),
   };
+}
+
+function expectNoFaults(faults: readonly { readonly lsn: number; readonly reason: string }[]): void {
+  const [first] = faults;
+  if (first !== undefined) throw new Error(`${first.reason} (byte ${first.lsn}), and ${faults.length - 1} more`);
 }
 
 class EngineStore implements OpenStore {
@@ -106,6 +112,7 @@ class EngineStore implements OpenStore {
   check(records: readonly StoreRecord[]): void {
     const { engine } = this.#opened;
     this.#checkCounts();
+    expectNoFaults(orderingFaults(engine.core, engine.spaces));
     const text = new TextDecoder();
     for (const { space, key, value, expiresAtMs } of records) {
       const got = engine.get(this.#space(space), key);
