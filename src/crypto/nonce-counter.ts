@@ -68,7 +68,7 @@ export class NonceCounter {
   #refill(): boolean {
     if (this.#isSpent) return false;
     const block = this.#claim();
-    if (block === undefined) {
+    if (block === undefined || block >= BLOCKS_MAX) {
       this.#isSpent = true;
       return false;
     }

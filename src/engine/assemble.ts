@@ -11,11 +11,13 @@
 
 import { Heap } from "../ffi/heap.ts";
 import type { System } from "../ffi/system.ts";
-import { RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { LOG_FILE, LOG_RING, dropMaps, listMaps } from "../log/log-words.ts";
+import { RING_SPACE } from "../log/new-log.ts";
 import { FileTail, MemoryTail } from "../log/tail.ts";
+import { Backup } from "./backup.ts";
 import type { SharedBase } from "./base.ts";
 import { Checkpoint } from "./checkpoint.ts";
+import { Compaction } from "./compaction.ts";
 import { CLOSING, CLOSING_DONE, Control, STATE } from "./control.ts";
 import { Core, LogFile, type Defer } from "./core.ts";
 import { Engine } from "./engine.ts";
@@ -23,7 +25,9 @@ import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { closeDeadImage } from "./hint-writer.ts";
 import { LockFile } from "./lock-file.ts";
+import { LongWork } from "./long-work.ts";
 import { Ordering } from "./ordering.ts";
+import { Relocation, releaseReplaced } from "./relocation.ts";
 import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
 import type { Spaces } from "./spaces.ts";
 import { Sync } from "./sync.ts";
@@ -48,13 +52,14 @@ export interface Opened {
   readonly commit: GroupCommit | undefined;
   /** Undefined as `sync` is. */
   readonly checkpoint: Checkpoint | undefined;
+  readonly work: LongWork;
+  readonly compaction: Compaction;
+  readonly backup: Backup;
   /** The background sweep; undefined where there is none. */
   readonly timer: ExpiryTimer | undefined;
   /** Gives this thread's part back; the last one out ends the log in good order. */
   leave(): void;
 }
-
-export const RING_SPACE = RING_BYTES + RING_FRAME_BYTES_MAX;
 
 /** The core of one thread. */
 export function makeCore(environment: Environment, base: SharedBase, row: number): Core {
@@ -65,6 +70,7 @@ export function makeCore(environment: Environment, base: SharedBase, row: number
     control,
     fileId: base.fileId,
     cipher: base.cipher,
+    page: base.page,
     seed: base.seed,
     row,
     file: base.path === undefined ? undefined : new LogFile(control.log, base.path),
@@ -97,13 +103,18 @@ export function assemble(
       : new Sync(core, file, checkLock, base.config.flushPlan.kind === "on-each-flush");
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
+  const work = new LongWork(core);
+  const relocation = new Relocation(core, spaces, (body) => engine.exclusively(body));
   const checkpoint =
     // A draft, which has no lock of its own, gets no image either.
     sync === undefined || commit === undefined || file === undefined || lock === undefined
       ? undefined
-      : new Checkpoint(engine, { file, checkLock, sync, commit });
+      : new Checkpoint(engine, { file, checkLock, sync, commit, work, relocation });
+  const drafts = { engine, work, relocation, sync, checkLock };
+  const compaction = new Compaction(drafts);
+  const backup = new Backup(drafts);
   const timer = makeTimer(environment, base, engine);
-  const opened = { base, engine, sync, commit, checkpoint, timer };
+  const opened = { base, engine, sync, commit, work, checkpoint, compaction, backup, timer };
   return { ...opened, leave: () => leave(opened) };
 }
 
@@ -123,6 +134,7 @@ function leave(opened: Omit<Opened, "leave">): void {
   let isLast = false;
   opened.timer?.stop();
   try {
+    opened.work.cancel();
     checkpoint?.cancel();
     commit?.finish();
     try {
@@ -183,6 +195,7 @@ export function unmapForTruncation(system: System, control: Control): void {
 function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
   const control = new Control(base.buffer);
   closeDeadImage(system, control);
+  releaseReplaced(system, control, base.path);
   releaseMemory(system, control, base.path !== undefined);
   if (base.path === undefined) return;
   system.close(control.log.numbers[LOG_FILE]!);

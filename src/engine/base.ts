@@ -33,6 +33,8 @@ export interface SharedBase extends EmdbShare {
   readonly recovery: RecoveryReport;
   /** The real path; undefined for a log in memory. The open file is in the shared words. */
   readonly path: string | undefined;
+  /** The header page that a file of the log would have; undefined for one that has a file. It gives no secret away. */
+  readonly page: Uint8Array | undefined;
   readonly lock: { readonly handle: FileHandle; readonly identity: string } | undefined;
   /** Where the log ended when it was opened, if it had been closed in good order; 0 otherwise. */
   readonly cleanEnd: number;

@@ -18,11 +18,11 @@ export function verifyFound(core: Core): void {
   const { log, lookup } = core;
   const body = bodyBytes(lookup.shape, lookup.valueBytes);
   const lsn = lookup.lsn;
-  const { salts, position } = core.written(lsn);
-  const seed = placeSeed(salts.body, unitLow(position), unitHigh(position));
   for (;;) {
     const address = log.at(unitLow(lsn), unitHigh(lsn));
     if (address === 0 || log.limit < FRAME_HEADER_BYTES + body) throw corrupted(lsn);
+    const { salts, position } = core.written(lsn);
+    const seed = placeSeed(salts.body, unitLow(position), unitHigh(position));
     const isShort = body <= XXH32_BODY_BYTES_MAX;
     const memory = isShort ? sharedBody() : pinned(body + FRAME_HEADER_BYTES);
     copy(memory.address, address, FRAME_HEADER_BYTES + body);

@@ -3,26 +3,24 @@
  * turns, and at the end in one go.
  *
  * Invariants
- * 1. One image is being made at a time, over all Workers: whoever makes it holds the word `CHECKPOINTER`, and with
- *    it the sibling's name. A dead holder's place is taken.
+ * 1. Who makes an image holds the place of long work (`long-work.ts`), and with it the sibling's name.
  * 2. The log is durable up to the image's end before the image gets its name.
  * 3. A failure leaves no sibling and the database, with the image before, as it was.
  */
 
 import { EmdbError } from "../errors.ts";
-import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { CHECKPOINT_GROWTH_BYTES_MIN, HEADER_PAGE_BYTES } from "../limits.ts";
-import { CHECKPOINTER, IMAGE_START, STATE } from "./control.ts";
+import { IMAGE_START, STATE } from "./control.ts";
 import { closedError, type Core, type LogFile } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import type { GroupCommit } from "./group-commit.ts";
 import { HintWriter } from "./hint-writer.ts";
+import type { LongWork } from "./long-work.ts";
+import type { Relocation } from "./relocation.ts";
 import type { Sync } from "./sync.ts";
 
 /** How long the event loop is held at a time, at most a little more. */
 const SLICE_MS = 2;
-/** How long to wait for another Worker's image before asking whether it still lives. */
-const TURN_MS = 50;
 
 export interface CheckpointParts {
   readonly file: LogFile;
@@ -30,6 +28,8 @@ export interface CheckpointParts {
   readonly checkLock: () => void;
   readonly sync: Sync;
   readonly commit: GroupCommit;
+  readonly work: LongWork;
+  readonly relocation: Relocation;
 }
 
 export class Checkpoint {
@@ -70,8 +70,9 @@ export class Checkpoint {
   /** The same in one go, for the end: nobody waits for this thread any more. */
   runSync(): void {
     this.cancel();
-    if (this.#isUpToDate() || !this.#takePlace()) return;
+    if (this.#isUpToDate() || !this.#parts.work.tryTake()) return;
     try {
+      this.#parts.relocation.finish();
       const writer = this.#begin();
       try {
         while (this.#copyPiece(writer)) if (writer.isFull) writer.spill();
@@ -81,7 +82,7 @@ export class Checkpoint {
         writer.discard();
       }
     } finally {
-      this.#givePlace();
+      this.#parts.work.give();
     }
   }
 
@@ -101,22 +102,23 @@ export class Checkpoint {
     if (writer === undefined) return;
     this.#writer = undefined;
     writer.discard();
-    this.#givePlace();
+    this.#parts.work.give();
   }
 
   async #inSlices(): Promise<void> {
     while (!this.#isUpToDate()) {
-      if (this.#takePlace()) {
+      if (this.#parts.work.tryTake()) {
         await this.#make();
         return;
       }
-      await this.#othersDone();
+      await this.#parts.work.othersDone();
     }
   }
 
   async #make(): Promise<void> {
     let writer: HintWriter | undefined;
     try {
+      await this.#relocateInSlices();
       writer = this.#begin();
       this.#writer = writer;
       await this.#copyInSlices(writer);
@@ -128,7 +130,19 @@ export class Checkpoint {
       const isOurs = writer === undefined || this.#writer === writer;
       writer?.discard();
       this.#writer = undefined;
-      if (isOurs) this.#givePlace();
+      if (isOurs) this.#parts.work.give();
+    }
+  }
+
+  /** An image names one file: what a compaction has left to be done comes first. */
+  async #relocateInSlices(): Promise<void> {
+    const { system } = this.#core;
+    let until = system.monotonic() + SLICE_MS;
+    while (this.#parts.relocation.step()) {
+      if (system.monotonic() < until) continue;
+      await new Promise<void>((resolve) => this.#core.defer(resolve));
+      this.#core.enter();
+      until = system.monotonic() + SLICE_MS;
     }
   }
 
@@ -175,30 +189,6 @@ export class Checkpoint {
     core.enter();
     const imageStart = core.control.numbers[IMAGE_START]!;
     return core.visible === (imageStart === 0 ? core.base + HEADER_PAGE_BYTES : imageStart);
-  }
-
-  #takePlace(): boolean {
-    const { flags, reclaim } = this.#core.control;
-    const own = this.#core.row + 1;
-    const holder = Atomics.compareExchange(flags, CHECKPOINTER, 0, own);
-    if (holder === 0) return true;
-    const thread = Atomics.load(reclaim, ROW_THREAD_AT + holder - 1);
-    if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return false;
-    return Atomics.compareExchange(flags, CHECKPOINTER, holder, own) === holder;
-  }
-
-  #givePlace(): void {
-    const { flags } = this.#core.control;
-    Atomics.store(flags, CHECKPOINTER, 0);
-    Atomics.notify(flags, CHECKPOINTER);
-  }
-
-  async #othersDone(): Promise<void> {
-    const { flags } = this.#core.control;
-    const holder = Atomics.load(flags, CHECKPOINTER);
-    if (holder === 0) return;
-    const outcome = Atomics.waitAsync(flags, CHECKPOINTER, holder, TURN_MS);
-    if (outcome.async) await outcome.value;
   }
 
   /** After a write to the file: begins a checkpoint when the log has grown by so much that replay would take long. */

@@ -1,8 +1,8 @@
 /**
  * The block that all Workers of a database share: one SharedArrayBuffer, cut into the words of each room.
  *
- *     f64   0 log words | heap words | engine words
- *     i32   behind them: engine flags | log flags | reclaim flags
+ *     f64   0 log words | heap words | engine words | log words of a draft
+ *     i32   behind them: engine flags | log flags | reclaim flags | log flags of a draft
  *
  * Invariants
  * 1. Nothing here is needed to recover: a process that dies loses it.
@@ -27,7 +27,16 @@ export const SESSION_ACTIVE = 4;
 export const KEY_PAGE = 5;
 /** Position of the oldest snapshot a row holds; Infinity for none. */
 export const SNAPSHOT_ROWS = 6;
-const ENGINE_NUMBERS = SNAPSHOT_ROWS + ATTACHED_MAX;
+/** The table of moves that is being made: its open file + 1, where it is in memory, and how long that is; 0: there is none. */
+export const MOVES_FILE = SNAPSHOT_ROWS + ATTACHED_MAX;
+export const MOVES_ADDRESS = MOVES_FILE + 1;
+export const MOVES_BYTES = MOVES_ADDRESS + 1;
+/** Pairs in it, once it is whole. */
+export const MOVES_PAIRS = MOVES_BYTES + 1;
+/** The segment whose positions the index still names, 0 for none, and the id of the key space to look at next. */
+export const RELOCATED = MOVES_PAIRS + 1;
+export const RELOCATED_SPACE = RELOCATED + 1;
+const ENGINE_NUMBERS = RELOCATED_SPACE + 1;
 
 // Engine flags (i32).
 /** 0, or the row + 1 of the Worker that holds the writer's lock. */
@@ -48,17 +57,25 @@ export const CLOSING = 8;
 export const CLOSING_DONE = -1;
 /** Not 0: a writer died while it held the lock, see `audit.ts`. */
 export const AUDIT = 9;
-/** 0, or the row + 1 of the Worker that makes a hint image. */
-export const CHECKPOINTER = 10;
+/** 0, or the row + 1 of the Worker that does long work of which there is one at a time, see `long-work.ts`. */
+export const LONG_WORK = 10;
+/** How far a compaction is with putting its file in the place of the one before: a SWAP number. */
+export const SWAP = 11;
 /** Blocks of counters claimed in the session that is being written. */
 export const SESSION_BLOCKS = 15;
 const ENGINE_FLAGS = 16;
 
+export const SWAP_NONE = 0;
+/** The names are being changed: who finds it so looks which file is at the path. */
+export const SWAP_RENAMES = 1;
+/** The new file is at the path, and its words are being copied. */
+export const SWAP_INSTALLS = 2;
+
 export const STATE_CLOSED = 1;
 export const STATE_POISONED = 2;
 
-const NUMBERS = LOG_NUMBERS + HEAP_NUMBERS + ENGINE_NUMBERS;
-const FLAGS = ENGINE_FLAGS + 4 + RECLAIM_FLAGS;
+const NUMBERS = LOG_NUMBERS + HEAP_NUMBERS + ENGINE_NUMBERS + LOG_NUMBERS;
+const FLAGS = ENGINE_FLAGS + 4 + RECLAIM_FLAGS + 4;
 
 export class Control {
   readonly buffer: SharedArrayBuffer;
@@ -67,6 +84,8 @@ export class Control {
   readonly log: LogWords;
   readonly heap: Float64Array;
   readonly reclaim: Int32Array;
+  /** The words of a log that a compaction or backup is writing. */
+  readonly draft: LogWords;
 
   constructor(buffer: SharedArrayBuffer) {
     this.buffer = buffer;
@@ -74,10 +93,12 @@ export class Control {
     const flags = new Int32Array(buffer, NUMBERS * 8, FLAGS);
     const logNumbers = all.subarray(0, LOG_NUMBERS);
     this.heap = all.subarray(LOG_NUMBERS, LOG_NUMBERS + HEAP_NUMBERS);
-    this.numbers = all.subarray(LOG_NUMBERS + HEAP_NUMBERS);
+    const draftAt = LOG_NUMBERS + HEAP_NUMBERS + ENGINE_NUMBERS;
+    this.numbers = all.subarray(LOG_NUMBERS + HEAP_NUMBERS, draftAt);
     this.flags = flags.subarray(0, ENGINE_FLAGS);
     this.log = { numbers: logNumbers, flags: flags.subarray(ENGINE_FLAGS, ENGINE_FLAGS + 4) };
-    this.reclaim = flags.subarray(ENGINE_FLAGS + 4);
+    this.reclaim = flags.subarray(ENGINE_FLAGS + 4, ENGINE_FLAGS + 4 + RECLAIM_FLAGS);
+    this.draft = { numbers: all.subarray(draftAt), flags: flags.subarray(ENGINE_FLAGS + 4 + RECLAIM_FLAGS) };
   }
 
   static create(): Control {

@@ -18,7 +18,8 @@ import { KIND_SESSION, KIND_SPACE_CREATE, SESSION_BYTES, frameBytes, type Salts 
 import { saltsOf } from "../log/header.ts";
 import { LOG_BASE, LOG_FILE, LOG_GENERATION, LOG_VISIBLE, LogReader, type LogWords } from "../log/log-words.ts";
 import type { Tail } from "../log/tail.ts";
-import { SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_CLOSED, STATE_POISONED, type Control } from "./control.ts";
+import { ATTACHED_MAX } from "../limits.ts";
+import { RELOCATED, SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_CLOSED, STATE_POISONED, type Control } from "./control.ts";
 import type { LogIdentity } from "./hint-format.ts";
 import { KeyBuffer } from "./key-buffer.ts";
 import { FrameBatch } from "./frame-batch.ts";
@@ -62,6 +63,8 @@ export interface CoreParts {
   readonly defer: Defer;
   /** Of an encrypted database. */
   readonly cipher: Cipher | undefined;
+  /** The header page of a log in memory. */
+  readonly page: Uint8Array | undefined;
   makeTail(file: LogFile | undefined): Tail;
 }
 
@@ -69,6 +72,7 @@ export class Core {
   readonly system: System;
   readonly control: Control;
   readonly file: LogFile | undefined;
+  readonly page: Uint8Array | undefined;
   readonly isReadOnly: boolean;
   readonly verifyReads: boolean;
   readonly writeThrough: boolean;
@@ -112,6 +116,7 @@ export class Core {
     this.#salts = this.saltsOf(this.generation);
     this.#saltsGeneration = this.generation;
     this.file = parts.file;
+    this.page = parts.page;
     this.isReadOnly = parts.isReadOnly;
     this.writeThrough = parts.writeThrough;
     this.defer = parts.defer;
@@ -194,18 +199,25 @@ export class Core {
     return this.#salts;
   }
 
+  /** To be called by who has got the writer's lock: a compaction may have put another file in place meanwhile. */
+  takeFile(): void {
+    this.encoder.salts = this.salts;
+    this.expiry.present = this.control.numbers[RELOCATED] === 0 ? undefined : this.#present8;
+  }
+
+  /** Where the frame at a position, both in 8-byte units, is in the current file. */
+  readonly #present8 = (units: number): number => this.log.segments.present(units * 8) / 8;
+
   /** The salts of a generation of this log. */
   saltsOf(generation: number): Salts {
     return saltsOf({ fileId: this.#fileId, generation });
   }
 
-  /** The salts that the frame at a position was written with, and where it is in its file. */
+  /** The salts that the frame that was read at a position was written with, and where it is in its file. */
   written(lsn: number): { readonly salts: Salts; readonly position: number } {
-    const { base } = this;
-    if (lsn >= base) return { salts: this.salts, position: lsn - base };
-    const { segments } = this.log;
-    const at = segments.holding(lsn);
-    return { salts: this.saltsOf(segments.generation(at)), position: lsn - segments.base(at) };
+    const { base, generation } = this.log.fileOf(lsn);
+    const salts = generation === this.#saltsGeneration ? this.#salts : this.saltsOf(generation);
+    return { salts, position: lsn - base };
   }
 
   /** Where the frame at a position is in the current file, in bytes; 0 when a compaction left it out, or there is none. */
@@ -278,7 +290,7 @@ export class Core {
     let oldest = this.visible;
     if (this.control.flags[SNAPSHOTS]! > 0) {
       const rows = this.control.numbers;
-      for (let row = SNAPSHOT_ROWS; row < rows.length; row++) oldest = Math.min(oldest, rows[row]!);
+      for (let row = SNAPSHOT_ROWS; row < SNAPSHOT_ROWS + ATTACHED_MAX; row++) oldest = Math.min(oldest, rows[row]!);
     }
     return oldest / 8;
   }

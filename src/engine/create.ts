@@ -6,11 +6,7 @@ import { must } from "../ffi/io-error.ts";
 import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
-
-/** The sibling that a log is made in before it has its name. */
-export function newPath(path: string): string {
-  return `${path}.new`;
-}
+import { newPath } from "./siblings.ts";
 
 /** Creates the log at `path` with this header page, durably, name and all; when that fails, nothing is there. Under the lock. */
 export function createLog(system: System, path: string, page: Pinned): void {

@@ -224,8 +224,8 @@ function lifecycle(entry: Entry): Lifecycle {
       if (engine.isReadOnly) throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path });
       await opened.checkpoint?.run();
     },
-    compact: () => notYetAsync("compact"),
-    backupTo: () => notYetAsync("backupTo"),
+    compact: (options) => opened.compaction.run(options),
+    backupTo: async (target, options) => opened.backup.run(realLogPath(engine.core.system, target), options),
     verify: (options) => verifyDatabase(opened, options),
     close: async () => closeSync(),
     closeSync,

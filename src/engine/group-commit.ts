@@ -15,7 +15,7 @@ import { EmdbError } from "../errors.ts";
 import { resultOfNumber } from "../ffi/errno.ts";
 import { syncRecipe } from "../ffi/sync-recipe.ts";
 import { COMMIT_SCRIPT, type CommitOrders } from "../log/commit-script.ts";
-import { LOG_DURABLE, LOG_WRITTEN } from "../log/log-words.ts";
+import { LOG_DURABLE, LOG_FILE, LOG_WRITTEN } from "../log/log-words.ts";
 import { STATE, STATE_POISONED, SYNC_DONE, SYNC_ERRNO, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { FlushPlan } from "./life.ts";
@@ -186,9 +186,8 @@ export class GroupCommit {
 
   #failure(): EmdbError {
     const number = Atomics.load(this.#core.control.flags, SYNC_ERRNO);
-    const file = this.#core.file;
-    if (number === 0 || file === undefined) return refusal(this.#core);
-    return this.#sync.failure(resultOfNumber(syncRecipe(file.handle).dialect, number));
+    if (number === 0) return refusal(this.#core);
+    return this.#sync.failure(resultOfNumber(syncRecipe().dialect, number));
   }
 
   #letGo(): void {
@@ -224,10 +223,10 @@ export class GroupCommit {
   }
 
   #orders(own: SharedArrayBuffer): CommitOrders {
-    const { control, file } = this.#core;
+    const { control } = this.#core;
     const plan = this.#plan;
     return {
-      recipe: syncRecipe(file!.handle),
+      recipe: syncRecipe(),
       own,
       flags: control.flags,
       numbers: control.log.numbers,
@@ -243,6 +242,7 @@ export class GroupCommit {
         poisoned: STATE_POISONED,
         logWritten: LOG_WRITTEN,
         logDurable: LOG_DURABLE,
+        logFile: LOG_FILE,
       },
       name: this.#sync.name,
     };

@@ -5,13 +5,13 @@ import { EmdbError } from "../errors.ts";
 import type { System } from "../ffi/system.ts";
 import { IMAGE_START } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
-import { newPath } from "./create.ts";
 import type { LogIdentity } from "./hint-format.ts";
 import { loadHint, openHint, removeHint, type Hint } from "./hint-reader.ts";
 import type { ImageKeys } from "./hint-seal.ts";
 import { newHintPath } from "./hint-writer.ts";
 import { Ordering } from "./ordering.ts";
 import { FIRST_LSN, type Replay, type ReplayFrom } from "./recovery.ts";
+import { removeLeftOvers } from "./siblings.ts";
 import { Spaces } from "./spaces.ts";
 
 /** A log that is open, and its length. */
@@ -92,7 +92,8 @@ export class ImageAtOpen {
   /** Removes what must not be met, or is of no use, from now on. Before the first write; under the lock. */
   tidy(): void {
     // Siblings of dead processes. One that cannot be removed now is in nobody's way before it is made again.
-    for (const sibling of [newPath(this.#path), newHintPath(this.#path)]) this.#system.unlink(sibling);
+    removeLeftOvers(this.#system, this.#path);
+    this.#system.unlink(newHintPath(this.#path));
     const hint = this.#hint;
     if (hint !== undefined && hint.kinship !== "same") removeHint(this.#system, this.#path, dirname(this.#path));
   }

@@ -17,7 +17,7 @@ import { must } from "../ffi/io-error.ts";
 import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
-import { positionHigh } from "../keydir/keydir.ts";
+import { positionHigh, unitsOf, withUnits } from "../keydir/keydir.ts";
 import { FRAME_HEADER_BYTES, TWO_32, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
 import { IMAGE_FILE, type Control } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
@@ -286,12 +286,12 @@ export class HintWriter {
     const words = this.#buffer.u32;
     for (let word = from >> 2; word < to >> 2; word += 2) {
       const high = words[word + 1]!;
-      const units = positionHigh(high) * TWO_32 + words[word]!;
+      const units = unitsOf(words[word]!, high);
       if (units === 0) continue;
       const inFile = units - this.#base / 8;
       assert(inFile > 0, "the index names only what is in the current file");
       words[word] = inFile >>> 0;
-      words[word + 1] = (high - positionHigh(high) + Math.floor(inFile / TWO_32)) >>> 0;
+      words[word + 1] = withUnits(high, inFile);
     }
   }
 

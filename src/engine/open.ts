@@ -17,9 +17,9 @@ import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts"
 import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
-import { ADDRESS_SPACE_BYTES, HEADER_PAGE_BYTES } from "../limits.ts";
+import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
-import { decodeHeader, saltsOf, type LogHeader } from "../log/header.ts";
+import { decodeHeader, fileIdOf, saltsOf, type LogHeader } from "../log/header.ts";
 import {
   LOG_CLAIMED,
   LOG_DURABLE,
@@ -32,16 +32,9 @@ import {
   LOG_WRITTEN,
   addMap,
 } from "../log/log-words.ts";
+import { RING_SPACE, reserveMemoryLog } from "../log/new-log.ts";
 import { ensureMapped } from "../log/tail.ts";
-import {
-  RING_SPACE,
-  assemble,
-  makeCore,
-  releaseMemory,
-  unmapForTruncation,
-  type Environment,
-  type Opened,
-} from "./assemble.ts";
+import { assemble, makeCore, releaseMemory, unmapForTruncation, type Environment, type Opened } from "./assemble.ts";
 import type { SharedBase } from "./base.ts";
 import { Control } from "./control.ts";
 import { LogFile, closedError, type Core } from "./core.ts";
@@ -54,16 +47,9 @@ import { Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
+import { replacedPath } from "./siblings.ts";
 import { Spaces } from "./spaces.ts";
-import {
-  freshHeader,
-  freshPage,
-  memoryKeys,
-  refuseMismatch,
-  unlockPage,
-  type HeaderPage,
-  type LogKeys,
-} from "./unlock.ts";
+import { freshPage, refuseMismatch, unlockPage, type HeaderPage, type LogKeys } from "./unlock.ts";
 import { SEALED_MARK_BYTES } from "./sealed-encoder.ts";
 import { storeDataKey } from "./vault.ts";
 
@@ -148,11 +134,12 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
     using keys = disposable(unlockPage(found, config, path));
     return openLog(environment, { path, header: found.header, keys: keys.value, config, lock: undefined });
   }
-  if (found === undefined && !config.createIfMissing) throw missing(path);
+  if (found === undefined && !config.createIfMissing && typeof system.status(replacedPath(path)) === "number")
+    throw missing(path);
   const lock = LockFile.take(system, path);
   let isMade = false;
   try {
-    const locked = judgeFile(system, path);
+    const locked = judgeFile(system, path) ?? putBack(system, path);
     const made = locked === undefined ? freshPage(system, config) : undefined;
     using keys = disposable(locked === undefined ? made?.keys : unlockPage(locked, config, path));
     if (made !== undefined) {
@@ -167,6 +154,15 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
     lock.release(true);
     throw error;
   }
+}
+
+/** A compaction that died between its two renames, where there are two, has left the log under another name. Under the lock. */
+function putBack(system: System, path: string): HeaderPage | undefined {
+  const replaced = replacedPath(path);
+  if (judgeFile(system, replaced) === undefined) return undefined;
+  must(system.rename(replaced, path), { syscall: "rename", path });
+  must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });
+  return judgeFile(system, path);
 }
 
 function missing(path: string): EmdbError {
@@ -312,6 +308,8 @@ interface BaseParts {
   readonly config: EngineConfig & { readonly readOnly?: boolean };
   readonly lock: LockFile | undefined;
   readonly path: string | undefined;
+  /** Of a log in memory. */
+  readonly page?: Uint8Array;
   readonly fileId: Uint8Array;
   readonly keys: LogKeys | undefined;
   /** Of the keys' hash. */
@@ -336,6 +334,7 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
     isReadOnly: parts.config.readOnly === true,
     recovery: NOTHING_RECOVERED,
     path: parts.path,
+    page: parts.page,
     lock: parts.lock?.token,
     cleanEnd: 0,
   };
@@ -370,16 +369,16 @@ function reportOf(replay: Replay, durationMs: number): RecoveryReport {
 /** A database with no file at all. */
 export function openMemory(environment: Environment, config: EngineConfig): Opened {
   const { system } = environment;
-  using keys = disposable(memoryKeys(system, config));
+  const { page, keys: made } = freshPage(system, config);
+  using keys = disposable(made);
   const control = makeControl(system);
   if (keys.value !== undefined) storeDataKey(system, control, keys.value.dataKey);
-  const region = reserveMemoryLog(system);
-  addMap(control.log, region);
+  addMap(control.log, reserveMemoryLog(system, 0));
   const numbers = control.log.numbers;
   for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = HEADER_PAGE_BYTES;
   numbers[LOG_GENERATION] = 1;
-  const found = { fileId: freshHeader(system, undefined).fileId, seed: makeSeed(system), keys: keys.value };
-  const parts = { config, lock: undefined, path: undefined, ...found };
+  const found = { fileId: fileIdOf(page.u8), seed: makeSeed(system), keys: keys.value };
+  const parts = { config, lock: undefined, path: undefined, page: page.u8.slice(), ...found };
   const base = makeBase(system, control, parts);
   const core = makeCore(environment, base, 0);
   return assemble(environment, base, { core, spaces: new Spaces(core) });
@@ -392,23 +391,17 @@ export function attachTo(environment: Environment, base: SharedBase): Opened {
   const row = claimRow(control, system);
   const mutex = new Mutex(control, row, (thread) => system.isThreadAlive(thread));
   mutex.lock();
-  const isTooLate = isGone(control, system);
-  mutex.unlock();
-  if (isTooLate) {
+  let core: Core | undefined;
+  try {
+    // Nobody puts another file in place while it looks which one there is.
+    if (!isGone(control, system)) core = makeCore(environment, base, row);
+  } finally {
+    mutex.unlock();
+  }
+  if (core === undefined) {
     clearRow(control, row);
     throw closedError(base.path);
   }
-  const core = makeCore(environment, base, row);
   core.becomeShared();
   return assemble(environment, base, { core, spaces: new Spaces(core) });
-}
-
-function reserveMemoryLog(system: System): { address: number; bytes: number } {
-  let failure = 0;
-  for (const bytes of ADDRESS_SPACE_BYTES) {
-    const address = system.reserve(bytes);
-    if (address > 0) return { address, bytes };
-    failure = address;
-  }
-  throw ioError(failure, { syscall: "mmap", path: undefined });
 }

@@ -70,6 +70,18 @@ export class Pace {
     this.#lastMs = this.#turns.system.monotonic();
   }
 
+  /**
+   * Runs the steps of a generator that yields how far it is, with pauses where they are due. `check` runs after each
+   * pause; when it or the pause throws, the generator ends there.
+   */
+  async drive(steps: Iterable<number>, check: () => void): Promise<void> {
+    for (const done of steps) {
+      if (!this.isDue(done) && !this.isLate) continue;
+      await this.pause(done);
+      check();
+    }
+  }
+
   /** Tells that all is done. */
   finish(): void {
     this.#tell(this.#total);

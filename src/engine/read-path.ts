@@ -98,10 +98,11 @@ export class ReadPath {
     if (!this.find(space, key)) return undefined;
     const core = this.#core;
     const lookup = core.lookup;
-    const { file, base } = core;
+    const { file } = core;
     const isMapped = core.log.at(unitLow(lookup.lsn), unitHigh(lookup.lsn)) !== 0 && !core.log.isInRing;
+    const { base } = core.log.fileOf(lookup.lsn);
     // A file that a compaction has replaced is gone soon.
-    const inFile = isMapped && lookup.lsn >= base;
+    const inFile = isMapped && base === core.base;
     const isShort = lookup.valueBytes < ZERO_COPY_BYTES_MIN;
     // What is sealed has no value in the file.
     if (file === undefined || core.vault !== undefined) return lookup.value();

@@ -16,16 +16,7 @@ import { EmdbError } from "../errors.ts";
 import { IDLE, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_ERA_AT, ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import type { System } from "../ffi/system.ts";
 import { ATTACHED_MAX } from "../limits.ts";
-import {
-  CHECKPOINTER,
-  CLOSING,
-  MUTEX,
-  SNAPSHOTS,
-  SNAPSHOT_ROWS,
-  SYNC_DONE,
-  SYNC_OWNER,
-  type Control,
-} from "./control.ts";
+import { CLOSING, LONG_WORK, MUTEX, SNAPSHOTS, SNAPSHOT_ROWS, SYNC_DONE, SYNC_OWNER, type Control } from "./control.ts";
 
 /** In place of a row's era: its thread has nothing more to do with the database than to clear the row. */
 const LEAVING = -1;
@@ -78,7 +69,7 @@ function letGo(control: Control, row: number): void {
     Atomics.notify(flags, SYNC_DONE);
   }
   Atomics.compareExchange(flags, CLOSING, row + 1, 0);
-  if (Atomics.compareExchange(flags, CHECKPOINTER, row + 1, 0) === row + 1) Atomics.notify(flags, CHECKPOINTER);
+  if (Atomics.compareExchange(flags, LONG_WORK, row + 1, 0) === row + 1) Atomics.notify(flags, LONG_WORK);
 }
 
 /** Whether any row is taken by a thread that still runs. */

@@ -6,9 +6,8 @@
  * next sound frame is looked for. Without its beginning, its end, or one of its frames, a batch is lost whole.
  */
 
-import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../limits.ts";
-import { FRAME_HEADER_BYTES, KIND_ABORT, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, bodyBytes } from "../log/frame.ts";
+import { FRAME_HEADER_BYTES, KIND_ABORT, PLACE_ALONE, PLACE_FIRST, PLACE_LAST } from "../log/frame.ts";
 import { Scanner, type ScanSource } from "../log/scanner.ts";
 import type { FoundFrame } from "./salvage-target.ts";
 
@@ -34,7 +33,7 @@ export class LogSalvage {
     this.#source = source;
     this.#apply = apply;
     const scanner = (this.#scanner = new Scanner(source, this.lsn));
-    const value = (): Uint8Array => this.#value();
+    const value = (): Uint8Array => this.#scanner.value();
     this.#frame = {
       facts: scanner.facts,
       get key() {
@@ -140,19 +139,5 @@ export class LogSalvage {
     this.lsn = isAborted ? end : this.#batchStart;
     this.#wholeUntil = isAborted ? 0 : end;
     this.#batchStart = 0;
-  }
-
-  /** The value of the frame at hand: in the scanner's buffer, or, where it does not fit, read by itself. */
-  #value(): Uint8Array {
-    const { opener } = this.#source;
-    if (opener !== undefined) return opener.value();
-    const { facts, memory, at, lsn, shape } = this.#scanner;
-    const head = FRAME_HEADER_BYTES + bodyBytes(shape, 0);
-    const bytes = facts.valueBytes;
-    if (head + bytes <= SCAN_BYTES) return memory.u8.subarray(at + head, at + head + bytes);
-    const value = new Uint8Array(bytes);
-    const { system, file, path } = this.#source;
-    must(system.read(file, value, { position: lsn + head, bytes }), { syscall: "pread", path });
-    return value;
   }
 }

@@ -145,6 +145,17 @@ export class Spaces {
     return clears;
   }
 
+  /** After a compaction: where the creations of namespaces stand now. Dropped ones are not in the log any more. */
+  relocateCreations(translate: (lsn: number) => number): void {
+    const { heap } = this.#core;
+    for (let id = 1; id < this.nextId; id++) {
+      const address = heap.spaceAddress(id);
+      const lsn = heap.readNumber(address + CREATED_AT);
+      const isLive = heap.read32(address + STATE_AT) === SPACE_LIVE;
+      if (lsn !== 0) heap.writeNumber(address + CREATED_AT, isLive ? translate(lsn) : 0);
+    }
+  }
+
   isLive(space: SpaceState): boolean {
     return space.id === 0 || this.#core.heap.read32(space.address + STATE_AT) === SPACE_LIVE;
   }

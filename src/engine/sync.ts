@@ -120,6 +120,16 @@ export class Sync {
     }
   }
 
+  /** Runs something while nobody syncs, and nobody begins to. */
+  alone(body: () => void): void {
+    while (!this.#takeOwner()) this.#awaitOwner();
+    try {
+      body();
+    } finally {
+      this.#giveOwner();
+    }
+  }
+
   /** Waits for the sync under way; a dead thread's is over. */
   #awaitOwner(): void {
     const flags = this.#core.control.flags;

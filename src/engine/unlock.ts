@@ -178,11 +178,3 @@ export async function freshPageLater(
   }
   return { page, keys: { cipher, dataKey } };
 }
-
-/** The keys of a database that is in memory only: nobody ever opens it again, so no slot holds them. */
-export function memoryKeys(system: System, asked: Asked): LogKeys | undefined {
-  const opening = decide(undefined, asked);
-  if (opening.kind === "plain") return undefined;
-  opening.secret.wipe();
-  return { cipher: opening.cipher, dataKey: newDataKey((into) => system.random(into)) };
-}

@@ -35,6 +35,7 @@ import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
+import { endSwap } from "./swap.ts";
 import { undo } from "./undo.ts";
 import type { Vault } from "./vault.ts";
 
@@ -66,7 +67,7 @@ export class WritePath {
       throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path: core.file?.path });
     if (core.control.flags[STATE] !== 0) throw refusal(core);
     core.enter();
-    core.encoder.salts = core.salts;
+    core.takeFile();
     if (core.tail.pendingBytes === 0) this.#checkLock();
     if (core.control.flags[AUDIT] !== 0) this.#audit();
     else if (core.tail.end !== core.visible) this.rollBack();
@@ -75,6 +76,8 @@ export class WritePath {
   /** After a writer's death: directories first, or its frames could not be looked up to be undone. */
   #audit(): void {
     const core = this.#core;
+    endSwap(core, this.#spaces);
+    core.takeFile();
     core.tail.mend();
     repairDirectories(core, this.#spaces);
     forgetDeadlines(core, this.#spaces);

@@ -64,6 +64,16 @@ export class Reclaim {
     Atomics.add(this.#flags, RECLAIM_ATTACHED, 0);
   }
 
+  /** Begins an era; what nobody can reach any more is free when everybody `isPast` it. */
+  nextEra(): number {
+    return Atomics.add(this.#flags, RECLAIM_ERA, 1) + 1;
+  }
+
+  /** Whether no Worker can still be reading what was unreachable when an era began. */
+  isPast(era: number): boolean {
+    return this.#isAlone() || this.#oldestEra() >= era;
+  }
+
   retirePage(page: number): void {
     if (this.#isAlone()) {
       this.#heap.givePage(page);
@@ -94,7 +104,7 @@ export class Reclaim {
   }
 
   #closeBatch(): void {
-    const era = Atomics.add(this.#flags, RECLAIM_ERA, 1) + 1;
+    const era = this.nextEra();
     this.#waiting.push({ era, pages: this.#pages, blocks: this.#blocks, units: this.#units });
     this.#pages = [];
     this.#blocks = [];

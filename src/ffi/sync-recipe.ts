@@ -2,12 +2,12 @@
 
 import type { ErrnoDialect } from "./errno.ts";
 import { hostPlatform, libraryNames } from "./library-names.ts";
-import type { FileHandle } from "./system.ts";
 
 export interface SyncRecipe {
   readonly libraries: readonly string[];
   readonly call: string;
   readonly args: readonly string[];
+  /** Arguments behind the file. */
   readonly values: readonly number[];
   readonly success: "not zero" | "not minus one";
   readonly errnoCall: string;
@@ -26,13 +26,13 @@ const EINTR = 4;
 /** What file systems without F_FULLFSYNC answer: ENODEV, EINVAL, ENOTTY, ENOTSUP. */
 const NO_FULL_SYNC = [19, 22, 25, 45];
 
-/** The recipe of this platform for one open file. */
-export function syncRecipe(file: FileHandle): SyncRecipe {
+/** The recipe of this platform. */
+export function syncRecipe(): SyncRecipe {
   const platform = hostPlatform();
   const posix = {
     libraries: libraryNames().system,
     args: ["i32"],
-    values: [file],
+    values: [],
     success: "not minus one",
     isErrnoAddress: true,
     interrupted: EINTR,
@@ -47,7 +47,7 @@ export function syncRecipe(file: FileHandle): SyncRecipe {
       return { ...posix, call: "fdatasync", errnoCall: "__error", dialect: "freebsd" };
     case "macos": {
       const fallback = { fallback: "fsync", fallbackOn: NO_FULL_SYNC };
-      const full = { call: "fcntl", args: ["i32", "i32"], values: [file, F_FULLFSYNC] };
+      const full = { call: "fcntl", args: ["i32", "i32"], values: [F_FULLFSYNC] };
       return { ...posix, ...full, ...fallback, errnoCall: "__error", dialect: "darwin" };
     }
     case "windows":
@@ -55,7 +55,7 @@ export function syncRecipe(file: FileHandle): SyncRecipe {
         libraries: libraryNames().system,
         call: "FlushFileBuffers",
         args: ["ptr"],
-        values: [file],
+        values: [],
         success: "not zero",
         errnoCall: "GetLastError",
         isErrnoAddress: false,

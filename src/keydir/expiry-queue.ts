@@ -24,10 +24,10 @@
 
 import { EmdbError, assert } from "../errors.ts";
 import type { Heap } from "../ffi/heap.ts";
-import { copy, sharedScratch } from "../ffi/memory.ts";
+import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { CHILDREN, ENTRY_BYTES, ExpiryPages, FIRST } from "./expiry-pages.ts";
-import type { Keydir } from "./keydir.ts";
+import { isTombstone, unitsOf, withUnits, type Keydir } from "./keydir.ts";
 import { HASH_SHIFT } from "./shard.ts";
 
 /** Where in the entry of a namespace its queue is named. Never renumber. */
@@ -60,6 +60,12 @@ export class ExpiryQueue {
   /** The entry on its way to its place, or the one looked at. */
   readonly #entry = sharedEntry();
   readonly #family = sharedFamily();
+
+  /**
+   * While frames that have moved are named by their old positions in places: where a position (in units) is now.
+   * An entry and a slot are then compared by that, and an entry that changes its place gets it.
+   */
+  present: ((units: number) => number) | undefined;
 
   /** What `takeDue` took. */
   deadlineMs = 0;
@@ -160,8 +166,42 @@ export class ExpiryQueue {
     if (!keydir.seek(keydir.root(space), high >>> HASH_SHIFT)) return false;
     while (keydir.next()) {
       if (keydir.low === low && keydir.high === high) return true;
+      if (this.present !== undefined && !isTombstone(keydir.high) && this.#isSame(low, high)) return true;
     }
     return false;
+  }
+
+  /** Whether a slot and the candidate, of the same hash, name one frame by two positions. */
+  #isSame(low: number, high: number): boolean {
+    const present = this.present!;
+    const keydir = this.#keydir;
+    return present(unitsOf(low, high)) === present(unitsOf(keydir.low, keydir.high));
+  }
+
+  /** Gives entries their present positions, from an index on; returns where to go on, -1 for nowhere. Under the writer's lock. */
+  relocate(space: Address, work: { readonly from: number; readonly count: number }): number {
+    if (!this.#open(space)) return -1;
+    const end = FIRST + this.#pages.entries;
+    const first = Math.max(FIRST, work.from);
+    const last = Math.min(first + work.count, end);
+    for (let index = first; index < last; index++) {
+      const address = this.#pages.address(index);
+      copy(this.#entry.address, address, ENTRY_BYTES);
+      if (this.#relocateAt(this.#entry, 0)) copy(address, this.#entry.address, ENTRY_BYTES);
+    }
+    return last < end ? last : -1;
+  }
+
+  /** Gives the entry at a byte of some memory its present position; false when it has that. A stale one may have none. */
+  #relocateAt(memory: Pinned, at: number): boolean {
+    if (this.present === undefined) return false;
+    const word = (at >> 2) + 2;
+    const units = unitsOf(memory.u32[word]!, memory.u32[word + 1]!);
+    const moved = this.present(units);
+    if (moved === units || moved === 0) return false;
+    memory.u32[word] = moved >>> 0;
+    memory.u32[word + 1] = withUnits(memory.u32[word + 1]!, moved);
+    return true;
   }
 
   /** Makes the queue unknown and gives its memory back. */
@@ -212,6 +252,7 @@ export class ExpiryQueue {
     const last = FIRST + pages.entries - 1;
     assert(index >= FIRST && index <= last, "an entry that is there is taken");
     copy(this.#entry.address, pages.address(last), ENTRY_BYTES);
+    this.#relocateAt(this.#entry, 0);
     pages.entries -= 1;
     if (index < last && !this.#rise(index)) this.#sink(index);
     pages.saveShrunk();
@@ -258,6 +299,7 @@ export class ExpiryQueue {
         leastMs = childMs;
       }
       if (leastMs >= deadlineMs) break;
+      this.#relocateAt(family, least * ENTRY_BYTES);
       copy(place, family.address + least * ENTRY_BYTES, ENTRY_BYTES);
       index = first + least;
       place = children + least * ENTRY_BYTES;

@@ -42,6 +42,7 @@ import {
 } from "./shard.ts";
 
 const BUCKET_BYTES = 64;
+const TWO_32 = 4294967296;
 
 /** A shard is looked at for shrinking at each multiple of this many tombstones, when it ... */
 const SHRINK_TOMBSTONES_STEP = 128;
@@ -470,4 +471,14 @@ export function positionHigh(high: number): number {
 /** Whether a slot's high word says that the newest frame of the key removes it. */
 export function isTombstone(high: number): boolean {
   return (high & TOMBSTONE) !== 0;
+}
+
+/** The position in a slot, in units. */
+export function unitsOf(low: number, high: number): number {
+  return (high & HIGH_MASK) * TWO_32 + low;
+}
+
+/** The high word of a slot with another position in it; the low word is the low 32 bits of that. */
+export function withUnits(high: number, units: number): number {
+  return ((high & ~HIGH_MASK) | Math.floor(units / TWO_32)) >>> 0;
 }

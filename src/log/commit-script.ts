@@ -43,6 +43,8 @@ export interface CommitIndexes {
   readonly poisoned: number;
   readonly logWritten: number;
   readonly logDurable: number;
+  /** The open file, which a compaction replaces. */
+  readonly logFile: number;
 }
 
 export const COMMIT_SCRIPT = `
@@ -65,11 +67,11 @@ function makeSync(recipe) {
   const address = recipe.isErrnoAddress ? calls[recipe.errnoCall]() : 0;
   const errno = recipe.isErrnoAddress ? () => read.i32(address, 0) : () => calls[recipe.errnoCall]();
   const isFine = (result) => (recipe.success === "not zero" ? result !== 0 : result !== -1);
-  return () => {
+  return (file) => {
     for (;;) {
-      if (isFine(calls[recipe.call](...recipe.values))) return 0;
+      if (isFine(calls[recipe.call](file, ...recipe.values))) return 0;
       const number = errno();
-      if (recipe.fallbackOn.includes(number) && isFine(calls[recipe.fallback](recipe.values[0]))) return 0;
+      if (recipe.fallbackOn.includes(number) && isFine(calls[recipe.fallback](file))) return 0;
       if (number !== recipe.interrupted) return number || -1;
     }
   };
@@ -91,7 +93,7 @@ function lead(orders, sync, request, served) {
   const { flags, numbers, at } = orders;
   Atomics.add(flags, at.done, 0);
   const target = numbers[at.logWritten];
-  const number = sync();
+  const number = sync(numbers[at.logFile]);
   if (number !== 0) {
     Atomics.store(flags, at.errno, number);
     Atomics.or(flags, at.state, at.poisoned);

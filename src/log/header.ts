@@ -92,8 +92,13 @@ export function decodeHeader(bytes: Uint8Array): HeaderVerdict {
   if ((flags & ~FLAG_ENCRYPTED) !== 0) return { kind: "future", version };
   const isEncrypted = (flags & FLAG_ENCRYPTED) !== 0;
   if (generation === 0 || isEncrypted !== (cipher !== 0)) return { kind: "damaged", offset: 0 };
-  const fileId = page.u8.slice(FILE_ID_AT, GENERATION_AT);
+  const fileId = fileIdOf(page.u8);
   return { kind: "sound", header: { flags, fileId, generation, createdAtMs, cipher } };
+}
+
+/** The file id in a header page. */
+export function fileIdOf(page: Uint8Array): Uint8Array {
+  return page.slice(FILE_ID_AT, GENERATION_AT);
 }
 
 /** The salts that every frame's checks in this file and generation begin from (invariant 3). */

@@ -45,8 +45,8 @@ export const LOG_FILE = 9;
 export const LOG_GENERATION = 10;
 const LOG_MAPS_AT = 11;
 const MAP_COUNT_MAX = 128;
-/** Of a map: the address that position 0 would have, where the map ends, and the base of its file. */
-const MAP_NUMBERS = 3;
+/** Of a map: the address that position 0 would have, where the map ends, and the base and generation of its file. */
+const MAP_NUMBERS = 4;
 const LOG_SEGMENTS_AT = LOG_MAPS_AT + MAP_NUMBERS * MAP_COUNT_MAX;
 export const LOG_NUMBERS = LOG_SEGMENTS_AT + SEGMENT_NUMBERS * SEGMENT_COUNT_MAX;
 
@@ -76,7 +76,13 @@ export function addMap(words: LogWords, map: { readonly address: Address; readon
   numbers[at] = map.address - base;
   numbers[at + 1] = base + map.bytes;
   numbers[at + 2] = base;
+  numbers[at + 3] = numbers[LOG_GENERATION]!;
   Atomics.store(flags, LOG_MAP_NEWEST, (at - LOG_MAPS_AT) / MAP_NUMBERS + 1);
+}
+
+/** The files that compactions have replaced. */
+export function segmentsOf(words: LogWords): Segments {
+  return new Segments(words.numbers, LOG_SEGMENTS_AT);
 }
 
 /** The newest map, as the address that position 0 would have and the position of its end; undefined while there is none. */
@@ -117,6 +123,7 @@ export class LogReader {
   #map: Address = 0;
   #mapEnd = 0;
   #base = 0;
+  #generation = 0;
   /** `written` as last seen, and a word of its own for barriers: a shared one would be fought over. */
   #written = 0;
   readonly #barrier = new Int32Array(1);
@@ -129,7 +136,7 @@ export class LogReader {
 
   constructor(words: LogWords) {
     this.words = words;
-    this.segments = new Segments(words.numbers, LOG_SEGMENTS_AT);
+    this.segments = segmentsOf(words);
     this.#numbers = words.numbers;
     this.#ring = words.numbers[LOG_RING]!;
     this.takeMap();
@@ -143,6 +150,7 @@ export class LogReader {
     this.#map = this.#numbers[at]!;
     this.#mapEnd = this.#numbers[at + 1]!;
     this.#base = this.#numbers[at + 2]!;
+    this.#generation = this.#numbers[at + 3]!;
   }
 
   /** The position of the last frame that readers may take for the present, and a little more: its end. */
@@ -167,6 +175,13 @@ export class LogReader {
       return this.limit > 0 ? this.#map + lsn : 0;
     }
     return this.#atRing(lsn, unitLow, unitHigh);
+  }
+
+  /** Which file holds the position that `at` has just found: its first position, and its generation. */
+  fileOf(lsn: number): { readonly base: number; readonly generation: number } {
+    if (lsn >= this.#base) return { base: this.#base, generation: this.#generation };
+    const at = this.segments.holding(lsn);
+    return { base: this.segments.base(at), generation: this.segments.generation(at) };
   }
 
   /** In a file that a compaction has replaced. */

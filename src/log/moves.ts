@@ -10,17 +10,17 @@
  * its present position.
  */
 
-import { copy, sharedScratch } from "../ffi/memory.ts";
+import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 
-const PAIR_BYTES = 16;
+export const PAIR_BYTES = 16;
 /** Beyond any position in units. */
-const SHRUNK = 2 ** 40;
+export const SHRUNK = 2 ** 40;
 const BLOCK_PAIRS = 64;
 const sharedBlock = sharedScratch(BLOCK_PAIRS * PAIR_BYTES);
 
-/** Copies pairs `[first, first + count)` to an address. */
-export type PairReader = (to: Address, first: number, count: number) => void;
+/** Copies pairs `[first, first + count)` to the beginning of some memory. */
+export type PairReader = (to: Pinned, first: number, count: number) => void;
 
 /** Looks pairs up, wherever they are. */
 export class Moves {
@@ -29,6 +29,8 @@ export class Moves {
   /** The first pair of each block: former and present positions. */
   #formers: number[] = [];
   #presents: number[] = [];
+  /** Pairs in the table. */
+  count = 0;
   /** Whether the pair that `present` found last names a frame that is 8 bytes shorter now. */
   isShrunk = false;
 
@@ -38,23 +40,24 @@ export class Moves {
 
   /** Over a table in memory that is whole. */
   static at(address: Address, count: number): Moves {
-    const moves = new Moves((to, first, pairs) => copy(to, address + first * PAIR_BYTES, pairs * PAIR_BYTES));
+    const moves = new Moves((to, first, pairs) => copy(to.address, address + first * PAIR_BYTES, pairs * PAIR_BYTES));
     const pair = moves.#block;
     for (let first = 0; first < count; first += BLOCK_PAIRS) {
       copy(pair.address, address + first * PAIR_BYTES, PAIR_BYTES);
-      moves.note(first, pair.f64[0]!, pair.f64[1]! % SHRUNK);
+      moves.#formers.push(pair.f64[0]!);
+      moves.#presents.push(pair.f64[1]! % SHRUNK);
     }
     moves.count = count;
     return moves;
   }
 
-  count = 0;
-
-  /** Tells of a pair that was appended to the table, which is not counted yet. */
-  note(index: number, former: number, present: number): void {
-    if (index % BLOCK_PAIRS !== 0) return;
-    this.#formers.push(former);
-    this.#presents.push(present);
+  /** Takes up the next pair of the table, which is readable by then. */
+  note(former: number, present: number): void {
+    if (this.count % BLOCK_PAIRS === 0) {
+      this.#formers.push(former);
+      this.#presents.push(present);
+    }
+    this.count += 1;
   }
 
   /** Where the frame of a former position (in units) is now; 0 when it was not copied. */
@@ -85,7 +88,7 @@ export class Moves {
     const first = (low - 1) * BLOCK_PAIRS;
     const pairs = Math.min(BLOCK_PAIRS, this.count - first);
     if (pairs <= 0) return -1;
-    this.#read(this.#block.address, first, pairs);
+    this.#read(this.#block, first, pairs);
     const block = this.#block.f64;
     let from = 0;
     let to = pairs;

@@ -230,6 +230,18 @@ export class Scanner {
     return check;
   }
 
+  /** The value of the sound frame at hand: in the scanner's memory until it reads on, or, where it does not fit, read by itself. */
+  value(): Uint8Array {
+    const { opener } = this.#source;
+    if (opener !== undefined) return opener.value();
+    const head = FRAME_HEADER_BYTES + bodyBytes(this.shape, 0);
+    const bytes = this.facts.valueBytes;
+    if (head + bytes <= SCAN_BYTES) return this.memory.u8.subarray(this.at + head, this.at + head + bytes);
+    const value = new Uint8Array(bytes);
+    this.#read(value, { position: this.lsn + head, bytes });
+    return value;
+  }
+
   #isPaddingZero(lsn: number, from: number): boolean {
     const bytes = this.facts.frameBytes - from;
     if (bytes === 0) return true;

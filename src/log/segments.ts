@@ -179,7 +179,7 @@ export class Segments {
   /** Where a frame is in the current file, wherever it was before; 0 when a compaction left it out. */
   present(lsn: number): number {
     let place = lsn;
-    for (let at = this.holding(place); at !== 0; at = this.holding(place)) {
+    for (let at = this.holding(place); at !== 0 && place !== 0; at = this.holding(place)) {
       place = this.moves(at).present(place / 8) * 8;
     }
     return place;

@@ -6,7 +6,7 @@ import type { TestClock } from "../support/memory-store.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { contractSuite } from "./suite.ts";
 
-const lacks = ["checkpoint", "compact", "verify"] as const;
+const lacks = ["checkpoint", "verify"] as const;
 
 /** The clock of the process, which stands still until a test moves it. */
 function heldClock(): TestClock {

@@ -91,6 +91,16 @@ class EngineStore implements OpenStore {
     this.#opened.sync?.flush();
   }
 
+  compact(): void {
+    const { work, compaction } = this.#opened;
+    if (!work.tryTake()) throw new Error("nobody else works here");
+    try {
+      compaction.runSync();
+    } finally {
+      work.give();
+    }
+  }
+
   checkpoint(): void {
     this.#opened.checkpoint?.runSync();
   }

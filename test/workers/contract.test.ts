@@ -12,7 +12,7 @@ import { heldClock } from "../support/held-clock.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
-const lacks = ["checkpoint", "compact", "verify"] as const;
+const lacks = ["checkpoint", "verify"] as const;
 const REGISTRY = Symbol.for("emdb.open-engines.1");
 
 /** Attaches as another thread would: past this thread's list of what is open, which would give the owner's engine. */

@@ -1,0 +1,120 @@
+/**
+ * Backup: a copy of the log as of one moment, made while reads and writes go on, put in the place of the target.
+ *
+ * It is the copy that a compaction makes (`log-copy.ts`), which holds the records of the moment when it has caught up
+ * and nobody writes; that moment is taken under the writer's lock, for the little that is left then.
+ *
+ * Invariants
+ * 1. The target is replaced by one rename, by a file that is whole and durable; until then it is untouched.
+ * 2. Nothing is left of a backup that failed.
+ */
+
+import { dirname } from "node:path";
+import { EmdbError } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
+import { ioError, must } from "../ffi/io-error.ts";
+import type { System } from "../ffi/system.ts";
+import type { ProgressOptions } from "../api/types.ts";
+import { LOG_FILE } from "../log/log-words.ts";
+import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } from "./compaction.ts";
+import type { Core } from "./core.ts";
+import { hintPath } from "./hint-writer.ts";
+import { LockFile } from "./lock-file.ts";
+import { Pace } from "./progress.ts";
+import { backupPath } from "./siblings.ts";
+import { discardDraft } from "./swap.ts";
+
+/** Numbers that a generation is drawn from: no other file of this log has the same one. */
+const GENERATION_BYTES = 6;
+
+export class Backup {
+  readonly #parts: CompactionParts;
+  readonly #core: Core;
+
+  constructor(parts: CompactionParts) {
+    this.#parts = parts;
+    this.#core = parts.engine.core;
+  }
+
+  /**
+   * Writes the database to `target`, a real path.
+   *
+   * @throws {EmdbError} EMDB_INVALID_CONFIG when that is the database itself, or no file; EMDB_LOCKED when it is open
+   */
+  async run(target: string, options: ProgressOptions): Promise<void> {
+    const core = this.#core;
+    core.enter();
+    refuseTarget(core, target);
+    const pace = new Pace(core, options, core.visible - core.base);
+    await this.#parts.work.run(backupPath(target), async (check) => {
+      const lock = LockFile.take(core.system, target);
+      try {
+        await pace.drive(this.#steps(target), check);
+      } finally {
+        lock.release(true);
+      }
+    });
+    pace.finish();
+  }
+
+  *#steps(target: string): Generator<number, void> {
+    const { engine, sync, relocation } = this.#parts;
+    const core = this.#core;
+    const path = backupPath(target);
+    const options = { keepFrom: Infinity, exclusively: this.#exclusively };
+    if (!core.isReadOnly) while (relocation.step()) yield 0;
+    const draft = this.#exclusively(() => {
+      discardDraft(core, undefined);
+      if (!core.isReadOnly) core.tail.spill();
+      return beginDraft(engine, { path, base: 0, generation: drawGeneration(core.system) }, options);
+    });
+    try {
+      yield* copySteps(engine, sync, draft);
+      this.#exclusively(() => {
+        if (!core.isReadOnly) core.tail.spill();
+        draft.copy.catchUp(core.visible - core.base);
+      });
+      this.#publish(draft, path, target);
+    } finally {
+      draft.copy.release();
+      if (this.#parts.work.isOurs) discardDraft(core, path);
+    }
+  }
+
+  /** With the writer's lock and nothing half-written; a database that is only read does not change. */
+  readonly #exclusively = <T>(body: () => T): T =>
+    this.#core.isReadOnly ? body() : this.#parts.engine.exclusively(body);
+
+  /** Ends the log in good order and gives it the target's name. */
+  #publish(draft: Draft, path: string, target: string): void {
+    const { system, control } = this.#core;
+    const handle = control.draft.numbers[LOG_FILE]!;
+    draft.log.tail.spill();
+    const markBytes = writeMark(this.#core, draft, true);
+    must(system.truncate(handle, draft.log.end + markBytes), { syscall: "ftruncate", path });
+    draft.log.sync();
+    // An image of what was there before would be passed over; it is of no use to anybody.
+    system.unlink(hintPath(target));
+    must(system.rename(path, target), { syscall: "rename", path: target });
+    const folder = dirname(target);
+    must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+  }
+}
+
+function refuseTarget(core: Core, target: string): void {
+  const { system, file } = core;
+  const status = system.status(target);
+  if (status === -Errno.ENOENT) return;
+  if (typeof status === "number") throw ioError(status, { syscall: "stat", path: target });
+  const own = file === undefined ? undefined : system.statusOf(file.handle);
+  const isSource = typeof own === "object" && own.identity === status.identity;
+  if (!isSource && status.kind === "file") return;
+  const what = isSource ? "is the database itself" : "is not a file";
+  throw new EmdbError("EMDB_INVALID_CONFIG", `the target ${JSON.stringify(target)} ${what}`, { path: target });
+}
+
+function drawGeneration(system: System): number {
+  const bytes = new Uint8Array(GENERATION_BYTES);
+  system.random(bytes);
+  return bytes.reduce((number, byte) => number * 256 + byte, 0) + 2;
+}

@@ -1,0 +1,294 @@
+/**
+ * Compaction: the live records are copied to a sibling while reads and writes go on, the sibling catches up with what
+ * was written meanwhile, takes the name under the writer's lock, and the index is led over to it.
+ *
+ *     sweep -> copy -> catch up, a few times -> swap (lock: some milliseconds) -> relocate the index -> release the old file
+ *
+ * The steps are a generator, so that the event loop turns between two of them, and a test runs them as it likes.
+ *
+ * Invariants
+ * 1. Until the swap a failure changes nothing: the sibling and the table of moves are gone, the log goes on.
+ * 2. The swap waits for the sync under way and keeps others from beginning one: what a flush acknowledges is durable in
+ *    the file that has the name.
+ * 3. Memory is a few buffers of fixed size, whatever the log's; the table of moves is in a file.
+ */
+
+import { carryKeyArea } from "../crypto/key-area.ts";
+import { EmdbError } from "../errors.ts";
+import { must } from "../ffi/io-error.ts";
+import type { Pinned } from "../ffi/memory.ts";
+import type { ProgressOptions } from "../api/types.ts";
+import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
+import { KEY_AREA_AT, decodeHeader, encodeHeader } from "../log/header.ts";
+import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
+import { NewLog } from "../log/new-log.ts";
+import { STATE } from "./control.ts";
+import { refusal, type Core } from "./core.ts";
+import type { Engine } from "./engine.ts";
+import { LogCopy, type CopyParts } from "./log-copy.ts";
+import type { LongWork } from "./long-work.ts";
+import { MoveTable } from "./move-table.ts";
+import { Pace } from "./progress.ts";
+import type { Relocation } from "./relocation.ts";
+import { compactPath, movesPath } from "./siblings.ts";
+import { discardDraft, install, syncName, takeName } from "./swap.ts";
+import type { Sync } from "./sync.ts";
+
+/** What has been written since may be copied under the lock if it is no more than this: a fraction of a millisecond. */
+const LAST_BYTES_MAX = 128 * 1024;
+/** A step of catching up, at least: one or two milliseconds. */
+const CATCH_UP_BYTES = 256 * 1024;
+/** Turns of the event loop to wait until no other Worker can be in the old file; iterators may keep it longer. */
+const RELEASE_TURNS = 64;
+
+export interface CompactionParts {
+  readonly engine: Engine;
+  readonly work: LongWork;
+  readonly relocation: Relocation;
+  /** Undefined in memory. */
+  readonly sync: Sync | undefined;
+  readonly checkLock: () => void;
+}
+
+/** Where a log copy goes. */
+export interface DraftPlan {
+  readonly path: string | undefined;
+  readonly base: number;
+  readonly generation: number;
+}
+
+/** A copy under way. */
+export interface Draft {
+  readonly log: NewLog;
+  readonly table: MoveTable;
+  readonly copy: LogCopy;
+}
+
+export class Compaction {
+  readonly #parts: CompactionParts;
+  readonly #core: Core;
+
+  constructor(parts: CompactionParts) {
+    this.#parts = parts;
+    this.#core = parts.engine.core;
+  }
+
+  /** Resolves when the compacted file is in service and the one before is not needed any more. */
+  async run(options: ProgressOptions): Promise<void> {
+    const core = this.#core;
+    refuseUnfit(core);
+    const pace = new Pace(core, options, total(core));
+    await this.#parts.work.run(this.#draftPath, async (check) => {
+      await pace.drive(this.copySteps(), check);
+      // What has been swapped in stays: it is too late to abort.
+      const { signal: _, ...progress } = options;
+      const rest = new Pace(core, progress, total(core));
+      await rest.drive(this.relocationSteps(), check);
+      rest.finish();
+    });
+  }
+
+  /** The same in one go, for who has the place. */
+  runSync(): void {
+    for (const _ of this.copySteps());
+    for (const _ of this.relocationSteps());
+  }
+
+  get #draftPath(): string | undefined {
+    const { file } = this.#core;
+    return file === undefined ? undefined : compactPath(file.path);
+  }
+
+  /** The steps to the swap, each of a few milliseconds at most; yields how far into the log it is. */
+  *copySteps(): Generator<number, void> {
+    const { relocation, engine, sync } = this.#parts;
+    while (relocation.step()) yield 0;
+    yield* this.#sweep();
+    const draft = this.#begin();
+    try {
+      yield* copySteps(engine, sync, draft);
+      this.#swap(draft);
+    } finally {
+      draft.copy.release();
+      if (this.#parts.work.isOurs) discardDraft(this.#core, this.#draftPath);
+    }
+  }
+
+  /** The steps after it, with which the old file is given up. */
+  *relocationSteps(): Generator<number, void> {
+    const { engine, relocation } = this.#parts;
+    let done = 0;
+    while (relocation.step()) yield (done += 1);
+    for (let turn = 0; turn < RELEASE_TURNS; turn++) {
+      if (engine.exclusively(() => relocation.releaseUnneeded())) return;
+      yield done;
+    }
+  }
+
+  /** What has expired need not be copied. */
+  *#sweep(): Generator<number, void> {
+    const { engine } = this.#parts;
+    const nowMs = this.#core.now();
+    for (const space of [engine.spaces.default, ...engine.spaces.list()]) {
+      for (let isDone = false; !isDone; yield 0) {
+        if (!engine.spaces.isLive(space)) break;
+        isDone = engine.sweeper.slice(space, nowMs).isDone;
+      }
+    }
+  }
+
+  #begin(): Draft {
+    const { engine, relocation } = this.#parts;
+    const core = this.#core;
+    const exclusively = <T>(body: () => T): T => engine.exclusively(body);
+    return exclusively(() => {
+      const path = this.#draftPath;
+      discardDraft(core, path);
+      relocation.releaseUnneeded();
+      core.tail.spill();
+      return beginDraft(
+        engine,
+        { path, base: nextBase(core), generation: core.generation + 1 },
+        { keepFrom: core.keepFrom(), exclusively },
+      );
+    });
+  }
+
+  /** Under the writer's lock: the rest is copied, the sibling gets the name, its words become the log's. */
+  #swap(draft: Draft): void {
+    const { engine, sync, checkLock } = this.#parts;
+    const core = this.#core;
+    const swap = (): void =>
+      engine.exclusively(() => {
+        core.tail.spill();
+        draft.copy.catchUp(core.visible - core.base);
+        draft.table.finish();
+        this.#end(draft);
+        takeName(core, checkLock);
+        try {
+          syncName(core);
+        } finally {
+          install(core, engine.spaces);
+          core.takeFile();
+          core.log.takeMap();
+        }
+      });
+    if (sync === undefined) swap();
+    else sync.alone(swap);
+  }
+
+  /** Makes the sibling whole and durable, and opens it as the log is opened. */
+  #end(draft: Draft): void {
+    const { system, control, file, writeThrough } = this.#core;
+    const { log } = draft;
+    if (file === undefined) return;
+    const { numbers } = control.draft;
+    const path = compactPath(file.path);
+    log.tail.spill();
+    writeMark(this.#core, draft, false);
+    log.sync();
+    if (!writeThrough) return;
+    const handle = must(system.open(path, "write-through"), { syscall: "open", path });
+    system.close(numbers[LOG_FILE]!);
+    numbers[LOG_FILE] = handle;
+  }
+}
+
+/** Long work needs a database that is open for writing and healthy. */
+function refuseUnfit(core: Core): void {
+  core.enter();
+  const path = core.file?.path;
+  if (core.isReadOnly) throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path });
+  if (core.control.flags[STATE] !== 0) throw refusal(core);
+}
+
+/** The bytes that a copy goes over, and then the shards of the index. */
+function total(core: Core): number {
+  return core.visible - core.base + core.heap.bytes / 4096;
+}
+
+/** A base beyond every position that was given out, so that the ring's places stay told apart. */
+function nextBase(core: Core): number {
+  const { numbers } = core.control.log;
+  const used = Math.max(numbers[LOG_TAIL]!, numbers[LOG_CLAIMED]!);
+  const base = Math.ceil((used + 1) / RING_BYTES) * RING_BYTES;
+  const needed = numbers[LOG_TAIL]! - core.base;
+  const hasRoom = base + needed + RING_BYTES <= LOG_BYTES_MAX;
+  if (hasRoom && core.log.segments.free() !== 0) return base;
+  const what = hasRoom
+    ? "iterators from before the last compactions keep their files; let them go"
+    : `compactions since the open have used up ${base} of ${LOG_BYTES_MAX} bytes of positions; reopen the database`;
+  throw new EmdbError("EMDB_FULL", what, { path: core.file?.path });
+}
+
+/** Begins a copy of the log as it is. Under the writer's lock, with everything in the file. */
+export function beginDraft(
+  engine: Engine,
+  plan: DraftPlan,
+  options: Pick<CopyParts, "keepFrom" | "exclusively">,
+): Draft {
+  const { core, spaces } = engine;
+  const { system, control } = core;
+  const { path, base, generation } = plan;
+  const page = path === undefined ? undefined : headerPage(core, generation);
+  const made = page === undefined || path === undefined ? undefined : { path, page };
+  const log = NewLog.begin(system, control.draft, { base, generation, file: made });
+  try {
+    const place = path === undefined ? { logBytes: 2 * (core.visible - core.base) } : { path: movesPath(path) };
+    const table = new MoveTable(system, control, place);
+    return { log, table, copy: new LogCopy({ core, spaces, log, table, ...options }, generation) };
+  } catch (error) {
+    discardDraft(core, path);
+    throw error;
+  }
+}
+
+/** The header page for another generation of the log; key slots come along. */
+function headerPage(core: Core, generation: number): Pinned {
+  const { system, file } = core;
+  const old = core.page?.slice() ?? new Uint8Array(HEADER_PAGE_BYTES);
+  if (file !== undefined) {
+    const call = { syscall: "pread", path: file.path };
+    must(system.read(file.handle, old, { position: 0, bytes: HEADER_PAGE_BYTES }), call);
+  }
+  const verdict = decodeHeader(old);
+  if (verdict.kind !== "sound")
+    throw new EmdbError("EMDB_CORRUPTED", "the header page is damaged; nothing has been changed", {
+      path: file?.path,
+      offset: 0,
+    });
+  const page = encodeHeader({ ...verdict.header, generation });
+  const { vault } = core;
+  if (vault !== undefined) {
+    const { cipher, dataKey } = vault;
+    const from = { sector: old.subarray(0, KEY_AREA_AT), keyArea: old.subarray(KEY_AREA_AT), cipher };
+    page.u8.set(carryKeyArea(from, { dataKey, sector: page.u8.slice(0, KEY_AREA_AT) }), KEY_AREA_AT);
+  }
+  return page;
+}
+
+/** Copies what is live, then catches up until little is left. However fast others write, each step copies more. */
+export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft): Generator<number, void> {
+  const { core } = engine;
+  const { copy: copying } = draft;
+  while (copying.step()) yield copying.done;
+  for (let before = core.visible; ;) {
+    const visible = sync === undefined ? core.visible : sync.spill();
+    const end = visible - core.base;
+    if (end - copying.done <= LAST_BYTES_MAX) return;
+    copying.catchUp(end, Math.max(CATCH_UP_BYTES, 2 * (visible - before)));
+    before = visible;
+    yield copying.done;
+  }
+}
+
+/** Writes the mark behind the end of a draft; returns its length. */
+export function writeMark(core: Core, draft: Draft, isClean: boolean): number {
+  const { system, control } = core;
+  const { numbers } = control.draft;
+  const mark = draft.copy.mark(isClean);
+  const position = numbers[LOG_WRITTEN]! - draft.log.base;
+  const written = system.write(numbers[LOG_FILE]!, mark, { position, bytes: mark.length });
+  must(written, { syscall: "pwrite", path: core.file?.path });
+  return mark.length;
+}

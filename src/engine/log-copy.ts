@@ -1,0 +1,285 @@
+/**
+ * Copying a log into a new one while it is written on: first the frames that are live, in the order of the log,
+ * then everything that was written meanwhile.
+ *
+ * The new log holds the same records as the old one at a moment: when it has caught up and nobody writes. It is read
+ * with system calls and every checksum is looked at, so that what has rotted is not written anew as if it were sound.
+ *
+ * Invariants
+ * 1. `start` is where the log ended, settled, when the copy began. Before it, a frame is copied if the index names it
+ *    when it is met, with nothing half-written: what replaced it by then stands behind `start` and is copied as well.
+ * 2. Behind `start` every frame is copied, batches with their borders. Where the version before was left out, the copy
+ *    names none: for the new log it is a new key, or the removal of a key that it does not know.
+ * 3. A namespace is created in the copy if it was there at `start`; what was dropped by then is left out.
+ * 4. The table of moves gets a pair for each copied frame of a record or a creation, in ascending order.
+ */
+
+import { assert, EmdbError } from "../errors.ts";
+import { copy, pinned, type Pinned } from "../ffi/memory.ts";
+import { isTombstone, positionHigh } from "../keydir/keydir.ts";
+import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES } from "../limits.ts";
+import { appendFrame } from "../log/append.ts";
+import { FrameEncoder } from "../log/encoder.ts";
+import {
+  FRAME_HEADER_BYTES,
+  KIND_MARK,
+  KIND_PUT,
+  KIND_REMOVE,
+  KIND_SESSION,
+  KIND_SPACE_CREATE,
+  PLACE_ALONE,
+  SHAPE_CLEAN,
+  TWO_32,
+} from "../log/frame.ts";
+import type { NewLog } from "../log/new-log.ts";
+import { Scanner, type ScanSource } from "../log/scanner.ts";
+import type { Core } from "./core.ts";
+import { DraftKeys } from "./draft-keys.ts";
+import { ForwardKeys } from "./forward-keys.ts";
+import type { MoveTable } from "./move-table.ts";
+import { ScanOpener } from "./scan-opener.ts";
+import { SealedEncoder } from "./sealed-encoder.ts";
+import type { Spaces } from "./spaces.ts";
+import { MemoryReads } from "./verify-source.ts";
+
+/** Frames that are looked up together, and the longest stretch of log that they may come from. */
+const GROUP = 128;
+const GROUP_BYTES_MAX = SCAN_BYTES / 2;
+const BUCKET_BYTES = 64;
+/** So much is left to be written and synced under the writer's lock at most; syncs of little more hold nobody up. */
+const SYNC_BYTES = 4 * 1024 * 1024;
+
+/** What a copy is made of and for. */
+export interface CopyParts {
+  readonly core: Core;
+  readonly spaces: Spaces;
+  readonly log: NewLog;
+  readonly table: MoveTable;
+  /** Removals that the index holds at or behind this position (in units) are kept for the snapshots that need them. */
+  readonly keepFrom: number;
+  /** Runs something under the writer's lock with nothing half-written. */
+  readonly exclusively: <T>(body: () => T) => T;
+}
+
+export class LogCopy {
+  readonly #parts: CopyParts;
+  readonly #base: number;
+  /** The end of what is copied by the index, as a place in the file. */
+  readonly start: number;
+  /** Namespaces that were there at the start. */
+  readonly #ids: ReadonlySet<number>;
+  readonly #encoder: FrameEncoder;
+  readonly #key = pinned(KEY_BYTES_MAX);
+  /** Of an encrypted log: what opens its frames, and the session that the copy is sealed in. */
+  readonly #opener: ScanOpener | undefined;
+  readonly #openKeys: ForwardKeys | undefined;
+  readonly #draftKeys: DraftKeys | undefined;
+  #scanner: Scanner;
+  /** Everything before this place in the file has been copied or left out. */
+  #done = HEADER_PAGE_BYTES;
+  #syncedEnd = 0;
+  /** How far the scanner may look. */
+  #scanned = 0;
+  readonly #lsns = new Float64Array(GROUP);
+  readonly #ids32 = new Uint32Array(GROUP);
+  readonly #hashes = new Int32Array(GROUP);
+  readonly #isKept = new Uint8Array(GROUP);
+  readonly #touched: Pinned = pinned(BUCKET_BYTES);
+
+  /** Begins a copy. Under the writer's lock, with nothing half-written and all of it in the file. */
+  constructor(parts: CopyParts, generation: number) {
+    const { core, spaces, log } = parts;
+    this.#parts = parts;
+    this.#base = core.base;
+    this.start = core.visible - core.base;
+    this.#ids = new Set(spaces.list().map((space) => space.id));
+    const salts = core.saltsOf(generation);
+    const { vault } = core;
+    if (vault !== undefined) {
+      const { fileId, cipher } = vault;
+      this.#openKeys = new ForwardKeys({ fileId, generation: core.generation, cipher, dataKey: vault.keyCopy() });
+      this.#opener = new ScanOpener(this.#openKeys, { generation: core.generation });
+      this.#draftKeys = new DraftKeys(vault, { generation, position: log.end - log.base });
+      this.#appendSession(new FrameEncoder(salts), this.#draftKeys.record);
+    }
+    this.#encoder = this.#draftKeys === undefined ? new FrameEncoder(salts) : new SealedEncoder(salts, this.#draftKeys);
+    this.#scanner = new Scanner(this.#source(this.start), HEADER_PAGE_BYTES);
+    this.#scanned = this.start;
+    this.#syncedEnd = log.end;
+  }
+
+  #appendSession(draft: FrameEncoder, record: Uint8Array): void {
+    const { log } = this.#parts;
+    const position = log.end - log.base;
+    draft.kind = KIND_SESSION;
+    draft.place = PLACE_ALONE;
+    draft.durable = position;
+    draft.loadValue(record);
+    appendFrame(log.tail, draft, { memory: this.#key, bytes: 0, position });
+  }
+
+  /** How far into the file it has come. */
+  get done(): number {
+    return this.#done;
+  }
+
+  #source(end: number): ScanSource {
+    const { core } = this.#parts;
+    const path = core.file?.path ?? "";
+    const system = core.file === undefined ? new MemoryReads(core.log, this.#base) : core.system;
+    return { system, file: core.file?.handle ?? 0, path, salts: core.salts, opener: this.#opener, end };
+  }
+
+  /** Copies some of what is live; false when there is no more before `start`. */
+  step(): boolean {
+    if (this.#done >= this.start) return false;
+    const count = this.#takeGroup();
+    this.#parts.exclusively(() => this.#judge(count));
+    for (let index = 0; index < count; index++) {
+      if (this.#isKept[index] === 0) continue;
+      this.#read(this.#lsns[index]!);
+      this.#append(PLACE_ALONE);
+    }
+    this.#syncNowAndThen();
+    return true;
+  }
+
+  /** Reads on, and notes the frames that may have to be copied. */
+  #takeGroup(): number {
+    const { core } = this.#parts;
+    const scanner = this.#scanner;
+    const until = Math.min(this.start, this.#done + GROUP_BYTES_MAX);
+    let count = 0;
+    while (count < GROUP && this.#done < until) {
+      this.#read(this.#done);
+      const { facts, lsn } = scanner;
+      const isRecord = facts.kind === KIND_PUT || facts.kind === KIND_REMOVE;
+      this.#isKept[count] = facts.kind === KIND_SPACE_CREATE && this.#ids.has(facts.space) ? 1 : 0;
+      if (isRecord)
+        this.#hashes[count] = core.hash.at(scanner.head, scanner.headAt + FRAME_HEADER_BYTES, facts.keyBytes);
+      this.#lsns[count] = lsn;
+      this.#ids32[count] = facts.space;
+      if (isRecord || this.#isKept[count] === 1) count += 1;
+      this.#done = lsn + facts.frameBytes;
+    }
+    return count;
+  }
+
+  /** Reads the sound frame at a place in the file. @throws {EmdbError} EMDB_CORRUPTED */
+  #read(place: number): void {
+    const finding = this.#scanner.judge(place);
+    if (finding.kind === "frame") return;
+    const reason = finding.kind === "bad" ? finding.reason : "the log ends";
+    const message = `${reason} at byte ${place}; nothing has been changed. verify lists what is wrong`;
+    throw new EmdbError("EMDB_CORRUPTED", message, { path: this.#parts.core.file?.path, offset: place });
+  }
+
+  /** Finds out which frames of the group the index names. Under the writer's lock. */
+  #judge(count: number): void {
+    const { core, spaces, keepFrom } = this.#parts;
+    const { keydir } = core;
+    for (let index = 0; index < count; index++) {
+      if (this.#isKept[index] === 1) continue;
+      const root = this.#root(index, spaces);
+      if (root !== 0) copy(this.#touched.address, keydir.bucketOf(root, this.#hashes[index]!), BUCKET_BYTES);
+    }
+    for (let index = 0; index < count; index++) {
+      if (this.#isKept[index] === 1) continue;
+      const units = (this.#base + this.#lsns[index]!) / 8;
+      if (!keydir.seek(this.#root(index, spaces), this.#hashes[index]!)) continue;
+      while (keydir.next()) {
+        if (positionHigh(keydir.high) * TWO_32 + keydir.low !== units) continue;
+        this.#isKept[index] = !isTombstone(keydir.high) || units >= keepFrom ? 1 : 0;
+        break;
+      }
+    }
+  }
+
+  #root(index: number, spaces: Spaces): number {
+    const space = spaces.byId(this.#ids32[index]!);
+    return space === undefined ? 0 : spaces.root(space);
+  }
+
+  /** Copies what was written behind `start`: up to a place in the file, or so many bytes of it. */
+  catchUp(end: number, bytesMax = Infinity): void {
+    if (this.#done >= end) return;
+    if (end !== this.#scanned) {
+      this.#scanner.release();
+      this.#scanner = new Scanner(this.#source(end), this.#done);
+      this.#scanned = end;
+    }
+    const until = Math.min(end, this.#done + bytesMax);
+    while (this.#done < until) {
+      this.#read(this.#done);
+      this.#append(this.#scanner.facts.place);
+      this.#done += this.#scanner.facts.frameBytes;
+      this.#syncNowAndThen();
+    }
+    assert(this.#done <= end, "what was written ends with a frame");
+  }
+
+  /** Appends the frame that was read to the new log. */
+  #append(place: number): void {
+    const { log, table } = this.#parts;
+    const scanner = this.#scanner;
+    const { facts } = scanner;
+    // The copy has a session of its own.
+    if (facts.kind === KIND_SESSION) return;
+    const lsn = log.end;
+    const position = lsn - log.base;
+    const draft = this.#encoder;
+    draft.kind = facts.kind;
+    draft.place = place;
+    draft.space = facts.space;
+    draft.expiresAtMs = facts.expiresAtMs;
+    draft.flags = 0;
+    draft.prev = this.#moved(facts.prev);
+    draft.durable = position;
+    draft.loadValue(scanner.value());
+    const key = scanner.head.address + scanner.headAt + FRAME_HEADER_BYTES;
+    if (facts.keyBytes > 0) copy(this.#key.address, key, facts.keyBytes);
+    appendFrame(log.tail, draft, { memory: this.#key, bytes: facts.keyBytes, position });
+    if (facts.kind !== KIND_PUT && facts.kind !== KIND_REMOVE && facts.kind !== KIND_SPACE_CREATE) return;
+    const shrunk = facts.frameBytes - (log.end - lsn);
+    assert(shrunk === 0 || shrunk === 8, "a copy is as long as its frame, or a word shorter");
+    table.add((this.#base + scanner.lsn) / 8, lsn / 8, shrunk > 0);
+  }
+
+  /** Where in the new file the version before is; 0 when it was left out. */
+  #moved(prev: number): number {
+    if (prev === 0) return 0;
+    const units = this.#parts.table.moves.present((this.#base + prev) / 8);
+    return units === 0 ? 0 : units * 8 - this.#parts.log.base;
+  }
+
+  /** Now and then, so that the last sync has little to do. */
+  #syncNowAndThen(): void {
+    const { log } = this.#parts;
+    if (log.end - this.#syncedEnd < SYNC_BYTES) return;
+    log.sync();
+    this.#syncedEnd = log.end;
+  }
+
+  /** The mark that says that everything before it is durable, and how the log ended. Takes no place in it. */
+  mark(isClean: boolean): Uint8Array {
+    const draft = this.#encoder;
+    draft.kind = KIND_MARK;
+    draft.place = PLACE_ALONE;
+    draft.space = 0;
+    draft.expiresAtMs = 0;
+    draft.prev = 0;
+    draft.flags = isClean ? SHAPE_CLEAN : 0;
+    draft.durable = this.#parts.log.end - this.#parts.log.base;
+    draft.loadNothing();
+    const bytes = draft.measure(0, draft.durable);
+    draft.encode(this.#key, 0, draft.durable);
+    return draft.stage.u8.subarray(0, bytes);
+  }
+
+  /** Lets go of the scanner's memory and of the keys. */
+  release(): void {
+    this.#scanner.release();
+    this.#openKeys?.wipe();
+    this.#draftKeys?.wipe();
+  }
+}

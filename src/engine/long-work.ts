@@ -1,0 +1,92 @@
+/**
+ * The place of long work: making an image, compacting, backing up, verifying. There is one at a time, over all
+ * Workers, since each of them goes over everything and counts on the file staying the file.
+ *
+ * Invariant: who does such work holds the word `LONG_WORK`, and with it the names and words that only such work
+ * uses. A dead holder's place is taken by the next one, who gives back what it finds there.
+ */
+
+import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
+import { LONG_WORK } from "./control.ts";
+import { closedError, type Core } from "./core.ts";
+import { discardDraft } from "./swap.ts";
+
+/** How long to wait for another's work before asking whether it still lives. */
+const TURN_MS = 50;
+
+export class LongWork {
+  readonly #core: Core;
+  readonly #own: number;
+  /** The draft that this thread is writing. */
+  #run: { readonly draftPath: string | undefined } | undefined;
+  /** Whether this thread has the place. */
+  isOurs = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#own = core.row + 1;
+  }
+
+  /** Takes the place if nobody living has it. */
+  tryTake(): boolean {
+    const { flags, reclaim } = this.#core.control;
+    const holder = Atomics.compareExchange(flags, LONG_WORK, 0, this.#own);
+    if (holder === 0) return (this.isOurs = true);
+    const thread = Atomics.load(reclaim, ROW_THREAD_AT + holder - 1);
+    if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return false;
+    this.isOurs = Atomics.compareExchange(flags, LONG_WORK, holder, this.#own) === holder;
+    return this.isOurs;
+  }
+
+  /** Takes the place when whoever has it is done. @throws {EmdbError} EMDB_CLOSED when the database is closed meanwhile */
+  async take(): Promise<void> {
+    for (;;) {
+      this.#core.enter();
+      if (this.tryTake()) return;
+      await this.othersDone();
+    }
+  }
+
+  /** Waits until the place is given back, or for a while. */
+  async othersDone(): Promise<void> {
+    const { flags } = this.#core.control;
+    const holder = Atomics.load(flags, LONG_WORK);
+    if (holder === 0) return;
+    const outcome = Atomics.waitAsync(flags, LONG_WORK, holder, TURN_MS);
+    if (outcome.async) await outcome.value;
+  }
+
+  /**
+   * Runs work that writes a draft, with the place; `check` throws EMDB_CLOSED once the work has been cancelled. What
+   * is left of the draft at the end is given up.
+   */
+  async run(draftPath: string | undefined, body: (check: () => void) => Promise<void>): Promise<void> {
+    await this.take();
+    const run = { draftPath };
+    this.#run = run;
+    try {
+      await body(() => {
+        this.#core.enter();
+        if (this.#run !== run) throw closedError(this.#core.file?.path);
+      });
+    } finally {
+      if (this.#run === run) this.cancel();
+    }
+  }
+
+  /** Gives up the draft that this thread is writing, and the place: its part of the database closes, or it is done. */
+  cancel(): void {
+    const run = this.#run;
+    if (run === undefined) return;
+    this.#run = undefined;
+    discardDraft(this.#core, run.draftPath);
+    this.give();
+  }
+
+  give(): void {
+    const { flags } = this.#core.control;
+    this.isOurs = false;
+    Atomics.store(flags, LONG_WORK, 0);
+    Atomics.notify(flags, LONG_WORK);
+  }
+}

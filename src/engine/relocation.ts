@@ -1,0 +1,184 @@
+/**
+ * After a compaction: the index, which still names positions in the file before, is led over to the new one, a piece
+ * at a time, while reads and writes go on; then the file before is given up.
+ *
+ * A position says which file it is in, so an index that names both is right at every moment. What each piece of work
+ * does is found in the shared words, so any thread can go on where another has died.
+ *
+ * Invariants
+ * 1. A step holds the writer's lock for at most a shard, some leaves or some deadlines.
+ * 2. A slot gets the position of the copy of the same frame by one store. A removal that was not copied, which nobody
+ *    needs, then names nothing.
+ * 3. A segment is released when the index names nothing in it, every snapshot is from after that, and every thread has
+ *    been seen since.
+ */
+
+import { HASH_BITS } from "../keydir/hash.ts";
+import { relocateShard } from "../keydir/relocate.ts";
+import type { System } from "../ffi/system.ts";
+import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, type Control } from "./control.ts";
+import { releaseMoves } from "./move-table.ts";
+import { dropMaps, listMaps, segmentsOf } from "../log/log-words.ts";
+import { releaseDraft } from "../log/new-log.ts";
+import type { Moves } from "../log/moves.ts";
+import type { Core } from "./core.ts";
+import { compactPath, movesPath, replacedPath } from "./siblings.ts";
+import type { SpaceState, Spaces } from "./spaces.ts";
+
+const LEAVES_PER_STEP = 32;
+const DEADLINES_PER_STEP = 4096;
+
+/** How far the key space at hand has come. */
+interface Progress {
+  readonly space: SpaceState;
+  readonly clears: number;
+  hash: number;
+  deadline: number;
+  leaf: Uint8Array | undefined;
+  hasTree: boolean;
+}
+
+export class Relocation {
+  readonly #core: Core;
+  readonly #spaces: Spaces;
+  readonly #exclusively: <T>(body: () => T) => T;
+  #progress: Progress | undefined;
+
+  constructor(core: Core, spaces: Spaces, exclusively: <T>(body: () => T) => T) {
+    this.#core = core;
+    this.#spaces = spaces;
+    this.#exclusively = exclusively;
+  }
+
+  /** Whether the index may still name the file before. */
+  get isPending(): boolean {
+    return this.#core.control.numbers[RELOCATED] !== 0;
+  }
+
+  /** Does the next piece; false when there is none left. */
+  step(): boolean {
+    if (!this.isPending) return false;
+    return this.#exclusively(() => this.#step());
+  }
+
+  /** Everything that is left, in one go. */
+  finish(): void {
+    while (this.step());
+  }
+
+  #step(): boolean {
+    const { numbers } = this.#core.control;
+    const segment = numbers[RELOCATED]!;
+    if (segment === 0) return false;
+    const progress = this.#take(numbers[RELOCATED_SPACE]!);
+    if (progress === undefined) {
+      this.#end(segment);
+      return false;
+    }
+    const moves = this.#core.log.segments.moves(segment);
+    const base = this.#core.base / 8;
+    const isMore = this.#stepSpace(progress, (units) => (units >= base ? units : moves.present(units)), moves);
+    if (!isMore) {
+      numbers[RELOCATED_SPACE] = progress.space.id + 1;
+      this.#progress = undefined;
+    }
+    return true;
+  }
+
+  /** The key space to work on, from an id on. */
+  #take(from: number): Progress | undefined {
+    const known = this.#progress;
+    if (known?.space.id === from && this.#spaces.clears(known.space) === known.clears) return known;
+    for (let id = from; id < this.#spaces.nextId; id++) {
+      const space = this.#spaces.byId(id);
+      if (space === undefined || this.#spaces.root(space) === 0) continue;
+      this.#core.control.numbers[RELOCATED_SPACE] = id;
+      const clears = this.#spaces.clears(space);
+      const hasTree = this.#spaces.tree(space) !== 0;
+      this.#progress = { space, clears, hash: 0, deadline: 0, leaf: undefined, hasTree };
+      return this.#progress;
+    }
+    return undefined;
+  }
+
+  #stepSpace(progress: Progress, translate: (units: number) => number, moves: Moves): boolean {
+    const { keydir, expiry, ordering } = this.#core;
+    const { space } = progress;
+    if (progress.hash < 1 << HASH_BITS) {
+      let shrunk = 0;
+      progress.hash = relocateShard(
+        keydir,
+        { root: this.#spaces.root(space), hash: progress.hash },
+        (units, isRemoval) => {
+          const moved = translate(units);
+          if (moved !== 0 && moved !== units && moves.isShrunk && !isRemoval) shrunk += 1;
+          return moved;
+        },
+      );
+      if (shrunk > 0) {
+        this.#spaces.count(space, 0, -8 * shrunk);
+        this.#spaces.publishCounts();
+      }
+      return true;
+    }
+    if (progress.deadline >= 0) {
+      progress.deadline = expiry.relocate(space.address, { from: progress.deadline, count: DEADLINES_PER_STEP });
+      return true;
+    }
+    if (ordering === undefined || !progress.hasTree) return false;
+    const work = { leaves: LEAVES_PER_STEP, translate };
+    progress.leaf = ordering.index.relocate(this.#spaces.tree(space), progress.leaf, work);
+    return progress.leaf !== undefined;
+  }
+
+  #end(segment: number): void {
+    const core = this.#core;
+    core.control.numbers[RELOCATED] = 0;
+    core.log.segments.giveUp(segment, core.visible, core.reclaim.nextEra());
+    this.releaseUnneeded();
+  }
+
+  /** Lets go of every file that nobody can be reading any more; false when some are left. Under the writer's lock. */
+  releaseUnneeded(): boolean {
+    const core = this.#core;
+    const { segments } = core.log;
+    for (const at of segments.list()) {
+      const neededTo = segments.neededTo(at);
+      if (neededTo === 0) return false;
+      const hasSnapshots = core.control.flags[SNAPSHOTS]! > 0;
+      if (hasSnapshots && core.keepFrom() * 8 <= neededTo) return false;
+      if (!core.reclaim.isPast(segments.era(at))) return false;
+      release(core.system, core.control, { at, ...(core.file !== undefined && { path: core.file.path }) });
+    }
+    return true;
+  }
+}
+
+/** Unmaps and closes what a segment names. */
+function release(system: System, control: Control, segment: { readonly at: number; readonly path?: string }): void {
+  const segments = segmentsOf(control.log);
+  const { at, path } = segment;
+  const { base, file, moves } = segments.facts(at);
+  const maps = [...listMaps(control.log, base), { address: moves.address, bytes: moves.bytes }];
+  dropMaps(control.log, base);
+  segments.drop(at);
+  for (const { address, bytes } of maps) {
+    if (address === 0) continue;
+    if (path === undefined) system.release(address, bytes);
+    else system.unmap(address, bytes);
+  }
+  if (path === undefined) return;
+  system.close(file);
+  // Where a mapped file keeps its name.
+  if (system.canMapPastEnd) return;
+  system.unlink(replacedPath(path));
+  system.unlink(movesPath(compactPath(path)));
+}
+
+/** At the end of everything: lets go of all files that were replaced, and of a draft. Nobody reads any more. */
+export function releaseReplaced(system: System, control: Control, path: string | undefined): void {
+  for (const at of segmentsOf(control.log).list())
+    release(system, control, { at, ...(path !== undefined && { path }) });
+  releaseMoves(system, control, path !== undefined);
+  releaseDraft(system, control.draft);
+}

@@ -1,0 +1,190 @@
+/**
+ * Putting the file that a compaction has written in the place of the one before, under the writer's lock.
+ *
+ *     names    <path>.emdb-compact -> <path>, the folder synced
+ *              where a mapped file cannot be replaced: <path> -> <path>.emdb-replaced before that, removed when it can be
+ *     words    the old file becomes a segment, the draft's words become the log's
+ *
+ * Invariants
+ * 1. At every moment the path, or else `.emdb-replaced`, names one whole database (`open.ts` puts it back).
+ * 2. The new file is durable before it gets the name; nothing is written to it before the folder is durable.
+ * 3. A thread that dies in between leaves the `SWAP` flag: the next writer looks which file is at the path and ends what
+ *    was begun, or takes it back. Every step may be done twice.
+ */
+
+import { dirname } from "node:path";
+import { assert } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
+import { ioError } from "../ffi/io-error.ts";
+import type { System } from "../ffi/system.ts";
+import { HEADER_PAGE_BYTES } from "../limits.ts";
+import {
+  LOG_BASE,
+  LOG_CLAIMED,
+  LOG_DURABLE,
+  LOG_FENCE,
+  LOG_FILE,
+  LOG_GENERATION,
+  LOG_RESERVED,
+  LOG_TAIL,
+  LOG_VISIBLE,
+  LOG_WRAP,
+  LOG_WRITTEN,
+  addMap,
+  dropMaps,
+  listMaps,
+  newestMap,
+} from "../log/log-words.ts";
+import { releaseDraft, releaseRing } from "../log/new-log.ts";
+import {
+  IMAGE_START,
+  MOVES_ADDRESS,
+  MOVES_BYTES,
+  MOVES_PAIRS,
+  RELOCATED,
+  RELOCATED_SPACE,
+  SESSION_ACTIVE,
+  SESSION_LAST,
+  STATE,
+  STATE_POISONED,
+  SWAP,
+  SWAP_INSTALLS,
+  SWAP_NONE,
+  SWAP_RENAMES,
+} from "./control.ts";
+import type { Core } from "./core.ts";
+import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
+import { compactPath, replacedPath } from "./siblings.ts";
+import type { Spaces } from "./spaces.ts";
+
+/** Renames a file over another, in two steps where the system does not replace a mapped one. Returns 0 or an error, the names as before. */
+function replace(system: System, from: string, to: string): number {
+  const renamed = system.rename(from, to);
+  if (renamed !== -Errno.EBUSY && renamed !== -Errno.EACCES) return renamed;
+  const old = replacedPath(to);
+  const stale = system.unlink(old);
+  if (stale < 0 && stale !== -Errno.ENOENT) return renamed;
+  const moved = system.rename(to, old);
+  if (moved < 0) return moved;
+  const placed = system.rename(from, to);
+  if (placed < 0) system.rename(old, to);
+  // What is mapped keeps its name until nobody reads it.
+  else system.unlink(old);
+  return placed;
+}
+
+/** Gives the draft's file the name of the log. Throws with the names as before, or, when it is unknown what lasts, poisoned. */
+export function takeName(core: Core, checkLock: () => void): void {
+  const { system, control, file } = core;
+  if (file === undefined) return;
+  const { path } = file;
+  checkLock();
+  Atomics.store(control.flags, SWAP, SWAP_RENAMES);
+  const renamed = replace(system, compactPath(path), path);
+  if (renamed < 0) {
+    Atomics.store(control.flags, SWAP, SWAP_NONE);
+    throw ioError(renamed, { syscall: "rename", path });
+  }
+}
+
+/** Makes the new name durable. If that fails, what comes after it could be lost with it: the database is poisoned. */
+export function syncName(core: Core): void {
+  const { system, control, file } = core;
+  if (file === undefined) return;
+  const folder = dirname(file.path);
+  const synced = system.syncFolder(folder);
+  if (synced >= 0) return;
+  Atomics.or(control.flags, STATE, STATE_POISONED);
+  throw ioError(synced, { syscall: "fsync", path: folder });
+}
+
+/** Lets the draft's words be the log's. Nothing here can fail; every step may be done again. */
+export function install(core: Core, spaces: Spaces): void {
+  const { system, control } = core;
+  const { log, draft, numbers, flags } = control;
+  if (Atomics.load(flags, SWAP) !== SWAP_INSTALLS) {
+    addSegment(core);
+    Atomics.store(flags, SWAP, SWAP_INSTALLS);
+  }
+  const end = draft.numbers[LOG_TAIL]!;
+  if (core.vault !== undefined) {
+    numbers[SESSION_ACTIVE] = 0;
+    numbers[SESSION_LAST] = HEADER_PAGE_BYTES;
+  }
+  log.numbers[LOG_GENERATION] = draft.numbers[LOG_GENERATION]!;
+  Atomics.add(log.flags, LOG_FENCE, 1);
+  // Behind the generation and before the file: who sees the new base sees that generation, and who has read the file
+  // and then finds the base unchanged has read the file of that base.
+  log.numbers[LOG_BASE] = draft.numbers[LOG_BASE]!;
+  Atomics.add(log.flags, LOG_FENCE, 1);
+  log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;
+  const known = new Set(listMaps(log, log.numbers[LOG_BASE]).map((map) => map.address));
+  for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
+  log.numbers[LOG_RESERVED] = draft.numbers[LOG_RESERVED]!;
+  log.numbers[LOG_WRAP] = 0;
+  log.numbers[LOG_CLAIMED] = Math.max(end, draft.numbers[LOG_CLAIMED]!);
+  Atomics.add(log.flags, LOG_FENCE, 1);
+  log.numbers[LOG_WRITTEN] = end;
+  log.numbers[LOG_TAIL] = end;
+  log.numbers[LOG_DURABLE] = end;
+  Atomics.add(log.flags, LOG_FENCE, 1);
+  log.numbers[LOG_VISIBLE] = end;
+  numbers[IMAGE_START] = 0;
+  spaces.relocateCreations((lsn) => (lsn >= log.numbers[LOG_BASE]! ? lsn : core.log.segments.present(lsn)));
+  numbers[RELOCATED_SPACE] = 0;
+  dropMaps(draft);
+  releaseRing(system, draft);
+  forgetMoves(control);
+  closeMovesFile(system, control);
+  draft.numbers.fill(0);
+  Atomics.store(flags, SWAP, SWAP_NONE);
+}
+
+function addSegment(core: Core): void {
+  const { control } = core;
+  const { log, draft, numbers } = control;
+  const { segments } = core.log;
+  const at = segments.free();
+  assert(at !== 0, "a compaction begins with a free segment");
+  segments.add(at, {
+    base: log.numbers[LOG_BASE]!,
+    end: log.numbers[LOG_WRITTEN]!,
+    origin: newestMap(log)!.origin,
+    next: draft.numbers[LOG_BASE]!,
+    generation: log.numbers[LOG_GENERATION]!,
+    session: core.vault === undefined ? 0 : numbers[SESSION_LAST]!,
+    file: core.file === undefined ? -1 : log.numbers[LOG_FILE]!,
+    moves: { address: numbers[MOVES_ADDRESS]!, pairs: numbers[MOVES_PAIRS]!, bytes: numbers[MOVES_BYTES]! },
+  });
+  numbers[RELOCATED] = at;
+}
+
+/** Gives up a draft, whoever has made it, and its file. */
+export function discardDraft(core: Core, path: string | undefined): void {
+  const { system, control, file } = core;
+  const hadFile = control.draft.numbers[LOG_FILE]! > 0;
+  releaseMoves(system, control, file !== undefined);
+  releaseDraft(system, control.draft);
+  if (hadFile && path !== undefined) system.unlink(path);
+}
+
+/** After the death of a writer: ends or takes back the swap that it was at. Under the writer's lock. */
+export function endSwap(core: Core, spaces: Spaces): void {
+  const { system, control, file } = core;
+  const phase = Atomics.load(control.flags, SWAP);
+  if (phase === SWAP_NONE) return;
+  if (phase === SWAP_RENAMES && file !== undefined && !isRenamed(core, file.path)) {
+    // It may have died between two names.
+    if (system.status(file.path) === -Errno.ENOENT) system.rename(replacedPath(file.path), file.path);
+    Atomics.store(control.flags, SWAP, SWAP_NONE);
+    return;
+  }
+  if (phase === SWAP_RENAMES) syncName(core);
+  install(core, spaces);
+}
+
+function isRenamed({ system, control }: Core, path: string): boolean {
+  const there = system.status(path);
+  const own = system.statusOf(control.draft.numbers[LOG_FILE]!);
+  return typeof there !== "number" && typeof own !== "number" && there.identity === own.identity;
+}

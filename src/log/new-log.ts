@@ -1,0 +1,151 @@
+/**
+ * A log that is being written to take another one's place, or to be a copy of it: a file of its own, or memory.
+ *
+ * It has log words of its own (`LogWords`), in the block that all Workers share, so that the next one can give
+ * back what a Worker that died has left: the file, the map, the ring. Frames go in through a `Tail`, as into any
+ * log.
+ *
+ * Invariant: nobody reads it before it is whole and durable.
+ */
+
+import { Errno } from "../ffi/errno.ts";
+import { ioError, must } from "../ffi/io-error.ts";
+import type { Pinned } from "../ffi/memory.ts";
+import type { System } from "../ffi/system.ts";
+import { ADDRESS_SPACE_BYTES, HEADER_PAGE_BYTES, LOG_BYTES_MAX, RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
+import {
+  LOG_BASE,
+  LOG_CLAIMED,
+  LOG_DURABLE,
+  LOG_FILE,
+  LOG_GENERATION,
+  LOG_RESERVED,
+  LOG_RING,
+  LOG_TAIL,
+  LOG_VISIBLE,
+  LOG_WRITTEN,
+  addMap,
+  dropMaps,
+  listMaps,
+  type LogWords,
+} from "./log-words.ts";
+import { FileTail, MemoryTail, type OpenLogFile, type Tail } from "./tail.ts";
+
+/** Address space of a ring and its slack. */
+export const RING_SPACE = RING_BYTES + RING_FRAME_BYTES_MAX;
+
+/** Where a log is begun, and as what. */
+export interface NewLogPlan {
+  readonly base: number;
+  readonly generation: number;
+  /** The file to make, which must not be there, and its header page; undefined for a log in memory. */
+  readonly file: { readonly path: string; readonly page: Pinned } | undefined;
+}
+
+/** Address space for a log in memory. */
+export function reserveMemoryLog(system: System, base: number): { readonly address: number; readonly bytes: number } {
+  let failure = 0;
+  for (const wanted of ADDRESS_SPACE_BYTES) {
+    const bytes = Math.min(wanted, LOG_BYTES_MAX - base);
+    const address = system.reserve(bytes);
+    if (address > 0) return { address, bytes };
+    failure = address;
+  }
+  throw ioError(failure, { syscall: "mmap", path: undefined });
+}
+
+export class NewLog {
+  readonly tail: Tail;
+  readonly base: number;
+  readonly #system: System;
+  readonly #words: LogWords;
+  readonly #path: string | undefined;
+
+  private constructor(system: System, words: LogWords, path: string | undefined) {
+    this.#system = system;
+    this.#words = words;
+    this.#path = path;
+    this.base = words.numbers[LOG_BASE]!;
+    const { numbers } = words;
+    const file: OpenLogFile = {
+      path: path ?? "",
+      get handle() {
+        return numbers[LOG_FILE]!;
+      },
+    };
+    this.tail = path === undefined ? new MemoryTail(system, words) : new FileTail(system, file, words);
+  }
+
+  /** Begins a log in words that name nothing. When that fails nothing is left of it. */
+  static begin(system: System, words: LogWords, plan: NewLogPlan): NewLog {
+    const { numbers } = words;
+    const first = plan.base + HEADER_PAGE_BYTES;
+    numbers.fill(0);
+    numbers[LOG_BASE] = plan.base;
+    numbers[LOG_GENERATION] = plan.generation;
+    numbers[LOG_FILE] = -1;
+    for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE, LOG_RESERVED])
+      numbers[word] = first;
+    try {
+      if (plan.file === undefined) {
+        numbers[LOG_RESERVED] = plan.base;
+        addMap(words, reserveMemoryLog(system, plan.base));
+      } else makeFile(system, words, plan.file);
+      return new NewLog(system, words, plan.file?.path);
+    } catch (error) {
+      releaseDraft(system, words);
+      if (plan.file !== undefined) system.unlink(plan.file.path);
+      throw error;
+    }
+  }
+
+  /** Where the next frame goes, as a position. */
+  get end(): number {
+    return this.tail.end;
+  }
+
+  /** Bytes that were appended and not written to the file yet. */
+  get pendingBytes(): number {
+    return this.tail.pendingBytes;
+  }
+
+  /** Writes what is pending, and makes everything durable. */
+  sync(): void {
+    this.tail.spill();
+    if (this.#path === undefined) return;
+    must(this.#system.sync(this.#words.numbers[LOG_FILE]!), { syscall: "fdatasync", path: this.#path });
+  }
+}
+
+function makeFile(system: System, words: LogWords, file: { readonly path: string; readonly page: Pinned }): void {
+  const { path, page } = file;
+  const stale = system.unlink(path);
+  if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path });
+  words.numbers[LOG_FILE] = must(system.open(path, "create"), { syscall: "open", path });
+  const span = { position: 0, bytes: HEADER_PAGE_BYTES };
+  must(system.write(words.numbers[LOG_FILE]!, page.address, span), { syscall: "pwrite", path });
+  const ring = must(system.reserve(RING_SPACE), { syscall: "mmap", path });
+  words.numbers[LOG_RING] = ring;
+  must(system.commit(ring, RING_SPACE), { syscall: "mprotect", path });
+}
+
+/** Gives the ring of a draft back, which has nothing pending any more. */
+export function releaseRing(system: System, words: LogWords): void {
+  const ring = words.numbers[LOG_RING]!;
+  words.numbers[LOG_RING] = 0;
+  if (ring > 0) system.release(ring, RING_SPACE);
+}
+
+/** Lets go of everything that the words of a draft name, a dead Worker's as well; its file keeps its name. */
+export function releaseDraft(system: System, words: LogWords): void {
+  const { numbers } = words;
+  const hasFile = numbers[LOG_FILE]! > 0;
+  for (const { address, bytes } of listMaps(words)) {
+    if (hasFile) system.unmap(address, bytes);
+    else system.release(address, bytes);
+  }
+  dropMaps(words);
+  releaseRing(system, words);
+  if (hasFile) system.close(numbers[LOG_FILE]!);
+  numbers.fill(0);
+}
