@@ -118,7 +118,7 @@ export function keyPageOf(found: HeaderPage, cipher: Cipher) {
 }
 
 /** A header for a new file. */
-export function freshHeader(system: System, cipher: Cipher | undefined, generation = 1): LogHeader {
+function freshHeader(system: System, cipher: Cipher | undefined, generation = 1): LogHeader {
   const fileId = new Uint8Array(FILE_ID_BYTES);
   system.random(fileId);
   const flags = cipher === undefined ? 0 : FLAG_ENCRYPTED;

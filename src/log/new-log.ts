@@ -121,9 +121,10 @@ function makeFile(system: System, words: LogWords, file: { readonly path: string
   const { path, page } = file;
   const stale = system.unlink(path);
   if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path });
-  words.numbers[LOG_FILE] = must(system.open(path, "create"), { syscall: "open", path });
+  const handle = must(system.open(path, "create"), { syscall: "open", path });
+  words.numbers[LOG_FILE] = handle;
   const span = { position: 0, bytes: HEADER_PAGE_BYTES };
-  must(system.write(words.numbers[LOG_FILE]!, page.address, span), { syscall: "pwrite", path });
+  must(system.write(handle, page.address, span), { syscall: "pwrite", path });
   const ring = must(system.reserve(RING_SPACE), { syscall: "mmap", path });
   words.numbers[LOG_RING] = ring;
   must(system.commit(ring, RING_SPACE), { syscall: "mprotect", path });
