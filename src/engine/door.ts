@@ -156,14 +156,6 @@ export const door: EngineDoor = {
   },
 };
 
-function notYet(what: string): never {
-  throw new EmdbError("EMDB_UNSUPPORTED", `${what} is not in this version yet`);
-}
-
-async function notYetAsync(what: string): Promise<never> {
-  return notYet(what);
-}
-
 function makeFolders(environment: Environment, path: string): void {
   const { system } = environment;
   const folder = path.slice(0, Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")));

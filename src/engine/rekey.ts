@@ -25,13 +25,13 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import type { Environment } from "./assemble.ts";
-import { newPath } from "./create.ts";
 import type { Engine } from "./engine.ts";
 import { hintPath, newHintPath } from "./hint-writer.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { judgeFile, openDraft, openLocked, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
+import { newPath } from "./siblings.ts";
 import type { SpaceState } from "./spaces.ts";
 import { freshPageLater, keyPageOf, unlockPageLater, type HeaderPage } from "./unlock.ts";
 
