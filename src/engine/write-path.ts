@@ -28,7 +28,7 @@ import {
   kindOf,
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, unitHigh, unitLow } from "../log/log-words.ts";
-import { RING_FRAME_BYTES_MAX, SPILL_BYTES } from "../limits.ts";
+import { HEADER_PAGE_BYTES, RING_FRAME_BYTES_MAX, SPILL_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
@@ -216,7 +216,7 @@ export class WritePath {
     draft.kind = KIND_SESSION;
     draft.place = PLACE_ALONE;
     draft.prev = vault.last?.lsn ?? 0;
-    draft.durable = control.log.numbers[LOG_DURABLE]! - base;
+    draft.durable = HEADER_PAGE_BYTES;
     draft.loadValue(vault.newSession(position));
     appendFrame(tail, draft, { memory: key.memory, bytes: 0, position });
     this.#fence();

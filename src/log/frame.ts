@@ -203,6 +203,8 @@ function isPlausibleSealed(memory: Pinned, at: number, lsn: number): boolean {
     const isBare = shape === shapeOf(KIND_SEALED, placeOf(shape), shape & SHAPE_CLEAN, 0);
     return isBare && prev === 0 && valueBytes > 0 && valueBytes <= SEALED_BYTES_MAX;
   }
+  // What a session's header could say and its MAC does not cover is left unsaid.
+  if (tail !== packDistance((lsn - HEADER_PAGE_BYTES) / 8)) return false;
   const isWide = (shape & SHAPE_WIDE_PREV) !== 0;
   if (shape !== shapeOf(KIND_SESSION, PLACE_ALONE, isWide ? SHAPE_WIDE_PREV : 0, 0)) return false;
   return valueBytes === SESSION_BYTES && (prev === 0 || !isWide) && prev * 8 <= lsn - HEADER_PAGE_BYTES;

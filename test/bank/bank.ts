@@ -282,8 +282,41 @@ const KERNEL: readonly PlantedFault[] = [
 ];
 
 /** In parts, so that several processes look for them side by side. */
+const SECRETS: readonly PlantedFault[] = [
+  fault("an open goes on in the session before, its counter begun anew", "encrypted", "engine/vault.ts", [
+    "return this.#numbers[SESSION_ACTIVE] !== 0;",
+    "return this.#numbers[SESSION_LAST] !== 0;",
+  ]),
+  fault("a session's salt is not drawn", "encrypted", "engine/vault.ts", [
+    "this.#parts.system.random(salt);\n    return { lsn",
+    "return { lsn",
+  ]),
+  fault("a nonce is an offset in the file", "encrypted", "engine/sealed-encoder.ts", [
+    "counter: source.nextCounter() }",
+    "counter: lsn / 8 }",
+  ]),
+  fault("a block of counters is claimed and not counted", "encrypted", "crypto/nonce-counter.ts", [
+    "const block = Atomics.add(words, word.index, 1);",
+    "const block = Atomics.load(words, word.index);",
+  ]),
+  fault(
+    "the header of a sealed frame is not authenticated",
+    "test/encryption/attacks.test.ts",
+    "engine/sealed-encoder.ts",
+    [
+      "export const CLEAR_BYTES = FRAME_HEADER_BYTES - CLEAR_AT;",
+      "export const CLEAR_BYTES = 0 * (FRAME_HEADER_BYTES - CLEAR_AT);",
+    ],
+  ),
+  fault("a frame in the clear is taken in an encrypted log", "test/encryption/attacks.test.ts", "log/scanner.ts", [
+    "if (facts.kind <= KIND_END) return IN_THE_CLEAR;",
+    "if (facts.kind <= KIND_END) return FRAME;",
+  ]),
+];
+
 export const BANKS = {
   disk: [...DURABILITY, ...RECOVERY],
   engine: [...BATCHES, ...READS, ...MEMORY],
+  secrets: SECRETS,
   kernel: KERNEL,
 } as const;

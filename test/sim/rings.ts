@@ -5,6 +5,7 @@
  * for ever, and a finding names all that is needed to see it again.
  */
 
+import { ENCRYPTED, ENCRYPTED_CHACHA, encrypted, encryptedChaCha, encryptedWindows } from "./encrypted-rings.ts";
 import { engineAdapter } from "./engine-adapter.ts";
 import { Random } from "./random.ts";
 import { crashRing, DEFAULT_RING, faultRing, spaceRing } from "./runner.ts";
@@ -28,7 +29,7 @@ const PLAIN = engineAdapter();
 const WRITE_THROUGH = engineAdapter("write-through", { flushPlan: { kind: "write-through" } });
 const UNVERIFIED = engineAdapter("unverified", { verifyReads: false });
 
-const ADAPTERS: readonly StoreAdapter[] = [PLAIN, WRITE_THROUGH, UNVERIFIED];
+const ADAPTERS: readonly StoreAdapter[] = [PLAIN, WRITE_THROUGH, UNVERIFIED, ENCRYPTED, ENCRYPTED_CHACHA];
 
 /** The adapter that a finding names. */
 export function adapterNamed(name: string): StoreAdapter {
@@ -176,6 +177,7 @@ export const fullDisks: Ring = {
 export const RINGS = {
   bigFrames,
   crashes,
+  encrypted,
   failingSyncs,
   faults,
   fullDisks,
@@ -199,5 +201,8 @@ export const LONG_RUN: readonly Ring[] = [
   bigFrames,
   strictMemory,
   strictWindows,
+  encrypted,
+  encryptedChaCha,
+  encryptedWindows,
   allSequences(4).ring,
 ];
