@@ -22,6 +22,8 @@ export interface Job {
 
 export interface CrewResult {
   readonly callsPerSecond: number;
+  /** Processor time of the whole process, all its threads, for one call. */
+  readonly cpuNsPerCall: number;
   /** Nanoseconds of single calls, where the task takes them. */
   readonly samples: readonly number[];
 }
@@ -70,12 +72,16 @@ export async function crew(workers: number, job: Omit<Job, "number" | "gate">): 
   try {
     await Promise.all(hands.map((hand) => hand.ready));
     const start = Bun.nanoseconds();
+    const cpu = process.cpuUsage();
     Atomics.store(gate, 0, 1);
     Atomics.notify(gate, 0);
     const samples = await Promise.all(hands.map((hand) => hand.done));
     const seconds = (Bun.nanoseconds() - start) / 1e9;
+    const used = process.cpuUsage(cpu);
     await Promise.all(hands.map((hand) => hand.closed));
-    return { callsPerSecond: (workers * job.calls) / seconds, samples: samples.flat() };
+    const calls = workers * job.calls;
+    const cpuNsPerCall = ((used.user + used.system) * 1000) / calls;
+    return { callsPerSecond: calls / seconds, cpuNsPerCall, samples: samples.flat() };
   } finally {
     for (const { worker } of hands) worker.terminate();
   }

@@ -2,10 +2,11 @@
 
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
+import { childCommand } from "../support/platform.ts";
 import { CIPHERS } from "./fixtures.ts";
 
 function counts(cipher: string, isKept: string): { rawKey: number; dataKey: number } {
-  const child = Bun.spawnSync([process.execPath, join(import.meta.dir, "memory-child.ts"), cipher, isKept]);
+  const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "memory-child.ts"), cipher, isKept]);
   expect(child.stderr.toString()).toBe("");
   return JSON.parse(child.stdout.toString()) as { rawKey: number; dataKey: number };
 }

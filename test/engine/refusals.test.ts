@@ -16,6 +16,7 @@ import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
+import { childCommand } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
@@ -259,7 +260,7 @@ test.skipIf(process.platform !== "linux")(
     db.closeSync();
     console.log(said.join(", "));
   `;
-    const child = Bun.spawnSync(["sh", "-c", `ulimit -n 64; exec "$0" -e "$1"`, process.execPath, script]);
+    const child = Bun.spawnSync(["sh", "-c", `ulimit -n 64; exec "$0" "$@"`, ...childCommand(), "-e", script]);
     expect(child.stderr.toString()).toBe("");
     expect(child.stdout.toString().trim()).toMatch(
       /^EMDB_IO EMFILE, (EMDB_IO EMFILE, (EMDB_IO EMFILE|open)|open, open)$/,
