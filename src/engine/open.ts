@@ -157,7 +157,7 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
 }
 
 /** A compaction that died between its two renames, where there are two, has left the log under another name. Under the lock. */
-function putBack(system: System, path: string): HeaderPage | undefined {
+export function putBack(system: System, path: string): HeaderPage | undefined {
   const replaced = replacedPath(path);
   if (judgeFile(system, replaced) === undefined) return undefined;
   must(system.rename(replaced, path), { syscall: "rename", path });

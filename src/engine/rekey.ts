@@ -29,9 +29,9 @@ import type { Engine } from "./engine.ts";
 import { hintPath, newHintPath } from "./hint-writer.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
-import { judgeFile, openDraft, openLocked, realLogPath } from "./open.ts";
+import { judgeFile, openDraft, openLocked, putBack, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
-import { newPath } from "./siblings.ts";
+import { newPath, removeLeftOvers, replacedPath } from "./siblings.ts";
 import type { SpaceState } from "./spaces.ts";
 import { freshPageLater, keyPageOf, unlockPageLater, type HeaderPage } from "./unlock.ts";
 
@@ -212,15 +212,13 @@ async function underLock(
 ): Promise<void> {
   const { system } = environment;
   const path = realLogPath(system, asked);
-  if (judgeFile(system, path) === undefined) throw missing(path);
+  if (judgeFile(system, path) === undefined && judgeFile(system, replacedPath(path)) === undefined) throw missing(path);
   const lock = LockFile.take(system, path);
   try {
-    const found = judgeFile(system, path);
+    const found = judgeFile(system, path) ?? putBack(system, path);
     if (found === undefined) throw missing(path);
-    for (const stale of [newPath(path), newHintPath(path)]) {
-      const gone = system.unlink(stale);
-      if (gone < 0 && gone !== -Errno.ENOENT) throw ioError(gone, { syscall: "unlink", path: stale });
-    }
+    removeLeftOvers(system, path);
+    system.unlink(newHintPath(path));
     await work(path, found);
   } finally {
     lock.release(true);

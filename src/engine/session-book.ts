@@ -51,6 +51,11 @@ export class SessionBook {
     this.#table = new SessionTable(options);
   }
 
+  /** Where the newest session that is known stands; negative when none is. */
+  get newestPosition(): number {
+    return this.#table.newest?.lsn ?? -1;
+  }
+
   /** What opens frames at a position, when the file's newest session stands at `last`; undefined when none is found. */
   sealerAt(position: number, last: number): FrameSealer | undefined {
     const table = this.#table;

@@ -109,7 +109,7 @@ export function install(core: Core, spaces: Spaces): void {
   const end = draft.numbers[LOG_TAIL]!;
   if (core.vault !== undefined) {
     numbers[SESSION_ACTIVE] = 0;
-    numbers[SESSION_LAST] = HEADER_PAGE_BYTES;
+    numbers[SESSION_LAST] = draft.numbers[LOG_BASE]! + HEADER_PAGE_BYTES;
   }
   log.numbers[LOG_GENERATION] = draft.numbers[LOG_GENERATION]!;
   Atomics.add(log.flags, LOG_FENCE, 1);
@@ -152,7 +152,7 @@ function addSegment(core: Core): void {
     origin: newestMap(log)!.origin,
     next: draft.numbers[LOG_BASE]!,
     generation: log.numbers[LOG_GENERATION]!,
-    session: core.vault === undefined ? 0 : numbers[SESSION_LAST]!,
+    session: core.vault === undefined ? 0 : numbers[SESSION_LAST]! - log.numbers[LOG_BASE]!,
     file: core.file === undefined ? -1 : log.numbers[LOG_FILE]!,
     moves: { address: numbers[MOVES_ADDRESS]!, pairs: numbers[MOVES_PAIRS]!, bytes: numbers[MOVES_BYTES]! },
   });

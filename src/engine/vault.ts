@@ -2,7 +2,7 @@
  * What one thread knows of an encrypted database: the data key, the sessions of its log, and the counters of the
  * session that is being written.
  *
- *     shared words    SESSION_LAST    position in the file of the newest session record; 0: the file has none
+ *     shared words    SESSION_LAST    position of the newest session record; 0: the log has none
  *                     SESSION_ACTIVE  not 0: it was begun by this open, and what is written now is sealed in it
  *                     SESSION_BLOCKS  blocks of counters claimed in it (`crypto/nonce-counter.ts`)
  *                     KEY_PAGE        where the data key is, in memory of its own that no view shows
@@ -10,8 +10,9 @@
  * Invariants
  * 1. The words change under the writer's lock. A session's record is in the log before `SESSION_LAST` names it, and
  *    visible before anything is sealed in it.
- * 2. Whoever puts another file in the place of the log (a compaction) sets `SESSION_LAST` to its newest session and
- *    `SESSION_ACTIVE` to 0: the next write begins a session of its own there.
+ * 2. Whoever puts another file in the place of the log (a compaction) enters the old one as a segment, sets
+ *    `SESSION_LAST` to the newest session of the new one and `SESSION_ACTIVE` to 0, and then moves the base: the next
+ *    write begins a session of its own there. A reader that sees the word and the base of two files asks the segment.
  * 3. The data key in shared memory is zeroed by the last one out, the copies of each thread when it leaves.
  */
 
@@ -113,6 +114,8 @@ export class Vault implements SealSource {
   get #current(): SessionBook {
     const base = this.#logNumbers[LOG_BASE]!;
     if (this.#book.base !== base) {
+      // What is read behind this is at least as new as the base.
+      this.#parts.log.barrier();
       this.#former.set(this.#book.base, this.#book);
       this.#book = this.#bookOf(base, this.#logNumbers[LOG_GENERATION]!);
     }
@@ -126,7 +129,16 @@ export class Vault implements SealSource {
     const book = this.#current;
     if (lsn < book.base) return this.#formerSealer(lsn);
     this.position = lsn - book.base;
-    return book.sealerAt(this.position, this.#numbers[SESSION_LAST]!);
+    return book.sealerAt(this.position, this.#lastOf(book));
+  }
+
+  /** Where the newest session of a file stands that is, or was just now, the current one. */
+  #lastOf(book: SessionBook): number {
+    const last = this.#numbers[SESSION_LAST]! - book.base;
+    if (last === book.newestPosition) return last;
+    const { segments } = this.#parts.log;
+    const at = segments.ofBase(book.base);
+    return at === 0 ? Math.max(0, last) : segments.session(at);
   }
 
   /** The same in a file that a compaction has replaced. */
@@ -143,20 +155,23 @@ export class Vault implements SealSource {
 
   /** The newest session of the file, for who continues it. */
   get last(): PlacedSession | undefined {
-    return this.#current.newest(this.#numbers[SESSION_LAST]!);
+    const book = this.#current;
+    return book.newest(this.#lastOf(book));
   }
 
   /** The newest session before a position of the current file. */
   newestBefore(position: number): FoundSession | undefined {
-    return this.#current.newestBefore(position, this.#numbers[SESSION_LAST]!);
+    const book = this.#current;
+    return book.newestBefore(position, this.#lastOf(book));
   }
 
   // -- recovery ----------------------------------------------------------------
 
   /** Takes up a session that was read from the file and proven, or that is all there is left to try. */
   meet(session: PlacedSession, prev: number): void {
-    this.#current.add(session, prev);
-    this.#numbers[SESSION_LAST] = Math.max(this.#numbers[SESSION_LAST]!, session.lsn);
+    const book = this.#current;
+    book.add(session, prev);
+    this.#numbers[SESSION_LAST] = Math.max(this.#numbers[SESSION_LAST]!, book.base + session.lsn);
   }
 
   /** Forgets what was met: the file is read from its beginning. */
@@ -198,25 +213,27 @@ export class Vault implements SealSource {
 
   /** The session whose record stands at a position, and in which nothing has been sealed, is the one to write in. */
   enter(position: number): void {
-    if (this.#pending?.lsn === position) this.#current.add(this.#pending, this.#numbers[SESSION_LAST]!);
+    const book = this.#current;
+    if (this.#pending?.lsn === position) book.add(this.#pending, this.#lastOf(book));
     this.#pending = undefined;
     this.#counted = -1;
     Atomics.store(this.#parts.control.flags, SESSION_BLOCKS, 0);
-    this.#numbers[SESSION_LAST] = position;
+    this.#numbers[SESSION_LAST] = book.base + position;
     this.#numbers[SESSION_ACTIVE] = 1;
   }
 
   /** What seals frames now. */
   get sealer(): FrameSealer {
-    const last = this.#numbers[SESSION_LAST]!;
-    const sealer = this.isActive ? this.#current.sealerAt(last, last) : undefined;
+    const book = this.#current;
+    const last = this.#lastOf(book);
+    const sealer = this.isActive ? book.sealerAt(last, last) : undefined;
     assert(sealer !== undefined, "a session has begun before anything is sealed");
     return sealer;
   }
 
   /** A counter that nothing else in the session is sealed with. */
   nextCounter(): number {
-    const last = this.#logNumbers[LOG_BASE]! + this.#numbers[SESSION_LAST]!;
+    const last = this.#numbers[SESSION_LAST]!;
     if (this.#counter === undefined || this.#counted !== last) {
       this.#counter = new NonceCounter(sharedClaim(this.#parts.control.flags, { index: SESSION_BLOCKS }));
       this.#counted = last;

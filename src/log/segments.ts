@@ -81,6 +81,15 @@ export class Segments {
     return 0;
   }
 
+  /** The segment that is the file with a base. */
+  ofBase(base: number): number {
+    const numbers = this.#numbers;
+    for (let at = this.#first; at < this.#first + SEGMENT_COUNT_MAX * SEGMENT_NUMBERS; at += SEGMENT_NUMBERS) {
+      if (numbers[at + END] !== 0 && numbers[at + BASE] === base) return at;
+    }
+    return 0;
+  }
+
   /** A free entry. */
   free(): number {
     for (let index = 0; index < SEGMENT_COUNT_MAX; index++) {

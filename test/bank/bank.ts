@@ -54,8 +54,8 @@ const DURABILITY: readonly PlantedFault[] = [
       { file: "src/engine/create.ts", from: "const synced = system.syncFolder(folder);", to: "const synced = 0;" },
       {
         file: "src/engine/open.ts",
-        from: 'must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });',
-        to: "",
+        from: 'durable.\n  must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });',
+        to: "durable.",
       },
     ],
   },
