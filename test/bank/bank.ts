@@ -295,10 +295,12 @@ const SECRETS: readonly PlantedFault[] = [
     "counter: source.nextCounter() }",
     "counter: lsn / 8 }",
   ]),
-  fault("a block of counters is claimed and not counted", "encrypted", "crypto/nonce-counter.ts", [
-    "const block = Atomics.add(words, word.index, 1);",
-    "const block = Atomics.load(words, word.index);",
-  ]),
+  fault(
+    "a block of counters is claimed and not counted",
+    "test/crypto/nonce-counter.test.ts",
+    "crypto/nonce-counter.ts",
+    ["const block = Atomics.add(words, word.index, 1);", "const block = Atomics.load(words, word.index);"],
+  ),
   fault(
     "the header of a sealed frame is not authenticated",
     "test/encryption/attacks.test.ts",
