@@ -13,7 +13,7 @@
  */
 
 import { assert } from "../errors.ts";
-import { TreeCheck, type TreeFacts } from "../ordered/check.ts";
+import { TreeCheck } from "../ordered/check.ts";
 import { LeafCopy } from "../ordered/leaf-copy.ts";
 import { OrderedIndex } from "../ordered/ordered.ts";
 import { RangeReader } from "../ordered/range-reader.ts";
@@ -153,11 +153,10 @@ export class Ordering {
     this.#hasPassedLock = true;
   }
 
-  /** Walks a tree and holds it against its invariants; `visit` sees the position (lsn) of each entry. */
-  check(tree: number, visit: (lsn: number, isTombstone: boolean) => void): TreeFacts {
-    const check = new TreeCheck({ heap: this.#core.heap, keys: this.#keys }, (units, isTombstone) =>
+  /** What holds a tree against its invariants; `visit` sees the position (lsn) of each entry. */
+  checkOf(visit: (lsn: number, isTombstone: boolean) => void): TreeCheck {
+    return new TreeCheck({ heap: this.#core.heap, keys: this.#keys }, (units, isTombstone) =>
       visit(units * 8, isTombstone),
     );
-    return check.walk(tree);
   }
 }

@@ -95,9 +95,9 @@ async function verifySource(opened: Opened, parts: Verifying): Promise<VerifyRep
     core.enter();
   }
   if (core.ordering !== undefined && isReadable && !problems.hasLost) {
-    const ordered = new OrderedCheck(core, spaces, { ordering: core.ordering, problems });
-    for (const { space } of moment.spaces.values()) {
-      ordered.check(space);
+    const ordered = new OrderedCheck(core, spaces, { ordering: core.ordering, moment, problems });
+    while (ordered.step()) {
+      if (!pace.isLate) continue;
       await pace.pause(moment.end + index.bytes);
       core.enter();
     }

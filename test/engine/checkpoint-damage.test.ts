@@ -10,7 +10,7 @@ import type { Core } from "../../src/engine/core.ts";
 import { HINT_HEADER_BYTES, decodeHintHeader } from "../../src/engine/hint-format.ts";
 import { loadHint } from "../../src/engine/hint-reader.ts";
 import { Ordering } from "../../src/engine/ordering.ts";
-import { orderingFaults } from "../../src/engine/ordering-check.ts";
+import { orderingFaults } from "../support/ordering-faults.ts";
 import { Spaces } from "../../src/engine/spaces.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { emulator } from "../support/platform.ts";

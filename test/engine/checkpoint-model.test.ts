@@ -8,7 +8,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { HintWriter } from "../../src/engine/hint-writer.ts";
-import { orderingFaults } from "../../src/engine/ordering-check.ts";
+import { orderingFaults } from "../support/ordering-faults.ts";
 import { Random } from "../sim/random.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

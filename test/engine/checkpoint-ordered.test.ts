@@ -1,14 +1,16 @@
 /** The ordered index in the hint image: leaves of later moments than what replay reads, images that have it and images that do not. */
 
 import { copyFileSync, readFileSync } from "node:fs";
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { HINT_HEADER_BYTES, decodeHintHeader } from "../../src/engine/hint-format.ts";
 import { HintWriter } from "../../src/engine/hint-writer.ts";
-import { orderingFaults } from "../../src/engine/ordering-check.ts";
+import { orderingFaults } from "../support/ordering-faults.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
+
+setDefaultTimeout(120_000);
 
 const ordered = (path: string): EngineFixture => new EngineFixture(path, hostSystem(), { rangeScans: true });
 

@@ -5,7 +5,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { RangeBounds, SnapshotRecord } from "../../src/engine/contract.ts";
-import { orderingFaults } from "../../src/engine/ordering-check.ts";
+import { orderingFaults } from "../support/ordering-faults.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { emulator } from "../support/platform.ts";

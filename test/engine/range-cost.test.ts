@@ -1,10 +1,12 @@
 /** What a range touches, counted and not timed; and the records that are not made from a copy of their frame. */
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import type { RangeBounds } from "../../src/engine/contract.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
+
+setDefaultTimeout(60_000);
 
 const RECORDS = 20_000;
 

@@ -2,6 +2,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomFrom } from "../../bench/lib/data.ts";
+import { TreeCheck } from "../../src/ordered/check.ts";
 import { FULL_SHAPE } from "../../src/ordered/node.ts";
 import { remainderOf, type Bound, type Remainder } from "../../src/ordered/range-reader.ts";
 import { Grove, TINY } from "./grove.ts";
@@ -117,4 +118,33 @@ test("what a walk remembers of its last leaf never leads it anywhere else than i
     }
   }
   expect(besides).toBeGreaterThan(100);
+});
+
+test("a check in slices finds a sound tree sound while it changes, and sees what was there throughout once", () => {
+  for (let seed = 1; seed <= 40; seed++) {
+    using grove = new Grove({ shape: TINY, attached: 1 + (seed % 2) });
+    const random = randomFrom(seed);
+    const due = new Map<string, number>();
+    for (let step = 0; step < 150; step++) {
+      const key = keyOf(random, 120);
+      due.set(key.toHex(), grove.put(key, 0));
+    }
+    const seen: string[] = [];
+    const visit = (units: number): void => void seen.push(grove.keys.keys[units]!.toHex());
+    const check = new TreeCheck({ heap: grove.heap, keys: grove.keys, shape: TINY }, visit);
+    let from: Uint8Array | undefined;
+    do {
+      from = check.slice(grove.tree, from, 1 + (seed % 3));
+      for (let step = 0; step < 6; step++) {
+        const key = keyOf(random, 120);
+        if (random() < 0.5) grove.put(key, 0);
+        else if (grove.erase(key)) due.delete(key.toHex());
+      }
+    } while (from !== undefined);
+    expect({ seed, faults: check.facts.faults }).toEqual({ seed, faults: [] });
+    expect(seen).toEqual([...new Set(seen)].sort());
+    const held = new Set(seen);
+    expect([...due.keys()].filter((hex) => !held.has(hex))).toEqual([]);
+    expect(check.facts.records).toBe(seen.length);
+  }
 });

@@ -6,7 +6,7 @@
 import type { Opened } from "../../src/engine/assemble.ts";
 import { recount } from "../../src/engine/audit.ts";
 import { openFile } from "../../src/engine/open.ts";
-import { orderingFaults } from "../../src/engine/ordering-check.ts";
+import { orderingFaults } from "../support/ordering-faults.ts";
 import type { Space } from "../../src/engine/contract.ts";
 import type { System } from "../../src/ffi/system.ts";
 import type { OpenStore, StoreAdapter, StoreKey, StoreRecord, StoreWrite } from "./store.ts";
@@ -32,11 +32,6 @@ export function engineAdapter(name = "engine", changes: Partial<OpenConfig> = {}
     open: (system, path) => new EngineStore(system, { path, config }),
     isExpectedFile: (name) => ["store", "store.hint", "store.lock"].includes(name),
   };
-}
-
-function expectNoFaults(faults: readonly { readonly lsn: number; readonly reason: string }[]): void {
-  const [first] = faults;
-  if (first !== undefined) throw new Error(`${first.reason} (byte ${first.lsn}), and ${faults.length - 1} more`);
 }
 
 class EngineStore implements OpenStore {
@@ -122,7 +117,8 @@ class EngineStore implements OpenStore {
   check(records: readonly StoreRecord[]): void {
     const { engine } = this.#opened;
     this.#checkCounts();
-    expectNoFaults(orderingFaults(engine.core, engine.spaces));
+    const [fault] = orderingFaults(engine.core, engine.spaces);
+    if (fault !== undefined) throw new Error(fault);
     const text = new TextDecoder();
     for (const { space, key, value, expiresAtMs } of records) {
       const got = engine.get(this.#space(space), key);
