@@ -8,6 +8,7 @@
 
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
 import type { TreeCheck } from "../ordered/check.ts";
+import { RELOCATED } from "./control.ts";
 import type { Core } from "./core.ts";
 import type { Ordering } from "./ordering.ts";
 import type { Spaces } from "./spaces.ts";
@@ -82,7 +83,9 @@ export class OrderedCheck {
     key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
     const isFound = this.#root !== 0 && lookup.findNewest(this.#root);
     const isLive = isFound && !lookup.isRemoved;
-    if (isTombstone ? isLive : !isLive || lookup.lsn !== lsn) {
+    // After a compaction the two are led over to the copies of their frames one after the other.
+    const isSame = lookup.lsn === lsn || this.#core.control.numbers[RELOCATED] !== 0;
+    if (isTombstone ? isLive : !isLive || !isSame) {
       const reason = isTombstone ? "the ordered index takes this for removed, the hash index does not" : DISAGREES;
       this.#problems.add(lsn - base, reason);
     }
