@@ -67,6 +67,12 @@ export const SCAN_BYTES = MIB;
 /** Least growth of the log after which a busy writer begins a checkpoint by itself: replay of less takes a tenth of a second. */
 export const CHECKPOINT_GROWTH_BYTES_MIN = 64 * MIB;
 
+/** Growth of the log after which a writer looks whether it is time to compact: a few milliseconds of writing. */
+export const AUTO_COMPACT_LOOK_BYTES = 256 * KIB;
+/** Share of dead bytes at which a log is compacted by itself unless the caller says otherwise: writing twice for each write. */
+export const AUTO_COMPACT_RATIO = 0.5;
+/** Least dead bytes at which a log is compacted by itself unless the caller says otherwise: less is not worth a new file. */
+export const AUTO_COMPACT_BYTES_MIN = 4 * MIB;
 /** Values from this length on are returned by `getZeroCopy` as a mapping of their own: shorter ones are cheaper to copy. */
 export const ZERO_COPY_BYTES_MIN = 256 * KIB;
 

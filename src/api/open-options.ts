@@ -1,15 +1,22 @@
 /** Options of opening: checked, defaults filled in, one shape for each choice. Everything wrong is EMDB_INVALID_CONFIG. */
 
 import { EmdbError } from "../errors.ts";
-import { GROUP_BATCH_MAX, GROUP_WAIT_MS_MAX, SWEEP_INTERVAL_MS_MAX } from "../limits.ts";
+import {
+  AUTO_COMPACT_BYTES_MIN,
+  AUTO_COMPACT_RATIO,
+  GROUP_BATCH_MAX,
+  GROUP_WAIT_MS_MAX,
+  SWEEP_INTERVAL_MS_MAX,
+} from "../limits.ts";
 import { describe, refuseUnknownNames, shortened } from "./describe.ts";
-import type { EngineConfig, FlushPlan, OpenConfig } from "../engine/life.ts";
+import type { AutoCompactPlan, EngineConfig, FlushPlan, OpenConfig } from "../engine/life.ts";
 import { checkedCipher, checkedSecret } from "./secrets.ts";
 import type { EngineOptions, OpenOptions } from "./types.ts";
 
 const ENGINE_NAMES: readonly (keyof EngineOptions)[] = [
   "defaultTtlMs",
   "sweepIntervalMs",
+  "autoCompact",
   "rangeScans",
   "flushPolicy",
   "encryption",
@@ -61,6 +68,7 @@ function engineConfigOf(options: EngineOptions): EngineConfig {
   return {
     defaultTtlMs: checkedDefaultTtl(options.defaultTtlMs),
     sweepIntervalMs: checkedSweepInterval(options.sweepIntervalMs),
+    autoCompact: checkedAutoCompact(options.autoCompact),
     rangeScans: checkedFlag("rangeScans", options.rangeScans, { otherwise: false }),
     flushPlan: checkedFlushPolicy(options.flushPolicy),
     encryption: encryption === undefined ? undefined : checkedSecret(encryption),
@@ -84,6 +92,23 @@ function checkedSweepInterval(intervalMs: unknown): number {
   throw wrong(
     `sweepIntervalMs must be a whole number of milliseconds from 1 to ${SWEEP_INTERVAL_MS_MAX}, got ${describe(intervalMs)}`,
   );
+}
+
+/** Undefined: never. */
+function checkedAutoCompact(asked: unknown): AutoCompactPlan | undefined {
+  if (asked === undefined || asked === false) return undefined;
+  if (asked === true) return { ratio: AUTO_COMPACT_RATIO, bytesMin: AUTO_COMPACT_BYTES_MIN };
+  if (typeof asked !== "object" || asked === null)
+    throw wrong(`autoCompact must be true, false or { ratio, minBytes }, got ${describe(asked)}`);
+  const known = ["ratio", "minBytes"];
+  refuseUnknownNames(asked, { what: "autoCompact", known, code: "EMDB_INVALID_CONFIG" });
+  const given = asked as { readonly ratio?: unknown; readonly minBytes?: unknown };
+  const { ratio = AUTO_COMPACT_RATIO, minBytes = AUTO_COMPACT_BYTES_MIN } = given;
+  if (typeof ratio !== "number" || !(ratio > 0 && ratio < 1))
+    throw wrong(`autoCompact.ratio must be between 0 and 1, got ${describe(ratio)}`);
+  if (typeof minBytes !== "number" || !Number.isSafeInteger(minBytes) || minBytes < 1)
+    throw wrong(`autoCompact.minBytes must be a whole number of bytes from 1 on, got ${describe(minBytes)}`);
+  return { ratio, bytesMin: minBytes };
 }
 
 function checkedFlushPolicy(policy: unknown): FlushPlan {

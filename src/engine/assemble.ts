@@ -14,6 +14,7 @@ import type { System } from "../ffi/system.ts";
 import { LOG_FILE, LOG_RING, dropMaps, listMaps } from "../log/log-words.ts";
 import { RING_SPACE } from "../log/new-log.ts";
 import { FileTail, MemoryTail } from "../log/tail.ts";
+import { AutoCompact } from "./auto-compact.ts";
 import { Backup } from "./backup.ts";
 import type { SharedBase } from "./base.ts";
 import { Checkpoint } from "./checkpoint.ts";
@@ -113,6 +114,8 @@ export function assemble(
   const drafts = { engine, work, relocation, sync, checkLock };
   const compaction = new Compaction(drafts);
   const backup = new Backup(drafts);
+  const { autoCompact } = base.config;
+  if (autoCompact !== undefined && !base.isReadOnly) void new AutoCompact(core, compaction, autoCompact);
   const timer = makeTimer(environment, base, engine);
   const opened = { base, engine, sync, commit, work, checkpoint, compaction, backup, timer };
   return { ...opened, leave: () => leave(opened) };

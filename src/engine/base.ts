@@ -7,12 +7,13 @@ import { EmdbError } from "../errors.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import type { Cipher } from "../crypto/cipher.ts";
 import type { EmdbShare, RecoveryReport } from "../api/types.ts";
-import type { FlushPlan } from "./life.ts";
+import type { AutoCompactPlan, FlushPlan } from "./life.ts";
 
 /** The part of the configuration that every thread goes by. */
 export interface SharedConfig {
   readonly defaultTtlMs: number;
   readonly sweepIntervalMs: number;
+  readonly autoCompact: AutoCompactPlan | undefined;
   readonly rangeScans: boolean;
   readonly flushPlan: FlushPlan;
   readonly verifyReads: boolean;

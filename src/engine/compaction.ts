@@ -74,11 +74,12 @@ export class Compaction {
   }
 
   /** Resolves when the compacted file is in service and the one before is not needed any more. */
-  async run(options: ProgressOptions): Promise<void> {
+  async run(options: ProgressOptions, isWanted: () => boolean = () => true): Promise<void> {
     const core = this.#core;
     refuseUnfit(core);
     const pace = new Pace(core, options, total(core));
     await this.#parts.work.run(this.#draftPath, async (check) => {
+      if (!isWanted()) return;
       await pace.drive(this.copySteps(), check);
       // What has been swapped in stays: it is too late to abort.
       const { signal: _, ...progress } = options;

@@ -36,7 +36,9 @@ export const MOVES_PAIRS = MOVES_BYTES + 1;
 /** The segment whose positions the index still names, 0 for none, and the id of the key space to look at next. */
 export const RELOCATED = MOVES_PAIRS + 1;
 export const RELOCATED_SPACE = RELOCATED + 1;
-const ENGINE_NUMBERS = RELOCATED_SPACE + 1;
+/** Bytes of the frames of all records that are held, as the writer has counted them. */
+export const LIVE_BYTES = RELOCATED_SPACE + 1;
+const ENGINE_NUMBERS = LIVE_BYTES + 1;
 
 // Engine flags (i32).
 /** 0, or the row + 1 of the Worker that holds the writer's lock. */

@@ -97,6 +97,9 @@ export class Core {
   ordering: Ordering | undefined = undefined;
   /** Whether other Workers may have attached; until then no era needs watching. */
   isShared = false;
+  /** When the log has grown to this position, `onGrowth` is called, under the writer's lock. */
+  growthAt = Infinity;
+  onGrowth: () => void = () => undefined;
   /** Called after a write to the file, under the writer's lock. */
   onSpill: () => void = () => undefined;
   #era = -1;

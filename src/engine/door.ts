@@ -166,7 +166,7 @@ function makeFolders(environment: Environment, path: string): void {
 
 /** One more handle must ask for what the first one asked for. */
 function mustAgree(first: SharedConfig, second: EngineConfig, path: string): void {
-  const names = ["defaultTtlMs", "sweepIntervalMs", "rangeScans", "verifyReads", "flushPlan"] as const;
+  const names = ["defaultTtlMs", "sweepIntervalMs", "autoCompact", "rangeScans", "verifyReads", "flushPlan"] as const;
   for (const name of names) {
     const [had, asked] = [JSON.stringify(first[name]), JSON.stringify(second[name])];
     if (had === asked) continue;

@@ -20,7 +20,7 @@ import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
 import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES, readWide } from "../log/frame.ts";
 import { isPosition } from "../log/log-words.ts";
 import { LeafAdoption } from "../ordered/leaf-adoption.ts";
-import { SPACE_COUNT } from "./control.ts";
+import { LIVE_BYTES, SPACE_COUNT } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 import { Gates } from "./gates.ts";
 import {
@@ -149,6 +149,7 @@ export function loadHint(core: Core, spaces: Spaces, hint: Hint): Gates | undefi
   }
   core.heap.reset(hint.header.spaces);
   core.control.numbers[SPACE_COUNT] = 1;
+  core.control.numbers[LIVE_BYTES] = 0;
   return undefined;
 }
 

@@ -29,12 +29,22 @@ export type FlushPlan =
   | { readonly kind: "on-each-flush" }
   | { readonly kind: "write-through" };
 
+/** `autoCompact`, checked and complete. */
+export interface AutoCompactPlan {
+  /** Least share of the log that is dead. */
+  readonly ratio: number;
+  /** Least bytes of the log that are dead. */
+  readonly bytesMin: number;
+}
+
 /** `EngineOptions`, checked and complete. */
 export interface EngineConfig {
   /** 0: records without a TTL of their own never expire. */
   readonly defaultTtlMs: number;
   /** Absent or 0: nothing is swept in the background. */
   readonly sweepIntervalMs?: number;
+  /** Undefined: compacted on request only. */
+  readonly autoCompact?: AutoCompactPlan | undefined;
   readonly rangeScans: boolean;
   readonly flushPlan: FlushPlan;
   /** A private copy whose properties are not enumerable, so that no inspection or JSON shows them. */

@@ -319,7 +319,7 @@ interface BaseParts {
 const NOTHING_RECOVERED = { usedCheckpoint: false, replayedRecords: 0, tornBytes: 0, missingBytes: 0, durationMs: 0 };
 
 function makeBase(system: System, control: Control, parts: BaseParts): SharedBase {
-  const { defaultTtlMs, sweepIntervalMs = 0, rangeScans, flushPlan, verifyReads } = parts.config;
+  const { defaultTtlMs, sweepIntervalMs = 0, autoCompact, rangeScans, flushPlan, verifyReads } = parts.config;
   const id = new Uint8Array(16);
   system.random(id);
   return {
@@ -330,7 +330,7 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
     fileId: parts.fileId,
     cipher: parts.keys?.cipher,
     seed: parts.seed,
-    config: { defaultTtlMs, sweepIntervalMs, rangeScans, flushPlan, verifyReads },
+    config: { defaultTtlMs, sweepIntervalMs, autoCompact, rangeScans, flushPlan, verifyReads },
     isReadOnly: parts.config.readOnly === true,
     recovery: NOTHING_RECOVERED,
     path: parts.path,

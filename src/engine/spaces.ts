@@ -20,7 +20,7 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { SPACE_COUNT_MAX } from "../limits.ts";
 import type { Space } from "./contract.ts";
-import { SPACE_COUNT } from "./control.ts";
+import { LIVE_BYTES, SPACE_COUNT } from "./control.ts";
 import type { Core } from "./core.ts";
 
 const RECORDS_AT = 8;
@@ -178,6 +178,7 @@ export class Spaces {
     copy(memory.address, space.address + RECORDS_AT, 16);
     memory.f64[0]! += records;
     memory.f64[1]! += bytes;
+    this.#core.control.numbers[LIVE_BYTES]! += bytes;
     copy(space.address + RECORDS_AT, memory.address, 16);
   }
 

@@ -88,6 +88,7 @@ export class Sync {
       if (core.tail.pendingBytes > 0) {
         this.#checkLock();
         core.tail.spill();
+        core.onSpill();
       }
       return target;
     } finally {

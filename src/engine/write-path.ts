@@ -137,6 +137,7 @@ export class WritePath {
     log.numbers[LOG_VISIBLE] = core.tail.end;
     this.#spaces.publishCounts();
     core.ordering?.tidy(this.#spaces);
+    if (core.tail.end >= core.growthAt) core.onGrowth();
     const pending = core.tail.pendingBytes;
     if (pending >= SPILL_BYTES) this.#spillNow();
     else if (pending > 0 && !this.#spillIsDue) this.#spillLater();
@@ -341,10 +342,13 @@ export class WritePath {
 
   /** Empties a key space, or drops it, with one frame. */
   bury(space: SpaceState, isDrop: boolean): void {
+    const core = this.#core;
     this.#emptyDraft(space.id);
     const lsn = this.#append(isDrop ? KIND_SPACE_DROP : KIND_CLEAR, PLACE_ALONE, 0);
     if (isDrop) this.#spaces.setState(space, SPACE_DROPPED);
     this.#spaces.bury(space, lsn);
+    // However small its frame, much may be dead now.
+    if (core.growthAt !== Infinity) core.growthAt = 0;
   }
 
   /** After a published clear: gives the old index back as soon as no iterator needs it. */

@@ -1,0 +1,59 @@
+/**
+ * Compaction by itself, in the background: when dead bytes are a given share of the log and more than a given floor.
+ *
+ * The thread whose write makes the log cross the line begins it when its event loop turns. The writer looks each time
+ * the log has grown by a step, and after a clear; looking is a subtraction.
+ */
+
+import { EmdbError } from "../errors.ts";
+import { AUTO_COMPACT_LOOK_BYTES, HEADER_PAGE_BYTES } from "../limits.ts";
+import type { Compaction } from "./compaction.ts";
+import { LIVE_BYTES, STATE } from "./control.ts";
+import type { Core } from "./core.ts";
+import type { AutoCompactPlan } from "./life.ts";
+
+export class AutoCompact {
+  readonly #core: Core;
+  readonly #compaction: Compaction;
+  readonly #plan: AutoCompactPlan;
+  #isRunning = false;
+
+  constructor(core: Core, compaction: Compaction, plan: AutoCompactPlan) {
+    this.#core = core;
+    this.#compaction = compaction;
+    this.#plan = plan;
+    core.onGrowth = () => this.#look();
+    core.growthAt = 0;
+  }
+
+  /** Under the writer's lock. */
+  #look(): void {
+    const core = this.#core;
+    core.growthAt = core.tail.end + AUTO_COMPACT_LOOK_BYTES;
+    if (this.#isRunning || !this.#isDue) return;
+    this.#isRunning = true;
+    core.defer(() => void this.#run());
+  }
+
+  get #isDue(): boolean {
+    const core = this.#core;
+    const bytes = core.tail.end - core.base;
+    const dead = bytes - HEADER_PAGE_BYTES - core.control.numbers[LIVE_BYTES]!;
+    return dead >= this.#plan.bytesMin && dead >= this.#plan.ratio * bytes;
+  }
+
+  async #run(): Promise<void> {
+    const core = this.#core;
+    try {
+      if (core.isClosed || core.control.flags[STATE] !== 0) return;
+      // Whoever had the place meanwhile may have compacted.
+      await this.#compaction.run({}, () => this.#isDue);
+    } catch (error) {
+      // A full disk, or a close: it was nobody's call. When the log has doubled it is tried again.
+      if (!(error instanceof EmdbError)) throw error;
+      core.growthAt = core.tail.end + Math.max(AUTO_COMPACT_LOOK_BYTES, core.tail.end - core.base);
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+}
