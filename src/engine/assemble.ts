@@ -54,6 +54,7 @@ export interface Opened {
   /** Undefined as `sync` is. */
   readonly checkpoint: Checkpoint | undefined;
   readonly work: LongWork;
+  readonly relocation: Relocation;
   readonly compaction: Compaction;
   readonly backup: Backup;
   /** The background sweep; undefined where there is none. */
@@ -117,7 +118,7 @@ export function assemble(
   const { autoCompact } = base.config;
   if (autoCompact !== undefined && !base.isReadOnly) void new AutoCompact(core, compaction, autoCompact);
   const timer = makeTimer(environment, base, engine);
-  const opened = { base, engine, sync, commit, work, checkpoint, compaction, backup, timer };
+  const opened = { base, engine, sync, commit, work, relocation, checkpoint, compaction, backup, timer };
   return { ...opened, leave: () => leave(opened) };
 }
 

@@ -118,7 +118,8 @@ export class Checkpoint {
   async #make(): Promise<void> {
     let writer: HintWriter | undefined;
     try {
-      await this.#relocateInSlices();
+      // An image names one file: what a compaction has left to be done comes first.
+      await this.#parts.relocation.finishInSlices();
       writer = this.#begin();
       this.#writer = writer;
       await this.#copyInSlices(writer);
@@ -131,18 +132,6 @@ export class Checkpoint {
       writer?.discard();
       this.#writer = undefined;
       if (isOurs) this.#parts.work.give();
-    }
-  }
-
-  /** An image names one file: what a compaction has left to be done comes first. */
-  async #relocateInSlices(): Promise<void> {
-    const { system } = this.#core;
-    let until = system.monotonic() + SLICE_MS;
-    while (this.#parts.relocation.step()) {
-      if (system.monotonic() < until) continue;
-      await new Promise<void>((resolve) => this.#core.defer(resolve));
-      this.#core.enter();
-      until = system.monotonic() + SLICE_MS;
     }
   }
 

@@ -86,7 +86,7 @@ export class LongWork {
   give(): void {
     const { flags } = this.#core.control;
     this.isOurs = false;
-    Atomics.store(flags, LONG_WORK, 0);
+    if (Atomics.compareExchange(flags, LONG_WORK, this.#own, 0) !== this.#own) return;
     Atomics.notify(flags, LONG_WORK);
   }
 }

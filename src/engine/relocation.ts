@@ -27,6 +27,8 @@ import type { SpaceState, Spaces } from "./spaces.ts";
 
 const LEAVES_PER_STEP = 32;
 const DEADLINES_PER_STEP = 4096;
+/** How long the event loop is held at a time, at most a little more. */
+const SLICE_MS = 2;
 
 /** How far the key space at hand has come. */
 interface Progress {
@@ -64,6 +66,18 @@ export class Relocation {
   /** Everything that is left, in one go. */
   finish(): void {
     while (this.step());
+  }
+
+  /** The same, and the event loop turns now and then. @throws {EmdbError} EMDB_CLOSED when the database is closed meanwhile */
+  async finishInSlices(): Promise<void> {
+    const core = this.#core;
+    let until = core.system.monotonic() + SLICE_MS;
+    while (this.step()) {
+      if (core.system.monotonic() < until) continue;
+      await new Promise<void>((resolve) => core.defer(resolve));
+      core.enter();
+      until = core.system.monotonic() + SLICE_MS;
+    }
   }
 
   #step(): boolean {

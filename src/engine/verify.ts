@@ -12,6 +12,7 @@ import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { KEY_AREA_AT, decodeHeader, saltsOf } from "../log/header.ts";
 import type { ScanSource } from "../log/scanner.ts";
 import type { Opened } from "./assemble.ts";
+import { STATE } from "./control.ts";
 import type { Core } from "./core.ts";
 import { Pace } from "./progress.ts";
 import { ForwardKeys } from "./forward-keys.ts";
@@ -25,7 +26,20 @@ import { MemoryReads, PatientReads } from "./verify-source.ts";
 
 /** Reads and checks everything; nothing is changed, whatever is found. */
 export async function verifyDatabase(opened: Opened, options: ProgressOptions): Promise<VerifyReport> {
-  opened.engine.core.enter();
+  const { work, relocation, engine } = opened;
+  engine.core.enter();
+  if (engine.isReadOnly) return verifyNow(opened, options);
+  // The file and the index are looked at together: no compaction may come in between.
+  await work.take();
+  try {
+    if (engine.core.control.flags[STATE] === 0) await relocation.finishInSlices();
+    return await verifyNow(opened, options);
+  } finally {
+    work.give();
+  }
+}
+
+async function verifyNow(opened: Opened, options: ProgressOptions): Promise<VerifyReport> {
   const moment = takeMoment(opened);
   try {
     return await verifyMoment(opened, moment, options);
