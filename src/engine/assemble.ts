@@ -116,7 +116,7 @@ export function assemble(
   const compaction = new Compaction(drafts);
   const backup = new Backup(drafts);
   const { autoCompact } = base.config;
-  if (autoCompact !== undefined && !base.isReadOnly) void new AutoCompact(core, compaction, autoCompact);
+  if (autoCompact !== undefined && !base.isReadOnly) void new AutoCompact(engine, compaction, autoCompact);
   const timer = makeTimer(environment, base, engine);
   const opened = { base, engine, sync, commit, work, relocation, checkpoint, compaction, backup, timer };
   return { ...opened, leave: () => leave(opened) };

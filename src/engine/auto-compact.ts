@@ -10,16 +10,22 @@ import { AUTO_COMPACT_LOOK_BYTES, HEADER_PAGE_BYTES } from "../limits.ts";
 import type { Compaction } from "./compaction.ts";
 import { LIVE_BYTES, STATE } from "./control.ts";
 import type { Core } from "./core.ts";
+import type { Engine } from "./engine.ts";
 import type { AutoCompactPlan } from "./life.ts";
+import type { Spaces } from "./spaces.ts";
+import { deadBytes } from "./stats.ts";
 
 export class AutoCompact {
   readonly #core: Core;
+  readonly #spaces: Spaces;
   readonly #compaction: Compaction;
   readonly #plan: AutoCompactPlan;
   #isRunning = false;
 
-  constructor(core: Core, compaction: Compaction, plan: AutoCompactPlan) {
+  constructor(engine: Engine, compaction: Compaction, plan: AutoCompactPlan) {
+    const { core } = engine;
     this.#core = core;
+    this.#spaces = engine.spaces;
     this.#compaction = compaction;
     this.#plan = plan;
     core.onGrowth = () => this.#look();
@@ -38,16 +44,18 @@ export class AutoCompact {
   get #isDue(): boolean {
     const core = this.#core;
     const bytes = core.tail.end - core.base;
-    const dead = bytes - HEADER_PAGE_BYTES - core.control.numbers[LIVE_BYTES]!;
-    return dead >= this.#plan.bytesMin && dead >= this.#plan.ratio * bytes;
+    const least = Math.max(this.#plan.bytesMin, this.#plan.ratio * bytes);
+    // The creations of namespaces are left out of the quick look.
+    if (bytes - HEADER_PAGE_BYTES - core.control.numbers[LIVE_BYTES]! < least) return false;
+    return deadBytes(core, this.#spaces) >= least;
   }
 
   async #run(): Promise<void> {
     const core = this.#core;
     try {
-      if (core.isClosed || core.control.flags[STATE] !== 0) return;
-      // Whoever had the place meanwhile may have compacted.
-      await this.#compaction.run({}, () => this.#isDue);
+      // Once more if what was overwritten meanwhile is too much again. Whoever had the place may have compacted already.
+      while (!core.isClosed && core.control.flags[STATE] === 0 && this.#isDue)
+        await this.#compaction.run({}, () => this.#isDue);
     } catch (error) {
       // A full disk, or a close: it was nobody's call. When the log has doubled it is tried again.
       if (!(error instanceof EmdbError)) throw error;

@@ -8,8 +8,6 @@ import { hostSystem } from "../ffi/host.ts";
 import { onProcessExit } from "../ffi/process-exit.ts";
 import type { EmdbShare, EmdbStats, ProgressOptions } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
-import { LOG_TAIL, LOG_VISIBLE } from "../log/log-words.ts";
-import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
@@ -18,6 +16,7 @@ import { attachTo, judgeFile, openFile, openMemory, realLogPath } from "./open.t
 import { rewriteFile, rotateSecret } from "./rekey.ts";
 import { salvageFile } from "./salvage.ts";
 import { unlockPage, wipeAsked } from "./unlock.ts";
+import { statsOf } from "./stats.ts";
 import { verifyDatabase } from "./verify.ts";
 
 /** An engine of this thread with its handles counted. */
@@ -207,7 +206,7 @@ function lifecycle(entry: Entry): Lifecycle {
       engine.core.becomeShared();
       return base;
     },
-    stats: () => statsOf(opened),
+    stats: () => statsOf(opened.engine, opened.base),
     flush: async () => commit?.flush(),
     flushSync: () => sync?.flush(),
     checkpoint: async () => {
@@ -221,32 +220,5 @@ function lifecycle(entry: Entry): Lifecycle {
     verify: (options) => verifyDatabase(opened, options),
     close: async () => closeSync(),
     closeSync,
-  };
-}
-
-function statsOf(opened: Opened): EmdbStats {
-  const { core, spaces } = opened.engine;
-  core.enter();
-  const logical = core.control.log.numbers[core.isReadOnly ? LOG_VISIBLE : LOG_TAIL]! - core.base;
-  const named = spaces.list();
-  let records = 0;
-  let liveBytes = HEADER_PAGE_BYTES + core.sessionBytes;
-  for (const space of [spaces.default, ...named]) {
-    const counts = spaces.counts(space);
-    records += spaces.visibleRecords(space);
-    liveBytes += counts.bytes;
-    if (space.id !== 0) liveBytes += core.creationBytes(space);
-  }
-  const fileSizeBytes = core.file === undefined ? logical : Math.max(0, core.system.size(core.file.handle));
-  return {
-    liveRecords: records,
-    namespaceCount: named.length,
-    logicalSizeBytes: logical,
-    fileSizeBytes,
-    preallocatedBytes: Math.max(0, fileSizeBytes - logical),
-    deadBytes: logical - liveBytes,
-    indexBytes: core.heap.bytes,
-    rangeScansEnabled: opened.base.config.rangeScans,
-    encrypted: opened.base.cipher !== undefined,
   };
 }
