@@ -7,6 +7,7 @@
  */
 
 import { parseArgs } from "node:util";
+import { LONG_RINGS, type LongRing } from "../test/kernel/long-rings.ts";
 import { describeFailure } from "../test/sim/finding.ts";
 import { keep, replayLine, shortened } from "../test/sim/corpus.ts";
 import { mixSeed } from "../test/sim/random.ts";
@@ -56,8 +57,37 @@ function summary({ ring, seeds, points, crashes, faults, seconds, findings }: Ta
   return `${ring.name}: ${seeds} seeds, ${points} points, ${crashes} crashes (${rate}/s), ${faults} errors, ${findings.length} findings`;
 }
 
+/** What a ring outside of the simulation has done. */
+interface LongTally {
+  readonly ring: LongRing;
+  seeds: number;
+  count: number;
+  seconds: number;
+  findings: number;
+}
+
+async function runLong(tally: LongTally, seed: number): Promise<void> {
+  const beganMs = performance.now();
+  try {
+    tally.count += await tally.ring.run(seed);
+  } catch (error) {
+    tally.findings += 1;
+    console.log(
+      `FOUND by ${tally.ring.name} with seed ${seed}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+  tally.seeds += 1;
+  tally.seconds += (performance.now() - beganMs) / 1000;
+}
+
+function longSummary({ ring, seeds, count, seconds, findings }: LongTally): string {
+  if (ring.skipped !== undefined) return `${ring.name}: skipped, ${ring.skipped}`;
+  const rate = Math.round(count / Math.max(seconds, 0.001));
+  return `${ring.name}: ${seeds} seeds, ${count} ${ring.unit} (${rate}/s), ${findings} findings`;
+}
+
 /** Runs until the time is up; returns how many findings there were. */
-function soak(minutes: number, seed: number): number {
+async function soak(minutes: number, seed: number): Promise<number> {
   const tallies = LONG_RUN.map((ring): Tally => ({
     ring,
     seeds: 0,
@@ -67,6 +97,7 @@ function soak(minutes: number, seed: number): number {
     seconds: 0,
     findings: [],
   }));
+  const longTallies = LONG_RINGS.map((ring): LongTally => ({ ring, seeds: 0, count: 0, seconds: 0, findings: 0 }));
   const startMs = performance.now();
   const isOver = (): boolean => performance.now() - startMs >= minutes * 60_000;
   let next = seed;
@@ -79,16 +110,21 @@ function soak(minutes: number, seed: number): number {
       add(tally, report, (performance.now() - beganMs) / 1000);
       for (const finding of report.findings) tell(tally.ring, finding);
     }
+    for (const tally of longTallies) {
+      if (!isOver() && tally.ring.skipped === undefined) await runLong(tally, mixSeed(next));
+    }
     next += 1;
   }
   for (const tally of tallies) console.log(summary(tally));
+  for (const tally of longTallies) console.log(longSummary(tally));
   const crashes = tallies.reduce((sum, tally) => sum + tally.crashes, 0);
-  const findings = tallies.reduce((sum, tally) => sum + tally.findings.length, 0);
+  const simulated = tallies.reduce((sum, tally) => sum + tally.findings.length, 0);
+  const findings = longTallies.reduce((sum, tally) => sum + tally.findings, simulated);
   console.log(`${crashes} crashes, ${findings} findings, seeds ${seed} to ${next - 1}; go on with --seed ${next}`);
   return findings;
 }
 
-function main(): number {
+async function main(): Promise<number> {
   const { values } = parseArgs({
     options: { minutes: { type: "string" }, seed: { type: "string" }, replay: { type: "string" } },
   });
@@ -103,7 +139,7 @@ function main(): number {
     console.error("usage: bun run soak [--minutes N] [--seed S] | --replay LINE");
     return 2;
   }
-  return soak(minutes, seed) === 0 ? 0 : 1;
+  return (await soak(minutes, seed)) === 0 ? 0 : 1;
 }
 
-process.exit(main());
+process.exit(await main());

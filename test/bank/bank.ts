@@ -281,6 +281,39 @@ const KERNEL: readonly PlantedFault[] = [
   },
 ];
 
+/** What stepping the protocols of shared memory looks for. */
+const THREADS: readonly PlantedFault[] = [
+  fault("the writer's lock is taken by a look and a store", "test/steps/index.test.ts", "engine/mutex.ts", [
+    "      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return;",
+    "      if (Atomics.load(this.#flags, MUTEX) === 0) return void Atomics.store(this.#flags, MUTEX, this.#own);",
+  ]),
+  fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/mutex.ts", [
+    "if (thread > 0 && this.#isAlive(thread - 1)) return false;",
+    "",
+  ]),
+  fault("a dead writer's lock is taken over without an audit", "test/steps/deaths.test.ts", "engine/mutex.ts", [
+    "    Atomics.store(this.#flags, AUDIT, 1);\n",
+    "",
+  ]),
+  fault("retired memory is used again while somebody reads it", "test/steps/index.test.ts", "ffi/reclaim.ts", [
+    "if (this.#isAlive(thread - 1)) oldest = era;",
+    "if (this.#isAlive(-1)) oldest = era;",
+  ]),
+  fault("a sync covers what was written while it ran", "test/steps/commit.test.ts", "engine/sync.ts", [
+    "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = target;",
+    "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = numbers[LOG_WRITTEN]!;",
+  ]),
+  fault(
+    "the commit Worker's sync covers what was written while it ran",
+    "test/steps/commit.test.ts",
+    "log/commit-script.ts",
+    [
+      "  const target = numbers[at.logWritten];\n  const number = sync();",
+      "  const number = sync();\n  const target = numbers[at.logWritten];",
+    ],
+  ),
+];
+
 /** In parts, so that several processes look for them side by side. */
 const SECRETS: readonly PlantedFault[] = [
   fault("an open goes on in the session before, its counter begun anew", "encrypted", "engine/vault.ts", [
@@ -321,4 +354,5 @@ export const BANKS = {
   engine: [...BATCHES, ...READS, ...MEMORY],
   secrets: SECRETS,
   kernel: KERNEL,
+  threads: THREADS,
 } as const;

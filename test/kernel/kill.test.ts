@@ -6,12 +6,12 @@
  */
 
 import { expect, test } from "bun:test";
-import { mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { Random } from "../sim/random.ts";
 import { fastFolder } from "../engine/fixture.ts";
-import { removeTree, temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 import { expectSoundAfterDeath } from "./after-death.ts";
+import { killOnce, room } from "./cycle.ts";
 import { bundledChild, callsIn, isSkipped, KernelChild, whyNoTracing, type Errand } from "./host.ts";
 import { ENDED, kernelScript, oracleOf } from "./script.ts";
 
@@ -20,15 +20,6 @@ const TIMEOUT_MS = 600_000;
 const TRACED = { seed: 4, length: 60 } as const;
 const RANDOM_KILL_COUNT = Number(process.env["EMDB_KILLS"] ?? 200);
 const LANES = 2;
-
-/** A folder for the database, with the paths of everything that may be in it. */
-function room(folder: TemporaryFolder, name: string): { readonly path: string; readonly places: readonly string[] } {
-  const inside = folder.file(name);
-  removeTree(inside);
-  mkdirSync(inside);
-  const path = join(inside, "data.emdb");
-  return { path, places: [inside, ...["", ".new", ".hint", ".hint.new", ".lock"].map((end) => path + end)] };
-}
 
 /** Runs jobs in a few lanes; each lane has a number of its own. */
 async function inLanes<T>(jobs: readonly T[], work: (job: T, lane: number) => Promise<void>): Promise<void> {
@@ -105,27 +96,7 @@ test.skipIf(isSkipped("SIGKILL at random", whyNoTracing()))(
     const seeds = Array.from({ length: RANDOM_KILL_COUNT }, () => random.word() >>> 8);
     let midway = 0;
     await inLanes(seeds, async (seed, lane) => {
-      const { path } = room(folder, `lane ${lane}`);
-      const mode = seed % 2 === 0 ? "async" : "";
-      const child = new KernelChild({
-        program,
-        path,
-        progressPath: folder.file(`progress ${lane}`),
-        seed,
-        length: 400,
-        mode,
-      });
-      await child.hasBegun(1 + (seed % 150));
-      child.kill();
-      await child.ended();
-      if (child.progress.ended === ENDED.running) midway += 1;
-      try {
-        expect(child.progress.ended).not.toBe(ENDED.untyped);
-        const oracle = oracleOf(kernelScript(seed, 400));
-        expectSoundAfterDeath(path, { oracle, progress: child.progress.progress });
-      } catch (error) {
-        throw new Error(`killed in script ${seed}`, { cause: error });
-      }
+      if ((await killOnce(seed, { folder, program, lane })) === "midway") midway += 1;
     });
     console.log(`${RANDOM_KILL_COUNT} kills, ${midway} of them midway`);
     expect(midway).toBeGreaterThan(RANDOM_KILL_COUNT * 0.9);

@@ -14,9 +14,14 @@ import { FRAME_HEADER_BYTES, frameBytes, headerCheck, writeWide, type Salts } fr
 import { decodeHeader, encodeHeader, saltsOf } from "../../src/log/header.ts";
 import { unitHigh, unitLow } from "../../src/log/log-words.ts";
 import { encode, randomInput } from "../log/fixture.ts";
+import { standardDraws } from "./draw.ts";
+import { Driver } from "./driver.ts";
+import { engineAdapter } from "./engine-adapter.ts";
+import { Machine } from "./machine.ts";
 import { Random } from "./random.ts";
+import { randomScript } from "./script.ts";
 
-export interface Files {
+interface Files {
   readonly log: Uint8Array;
   readonly image: Uint8Array | undefined;
 }
@@ -220,4 +225,38 @@ function chunksOf(words: Uint32Array, bytesAll: number): { readonly at: number; 
 /** Whether a log has a header that says whose frames are its own. */
 export function hasSoundHeader(log: Uint8Array): boolean {
   return decodeHeader(log).kind === "sound";
+}
+
+// -- what it is made of ----------------------------------------------------------
+
+/** Logs and images as an engine leaves them, closed and crashed. */
+export function soundFiles(): Files[] {
+  return Array.from({ length: 24 }, (_, seed) => {
+    const machine = new Machine({ seed });
+    const system = machine.boot();
+    const driver = new Driver(engineAdapter(), { machine, system });
+    driver.run(randomScript({ seed, length: 14, isWide: true }).map((step) => withoutLongValues(step)));
+    const point = machine.capture();
+    driver.end();
+    machine.dispose();
+    const after = Machine.restore(point, standardDraws({ seed, randomCount: 0 })[0]!, {});
+    const reader = after.boot();
+    const read = (path: string): Uint8Array => {
+      const handle = reader.open(path, "read");
+      if (handle < 0) return new Uint8Array(0);
+      const bytes = new Uint8Array(reader.size(handle));
+      reader.read(handle, bytes, { position: 0, bytes: bytes.length });
+      return bytes;
+    };
+    const files = { log: read("/db/store"), image: read("/db/store.hint") };
+    reader.kill();
+    after.dispose();
+    return { log: files.log, image: files.image.length === 0 ? undefined : files.image };
+  });
+}
+
+function withoutLongValues<T extends { readonly kind: string }>(step: T): T {
+  return step.kind === "insert"
+    ? { ...step, bytes: Math.min((step as unknown as { bytes: number }).bytes, 200) }
+    : step;
 }

@@ -4,7 +4,7 @@
  *
  * A step is whatever `instrument.ts` makes one: an access to shared memory, an atomic operation, a copy, a system call.
  *
- *     i32   0 who runs   1 steps   2 state of the draws   3 chance to switch, of 65536   4 what went wrong
+ *     i32   0 who runs   1 steps   2 state of the draws   4 what went wrong
  *           8 words of each thread, see below
  */
 
@@ -12,7 +12,6 @@ export const THREADS_MAX = 4;
 const CURRENT = 0;
 const STEPS = 1;
 const DRAWS = 2;
-const SWITCH_CHANCE = 3;
 const VERDICT = 4;
 const THREADS_AT = 8;
 const THREAD_WORDS = 8;
@@ -28,6 +27,9 @@ const DIES_AT = 4;
 const OWN_STEPS = 5;
 /** What it is called in `isThreadAlive`; 0: nobody. */
 const NAME = 6;
+/** How probable it is that somebody else comes before a step, of `CERTAIN`. */
+const SWITCH_CHANCE = 7;
+const CERTAIN = 2 ** 20;
 
 const [ABSENT, RUNNABLE, BLOCKED, DONE] = [0, 1, 2, 3];
 const NOBODY = -1;
@@ -78,11 +80,14 @@ export class Baton {
   // -- whoever directs ---------------------------------------------------------
 
   /** Before a run: nobody is there, and the draws begin. */
-  reset({ seed, switchChance }: { readonly seed: number; readonly switchChance: number }): void {
+  reset(seed: number): void {
     this.#words.fill(0);
     store(this.#words, CURRENT, NOBODY);
     store(this.#words, DRAWS, seed);
-    store(this.#words, SWITCH_CHANCE, Math.round(switchChance * 65_536));
+  }
+
+  setSwitchChance(thread: number, chance: number): void {
+    store(this.#words, this.#at(thread, SWITCH_CHANCE), Math.round(chance * CERTAIN));
   }
 
   setDeath(thread: number, diesAt: number): void {
@@ -154,7 +159,8 @@ export class Baton {
       this.isDead = true;
       throw new Death();
     }
-    if ((this.#draw() & 65_535) < words[SWITCH_CHANCE]!) this.#yield();
+    const chance = words[this.#at(this.#own, SWITCH_CHANCE)]!;
+    if (this.#draw() % CERTAIN < chance) this.#yield();
   }
 
   /** As a step that found nothing to do but wait: somebody else comes first more often than not. */

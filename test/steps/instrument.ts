@@ -135,13 +135,20 @@ function instrumentCopies(baton: Baton): void {
     // Whole words only, and whole units of what is compared: addresses of shared memory are aligned to 8.
     return bytes > 8 && copies % 3 === 0 ? ((copies * 7) % (bytes >> 3)) * 8 || 8 : bytes;
   };
+  changeModule(/src[\\/]ffi[\\/]memory\.ts$/, COPY, STEPPED_COPY);
+  // Given back by ones and not by dozens: what is too early shows at once.
+  changeModule(/src[\\/]ffi[\\/]reclaim\.ts$/, "const BATCH = 64;", "const BATCH = 1;");
+}
+
+/** Changes one place of a module as it is loaded. */
+function changeModule(filter: RegExp, from: string, to: string): void {
   Bun.plugin({
-    name: "stepped copies",
+    name: `stepped ${from}`,
     setup(build) {
-      build.onLoad({ filter: /src[\\/]ffi[\\/]memory\.ts$/ }, ({ path }) => {
+      build.onLoad({ filter }, ({ path }) => {
         const text = readFileSync(path, "utf8");
-        if (!text.includes(COPY)) throw new Error("the copy to be stepped has moved");
-        return { contents: text.replace(COPY, () => STEPPED_COPY), loader: "ts" };
+        if (!text.includes(from)) throw new Error(`"${from}" has moved`);
+        return { contents: text.replace(from, () => to), loader: "ts" };
       });
     },
   });

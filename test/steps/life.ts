@@ -5,12 +5,13 @@
 
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import { SWEEP_INTERVAL_MS_MAX } from "../../src/limits.ts";
 import { fastFolder } from "../engine/fixture.ts";
 import { Random } from "../sim/random.ts";
 import { HistoryCheck } from "../workers/history-check.ts";
 import { COLUMNS, KEYS, KIND, keyOf, markIn } from "../workers/history-facts.ts";
 import { versionsIn, type Version } from "../workers/history-log.ts";
-import { Baton, VERDICTS } from "./baton.ts";
+import { Baton, THREADS_MAX, VERDICTS } from "./baton.ts";
 import type { Orders, Said } from "./stepped-worker.ts";
 
 export interface LifePlan {
@@ -31,8 +32,12 @@ export interface Outcome {
 }
 
 const ROWS_MAX = 40_000;
-/** Fine, middling and coarse orders find different faults. */
-const SWITCH_CHANCES = [0.003, 0.03, 0.2] as const;
+/**
+ * How probable it is that a thread is interrupted at a step; each has one of its own. One who is let run for long beside
+ * one who is interrupted at every turn does much between two steps of the other: fine and coarse orders find
+ * different faults.
+ */
+const SWITCH_CHANCES = [0.0002, 0.003, 0.03, 0.2] as const;
 const PREFILL = 300;
 
 /** Runs `body` with the system's chance replaced: the seed of the index decides what its shards look like. */
@@ -65,7 +70,9 @@ class Life implements Disposable {
     this.#plan = plan;
     this.#random = new Random(seed);
     this.#rows = Array.from({ length: plan.clients }, () => new SharedArrayBuffer(ROWS_MAX * COLUMNS * 8));
-    this.#db = withChanceFrom(new Random(this.#random.word()), () => Emdb.open(this.#path));
+    // Nothing happens by the clock: no thread would know when.
+    const options = { sweepIntervalMs: SWEEP_INTERVAL_MS_MAX };
+    this.#db = withChanceFrom(new Random(this.#random.word()), () => Emdb.open(this.#path, options));
     this.#db.insertMany(Array.from({ length: PREFILL }, (_, index) => [`prefilled ${index}`, "filler"] as const));
     this.#db.flushSync();
   }
@@ -75,7 +82,9 @@ class Life implements Disposable {
     await new Promise((resolve) => setImmediate(resolve));
     const random = this.#random;
     const { clients, hasCommitWorker } = this.#plan;
-    this.#baton.reset({ seed: random.word(), switchChance: random.pick(SWITCH_CHANCES) });
+    this.#baton.reset(random.word());
+    for (let thread = 0; thread < THREADS_MAX; thread += 1)
+      this.#baton.setSwitchChance(thread, random.pick(SWITCH_CHANCES));
     const disk = new SharedArrayBuffer(16);
     new Float64Array(disk).fill(this.#db.stats().logicalSizeBytes);
     const channel = hasCommitWorker ? new MessageChannel() : undefined;

@@ -1,0 +1,128 @@
+/**
+ * How much of `src/` the tests reach, by lines and by throws: `bun scripts/coverage.ts [files or folders]`.
+ *
+ * Runs test files one process each with Bun's line counts and adds the counts up. What runs only in Workers and child
+ * processes is not counted, nor are the long rings, which reach nothing that these do not. Prints the coverage of each
+ * room, and every line with a `throw` that no test has reached. Fails below 95 % of lines, and when a throw is not
+ * reached that `test/unreached-throws.json` does not explain.
+ */
+
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+const root = resolve(import.meta.dir, "..");
+const LINE_PERCENT_MIN = 95;
+const LANES = Number(process.env["EMDB_LANES"] ?? 2);
+const FILE_TIMEOUT_MS = 300_000;
+/** The rooms' own tests; the rest is the long rings, and what reads the repository. */
+const FOLDERS = ["api", "contract", "crypto", "encryption", "engine", "ffi", "keydir", "log", "ordered", "workers"];
+/** Minutes of work for lines that the others reach, or claims about time that counting would spoil. */
+const LEFT_OUT = [/workers\/(history|kill-ring|deaths|forms|flush-process|pace)/, /cost\.test|memory\.test|pace\.test/];
+
+/** Hits by file and line. */
+type Counts = Map<string, Map<number, number>>;
+
+/** Adds the counts of one report in lcov's format (geninfo, "FILES"). */
+export function addReport(counts: Counts, report: string): void {
+  let lines: Map<number, number> | undefined;
+  for (const row of report.split("\n")) {
+    if (row.startsWith("SF:")) {
+      const file = row.slice(3).replaceAll("\\", "/");
+      lines = file.startsWith("src/") ? (counts.get(file) ?? new Map<number, number>()) : undefined;
+      if (lines !== undefined) counts.set(file, lines);
+    } else if (row.startsWith("DA:") && lines !== undefined) {
+      const [line = 0, hits = 0] = row.slice(3).split(",").map(Number);
+      lines.set(line, (lines.get(line) ?? 0) + hits);
+    }
+  }
+}
+
+/** The lines of a file that throw and were never reached. */
+export function unreachedThrows(text: string, lines: ReadonlyMap<number, number>): { line: number; text: string }[] {
+  return text.split("\n").flatMap((content, index) => {
+    const isThrow = /(^|[\s{])throw\s/.test(content) && !/^\s*(\*|\/\/|\/\*)/.test(content);
+    // A line that holds no code of its own has no count; Bun counts the line that a statement begins at.
+    return isThrow && lines.get(index + 1) === 0 ? [{ line: index + 1, text: content.trim() }] : [];
+  });
+}
+
+function testFiles(): string[] {
+  const named = process.argv.slice(2);
+  const folders = named.length > 0 ? named : FOLDERS.map((folder) => `test/${folder}`);
+  const files = folders.flatMap((path) =>
+    path.endsWith(".ts") ? [path] : [...new Bun.Glob(`${path}/**/*.test.ts`).scanSync(root)],
+  );
+  return files.filter((file) => !LEFT_OUT.some((pattern) => pattern.test(file))).sort();
+}
+
+async function runFile(file: string, folder: string): Promise<string> {
+  const where = mkdtempSync(join(folder, "report-"));
+  const flags = ["--coverage", "--coverage-reporter=lcov", `--coverage-dir=${where}`, "--timeout", "120000"];
+  const child = Bun.spawn([process.execPath, "test", ...flags, `./${file}`], {
+    cwd: root,
+    stdio: ["ignore", "ignore", "ignore"],
+    timeout: FILE_TIMEOUT_MS,
+    killSignal: "SIGKILL",
+  });
+  await child.exited;
+  const report = Bun.file(join(where, "lcov.info"));
+  // The suite says which tests fail; a file that does not even get to its end counts for nothing here.
+  if (child.exitCode !== 0) console.log(`${file} fails when its lines are counted`);
+  return (await report.exists()) ? report.text() : "";
+}
+
+async function measure(): Promise<Counts> {
+  const folder = mkdtempSync(join(tmpdir(), "emdb-coverage-"));
+  const counts: Counts = new Map();
+  const queue = testFiles();
+  const lane = async (): Promise<void> => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift())
+      addReport(counts, await runFile(file, folder));
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+  rmSync(folder, { recursive: true });
+  return counts;
+}
+
+interface Share {
+  lines: number;
+  reached: number;
+}
+
+const percent = ({ lines, reached }: Share): string => `${((100 * reached) / Math.max(1, lines)).toFixed(2)} %`;
+
+/** Prints what was reached; returns what is wrong with it. */
+function judge(counts: Counts): string[] {
+  const rooms = new Map<string, Share>();
+  const total: Share = { lines: 0, reached: 0 };
+  const explained = JSON.parse(readFileSync(join(root, "test/unreached-throws.json"), "utf8")) as {
+    readonly throws: readonly { readonly file: string; readonly text: string; readonly reason: string }[];
+  };
+  const problems: string[] = [];
+  let throws = 0;
+  for (const [file, lines] of [...counts].sort(([one], [other]) => (one < other ? -1 : 1))) {
+    const room = rooms.get(file.split("/")[1] ?? "") ?? { lines: 0, reached: 0 };
+    rooms.set(file.split("/")[1] ?? "", room);
+    for (const share of [room, total]) {
+      share.lines += lines.size;
+      share.reached += [...lines.values()].filter((hits) => hits > 0).length;
+    }
+    for (const { line, text } of unreachedThrows(readFileSync(join(root, file), "utf8"), lines)) {
+      throws += 1;
+      const isExplained = explained.throws.some((entry) => entry.file === file && text.startsWith(entry.text));
+      if (!isExplained) problems.push(`${file}:${line} is never reached: ${text}`);
+    }
+  }
+  for (const [room, share] of rooms) console.log(`${percent(share).padStart(9)} of ${share.lines} lines  src/${room}`);
+  console.log(`${percent(total)} of ${total.lines} lines of src are reached, and all but ${throws} throws`);
+  if ((100 * total.reached) / Math.max(1, total.lines) < LINE_PERCENT_MIN)
+    problems.unshift(`fewer than ${LINE_PERCENT_MIN} % of the lines are reached`);
+  return problems;
+}
+
+if (import.meta.main) {
+  const problems = judge(await measure());
+  for (const problem of problems) console.log(problem);
+  process.exit(problems.length === 0 ? 0 : 1);
+}

@@ -1,0 +1,80 @@
+/** One death on a real kernel, by a seed: of a process, or of the file system under it; and what is found afterwards. */
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { Random } from "../sim/random.ts";
+import { removeTree, type TemporaryFolder } from "../support/temporary-folder.ts";
+import { expectSoundAfterDeath } from "./after-death.ts";
+import { DEATHS, type Disk } from "./disk.ts";
+import { KernelChild } from "./host.ts";
+import { ENDED, kernelScript, oracleOf } from "./script.ts";
+
+const SCRIPT_LENGTH = 400;
+
+/** A folder for the database, with the paths of everything that may be in it. */
+export function room(
+  folder: TemporaryFolder,
+  name: string,
+): { readonly path: string; readonly places: readonly string[] } {
+  const inside = folder.file(name);
+  removeTree(inside);
+  mkdirSync(inside);
+  const path = join(inside, "data.emdb");
+  return { path, places: [inside, ...["", ".new", ".hint", ".hint.new", ".lock"].map((end) => path + end)] };
+}
+
+/** Kills a process at a moment that nobody chose. @throws when what it leaves is not right */
+export async function killOnce(
+  seed: number,
+  { folder, program, lane }: { readonly folder: TemporaryFolder; readonly program: string; readonly lane: number },
+): Promise<"midway" | "late"> {
+  const { path } = room(folder, `lane ${lane}`);
+  const mode = seed % 2 === 0 ? "async" : "";
+  const progressPath = folder.file(`progress ${lane}`);
+  const child = new KernelChild({ program, path, progressPath, seed, length: SCRIPT_LENGTH, mode });
+  await child.hasBegun(1 + (seed % 150));
+  child.kill();
+  await child.ended();
+  const { ended, progress } = child.progress;
+  try {
+    if (ended === ENDED.untyped || ended === ENDED.typed) throw new Error("an operation threw before the kill");
+    expectSoundAfterDeath(path, { oracle: oracleOf(kernelScript(seed, SCRIPT_LENGTH)), progress });
+  } catch (error) {
+    throw new Error(`killed in script ${seed}: ${String(error)}`, { cause: error });
+  }
+  return ended === ENDED.running ? "midway" : "late";
+}
+
+/** Ends the file system under a process, mounts it again, and leaves it empty. @throws when what is there is not right */
+export async function dieOnce(
+  seed: number,
+  { folder, program, disk }: { readonly folder: TemporaryFolder; readonly program: string; readonly disk: Disk },
+): Promise<{ readonly acknowledged: number; readonly isMidway: boolean }> {
+  const random = new Random(seed);
+  const path = join(disk.at, "data.emdb");
+  const mode = seed % 2 === 0 ? "async" : "";
+  const progressPath = folder.file("progress");
+  const child = new KernelChild({ program, path, progressPath, seed, length: SCRIPT_LENGTH, mode });
+  await child.hasBegun(1 + random.below(120));
+  // Before the end, so that nothing counts which was acknowledged too late.
+  const { acknowledged } = child.progress;
+  disk.die(random.pick([DEATHS.journalFlushed, DEATHS.journalLost]));
+  child.kill();
+  await child.ended();
+  const { begun: issued, ended } = child.progress;
+  disk.unmount();
+  disk.mount();
+  try {
+    if (ended === ENDED.untyped) throw new Error("an operation threw what no caller should see");
+    expectSoundAfterDeath(path, {
+      oracle: oracleOf(kernelScript(seed, SCRIPT_LENGTH)),
+      progress: { acknowledged, issued },
+    });
+  } catch (error) {
+    throw new Error(`the file system died in script ${seed}: ${String(error)}`, { cause: error });
+  }
+  disk.unmount();
+  disk.format();
+  disk.mount();
+  return { acknowledged, isMidway: ended !== ENDED.through };
+}

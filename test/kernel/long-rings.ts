@@ -1,0 +1,98 @@
+/** What the long run does besides crashes of simulated machines: real deaths, garbage, and stepped lives. */
+
+import { fastFolder } from "../engine/fixture.ts";
+import { FileBench } from "../sim/file-bench.ts";
+import { garbage, soundFiles } from "../sim/garbage.ts";
+import { liveOnce } from "../steps/life.ts";
+import { BUSY } from "../steps/ring.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { dieOnce, killOnce } from "./cycle.ts";
+import { Disk } from "./disk.ts";
+import { bundledChild, whyNoMounting, whyNoTracing } from "./host.ts";
+
+export interface LongRing {
+  readonly name: string;
+  /** What is counted. */
+  readonly unit: string;
+  /** Why it cannot run here; undefined when it can. */
+  readonly skipped?: string | undefined;
+  /** Does the work of a seed; returns how many there were. @throws what was found, with the seed in it */
+  run(seed: number): Promise<number>;
+}
+
+const GARBAGE_PER_SEED = 500;
+const KILLS_PER_SEED = 4;
+const DEATHS_PER_SEED = 3;
+
+function garbageRing(isReadOnly: boolean): LongRing {
+  let sound: ReturnType<typeof soundFiles> | undefined;
+  return {
+    name: isReadOnly ? "garbage, read-only" : "garbage",
+    unit: "files",
+    run: async (seed) => {
+      sound ??= soundFiles();
+      const bench = new FileBench({ isReadOnly });
+      for (let index = 0; index < GARBAGE_PER_SEED; index += 1) {
+        const number = (seed * GARBAGE_PER_SEED + index) >>> 0;
+        const { log, image } = garbage(number, sound);
+        bench.put(log, image);
+        try {
+          bench.open();
+        } catch (error) {
+          throw new Error(`garbage number ${number}: ${String(error)}`, { cause: error });
+        }
+      }
+      bench.dispose();
+      return GARBAGE_PER_SEED;
+    },
+  };
+}
+
+function stepRing(name: string, plan: typeof BUSY): LongRing {
+  return {
+    name,
+    unit: "steps",
+    run: async (seed) => {
+      const { steps, faults } = await liveOnce(seed, plan);
+      if (faults.length > 0) throw new Error(`stepped life ${seed}: ${faults.slice(0, 3).join("; ")}`);
+      return steps;
+    },
+  };
+}
+
+const kills: LongRing = {
+  name: "killed processes",
+  unit: "kills",
+  skipped: whyNoTracing(),
+  run: async (seed) => {
+    using folder = fastFolder();
+    const program = bundledChild(folder.path);
+    for (let index = 0; index < KILLS_PER_SEED; index += 1)
+      await killOnce((seed + index) >>> 8, { folder, program, lane: 0 });
+    return KILLS_PER_SEED;
+  },
+};
+
+const deaths: LongRing = {
+  name: "file systems that die",
+  unit: "deaths",
+  skipped: whyNoMounting("ext4"),
+  run: async (seed) => {
+    using folder = temporaryFolder();
+    const program = bundledChild(folder.path);
+    using disk = Disk.ext4(folder.path, 24);
+    for (let index = 0; index < DEATHS_PER_SEED; index += 1)
+      await dieOnce((seed + index) >>> 8, { folder, program, disk });
+    return DEATHS_PER_SEED;
+  },
+};
+
+export const LONG_RINGS: readonly LongRing[] = [
+  garbageRing(false),
+  garbageRing(true),
+  stepRing("steps of two threads", BUSY),
+  stepRing("steps beside deaths", { ...BUSY, clients: 3, deaths: 2 }),
+  stepRing("steps of flushes", { ...BUSY, hasCommitWorker: true, churnOneIn: 200, flushOneIn: 3, operations: 100 }),
+  kills,
+  deaths,
+];
