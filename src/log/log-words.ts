@@ -179,6 +179,9 @@ export class LogReader {
 
   /** Which file holds the position that `at` has just found: its first position, and its generation. */
   fileOf(lsn: number): { readonly base: number; readonly generation: number } {
+    // The map may be of the file before: a file that a compaction left empty has none until something is in it.
+    const base = this.#numbers[LOG_BASE]!;
+    if (lsn >= base) return { base, generation: this.#numbers[LOG_GENERATION]! };
     if (lsn >= this.#base) return { base: this.#base, generation: this.#generation };
     const at = this.segments.holding(lsn);
     return { base: this.segments.base(at), generation: this.segments.generation(at) };

@@ -308,8 +308,8 @@ const THREADS: readonly PlantedFault[] = [
     "test/steps/commit.test.ts",
     "log/commit-script.ts",
     [
-      "  const target = numbers[at.logWritten];\n  const number = sync();",
-      "  const number = sync();\n  const target = numbers[at.logWritten];",
+      "  const target = numbers[at.logWritten];\n  const number = sync(numbers[at.logFile]);",
+      "  const number = sync(numbers[at.logFile]);\n  const target = numbers[at.logWritten];",
     ],
   ),
 ];

@@ -100,10 +100,7 @@ export const bigFrames = randomCrashes("crashes between big frames", {
   script: (seed) => randomScript({ seed, length: 34, bigOneIn: 1.3 }),
 });
 
-const ALPHABET: readonly Operation[] = [
-  ...SMALL_ALPHABET.filter((operation) => operation.kind !== "compact"),
-  { kind: "drop", space: "s" },
-];
+const ALPHABET: readonly Operation[] = [...SMALL_ALPHABET, { kind: "drop", space: "s" }];
 
 /** All short sequences there are: the seed is the number of the sequence. */
 export function allSequences(lengthMax: number): { readonly ring: Ring; readonly count: number } {
