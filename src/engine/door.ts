@@ -6,7 +6,7 @@
 import { EmdbError } from "../errors.ts";
 import { hostSystem } from "../ffi/host.ts";
 import { onProcessExit } from "../ffi/process-exit.ts";
-import type { EmdbShare, EmdbStats, ProgressOptions } from "../api/types.ts";
+import type { EmdbShare, ProgressOptions } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
 import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";

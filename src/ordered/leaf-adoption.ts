@@ -165,7 +165,8 @@ export class LeafAdoption {
     const { first, count, prefixBytes } = part;
     node.clear(part.level);
     node.prefixBytes = prefixBytes;
-    if (prefixBytes > 0) node.prefix.u8.set(below.bytes.subarray(below.ends[first], below.ends[first]! + prefixBytes));
+    const from = below.ends[first]!;
+    if (prefixBytes > 0) node.prefix.u8.set(below.bytes.subarray(from, from + prefixBytes));
     for (let index = first; index < first + count; index++) {
       const start = below.startOf(index);
       const end = below.ends[index]!;

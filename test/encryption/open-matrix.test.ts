@@ -46,7 +46,7 @@ const CALLS: readonly (readonly [string, OpenOptions, readonly Answer[]])[] = [
   ],
   [
     "both",
-    { encryption: { key: KEY, passphrase: PASSPHRASE } as never },
+    { encryption: { key: KEY, passphrase: PASSPHRASE } },
     ["EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG"],
   ],
   [
