@@ -17,12 +17,16 @@ export interface SyncRecipe {
   /** A call for file systems that answer the first one with one of `fallbackOn`; it takes the handle alone. */
   readonly fallback: string | undefined;
   readonly fallbackOn: readonly number[];
+  /** A call that gives a second handle of the file to sync, -1 when it cannot, and the one that closes it. */
+  readonly reopen: { readonly call: string; readonly values: readonly number[]; readonly close: string } | undefined;
   readonly dialect: ErrnoDialect;
 }
 
 /** fcntl's command on macOS that empties the drive's cache too; fcntl(2). */
 const F_FULLFSYNC = 51;
 const EINTR = 4;
+const GENERIC_WRITE = 0x40000000;
+const SHARE_ALL = 7;
 /** What file systems without F_FULLFSYNC answer: ENODEV, EINVAL, ENOTTY, ENOTSUP. */
 const NO_FULL_SYNC = [19, 22, 25, 45];
 
@@ -38,6 +42,7 @@ export function syncRecipe(): SyncRecipe {
     interrupted: EINTR,
     fallback: undefined,
     fallbackOn: [],
+    reopen: undefined,
   } as const;
   switch (platform) {
     case "linux-glibc":
@@ -62,6 +67,8 @@ export function syncRecipe(): SyncRecipe {
         interrupted: 0,
         fallback: undefined,
         fallbackOn: [],
+        // As in win32.ts: on the file object that the writers use, they would wait for the disk.
+        reopen: { call: "ReOpenFile", values: [GENERIC_WRITE, SHARE_ALL, 0], close: "CloseHandle" },
         dialect: "windows",
       };
   }

@@ -56,6 +56,10 @@ function open(recipe) {
     [recipe.errnoCall]: { args: [], returns: recipe.isErrnoAddress ? "ptr" : "u32" },
   };
   if (recipe.fallback) calls[recipe.fallback] = { args: [recipe.args[0]], returns: "i32" };
+  if (recipe.reopen) {
+    calls[recipe.reopen.call] = { args: ["ptr", ...recipe.reopen.values.map(() => "u32")], returns: "i64_fast" };
+    calls[recipe.reopen.close] = { args: ["ptr"], returns: "i32" };
+  }
   for (const name of recipe.libraries) {
     try { return dlopen(name, calls).symbols; } catch {}
   }
@@ -67,13 +71,22 @@ function makeSync(recipe) {
   const address = recipe.isErrnoAddress ? calls[recipe.errnoCall]() : 0;
   const errno = recipe.isErrnoAddress ? () => read.i32(address, 0) : () => calls[recipe.errnoCall]();
   const isFine = (result) => (recipe.success === "not zero" ? result !== 0 : result !== -1);
-  return (file) => {
+  const syncOne = (file) => {
     for (;;) {
       if (isFine(calls[recipe.call](file, ...recipe.values))) return 0;
       const number = errno();
       if (recipe.fallbackOn.includes(number) && isFine(calls[recipe.fallback](file))) return 0;
       if (number !== recipe.interrupted) return number || -1;
     }
+  };
+  const { reopen } = recipe;
+  if (!reopen) return syncOne;
+  return (file) => {
+    const second = calls[reopen.call](file, ...reopen.values);
+    if (second === -1) return syncOne(file);
+    const number = syncOne(second);
+    calls[reopen.close](second);
+    return number;
   };
 }
 
