@@ -29,6 +29,7 @@ const small = [
   "--total-bytes=1m",
   "--bytes=4m",
   "--rounds=20000",
+  "--pairs=1",
   "--individual=20",
   "--batches=2",
   "--nosync=100",

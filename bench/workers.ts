@@ -33,7 +33,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
     });
   const rows: Row[] = [];
   const counts = numbersOption(options, "workers");
-  const rounds = numberOption(options, "rounds");
+  const rounds = numberOption(options, "pairs");
   const single: CrewResult[] = [];
   for (const workers of counts) {
     const many: CrewResult[] = [];
@@ -68,7 +68,7 @@ const workload: Workload = {
     "Each Worker reads its own 24-byte keys out of the same records, after a warm-up; the clock runs from the common start to the last one's end.",
     "Each run of several Workers stands beside a run of one, and ratios are medians of such pairs. The speed-up says what the machine had cores for; the processor time says what the Workers cost each other: 1 is nothing, more is waiting for cache lines and memory.",
   ],
-  defaults: { peers: "emdb,lmdb,sqlite,level", records: "1m", lookups: "1m", workers: "1,2,4,8", rounds: "5" },
+  defaults: { peers: "emdb,lmdb,sqlite,level", records: "1m", lookups: "1m", workers: "1,2,4,8", pairs: "5" },
   unavailable: peerUnavailable,
   run,
 };

@@ -5,7 +5,7 @@
  */
 
 import { dlopen, FFIType } from "bun:ffi";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
 
 const symbols = {
   pwrite: { args: ["i32", "ptr", "usize", "i64"], returns: FFIType.i64_fast },
@@ -55,9 +55,15 @@ export class AppendFile implements Disposable {
   readonly #libc: Libc;
   #position = 0;
 
-  constructor(calls: Libc, path: string, reserveBytes: number) {
+  constructor(
+    calls: Libc,
+    path: string,
+    reserveBytes: number,
+    { isWriteThrough }: { readonly isWriteThrough: boolean } = { isWriteThrough: false },
+  ) {
     this.#libc = calls;
-    this.#file = openSync(path, "w+", 0o600);
+    const { O_RDWR, O_CREAT, O_TRUNC, O_DSYNC } = constants;
+    this.#file = openSync(path, O_RDWR | O_CREAT | O_TRUNC | (isWriteThrough ? O_DSYNC : 0), 0o600);
     if (reserveBytes === 0) return;
     const failed = calls.posix_fallocate(this.#file, 0, reserveBytes);
     if (failed !== 0) throw new Error(`posix_fallocate failed with ${failed}`);

@@ -10,6 +10,7 @@ export const workloads: readonly string[] = [
   "skew",
   "workers",
   "group-commit",
+  "write-through",
   "open-time",
   "ranges",
   "expiry",

@@ -40,6 +40,7 @@ const variants: Readonly<Record<string, Record<string, unknown>>> = {
   emdb: {},
   "emdb-memory": {},
   "emdb-ordered": { rangeScans: true },
+  "emdb-tuned": { flushPolicy: { group: { maxWaitMs: 1, maxBatch: 64 } } },
   "emdb-each-flush": { flushPolicy: "on-each-flush" },
   "emdb-write-through": { flushPolicy: "write-through" },
   "emdb-verify": { verifyReads: true },
