@@ -69,6 +69,11 @@ export class Disk implements Disposable {
     this.#isMounted = true;
   }
 
+  /** Lets nobody write any more, or everybody again. */
+  remount(access: "ro" | "rw"): void {
+    must("mount", "-o", `remount,${access}`, this.at);
+  }
+
   unmount(): void {
     must("umount", this.at);
     this.#isMounted = false;
