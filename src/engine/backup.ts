@@ -66,7 +66,7 @@ export class Backup {
     const draft = this.#exclusively(() => {
       discardDraft(core, undefined);
       if (!core.isReadOnly) core.tail.spill();
-      return beginDraft(engine, { path, base: 0, generation: drawGeneration(core.system) }, options);
+      return beginDraft(engine, { path, generation: drawGeneration(core.system) }, options);
     });
     try {
       yield* copySteps(engine, sync, draft);

@@ -22,7 +22,7 @@ import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
 import { KEY_AREA_AT, decodeHeader, encodeHeader } from "../log/header.ts";
 import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
-import { STATE } from "./control.ts";
+import { NEXT_BASE, STATE } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import { LogCopy, type CopyParts } from "./log-copy.ts";
@@ -38,6 +38,8 @@ import type { Sync } from "./sync.ts";
 const LAST_BYTES_MAX = 128 * 1024;
 /** A step of catching up, at least: one or two milliseconds. */
 const CATCH_UP_BYTES = 256 * 1024;
+/** What is told as progress is bytes of log, and then, as if each shard of the index were one, so much memory of it. */
+const SHARD_BYTES = 4096;
 /** Turns of the event loop to wait until no other Worker can be in the old file; iterators may keep it longer. */
 const RELEASE_TURNS = 64;
 
@@ -53,7 +55,6 @@ export interface CompactionParts {
 /** Where a log copy goes. */
 export interface DraftPlan {
   readonly path: string | undefined;
-  readonly base: number;
   readonly generation: number;
 }
 
@@ -77,15 +78,15 @@ export class Compaction {
   async run(options: ProgressOptions, isWanted: () => boolean = () => true): Promise<void> {
     const core = this.#core;
     refuseUnfit(core);
-    const pace = new Pace(core, options, total(core));
+    const copied = core.visible - core.base;
+    const pace = new Pace(core, options, copied + core.heap.bytes / SHARD_BYTES);
     await this.#parts.work.run(this.#draftPath, async (check) => {
       if (!isWanted()) return;
       await pace.drive(this.copySteps(), check);
       // What has been swapped in stays: it is too late to abort.
-      const { signal: _, ...progress } = options;
-      const rest = new Pace(core, progress, total(core));
-      await rest.drive(this.relocationSteps(), check);
-      rest.finish();
+      pace.commit();
+      await pace.drive(this.relocationSteps(copied), check);
+      pace.finish();
     });
   }
 
@@ -115,10 +116,10 @@ export class Compaction {
     }
   }
 
-  /** The steps after it, with which the old file is given up. */
-  *relocationSteps(): Generator<number, void> {
+  /** The steps after it, with which the old file is given up; yields how many it has done, added to what came before. */
+  *relocationSteps(before = 0): Generator<number, void> {
     const { engine, relocation } = this.#parts;
-    let done = 0;
+    let done = before;
     while (relocation.step()) yield (done += 1);
     for (let turn = 0; turn < RELEASE_TURNS; turn++) {
       if (engine.exclusively(() => relocation.releaseUnneeded())) return;
@@ -146,12 +147,9 @@ export class Compaction {
       const path = this.#draftPath;
       discardDraft(core, path);
       relocation.releaseUnneeded();
+      nextBase(core);
       core.tail.spill();
-      return beginDraft(
-        engine,
-        { path, base: nextBase(core), generation: core.generation + 1 },
-        { keepFrom: core.keepFrom(), exclusively },
-      );
+      return beginDraft(engine, { path, generation: core.generation + 1 }, { keepFrom: core.keepFrom(), exclusively });
     });
   }
 
@@ -165,6 +163,7 @@ export class Compaction {
         draft.copy.catchUp(core.visible - core.base);
         draft.table.finish();
         this.#end(draft);
+        core.control.numbers[NEXT_BASE] = nextBase(core);
         takeName(core, checkLock);
         try {
           syncName(core);
@@ -203,12 +202,10 @@ function refuseUnfit(core: Core): void {
   if (core.control.flags[STATE] !== 0) throw refusal(core);
 }
 
-/** The bytes that a copy goes over, and then the shards of the index. */
-function total(core: Core): number {
-  return core.visible - core.base + core.heap.bytes / 4096;
-}
-
-/** A base beyond every position that was given out, so that the ring's places stay told apart. */
+/**
+ * A base beyond every position that was given out, so that the ring's places stay told apart. It holds only under the
+ * lock in which the swap is made: until then others write on. @throws {EmdbError} EMDB_FULL when there is none
+ */
 function nextBase(core: Core): number {
   const { numbers } = core.control.log;
   const used = Math.max(numbers[LOG_TAIL]!, numbers[LOG_CLAIMED]!);
@@ -230,10 +227,10 @@ export function beginDraft(
 ): Draft {
   const { core, spaces } = engine;
   const { system, control } = core;
-  const { path, base, generation } = plan;
+  const { path, generation } = plan;
   const page = path === undefined ? undefined : headerPage(core, generation);
   const made = page === undefined || path === undefined ? undefined : { path, page };
-  const log = NewLog.begin(system, control.draft, { base, generation, file: made });
+  const log = NewLog.begin(system, control.draft, { generation, file: made });
   try {
     const place = path === undefined ? { logBytes: 2 * (core.visible - core.base) } : { path: movesPath(path) };
     const table = new MoveTable(system, control, place);
@@ -288,7 +285,7 @@ export function writeMark(core: Core, draft: Draft, isClean: boolean): number {
   const { system, control } = core;
   const { numbers } = control.draft;
   const mark = draft.copy.mark(isClean);
-  const position = numbers[LOG_WRITTEN]! - draft.log.base;
+  const position = numbers[LOG_WRITTEN]!;
   const written = system.write(numbers[LOG_FILE]!, mark, { position, bytes: mark.length });
   must(written, { syscall: "pwrite", path: core.file?.path });
   return mark.length;

@@ -38,7 +38,9 @@ export const RELOCATED = MOVES_PAIRS + 1;
 export const RELOCATED_SPACE = RELOCATED + 1;
 /** Bytes of the frames of all records that are held, as the writer has counted them. */
 export const LIVE_BYTES = RELOCATED_SPACE + 1;
-const ENGINE_NUMBERS = LIVE_BYTES + 1;
+/** The base that the draft gets when it takes the log's place; until then positions in it are those in its file. */
+export const NEXT_BASE = LIVE_BYTES + 1;
+const ENGINE_NUMBERS = NEXT_BASE + 1;
 
 // Engine flags (i32).
 /** 0, or the row + 1 of the Worker that holds the writer's lock. */

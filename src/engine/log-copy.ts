@@ -99,7 +99,7 @@ export class LogCopy {
       const { fileId, cipher } = vault;
       this.#openKeys = new ForwardKeys({ fileId, generation: core.generation, cipher, dataKey: vault.keyCopy() });
       this.#opener = new ScanOpener(this.#openKeys, { generation: core.generation });
-      this.#draftKeys = new DraftKeys(vault, { generation, position: log.end - log.base });
+      this.#draftKeys = new DraftKeys(vault, { generation, position: log.end });
       this.#appendSession(new FrameEncoder(salts), this.#draftKeys.record);
     }
     this.#encoder = this.#draftKeys === undefined ? new FrameEncoder(salts) : new SealedEncoder(salts, this.#draftKeys);
@@ -110,7 +110,7 @@ export class LogCopy {
 
   #appendSession(draft: FrameEncoder, record: Uint8Array): void {
     const { log } = this.#parts;
-    const position = log.end - log.base;
+    const position = log.end;
     draft.kind = KIND_SESSION;
     draft.place = PLACE_ALONE;
     draft.durable = position;
@@ -225,8 +225,7 @@ export class LogCopy {
     const { facts } = scanner;
     // The copy has a session of its own.
     if (facts.kind === KIND_SESSION) return;
-    const lsn = log.end;
-    const position = lsn - log.base;
+    const position = log.end;
     const draft = this.#encoder;
     draft.kind = facts.kind;
     draft.place = place;
@@ -240,16 +239,15 @@ export class LogCopy {
     if (facts.keyBytes > 0) copy(this.#key.address, key, facts.keyBytes);
     appendFrame(log.tail, draft, { memory: this.#key, bytes: facts.keyBytes, position });
     if (facts.kind !== KIND_PUT && facts.kind !== KIND_REMOVE && facts.kind !== KIND_SPACE_CREATE) return;
-    const shrunk = facts.frameBytes - (log.end - lsn);
+    const shrunk = facts.frameBytes - (log.end - position);
     assert(shrunk === 0 || shrunk === 8, "a copy is as long as its frame, or a word shorter");
-    table.add((this.#base + scanner.lsn) / 8, lsn / 8, shrunk > 0);
+    table.add((this.#base + scanner.lsn) / 8, position / 8, shrunk > 0);
   }
 
   /** Where in the new file the version before is; 0 when it was left out. */
   #moved(prev: number): number {
     if (prev === 0) return 0;
-    const units = this.#parts.table.moves.present((this.#base + prev) / 8);
-    return units === 0 ? 0 : units * 8 - this.#parts.log.base;
+    return this.#parts.table.moves.present((this.#base + prev) / 8) * 8;
   }
 
   /** Now and then, so that the last sync has little to do. */
@@ -269,7 +267,7 @@ export class LogCopy {
     draft.expiresAtMs = 0;
     draft.prev = 0;
     draft.flags = isClean ? SHAPE_CLEAN : 0;
-    draft.durable = this.#parts.log.end - this.#parts.log.base;
+    draft.durable = this.#parts.log.end;
     draft.loadNothing();
     const bytes = draft.measure(0, draft.durable);
     draft.encode(this.#key, 0, draft.durable);

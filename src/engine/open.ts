@@ -373,7 +373,7 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
   using keys = disposable(made);
   const control = makeControl(system);
   if (keys.value !== undefined) storeDataKey(system, control, keys.value.dataKey);
-  addMap(control.log, reserveMemoryLog(system, 0));
+  addMap(control.log, reserveMemoryLog(system));
   const numbers = control.log.numbers;
   for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = HEADER_PAGE_BYTES;
   numbers[LOG_GENERATION] = 1;

@@ -27,6 +27,8 @@ export interface Turns {
 export class Pace {
   readonly #turns: Turns;
   readonly #options: ProgressOptions;
+  /** Whether the signal still counts. */
+  #canAbort = true;
   readonly #total: number;
   #told = 0;
   #lastDone = 0;
@@ -82,6 +84,11 @@ export class Pace {
     }
   }
 
+  /** What has been done cannot be taken back: from now on the signal is not looked at. */
+  commit(): void {
+    this.#canAbort = false;
+  }
+
   /** Tells that all is done. */
   finish(): void {
     this.#tell(this.#total);
@@ -94,6 +101,7 @@ export class Pace {
 
   #refuseAborted(): void {
     const { signal } = this.#options;
-    if (signal?.aborted === true) throw new EmdbError("EMDB_ABORTED", "the call was aborted", { cause: signal.reason });
+    if (this.#canAbort && signal?.aborted === true)
+      throw new EmdbError("EMDB_ABORTED", "the call was aborted", { cause: signal.reason });
   }
 }

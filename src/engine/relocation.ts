@@ -32,6 +32,8 @@ const SLICE_MS = 2;
 
 /** How far the key space at hand has come. */
 interface Progress {
+  /** The base of the file that is led over to: it is of one compaction, which another thread may have ended meanwhile. */
+  readonly base: number;
   readonly space: SpaceState;
   readonly clears: number;
   hash: number;
@@ -89,9 +91,10 @@ export class Relocation {
       this.#end(segment);
       return false;
     }
-    const moves = this.#core.log.segments.moves(segment);
+    const { segments } = this.#core.log;
     const base = this.#core.base / 8;
-    const isMore = this.#stepSpace(progress, (units) => (units >= base ? units : moves.present(units)), moves);
+    const translate = (units: number): number => (units >= base ? units : segments.follow(segment, units * 8) / 8);
+    const isMore = this.#stepSpace(progress, translate, segments.moves(segment));
     if (!isMore) {
       numbers[RELOCATED_SPACE] = progress.space.id + 1;
       this.#progress = undefined;
@@ -102,14 +105,16 @@ export class Relocation {
   /** The key space to work on, from an id on. */
   #take(from: number): Progress | undefined {
     const known = this.#progress;
-    if (known?.space.id === from && this.#spaces.clears(known.space) === known.clears) return known;
+    const { base } = this.#core;
+    if (known?.base === base && known.space.id === from && this.#spaces.clears(known.space) === known.clears)
+      return known;
     for (let id = from; id < this.#spaces.nextId; id++) {
       const space = this.#spaces.byId(id);
       if (space === undefined || this.#spaces.root(space) === 0) continue;
       this.#core.control.numbers[RELOCATED_SPACE] = id;
       const clears = this.#spaces.clears(space);
       const hasTree = this.#spaces.tree(space) !== 0;
-      this.#progress = { space, clears, hash: 0, deadline: 0, leaf: undefined, hasTree };
+      this.#progress = { base, space, clears, hash: 0, deadline: 0, leaf: undefined, hasTree };
       return this.#progress;
     }
     return undefined;

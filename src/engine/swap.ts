@@ -41,6 +41,7 @@ import {
   MOVES_ADDRESS,
   MOVES_BYTES,
   MOVES_PAIRS,
+  NEXT_BASE,
   RELOCATED,
   RELOCATED_SPACE,
   SESSION_ACTIVE,
@@ -106,23 +107,24 @@ export function install(core: Core, spaces: Spaces): void {
     addSegment(core);
     Atomics.store(flags, SWAP, SWAP_INSTALLS);
   }
-  const end = draft.numbers[LOG_TAIL]!;
+  const base = numbers[NEXT_BASE]!;
+  const end = base + draft.numbers[LOG_TAIL]!;
   if (core.vault !== undefined) {
     numbers[SESSION_ACTIVE] = 0;
-    numbers[SESSION_LAST] = draft.numbers[LOG_BASE]! + HEADER_PAGE_BYTES;
+    numbers[SESSION_LAST] = base + HEADER_PAGE_BYTES;
   }
   log.numbers[LOG_GENERATION] = draft.numbers[LOG_GENERATION]!;
   Atomics.add(log.flags, LOG_FENCE, 1);
   // Behind the generation and before the file: who sees the new base sees that generation, and who has read the file
   // and then finds the base unchanged has read the file of that base.
-  log.numbers[LOG_BASE] = draft.numbers[LOG_BASE]!;
+  log.numbers[LOG_BASE] = base;
   Atomics.add(log.flags, LOG_FENCE, 1);
   log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;
-  const known = new Set(listMaps(log, log.numbers[LOG_BASE]).map((map) => map.address));
+  const known = new Set(listMaps(log, base).map((map) => map.address));
   for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
-  log.numbers[LOG_RESERVED] = draft.numbers[LOG_RESERVED]!;
+  log.numbers[LOG_RESERVED] = base + draft.numbers[LOG_RESERVED]!;
   log.numbers[LOG_WRAP] = 0;
-  log.numbers[LOG_CLAIMED] = Math.max(end, draft.numbers[LOG_CLAIMED]!);
+  log.numbers[LOG_CLAIMED] = end;
   Atomics.add(log.flags, LOG_FENCE, 1);
   log.numbers[LOG_WRITTEN] = end;
   log.numbers[LOG_TAIL] = end;
@@ -130,7 +132,7 @@ export function install(core: Core, spaces: Spaces): void {
   Atomics.add(log.flags, LOG_FENCE, 1);
   log.numbers[LOG_VISIBLE] = end;
   numbers[IMAGE_START] = 0;
-  spaces.relocateCreations((lsn) => (lsn >= log.numbers[LOG_BASE]! ? lsn : core.log.segments.present(lsn)));
+  spaces.relocateCreations((lsn) => (lsn >= base ? lsn : core.log.segments.present(lsn)));
   numbers[RELOCATED_SPACE] = 0;
   dropMaps(draft);
   releaseRing(system, draft);
@@ -142,15 +144,17 @@ export function install(core: Core, spaces: Spaces): void {
 
 function addSegment(core: Core): void {
   const { control } = core;
-  const { log, draft, numbers } = control;
+  const { log, numbers } = control;
   const { segments } = core.log;
-  const at = segments.free();
+  // A thread that died right behind this has left an entry for the same file.
+  const own = segments.ofBase(log.numbers[LOG_BASE]!);
+  const at = own === 0 ? segments.free() : own;
   assert(at !== 0, "a compaction begins with a free segment");
   segments.add(at, {
     base: log.numbers[LOG_BASE]!,
     end: log.numbers[LOG_WRITTEN]!,
     origin: newestMap(log)!.origin,
-    next: draft.numbers[LOG_BASE]!,
+    next: numbers[NEXT_BASE]!,
     generation: log.numbers[LOG_GENERATION]!,
     session: core.vault === undefined ? 0 : numbers[SESSION_LAST]! - log.numbers[LOG_BASE]!,
     file: core.file === undefined ? -1 : log.numbers[LOG_FILE]!,

@@ -1,13 +1,13 @@
 /**
  * Where a compaction has put the frames that it kept: pairs of positions, in the order of both files.
  *
- *     pair (16 bytes)   f64 0 former position   f64 1 present position   (both in 8-byte units)
+ *     pair (16 bytes)   f64 0 former position   f64 1 present place, in the new file   (both in 8-byte units)
  *
  * A compaction copies frames in the order of the log, so both columns ascend and one table answers in both
  * directions. Every 64th pair is kept at hand; the block of 64 that a search ends in is copied in one go.
  *
  * Invariant: a frame that was copied 8 bytes shorter (its previous version is nearer now) has `SHRUNK` added to
- * its present position.
+ * its present place.
  */
 
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
@@ -60,7 +60,7 @@ export class Moves {
     this.count += 1;
   }
 
-  /** Where the frame of a former position (in units) is now; 0 when it was not copied. */
+  /** Where in the new file the frame of a former position (in units) is; 0 when it was not copied. */
   present(former: number): number {
     const index = this.#search(this.#formers, 0, former);
     if (index < 0) return 0;
@@ -69,7 +69,7 @@ export class Moves {
     return present % SHRUNK;
   }
 
-  /** Where the frame of a present position (in units) was before; 0 when it is none that was copied. */
+  /** The position that the frame at a place in the new file (in units) had before; 0 when it is none that was copied. */
   former(present: number): number {
     const index = this.#search(this.#presents, 1, present);
     return index < 0 ? 0 : this.#block.f64[index * 2]!;

@@ -5,7 +5,8 @@
  * back what a Worker that died has left: the file, the map, the ring. Frames go in through a `Tail`, as into any
  * log.
  *
- * Invariant: nobody reads it before it is whole and durable.
+ * Invariant: nobody reads it before it is whole and durable. Its base is 0 until it takes a log's place, since only then
+ * is it known how far the positions of that one go.
  */
 
 import { Errno } from "../ffi/errno.ts";
@@ -14,7 +15,6 @@ import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { ADDRESS_SPACE_BYTES, HEADER_PAGE_BYTES, LOG_BYTES_MAX, RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import {
-  LOG_BASE,
   LOG_CLAIMED,
   LOG_DURABLE,
   LOG_FILE,
@@ -34,19 +34,18 @@ import { FileTail, MemoryTail, type OpenLogFile, type Tail } from "./tail.ts";
 /** Address space of a ring and its slack. */
 export const RING_SPACE = RING_BYTES + RING_FRAME_BYTES_MAX;
 
-/** Where a log is begun, and as what. */
+/** As what a log is begun. */
 export interface NewLogPlan {
-  readonly base: number;
   readonly generation: number;
   /** The file to make, which must not be there, and its header page; undefined for a log in memory. */
   readonly file: { readonly path: string; readonly page: Pinned } | undefined;
 }
 
 /** Address space for a log in memory. */
-export function reserveMemoryLog(system: System, base: number): { readonly address: number; readonly bytes: number } {
+export function reserveMemoryLog(system: System): { readonly address: number; readonly bytes: number } {
   let failure = 0;
   for (const wanted of ADDRESS_SPACE_BYTES) {
-    const bytes = Math.min(wanted, LOG_BYTES_MAX - base);
+    const bytes = Math.min(wanted, LOG_BYTES_MAX);
     const address = system.reserve(bytes);
     if (address > 0) return { address, bytes };
     failure = address;
@@ -56,7 +55,6 @@ export function reserveMemoryLog(system: System, base: number): { readonly addre
 
 export class NewLog {
   readonly tail: Tail;
-  readonly base: number;
   readonly #system: System;
   readonly #words: LogWords;
   readonly #path: string | undefined;
@@ -65,7 +63,6 @@ export class NewLog {
     this.#system = system;
     this.#words = words;
     this.#path = path;
-    this.base = words.numbers[LOG_BASE]!;
     const { numbers } = words;
     const file: OpenLogFile = {
       path: path ?? "",
@@ -79,17 +76,15 @@ export class NewLog {
   /** Begins a log in words that name nothing. When that fails nothing is left of it. */
   static begin(system: System, words: LogWords, plan: NewLogPlan): NewLog {
     const { numbers } = words;
-    const first = plan.base + HEADER_PAGE_BYTES;
     numbers.fill(0);
-    numbers[LOG_BASE] = plan.base;
     numbers[LOG_GENERATION] = plan.generation;
     numbers[LOG_FILE] = -1;
     for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE, LOG_RESERVED])
-      numbers[word] = first;
+      numbers[word] = HEADER_PAGE_BYTES;
     try {
       if (plan.file === undefined) {
-        numbers[LOG_RESERVED] = plan.base;
-        addMap(words, reserveMemoryLog(system, plan.base));
+        numbers[LOG_RESERVED] = 0;
+        addMap(words, reserveMemoryLog(system));
       } else makeFile(system, words, plan.file);
       return new NewLog(system, words, plan.file?.path);
     } catch (error) {
@@ -99,7 +94,7 @@ export class NewLog {
     }
   }
 
-  /** Where the next frame goes, as a position. */
+  /** Where the next frame goes, as a position in the file. */
   get end(): number {
     return this.tail.end;
   }

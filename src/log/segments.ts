@@ -177,19 +177,25 @@ export class Segments {
     const base = this.#numbers[at + BASE]!;
     let moves = this.#moves.get(base);
     if (moves === undefined) {
-      // What was learned of segments that are gone is forgotten with the first new one.
-      this.#moves.clear();
+      // What was learned of segments that are gone is forgotten with the first new one; of the others it is dear.
+      for (const known of this.#moves.keys()) if (this.ofBase(known) === 0) this.#moves.delete(known);
       moves = Moves.at(this.#numbers[at + MOVES]!, this.#numbers[at + PAIRS]!);
       this.#moves.set(base, moves);
     }
     return moves;
   }
 
+  /** Where the frame at a position in a segment is in the file that replaced it; 0 when it was left out. */
+  follow(at: number, lsn: number): number {
+    const units = this.moves(at).present(lsn / 8);
+    return units === 0 ? 0 : this.#numbers[at + NEXT]! + units * 8;
+  }
+
   /** Where a frame is in the current file, wherever it was before; 0 when a compaction left it out. */
   present(lsn: number): number {
     let place = lsn;
     for (let at = this.holding(place); at !== 0 && place !== 0; at = this.holding(place)) {
-      place = this.moves(at).present(place / 8) * 8;
+      place = this.follow(at, place);
     }
     return place;
   }
@@ -197,7 +203,7 @@ export class Segments {
   /** Where a frame was in the file before its own, whose base is `base`; 0 when it was not copied from there. */
   former(lsn: number, base: number): number {
     for (const at of this.list()) {
-      if (this.#numbers[at + NEXT] === base) return this.moves(at).former(lsn / 8) * 8;
+      if (this.#numbers[at + NEXT] === base) return this.moves(at).former((lsn - base) / 8) * 8;
     }
     return 0;
   }

@@ -288,8 +288,10 @@ export class MemoryTail implements Tail {
   }
 
   #commit(end: number): void {
-    const { origin, end: last } = this.#region;
+    const { origin, end: mapped } = this.#region;
     const base = this.#numbers[LOG_BASE]!;
+    // A log that took another one's place has the memory for more than there are positions left for.
+    const last = Math.min(mapped, LOG_BYTES_MAX);
     const reserved = Math.max(this.#numbers[LOG_RESERVED]!, base);
     const step = Math.min(Math.max((end - base) / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);
     const target = Math.min(base + Math.ceil((end - base + step) / 65536) * 65536, last);

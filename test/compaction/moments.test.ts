@@ -1,0 +1,154 @@
+/** What happens between the steps of a compaction: much is written, it is given up half-way, another thread goes on with it. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync } from "node:fs";
+import type { Opened } from "../../src/engine/assemble.ts";
+import { attachTo } from "../../src/engine/open.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { Emdb } from "../../src/index.ts";
+import { openFile } from "../engine/open-engine.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+setDefaultTimeout(120_000);
+
+const text = (bytes: Uint8Array | undefined): string | undefined => bytes && Buffer.from(bytes).toString();
+
+function fill({ engine }: Opened, count: number): void {
+  const keys = Array.from({ length: count }, (_, index) => `key ${index}`);
+  engine.insertMany(
+    engine.defaultSpace,
+    keys,
+    keys.map((key) => `of ${key}`),
+    0,
+  );
+}
+
+function expectAll({ engine }: Opened, count: number): void {
+  let missed = 0;
+  for (let index = 0; index < count; index++) {
+    if (text(engine.get(engine.defaultSpace, `key ${index}`)) !== `of key ${index}`) missed += 1;
+  }
+  expect(missed).toBe(0);
+}
+
+test.each([1, 9, 30])("%i MiB written while the live records are copied are in the compacted file", (mebibytes) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const opened = openFile(hostSystem(), path);
+  const { engine, compaction, work } = opened;
+  fill(opened, 3000);
+  const early = engine.snapshot(engine.defaultSpace);
+  expect(work.tryTake()).toBe(true);
+  const steps = compaction.copySteps();
+  for (let step = 0; step < 4; step++) steps.next();
+  for (let index = 0; index < mebibytes; index++) {
+    engine.insert(engine.defaultSpace, `during ${index}`, `${index}`.padEnd(1_000_000, "d"), 0);
+    for (let small = 0; small < 48; small++)
+      engine.insert(engine.defaultSpace, `s ${small}`, `${index}`.padEnd(1000), 0);
+  }
+  const late = engine.snapshot(engine.defaultSpace);
+  for (const _ of steps);
+  engine.insert(engine.defaultSpace, "behind", "the swap", 0);
+  for (const _ of compaction.relocationSteps());
+  work.give();
+  expectAll(opened, 3000);
+  expect([...early].length).toBe(3000);
+  expect([...late].length).toBe(3000 + mebibytes + 48);
+  expect(engine.count(engine.defaultSpace)).toBe(3000 + mebibytes + 48 + 1);
+  for (let index = 0; index < mebibytes; index++) {
+    expect(engine.get(engine.defaultSpace, `during ${index}`)?.length).toBe(1_000_000);
+  }
+  opened.leave();
+  const again = openFile(hostSystem(), path);
+  expectAll(again, 3000);
+  expect(again.engine.count(again.engine.defaultSpace)).toBe(3000 + mebibytes + 48 + 1);
+  again.leave();
+});
+
+test("a thread that gave an index up half-way does not go on there in a later compaction", () => {
+  using folder = temporaryFolder();
+  const one = openFile(hostSystem(), folder.file("data.emdb"));
+  fill(one, 20_000);
+  const environment = { system: hostSystem(), defer: (work: () => void) => void setImmediate(work), hasWorkers: false };
+  const other = attachTo(environment, one.base);
+  const run = (opened: Opened, relocationSteps: number): void => {
+    expect(opened.work.tryTake()).toBe(true);
+    for (const _ of opened.compaction.copySteps());
+    const steps = opened.compaction.relocationSteps();
+    for (let step = 0; step < relocationSteps; step++) if (steps.next().done === true) break;
+    steps.return();
+    opened.work.give();
+  };
+  run(one, 5);
+  run(other, Infinity);
+  run(one, Infinity);
+  const { log, base } = one.engine.core;
+  expectAll(one, 20_000);
+  expectAll(other, 20_000);
+  // What the index names is in the file that is now in service, whatever else is still held.
+  for (let index = 0; index < 20_000; index += 97) {
+    one.engine.get(one.engine.defaultSpace, `key ${index}`);
+    expect(one.engine.core.lookup.lsn).toBeGreaterThanOrEqual(base);
+  }
+  expect(log.segments.list().length).toBeLessThanOrEqual(3);
+  other.leave();
+  one.leave();
+});
+
+test("what is told as progress never goes back, and ends at the total", async () => {
+  using folder = temporaryFolder();
+  const db = Emdb.open(folder.file("data.emdb"));
+  db.insertMany(Array.from({ length: 40_000 }, (_, index) => [`key ${index}`, "v".repeat(100)] as const));
+  const told: { done: number; total: number }[] = [];
+  await db.compact({
+    onProgress: (progress) => {
+      told.push(progress);
+      for (let index = 0; index < 1000 && told.length < 10; index++)
+        db.insert(`more ${told.length} ${index}`, "m".repeat(100));
+    },
+  });
+  const dones = told.map(({ done }) => done);
+  expect(told.length).toBeGreaterThan(3);
+  expect(dones).toEqual([...dones].sort((one, two) => one - two));
+  expect(new Set(told.map(({ total }) => total)).size).toBe(1);
+  expect(told.at(-1)!.done).toBe(told.at(-1)!.total);
+  db.closeSync();
+});
+
+test("a throw out of onProgress ends a compaction at any of its calls, and the next one works", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let db = Emdb.open(path, { rangeScans: true });
+  db.insertMany(Array.from({ length: 15_000 }, (_, index) => [`key ${index}`, `of key ${index}`.padEnd(100)] as const));
+  for (let at = 1; ; at++) {
+    let calls = 0;
+    const thrown = await db
+      .compact({
+        onProgress: () => {
+          calls += 1;
+          if (calls === at) throw new Error(`at ${at}`);
+        },
+      })
+      .then(
+        () => undefined,
+        (error: unknown) => (error as Error).message,
+      );
+    db.insert(`after ${at}`, "x");
+    db.remove(`key ${at}`);
+    db.insert(`key ${at}`, `of key ${at}`);
+    expect(existsSync(`${path}.emdb-compact`)).toBe(false);
+    if (thrown === undefined) break;
+    expect(thrown).toBe(`at ${at}`);
+  }
+  const keys = Array.from({ length: 15_000 }, (_, index) => `key ${index}`);
+  const misses = (): number =>
+    db.getMany(keys).filter((value, index) => text(value)?.trim() !== `of key ${index}`).length;
+  expect(misses()).toBe(0);
+  expect([...db.range()].length).toBe(db.len());
+  expect((await db.verify()).problems).toEqual([]);
+  db.closeSync();
+  db = Emdb.open(path, { rangeScans: true });
+  expect(misses()).toBe(0);
+  expect([...db.range()].length).toBe(db.len());
+  db.closeSync();
+});

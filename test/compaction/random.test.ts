@@ -1,0 +1,39 @@
+/** Whatever is written, removed, read and held before, during and after a compaction is right at every moment, and after a reopen. */
+
+import { expect, test } from "bun:test";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { Life, type Config } from "./life.ts";
+
+const key = new Uint8Array(32).fill(9);
+const ways: readonly (readonly [string, Partial<Config>])[] = [
+  ["a file", {}],
+  ["memory", {}],
+  ["a file with ranges and checked reads", { rangeScans: true, verifyReads: true }],
+  ["memory with ranges", { rangeScans: true }],
+  ["an aes-256-gcm file", { encryption: { key }, cipher: "aes-256-gcm" }],
+  ["a chacha20-poly1305 file with ranges", { encryption: { key }, cipher: "chacha20-poly1305", rangeScans: true }],
+  ["a write-through file", { flushPlan: { kind: "write-through" } }],
+];
+const SEEDS = process.env["EMDB_SOAK"] !== undefined ? 200 : 1;
+const FIRST = Number(process.env["EMDB_TEST_SEED"] ?? 1);
+
+for (const [name, config] of ways) {
+  test(`a life of compactions in ${name} loses, revives and changes nothing`, () => {
+    for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
+      using folder = temporaryFolder();
+      const life = new Life(name.startsWith("memory") ? undefined : folder.file("data.emdb"), seed, config);
+      for (let round = 0; round < 5; round++) {
+        for (let change = life.random.below(900); change > 0; change--) life.one();
+        expect(life.compact([0, 3, 12][round % 3]!)).toBeGreaterThan(0);
+        life.check();
+        if (round % 2 === 1) life.checkSweep();
+        if (round === 2) life.reopen();
+        life.check();
+      }
+      life.finishHeld();
+      life.reopen();
+      life.check();
+      life.end();
+    }
+  }, 300_000);
+}
