@@ -29,7 +29,7 @@ import { Inner, longUnits } from "./inner.ts";
 import { divideAt, growPrefix, join, loadKey, purge, shrinkPrefix, takePart } from "./leaf.ts";
 import { FULL_SHAPE, Node, WORD_DEAD, type ProbeKey, type Shape } from "./node.ts";
 import { Path, TREE_TOMBSTONES, plantTree, type KeySource } from "./path.ts";
-import { makeText, setText, sharedBytes } from "./separators.ts";
+import { compareTexts, makeText, setText, sharedBytes } from "./separators.ts";
 
 /** A leaf is looked at for shrinking each time it has gathered this many more tombstones. */
 const PURGE_STEP = 8;
@@ -51,6 +51,13 @@ export class OrderedIndex {
   #key: ProbeKey = this.#first;
   #side = 0;
   #index = 0;
+
+  /** The block of the leaf that `append` is filling, 0 for none, and what separates it from its neighbours. */
+  #filling = 0;
+  readonly #low = makeText();
+  readonly #high = makeText();
+  #hasLow = false;
+  #hasHigh = false;
 
   constructor(heap: Heap, reclaim: Reclaim, keys: KeySource, shape: Shape = FULL_SHAPE) {
     this.#heap = heap;
@@ -135,13 +142,7 @@ export class OrderedIndex {
     const path = this.#path;
     const leaf = path.leaf;
     const block = leaf.block;
-    leaf.block = 0;
-    if (this.#side !== 0) {
-      if (leaf.count === 0) leaf.prefixBytes = 0;
-      else shrinkPrefix(leaf, sharedBytes(this.#key, { memory: leaf.prefix, bytes: leaf.prefixBytes }));
-      leaf.probe(this.#key);
-    }
-    leaf.insertUnits(this.#index, units);
+    this.#enter(units);
     if (leaf.count > leaf.capacity(leaf.prefixBytes)) {
       const dropped = purge(leaf, keepFrom);
       path.treeMemory.f64[TREE_TOMBSTONES]! -= dropped;
@@ -154,6 +155,74 @@ export class OrderedIndex {
     }
     this.#storeLeaf(block);
     this.#inner.settle();
+  }
+
+  /** Puts the key that was not found into the leaf in scratch, which may then be too full by one. */
+  #enter(units: number): void {
+    const { leaf } = this.#path;
+    leaf.block = 0;
+    if (this.#side !== 0) {
+      if (leaf.count === 0) leaf.prefixBytes = 0;
+      else shrinkPrefix(leaf, sharedBytes(this.#key, { memory: leaf.prefix, bytes: leaf.prefixBytes }));
+      leaf.probe(this.#key);
+    }
+    leaf.insertUnits(this.#index, units);
+  }
+
+  /**
+   * Adds a key that is not there to a tree that nobody else can see yet. Keys in order, or nearly so, cost a tenth of
+   * `find` and `add`: a leaf is filled in scratch and stored when a key comes that is not its. `endAppend` stores the last.
+   */
+  append(tree: number, key: ProbeKey, units: number): void {
+    const path = this.#path;
+    const { leaf } = path;
+    if (this.#filling === 0 || !this.#isBetweenFences(key)) {
+      this.endAppend();
+      const isThere = this.find(tree, key, 0);
+      assert(!isThere, "an appended key is not there yet");
+      this.#filling = leaf.block;
+      this.#takeFences();
+    } else {
+      path.loads = 0;
+      this.#key = key;
+      this.#side = leaf.probe(key);
+      this.#index = this.#side < 0 ? 0 : leaf.count;
+      if (this.#side === 0) {
+        const found = path.resolve(leaf, key, leaf.lowerInline(0));
+        assert(!found.isExact, "an appended key is not there yet");
+        this.#index = found.index;
+      }
+    }
+    this.#enter(units);
+    if (leaf.count > leaf.capacity(leaf.prefixBytes)) {
+      const block = this.#filling;
+      this.#filling = 0;
+      this.#divide(block);
+    } else if (path.loads > 0) {
+      growPrefix(leaf, path.keys, { first: this.#first, last: this.#last });
+    }
+  }
+
+  /** Stores what `append` has left in scratch. */
+  endAppend(): void {
+    if (this.#filling === 0) return;
+    this.#storeLeaf(this.#filling);
+    this.#inner.settle();
+    this.#filling = 0;
+  }
+
+  #takeFences(): void {
+    const low = this.#path.lowerFence();
+    this.#hasLow = low !== undefined;
+    if (low !== undefined) setText(this.#low, low.memory.u8.subarray(0, low.bytes));
+    const high = this.#path.upperFence();
+    this.#hasHigh = high !== undefined;
+    if (high !== undefined) setText(this.#high, high.memory.u8.subarray(0, high.bytes));
+  }
+
+  #isBetweenFences(key: ProbeKey): boolean {
+    if (this.#hasHigh && compareTexts(key, this.#high) >= 0) return false;
+    return !this.#hasLow || compareTexts(this.#low, key) <= 0;
   }
 
   /** Takes the entry that was found out at once: its frame is about to go, and nobody was ever shown it. */
