@@ -1,8 +1,11 @@
 /**
- * What the ordered index costs and gives: prefix scans beside the peers, inserts and removes with and without it,
- * and how long it takes to be built at open. Ranges and full scans: `ranges.ts`.
+ * What the ordered index costs and gives: prefix scans, ranges and full scans beside the peers, inserts and removes with
+ * and without it, how even a load of sorted and of random keys is, and opening with its leaves in the image and without.
  *
- *     bun ordered.ts [records]
+ *     bun ordered.ts [records] [part ...]      parts: open, load, writes, ranges
+ *
+ * Times of ranges and opens are of the processor, not of the clock, and the stores take turns: on a machine that is busy
+ * with other work these ratios hold better. `ranges.ts` has the same with a process for each store, by the clock.
  */
 
 import { Emdb } from "../src/index.ts";
@@ -10,12 +13,16 @@ import { Data } from "./lib/data.ts";
 import { Folder } from "./lib/folder.ts";
 import { load } from "./lib/load.ts";
 import { openStore } from "./lib/peers-of.ts";
+import type { Store } from "./peers/peer.ts";
 
 const records = Number(process.argv[2] ?? 1_000_000);
 const data = new Data({ seed: 3 });
+const parts = new Set(process.argv.slice(3));
 const ROUNDS = 15;
 /** Two bytes: some fifteen records of a million. */
 const PREFIX_BYTES = 2;
+/** A load is cut into so many stretches, which should cost the same. */
+const STRETCHES = 10;
 
 const median = (all: number[]): number => all.toSorted((a, b) => a - b)[all.length >> 1] ?? 0;
 
@@ -25,31 +32,84 @@ function timed(call: () => number): number {
   return ((performance.now() - started) * 1e6) / Math.max(count, 1);
 }
 
-/** Prefix scans, the stores taking turns, so that a noisy moment meets all of them. */
-async function prefixScans(): Promise<void> {
+/** Microseconds of the processor. */
+function processor(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
+}
+
+/** Prefix scans, ranges and full scans, the stores taking turns, so that a noisy moment meets all of them. */
+async function ranges(): Promise<void> {
   using folder = new Folder();
   const names = ["emdb", "lmdb", "sqlite"];
   const settings = { durability: "none", isOrdered: true } as const;
   const stores = await Promise.all(names.map((name) => openStore(name, folder, `prefix-${name}`, settings)));
   for (const store of stores) await load(store, data, records);
-  const prefixes = data.shuffledKeys(records, 200).map((key) => key.slice(0, PREFIX_BYTES));
+  const keys = data.shuffledKeys(records, 8192);
   const perPrefix = Math.max(1, Math.round(records / 256 ** PREFIX_BYTES));
-  const times = names.map((): number[] => []);
-  for (let round = 0; round < ROUNDS; round++) {
-    stores.forEach((store, index) => {
-      const scan = (): number => {
-        for (const prefix of prefixes) store.range?.(prefix, perPrefix);
-        return prefixes.length;
-      };
-      times[index]?.push(timed(scan));
+  let next = 0;
+  const some = (store: Store, count: number, limit: number, bytes?: number): number => {
+    for (let index = 0; index < count; index++)
+      store.range?.(keys[(next + index) % keys.length]!.slice(0, bytes), limit);
+    return count;
+  };
+  const kinds: [string, number, (store: Store) => number][] = [
+    [`prefix scan of ${perPrefix}`, ROUNDS, (store) => some(store, 1000, perPrefix, PREFIX_BYTES)],
+    ["range of 10", ROUNDS, (store) => some(store, 2000, 10)],
+    ["range of 1000", ROUNDS, (store) => some(store, 40, 1000)],
+    ["full scan, per record", 5, (store) => Number(store.range?.(new Uint8Array(1), records + 1) ?? 0)],
+  ];
+  for (const [what, rounds, run] of kinds) {
+    const times = names.map((): number[] => []);
+    for (let round = 0; round < rounds; round++, next += 2000) {
+      stores.forEach((store, index) => {
+        const started = processor();
+        const count = run(store);
+        times[index]?.push(((processor() - started) * 1000) / count);
+      });
+    }
+    const own = times[0] ?? [];
+    names.forEach((name, index) => {
+      const all = times[index] ?? [];
+      const ratio = `${(median(all) / median(own)).toFixed(2)}x, best ${(Math.min(...all) / Math.min(...own)).toFixed(2)}x`;
+      console.log(`${what}, ${name}: ${median(all).toFixed(0)} ns, best ${Math.min(...all).toFixed(0)} (${ratio})`);
     });
   }
-  const own = median(times[0] ?? []);
-  names.forEach((name, index) => {
-    const ns = median(times[index] ?? []);
-    console.log(`prefix scan of ${perPrefix}, ${name}: ${(ns / 1000).toFixed(1)} us (${(ns / own).toFixed(2)}x)`);
-  });
   for (const store of stores) await store.close();
+}
+
+/** Loading sorted and random keys one by one: whether the last records cost what the first do, and the longest pause. */
+function loads(): void {
+  for (const order of ["random", "sorted", "backwards"] as const) {
+    using folder = new Folder();
+    const db = Emdb.open(folder.at("load.emdb"), { rangeScans: true });
+    const perStretch = Math.floor(records / STRETCHES);
+    const costs: number[] = [];
+    let longest = 0;
+    for (let stretch = 0; stretch < STRETCHES; stretch++) {
+      const entries = data.entries(stretch * perStretch, (stretch + 1) * perStretch);
+      const number = Buffer.alloc(8);
+      entries.forEach(([key], index) => {
+        if (order === "random") return;
+        const rank = stretch * perStretch + index;
+        number.writeBigUInt64BE(BigInt(order === "sorted" ? rank : records - rank));
+        key.set(number);
+      });
+      const started = processor();
+      for (const [key, value] of entries) {
+        const before = processor();
+        db.insert(key, value);
+        longest = Math.max(longest, (processor() - before) / 1000);
+      }
+      costs.push(((processor() - started) * 1000) / perStretch);
+    }
+    const [first = 0, last = 0] = [costs[0], costs.at(-1)];
+    const steps = costs.map((cost) => cost.toFixed(0)).join(" ");
+    console.log(
+      `load of ${order} keys: ${steps} ns (last / first: ${(last / first).toFixed(2)}), longest ${longest.toFixed(1)} ms`,
+    );
+    db.closeSync();
+  }
 }
 
 /** Single writes with and without the index, in turns over two databases of one size. */
@@ -87,28 +147,34 @@ function writes(): void {
   }
 }
 
-/** Opening a log that was closed in good order, with and without the index to be built. */
-function build(): void {
+/** Opening a log that was closed in good order: without the index, with it to be built, and with it in the image. */
+function opens(): void {
   using folder = new Folder();
   const path = folder.at("build.emdb");
   const made = Emdb.open(path);
   for (let from = 0; from < records; from += 20_000)
     made.insertMany(data.entries(from, Math.min(records, from + 20_000)));
   made.closeSync();
-  const [without, with_] = [false, true].map((rangeScans) =>
-    median(
-      Array.from({ length: 3 }, () =>
-        timed(() => {
-          Emdb.open(path, { rangeScans }).closeSync();
-          return records;
-        }),
-      ),
-    ),
-  );
-  const own = (with_ ?? 0) - (without ?? 0);
-  console.log(`build at open: ${own.toFixed(0)} ns a record, ${(1000 / own).toFixed(2)} M records/s`);
+  const timesOf = (rangeScans: boolean): string => {
+    const times = Array.from({ length: 5 }, () => {
+      const [clock, started] = [performance.now(), processor()];
+      const db = Emdb.open(path, { rangeScans, readOnly: true });
+      const spent = [(processor() - started) / 1000, performance.now() - clock] as const;
+      db.closeSync();
+      return spent;
+    });
+    const best = times.toSorted((one, other) => one[0] - other[0])[0] ?? [0, 0];
+    return `${best[0].toFixed(0)} ms of the processor, ${best[1].toFixed(0)} by the clock`;
+  };
+  console.log(`open without the index: ${timesOf(false)}`);
+  console.log(`open, the index to be built: ${timesOf(true)}`);
+  Emdb.open(path, { rangeScans: true }).closeSync();
+  console.log(`open, the index in the image: ${timesOf(true)}`);
+  console.log(`open without it, though it is in the image: ${timesOf(false)}`);
 }
 
-build();
-writes();
-await prefixScans();
+const isWanted = (part: string): boolean => parts.size === 0 || parts.has(part);
+if (isWanted("open")) opens();
+if (isWanted("load")) loads();
+if (isWanted("writes")) writes();
+if (isWanted("ranges")) await ranges();

@@ -88,3 +88,27 @@ test("tombstones of one batch, which stay until it is visible, are tidied away a
   expect(grove.check().tombstones).toBeLessThan(64);
   expect(inUse(grove)).toBeLessThan(full / 5);
 });
+
+test("no key, sorted or random, is more work than new nodes on one way down", () => {
+  const random = randomKeys(COUNT);
+  for (const keys of [random, random.toSorted(Buffer.compare), random.toSorted(Buffer.compare).reverse()]) {
+    using grove = new Grove({ attached: 2 });
+    const take = grove.heap.takeBlock.bind(grove.heap);
+    let blocks = 0;
+    grove.heap.takeBlock = () => {
+      blocks += 1;
+      return take();
+    };
+    let most = 0;
+    let sum = 0;
+    for (const key of keys) {
+      blocks = 0;
+      grove.put(key, 0);
+      most = Math.max(most, blocks);
+      sum += blocks;
+    }
+    // A leaf and its two halves' way up: two nodes a level, four levels at most here.
+    expect(most).toBeLessThanOrEqual(8);
+    expect(sum / COUNT).toBeLessThan(1.1);
+  }
+});
