@@ -16,6 +16,7 @@ export const workloads: readonly string[] = [
   "expiry",
   "value-sizes",
   "host-gc",
+  "compaction",
   "redb",
 ];
 

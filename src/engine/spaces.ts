@@ -197,7 +197,7 @@ export class Spaces {
     if (this.nextId < SPACE_COUNT_MAX) return;
     throw new EmdbError(
       "EMDB_FULL",
-      `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}. Compact it to begin anew`,
+      `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}. Copy the live ones into a new file to begin anew`,
     );
   }
 
