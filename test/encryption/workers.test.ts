@@ -1,7 +1,7 @@
 /** Encrypted databases over true threads: the data key reaches them, sessions do, and a nonce is nobody else's. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { Emdb } from "../../src/index.ts";
+import type { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Thread } from "../workers/thread.ts";
 import { KEY, openWith } from "./rekey-fixture.ts";
