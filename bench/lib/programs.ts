@@ -14,6 +14,7 @@ export const workloads: readonly string[] = [
   "open-time",
   "ranges",
   "expiry",
+  "encryption",
   "value-sizes",
   "host-gc",
   "compaction",

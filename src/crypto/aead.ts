@@ -75,9 +75,21 @@ class AesGcm implements Aead {
   readonly #key: SecretKey;
   readonly #tag = new Uint8Array(TAG_BYTES);
   readonly #node = nodeCrypto();
+  /** The view that `open` made last: records of one length in one place are many, and a view costs 50 ns. */
+  #view: Uint8Array = new Uint8Array(0);
+  #viewed: Uint8Array | undefined;
+  #viewedAt = -1;
 
   constructor(key: SecretKey) {
     this.#key = key;
+  }
+
+  #viewOf(source: Uint8Array, at: number, bytes: number): Uint8Array {
+    if (this.#viewed === source && this.#viewedAt === at && this.#view.length === bytes) return this.#view;
+    this.#viewed = source;
+    this.#viewedAt = at;
+    this.#view = source.subarray(at, at + bytes);
+    return this.#view;
   }
 
   sealInto(
@@ -107,7 +119,7 @@ class AesGcm implements Aead {
     const decipher = this.#node.createDecipheriv("aes-256-gcm", this.#key.bytes, context.nonce);
     decipher.setAAD(context.associatedData);
     decipher.setAuthTag(this.#tag);
-    const plaintext = decipher.update(source.subarray(at, at + bytes));
+    const plaintext = decipher.update(this.#viewOf(source, at, bytes));
     assert(plaintext.length === bytes, "GCM keeps the length");
     try {
       decipher.final();

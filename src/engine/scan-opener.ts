@@ -7,7 +7,7 @@
 
 import { NO_SESSION_MAC, decodeSession, parseSession } from "../crypto/session.ts";
 import type { PlacedSession } from "../crypto/session-table.ts";
-import { pinned, type Pinned } from "../ffi/memory.ts";
+import { copy, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { FRAME_HEADER_BYTES, KIND_SESSION, SESSION_BYTES, type FrameFacts } from "../log/frame.ts";
 import type { ClosedFrame, Finding, FrameOpener } from "../log/scanner.ts";
 import { FrameOpening, HEAD_BYTES } from "./frame-opening.ts";
@@ -22,6 +22,8 @@ const NOT_OPEN: Bad = {
 };
 const BAD_SESSION: Bad = { kind: "bad", reason: "the session record was changed, or does not belong here" };
 const NO_BYTES = new Uint8Array(0);
+const PLACED_BYTES_MAX = 4096;
+const sharedRaw = sharedScratch(PLACED_BYTES_MAX);
 
 /** Who has the keys. Positions are those of the file. */
 export interface SessionKeeper {
@@ -48,6 +50,8 @@ export class ScanOpener implements FrameOpener {
   readonly #opening: FrameOpening;
   /** Whether something before was lost. */
   readonly #isLost: () => boolean;
+  readonly #raw: Pinned = sharedRaw();
+  readonly #place = { source: this.#raw.u8, at: 0, address: 0, lsn: 0, bodyBytes: 0 };
   #last: PlacedSession | undefined;
   #isRecord = false;
 
@@ -66,7 +70,7 @@ export class ScanOpener implements FrameOpener {
   open(facts: FrameFacts, frame: ClosedFrame): Bad | undefined {
     this.#isRecord = facts.kind !== KIND_SESSION;
     if (!this.#isRecord) return this.#meet(facts, frame);
-    if (!this.#opening.open(frame, this.#keys.sealerAt(frame.lsn))) return NOT_OPEN;
+    if (!this.#opening.open(this.#placed(frame), this.#keys.sealerAt(frame.lsn))) return NOT_OPEN;
     const { record } = this.#opening;
     facts.kind = record.kind;
     facts.space = record.space;
@@ -75,6 +79,17 @@ export class ScanOpener implements FrameOpener {
     facts.expiresAtMs = record.expiresAtMs;
     facts.prev = record.previous === 0 ? 0 : frame.lsn - record.previous * 8;
     return undefined;
+  }
+
+  /** A short frame copied to where the ones before were: what opens it then needs no view of its own. */
+  #placed(frame: ClosedFrame): ClosedFrame {
+    const whole = FRAME_HEADER_BYTES + frame.bodyBytes;
+    if (frame.address === 0 || whole > PLACED_BYTES_MAX) return frame;
+    const placed = this.#place;
+    copy(this.#raw.address, frame.address, whole);
+    placed.lsn = frame.lsn;
+    placed.bodyBytes = frame.bodyBytes;
+    return placed;
   }
 
   #meet(facts: FrameFacts, frame: ClosedFrame): Bad | undefined {

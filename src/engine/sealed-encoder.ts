@@ -51,6 +51,8 @@ export class SealedEncoder extends FrameEncoder {
   readonly #numbers = { kind: 0, space: 0, expiresAtMs: 0, previous: 0 };
   #bodyBytes = 0;
   #sealed: Uint8Array = NO_BYTES;
+  /** The part of the plain memory that the body before took: a view costs 50 ns, and lengths come again. */
+  #view: Uint8Array = NO_BYTES;
 
   constructor(salts: Salts, source: SealSource) {
     super(salts);
@@ -116,7 +118,8 @@ export class SealedEncoder extends FrameEncoder {
     if (keyBytes > 0) copy(plain.address + at, key.address, keyBytes);
     at += keyBytes;
     if (this.valueBytes > 0) copy(plain.address + at, this.value, this.valueBytes);
-    return plain.u8.subarray(0, bytes);
+    if (this.#view.length !== bytes) this.#view = plain.u8.subarray(0, bytes);
+    return this.#view;
   }
 
   #longBody(key: Pinned, keyBytes: number): Uint8Array {

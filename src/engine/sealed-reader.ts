@@ -47,7 +47,7 @@ export class SealedReader {
     const shape = this.#shape;
     if (kindOf(shape) === KIND_SEALED) {
       const sealer = this.#vault.sealerAt(lsn);
-      const frame = { source: this.#source, at: 0, lsn: this.#vault.position, bodyBytes: this.#bodyBytes };
+      const frame = { source: this.#source, at: 0, address: 0, lsn: this.#vault.position, bodyBytes: this.#bodyBytes };
       return this.opening.open(frame, sealer);
     }
     if (kindOf(shape) !== KIND_SESSION) return false;

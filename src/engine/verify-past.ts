@@ -52,7 +52,7 @@ export class PastRecords {
       const read = must(system.read(file, frame.subarray(there), rest), { syscall: "pread", path });
       if (read < rest.bytes) return undefined;
     }
-    const closed = { source: frame, at: 0, lsn: position, bodyBytes };
+    const closed = { source: frame, at: 0, address: 0, lsn: position, bodyBytes };
     if (!this.#opening.open(closed, this.#keys.sealerAt(position))) return undefined;
     this.frameBytes = frameBytes(shape, bodyBytes);
     return this.#opening.record;

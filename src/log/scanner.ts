@@ -80,6 +80,8 @@ const ZERO_BLOCK_BYTES = 4096;
 export interface ClosedFrame {
   readonly source: Uint8Array;
   readonly at: number;
+  /** Where its first byte is, if the source is pinned; 0 otherwise. */
+  readonly address: number;
   readonly lsn: number;
   /** Of the body, behind the header. */
   readonly bodyBytes: number;
@@ -163,7 +165,9 @@ export class Scanner {
     const isLong = whole > SCAN_BYTES;
     const source = isLong ? new Uint8Array(whole) : this.memory.u8;
     if (isLong && this.#read(source, { position: lsn, bytes: whole }) < whole) return CUT_OFF;
-    const problem = opener.open(facts, { source, at: isLong ? 0 : this.at, lsn, bodyBytes });
+    const at = isLong ? 0 : this.at;
+    const address = isLong ? 0 : this.memory.address + at;
+    const problem = opener.open(facts, { source, at, address, lsn, bodyBytes });
     if (problem !== undefined) return problem;
     this.#next = lsn + facts.frameBytes;
     return facts.kind === KIND_MARK ? MARK : FRAME;

@@ -27,6 +27,9 @@ const FILES: readonly (readonly [string, OpenOptions])[] = [
   ["encrypted with ChaCha", { ...BY_KEY, cipher: "chacha20-poly1305" }],
 ];
 
+/** What no type allows, and callers without types write. */
+const BOTH = { encryption: { key: KEY, passphrase: PASSPHRASE } } as OpenOptions;
+
 type Answer = "opens" | "EMDB_INVALID_CONFIG" | "EMDB_KEY_MISMATCH";
 
 /** In the order of `FILES`. */
@@ -44,11 +47,7 @@ const CALLS: readonly (readonly [string, OpenOptions, readonly Answer[]])[] = [
     { encryption: { passphrase: "another one" } },
     ["EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG", "EMDB_KEY_MISMATCH", "EMDB_INVALID_CONFIG"],
   ],
-  [
-    "both",
-    { encryption: { key: KEY, passphrase: PASSPHRASE } },
-    ["EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG"],
-  ],
+  ["both", BOTH, ["EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG", "EMDB_INVALID_CONFIG"]],
   [
     "the key and AES",
     { ...BY_KEY, cipher: "aes-256-gcm" },

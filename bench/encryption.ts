@@ -1,0 +1,206 @@
+/**
+ * What encryption costs, plain and encrypted side by side in one process, in blocks that take turns: single inserts and
+ * gets, bulk load, replay of the whole log, opening with the image, and opening with a passphrase.
+ *
+ * Times are those of the process's own work (user and system), which a busy machine stretches less than the clock's.
+ */
+
+import { createCipheriv, createDecipheriv } from "node:crypto";
+import { rmSync } from "node:fs";
+
+import { Emdb } from "../src/index.ts";
+import type { OpenOptions } from "../src/index.ts";
+import { Data } from "./lib/data.ts";
+import { Folder } from "./lib/folder.ts";
+import { numberOption } from "./lib/options.ts";
+import type { Options } from "./lib/options.ts";
+import { median } from "./lib/statistics.ts";
+import { runWorkload } from "./lib/workload.ts";
+import type { Outcome, Row, Workload } from "./lib/workload.ts";
+
+const key = new Uint8Array(32).fill(7);
+const kinds: readonly (readonly [string, OpenOptions])[] = [
+  ["plain", {}],
+  ["AES", { encryption: { key }, cipher: "aes-256-gcm" }],
+  ["ChaCha", { encryption: { key }, cipher: "chacha20-poly1305" }],
+];
+const blockRecords = 2000;
+const rounds = 36;
+const warmUpRounds = 12;
+
+/** Microseconds of the process's own work. */
+function cost(work: () => void): number {
+  const before = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(before);
+  return user + system;
+}
+
+type Block = (round: number) => void;
+
+/** Nanoseconds an operation, of blocks that take turns; the first rounds warm up. */
+function inTurn(blocks: Readonly<Record<string, Block>>): Map<string, number> {
+  const times = new Map<string, number[]>(Object.keys(blocks).map((name) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const [name, block] of Object.entries(blocks)) {
+      const spent = cost(() => block(round));
+      if (round >= warmUpRounds) times.get(name)?.push((spent * 1000) / blockRecords);
+    }
+  }
+  return new Map([...times].map(([name, values]) => [name, median(values)]));
+}
+
+/** What the cipher itself takes for a record: node:crypto, once for each operation. */
+function bareCipher(data: Data): { readonly seal: Block; readonly open: Block } {
+  const nonce = new Uint8Array(12);
+  const context = new Uint8Array(52);
+  const body = data.value(1);
+  const sealed = (): readonly [Uint8Array, Uint8Array] => {
+    const cipher = createCipheriv("aes-256-gcm", key, nonce);
+    cipher.setAAD(context);
+    const text = cipher.update(body);
+    cipher.final();
+    return [text, cipher.getAuthTag()];
+  };
+  const [text, tag] = sealed();
+  const opened = (): void => {
+    const decipher = createDecipheriv("aes-256-gcm", key, nonce);
+    decipher.setAAD(context);
+    decipher.setAuthTag(tag);
+    decipher.update(text);
+    decipher.final();
+  };
+  const often =
+    (work: () => unknown): Block =>
+    () => {
+      for (let index = 0; index < blockRecords; index++) work();
+    };
+  return { seal: often(sealed), open: often(opened) };
+}
+
+/** The plain time, what encryption adds to it, and that beside the cipher alone. */
+function rowsOf(what: string, kind: string, times: ReadonlyMap<string, number>): Row[] {
+  const timeOf = (name: string): number => times.get(name) ?? Number.NaN;
+  const adds = timeOf(kind) - timeOf("plain");
+  const rows: Row[] = [
+    { row: `${what}: plain`, value: timeOf("plain"), unit: "ns", better: "lower" },
+    { row: `${what}: ${kind} adds`, value: adds, unit: "ns", better: "lower" },
+  ];
+  if (!times.has("cipher")) return rows;
+  rows.push({ row: `${what}: node:crypto alone`, value: timeOf("cipher"), unit: "ns", better: "lower" });
+  rows.push({
+    row: `${what}: ${kind} adds, over node:crypto alone`,
+    value: adds / timeOf("cipher"),
+    unit: "x",
+    better: "lower",
+  });
+  return rows;
+}
+
+/** Single operations, plain and encrypted in turn. */
+function single([kind, options]: readonly [string, OpenOptions], data: Data, folder: Folder): Row[] {
+  const plain = Emdb.open(folder.at(`single-plain-${kind}`));
+  const sealed = Emdb.open(folder.at(`single-${kind}`), options);
+  const keysOf = (round: number): Uint8Array[] =>
+    Array.from({ length: blockRecords }, (_, index) => data.key(round * blockRecords + index));
+  const blocks = Array.from({ length: rounds }, (_, round) => keysOf(round));
+  const value = data.value(1);
+  const over =
+    (db: Emdb, work: (db: Emdb, one: Uint8Array) => void): Block =>
+    (round) => {
+      for (const one of blocks[round]!) work(db, one);
+    };
+  const both = (work: (db: Emdb, one: Uint8Array) => void, cipher: Block): Map<string, number> =>
+    inTurn({ plain: over(plain, work), [kind]: over(sealed, work), ...(kind === "AES" ? { cipher } : {}) });
+  const bare = bareCipher(data);
+  const insert = (db: Emdb, one: Uint8Array): void => db.insert(one, value);
+  const rows = rowsOf("insert", kind, both(insert, bare.seal));
+  const again = rowsOf("insert over a record", kind, both(insert, bare.seal));
+  plain.flushSync();
+  sealed.flushSync();
+  const gets = rowsOf(
+    "get",
+    kind,
+    both((db, one) => void db.get(one), bare.open),
+  );
+  plain.closeSync();
+  sealed.closeSync();
+  return [...rows, ...again, ...gets];
+}
+
+/** Bulk load, replay and open of one kind. */
+function whole(kind: readonly [string, OpenOptions], data: Data, parts: { records: number; folder: Folder }): Row[] {
+  const [name, options] = kind;
+  const { records, folder } = parts;
+  const path = folder.at(`whole-${name}`);
+  let bulk = 0;
+  const db = Emdb.open(path, options);
+  for (let from = 0; from < records; from += 100_000) {
+    const entries = data.entries(from, Math.min(records, from + 100_000));
+    bulk += cost(() => void db.insertMany(entries));
+  }
+  db.closeSync();
+  const open = (): number => cost(() => Emdb.open(path, { ...options, readOnly: true }).closeSync());
+  const withImage = [open(), open(), open()];
+  rmSync(`${path}.hint`);
+  const replays = [open(), open(), open()];
+  return [
+    { row: `bulk load: ${name}`, value: (bulk / records) * 1000, unit: "ns", better: "lower" },
+    { row: `open, image: ${name}`, value: median(withImage) / 1000, unit: "ms", better: "lower" },
+    { row: `open, replay: ${name}`, value: median(replays) / 1000, unit: "ms", better: "lower" },
+  ];
+}
+
+function secrets(folder: Folder): Row[] {
+  const rows: Row[] = [];
+  const all: readonly (readonly [string, OpenOptions])[] = [
+    ["plain", {}],
+    ["a key", { encryption: { key } }],
+    ["a passphrase", { encryption: { passphrase: "correct horse battery staple" } }],
+  ];
+  for (const [name, options] of all) {
+    const path = folder.at(`secret-${name}`);
+    const open = (): number => cost(() => Emdb.open(path, options).closeSync());
+    open();
+    rows.push({
+      row: `open and close, empty: ${name}`,
+      value: median([open(), open(), open()]) / 1000,
+      unit: "ms",
+      better: "lower",
+    });
+  }
+  return rows;
+}
+
+async function run(_: string, options: Options): Promise<Outcome> {
+  const data = new Data({ seed: numberOption(options, "seed") });
+  const records = numberOption(options, "records");
+  using folder = new Folder();
+  const rows = [
+    ...single(kinds[1]!, data, folder),
+    ...single(kinds[2]!, data, folder).filter(({ row }) => row.includes("ChaCha")),
+    ...kinds.flatMap((kind) => whole(kind, data, { records, folder })),
+    ...secrets(folder),
+  ];
+  const timeOf = (row: string): number => rows.find((one) => one.row === row)?.value ?? Number.NaN;
+  for (const what of ["open, image", "open, replay", "bulk load"]) {
+    for (const kind of ["AES", "ChaCha"]) {
+      const value = timeOf(`${what}: ${kind}`) / timeOf(`${what}: plain`);
+      rows.push({ row: `${what}: ${kind} over plain`, value, unit: "x", better: "lower" });
+    }
+  }
+  return { rows, settings: `${records} records in the bulk load; 24 B keys, 150 B values` };
+}
+
+const workload: Workload = {
+  title: "What encryption costs",
+  notes: [
+    "CPU time of the process. 'adds' is the time beyond plain, for one record, in the same run.",
+    "A passphrase is stretched with Argon2id on four threads: the CPU time is that of all of them.",
+  ],
+  defaults: { peers: "emdb", records: "1m", repeat: "1" },
+  unavailable: async () => undefined,
+  run,
+};
+
+if (import.meta.main) await runWorkload(workload, import.meta.path);
