@@ -26,7 +26,7 @@ import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { closeDeadImage } from "./hint-writer.ts";
 import { LockFile } from "./lock-file.ts";
-import { LongWork } from "./long-work.ts";
+import { LongWork, closeDeadTarget } from "./long-work.ts";
 import { Ordering } from "./ordering.ts";
 import { Relocation, releaseReplaced } from "./relocation.ts";
 import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
@@ -199,6 +199,7 @@ export function unmapForTruncation(system: System, control: Control): void {
 function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
   const control = new Control(base.buffer);
   closeDeadImage(system, control);
+  closeDeadTarget(system, control);
   releaseReplaced(system, control, base.path);
   releaseMemory(system, control, base.path !== undefined);
   if (base.path === undefined) return;

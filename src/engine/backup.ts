@@ -15,13 +15,14 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import type { ProgressOptions } from "../api/types.ts";
-import { LOG_FILE } from "../log/log-words.ts";
+import { LOG_FILE, dropMaps, listMaps } from "../log/log-words.ts";
+import { TARGET_LOCK } from "./control.ts";
 import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import { hintPath } from "./hint-writer.ts";
-import { LockFile } from "./lock-file.ts";
+import { LockFile, lockPath } from "./lock-file.ts";
 import { Pace } from "./progress.ts";
-import { backupPath } from "./siblings.ts";
+import { backupPath, compactPath, movesPath, newPath, replacedPath } from "./siblings.ts";
 import { discardDraft } from "./swap.ts";
 
 /** Numbers that a generation is drawn from: no other file of this log has the same one. */
@@ -46,13 +47,15 @@ export class Backup {
     core.enter();
     refuseTarget(core, target);
     const pace = new Pace(core, options, core.visible - core.base);
-    await this.#parts.work.run(backupPath(target), async (check) => {
-      const lock = LockFile.take(core.system, target);
-      try {
-        await pace.drive(this.#steps(target), check);
-      } finally {
-        lock.release(true);
-      }
+    let lock: LockFile | undefined;
+    const end = (): void => {
+      core.control.numbers[TARGET_LOCK] = 0;
+      lock?.release(true);
+    };
+    await this.#parts.work.run({ draftPath: backupPath(target), end }, async (check) => {
+      lock = LockFile.take(core.system, target);
+      core.control.numbers[TARGET_LOCK] = lock.token.handle + 1;
+      await pace.drive(this.#steps(target), check);
     });
     pace.finish();
   }
@@ -91,6 +94,11 @@ export class Backup {
     const handle = control.draft.numbers[LOG_FILE]!;
     draft.log.tail.spill();
     const markBytes = writeMark(this.#core, draft, true);
+    // Where a mapped file cannot be cut.
+    if (!system.canMapPastEnd) {
+      for (const { address, bytes } of listMaps(control.draft)) system.unmap(address, bytes);
+      dropMaps(control.draft);
+    }
     must(system.truncate(handle, draft.log.end + markBytes), { syscall: "ftruncate", path });
     draft.log.sync();
     // An image of what was there before would be passed over; it is of no use to anybody.
@@ -103,6 +111,7 @@ export class Backup {
 
 function refuseTarget(core: Core, target: string): void {
   const { system, file } = core;
+  refuseSibling(core, target);
   const status = system.status(target);
   if (status === -Errno.ENOENT) return;
   if (typeof status === "number") throw ioError(status, { syscall: "stat", path: target });
@@ -111,6 +120,25 @@ function refuseTarget(core: Core, target: string): void {
   if (!isSource && status.kind === "file") return;
   const what = isSource ? "is the database itself" : "is not a file";
   throw new EmdbError("EMDB_INVALID_CONFIG", `the target ${JSON.stringify(target)} ${what}`, { path: target });
+}
+
+/** Nothing that a backup replaces, removes or locks may be a file of the database itself, nor the other way round. */
+function refuseSibling({ system, file }: Core, target: string): void {
+  if (file === undefined) return;
+  const { path } = file;
+  const compact = compactPath(path);
+  const siblings = [hintPath(path), lockPath(path), compact, movesPath(compact), replacedPath(path), newPath(path)];
+  const own = new Set([path, ...siblings]);
+  const draft = backupPath(target);
+  const log = system.statusOf(file.handle);
+  for (const touched of [target, hintPath(target), lockPath(target), draft, movesPath(draft)]) {
+    const status = typeof log === "number" || touched === target ? 0 : system.status(touched);
+    const isLog = typeof log !== "number" && typeof status !== "number" && status.identity === log.identity;
+    if (touched === path && touched === target) continue;
+    if (!isLog && !own.has(touched)) continue;
+    const what = `the target ${JSON.stringify(target)} would take the place of ${JSON.stringify(touched)}, which is the database's own`;
+    throw new EmdbError("EMDB_INVALID_CONFIG", what, { path: target });
+  }
 }
 
 function drawGeneration(system: System): number {

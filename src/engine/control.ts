@@ -40,7 +40,9 @@ export const RELOCATED_SPACE = RELOCATED + 1;
 export const LIVE_BYTES = RELOCATED_SPACE + 1;
 /** The base that the draft gets when it takes the log's place; until then positions in it are those in its file. */
 export const NEXT_BASE = LIVE_BYTES + 1;
-const ENGINE_NUMBERS = NEXT_BASE + 1;
+/** The open lock + 1 of the target of a backup; 0: none. Should its writer die, the next one closes it. */
+export const TARGET_LOCK = NEXT_BASE + 1;
+const ENGINE_NUMBERS = TARGET_LOCK + 1;
 
 // Engine flags (i32).
 /** 0, or the row + 1 of the Worker that holds the writer's lock. */

@@ -7,18 +7,26 @@
  */
 
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
-import { LONG_WORK } from "./control.ts";
+import type { System } from "../ffi/system.ts";
+import { LONG_WORK, TARGET_LOCK, type Control } from "./control.ts";
 import { closedError, type Core } from "./core.ts";
 import { discardDraft } from "./swap.ts";
 
 /** How long to wait for another's work before asking whether it still lives. */
 const TURN_MS = 50;
 
+/** Work that writes a draft. */
+export interface Work {
+  readonly draftPath: string | undefined;
+  /** Called once at its end, however that comes, while it still has the place. */
+  readonly end?: () => void;
+}
+
 export class LongWork {
   readonly #core: Core;
   readonly #own: number;
   /** The draft that this thread is writing. */
-  #run: { readonly draftPath: string | undefined } | undefined;
+  #run: Work | undefined;
   /** Whether this thread has the place. */
   isOurs = false;
 
@@ -35,6 +43,7 @@ export class LongWork {
     const thread = Atomics.load(reclaim, ROW_THREAD_AT + holder - 1);
     if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return false;
     this.isOurs = Atomics.compareExchange(flags, LONG_WORK, holder, this.#own) === holder;
+    if (this.isOurs) closeDeadTarget(this.#core.system, this.#core.control);
     return this.isOurs;
   }
 
@@ -60,9 +69,9 @@ export class LongWork {
    * Runs work that writes a draft, with the place; `check` throws EMDB_CLOSED once the work has been cancelled. What
    * is left of the draft at the end is given up.
    */
-  async run(draftPath: string | undefined, body: (check: () => void) => Promise<void>): Promise<void> {
+  async run(work: Work, body: (check: () => void) => Promise<void>): Promise<void> {
     await this.take();
-    const run = { draftPath };
+    const run = { ...work };
     this.#run = run;
     try {
       await body(() => {
@@ -80,6 +89,7 @@ export class LongWork {
     if (run === undefined) return;
     this.#run = undefined;
     discardDraft(this.#core, run.draftPath);
+    run.end?.();
     this.give();
   }
 
@@ -89,4 +99,11 @@ export class LongWork {
     if (Atomics.compareExchange(flags, LONG_WORK, this.#own, 0) !== this.#own) return;
     Atomics.notify(flags, LONG_WORK);
   }
+}
+
+/** Lets go of the target of a backup whose writer died: a lock is held as long as its file is open. */
+export function closeDeadTarget(system: System, control: Control): void {
+  const handle = control.numbers[TARGET_LOCK]! - 1;
+  control.numbers[TARGET_LOCK] = 0;
+  if (handle >= 0) system.close(handle);
 }

@@ -18,7 +18,7 @@ import { relocateShard } from "../keydir/relocate.ts";
 import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, type Control } from "./control.ts";
 import { releaseMoves } from "./move-table.ts";
-import { dropMaps, listMaps, segmentsOf } from "../log/log-words.ts";
+import { LOG_FILE, dropMaps, listMaps, segmentsOf } from "../log/log-words.ts";
 import { releaseDraft } from "../log/new-log.ts";
 import type { Moves } from "../log/moves.ts";
 import type { Core } from "./core.ts";
@@ -199,5 +199,7 @@ export function releaseReplaced(system: System, control: Control, path: string |
   for (const at of segmentsOf(control.log).list())
     release(system, control, { at, ...(path !== undefined && { path }) });
   releaseMoves(system, control, path !== undefined);
+  const hadFile = control.draft.numbers[LOG_FILE]! > 0;
   releaseDraft(system, control.draft);
+  if (hadFile && path !== undefined) system.unlink(compactPath(path));
 }
