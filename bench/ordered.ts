@@ -26,15 +26,15 @@ const STRETCHES = 10;
 
 const median = (all: number[]): number => all.toSorted((a, b) => a - b)[all.length >> 1] ?? 0;
 
-function timed(call: () => number): number {
-  const started = performance.now();
-  const count = call();
-  return ((performance.now() - started) * 1e6) / Math.max(count, 1);
-}
-
 /** Microseconds of the processor. */
 function processor(): number {
   const { user, system } = process.cpuUsage();
+  return user + system;
+}
+
+/** Microseconds of this thread. */
+function ownTime(): number {
+  const { user, system } = process.threadCpuUsage();
   return user + system;
 }
 
@@ -97,9 +97,9 @@ function loads(): void {
       });
       const started = processor();
       for (const [key, value] of entries) {
-        const before = processor();
+        const before = ownTime();
         db.insert(key, value);
-        longest = Math.max(longest, (processor() - before) / 1000);
+        longest = Math.max(longest, (ownTime() - before) / 1000);
       }
       costs.push(((processor() - started) * 1000) / perStretch);
     }
@@ -133,7 +133,9 @@ function writes(): void {
           }
           return entries.length;
         };
-        times[row]?.[index]?.push(timed(write));
+        const started = processor();
+        const count = write();
+        times[row]?.[index]?.push(((processor() - started) * 1000) / count);
       });
     });
   }

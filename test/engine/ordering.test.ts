@@ -61,7 +61,7 @@ class Story {
     if (model === undefined) this.models.set(name, (model = new Map()));
     const bytes = (key: string): Uint8Array => new Uint8Array(Buffer.from(key, "latin1"));
     const batch = Array.from({ length: 1 + random.below(40) }, () => this.key());
-    switch (random.below(12)) {
+    switch (random.below(14)) {
       case 0:
       case 1:
       case 2: {
@@ -109,6 +109,23 @@ class Story {
         this.fixture[Symbol.dispose]();
         this.held = [];
         this.fixture = this.#open();
+        break;
+      }
+      case 11: {
+        // The image, and at the next reopening the leaves from it.
+        if (random.below(3) === 0) this.fixture.opened.checkpoint?.runSync();
+        break;
+      }
+      case 12: {
+        // Growth: leaves and shards divide under the ranges that are held, and join again.
+        if (random.below(4) > 0) break;
+        const many = Array.from({ length: 2000 }, (_, index) => `user:0000000000${random.below(9)}${index}`);
+        engine.insertMany(space, many.map(bytes), many, 0);
+        for (const key of many) model.set(key, key);
+        if (random.below(2) === 0) break;
+        this.hold(space, model);
+        engine.removeMany(space, many.map(bytes));
+        for (const key of many) model.delete(key);
         break;
       }
       default: {
