@@ -51,33 +51,52 @@ export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBo
   spaces.mustBeLive(space);
   ordering.mayRead();
   // Alone, nothing can change before this call returns.
-  let hold = core.isShared ? snapshots.hold(space) : undefined;
-  const lsn = hold?.lsn ?? core.present();
-  const tree = hold === undefined ? spaces.tree(space) : spaces.treeBefore(space, spaces.clearsAt(space, lsn));
+  const hold = core.isShared ? snapshots.hold(space) : undefined;
+  let isKept = false;
+  try {
+    const lsn = hold?.lsn ?? core.present();
+    const begun = beginAt(parts, { space, bounds, lsn });
+    if (begun instanceof ReadyRange) return begun;
+    isKept = true;
+    return keepOpen(parts, hold ?? snapshots.hold(space), begun);
+  } finally {
+    if (hold !== undefined && !isKept) snapshots.close(hold);
+  }
+}
+
+/** A short range, whole, or the beginning of a long one. */
+function beginAt(
+  parts: RangeParts,
+  range: { readonly space: SpaceState; readonly bounds: RangeBounds; readonly lsn: number },
+): ReadyRange | Begun {
+  const { spaces, ordering } = parts;
+  const { space, bounds, lsn } = range;
+  const clears = spaces.clearsAt(space, lsn);
+  const tree = spaces.treeBefore(space, clears);
   const rest = remainderOf(bounds);
   const limit = bounds.limit ?? Infinity;
   const room = limit < PART_MAX ? limit : PART_MAX;
   const count = tree === 0 ? 0 : ordering.reader.take(tree, rest, firstUnits, room);
-  let begun: Begun = { rest, count };
   if (limit <= WANTED_AT_ONCE_MAX || (count <= AT_ONCE_MAX && (rest.isDone || count === 0))) {
     const records = readAtOnce(parts, { tree, rest, count, limit, lsn });
-    if (records !== undefined) {
-      if (hold !== undefined) snapshots.close(hold);
-      return new ReadyRange(records);
-    }
-    begun = { rest: remainderOf(bounds), count: 0 };
+    return records === undefined ? { rest: remainderOf(bounds), clears, count: 0 } : new ReadyRange(records);
   }
-  hold ??= snapshots.hold(space);
+  return { rest, clears, count };
+}
+
+/** A range that goes on, piece by piece, until it is at its end or dropped. */
+function keepOpen(parts: RangeParts, hold: Hold, begun: Begun): RangeWalk {
   begun.rest.near = ownBound(begun.rest.near);
   begun.rest.far = ownBound(begun.rest.far);
-  const walk = new RangeWalk(parts, { hold, clears: spaces.clearsAt(space, lsn), begun });
-  snapshots.letGoWith(walk, hold);
+  const walk = new RangeWalk(parts, hold, begun);
+  parts.snapshots.letGoWith(walk, hold);
   return walk;
 }
 
 /** What is left of a range of which `count` positions have been taken, into `firstUnits`. */
 interface Begun {
   readonly rest: Remainder;
+  readonly clears: number;
   readonly count: number;
 }
 
@@ -199,13 +218,13 @@ class RangeWalk implements RecordSource {
   #index = 0;
   #ahead = FRAMES_MIN;
 
-  constructor(parts: RangeParts, range: { readonly hold: Hold; readonly clears: number; readonly begun: Begun }) {
+  constructor(parts: RangeParts, hold: Hold, begun: Begun) {
     this.#parts = parts;
-    this.#hold = range.hold;
-    this.#clears = range.clears;
-    this.#moment = { lsn: range.hold.lsn, now: parts.core.now() };
-    this.#rest = range.begun.rest;
-    this.#count = range.begun.count;
+    this.#hold = hold;
+    this.#clears = begun.clears;
+    this.#moment = { lsn: hold.lsn, now: parts.core.now() };
+    this.#rest = begun.rest;
+    this.#count = begun.count;
     for (let index = 0; index < this.#count; index++) this.#units[index] = firstUnits[index]!;
   }
 

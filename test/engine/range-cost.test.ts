@@ -2,6 +2,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { RangeBounds } from "../../src/engine/contract.ts";
+import { SNAPSHOTS } from "../../src/engine/control.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
@@ -109,4 +110,19 @@ test("records that are long, just written, removed since or of no bytes come out
       for (const key of ["value 300", "no value"]) engine.insert(space, key, wanted.get(key)!, 0);
     }
   }
+});
+
+test("a range that fails to begin in a shared database holds no moment afterwards", () => {
+  using counted = new Counted(100);
+  const { engine } = counted.fixture;
+  engine.core.becomeShared();
+  const reader = engine.core.ordering!.reader;
+  reader.take = () => {
+    throw new Error("no luck");
+  };
+  const { flags } = engine.core.control;
+  const before = flags[SNAPSHOTS];
+  for (const limit of [1, Infinity])
+    expect(() => engine.range(engine.defaultSpace, { isReverse: false, limit })).toThrow("no luck");
+  expect(flags[SNAPSHOTS]).toBe(before);
 });
