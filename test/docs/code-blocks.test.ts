@@ -11,12 +11,11 @@ import { join } from "node:path";
 import { childCommand } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { documents } from "./documents.ts";
-import { blocksOf, type Block } from "./markdown.ts";
+import { blocksOf, nameOf, type Block } from "./markdown.ts";
 
 const timeoutMs = 60_000;
 const source = new URL("../../src/index.ts", import.meta.url).href;
 
-const nameOf = (block: Block): string | undefined => /^name=(\S+)$/.exec(block.rest)?.[1];
 const runnable = (text: string): string => text.replaceAll('from "emdb"', `from ${JSON.stringify(source)}`);
 const promised = (text: string): string[] => [...text.matchAll(/\/\/ => (.*)$/gm)].map((match) => match[1] ?? "");
 

@@ -1,12 +1,12 @@
 /** Every `ts` block of the documents type-checks under the project's own strict settings. */
 
 import { expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
 import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { documents } from "./documents.ts";
-import { blocksOf } from "./markdown.ts";
+import { blocksOf, nameOf } from "./markdown.ts";
 
 const root = join(import.meta.dir, "../..");
 
@@ -33,7 +33,10 @@ function writeBlocks(folder: TemporaryFolder): string[] {
     blocksOf(readFileSync(path, "utf8"))
       .filter((block) => block.language === "ts")
       .map((block) => {
-        const file = folder.file(`${title.replaceAll(/\W/g, "-")}-line-${block.line}.ts`);
+        // A folder for each document: its blocks import those of its own that have a name.
+        const place = folder.file(title.replaceAll(/\W/g, "-"));
+        mkdirSync(place, { recursive: true });
+        const file = join(place, nameOf(block) ?? `line-${block.line}.ts`);
         writeFileSync(file, block.text);
         return file;
       }),

@@ -26,6 +26,11 @@ export function blocksOf(document: string): Block[] {
   return blocks;
 }
 
+/** The name of a block that is a file for others of its document. */
+export function nameOf(block: Block): string | undefined {
+  return /^name=(\S+)$/.exec(block.rest)?.[1];
+}
+
 /** The rows of the first table whose first column has this title, cell by cell. */
 export function rowsUnder(document: string, title: string): string[][] {
   const lines = document.split("\n");
