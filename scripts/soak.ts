@@ -1,8 +1,9 @@
 /**
  * The long run: `bun run soak --minutes 20 --seed 7`.
  *
- * Goes through the rings of `test/sim/rings.ts` in turn, one seed each, until the time is up. The seeds follow from
- * `--seed`, so `--seed` with the number in the last line goes on where a run ended. A failure is printed as one line
+ * Gives the rings of `test/sim/rings.ts` and `test/kernel/long-rings.ts` equal time, a seed at a go, until the time is up.
+ * Each ring's seeds count up from `--seed`, so `--seed` with the number in the last line goes on where a run ended. A failure
+ * is printed as one line
  * that replays it (`--replay LINE`), made short, and kept in `test/corpus/`.
  */
 
@@ -57,6 +58,14 @@ function summary({ ring, seeds, points, crashes, faults, seconds, findings }: Ta
   return `${ring.name}: ${seeds} seeds, ${points} points, ${crashes} crashes (${rate}/s), ${faults} errors, ${findings.length} findings`;
 }
 
+function runSimulated(tally: Tally, seed: number): void {
+  const report = newReport();
+  const beganMs = performance.now();
+  tally.ring.run(seed, report);
+  add(tally, report, (performance.now() - beganMs) / 1000);
+  for (const finding of report.findings) tell(tally.ring, finding);
+}
+
 /** What a ring outside of the simulation has done. */
 interface LongTally {
   readonly ring: LongRing;
@@ -98,23 +107,16 @@ async function soak(minutes: number, seed: number): Promise<number> {
     findings: [],
   }));
   const longTallies = LONG_RINGS.map((ring): LongTally => ({ ring, seeds: 0, count: 0, seconds: 0, findings: 0 }));
+  const able = longTallies.filter(({ ring }) => ring.skipped === undefined);
   const startMs = performance.now();
-  const isOver = (): boolean => performance.now() - startMs >= minutes * 60_000;
-  let next = seed;
-  while (!isOver()) {
-    for (const tally of tallies) {
-      if (isOver()) break;
-      const report = newReport();
-      const beganMs = performance.now();
-      tally.ring.run(mixSeed(next), report);
-      add(tally, report, (performance.now() - beganMs) / 1000);
-      for (const finding of report.findings) tell(tally.ring, finding);
-    }
-    for (const tally of longTallies) {
-      if (!isOver() && tally.ring.skipped === undefined) await runLong(tally, mixSeed(next));
-    }
-    next += 1;
+  // Whoever has had the least time is next, so that dear rings do not keep the cheap ones from their seeds.
+  while (performance.now() - startMs < minutes * 60_000) {
+    const least = [...tallies, ...able].reduce((one, other) => (other.seconds < one.seconds ? other : one));
+    const ringSeed = mixSeed(seed + least.seeds);
+    if ("count" in least) await runLong(least, ringSeed);
+    else runSimulated(least, ringSeed);
   }
+  const next = seed + Math.max(...[...tallies, ...able].map(({ seeds }) => seeds));
   for (const tally of tallies) console.log(summary(tally));
   for (const tally of longTallies) console.log(longSummary(tally));
   const crashes = tallies.reduce((sum, tally) => sum + tally.crashes, 0);

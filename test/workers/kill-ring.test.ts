@@ -14,7 +14,7 @@ import { Thread } from "./thread.ts";
 import type { Orders } from "./victim-worker.ts";
 
 const VICTIMS = 4;
-const KILLS = process.env["EMDB_SOAK"] !== undefined ? 10_000 : emulator === undefined ? 520 : 16;
+const KILLS = Number(process.env["EMDB_KILLS"] ?? (emulator === undefined ? 520 : 16));
 const seed = Number(process.env["EMDB_TEST_SEED"] ?? 20_260_101);
 const ORDERED = "the end that was ordered";
 
