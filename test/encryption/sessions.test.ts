@@ -1,0 +1,96 @@
+/** The sessions of a log: one for each open that writes, found again from the newest one back. */
+
+import { expect, test } from "bun:test";
+import { readFileSync, rmSync } from "node:fs";
+import { Emdb } from "../../src/index.ts";
+import { fastFolder } from "../engine/fixture.ts";
+import { framesOf } from "./attack-fixture.ts";
+import { KEY, openWith } from "./rekey-fixture.ts";
+
+const SECRET = { key: KEY };
+const KIND_SESSION = 10;
+
+function sessionsIn(path: string): number {
+  const file = readFileSync(path);
+  return framesOf(file).filter(({ lsn }) => (file[lsn + 8]! & 15) === KIND_SESSION).length;
+}
+
+test("an open that only reads begins none, and leaves the file as it was", () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  {
+    using db = openWith(path, SECRET);
+    db.insert("k", "v");
+  }
+  const before = readFileSync(path);
+  {
+    using db = openWith(path, SECRET);
+    expect(db.getText("k")).toBe("v");
+    db.remove("not there");
+  }
+  expect(readFileSync(path).equals(before)).toBe(true);
+  expect(sessionsIn(path)).toBe(1);
+});
+
+test("each open that writes begins one, and records of all of them are read, with the image and without", async () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  const count = 150;
+  for (let index = 0; index < count; index++) {
+    using db = openWith(path, SECRET);
+    db.insert(`key ${index}`, `value ${index}`);
+    if (index % 10 === 0) db.insert("overwritten", `in ${index}`);
+  }
+  expect(sessionsIn(path)).toBe(count);
+  for (const hasImage of [true, false]) {
+    if (!hasImage) rmSync(`${path}.hint`);
+    using db = openWith(path, SECRET);
+    expect(db.recovery.usedCheckpoint).toBe(hasImage);
+    // The newest one, the oldest one, one in the middle: each needs another session.
+    for (const index of [count - 1, 0, 77, 3]) expect(db.getText(`key ${index}`)).toBe(`value ${index}`);
+    expect(db.len()).toBe(count + 1);
+    expect([...db].length).toBe(count + 1);
+    expect(db.getText("overwritten")).toBe("in 140");
+    expect((await db.verify()).problems).toEqual([]);
+  }
+  {
+    await using db = openWith(path, SECRET);
+    await db.compact();
+    expect(db.len()).toBe(count + 1);
+  }
+  // That of the copy, and that of the close's mark.
+  expect(sessionsIn(path)).toBe(2);
+}, 60_000);
+
+test("who reads beside the writer sees its moment, whatever is written and compacted after it", async () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  await using db = openWith(path, SECRET);
+  for (let index = 0; index < 100; index++) db.insert(`key ${index}`, "before");
+  db.flushSync();
+  using reader = Emdb.open(path, { encryption: SECRET, readOnly: true });
+  for (let index = 0; index < 100; index++) db.insert(`key ${index}`, "after");
+  db.flushSync();
+  expect(reader.getText("key 7")).toBe("before");
+  await db.compact();
+  expect(reader.getText("key 99")).toBe("before");
+  expect(reader.len()).toBe(100);
+  expect([...reader.values()].every((value) => Buffer.from(value).toString() === "before")).toBe(true);
+  expect((await reader.verify()).problems).toEqual([]);
+});
+
+test("a value longer than the ring's frames is sealed and read like any other", () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  const value = new Uint8Array(5_000_000).map((_, index) => (index * 31) % 256);
+  {
+    using db = openWith(path, SECRET);
+    db.insert("long", value);
+    db.insert("edge", value.subarray(0, 1024 * 1024 - 48));
+    expect(Buffer.compare(db.get("long")!, value)).toBe(0);
+  }
+  rmSync(`${path}.hint`);
+  using db = openWith(path, SECRET);
+  expect(Buffer.compare(db.get("long")!, value)).toBe(0);
+  expect(db.get("edge")!.length).toBe(1024 * 1024 - 48);
+});
