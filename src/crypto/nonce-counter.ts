@@ -68,7 +68,7 @@ export class NonceCounter {
   #refill(): boolean {
     if (this.#isSpent) return false;
     const block = this.#claim();
-    if (block === undefined || block >= BLOCKS_MAX) {
+    if (block === undefined) {
       this.#isSpent = true;
       return false;
     }

@@ -1,6 +1,6 @@
 /** The session that a copy of an encrypted log is sealed in: fresh, the first in its file, and of nobody else. */
 
-import { NonceCounter } from "../crypto/nonce-counter.ts";
+import { BLOCKS_MAX, NonceCounter } from "../crypto/nonce-counter.ts";
 import type { FrameSealer } from "../crypto/frame-sealer.ts";
 import type { PlacedSession } from "../crypto/session-table.ts";
 import { NO_SESSION_MAC, encodeSession } from "../crypto/session.ts";
@@ -22,7 +22,7 @@ export class DraftKeys implements SealSource {
     this.#keys = new ForwardKeys({ fileId, generation, cipher, dataKey: vault.keyCopy() });
     this.#keys.meet(this.#session);
     let blocks = 0;
-    this.#counter = new NonceCounter(() => blocks++);
+    this.#counter = new NonceCounter(() => (blocks < BLOCKS_MAX ? blocks++ : undefined));
   }
 
   /** The content of the session's record. */
