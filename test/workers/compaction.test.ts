@@ -1,0 +1,143 @@
+/** Compactions while Workers write and read, and Workers that die while they compact or back up. */
+
+import { expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { Emdb, type OpenOptions } from "../../src/index.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { canCount, resourcesIn } from "./resources.ts";
+import { KEYS_EACH, nameOf } from "./steady-worker.ts";
+import { Thread } from "./thread.ts";
+
+const TIMEOUT_MS = 600_000;
+const isSoak = process.env["EMDB_SOAK"] !== undefined;
+const COMPACTIONS = isSoak ? 500 : emulator === undefined ? 8 : 2;
+/** Between two compactions, so that there is something to compact and somebody to be in the way of. */
+const OPERATIONS_BETWEEN = emulator === undefined ? 1500 : 100;
+
+const ways: readonly (readonly [string, number, OpenOptions])[] = [
+  ["2 Workers", 2, {}],
+  ["3 Workers with ranges", 3, { rangeScans: true }],
+  ["2 Workers, encrypted", 2, { encryption: { key: new Uint8Array(32).fill(5) } }],
+];
+
+test.each(ways)(
+  "compactions beside %s lose no acknowledged write, miss no record and show no part of a batch",
+  async (_, threads, options) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const fresh = (): OpenOptions =>
+      options.encryption === undefined ? options : { ...options, encryption: { key: new Uint8Array(32).fill(5) } };
+    const db = Emdb.open(path, fresh());
+    const words = new Int32Array(new SharedArrayBuffer(12));
+    const acknowledged = new Int32Array(new SharedArrayBuffer(4 * KEYS_EACH * threads));
+    const shared = { acknowledged: acknowledged.buffer, words: words.buffer, hasRanges: options.rangeScans === true };
+    const people = Array.from(
+      { length: threads },
+      (_unused, index) => new Thread("steady-worker.ts", { share: db.share(), index, threads, ...shared }),
+    );
+    const healthy = (): void => expect(people.map(({ failure }) => failure)).toEqual(people.map(() => undefined));
+    const until = async (isDone: () => boolean): Promise<void> => {
+      while (!isDone()) {
+        healthy();
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    };
+    await until(() => words[1] === threads);
+    for (let count = 0; count < COMPACTIONS; count++) {
+      const done = Atomics.load(words, 2);
+      await until(() => Atomics.load(words, 2) >= done + OPERATIONS_BETWEEN);
+      await db.compact();
+      healthy();
+    }
+    Atomics.store(words, 0, 1);
+    for (const thread of people) expect(await thread.said()).toBe("done");
+    const numbers = (now: Emdb): number[] =>
+      Array.from({ length: acknowledged.length }, (_unused, key) =>
+        Number.parseInt(now.getText(nameOf(key)) ?? "0", 10),
+      );
+    expect(numbers(db)).toEqual([...acknowledged]);
+    expect((await db.verify()).problems).toEqual([]);
+    for (const thread of people) await thread.kill();
+    await db.compact();
+    if (canCount) expect(resourcesIn(folder.path).files).toBe(2);
+    expect((await db.verify()).problems).toEqual([]);
+    db.closeSync();
+    expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock"]);
+    using again = Emdb.open(path, fresh());
+    expect(numbers(again)).toEqual([...acknowledged]);
+    expect(again.len()).toBe(acknowledged.length);
+  },
+  TIMEOUT_MS,
+);
+
+const RECORDS = 1500;
+const DEATHS = isSoak ? 2000 : emulator === undefined ? 30 : 3;
+
+function fill(db: Emdb, round: number): void {
+  db.insertMany(Array.from({ length: RECORDS }, (_, index) => [`key ${index}`, `${round} of ${index}`] as const));
+}
+
+function expectWhole(db: Emdb, round: number): void {
+  const keys = Array.from({ length: RECORDS }, (_, index) => `key ${index}`);
+  const wrong = db
+    .getMany(keys)
+    .filter((value, index) => Buffer.from(value ?? []).toString() !== `${round} of ${index}`);
+  expect(wrong.length).toBe(0);
+  expect([...db.range()].length).toBe(db.len());
+}
+
+/** Lets a thread work up to a step and ends it there; returns how many steps it took if it was not ended. */
+async function dieAt(db: Emdb, order: { readonly target?: string; readonly step: number }): Promise<number> {
+  const report = new SharedArrayBuffer(16);
+  const words = new Int32Array(report);
+  const thread = new Thread("compacting-worker.ts", { share: db.share(), report, ...order });
+  const outcome = Atomics.waitAsync(words, 0, 0, 100_000);
+  const said = outcome.async ? await Promise.race([outcome.value, thread.said()]) : outcome.value;
+  await thread.kill();
+  expect([thread.failure, said]).toEqual([undefined, said === "timed-out" ? "ok" : said]);
+  return words[1]!;
+}
+
+test.each(["compaction", "backup"])(
+  "a thread that dies at any step of a %s leaves the rest at work, and the next one works",
+  async (name) => {
+    using folder = temporaryFolder();
+    using elsewhere = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const order = name === "backup" ? { target: elsewhere.file("copy.emdb") } : {};
+    let db = Emdb.open(path, { rangeScans: true });
+    fill(db, 0);
+    const steps = await dieAt(db, { ...order, step: 0 });
+    expect(steps).toBeGreaterThan(100);
+    for (let round = 1; round <= DEATHS; round++) {
+      fill(db, round);
+      const held = db.iter();
+      held.next();
+      await dieAt(db, { ...order, step: 1 + Math.floor(((round - 0.5) * steps) / DEATHS) });
+      const started = Bun.nanoseconds();
+      db.insert("afterwards", `${round}`);
+      await db.flush();
+      if (emulator === undefined) expect(Bun.nanoseconds() - started).toBeLessThan(1e9);
+      expectWhole(db, round);
+      expect([...held].length).toBeGreaterThanOrEqual(RECORDS - 1);
+      if (round % 3 !== 0) {
+        if (name === "backup") await db.backupTo(elsewhere.file("copy.emdb"));
+        else await db.compact();
+        expectWhole(db, round);
+        expect((await db.verify()).problems).toEqual([]);
+      }
+      if (round % 4 === 0 || round % 3 === 0) {
+        db.closeSync();
+        expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock"]);
+        if (canCount) expect([resourcesIn(folder.path).files, resourcesIn(elsewhere.path).files]).toEqual([0, 0]);
+        db = Emdb.open(path, { rangeScans: true });
+        expectWhole(db, round);
+      }
+      if (canCount) expect(resourcesIn(folder.path).files).toBe(2);
+    }
+    db.closeSync();
+    if (canCount) expect([resourcesIn(folder.path).files, resourcesIn(folder.path).fileMappings]).toEqual([0, 0]);
+  },
+  TIMEOUT_MS,
+);
