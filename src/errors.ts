@@ -7,6 +7,7 @@
 
 import type { LockHolder } from "./api/types.ts";
 
+/** What went wrong, in a word that programs can rely on; README.md has a sentence and advice for each. */
 export type EmdbErrorCode =
   | "EMDB_INVALID_ARGUMENT"
   | "EMDB_INVALID_CONFIG"
@@ -43,7 +44,9 @@ export interface EmdbErrorDetails {
  * EMDB_POISONED: a sync failed, so what reached the disk is unknown; writes are refused until reopen.
  */
 export class EmdbError extends Error {
+  /** Which kind of error; part of the interface. */
   readonly code: EmdbErrorCode;
+  /** The file that it is about, if it is about one. */
   declare readonly path?: string;
   /** EMDB_IO and EMDB_FULL: the system call that failed, as `"fdatasync"`. */
   declare readonly syscall?: string;

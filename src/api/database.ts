@@ -50,6 +50,7 @@ export class Database
     return this.#handle.path;
   }
 
+  /** Whether this handle works; others on the same database may when it does not. */
   get isOpen(): boolean {
     return this.#handle.isOpen;
   }
@@ -151,6 +152,7 @@ export class Database
     return await this.#handle.openLife().verify(checkedProgress(options));
   }
 
+  /** Counts and sizes, at the moment of the call. */
   stats(): EmdbStats {
     return this.#handle.openLife().stats();
   }
@@ -167,18 +169,22 @@ export class Database
     this.#handle.closeSync();
   }
 
+  /** `closeSync`, for `using`. */
   [Symbol.dispose](): void {
     this.closeSync();
   }
 
+  /** `close`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
+  /** Path and state: a handle in a log or in JSON shows no records. */
   override toJSON(): object {
     return { path: this.path, isOpen: this.isOpen };
   }
 
+  /** What `console.log` shows: the same as `toJSON`. */
   override [INSPECT](_depth: number, options: object, inspect: Inspect): string {
     return inspected("Emdb", { value: this.toJSON(), options, inspect });
   }

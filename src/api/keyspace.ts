@@ -129,6 +129,7 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     return this.#snapshot((record) => this.#coded.valueOut(record.value));
   }
 
+  /** `iter`, for `for ... of`. */
   [Symbol.iterator](): RecordIterator<[K, V]> {
     return this.iter();
   }

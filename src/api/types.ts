@@ -21,8 +21,9 @@ export type BytesLike = string | Uint8Array | ArrayBuffer;
  * one buffer from call to call. What a codec throws reaches the caller unchanged and nothing is written.
  */
 export interface Codec<T> {
+  /** The bytes of a value. */
   readonly encode: (value: T) => BytesLike;
-  /** `bytes` is the caller's own copy. */
+  /** The value of such bytes; `bytes` is the caller's own copy. */
   readonly decode: (bytes: Uint8Array) => T;
 }
 
@@ -39,11 +40,13 @@ export type FlushPolicy =
   /** Every insert, remove, batch and transaction is durable when the call returns. */
   | "write-through";
 
+/** What seals an encrypted record. AES is in the processor's instructions, ChaCha20 is several times slower JavaScript. */
 export type Cipher = "aes-256-gcm" | "chacha20-poly1305";
 
 /** Exactly one of the two. `key` is 32 raw bytes; a passphrase is stretched with Argon2id. */
 export type EncryptionInput = { readonly key: Uint8Array } | { readonly passphrase: string };
 
+/** Options of every way to open, a file or memory. */
 export interface EngineOptions {
   /** TTL given to a record inserted without one. Must be > 0. Default: none (records never expire). */
   readonly defaultTtlMs?: number;
@@ -61,6 +64,7 @@ export interface EngineOptions {
   readonly autoCompact?: boolean | { readonly ratio?: number; readonly minBytes?: number };
   /** Keep an ordered index beside the hash index; needed by `range`. Default false. */
   readonly rangeScans?: boolean;
+  /** What a flush costs and who shares it. Default "group". */
   readonly flushPolicy?: FlushPolicy;
   /** Encrypts the whole record (key, value, namespace, expiry). */
   readonly encryption?: EncryptionInput;
@@ -70,6 +74,7 @@ export interface EngineOptions {
   readonly verifyReads?: boolean;
 }
 
+/** Options of opening a file. */
 export interface OpenOptions extends EngineOptions {
   /** Default true. When false, a missing file is an EMDB_NOT_FOUND error. */
   readonly createIfMissing?: boolean;
@@ -89,11 +94,13 @@ export interface LocationOptions {
 
 /** A structured-cloneable token: post it to another Worker of the same process and `Emdb.attach` it. */
 export interface EmdbShare {
+  /** Tells the token from other messages. What else it holds is the library's own. */
   readonly kind: "emdb-share";
 }
 
 // -- records -----------------------------------------------------------------
 
+/** How long what is written lives; at most one of the two. */
 export interface InsertOptions {
   /** Lives this long from now; `Infinity` never expires, whatever the default; 0 is expired at once. */
   readonly ttlMs?: number;
@@ -104,11 +111,15 @@ export interface InsertOptions {
   readonly expiresAtMs?: number;
 }
 
+/** Which keys a range yields, in which direction. At most one of `gt` and `gte`, and at most one of `lt` and `lte`. */
 export interface RangeOptions<K = BytesLike> {
-  /** At most one of `gt` and `gte`, and at most one of `lt` and `lte`. */
+  /** Only keys behind this one. */
   readonly gt?: K;
+  /** Only this key and those behind it. */
   readonly gte?: K;
+  /** Only keys before this one. */
   readonly lt?: K;
+  /** Only this key and those before it. */
   readonly lte?: K;
   /** Every key that starts with these bytes. Not together with a bound. */
   readonly prefix?: BytesLike;
@@ -164,6 +175,7 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
 
   /** Records held, expired ones that no sweep has removed yet included. O(1). */
   len(): number;
+  /** Whether `len` is 0. */
   isEmpty(): boolean;
   /** Removes every record of this key space, durably as one step, however many there are. */
   clear(): void;
@@ -173,8 +185,11 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
    * in it. Lazy; no order promised. Expired records are left out.
    */
   iter(): IteratorObject<[K, V], undefined>;
+  /** The keys of `iter`. */
   keys(): IteratorObject<K, undefined>;
+  /** The values of `iter`. */
   values(): IteratorObject<V, undefined>;
+  /** `iter`, for `for ... of`. */
   [Symbol.iterator](): IteratorObject<[K, V], undefined>;
   /**
    * Records in key order, as of the call; lazy: `take(10)` of a million costs ten.
@@ -208,6 +223,7 @@ export interface Namespace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Va
   KeyIn,
   ValueIn
 > {
+  /** The name that it was opened by. */
   readonly name: string;
 }
 
@@ -216,10 +232,13 @@ export interface Namespace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Va
  * After the callback has returned or thrown, every method is EMDB_INVALID_ARGUMENT.
  */
 export interface Transaction {
+  /** Inserts or replaces, for this transaction at once and for others when it commits. */
   insert(key: BytesLike, value: BytesLike, options?: InsertOptions): void;
+  /** The value that this transaction sees, or undefined when absent or expired. */
   get(key: BytesLike): Uint8Array | undefined;
+  /** True when `get` would give a value. */
   containsKey(key: BytesLike): boolean;
-  /** Returns the value that was visible to this transaction. */
+  /** Removes; returns the value that was visible to this transaction. */
   remove(key: BytesLike): Uint8Array | undefined;
   /** The same transaction over a named key space, which is created by the commit if it is written to. */
   namespace(name: string): Omit<Transaction, "namespace">;
@@ -227,27 +246,35 @@ export interface Transaction {
 
 /** Dotted-prefix view: `db.focus("user").focus("1").set("name", ...)` is key "user.1.name". */
 export interface Focus {
+  /** What its keys begin with, the last dot left out. */
   readonly prefix: string;
+  /** Inserts or replaces the record of prefix, dot and key. */
   set(key: string, value: BytesLike, options?: InsertOptions): void;
+  /** The value of prefix, dot and key, or undefined. */
   get(key: string): Uint8Array | undefined;
+  /** True when there is a live record of prefix, dot and key. */
   containsKey(key: string): boolean;
+  /** Removes it; returns the value that was visible. */
   remove(key: string): Uint8Array | undefined;
+  /** The view one part further down. */
   focus(sub: string): Focus;
   /** Records under the prefix, with whole keys. */
   iter(): IteratorObject<[Uint8Array, Uint8Array], undefined>;
-  /** All or nothing. Returns how many. */
+  /** Removes the records under the prefix, all or nothing. Returns how many. */
   deleteAll(): number;
 }
 
 // -- operations --------------------------------------------------------------
 
+/** What a database says of itself, at the moment of the call. */
 export interface EmdbStats {
-  /** Over every key space; as `len`, expired but unswept records included. */
+  /** Records over every key space; as `len`, expired but unswept records included. */
   readonly liveRecords: number;
-  /** Named ones only. */
+  /** Key spaces, named ones only. */
   readonly namespaceCount: number;
   /** Bytes of log written so far, header included. */
   readonly logicalSizeBytes: number;
+  /** Length of the file; the log's own length in memory. */
   readonly fileSizeBytes: number;
   /** File bytes reserved beyond the log's end. */
   readonly preallocatedBytes: number;
@@ -255,7 +282,9 @@ export interface EmdbStats {
   readonly deadBytes: number;
   /** Memory of the hash index and, if kept, the ordered index. */
   readonly indexBytes: number;
+  /** Whether `range` works. */
   readonly rangeScansEnabled: boolean;
+  /** Whether records are sealed. */
   readonly encrypted: boolean;
 }
 
@@ -269,32 +298,45 @@ export interface RecoveryReport {
   readonly tornBytes: number;
   /** Bytes that had been durable before and are missing from the file's end (somebody truncated it). 0 after any crash. */
   readonly missingBytes: number;
+  /** How long the open took. */
   readonly durationMs: number;
 }
 
+/** Watching a long call, and ending it. */
 export interface ProgressOptions {
-  /** Aborting leaves the database as it was. */
+  /** Aborting rejects with EMDB_ABORTED and leaves the database as it was. */
   readonly signal?: AbortSignal;
+  /** Called now and then on the calling thread; `done` grows to `total`, whose unit is the call's own. */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
 }
 
+/** Who took the lock of a database last, as it wrote down itself. */
 export interface LockHolder {
+  /** Its process number. */
   readonly pid: number;
+  /** The machine that it ran on. */
   readonly hostname: string;
+  /** When it took the lock, by its own clock. */
   readonly acquiredAtMs: number;
+  /** The version of this package that it used. */
   readonly packageVersion: string;
   /** Whether the operating system says that the lock is held right now. */
   readonly isHeld: boolean;
 }
 
+/** What `verify` found. */
 export interface VerifyReport {
+  /** Sound records that were met, old versions included. */
   readonly records: number;
+  /** Bytes of the log that were read. */
   readonly bytes: number;
-  /** Empty when the file is sound. */
+  /** What is wrong, and where in the file; empty when the file is sound. */
   readonly problems: readonly { readonly offset: number; readonly reason: string }[];
 }
 
+/** What `salvage` could copy. */
 export interface SalvageReport {
+  /** Records in the new database. */
   readonly recoveredRecords: number;
   /** Stretches of the file that held no sound record. */
   readonly lostRanges: readonly { readonly offset: number; readonly bytes: number }[];

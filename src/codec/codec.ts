@@ -8,6 +8,7 @@ import type { ByteCodec } from "./types.ts";
 
 /** Ready-made codecs. `uint32` and `uint64` keep numeric order in byte order. */
 export const codec: {
+  /** Bytes as they are. */
   readonly bytes: ByteCodec<Uint8Array>;
   /** UTF-8; what is not is refused, in both directions. A byte order mark is kept. */
   readonly text: ByteCodec<string>;
