@@ -54,8 +54,12 @@ export const RING_BYTES = 8 * MIB;
 /** Longest frame that goes through the ring; a longer one is written to the file at once. Also the ring's slack. */
 export const RING_FRAME_BYTES_MAX = MIB;
 
-/** Pending bytes that are written without waiting for a flush: a system call costs a fraction of a percent of copying 1 MiB. */
-export const SPILL_BYTES = MIB;
+/**
+ * Pending bytes are written in whole pieces of this length, at multiples of it, without waiting for a flush: a system
+ * call costs a fraction of a percent of copying them, and a file system that keeps files in large pages then maps each
+ * piece with one entry of the page table, where reading 4 KiB pages at random pays for a walk of the table each time.
+ */
+export const STRIDE_BYTES = 2 * MIB;
 
 /** Smallest and largest step in which the file is preallocated; between them a half of its length. */
 export const GROWTH_BYTES_MIN = 256 * KIB;
@@ -135,7 +139,8 @@ assert(
   RING_BYTES % RING_FRAME_BYTES_MAX === 0 && RING_BYTES >= 4 * RING_FRAME_BYTES_MAX,
   "a frame fits the ring with room to spare",
 );
-assert(SPILL_BYTES + 2 * RING_FRAME_BYTES_MAX <= RING_BYTES, "pending frames never fill the ring");
+assert(RING_BYTES % STRIDE_BYTES === 0, "a piece that is written lies in one piece in the ring");
+assert(STRIDE_BYTES + 2 * RING_FRAME_BYTES_MAX <= RING_BYTES, "pending frames never fill the ring");
 assert(
   SCAN_BYTES >= 2 * (KEY_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX),
   "a header and the longest key fit the scan buffer",

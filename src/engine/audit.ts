@@ -19,6 +19,8 @@ const sharedPage = sharedScratch(PAGE_BYTES);
 
 /** Makes every directory consistent; lookups are right again. Under the writer's lock. */
 export function repairDirectories(core: Core, spaces: Spaces): void {
+  // The dead writer may have been stopped between a change and the word about it.
+  core.keydir.allChanged();
   for (const space of [spaces.default, ...spaces.list()]) {
     const root = spaces.root(space);
     if (root !== 0) core.keydir.repairDirectory(root);

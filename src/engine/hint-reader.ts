@@ -148,6 +148,7 @@ export function loadHint(core: Core, spaces: Spaces, hint: Hint): Gates | undefi
     if (!(error instanceof EmdbError)) throw error;
   }
   core.heap.reset(hint.header.spaces);
+  core.keydir.allChanged();
   core.control.numbers[SPACE_COUNT] = 1;
   core.control.numbers[LIVE_BYTES] = 0;
   return undefined;
@@ -312,7 +313,7 @@ class HintLoader {
     this.#space = undefined;
     const root = this.#adoption.finish();
     if (root === undefined) return false;
-    this.#core.heap.writeNumber(space.address, root);
+    this.#core.keydir.setRoot(space.address, root);
     if (this.#leaves !== undefined) this.#spaces.setTree(space, this.#leaves.finish());
     return true;
   }

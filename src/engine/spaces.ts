@@ -11,7 +11,8 @@
  *
  * Invariants
  * 1. Id 0 is the default key space; ids are given out in order and not again.
- * 2. State, root and counts change under the writer's lock; the root is one store.
+ * 2. State, root and counts change under the writer's lock; the root is one store, by `Keydir.setRoot` alone, which
+ *    tells every Worker to read it again.
  * 3. The writer counts as it goes; what others are told is the count that goes with `visible`, stored right after it.
  */
 
@@ -41,6 +42,13 @@ export const SPACE_DROPPED = 2;
 /** A namespace in the hands of the engine. */
 export interface SpaceState extends Space {
   readonly address: Address;
+  /** The root as it was last read, and the layout at that time. */
+  root: number;
+  layout: number;
+}
+
+function stateOf(space: { readonly id: number; readonly name: string }, address: Address): SpaceState {
+  return { id: space.id, name: space.name, address, root: 0, layout: -1 };
 }
 
 const decoder = new TextDecoder();
@@ -60,12 +68,19 @@ export class Spaces {
   constructor(core: Core) {
     this.#core = core;
     core.heap.ensureSpace(0);
-    this.default = { id: 0, name: "", address: core.heap.spaceAddress(0) };
+    this.default = stateOf({ id: 0, name: "" }, core.heap.spaceAddress(0));
     this.#known[0] = this.default;
   }
 
   root(space: SpaceState): number {
-    return this.#core.heap.readNumber(space.address);
+    const { layout } = this.#core.keydir;
+    if (space.layout !== layout) {
+      // The layout first: a root that changes meanwhile is read again the next time.
+      this.#core.log.barrier();
+      space.root = this.#core.heap.readNumber(space.address);
+      space.layout = layout;
+    }
+    return space.root;
   }
 
   /** The ordered index of a key space; 0 for none. */
@@ -205,8 +220,8 @@ export class Spaces {
   create(space: { readonly id: number; readonly name: string }, lsn: number): SpaceState {
     const { heap, control } = this.#core;
     heap.ensureSpace(space.id);
-    const state: SpaceState = { ...space, address: heap.spaceAddress(space.id) };
-    heap.writeNumber(state.address, 0);
+    const state = stateOf(space, heap.spaceAddress(space.id));
+    this.#core.keydir.setRoot(state.address, 0);
     heap.writeNumber(state.address + RECORDS_AT, 0);
     heap.writeNumber(state.address + BYTES_AT, 0);
     heap.writeNumber(state.address + VISIBLE_RECORDS_AT, 0);
@@ -277,7 +292,7 @@ export class Spaces {
         return;
       }
       const name = this.#core.lookup.nameAt(lsn);
-      const state = { id, name, address };
+      const state = stateOf({ id, name }, address);
       this.#known[id] = state;
       if (this.isLive(state)) this.#byName.set(name, state);
     }
@@ -306,7 +321,7 @@ export class Spaces {
     this.count(space, -records, -bytes);
     heap.write32(space.address + CLEARS_AT, clears + 1);
     this.#core.reclaim.fence();
-    if (root !== 0) heap.writeNumber(space.address, 0);
+    if (root !== 0) this.#core.keydir.setRoot(space.address, 0);
     this.setTree(space, 0);
   }
 
@@ -342,7 +357,7 @@ export class Spaces {
     if (grave === 0 || heap.readNumber(heap.unitAddress(grave) + 8) < lsn) return;
     const address = heap.unitAddress(grave);
     this.count(space, heap.readNumber(address + 24), heap.readNumber(address + 32));
-    heap.writeNumber(space.address, heap.readNumber(address));
+    this.#core.keydir.setRoot(space.address, heap.readNumber(address));
     this.setTree(space, heap.readNumber(address + GRAVE_TREE_AT));
     heap.write32(space.address + CLEARS_AT, heap.read32(address + 16));
     heap.write32(space.address + GRAVE_AT, heap.read32(address + 20));

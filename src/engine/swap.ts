@@ -28,7 +28,7 @@ import {
   LOG_RESERVED,
   LOG_TAIL,
   LOG_VISIBLE,
-  LOG_WRAP,
+  LOG_STRIDE,
   LOG_WRITTEN,
   addMap,
   dropMaps,
@@ -123,7 +123,7 @@ export function install(core: Core, spaces: Spaces): void {
   const known = new Set(listMaps(log, base).map((map) => map.address));
   for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
   log.numbers[LOG_RESERVED] = base + draft.numbers[LOG_RESERVED]!;
-  log.numbers[LOG_WRAP] = 0;
+  log.numbers[LOG_STRIDE] = 0;
   log.numbers[LOG_CLAIMED] = end;
   Atomics.add(log.flags, LOG_FENCE, 1);
   log.numbers[LOG_WRITTEN] = end;

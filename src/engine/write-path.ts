@@ -28,7 +28,7 @@ import {
   kindOf,
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, unitHigh, unitLow } from "../log/log-words.ts";
-import { HEADER_PAGE_BYTES, RING_FRAME_BYTES_MAX, SPILL_BYTES } from "../limits.ts";
+import { HEADER_PAGE_BYTES, RING_FRAME_BYTES_MAX, STRIDE_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
@@ -139,8 +139,8 @@ export class WritePath {
     core.ordering?.tidy(this.#spaces);
     if (core.tail.end >= core.growthAt) core.onGrowth();
     const pending = core.tail.pendingBytes;
-    if (pending >= SPILL_BYTES) this.#spillNow();
-    else if (pending > 0 && !this.#spillIsDue) this.#spillLater();
+    if (pending >= STRIDE_BYTES) this.#spill(true);
+    if (pending > 0 && !this.#spillIsDue) this.#spillLater();
   }
 
   #writeThrough(): void {
@@ -155,9 +155,11 @@ export class WritePath {
   }
 
   /** Writes what is pending; a failure is left to the next flush, which tells it. */
-  #spillNow(): void {
+  #spill(onlyStrides: boolean): void {
+    const { tail } = this.#core;
     try {
-      this.#core.tail.spill();
+      if (onlyStrides) tail.spillStrides();
+      else tail.spill();
       this.#core.onSpill();
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
@@ -176,7 +178,7 @@ export class WritePath {
       }
       try {
         this.#checkLock();
-        this.#spillNow();
+        this.#spill(false);
       } catch (error) {
         if (!(error instanceof EmdbError)) throw error;
       } finally {

@@ -23,7 +23,9 @@ export const RECLAIM_ATTACHED = 1;
 export const ROW_THREAD_AT = 2;
 /** The era a row's Worker has seen; IDLE or less between its operations. */
 export const ROW_ERA_AT = ROW_THREAD_AT + ATTACHED_MAX;
-export const RECLAIM_FLAGS = ROW_ERA_AT + ATTACHED_MAX;
+/** How often a root, a directory or a shard has been replaced: see `directories.ts`. */
+export const RECLAIM_LAYOUT = ROW_ERA_AT + ATTACHED_MAX;
+export const RECLAIM_FLAGS = RECLAIM_LAYOUT + 1;
 export const IDLE = 0;
 
 /** Retired pieces that are tried together; fewer trials, a little more memory. */
@@ -38,7 +40,7 @@ interface Retired {
 
 export class Reclaim {
   readonly #heap: Heap;
-  readonly #flags: Int32Array;
+  readonly flags: Int32Array;
   readonly #isAlive: (thread: number) => boolean;
   #pages: number[] = [];
   #blocks: number[] = [];
@@ -47,7 +49,7 @@ export class Reclaim {
 
   constructor(heap: Heap, flags: Int32Array, isAlive: (thread: number) => boolean) {
     this.#heap = heap;
-    this.#flags = flags;
+    this.flags = flags;
     this.#isAlive = isAlive;
   }
 
@@ -61,12 +63,12 @@ export class Reclaim {
 
   /** What was written before is seen by everybody who sees what is written after: a new layout, then its name. */
   fence(): void {
-    Atomics.add(this.#flags, RECLAIM_ATTACHED, 0);
+    Atomics.add(this.flags, RECLAIM_ATTACHED, 0);
   }
 
   /** Begins an era; what nobody can reach any more is free when everybody `isPast` it. */
   nextEra(): number {
-    return Atomics.add(this.#flags, RECLAIM_ERA, 1) + 1;
+    return Atomics.add(this.flags, RECLAIM_ERA, 1) + 1;
   }
 
   /** Whether no Worker can still be reading what was unreachable when an era began. */
@@ -91,7 +93,7 @@ export class Reclaim {
 
   /** Whether no other Worker can be reading. A locked operation, not a load: what was unlinked is out before it looks. */
   #isAlone(): boolean {
-    return Atomics.add(this.#flags, RECLAIM_ATTACHED, 0) === 1;
+    return Atomics.add(this.flags, RECLAIM_ATTACHED, 0) === 1;
   }
 
   retireBlock(block: number): void {
@@ -126,14 +128,14 @@ export class Reclaim {
 
   /** The oldest era that some Worker may still be reading in. Rows of dead threads are cleared on the way. */
   #oldestEra(): number {
-    let oldest = Atomics.load(this.#flags, RECLAIM_ERA);
+    let oldest = Atomics.load(this.flags, RECLAIM_ERA);
     for (let row = 0; row < ATTACHED_MAX; row++) {
-      const thread = Atomics.load(this.#flags, ROW_THREAD_AT + row);
+      const thread = Atomics.load(this.flags, ROW_THREAD_AT + row);
       if (thread <= 0) continue;
-      const era = Atomics.load(this.#flags, ROW_ERA_AT + row);
+      const era = Atomics.load(this.flags, ROW_ERA_AT + row);
       if (era <= IDLE || era >= oldest) continue;
       if (this.#isAlive(thread - 1)) oldest = era;
-      else Atomics.store(this.#flags, ROW_ERA_AT + row, IDLE);
+      else Atomics.store(this.flags, ROW_ERA_AT + row, IDLE);
     }
     return oldest;
   }

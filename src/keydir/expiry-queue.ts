@@ -165,7 +165,7 @@ export class ExpiryQueue {
     const keydir = this.#keydir;
     if (!keydir.seek(keydir.root(space), high >>> HASH_SHIFT)) return false;
     while (keydir.next()) {
-      if (keydir.low === low && keydir.high === high) return true;
+      if (keydir.low === low && keydir.high === (high | 0)) return true;
       if (this.present !== undefined && !isTombstone(keydir.high) && this.#isSame(low, high)) return true;
     }
     return false;

@@ -20,8 +20,9 @@ import { EmdbError, assert } from "../errors.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { HASH_BITS } from "./hash.ts";
-import { UNIT_BYTES, type Heap } from "../ffi/heap.ts";
+import { PAGE_BYTES, UNIT_BYTES, type Heap } from "../ffi/heap.ts";
 import type { Reclaim } from "../ffi/reclaim.ts";
+import { Directories } from "./directories.ts";
 import {
   DEPTH_MAX,
   DESCRIPTOR_BYTES,
@@ -38,7 +39,6 @@ import {
   ShardBuilder,
   SlotPile,
   TOMBSTONE,
-  homeBucket,
 } from "./shard.ts";
 
 const BUCKET_BYTES = 64;
@@ -55,7 +55,6 @@ const sharedBucket = sharedScratch(BUCKET_BYTES);
 const sharedDescriptor = sharedScratch(DESCRIPTOR_BYTES);
 const sharedFacts = sharedScratch(DESCRIPTOR_BYTES);
 const sharedSlot = sharedScratch(8);
-const sharedEntry = sharedScratch(8);
 
 /** What a descriptor says about its shard. */
 export interface ShardFacts {
@@ -71,25 +70,23 @@ export class Keydir {
   readonly #reclaim: Reclaim;
   readonly #builder: ShardBuilder;
   readonly #pile = new SlotPile();
-  /** The bucket being looked at, the descriptor of its shard, and a slot to be written. */
+  readonly #directories: Directories;
+  /** The bucket being looked at, the descriptor of its shard once it is asked for, and a slot to be written. */
   readonly #bucket = sharedBucket();
-  readonly #words = this.#bucket.u32;
+  readonly #words = this.#bucket.i32;
   readonly #descriptor = sharedDescriptor();
-  readonly #shard = this.#descriptor.u32;
   readonly #slot = sharedSlot();
-  readonly #entry = sharedEntry();
 
   // Where a search stands; filled in by `seek` and `next`.
   #unit = 0;
   #page: Address = 0;
   #home = 0;
   #step = 0;
-  #index = 0;
+  /** Word of the next slot in the bucket. */
+  #at = 0;
   #hash = 0;
-  #directoryRoot = -1;
-  #directory: Address = 0;
-  #shift = 0;
-  /** The candidate that `next` found: the two words of its slot and where the slot is. */
+  #isDescribed = false;
+  /** The candidate that `next` found: the two words of its slot, the higher one signed, and where the slot is. */
   low = 0;
   high = 0;
   #slotAt: Address = 0;
@@ -100,6 +97,12 @@ export class Keydir {
     this.heap = heap;
     this.#reclaim = reclaim;
     this.#builder = new ShardBuilder(heap);
+    this.#directories = new Directories(heap, reclaim.flags);
+  }
+
+  /** Counts the changes of roots: a root that was read stays good as long as this number. */
+  get layout(): number {
+    return this.#directories.layout;
   }
 
   /** Begins a search below a root; false when there is nothing. */
@@ -107,81 +110,86 @@ export class Keydir {
     this.#hash = hash;
     this.#emptyAt = 0;
     this.#unit = 0;
+    this.#isDescribed = false;
     if (root === 0) return false;
-    if (root !== this.#directoryRoot) this.#takeDirectory(root);
-    copy(this.#entry.address, this.#directory + (hash >>> this.#shift) * 4, 4);
-    const unit = this.#entry.u32[0]!;
-    this.#unit = unit;
-    copy(this.#descriptor.address, this.heap.pagesAt + unit * UNIT_BYTES, DESCRIPTOR_BYTES);
-    const shard = this.#shard;
-    const home = homeBucket(hash, shard[DESCRIPTOR_DEPTH]!, shard[DESCRIPTOR_PAGES]!);
-    this.#page = this.heap.pageAddress(shard[DESCRIPTOR_FIRST_PAGE + (home >> 6)]!);
-    this.#home = home & 63;
+    const place = this.#directories;
+    place.locate(root, hash);
+    this.#unit = place.unit;
+    this.#page = this.heap.pagesAt + place.page * PAGE_BYTES;
+    this.#home = place.bucket;
     this.#step = 0;
-    this.#index = 0;
-    copy(this.#bucket.address, this.#page + (home & 63) * BUCKET_BYTES, BUCKET_BYTES);
+    this.#at = 0;
+    copy(this.#bucket.address, this.#page + place.bucket * BUCKET_BYTES, BUCKET_BYTES);
     return true;
+  }
+
+  /** The descriptor of the shard of the last search. */
+  get #shard(): Uint32Array {
+    this.#describe();
+    return this.#descriptor.u32;
+  }
+
+  #describe(): void {
+    if (this.#isDescribed) return;
+    copy(this.#descriptor.address, this.heap.unitAddress(this.#unit), DESCRIPTOR_BYTES);
+    this.#isDescribed = true;
   }
 
   /** Everything before this position of the log is in the shard of the last search; 0 unless it came from an image. */
   get standsFor(): number {
-    return this.#unit === 0 ? 0 : this.#descriptor.f64[DESCRIPTOR_STANDS_FOR]!;
+    if (this.#unit === 0) return 0;
+    this.#describe();
+    return this.#descriptor.f64[DESCRIPTOR_STANDS_FOR]!;
   }
 
   /** Where the home bucket of a hash is. */
   bucketOf(root: number, hash: number): Address {
-    if (root !== this.#directoryRoot) this.#takeDirectory(root);
-    copy(this.#entry.address, this.#directory + (hash >>> this.#shift) * 4, 4);
-    copy(this.#descriptor.address, this.heap.pagesAt + this.#entry.u32[0]! * UNIT_BYTES, DESCRIPTOR_BYTES);
-    const shard = this.#shard;
-    const home = homeBucket(hash, shard[DESCRIPTOR_DEPTH]!, shard[DESCRIPTOR_PAGES]!);
-    return this.heap.pageAddress(shard[DESCRIPTOR_FIRST_PAGE + (home >> 6)]!) + (home & 63) * BUCKET_BYTES;
-  }
-
-  #takeDirectory(root: number): void {
-    const depth = root % 32;
-    this.#directoryRoot = root;
-    this.#directory = this.heap.unitAddress((root - depth) / 32);
-    this.#shift = HASH_BITS - depth;
+    const place = this.#directories;
+    place.locate(root, hash);
+    return this.heap.pagesAt + place.page * PAGE_BYTES + place.bucket * BUCKET_BYTES;
   }
 
   /** Goes on to the next slot with the hash; false at the end. */
   next(): boolean {
     const words = this.#words;
+    const hash = this.#hash;
+    let at = this.#at;
     for (;;) {
-      while (this.#index < 8) {
-        const at = this.#index * 2;
-        this.#index += 1;
+      for (; at < 16; at += 2) {
         const high = words[at + 1]!;
-        const low = words[at]!;
-        if (high === 0 && low === 0) {
-          this.#emptyAt = this.#slotAddress(this.#index - 1);
+        if (high === 0 && words[at] === 0) {
+          this.#at = at + 2;
+          this.#emptyAt = this.#slotAddress(at);
           return false;
         }
-        if (high >>> HASH_SHIFT === this.#hash) {
-          this.low = low;
+        if (high >>> HASH_SHIFT === hash) {
+          this.#at = at + 2;
+          this.low = words[at]! >>> 0;
           this.high = high;
-          this.#slotAt = this.#slotAddress(this.#index - 1);
+          this.#slotAt = this.#slotAddress(at);
           return true;
         }
       }
       this.#step += 1;
-      if (this.#step === PAGE_BUCKETS) return false;
-      this.#index = 0;
+      if (this.#step === PAGE_BUCKETS) {
+        this.#at = 16;
+        return false;
+      }
+      at = 0;
       const bucket = (this.#home + this.#step) & 63;
       copy(this.#bucket.address, this.#page + bucket * BUCKET_BYTES, BUCKET_BYTES);
     }
   }
 
-  #slotAddress(index: number): Address {
-    return this.#page + ((this.#home + this.#step) & 63) * BUCKET_BYTES + index * 8;
+  #slotAddress(word: number): Address {
+    return this.#page + (((this.#home + this.#step) & 63) * BUCKET_BYTES + word * 4);
   }
 
   /** Loads the candidate's slot again; false when it had not changed since `next` found it. */
   reload(): boolean {
     copy(this.#slot.address, this.#slotAt, 8);
     const low = this.#slot.u32[0]!;
-    const high = this.#slot.u32[1]!;
+    const high = this.#slot.i32[1]!;
     if (low === this.low && high === this.high) return false;
     this.low = low;
     this.high = high;
@@ -190,14 +198,14 @@ export class Keydir {
 
   #store(slotAt: Address, low: number, high: number): void {
     this.#slot.u32[0] = low;
-    this.#slot.u32[1] = high;
+    this.#slot.i32[1] = high;
     copy(slotAt, this.#slot.address, 8);
   }
 
   /** Points the candidate's slot to another frame of its key. */
   replace(unitLow: number, unitHigh: number, isTombstone: boolean): void {
     const wasTombstone = (this.high & TOMBSTONE) !== 0;
-    const high = ((this.#hash << HASH_SHIFT) | unitHigh | (isTombstone ? TOMBSTONE : 0)) >>> 0;
+    const high = (this.#hash << HASH_SHIFT) | unitHigh | (isTombstone ? TOMBSTONE : 0);
     this.#store(this.#slotAt, unitLow, high);
     this.low = unitLow;
     this.high = high;
@@ -211,7 +219,7 @@ export class Keydir {
     if (shard[DESCRIPTOR_USED]! >= shard[DESCRIPTOR_PAGES]! * PAGE_USED_MAX || this.#emptyAt === 0) {
       this.#relayout(space, keepFrom);
     }
-    this.#store(this.#emptyAt, unitLow, ((this.#hash << HASH_SHIFT) | unitHigh) >>> 0);
+    this.#store(this.#emptyAt, unitLow, (this.#hash << HASH_SHIFT) | unitHigh);
     this.#countSlots(1, 1);
   }
 
@@ -314,6 +322,12 @@ export class Keydir {
         this.heap.write32(directory + other * 4, shard.unit);
       }
     }
+    this.#directories.rootChanged(root, root);
+  }
+
+  /** To be called when roots, directories or shards may have changed without a word, before they are read again. */
+  allChanged(): void {
+    this.#directories.allChanged();
   }
 
   /** Sets a shard's counts anew from its slots; returns how many are live. */
@@ -345,6 +359,14 @@ export class Keydir {
     return this.heap.readNumber(space);
   }
 
+  /** Gives a namespace another directory, complete already; 0: none. */
+  setRoot(space: Address, root: number): void {
+    const before = this.root(space);
+    this.#reclaim.fence();
+    this.heap.writeNumber(space, root);
+    this.#directories.rootChanged(before, root);
+  }
+
   #countSlots(live: number, used: number): void {
     const shard = this.#shard;
     shard[DESCRIPTOR_LIVE]! += live;
@@ -359,8 +381,7 @@ export class Keydir {
     const unit = this.#builder.build(this.#pile, { depth: 0, bit: undefined }, 0);
     const directory = heap.takeUnit();
     heap.write32(heap.unitAddress(directory), unit);
-    this.#reclaim.fence();
-    heap.writeNumber(space, directory * 32);
+    this.setRoot(space, directory * 32);
     this.#searchEnd(space);
   }
 
@@ -418,6 +439,7 @@ export class Keydir {
     const first = (place.hash >>> (HASH_BITS - place.depth)) * count;
     this.#reclaim.fence();
     for (let index = first; index < first + count; index++) this.heap.write32(directory + index * 4, unit);
+    this.#directories.entriesChanged(root, first, count);
   }
 
   /** A directory of twice the length. */
@@ -433,8 +455,7 @@ export class Keydir {
       heap.write32(to + index * 8, shard);
       heap.write32(to + index * 8 + 4, shard);
     }
-    this.#reclaim.fence();
-    heap.writeNumber(space, unit * 32 + depth + 1);
+    this.setRoot(space, unit * 32 + depth + 1);
     this.#retireDirectory(root);
   }
 

@@ -32,12 +32,12 @@ export const LOG_TAIL = 1;
 export const LOG_WRITTEN = 2;
 export const LOG_DURABLE = 3;
 export const LOG_CLAIMED = 4;
-/** End of the frame that last reached over the end of the ring. */
-export const LOG_WRAP = 5;
+/** Position of the frame that last reached over a multiple of `STRIDE_BYTES`; its end when that is the multiple; 0: none. */
+export const LOG_STRIDE = 5;
 /** Bytes of file that exist; Infinity where space cannot be reserved. */
 export const LOG_RESERVED = 6;
 export const LOG_RING = 7;
-/** The position that the first byte of the file has. */
+/** The position that the first byte of the file has; a multiple of `STRIDE_BYTES`, so that what is one in positions is one in the file. */
 export const LOG_BASE = 8;
 /** The open file; of no meaning for a log in memory. */
 export const LOG_FILE = 9;

@@ -11,6 +11,8 @@
  * 3. A failed write changes no word: what is pending stays in the ring and is written again later, at the
  *    same place. Only a failed sync is final (the engine poisons itself).
  * 4. What a frame is placed over, in the ring or behind the end of the file, is never part of the log.
+ * 5. Every byte between `written` and `tail` is in the ring at its position modulo the ring's size; of a frame that
+ *    reaches over the ring's end, the part behind it is there a second time, so that it can be read in one piece.
  */
 
 import { EmdbError, assert } from "../errors.ts";
@@ -18,7 +20,14 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { copy, type Pinned } from "../ffi/memory.ts";
 import type { Address, FileHandle, System } from "../ffi/system.ts";
-import { GROWTH_BYTES_MAX, GROWTH_BYTES_MIN, LOG_BYTES_MAX, RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
+import {
+  GROWTH_BYTES_MAX,
+  GROWTH_BYTES_MIN,
+  LOG_BYTES_MAX,
+  RING_BYTES,
+  RING_FRAME_BYTES_MAX,
+  STRIDE_BYTES,
+} from "../limits.ts";
 import {
   LOG_BASE,
   LOG_CLAIMED,
@@ -26,8 +35,8 @@ import {
   LOG_RESERVED,
   LOG_RETREATS,
   LOG_RING,
+  LOG_STRIDE,
   LOG_TAIL,
-  LOG_WRAP,
   LOG_WRITTEN,
   addMap,
   newestMap,
@@ -59,6 +68,8 @@ export interface Tail {
   readonly pendingBytes: number;
   /** Writes them to the file. */
   spill(): void;
+  /** Writes those of them that fill the file up to a multiple of `STRIDE_BYTES`, and leaves the rest. */
+  spillStrides(): void;
   /** After the death of a writer: its words agree again. A frame that it was about to count is kept or dropped whole. */
   mend(): void;
 }
@@ -74,6 +85,10 @@ function refuseBeyondMax(end: number, base: number, path: string | undefined): v
 }
 
 const PADDING = new Uint8Array(8);
+
+// A position's place in the ring and in its stride; cheaper than the remainder of a floating-point number.
+const RING_MASK = RING_BYTES - 1;
+const STRIDE_MASK = STRIDE_BYTES - 1;
 
 /** How far the ring is claimed at a time, to need a memory barrier only now and then. */
 const CLAIM_AHEAD_BYTES = 65_536;
@@ -108,19 +123,31 @@ export class FileTail implements Tail {
     const end = tail + bytes;
     assert(bytes <= PLACE_BYTES_MAX, "a run of frames fits the slack of the ring");
     if (end > this.#numbers[LOG_RESERVED]!) this.#reserve(end);
-    if (end - this.#numbers[LOG_WRITTEN]! > RING_BYTES - RING_FRAME_BYTES_MAX) this.spill();
+    if (end - this.#numbers[LOG_WRITTEN]! > RING_BYTES - RING_FRAME_BYTES_MAX) this.#makeRoom(end);
     if (end > this.#numbers[LOG_CLAIMED]!) {
       this.#numbers[LOG_CLAIMED] = end + CLAIM_AHEAD_BYTES;
       Atomics.add(this.#words.flags, LOG_FENCE, 1);
     }
-    return this.#ring + (tail % RING_BYTES);
+    return this.#ring + (tail & RING_MASK);
+  }
+
+  #makeRoom(end: number): void {
+    this.spillStrides();
+    // Where the last stride began is forgotten when frames are taken back.
+    if (end - this.#numbers[LOG_WRITTEN]! > RING_BYTES - RING_FRAME_BYTES_MAX) this.spill();
   }
 
   advance(bytes: number): void {
     const tail = this.#numbers[LOG_TAIL]!;
+    if ((tail & STRIDE_MASK) + bytes >= STRIDE_BYTES) this.#crossStride(tail, bytes);
+    this.#numbers[LOG_TAIL] = tail + bytes;
+  }
+
+  #crossStride(tail: number, bytes: number): void {
+    const behindRing = (tail & RING_MASK) + bytes - RING_BYTES;
+    if (behindRing > 0) copy(this.#ring, this.#ring + RING_BYTES, behindRing);
     const end = tail + bytes;
-    if (tail % RING_BYTES >= RING_BYTES - bytes) this.#numbers[LOG_WRAP] = end;
-    this.#numbers[LOG_TAIL] = end;
+    this.#numbers[LOG_STRIDE] = (end & STRIDE_MASK) === 0 ? end : tail;
   }
 
   appendLong(
@@ -147,6 +174,8 @@ export class FileTail implements Tail {
   retreat(end: number): boolean {
     if (this.#numbers[LOG_WRITTEN]! > end) return false;
     Atomics.add(this.#words.flags, LOG_RETREATS, 1);
+    // What will stand there may begin elsewhere.
+    this.#numbers[LOG_STRIDE] = 0;
     this.#numbers[LOG_TAIL] = end;
     return true;
   }
@@ -156,19 +185,28 @@ export class FileTail implements Tail {
   }
 
   spill(): void {
-    const written = this.#numbers[LOG_WRITTEN]!;
     const tail = this.#numbers[LOG_TAIL]!;
-    if (written >= tail) return;
-    const wrap = this.#numbers[LOG_WRAP]!;
-    if (wrap > written && wrap < tail) {
-      this.#write(this.#ring + (written % RING_BYTES), written, wrap - written);
-      this.#write(this.#ring + (wrap % RING_BYTES), wrap, tail - wrap);
-    } else {
-      this.#write(this.#ring + (written % RING_BYTES), written, tail - written);
-    }
-    this.#coverWithMap(tail);
+    this.#writeOut(tail, tail);
+  }
+
+  spillStrides(): void {
+    const frame = this.#numbers[LOG_STRIDE]!;
+    const end = Math.ceil(frame / STRIDE_BYTES) * STRIDE_BYTES;
+    if (end <= this.#numbers[LOG_TAIL]!) this.#writeOut(end, frame);
+  }
+
+  /** Writes up to `end`, and lets frames before `written` be read from the file. */
+  #writeOut(end: number, written: number): void {
+    const from = this.#numbers[LOG_WRITTEN]!;
+    if (from >= written) return;
+    const at = from & RING_MASK;
+    const bytes = end - from;
+    const room = RING_BYTES - at;
+    this.#write(this.#ring + at, from, Math.min(bytes, room));
+    if (bytes > room) this.#write(this.#ring, from + room, bytes - room);
+    this.#coverWithMap(end);
     Atomics.add(this.#words.flags, LOG_FENCE, 1);
-    this.#numbers[LOG_WRITTEN] = tail;
+    this.#numbers[LOG_WRITTEN] = written;
   }
 
   #write(from: Address | Uint8Array, lsn: number, bytes: number): void {
@@ -280,6 +318,8 @@ export class MemoryTail implements Tail {
   }
 
   spill(): void {}
+
+  spillStrides(): void {}
 
   get #region(): { readonly origin: Address; readonly end: number } {
     const region = newestMap(this.#words);

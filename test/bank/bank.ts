@@ -222,7 +222,7 @@ const MEMORY: readonly PlantedFault[] = [
     "a spill across the end of the ring is one write",
     "bigFrames",
     "log/tail.ts",
-    ["if (wrap > written && wrap < tail) {", "if (wrap < 0) {"],
+    ["const room = RING_BYTES - at;", "const room = 2 * RING_BYTES - at;"],
     20,
   ),
   fault(

@@ -34,7 +34,7 @@ function find({ engine }: Opened, key: string): { readonly lsn: number; readonly
   const root = spaces.root(spaces.default);
   expect(lookup.findNewest(root)).toBe(true);
   const { lsn } = lookup;
-  const words = [keydir.low, keydir.high];
+  const words = [keydir.low, keydir.high >>> 0];
   const prev = lookup.prev();
   const bucket = keydir.bucketOf(root, core.key.hash);
   const page = bucket - (bucket % 4096);

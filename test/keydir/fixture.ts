@@ -26,6 +26,7 @@ export interface Entry {
 }
 
 export class IndexFixture extends HeapFixture {
+  readonly flags = new Int32Array(RECLAIM_FLAGS);
   readonly keydir: Keydir;
   readonly space: number;
   /** By key: what must be found. */
@@ -34,9 +35,8 @@ export class IndexFixture extends HeapFixture {
 
   constructor() {
     super();
-    const flags = new Int32Array(RECLAIM_FLAGS);
-    flags[RECLAIM_ATTACHED] = 1;
-    this.keydir = new Keydir(this.heap, new Reclaim(this.heap, flags, () => true));
+    this.flags[RECLAIM_ATTACHED] = 1;
+    this.keydir = new Keydir(this.heap, new Reclaim(this.heap, this.flags, () => true));
     this.heap.ensureSpace(0);
     this.space = this.heap.spaceAddress(0);
   }

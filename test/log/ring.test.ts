@@ -3,7 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
-import { RING_BYTES, RING_FRAME_BYTES_MAX } from "../../src/limits.ts";
+import { RING_BYTES, RING_FRAME_BYTES_MAX, STRIDE_BYTES } from "../../src/limits.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -182,4 +182,38 @@ test("a reader that was too slow for the ring is told so, and one that was not i
   expect(isOverwritten).toBe(true);
   expect(log.at(lsn / 8, 0)).toBeGreaterThan(0);
   expect(log.isInRing).toBe(false);
+});
+
+test("what fills a stride is written up to its end at once, and the rest when it is asked for", () => {
+  const random = new Random(6);
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const ends: number[] = [];
+  const system: System = faulty(hostSystem(), (call, args) => {
+    if (call !== "write") return undefined;
+    const [, , span] = args as [number, number, { position: number; bytes: number }];
+    ends.push(span.position + span.bytes);
+    return undefined;
+  });
+  const model = new Model();
+  {
+    using fixture = new EngineFixture(path, system);
+    const { tail } = fixture.engine.core;
+    ends.length = 0;
+    while (tail.end < 2.5 * RING_BYTES) {
+      model.write(fixture, `key ${random.below(500)}`, random.below(20_000));
+      // What is read has crossed the end of a stride, or of the ring, now and then.
+      if (random.chance(0.01)) model.check(fixture);
+      expect(tail.pendingBytes).toBeLessThan(STRIDE_BYTES + 20_100);
+    }
+    expect(ends.length).toBeGreaterThan(9);
+    expect(ends.filter((end) => end % STRIDE_BYTES !== 0)).toEqual([]);
+    const { end } = tail;
+    fixture.sync.spill();
+    expect(ends.at(-1)).toBe(end);
+    expect(tail.pendingBytes).toBe(0);
+    model.check(fixture);
+  }
+  using again = new EngineFixture(path, hostSystem());
+  model.check(again);
 });

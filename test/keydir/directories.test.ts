@@ -1,0 +1,88 @@
+/** What a Worker remembers of the directories is never older than the layout that it is told of. */
+
+import { expect, test } from "bun:test";
+import { RECLAIM_LAYOUT, Reclaim } from "../../src/ffi/reclaim.ts";
+import { HASH_BITS } from "../../src/keydir/hash.ts";
+import { Keydir, isTombstone, positionHigh } from "../../src/keydir/keydir.ts";
+import { TWO_32 } from "../../src/log/frame.ts";
+import { Random } from "../sim/random.ts";
+import { IndexFixture } from "./fixture.ts";
+
+const HASHES = 2 ** HASH_BITS;
+
+/** Another Worker's eyes on the index. */
+function observer(index: IndexFixture): Keydir {
+  return new Keydir(index.heap, new Reclaim(index.heap, index.flags, () => true));
+}
+
+function sees(keydir: Keydir, root: number, entry: { readonly hash: number; readonly units: number }): boolean {
+  if (!keydir.seek(root, entry.hash)) return false;
+  while (keydir.next()) {
+    if (positionHigh(keydir.high) * TWO_32 + keydir.low === entry.units) return !isTombstone(keydir.high);
+  }
+  return false;
+}
+
+test.each([61, 62, 63])(
+  "another Worker finds every record between any two changes, wherever shards were laid out, split or merged (seed %d)",
+  (seed) => {
+    const random = new Random(seed);
+    using index = new IndexFixture();
+    const other = observer(index);
+    let next = 0;
+    for (const size of [3000, 20_000, 300, 8000]) {
+      const layout = index.flags[RECLAIM_LAYOUT]!;
+      while (index.model.size !== size) {
+        const isGrowing = index.model.size < size;
+        if (isGrowing) index.insert(next++, random.below(HASHES));
+        else index.remove(index.model.keys().next().value!);
+        const one = isGrowing ? index.model.get(next - 1)! : index.model.values().next().value!;
+        if (!sees(other, index.root, one)) throw new Error(`a record is not seen at ${index.model.size} records`);
+      }
+      expect(index.flags[RECLAIM_LAYOUT]).not.toBe(layout);
+      for (const entry of index.model.values()) expect(sees(other, index.root, entry)).toBe(true);
+    }
+  },
+  60_000,
+);
+
+test("of two namespaces that take turns each finds its own, also when one gets the other's old directory", () => {
+  const random = new Random(64);
+  using index = new IndexFixture();
+  index.heap.ensureSpace(1);
+  const second = index.heap.spaceAddress(1);
+  const other = observer(index);
+  for (let round = 0; round < 20; round += 1) {
+    for (let key = 0; key < 200; key += 1) index.insert(round * 1000 + key, random.below(HASHES));
+    const { root } = index;
+    const entries = [...index.model.values()];
+    for (const keydir of [index.keydir, other]) expect(entries.every((entry) => sees(keydir, root, entry))).toBe(true);
+    // The index goes to the second namespace, and the first begins anew: what is retired is used again at once.
+    const before = index.keydir.root(second);
+    index.keydir.setRoot(second, root);
+    index.keydir.setRoot(index.space, 0);
+    index.keydir.retireTree(before);
+    index.model.clear();
+    index.insert(round * 1000 + 999, entries[0]!.hash);
+    for (const keydir of [index.keydir, other]) {
+      expect(entries.every((entry) => sees(keydir, root, entry))).toBe(true);
+      expect(sees(keydir, index.root, entries[0]!)).toBe(false);
+    }
+  }
+});
+
+test("what a dead writer changed without a word is seen once everything is said to have changed", () => {
+  using index = new IndexFixture();
+  for (let key = 0; key < 5000; key += 1) index.insert(key, (key * 26_843) % HASHES);
+  const entry = index.model.get(77)!;
+  const other = observer(index);
+  expect(sees(other, index.root, entry)).toBe(true);
+  // The writer lays the shard out anew and dies before it says so.
+  const told = index.flags[RECLAIM_LAYOUT]!;
+  for (let key = 5000; key < 9000; key += 1) index.insert(key, (key * 26_843) % HASHES);
+  const moved = index.model.get(8999)!;
+  index.flags[RECLAIM_LAYOUT] = told;
+  index.keydir.allChanged();
+  expect(sees(other, index.root, moved)).toBe(true);
+  expect(sees(index.keydir, index.root, moved)).toBe(true);
+});
