@@ -16,7 +16,15 @@ import type { Cipher } from "../crypto/cipher.ts";
 import { FrameEncoder } from "../log/encoder.ts";
 import { KIND_SESSION, KIND_SPACE_CREATE, SESSION_BYTES, frameBytes, type Salts } from "../log/frame.ts";
 import { saltsOf } from "../log/header.ts";
-import { LOG_BASE, LOG_FILE, LOG_GENERATION, LOG_VISIBLE, LogReader, type LogWords } from "../log/log-words.ts";
+import {
+  LOG_BASE,
+  LOG_FENCE,
+  LOG_FILE,
+  LOG_GENERATION,
+  LOG_VISIBLE,
+  LogReader,
+  type LogWords,
+} from "../log/log-words.ts";
 import type { Tail } from "../log/tail.ts";
 import { ATTACHED_MAX } from "../limits.ts";
 import { RELOCATED, SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_CLOSED, STATE_POISONED, type Control } from "./control.ts";
@@ -143,6 +151,7 @@ export class Core {
     this.tail = parts.makeTail(parts.file);
     this.encoder = this.makeEncoder();
     this.mutex = new Mutex(control, parts.row, isAlive);
+    this.mutex.beAlone();
   }
 
   /** An encoder of frames for this log. */
@@ -282,9 +291,16 @@ export class Core {
     Atomics.store(this.control.reclaim, ROW_ERA_AT + this.row, IDLE);
   }
 
+  /** What was written before is seen by whoever sees what is written after. */
+  orderStores(): void {
+    // Alone there is nobody to see; who attaches later was sent a message, which orders everything before it.
+    if (this.isShared) Atomics.add(this.control.log.flags, LOG_FENCE, 1);
+  }
+
   /** Other Workers may come and go from now on. */
   becomeShared(): void {
     this.isShared = true;
+    this.mutex.share();
     this.rest();
   }
 

@@ -133,7 +133,7 @@ export class WritePath {
     const core = this.#core;
     if (core.writeThrough) this.#writeThrough();
     const log = core.control.log;
-    Atomics.add(log.flags, LOG_FENCE, 1);
+    core.orderStores();
     log.numbers[LOG_VISIBLE] = core.tail.end;
     this.#spaces.publishCounts();
     core.ordering?.tidy(this.#spaces);
@@ -275,7 +275,7 @@ export class WritePath {
     const isLongAlone = place === PLACE_ALONE && this.#isLong();
     const lsn = this.#append(KIND_PUT, isLongAlone ? PLACE_FIRST : place, core.key.bytes);
     const newBytes = core.tail.end - lsn;
-    this.#fence();
+    core.orderStores();
     if (exists) core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);
     else core.keydir.add(space.address, unitLow(lsn), unitHigh(lsn), core.keepFrom());
     core.ordering?.put(this.#spaces, space, { lsn, prev });
@@ -301,7 +301,7 @@ export class WritePath {
     this.#emptyDraft(space.id);
     core.encoder.prev = core.inFile(prev);
     const lsn = this.#append(KIND_REMOVE, place, core.key.bytes);
-    this.#fence();
+    core.orderStores();
     core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);
     core.ordering?.remove(this.#spaces, space, { lsn, prev });
     this.#spaces.count(space, -1, -oldBytes);
@@ -324,10 +324,6 @@ export class WritePath {
   /** Ends a batch of which frames have been written, none of them its last. */
   endBatch(): void {
     this.#append(KIND_END, PLACE_LAST, 0);
-  }
-
-  #fence(): void {
-    Atomics.add(this.#core.control.log.flags, LOG_FENCE, 1);
   }
 
   /** Writes the frame that creates a namespace, and enters it. */
@@ -356,7 +352,7 @@ export class WritePath {
   /** After a published clear: gives the old index back as soon as no iterator needs it. */
   emptyGraves(space: SpaceState): void {
     // What was published is out before the snapshots are looked at: a new one then is behind the clear.
-    this.#fence();
+    Atomics.add(this.#core.control.log.flags, LOG_FENCE, 1);
     this.#spaces.emptyGraves(space, this.#core.keepFrom() * 8);
   }
 }

@@ -78,3 +78,21 @@ test("of threads that leave at the same time, the second to decide is the last",
   clearRow(control, other);
   expect([attached(control), hasLivingRow(control, threads.as(3))]).toEqual([0, false]);
 });
+
+test("a lock taken while nobody else could attach is seen to be held, and given back, once somebody can", () => {
+  const [control, threads] = [Control.create(), new Threads()];
+  const row = claimRow(control, threads.as(1));
+  const mutex = threads.mutex(control, row);
+  mutex.beAlone();
+  mutex.lock();
+  mutex.lock();
+  expect(mutex.isHeld).toBe(true);
+  mutex.share();
+  const other = threads.mutex(control, claimRow(control, threads.as(2)));
+  mutex.unlock();
+  expect(other.tryLock()).toBe(false);
+  mutex.unlock();
+  expect(mutex.isHeld).toBe(false);
+  expect(other.tryLock()).toBe(true);
+  expect(mutex.tryLock()).toBe(false);
+});
