@@ -26,6 +26,7 @@ import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { closeDeadImage } from "./hint-writer.ts";
 import { LockFile } from "./lock-file.ts";
+import { LockWatch } from "./lock-watch.ts";
 import { LongWork, closeDeadTarget } from "./long-work.ts";
 import { Ordering } from "./ordering.ts";
 import { Relocation, releaseReplaced } from "./relocation.ts";
@@ -96,13 +97,13 @@ export function assemble(
   const { lock } = base;
   const { file } = core;
   const lockFile = file !== undefined && lock !== undefined ? LockFile.adopt(system, file.path, lock) : undefined;
-  const checkLock = (): void => lockFile?.mustBeOurs();
+  const lockWatch = new LockWatch(lockFile);
   if (base.config.rangeScans) core.ordering ??= new Ordering(core);
-  const engine = new Engine(core, spaces, { checkLock, hasRangeScans: base.config.rangeScans });
+  const engine = new Engine(core, spaces, { lockWatch, hasRangeScans: base.config.rangeScans });
   const sync =
     file === undefined || base.isReadOnly
       ? undefined
-      : new Sync(core, file, checkLock, base.config.flushPlan.kind === "on-each-flush");
+      : new Sync(core, file, lockWatch, base.config.flushPlan.kind === "on-each-flush");
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
   const work = new LongWork(core);
@@ -111,8 +112,8 @@ export function assemble(
     // A draft, which has no lock of its own, gets no image either.
     sync === undefined || commit === undefined || file === undefined || lock === undefined
       ? undefined
-      : new Checkpoint(engine, { file, checkLock, sync, commit, work, relocation });
-  const drafts = { engine, work, relocation, sync, checkLock };
+      : new Checkpoint(engine, { file, lockWatch, sync, commit, work, relocation });
+  const drafts = { engine, work, relocation, sync, checkLock: () => lockWatch.look() };
   const compaction = new Compaction(drafts);
   const backup = new Backup(drafts);
   const { autoCompact } = base.config;

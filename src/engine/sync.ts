@@ -22,8 +22,9 @@ import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import type { FrameEncoder } from "../log/encoder.ts";
 import { KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
-import { STATE, STATE_POISONED, SYNC_DONE, SYNC_OWNER } from "./control.ts";
+import { STATE, STATE_POISONED, SYNC_DONE, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core, type LogFile } from "./core.ts";
+import type { LockWatch } from "./lock-watch.ts";
 
 const NO_KEY = pinned(8);
 /** A mark of either kind. */
@@ -34,17 +35,17 @@ const TURN_MS = 100;
 export class Sync {
   readonly #core: Core;
   readonly #file: LogFile;
-  readonly #checkLock: () => void;
+  readonly #lockWatch: LockWatch;
   readonly #encoder: FrameEncoder;
   /** Whether every flush pays for a sync of its own. */
   readonly #isEach: boolean;
   /** This row's name in `SYNC_OWNER`. */
   readonly name: number;
 
-  constructor(core: Core, file: LogFile, checkLock: () => void, isEach = false) {
+  constructor(core: Core, file: LogFile, lockWatch: LockWatch, isEach = false) {
     this.#core = core;
     this.#file = file;
-    this.#checkLock = checkLock;
+    this.#lockWatch = lockWatch;
     this.#isEach = isEach;
     this.#encoder = core.makeEncoder();
     this.name = core.row + 1;
@@ -86,7 +87,7 @@ export class Sync {
       if (core.control.flags[STATE] !== 0) throw refusal(core);
       const target = core.visible;
       if (core.tail.pendingBytes > 0) {
-        this.#checkLock();
+        this.#lockWatch.lookAgain();
         core.tail.spill();
         core.onSpill();
       }
@@ -108,7 +109,8 @@ export class Sync {
     const flags = this.#core.control.flags;
     Atomics.store(flags, SYNC_OWNER, 0);
     Atomics.add(flags, SYNC_DONE, 1);
-    Atomics.notify(flags, SYNC_DONE);
+    // Whoever waits has joined before it looked at the count, or belongs to another Worker.
+    if (this.#core.isShared || Atomics.load(flags, SYNC_JOINED) > 0) Atomics.notify(flags, SYNC_DONE);
   }
 
   /** One sync for all that has been written; this thread is the owner. */
@@ -225,7 +227,7 @@ export class Sync {
     core.mutex.lock();
     try {
       const end = core.visible;
-      this.#checkLock();
+      this.#lockWatch.look();
       const call = { path: this.#file.path };
       // Nor is there one where not even a session had room.
       const marked = this.#canMark ? this.#writeMark(end, SHAPE_CLEAN) : 0;

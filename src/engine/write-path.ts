@@ -33,6 +33,7 @@ import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
+import type { LockWatch } from "./lock-watch.ts";
 import { noteDeadline } from "./deadlines.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { endSwap } from "./swap.ts";
@@ -51,12 +52,12 @@ export class WritePath {
   /** Records that the batch at hand has removed, by key space. */
   readonly #removals = new Map<SpaceState, number>();
   /** Called before the first write of a turn: whether the lock is still ours. */
-  readonly #checkLock: () => void;
+  readonly #lockWatch: LockWatch;
 
-  constructor(core: Core, spaces: Spaces, checkLock: () => void) {
+  constructor(core: Core, spaces: Spaces, lockWatch: LockWatch) {
     this.#core = core;
     this.#spaces = spaces;
-    this.#checkLock = checkLock;
+    this.#lockWatch = lockWatch;
   }
 
   /** Takes the lock and makes sure that writing can begin. The caller unlocks in any case. */
@@ -68,7 +69,7 @@ export class WritePath {
     if (core.control.flags[STATE] !== 0) throw refusal(core);
     core.enter();
     core.takeFile();
-    if (core.tail.pendingBytes === 0) this.#checkLock();
+    if (core.tail.pendingBytes === 0) this.#lockWatch.lookForTurn();
     if (core.control.flags[AUDIT] !== 0) this.#audit();
     else if (core.tail.end !== core.visible) this.rollBack();
   }
@@ -171,13 +172,14 @@ export class WritePath {
     const core = this.#core;
     core.defer(() => {
       this.#spillIsDue = false;
+      this.#lockWatch.turn();
       if (core.control.flags[STATE] !== 0 || core.tail.pendingBytes === 0) return;
       if (!core.mutex.tryLock()) {
         this.#spillLater();
         return;
       }
       try {
-        this.#checkLock();
+        this.#lockWatch.look();
         this.#spill(false);
       } catch (error) {
         if (!(error instanceof EmdbError)) throw error;
