@@ -10,6 +10,7 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
+import { repairDirectory } from "../keydir/repair.ts";
 import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
 import { TWO_32 } from "../log/frame.ts";
 import type { Core } from "./core.ts";
@@ -23,8 +24,9 @@ export function repairDirectories(core: Core, spaces: Spaces): void {
   core.keydir.allChanged();
   for (const space of [spaces.default, ...spaces.list()]) {
     const root = spaces.root(space);
-    if (root !== 0) core.keydir.repairDirectory(root);
+    if (root !== 0) repairDirectory(core.keydir, root);
   }
+  core.keydir.allChanged();
 }
 
 /** Gives up the queues of deadlines, which may be half changed; the next sweep makes them anew. Under the writer's lock. */

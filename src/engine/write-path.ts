@@ -224,7 +224,7 @@ export class WritePath {
     draft.durable = HEADER_PAGE_BYTES;
     draft.loadValue(vault.newSession(position));
     appendFrame(tail, draft, { memory: key.memory, bytes: 0, position });
-    this.#fence();
+    this.#core.orderStores();
     vault.enter(position);
     control.log.numbers[LOG_VISIBLE] = tail.end;
   }

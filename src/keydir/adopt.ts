@@ -10,7 +10,7 @@
 import { copy, pinned } from "../ffi/memory.ts";
 import { UNIT_BYTES, type Heap } from "../ffi/heap.ts";
 import { HASH_BITS } from "./hash.ts";
-import { takeDirectory } from "./keydir.ts";
+import { takeDirectory } from "./directory-writer.ts";
 import {
   DESCRIPTOR_BYTES,
   DESCRIPTOR_DEPTH,

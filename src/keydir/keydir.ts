@@ -20,9 +20,10 @@ import { EmdbError, assert } from "../errors.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { HASH_BITS } from "./hash.ts";
-import { PAGE_BYTES, UNIT_BYTES, type Heap } from "../ffi/heap.ts";
+import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
 import type { Reclaim } from "../ffi/reclaim.ts";
 import { Directories } from "./directories.ts";
+import { DirectoryWriter } from "./directory-writer.ts";
 import {
   DEPTH_MAX,
   DESCRIPTOR_BYTES,
@@ -36,6 +37,8 @@ import {
   HIGH_MASK,
   PAGE_BUCKETS,
   PAGE_USED_MAX,
+  SHARD_SLOTS_AIM,
+  SHARD_SLOTS_MAX,
   ShardBuilder,
   SlotPile,
   TOMBSTONE,
@@ -56,6 +59,9 @@ const sharedDescriptor = sharedScratch(DESCRIPTOR_BYTES);
 const sharedFacts = sharedScratch(DESCRIPTOR_BYTES);
 const sharedSlot = sharedScratch(8);
 
+/** How many keys are to come whose hashes begin with the first `depth` bits of `hash`. */
+type Ahead = (hash: number, depth: number) => number;
+
 /** What a descriptor says about its shard. */
 export interface ShardFacts {
   readonly unit: number;
@@ -71,6 +77,7 @@ export class Keydir {
   readonly #builder: ShardBuilder;
   readonly #pile = new SlotPile();
   readonly #directories: Directories;
+  readonly #tree: DirectoryWriter;
   /** The bucket being looked at, the descriptor of its shard once it is asked for, and a slot to be written. */
   readonly #bucket = sharedBucket();
   readonly #words = this.#bucket.i32;
@@ -86,6 +93,9 @@ export class Keydir {
   #at = 0;
   #hash = 0;
   #isDescribed = false;
+  /** Nobody else looks at counts, or changes anything: a descriptor is read and written once for all changes in a row. */
+  #isExclusive = false;
+  #isCountDue = false;
   /** The candidate that `next` found: the two words of its slot, the higher one signed, and where the slot is. */
   low = 0;
   high = 0;
@@ -98,6 +108,7 @@ export class Keydir {
     this.#reclaim = reclaim;
     this.#builder = new ShardBuilder(heap);
     this.#directories = new Directories(heap, reclaim.flags);
+    this.#tree = new DirectoryWriter(heap, reclaim, this.#directories);
   }
 
   /** Counts the changes of roots: a root that was read stays good as long as this number. */
@@ -109,11 +120,16 @@ export class Keydir {
   seek(root: number, hash: number): boolean {
     this.#hash = hash;
     this.#emptyAt = 0;
-    this.#unit = 0;
-    this.#isDescribed = false;
-    if (root === 0) return false;
+    if (root === 0) {
+      this.#unit = 0;
+      return false;
+    }
     const place = this.#directories;
     place.locate(root, hash);
+    if (place.unit !== this.#unit || !this.#isExclusive) {
+      this.#writeCounts();
+      this.#isDescribed = false;
+    }
     this.#unit = place.unit;
     this.#page = this.heap.pagesAt + place.page * PAGE_BYTES;
     this.#home = place.bucket;
@@ -212,6 +228,43 @@ export class Keydir {
     if (wasTombstone !== isTombstone) this.#countSlots(isTombstone ? -1 : 1, 0);
   }
 
+  /** Runs changes while nobody else uses the index, nor this thread for anything else. */
+  exclusively(change: () => void): void {
+    this.#isExclusive = true;
+    try {
+      change();
+    } finally {
+      this.#isExclusive = false;
+      this.#writeCounts();
+    }
+  }
+
+  /**
+   * Makes room for many keys that are about to be added, so that no shard is laid out anew for each few of them.
+   * Only tombstones at or behind `keepFrom` (units) survive.
+   */
+  prepare(space: Address, keepFrom: number, ahead: Ahead): void {
+    for (let hash = 0; hash < 1 << HASH_BITS;) {
+      if (!this.seek(this.root(space), hash)) this.#plant(space);
+      const shard = this.#shard;
+      const depth = shard[DESCRIPTOR_DEPTH]!;
+      const old = this.#unit;
+      const expected = shard[DESCRIPTOR_USED]! + ahead(hash, depth);
+      const needsMore = expected > shard[DESCRIPTOR_PAGES]! * PAGE_USED_MAX;
+      if (needsMore) this.#gather(keepFrom);
+      if (needsMore && expected > SHARD_SLOTS_MAX && this.#split(space, { hash, depth }, ahead)) {
+        this.#retireShard(old);
+        continue;
+      }
+      const unit = needsMore ? this.#builder.build(this.#pile, { depth, bit: undefined }, expected) : 0;
+      if (unit > 0) {
+        this.#tree.name(space, { hash, depth }, unit);
+        this.#retireShard(old);
+      }
+      hash += 1 << (HASH_BITS - depth);
+    }
+  }
+
   /** Adds a key that a search to the end has just not found. */
   add(space: Address, unitLow: number, unitHigh: number, keepFrom: number): void {
     if (this.#unit === 0) this.#plant(space);
@@ -275,7 +328,7 @@ export class Keydir {
     pile.addPage(this.heap, sibling.pages[0]!, keepFrom);
     if (pile.count > PAGE_USED_MAX) return false;
     const unit = this.#builder.build(pile, { depth: depth - 1, bit: undefined }, pile.count);
-    this.#name(space, { hash, depth: depth - 1 }, unit);
+    this.#tree.name(space, { hash, depth: depth - 1 }, unit);
     this.#retireShard(own);
     this.#retireShard(sibling.unit);
     return true;
@@ -303,28 +356,6 @@ export class Keydir {
     };
   }
 
-  /**
-   * Lets all entries that a shard covers name it again, after a renaming that stopped half-way. Of two shards that
-   * claim an entry the shallower one holds every slot: it is the old one of a split, or the new one of a merge.
-   */
-  repairDirectory(root: number): void {
-    const depth = root % 32;
-    const directory = this.heap.unitAddress((root - depth) / 32);
-    const shards = Array.from({ length: 1 << depth }, (_, index) =>
-      this.describe(this.heap.read32(directory + index * 4)),
-    );
-    for (const [index, shard] of shards.entries()) {
-      const width = 1 << (depth - shard.depth);
-      const first = index - (index % width);
-      for (let other = first; other < first + width; other++) {
-        if (shards[other]!.unit === shard.unit || shards[other]!.depth < shard.depth) continue;
-        shards[other] = shard;
-        this.heap.write32(directory + other * 4, shard.unit);
-      }
-    }
-    this.#directories.rootChanged(root, root);
-  }
-
   /** To be called when roots, directories or shards may have changed without a word, before they are read again. */
   allChanged(): void {
     this.#directories.allChanged();
@@ -350,7 +381,7 @@ export class Keydir {
       this.#retireShard(shard.unit);
       hash += 1 << (HASH_BITS - shard.depth);
     }
-    if (root !== 0) this.#retireDirectory(root);
+    if (root !== 0) this.#tree.retire(root);
     this.#trim();
   }
 
@@ -361,16 +392,20 @@ export class Keydir {
 
   /** Gives a namespace another directory, complete already; 0: none. */
   setRoot(space: Address, root: number): void {
-    const before = this.root(space);
-    this.#reclaim.fence();
-    this.heap.writeNumber(space, root);
-    this.#directories.rootChanged(before, root);
+    this.#tree.setRoot(space, root);
   }
 
   #countSlots(live: number, used: number): void {
     const shard = this.#shard;
     shard[DESCRIPTOR_LIVE]! += live;
     shard[DESCRIPTOR_USED]! += used;
+    this.#isCountDue = true;
+    if (!this.#isExclusive) this.#writeCounts();
+  }
+
+  #writeCounts(): void {
+    if (!this.#isCountDue) return;
+    this.#isCountDue = false;
     copy(this.heap.unitAddress(this.#unit) + DESCRIPTOR_LIVE * 4, this.#descriptor.address + DESCRIPTOR_LIVE * 4, 8);
   }
 
@@ -381,7 +416,7 @@ export class Keydir {
     const unit = this.#builder.build(this.#pile, { depth: 0, bit: undefined }, 0);
     const directory = heap.takeUnit();
     heap.write32(heap.unitAddress(directory), unit);
-    this.setRoot(space, directory * 32);
+    this.#tree.setRoot(space, directory * 32);
     this.#searchEnd(space);
   }
 
@@ -395,93 +430,56 @@ export class Keydir {
 
   /** Lays out the shard of the current search with more room, and repeats the search. */
   #relayout(space: Address, keepFrom: number): void {
-    const shard = this.#shard;
-    const pile = this.#pile;
-    pile.clear();
-    for (let index = 0; index < shard[DESCRIPTOR_PAGES]!; index++) {
-      pile.addPage(this.heap, shard[DESCRIPTOR_FIRST_PAGE + index]!, keepFrom);
-    }
-    const depth = shard[DESCRIPTOR_DEPTH]!;
+    this.#gather(keepFrom);
+    const depth = this.#shard[DESCRIPTOR_DEPTH]!;
     const hash = this.#hash;
     const old = this.#unit;
-    const unit = this.#builder.build(pile, { depth, bit: undefined }, pile.count + 1);
-    if (unit > 0) this.#name(space, { hash, depth }, unit);
-    else this.#split(space, { hash, depth });
+    const unit = this.#builder.build(this.#pile, { depth, bit: undefined }, this.#pile.count + 1);
+    if (unit > 0) this.#tree.name(space, { hash, depth }, unit);
+    else if (!this.#split(space, { hash, depth }, () => 0))
+      throw new EmdbError("EMDB_FULL", `the index has no more room for keys with the hash ${hash} (depth ${depth})`);
     this.#retireShard(old);
     this.#searchEnd(space);
   }
 
-  #split(space: Address, shard: { readonly hash: number; readonly depth: number }): void {
-    const { hash, depth } = shard;
-    const ones = this.#pile.countWithBit(depth);
-    const bit = 1 << (HASH_BITS - 1 - depth);
-    const isDeepest = depth === DEPTH_MAX;
-    const upper = isDeepest ? 0 : this.#builder.build(this.#pile, { depth: depth + 1, bit: 1 }, ones);
-    const lower = isDeepest
-      ? 0
-      : this.#builder.build(this.#pile, { depth: depth + 1, bit: 0 }, this.#pile.count - ones);
+  /** Piles up the slots of the shard of the current search. */
+  #gather(keepFrom: number): void {
+    this.#writeCounts();
+    const shard = this.#shard;
+    this.#pile.clear();
+    for (let index = 0; index < shard[DESCRIPTOR_PAGES]!; index++) {
+      this.#pile.addPage(this.heap, shard[DESCRIPTOR_FIRST_PAGE + index]!, keepFrom);
+    }
+  }
+
+  /** Lays the pile out in two shards; false, and nothing changed, when there is no room for that. */
+  #split(space: Address, shard: { readonly hash: number; readonly depth: number }, ahead: Ahead): boolean {
+    const { hash } = shard;
+    const depth = shard.depth + 1;
+    if (depth > DEPTH_MAX) return false;
+    const bit = 1 << (HASH_BITS - depth);
+    const ones = this.#pile.countWithBit(shard.depth);
+    const build = (of: 0 | 1, first: number, count: number): number => {
+      const expected = Math.max(count, Math.min(count + ahead(first, depth), SHARD_SLOTS_AIM));
+      return this.#builder.build(this.#pile, { depth, bit: of }, expected);
+    };
+    const upper = build(1, hash | bit, ones);
+    const lower = build(0, hash & ~bit, this.#pile.count - ones);
     if (upper === 0 || lower === 0) {
       if (upper > 0) this.#retireShard(upper);
       if (lower > 0) this.#retireShard(lower);
-      throw new EmdbError("EMDB_FULL", `the index has no more room for keys with the hash ${hash} (depth ${depth})`);
+      return false;
     }
-    if (this.root(space) % 32 === depth) this.#deepen(space);
-    this.#name(space, { hash: hash | bit, depth: depth + 1 }, upper);
-    this.#name(space, { hash: hash & ~bit, depth: depth + 1 }, lower);
-  }
-
-  /** Lets all directory entries that begin with the first `depth` bits of a hash name a shard. */
-  #name(space: Address, place: { readonly hash: number; readonly depth: number }, unit: number): void {
-    const root = this.root(space);
-    const depth = root % 32;
-    const directory = this.heap.unitAddress((root - depth) / 32);
-    const count = 1 << (depth - place.depth);
-    const first = (place.hash >>> (HASH_BITS - place.depth)) * count;
-    this.#reclaim.fence();
-    for (let index = first; index < first + count; index++) this.heap.write32(directory + index * 4, unit);
-    this.#directories.entriesChanged(root, first, count);
-  }
-
-  /** A directory of twice the length. */
-  #deepen(space: Address): void {
-    const heap = this.heap;
-    const root = this.root(space);
-    const depth = root % 32;
-    const from = heap.unitAddress((root - depth) / 32);
-    const unit = takeDirectory(heap, depth + 1);
-    const to = heap.unitAddress(unit);
-    for (let index = 0; index < 1 << depth; index++) {
-      const shard = heap.read32(from + index * 4);
-      heap.write32(to + index * 8, shard);
-      heap.write32(to + index * 8 + 4, shard);
-    }
-    this.setRoot(space, unit * 32 + depth + 1);
-    this.#retireDirectory(root);
-  }
-
-  #retireDirectory(root: number): void {
-    const depth = root % 32;
-    const unit = (root - depth) / 32;
-    const bytes = 4 << depth;
-    if (bytes <= UNIT_BYTES) {
-      this.#reclaim.retireUnit(unit);
-      return;
-    }
-    const first = unit / (4096 / UNIT_BYTES);
-    for (let index = 0; index < Math.ceil(bytes / 4096); index++) this.#reclaim.retirePage(first + index);
+    if (this.root(space) % 32 === shard.depth) this.#tree.deepen(space);
+    this.#tree.name(space, { hash: hash | bit, depth }, upper);
+    this.#tree.name(space, { hash: hash & ~bit, depth }, lower);
+    return true;
   }
 
   #retireShard(unit: number): void {
     for (const page of this.describe(unit).pages) this.#reclaim.retirePage(page);
     this.#reclaim.retireUnit(unit);
   }
-}
-
-/** Memory for a directory of 2^depth entries; its first unit. */
-export function takeDirectory(heap: Heap, depth: number): number {
-  const bytes = 4 << depth;
-  if (bytes <= UNIT_BYTES) return heap.takeUnit();
-  return heap.takePages(Math.ceil(bytes / 4096)) * (4096 / UNIT_BYTES);
 }
 
 /** The high bits of the position in a slot's high word. */

@@ -32,6 +32,9 @@ export const PAGE_BUCKETS = PAGE_SLOTS / 8;
 export const PAGE_USED_MAX = 410;
 /** Slots a page that a new layout stays below, 75 %: halves of a full shard of seven then fit four pages each. */
 const PAGE_USED_AIM = 384;
+/** Slots of a whole shard that a new layout stays below, and most that it gets to hold. */
+export const SHARD_SLOTS_AIM = SHARD_PAGES_MAX * PAGE_USED_AIM;
+export const SHARD_SLOTS_MAX = SHARD_PAGES_MAX * PAGE_USED_MAX;
 /** Slots that a new layout puts in one page at most: some room is left in it, and a search for what is not there ends. */
 const PAGE_LAID_OUT_MAX = PAGE_SLOTS - 16;
 /** The directory's depth beyond which a shard's remaining hash bits would be fewer than its buckets. */

@@ -3,7 +3,7 @@
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { assert } from "../errors.ts";
 import { KEY_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../limits.ts";
-import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "./checksum.ts";
+import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32, xxh32Of20 } from "./checksum.ts";
 import {
   EXTENSION_BYTES_MAX,
   FRAME_OVERHEAD_BYTES_MAX,
@@ -128,7 +128,7 @@ export class FrameEncoder {
     if (isStaged && this.valueBytes > 0) copy(stage.address + this.headBytes, this.value, this.valueBytes);
     words[WORD_BODY_CHECK] = this.#bodyCheck(isStaged, placeSeed(this.salts.body, low, high));
     const seed = placeSeed(this.salts.header, low, high);
-    words[WORD_HEADER_CHECK] = xxh32(stage, 4, FRAME_HEADER_BYTES - 4, seed);
+    words[WORD_HEADER_CHECK] = xxh32Of20(stage.i32, 1, seed);
   }
 
   #putHead(key: Pinned, keyBytes: number, lsn: number): void {

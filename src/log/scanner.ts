@@ -11,12 +11,14 @@ import { must } from "../ffi/io-error.ts";
 import { compare, pinned, type Pinned } from "../ffi/memory.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { SCAN_BYTES } from "../limits.ts";
-import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "./checksum.ts";
+import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32, xxh32Of20 } from "./checksum.ts";
 import {
   EXTENSION_BYTES_MAX,
   FRAME_HEADER_BYTES,
   KIND_END,
   KIND_MARK,
+  KIND_REMOVE,
+  SHAPE_FLAGS,
   WORD_BODY_CHECK,
   WORD_HEADER_CHECK,
   WORD_SHAPE,
@@ -27,6 +29,7 @@ import {
   extensionBytes,
   frameBytes,
   isPlausible,
+  kindOf,
   type FrameFacts,
   type Salts,
 } from "./frame.ts";
@@ -181,6 +184,7 @@ export class Scanner {
   /** Judges the place as far as its checks tell. */
   #judgeClosed(lsn: number): Finding {
     this.lsn = lsn;
+    if (this.#isPlainFrame(lsn)) return FRAME;
     const have = this.#load(lsn, FRAME_HEADER_BYTES);
     const at = (this.at = lsn - this.#start);
     if (have < FRAME_HEADER_BYTES) return this.#isZero(at, have) ? END : CUT_OFF;
@@ -188,10 +192,39 @@ export class Scanner {
     const word = at >> 2;
     if (words[word] === 0 && words[word + 1] === 0) return END;
     const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
-    const check = xxh32(this.memory, at + 4, FRAME_HEADER_BYTES - 4, seed);
+    const check = xxh32Of20(this.memory.i32, word + 1, seed);
     if (check !== this.memory.i32[word + WORD_HEADER_CHECK]) return BAD_HEADER;
     if (!isPlausible(this.memory, at, lsn)) return BAD_FIELDS;
     return this.#judgeBody(lsn);
+  }
+
+  /**
+   * Whether a sound record without an extension stands there, short and all in memory already: nearly every frame is
+   * one, and is judged here in one go. Of anything else, bad or not, `judge` finds out what it is.
+   */
+  #isPlainFrame(lsn: number): boolean {
+    const { memory } = this;
+    const { salts, end } = this.#source;
+    const at = lsn - this.#start;
+    if (at < 0 || at + FRAME_HEADER_BYTES > this.#bytes) return false;
+    const words = memory.i32;
+    const word = at >> 2;
+    const shape = words[word + WORD_SHAPE]!;
+    const valueBytes = words[word + WORD_VALUE_BYTES]!;
+    const body = (shape >>> 16) + valueBytes;
+    if ((shape & SHAPE_FLAGS) !== 0 || kindOf(shape) > KIND_REMOVE || valueBytes < 0 || body > XXH32_BODY_BYTES_MAX)
+      return false;
+    const bytes = (FRAME_HEADER_BYTES + body + 7) & ~7;
+    if (at + bytes > this.#bytes || lsn + bytes > end) return false;
+    const low = unitLow(lsn);
+    const high = unitHigh(lsn);
+    if (xxh32Of20(words, word + 1, placeSeed(salts.header, low, high)) !== words[word + WORD_HEADER_CHECK])
+      return false;
+    const check = xxh32(memory, at + FRAME_HEADER_BYTES, body, placeSeed(salts.body, low, high));
+    if (check !== words[word + WORD_BODY_CHECK] || !isPlausible(memory, at, lsn)) return false;
+    for (let byte = at + FRAME_HEADER_BYTES + body; byte < at + bytes; byte++) if (memory.u8[byte] !== 0) return false;
+    this.at = at;
+    return decodeInto(this.facts, memory, { at, lsn });
   }
 
   #judgeBody(lsn: number): Finding {
@@ -328,7 +361,7 @@ export class Scanner {
     const { at, lsn, memory } = this;
     if (this.#start + this.#bytes < lsn + FRAME_HEADER_BYTES) return 0;
     const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
-    if (xxh32(memory, at + 4, FRAME_HEADER_BYTES - 4, seed) !== memory.i32[(at >> 2) + WORD_HEADER_CHECK]) return 0;
+    if (xxh32Of20(memory.i32, (at >> 2) + 1, seed) !== memory.i32[(at >> 2) + WORD_HEADER_CHECK]) return 0;
     if (!isPlausible(memory, at, lsn)) return 0;
     const end = lsn + frameBytes(this.shape, memory.u32[(at >> 2) + WORD_VALUE_BYTES]!);
     return end <= this.#source.end ? end : 0;
@@ -357,7 +390,7 @@ export class Scanner {
       }
       if (!isPlausible(this.memory, at, lsn)) continue;
       const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
-      if (xxh32(this.memory, at + 4, FRAME_HEADER_BYTES - 4, seed) !== this.memory.i32[at >> 2]) continue;
+      if (xxh32Of20(this.memory.i32, (at >> 2) + 1, seed) !== this.memory.i32[at >> 2]) continue;
       // Not opened: the sessions in between may be what is bad.
       if (this.#judgeClosed(lsn) !== FRAME) continue;
       if (this.facts.durable > durableBeyond) return lsn;

@@ -1,7 +1,7 @@
 /** The checksums agree with their native twins in Bun, at every length and alignment that frames have. */
 
 import { expect, test } from "bun:test";
-import { crc32, placeSeed, xxh32 } from "../../src/log/checksum.ts";
+import { crc32, placeSeed, xxh32, xxh32Of20 } from "../../src/log/checksum.ts";
 import { pinned } from "../../src/ffi/memory.ts";
 import { Random } from "../sim/random.ts";
 
@@ -33,6 +33,14 @@ test("XXH32 agrees with Bun's for random bytes, lengths, places and seeds", () =
     random.randomize(memory.u8.subarray(at, at + length));
     const theirs = Bun.hash.xxHash32(memory.u8.subarray(at, at + length), seed >>> 0);
     expect(xxh32(memory, at, length, seed) >>> 0).toBe(theirs);
+  }
+});
+
+test("XXH32 of a header's 20 bytes is that of any 20 bytes", () => {
+  const memory = filled(4096, 4);
+  for (let word = 0; word < 900; word += 1) {
+    const seed = Math.imul(word + 1, 0x85ebca77) | 0;
+    expect(xxh32Of20(memory.i32, word, seed)).toBe(xxh32(memory, word * 4, 20, seed));
   }
 });
 

@@ -1,0 +1,73 @@
+/** A log of many groups of replay, without its image, gives the index that the writer had. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { Random } from "../sim/random.ts";
+import { EngineFixture } from "./engine-fixture.ts";
+
+setDefaultTimeout(300_000);
+const WRITES = emulator === undefined ? 150_000 : 20_000;
+
+/** What a run writes: how many different keys, in how many key spaces, and how often it removes. */
+const shapes = [
+  { name: "new keys alone", keys: 2 ** 31, spaces: 1, removal: 0 },
+  { name: "a few keys over and over", keys: 700, spaces: 1, removal: 0.3 },
+  { name: "half of it overwritten or removed", keys: WRITES / 2, spaces: 1, removal: 0.2 },
+  { name: "five key spaces in turn", keys: WRITES / 5, spaces: 5, removal: 0.1 },
+];
+
+function write(fixture: EngineFixture, shape: (typeof shapes)[number], random: Random): void {
+  const { engine } = fixture;
+  const spaces = [engine.defaultSpace];
+  for (let number = 1; number < shape.spaces; number += 1) spaces.push(engine.spaceNamed(`space ${number}`));
+  for (let done = 0; done < WRITES;) {
+    const space = random.pick(spaces);
+    const key = (): string => `key ${random.below(shape.keys)}`;
+    if (random.chance(0.001)) {
+      const keys = [...new Set(Array.from({ length: 1 + random.below(3000) }, key))];
+      if (random.chance(shape.removal)) engine.removeMany(space, keys);
+      else {
+        const values = keys.map((one) => `${one} ${done}`);
+        engine.insertMany(space, keys, values, 0);
+      }
+      done += keys.length;
+    } else {
+      const expiresAtMs = random.chance(0.01) ? 9e12 : 0;
+      if (random.chance(shape.removal)) engine.remove(space, key());
+      else engine.insert(space, key(), `value ${done}`, expiresAtMs);
+      done += 1;
+    }
+  }
+}
+
+test.each(shapes)("replayed, $name are what they were, counts and live bytes too", (shape) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let before = "";
+  {
+    using fixture = new EngineFixture(path, hostSystem());
+    write(fixture, shape, new Random(81));
+    before = fixture.state();
+  }
+  rmSync(`${path}.hint`);
+  using again = new EngineFixture(path, hostSystem(), { verifyReads: true });
+  expect(again.opened.base.recovery.usedCheckpoint).toBe(false);
+  expect(again.state() === before).toBe(true);
+  again.checkLiveBytes();
+});
+
+test("an index that was replayed takes no more memory for a record than one that was written", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using fixture = new EngineFixture(path, hostSystem());
+    write(fixture, shapes[0]!, new Random(82));
+  }
+  rmSync(`${path}.hint`);
+  using again = new EngineFixture(path, hostSystem());
+  const { engine } = again;
+  expect(engine.core.heap.bytes / engine.count(engine.defaultSpace)).toBeLessThan(16);
+});
