@@ -1,5 +1,6 @@
 /** The plain calls: bulk load, get, getMany, insert, durable insert, batches, remove, iterate; memory and file size. */
 
+import { bareStore } from "./lib/bare-get.ts";
 import { chase } from "./lib/chase.ts";
 import { Data } from "./lib/data.ts";
 import { bytesUnder, Folder } from "./lib/folder.ts";
@@ -74,6 +75,33 @@ function missRows(regionBytes: number, folder: Folder): Row[] {
     { row: "2 dependent misses, mapped file, read.u32", value: 2 * pointerNs, unit: "ns" },
     { row: "2 dependent misses, mapped file, FFI memcpy of 24 B", value: 2 * memcpyNs, unit: "ns" },
   ];
+}
+
+/** The least that a get can cost here, measured in the same process. */
+async function bareRows(data: Data, records: number, lookups: number, folder: Folder): Promise<Row[]> {
+  if (libc === undefined) return [];
+  using store = bareStore(libc, data, { records, path: folder.at("bare-get") });
+  const hits = data.shuffledKeys(records, lookups);
+  const get = (index: number): Uint8Array => {
+    const value = store.get(hits[index] ?? hits[0]!);
+    if (value === undefined) throw new Error("a record is missing");
+    return value;
+  };
+  await perCall(Math.min(20_000, lookups), get);
+  return [{ row: "bare get: hash, bucket, frame, copy", value: await perCall(lookups, get), unit: "ns" }];
+}
+
+/** A row as a multiple of others of the same process. */
+function ratioRows(rows: readonly Row[]): Row[] {
+  const value = (row: string): number => rows.find((one) => one.row === row)?.value ?? Number.NaN;
+  const ratios = [
+    ["get, hits", "bare get: hash, bucket, frame, copy", "get over bare get"],
+    ["get, hits", "2 dependent misses, mapped file, FFI memcpy of 24 B", "get over 2 dependent misses"],
+    ["getMany of 100, per key", "get, hits", "getMany over get"],
+  ] as const;
+  return ratios
+    .map(([over, under, row]): Row => ({ row, value: value(over) / value(under), unit: "ratio" }))
+    .filter((row) => Number.isFinite(row.value));
 }
 
 /** Inserts one by one into an empty store, and the longest single call among them. */
@@ -192,6 +220,8 @@ async function run(subject: string, options: Options): Promise<Outcome> {
   await warmUp(subject, folder, data);
   const { rows, fileBytes } = await life(subject, folder, data, options);
   rows.push(...missRows(Math.max(fileBytes, records * (data.keyBytes + data.valueBytes)), folder));
+  rows.push(...(await bareRows(data, records, Math.min(records, numberOption(options, "lookups")), folder)));
+  rows.push(...ratioRows(rows));
   rows.push(...(await inserts(subject, folder, data, Math.min(records, numberOption(options, "inserts")))));
   rows.push(...(await durable(subject, folder, data, numberOption(options, "durable"))));
   return { rows, settings: settingsOf(subject, "none") };

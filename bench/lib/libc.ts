@@ -1,7 +1,7 @@
 /**
  * The few C library calls the probes need: bare writes and syncs, mapped memory. Linux; elsewhere the probes say that they are skipped.
  *
- * One row per man page: open(2), pwrite(2), fdatasync(2), posix_fallocate(3), mmap(2), memcpy(3), getppid(2).
+ * One row per man page: open(2), pwrite(2), fdatasync(2), posix_fallocate(3), mmap(2), madvise(2), memcpy(3), getppid(2).
  */
 
 import { dlopen, FFIType } from "bun:ffi";
@@ -14,6 +14,7 @@ const symbols = {
   getppid: { args: [], returns: "i32" },
   mmap: { args: ["ptr", "usize", "i32", "i32", "i32", "i64"], returns: "ptr" },
   munmap: { args: ["ptr", "usize"], returns: "i32" },
+  madvise: { args: ["ptr", "usize", "i32"], returns: "i32" },
   memcpy: { args: ["ptr", "ptr", "usize"], returns: "ptr" },
 } as const;
 
@@ -32,6 +33,7 @@ export interface Libc {
     position: number,
   ): number | bigint | null;
   munmap(at: number, bytes: number): number;
+  madvise(at: number, bytes: number, advice: number): number;
   memcpy(to: number, from: number, bytes: number): unknown;
 }
 

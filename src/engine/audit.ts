@@ -10,7 +10,7 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
-import { repairDirectory } from "../keydir/repair.ts";
+import { recountShard, repairDirectory } from "../keydir/repair.ts";
 import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
 import { TWO_32 } from "../log/frame.ts";
 import type { Core } from "./core.ts";
@@ -46,7 +46,7 @@ function recountSpace(core: Core, spaces: Spaces, space: SpaceState): void {
   const root = spaces.root(space);
   for (let hash = 0; root !== 0 && hash < 1 << HASH_BITS;) {
     const shard = core.keydir.shardOf(root, hash);
-    records += core.keydir.recount(shard.unit);
+    records += recountShard(core.keydir, shard.unit);
     for (const page of shard.pages) bytes += liveBytesIn(core, core.keydir, page);
     hash += 1 << (HASH_BITS - shard.depth);
   }

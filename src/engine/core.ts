@@ -146,7 +146,7 @@ export class Core {
     this.verifyReads = parts.verifyReads && this.vault === undefined;
     this.lookup =
       this.vault === undefined ? new Lookup(this.keydir, this.log, this.key) : new SealedLookup(this, this.vault);
-    this.prefetch = new Prefetch(this.keydir, this.log, this.key);
+    this.prefetch = new Prefetch(this.keydir, this.log, { buffer: this.key, hash: this.hash });
     this.frames = new FrameBatch(this.log);
     this.tail = parts.makeTail(parts.file);
     this.encoder = this.makeEncoder();

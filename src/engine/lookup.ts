@@ -127,12 +127,13 @@ export class Lookup {
   }
 
   #equalsKey(bytes: number): boolean {
-    const frame = this.#words;
+    // Signed words: an unsigned one of random bytes is a floating-point number half of the time.
+    const frame = this.frame.i32;
     if (frame[WORD_SHAPE]! >>> 16 !== bytes) return false;
     if (bytes > WORD_COMPARE_BYTES_MAX) {
       return compare(this.frame.address + FRAME_HEADER_BYTES, this.key.memory.address, bytes) === 0;
     }
-    const key = this.key.memory.u32;
+    const key = this.key.memory.i32;
     const whole = bytes >> 2;
     for (let index = 0; index < whole; index++) {
       if (frame[6 + index] !== key[index]) return false;

@@ -11,7 +11,7 @@
  */
 
 import { copy, sharedScratch } from "../ffi/memory.ts";
-import type { Address } from "../ffi/system.ts";
+import type { KeyHash } from "../keydir/hash.ts";
 import { HASH_SHIFT } from "../keydir/shard.ts";
 import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
 import {
@@ -49,19 +49,21 @@ export class Prefetch {
   readonly #keydir: Keydir;
   readonly #log: LogReader;
   readonly #key: KeyBuffer;
+  readonly #hash: KeyHash;
   readonly #hashes = new Int32Array(GROUP);
   readonly #lengths = new Int32Array(GROUP);
   /** Where each bucket, then each frame is; 0: to be looked up. */
-  readonly #places: Address[] = Array.from({ length: GROUP }, () => 0);
+  readonly #places = new Float64Array(GROUP);
   readonly #copied = new Int32Array(GROUP);
   readonly #keys = sharedKeys();
   readonly #buckets = sharedBuckets();
   readonly #frames = sharedFrames();
 
-  constructor(keydir: Keydir, log: LogReader, key: KeyBuffer) {
+  constructor(keydir: Keydir, log: LogReader, keys: { readonly buffer: KeyBuffer; readonly hash: KeyHash }) {
     this.#keydir = keydir;
     this.#log = log;
-    this.#key = key;
+    this.#key = keys.buffer;
+    this.#hash = keys.hash;
   }
 
   /** The hash of a key of the group, once its buckets have been touched. */
@@ -74,12 +76,20 @@ export class Prefetch {
     const { first, count } = part;
     const key = this.#key;
     const hashes = this.#hashes;
+    const memory = this.#keys;
     for (let index = 0; index < count; index++) {
-      key.load(keys[first + index]!);
+      const bytes = keys[first + index]!;
+      const at = index * KEY_BYTES;
+      if (typeof bytes !== "string" && bytes.length <= KEY_BYTES && bytes.length > 0) {
+        copy(memory.address + at, bytes, bytes.length);
+        this.#lengths[index] = bytes.length;
+        hashes[index] = this.#hash.at(memory, at, bytes.length);
+        continue;
+      }
+      key.load(bytes);
       hashes[index] = key.hash;
-      const bytes = key.bytes;
-      this.#lengths[index] = bytes;
-      if (bytes <= KEY_BYTES) copy(this.#keys.address + index * KEY_BYTES, key.memory.address, (bytes + 3) & ~3);
+      this.#lengths[index] = key.bytes;
+      if (key.bytes <= KEY_BYTES) copy(memory.address + at, key.memory.address, (key.bytes + 3) & ~3);
     }
     if (root === 0) return;
     const places = this.#places;
@@ -101,14 +111,14 @@ export class Prefetch {
 
   /** Finds the only slot of the home bucket that can be the key's. */
   #locate(index: number, visible: number): void {
-    const words = this.#buckets.u32;
+    const words = this.#buckets.i32;
     const hash = this.#hashes[index]!;
     const first = (index * BUCKET_BYTES) >> 2;
     this.#places[index] = 0;
     for (let word = first; word < first + 16; word += 2) {
       const high = words[word + 1]!;
       if (high >>> HASH_SHIFT !== hash) continue;
-      const low = words[word]!;
+      const low = words[word]! >>> 0;
       if (isTombstone(high) || (positionHigh(high) * TWO_32 + low) * 8 >= visible) return;
       const address = this.#log.at(low, positionHigh(high));
       if (address === 0 || this.#log.isInRing) return;
@@ -136,8 +146,8 @@ export class Prefetch {
   }
 
   #equalsKey(index: number, frameWord: number, keyBytes: number): boolean {
-    const keys = this.#keys.u32;
-    const frame = this.#frames.u32;
+    const keys = this.#keys.i32;
+    const frame = this.#frames.i32;
     const from = (index * KEY_BYTES) >> 2;
     const to = frameWord + (FRAME_HEADER_BYTES >> 2);
     const whole = keyBytes >> 2;

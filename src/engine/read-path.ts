@@ -64,18 +64,20 @@ export class ReadPath {
     const core = this.#core;
     core.enter();
     const { prefetch, verifyReads } = core;
-    const values: (Uint8Array | undefined)[] = Array.from({ length: keys.length });
+    const values: (Uint8Array | undefined)[] = [];
     const visible = core.present();
     const root = this.#spaces.rootAt(space, visible);
-    if (root === 0) this.#spaces.mustBeLive(space);
-    for (let first = 0; first < keys.length && root !== 0; first += prefetch.groupMax) {
+    if (root === 0) {
+      this.#spaces.mustBeLive(space);
+      return Array.from({ length: keys.length });
+    }
+    for (let first = 0; first < keys.length; first += prefetch.groupMax) {
       const part = { first, count: Math.min(prefetch.groupMax, keys.length - first) };
       prefetch.touchBuckets(root, keys, part);
       prefetch.touchFrames(part, visible);
       for (let index = 0; index < part.count; index++) {
         const value = verifyReads ? undefined : prefetch.answer(index);
-        values[first + index] =
-          value ?? this.#getHashed(root, keys[first + index]!, { hash: prefetch.hashAt(index), visible });
+        values.push(value ?? this.#getHashed(root, keys[first + index]!, { hash: prefetch.hashAt(index), visible }));
       }
     }
     return values;

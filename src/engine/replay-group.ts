@@ -1,6 +1,6 @@
 /**
- * Records that replay has read and not yet put into the index: up to 65 536 at a time, sorted by their hashes, so that
- * shards and buckets are filled one after the other and not at random. Versions that they replace lie anywhere in the
+ * Records that replay has read and not yet put into the index: up to 65 536 at a time, sorted by the first bits of their
+ * hashes, so that shards are filled one after the other and not at random. Versions that they replace lie anywhere in the
  * log; the misses of those overlap over a part of the group.
  *
  * Invariants
@@ -25,17 +25,22 @@ import type { SpaceState, Spaces } from "./spaces.ts";
 const GROUP_MAX = 65_536;
 /** What a group holds at first: a small log needs no more. */
 const GROUP_MIN = 1024;
-/** Sorted by so many first bits of the hash: parts as small as the shards of five million records. */
-const SORT_BITS = 12;
-const SORT_SHIFT = HASH_BITS - SORT_BITS;
+/** Smaller groups, and those of several namespaces, go in as they come. */
+const SORTED_MIN = 8192;
+/** Parts are sorted by at most so many first bits of the hash; new keys are counted by them. */
+const PART_BITS_MAX = 12;
+const COUNT_SHIFT = HASH_BITS - PART_BITS_MAX;
+/**
+ * A part holds four shards of the usual depth: their keys come at random then, as in the log. Filled from one end, a shard
+ * would be crowded there and be laid out, or split, for nothing; four of them are still at hand in the cache.
+ */
+const PART_SHARDS_BITS = 2;
 /** Enough to keep the memory busy, few enough for what was touched to be still in the nearest cache. */
 const TOUCH = 128;
+const BUCKET_BYTES = 64;
 
 /** In a row: the record is a removal. */
 const REMOVAL = 1 << 31;
-
-/** Groups from this many records on have room made for them first. */
-const PREPARE_MIN = 8192;
 
 /**
  * The records of a group, one row of 32 bytes each, so that one is in one cache line:
@@ -51,8 +56,7 @@ class Rows {
   /** Where the record's batch began, in units; Infinity for one of its own. A tombstone behind that is still needed. */
   readonly batches: Float64Array;
   /** Numbers of the rows in the order in which they go into the index. */
-  order: Uint32Array;
-  spare: Uint32Array;
+  readonly order: Uint32Array;
 
   constructor(capacity: number) {
     this.capacity = capacity;
@@ -61,7 +65,6 @@ class Rows {
     this.ids = new Uint32Array(capacity);
     this.batches = new Float64Array(capacity);
     this.order = new Uint32Array(capacity);
-    this.spare = new Uint32Array(capacity);
   }
 
   /** The same records with room for more. */
@@ -86,11 +89,10 @@ export class ReplayGroup {
   #keepFrom = Infinity;
   /** Whether the group's records belong to more than one namespace. */
   #isMixed = false;
-  #hasPrev = false;
-  /** Where the parts of the sorted order end, by the first bits of the hash; and how many of the new keys lie before that. */
-  readonly #ends = new Uint32Array((1 << SORT_BITS) + 1);
-  readonly #newKeys = new Uint32Array((1 << SORT_BITS) + 1);
-  readonly #touched = pinned(FRAME_HEADER_BYTES);
+  /** Where the parts of the sorted order end, and how many new keys there are before each. */
+  readonly #ends = new Uint32Array((1 << PART_BITS_MAX) + 1);
+  readonly #newKeys = new Uint32Array((1 << PART_BITS_MAX) + 1);
+  readonly #touched = pinned(BUCKET_BYTES);
 
   // Counts of the namespace at hand that are not in its entry yet.
   #counted: SpaceState | undefined;
@@ -122,7 +124,6 @@ export class ReplayGroup {
     i32[2 * row + 6] = this.#core.hash.at(head, headAt + FRAME_HEADER_BYTES, facts.keyBytes);
     i32[2 * row + 7] = facts.frameBytes | (facts.kind === KIND_REMOVE ? REMOVAL : 0);
     ids[index] = facts.space;
-    if (facts.prev !== 0) this.#hasPrev = true;
     if (index > 0 && ids[index - 1] !== facts.space) this.#isMixed = true;
     const batch = batchStart === 0 ? Infinity : batchStart / 8;
     batches[index] = batch;
@@ -136,91 +137,92 @@ export class ReplayGroup {
     const count = this.#count;
     if (count === 0) return;
     this.#count = 0;
-    this.#sort(count);
     this.#core.keydir.exclusively(() => {
-      if (!this.#isMixed && count >= PREPARE_MIN) this.#prepare();
-      this.#applyAll(count);
+      if (this.#isMixed || count < SORTED_MIN) this.#applyAll(count, undefined);
+      else this.#applySorted(count);
     });
     this.#writeCounts();
     this.#keepFrom = Infinity;
     this.#isMixed = false;
-    this.#hasPrev = false;
   }
 
-  #prepare(): void {
+  #applySorted(count: number): void {
     const { ids, f64 } = this.#rows;
+    const { keydir } = this.#core;
     const space = this.#space(ids[0]!, f64[0]!);
-    this.#core.keydir.prepare(space.address, this.#keepFrom, (hash, depth) => this.#newKeysOf(hash, depth));
+    this.#countNewKeys(count);
+    keydir.prepare(space.address, this.#keepFrom, (hash, depth) => this.#newKeysOf(hash, depth));
+    const depth = this.#spaces.root(space) % 32;
+    this.#applyAll(count, this.#sorted(count, Math.min(Math.max(depth - PART_SHARDS_BITS, 0), PART_BITS_MAX)));
   }
 
-  /** By the hash, and of more than one namespace by that first; what is equal stays in the order of the log. */
-  #sort(count: number): void {
-    const rows = this.#rows;
-    const { i32, f64, ids, order } = rows;
-    const ends = this.#ends.fill(0);
+  /** Counts the new keys of the group by the first bits of their hashes, each with all before it. */
+  #countNewKeys(count: number): void {
+    const { i32, f64 } = this.#rows;
     const newKeys = this.#newKeys.fill(0);
     for (let index = 0; index < count; index++) {
-      const part = i32[8 * index + 6]! >>> SORT_SHIFT;
-      ends[part + 1]! += 1;
-      if (f64[4 * index + 1] === 0 && i32[8 * index + 7]! > 0) newKeys[part + 1]! += 1;
+      if (f64[4 * index + 1] === 0 && i32[8 * index + 7]! > 0) newKeys[(i32[8 * index + 6]! >>> COUNT_SHIFT) + 1]! += 1;
     }
-    for (let part = 1; part < ends.length; part++) {
-      ends[part]! += ends[part - 1]!;
-      newKeys[part]! += newKeys[part - 1]!;
-    }
-    for (let index = 0; index < count; index++) order[ends[i32[8 * index + 6]! >>> SORT_SHIFT]!++] = index;
-    if (!this.#isMixed) return;
-    const places = new Map<number, number>();
-    for (let index = 0; index < count; index++) places.set(ids[index]!, (places.get(ids[index]!) ?? 0) + 1);
-    let place = 0;
-    for (const [id, records] of places) {
-      places.set(id, place);
-      place += records;
-    }
-    const sorted = rows.spare;
-    for (let index = 0; index < count; index++) {
-      const id = ids[order[index]!]!;
-      const to = places.get(id)!;
-      sorted[to] = order[index]!;
-      places.set(id, to + 1);
-    }
-    rows.spare = order;
-    rows.order = sorted;
+    for (let part = 1; part < newKeys.length; part++) newKeys[part]! += newKeys[part - 1]!;
   }
 
-  /** How many new keys of the group have hashes that begin with the first `depth` bits of one; below the sorted parts, a share. */
+  /** How many new keys of the group have hashes that begin with the first `depth` bits of one; of more bits than are counted, a share. */
   #newKeysOf(hash: number, depth: number): number {
     const newKeys = this.#newKeys;
-    const part = hash >>> SORT_SHIFT;
-    if (depth > SORT_BITS) return (newKeys[part + 1]! - newKeys[part]!) >>> (depth - SORT_BITS);
-    const parts = 1 << (SORT_BITS - depth);
+    const part = hash >>> COUNT_SHIFT;
+    if (depth > PART_BITS_MAX) return (newKeys[part + 1]! - newKeys[part]!) >>> (depth - PART_BITS_MAX);
+    const parts = 1 << (PART_BITS_MAX - depth);
     const first = part - (part % parts);
     return newKeys[first + parts]! - newKeys[first]!;
   }
 
-  #applyAll(count: number): void {
-    const { order, ids, f64 } = this.#rows;
-    const isMixed = this.#isMixed;
+  /** The records by the first bits of their hashes; what is equal there stays in the order of the log. */
+  #sorted(count: number, bits: number): Uint32Array {
+    const { i32, order } = this.#rows;
+    const shift = HASH_BITS - bits;
+    const ends = this.#ends.fill(0);
+    for (let index = 0; index < count; index++) ends[(i32[8 * index + 6]! >>> shift) + 1]! += 1;
+    for (let part = 1; part < ends.length; part++) ends[part]! += ends[part - 1]!;
+    for (let index = 0; index < count; index++) order[ends[i32[8 * index + 6]! >>> shift]!++] = index;
+    return order;
+  }
+
+  /** Applies the records in an order, or in that of the log. */
+  #applyAll(count: number, order: Uint32Array | undefined): void {
+    const { ids, f64 } = this.#rows;
     let space: SpaceState | undefined;
-    for (let at = 0; at < count; at++) {
-      if (this.#hasPrev && at % TOUCH === 0) this.#touch(at, Math.min(at + TOUCH, count));
-      const index = order[at]!;
-      if (space === undefined || (isMixed && space.id !== ids[index]))
-        space = this.#space(ids[index]!, f64[4 * index]!);
-      this.#apply(index, space);
+    for (let first = 0; first < count; first += TOUCH) {
+      const end = Math.min(first + TOUCH, count);
+      this.#touch(first, end, order);
+      for (let at = first; at < end; at++) {
+        const index = order === undefined ? at : order[at]!;
+        if (space?.id !== ids[index]) space = this.#space(ids[index]!, f64[4 * index]!);
+        this.#apply(index, space!);
+      }
     }
   }
 
-  /** Brings replaced versions into the cache. */
-  #touch(from: number, to: number): void {
-    const { log } = this.#core;
-    const { order, f64 } = this.#rows;
+  /** Brings replaced versions, and where the order is that of the log the buckets, into the cache. */
+  #touch(first: number, end: number, order: Uint32Array | undefined): void {
+    const { log, keydir } = this.#core;
+    const { f64, i32, ids } = this.#rows;
     const touched = this.#touched.address;
-    for (let at = from; at < to; at++) {
-      const prev = f64[4 * order[at]! + 1]!;
-      if (prev === 0) continue;
-      const address = log.at(unitLow(prev), unitHigh(prev));
-      if (address !== 0 && log.limit >= FRAME_HEADER_BYTES) copy(touched, address, FRAME_HEADER_BYTES);
+    let id = -1;
+    let root = 0;
+    for (let at = first; at < end; at++) {
+      const index = order === undefined ? at : order[at]!;
+      const prev = f64[4 * index + 1]!;
+      if (prev !== 0) {
+        const address = log.at(unitLow(prev), unitHigh(prev));
+        if (address !== 0 && log.limit >= FRAME_HEADER_BYTES) copy(touched, address, FRAME_HEADER_BYTES);
+      }
+      if (order !== undefined) continue;
+      if (ids[index] !== id) {
+        id = ids[index]!;
+        const space = this.#spaces.byId(id);
+        root = space === undefined ? 0 : this.#spaces.root(space);
+      }
+      if (root !== 0) copy(touched, keydir.bucketOf(root, i32[8 * index + 6]!), BUCKET_BYTES);
     }
   }
 

@@ -9,8 +9,8 @@
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
 import { HASH_BITS } from "./hash.ts";
-import { isTombstone, positionHigh, type Keydir, type ShardFacts } from "./keydir.ts";
-import { HASH_SHIFT, PAGE_BUCKETS, PAGE_SLOTS, SHARD_PAGES_MAX, homeBucket } from "./shard.ts";
+import { isTombstone, positionHigh, type Keydir } from "./keydir.ts";
+import { HASH_SHIFT, PAGE_BUCKETS, PAGE_SLOTS, SHARD_PAGES_MAX, homeBucket, type ShardFacts } from "./shard.ts";
 
 const TWO_32 = 4294967296;
 const BUCKET_SLOTS = 8;
@@ -26,7 +26,7 @@ export interface ShardFault {
 export class ShardCopy {
   readonly #memory = sharedPages();
   readonly #words = this.#memory.u32;
-  #shard: ShardFacts = { unit: 0, pages: [], depth: 0, live: 0, used: 0 };
+  #shard: ShardFacts = { unit: 0, pages: [], depth: 0, live: 0, used: 0, standsFor: 0 };
   #prefix = 0;
   #isNamedByAll = true;
 

@@ -28,7 +28,7 @@ import {
   SHARD_PAGES_MAX,
 } from "./shard.ts";
 
-export const ENTRY_WORDS_SHIFT = 3;
+const ENTRY_WORDS_SHIFT = 3;
 const PAGE_BITS = 24;
 const PAGE_MASK = (1 << PAGE_BITS) - 1;
 const NONE: Int32Array = new Int32Array(0);

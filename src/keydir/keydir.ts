@@ -42,6 +42,8 @@ import {
   ShardBuilder,
   SlotPile,
   TOMBSTONE,
+  type ShardFacts,
+  type Share,
 } from "./shard.ts";
 
 const BUCKET_BYTES = 64;
@@ -61,15 +63,6 @@ const sharedSlot = sharedScratch(8);
 
 /** How many keys are to come whose hashes begin with the first `depth` bits of `hash`. */
 type Ahead = (hash: number, depth: number) => number;
-
-/** What a descriptor says about its shard. */
-export interface ShardFacts {
-  readonly unit: number;
-  readonly pages: readonly number[];
-  readonly depth: number;
-  readonly live: number;
-  readonly used: number;
-}
 
 export class Keydir {
   readonly heap: Heap;
@@ -230,6 +223,8 @@ export class Keydir {
 
   /** Runs changes while nobody else uses the index, nor this thread for anything else. */
   exclusively(change: () => void): void {
+    // What was described before may have been given away since.
+    this.#isDescribed = false;
     this.#isExclusive = true;
     try {
       change();
@@ -256,7 +251,7 @@ export class Keydir {
         this.#retireShard(old);
         continue;
       }
-      const unit = needsMore ? this.#builder.build(this.#pile, { depth, bit: undefined }, expected) : 0;
+      const unit = needsMore ? this.#builder.build(this.#pile, this.#shareOf(depth), expected) : 0;
       if (unit > 0) {
         this.#tree.name(space, { hash, depth }, unit);
         this.#retireShard(old);
@@ -327,7 +322,8 @@ export class Keydir {
     pile.addPage(this.heap, this.#shard[DESCRIPTOR_FIRST_PAGE]!, keepFrom);
     pile.addPage(this.heap, sibling.pages[0]!, keepFrom);
     if (pile.count > PAGE_USED_MAX) return false;
-    const unit = this.#builder.build(pile, { depth: depth - 1, bit: undefined }, pile.count);
+    const standsFor = Math.min(this.standsFor, sibling.standsFor);
+    const unit = this.#builder.build(pile, { depth: depth - 1, bit: undefined, standsFor }, pile.count);
     this.#tree.name(space, { hash, depth: depth - 1 }, unit);
     this.#retireShard(own);
     this.#retireShard(sibling.unit);
@@ -353,24 +349,13 @@ export class Keydir {
       depth: words[DESCRIPTOR_DEPTH]!,
       live: words[DESCRIPTOR_LIVE]!,
       used: words[DESCRIPTOR_USED]!,
+      standsFor: memory.f64[DESCRIPTOR_STANDS_FOR]!,
     };
   }
 
   /** To be called when roots, directories or shards may have changed without a word, before they are read again. */
   allChanged(): void {
     this.#directories.allChanged();
-  }
-
-  /** Sets a shard's counts anew from its slots; returns how many are live. */
-  recount(unit: number): number {
-    const shard = this.describe(unit);
-    const pile = this.#pile;
-    pile.clear();
-    for (const page of shard.pages) pile.addPage(this.heap, page, 0);
-    const address = this.heap.unitAddress(unit);
-    this.heap.write32(address + DESCRIPTOR_LIVE * 4, pile.live);
-    this.heap.write32(address + DESCRIPTOR_USED * 4, pile.count);
-    return pile.live;
   }
 
   /** Retires a whole directory with its shards; nothing names it any more. */
@@ -413,7 +398,7 @@ export class Keydir {
   #plant(space: Address): void {
     const heap = this.heap;
     this.#pile.clear();
-    const unit = this.#builder.build(this.#pile, { depth: 0, bit: undefined }, 0);
+    const unit = this.#builder.build(this.#pile, { depth: 0, bit: undefined, standsFor: 0 }, 0);
     const directory = heap.takeUnit();
     heap.write32(heap.unitAddress(directory), unit);
     this.#tree.setRoot(space, directory * 32);
@@ -434,12 +419,17 @@ export class Keydir {
     const depth = this.#shard[DESCRIPTOR_DEPTH]!;
     const hash = this.#hash;
     const old = this.#unit;
-    const unit = this.#builder.build(this.#pile, { depth, bit: undefined }, this.#pile.count + 1);
+    const unit = this.#builder.build(this.#pile, this.#shareOf(depth), this.#pile.count + 1);
     if (unit > 0) this.#tree.name(space, { hash, depth }, unit);
     else if (!this.#split(space, { hash, depth }, () => 0))
       throw new EmdbError("EMDB_FULL", `the index has no more room for keys with the hash ${hash} (depth ${depth})`);
     this.#retireShard(old);
     this.#searchEnd(space);
+  }
+
+  /** All of the shard of the current search, in another layout. */
+  #shareOf(depth: number): Share {
+    return { depth, bit: undefined, standsFor: this.standsFor };
   }
 
   /** Piles up the slots of the shard of the current search. */
@@ -459,9 +449,10 @@ export class Keydir {
     if (depth > DEPTH_MAX) return false;
     const bit = 1 << (HASH_BITS - depth);
     const ones = this.#pile.countWithBit(shard.depth);
+    const { standsFor } = this;
     const build = (of: 0 | 1, first: number, count: number): number => {
       const expected = Math.max(count, Math.min(count + ahead(first, depth), SHARD_SLOTS_AIM));
-      return this.#builder.build(this.#pile, { depth, bit: of }, expected);
+      return this.#builder.build(this.#pile, { depth, bit: of, standsFor }, expected);
     };
     const upper = build(1, hash | bit, ones);
     const lower = build(0, hash & ~bit, this.#pile.count - ones);

@@ -1,6 +1,7 @@
-/** Directories that a dead writer left half renamed. */
+/** What a dead writer left half done in the index: directories renamed in part, counts that miss its last step. */
 
 import type { Keydir } from "./keydir.ts";
+import { DESCRIPTOR_LIVE, DESCRIPTOR_USED, SlotPile } from "./shard.ts";
 
 /**
  * Lets all entries that a shard covers name it again, after a renaming that stopped half-way. Of two shards that
@@ -21,4 +22,15 @@ export function repairDirectory(keydir: Keydir, root: number): void {
       heap.write32(directory + other * 4, shard.unit);
     }
   }
+}
+
+/** Sets a shard's counts anew from its slots; returns how many are live. */
+export function recountShard(keydir: Keydir, unit: number): number {
+  const { heap } = keydir;
+  const pile = new SlotPile();
+  for (const page of keydir.describe(unit).pages) pile.addPage(heap, page, 0);
+  const address = heap.unitAddress(unit);
+  heap.write32(address + DESCRIPTOR_LIVE * 4, pile.live);
+  heap.write32(address + DESCRIPTOR_USED * 4, pile.count);
+  return pile.live;
 }

@@ -6,7 +6,7 @@
  *     bucket              8 slots, one cache line
  *     page                64 buckets
  *     descriptor (unit)   0 pages, 1 depth, 2-8 page numbers, 10 live slots, 11 used slots; f64 6 the position of
- *                         the log that a shard from an image stands for (0: laid out since)
+ *                         the log that the image stood for which the shard comes from (0: from none)
  *
  * A shard of depth d holds the hashes that begin with its d bits. The bits behind them, as a fraction, times
  * the number of buckets, are the home bucket; a slot lies there or in the first bucket behind it in the same
@@ -110,10 +110,22 @@ export class SlotPile {
   }
 }
 
+/** What a descriptor says about its shard. */
+export interface ShardFacts {
+  readonly unit: number;
+  readonly pages: readonly number[];
+  readonly depth: number;
+  readonly live: number;
+  readonly used: number;
+  readonly standsFor: number;
+}
+
 /** Which of a pile's slots a new shard takes: those whose hash bit at `depth - 1` is `bit`, or all. */
 export interface Share {
   readonly depth: number;
   readonly bit: 0 | 1 | undefined;
+  /** Everything before this position of the log is in it. */
+  readonly standsFor: number;
 }
 
 /** Pages that so many slots should have. */
@@ -140,7 +152,7 @@ export class ShardBuilder {
    */
   build(pile: SlotPile, share: Share, count: number): number {
     for (let pages = pagesFor(count); pages <= SHARD_PAGES_MAX; pages++) {
-      if (this.#layOut(pile, share, pages)) return this.#publishable(pages, share.depth);
+      if (this.#layOut(pile, share, pages)) return this.#publishable(pages, share);
     }
     return 0;
   }
@@ -176,12 +188,13 @@ export class ShardBuilder {
     return true;
   }
 
-  #publishable(pages: number, depth: number): number {
+  #publishable(pages: number, share: Share): number {
     assert(pages <= SHARD_PAGES_MAX, "a shard has at most seven pages");
     const heap = this.#heap;
     const words = this.#descriptor.u32;
     words[DESCRIPTOR_PAGES] = pages;
-    words[DESCRIPTOR_DEPTH] = depth;
+    words[DESCRIPTOR_DEPTH] = share.depth;
+    this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = share.standsFor;
     for (let index = 0; index < SHARD_PAGES_MAX; index++) {
       const page = index < pages ? heap.takePage() : 0;
       if (page > 0) copy(heap.pageAddress(page), this.#pages.address + index * PAGE_BYTES, PAGE_BYTES);
