@@ -215,9 +215,33 @@ const READS: readonly PlantedFault[] = [
     "if (core.tail.pendingBytes === 0) this.#lockWatch.lookForTurn();",
     "",
   ]),
+  fault("directories are remembered past a new layout", "test/keydir/directories.test.ts", "keydir/directories.ts", [
+    "if (this.#flags[RECLAIM_LAYOUT] !== this.#layout) this.#forget();",
+    "",
+  ]),
+  fault("the lock is not seen to be held once others may attach", "test/workers/rows.test.ts", "engine/mutex.ts", [
+    "if (this.#isAlone && this.#depth > 0) Atomics.store(this.#flags, MUTEX, this.#own);",
+    "",
+  ]),
+  fault("replay gives a key that comes back a second slot", "test/engine/replay.test.ts", "engine/replay-group.ts", [
+    "prevUnits === 0 ? isTombstone(keydir.high) && units < batches[index]! : units === prevUnits",
+    "prevUnits !== 0 && units === prevUnits",
+  ]),
+  fault("a shard that is laid out anew forgets its image", "test/engine/checkpoint-model.test.ts", "keydir/shard.ts", [
+    "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = share.standsFor;",
+    "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = 0;",
+  ]),
 ];
 
 const MEMORY: readonly PlantedFault[] = [
+  fault("what lies behind the ring is not copied to its beginning", "test/log/ring.test.ts", "log/tail.ts", [
+    "if (behindRing > 0) copy(this.#ring, this.#ring + RING_BYTES, behindRing);",
+    "",
+  ]),
+  fault("half a frame at the end of a stride counts as written", "test/log/ring.test.ts", "log/tail.ts", [
+    "this.#writeOut(end, frame);",
+    "this.#writeOut(end, end);",
+  ]),
   fault(
     "a spill across the end of the ring is one write",
     "bigFrames",
