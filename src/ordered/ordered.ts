@@ -29,7 +29,7 @@ import { Inner, longUnits } from "./inner.ts";
 import { divideAt, growPrefix, join, loadKey, purge, shrinkPrefix, takePart } from "./leaf.ts";
 import { FULL_SHAPE, Node, WORD_DEAD, type ProbeKey, type Shape } from "./node.ts";
 import { Path, TREE_TOMBSTONES, plantTree, type KeySource } from "./path.ts";
-import { compareTexts, makeText, setText, sharedBytes } from "./separators.ts";
+import { compareTexts, copyText, makeText, setText, sharedBytes } from "./separators.ts";
 
 /** A leaf is looked at for shrinking each time it has gathered this many more tombstones. */
 const PURGE_STEP = 8;
@@ -214,10 +214,10 @@ export class OrderedIndex {
   #takeFences(): void {
     const low = this.#path.lowerFence();
     this.#hasLow = low !== undefined;
-    if (low !== undefined) setText(this.#low, low.memory.u8.subarray(0, low.bytes));
+    if (low !== undefined) copyText(this.#low, low);
     const high = this.#path.upperFence();
     this.#hasHigh = high !== undefined;
-    if (high !== undefined) setText(this.#high, high.memory.u8.subarray(0, high.bytes));
+    if (high !== undefined) copyText(this.#high, high);
   }
 
   #isBetweenFences(key: ProbeKey): boolean {

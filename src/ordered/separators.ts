@@ -38,6 +38,12 @@ export function setText(text: Text, bytes: Uint8Array): void {
   text.bytes = bytes.length;
 }
 
+/** Fills in a text from another. */
+export function copyText(text: Text, from: ProbeKey): void {
+  if (from.bytes > 0) copy(text.memory.address, from.memory.address, from.bytes);
+  text.bytes = from.bytes;
+}
+
 /** Below, at or above 0 as `a` sorts before, with or after `b`. */
 export function compareTexts(a: ProbeKey, b: ProbeKey): number {
   const shared = Math.min(a.bytes, b.bytes);
