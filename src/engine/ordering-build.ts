@@ -1,10 +1,11 @@
 /**
  * Building the ordered index at open, from the hash index: a part of it at a time, sorted well enough.
  *
- * The slots of the hash index give positions in no order. A chunk of them is sorted by position, so that the log
- * is read forwards; the first bytes of each key are kept, and the chunk is then sorted by 32 bits of them, so
- * that neighbours in the tree are added one after the other and their leaf stays in scratch. The order need not
- * be exact for that: each key is searched for all the same. Memory is that of one chunk.
+ * The slots of the hash index give positions in no order. When there are more than fit a chunk, they are first laid
+ * out by the first bits of their keys, so that each chunk is a stretch of the key space. A chunk is sorted by position,
+ * so that the log is read forwards; the first bytes of each key are kept, and the chunk is then sorted by 32 bits of
+ * them, so that neighbours in the tree are added one after the other and their leaf stays in scratch. The order need
+ * not be exact for that: each key is searched for all the same. Memory: one chunk, and 8 bytes a record.
  */
 
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
@@ -17,9 +18,13 @@ import type { Core } from "./core.ts";
 import { Ordering } from "./ordering.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
-/** A million: leaves of a tree that holds some already then get ten or so keys at a time. 80 bytes each. */
-const CHUNK_BITS = 20;
-const CHUNK = 1 << CHUNK_BITS;
+/** Records of a chunk at most, 80 bytes each. */
+const CHUNK = 1 << 20;
+/** Beside a position in units, of 36 bits, a double holds so many bits of a key. */
+const UNITS_SPAN = 2 ** 36;
+const KEY_BITS = 17;
+/** Keys that are looked at to find what all begin with. */
+const SAMPLES = 512;
 /** A header and the key behind it, if it is no longer than 40 bytes. */
 const PEEK_BYTES = 64;
 const PEEK_WORDS = PEEK_BYTES / 4;
@@ -28,9 +33,9 @@ const GROUP = 64;
 const KEY_PEEK_BYTES = PEEK_BYTES - FRAME_HEADER_BYTES;
 
 /** Builds the trees of all key spaces. Nobody else reads or writes yet. */
-export function buildOrdering(core: Core, spaces: Spaces): Ordering {
+export function buildOrdering(core: Core, spaces: Spaces, chunkMax = CHUNK): Ordering {
   const ordering = new Ordering(core);
-  const builder = new Builder(core, spaces, ordering);
+  const builder = new Builder(core, spaces, { ordering, chunkMax });
   for (const space of [spaces.default, ...spaces.list()]) builder.build(space);
   return ordering;
 }
@@ -39,38 +44,65 @@ class Builder {
   readonly #core: Core;
   readonly #spaces: Spaces;
   readonly #ordering: Ordering;
+  readonly #chunkMax: number;
   readonly #page = pinned(PAGE_BYTES);
   #units = new Float64Array(0);
   readonly #near = pinned(GROUP * PEEK_BYTES);
   #peeks: Pinned | undefined;
   #count = 0;
 
-  constructor(core: Core, spaces: Spaces, ordering: Ordering) {
+  constructor(core: Core, spaces: Spaces, parts: { readonly ordering: Ordering; readonly chunkMax: number }) {
     this.#core = core;
     this.#spaces = spaces;
-    this.#ordering = ordering;
+    this.#ordering = parts.ordering;
+    this.#chunkMax = parts.chunkMax;
   }
 
   build(space: SpaceState): void {
     const { keydir, heap } = this.#core;
     const root = this.#spaces.root(space);
     if (root === 0) return;
-    // A page over: slots are taken a page at a time.
-    const room = Math.min(CHUNK, this.#spaces.records(space) + PAGE_SLOTS);
-    if (this.#units.length < room) {
-      this.#units = new Float64Array(room);
-      this.#peeks = pinned(room * PEEK_BYTES);
-    }
+    this.#units = new Float64Array(this.#spaces.records(space));
+    this.#count = 0;
     for (let hash = 0; hash < 1 << HASH_BITS;) {
       const shard = keydir.shardOf(root, hash);
       for (const page of shard.pages) {
-        if (this.#count + PAGE_SLOTS > this.#units.length) this.#addChunk(space);
         copy(this.#page.address, heap.pageAddress(page), PAGE_BYTES);
         this.#takePage();
       }
       hash += 1 << (HASH_BITS - shard.depth);
     }
-    this.#addChunk(space);
+    const all = this.#units.subarray(0, this.#count);
+    const chunkMax = this.#chunkMax;
+    // Where each key has to be decrypted, once is enough.
+    if (all.length > chunkMax && this.#core.vault === undefined) this.#layOut(all);
+    for (let from = 0; from < all.length; from += chunkMax) this.#addChunk(space, all.subarray(from, from + chunkMax));
+    this.#units = new Float64Array(0);
+  }
+
+  /** Sorts positions by the first bits of their keys. */
+  #layOut(all: Float64Array): void {
+    const near = this.#near;
+    all.sort();
+    let shared = KEY_PEEK_BYTES - 4;
+    for (let index = 0; index < all.length; index += Math.ceil(all.length / SAMPLES)) {
+      this.#peek(all[index]!, near.address + (index === 0 ? 0 : PEEK_BYTES));
+      if (index > 0) shared = sharedBytes(near.u8, PEEK_BYTES, shared);
+    }
+    for (let index = 0; index < all.length; index++) {
+      const units = all[index]!;
+      this.#peek(units, near.address);
+      all[index] = (firstWord(near.u8, shared) >>> (32 - KEY_BITS)) * UNITS_SPAN + units;
+    }
+    all.sort();
+    for (let index = 0; index < all.length; index++) all[index]! -= Math.floor(all[index]! / UNITS_SPAN) * UNITS_SPAN;
+  }
+
+  /** Copies a header and the beginning of the key. */
+  #peek(units: number, to: number): void {
+    const { log } = this.#core;
+    const address = log.at(units >>> 0, Math.floor(units / TWO_32));
+    if (address !== 0) copy(to, address, Math.min(log.limit, PEEK_BYTES));
   }
 
   #takePage(): void {
@@ -82,22 +114,20 @@ class Builder {
     }
   }
 
-  #addChunk(space: SpaceState): void {
-    const count = this.#count;
-    this.#count = 0;
-    if (count === 0) return;
-    const { log, key, lookup, vault } = this.#core;
-    const units = this.#units.subarray(0, count).sort();
-    const peeks = this.#peeks!;
+  #addChunk(space: SpaceState, units: Float64Array): void {
+    const { key, lookup, vault } = this.#core;
+    const count = units.length;
+    units.sort();
+    if (this.#peeks === undefined || this.#peeks.u8.length < count * PEEK_BYTES)
+      this.#peeks = pinned(count * PEEK_BYTES);
+    const peeks = this.#peeks;
     for (let index = 0; index < count; index++) {
-      const at = units[index]!;
-      if (vault !== undefined) {
-        lookup.loadAt(at * 8);
-        copy(peeks.address + index * PEEK_BYTES, lookup.frame.address, PEEK_BYTES);
-        continue;
+      const to = peeks.address + index * PEEK_BYTES;
+      if (vault === undefined) this.#peek(units[index]!, to);
+      else {
+        lookup.loadAt(units[index]! * 8);
+        copy(to, lookup.frame.address, PEEK_BYTES);
       }
-      const address = log.at(at >>> 0, Math.floor(at / TWO_32));
-      if (address !== 0) copy(peeks.address + index * PEEK_BYTES, address, Math.min(log.limit, PEEK_BYTES));
     }
     const order = this.#orderOf(peeks, count);
     const tree = this.#ordering.treeOf(this.#spaces, space);
@@ -129,16 +159,11 @@ class Builder {
     const u8 = peeks.u8;
     let shared = KEY_PEEK_BYTES - 4;
     for (let index = 1; index < count; index++) {
-      const at = index * PEEK_BYTES + FRAME_HEADER_BYTES;
-      let same = 0;
-      while (same < shared && u8[at + same] === u8[FRAME_HEADER_BYTES + same]) same += 1;
-      shared = same;
+      shared = sharedBytes(u8, index * PEEK_BYTES, shared);
     }
     const order = new Float64Array(count);
     for (let index = 0; index < count; index++) {
-      const at = index * PEEK_BYTES + FRAME_HEADER_BYTES + shared;
-      const first = ((u8[at]! << 24) | (u8[at + 1]! << 16) | (u8[at + 2]! << 8) | u8[at + 3]!) >>> 0;
-      order[index] = first * CHUNK + index;
+      order[index] = firstWord(u8, index * PEEK_BYTES + shared) * CHUNK + index;
     }
     order.sort();
     const indexes = new Uint32Array(count);
@@ -146,4 +171,17 @@ class Builder {
     for (let rank = 0; rank < count; rank++) indexes[rank] = order[rank]! - Math.floor(order[rank]! / CHUNK) * CHUNK;
     return indexes;
   }
+}
+
+/** How many of the first `most` bytes of two keys are the same: of the first peek, and of the one at `at`. */
+function sharedBytes(u8: Uint8Array, at: number, most: number): number {
+  let same = 0;
+  while (same < most && u8[at + FRAME_HEADER_BYTES + same] === u8[FRAME_HEADER_BYTES + same]) same += 1;
+  return same;
+}
+
+/** Four bytes of a key, from a byte of the peeks on, headers not counted. */
+function firstWord(u8: Uint8Array, from: number): number {
+  const at = FRAME_HEADER_BYTES + from;
+  return ((u8[at]! << 24) | (u8[at + 1]! << 16) | (u8[at + 2]! << 8) | u8[at + 3]!) >>> 0;
 }

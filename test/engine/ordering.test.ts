@@ -6,6 +6,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { RangeBounds, SnapshotRecord } from "../../src/engine/contract.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
+import { buildOrdering } from "../../src/engine/ordering-build.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { emulator } from "../support/platform.ts";
@@ -222,11 +223,19 @@ test("many records are put in order again at open, and verify finds both indexes
     fixture.engine.insertMany(fixture.engine.defaultSpace, keys, keys, 0);
     fixture.engine.removeMany(fixture.engine.defaultSpace, keys.slice(0, 1000));
   }
+  const removed = new Set(keys.slice(0, 1000));
+  const left = [...new Set(keys)].filter((key) => !removed.has(key)).sort();
+  // In one chunk, and in chunks that are stretches of the key space.
+  for (const chunkMax of [undefined, 5000]) {
+    using plain = new EngineFixture(path, hostSystem(), { readOnly: true });
+    const { core, spaces } = plain.engine;
+    core.ordering = buildOrdering(core, spaces, chunkMax);
+    expect(orderingFaults(core, spaces)).toEqual([]);
+    expect([...plain.engine.range(spaces.default, { isReverse: false })]).toHaveLength(left.length);
+  }
   using fixture = new EngineFixture(path, hostSystem(), { rangeScans: true });
   const { engine } = fixture;
   expect(orderingFaults(engine.core, engine.spaces)).toEqual([]);
-  const removed = new Set(keys.slice(0, 1000));
-  const left = [...new Set(keys)].filter((key) => !removed.has(key)).sort();
   let index = 0;
   for (const { key } of engine.range(engine.defaultSpace, { isReverse: false })) {
     if (text(key) !== left[index++]) throw new Error(`record ${index - 1} is ${text(key)}`);
