@@ -10,6 +10,11 @@ import { KernelChild } from "./host.ts";
 import { ENDED, kernelScript, oracleOf } from "./script.ts";
 
 const SCRIPT_LENGTH = 400;
+/** What the names of the files of a database end in, the siblings that it makes included. */
+const ENDS = [
+  ...["", ".emdb-new", ".hint", ".hint.new", ".lock"],
+  ...[".emdb-compact", ".emdb-compact-moves", ".emdb-replaced"],
+];
 
 /** A folder for the database, with the paths of everything that may be in it. */
 export function room(
@@ -20,7 +25,7 @@ export function room(
   removeTree(inside);
   mkdirSync(inside);
   const path = join(inside, "data.emdb");
-  return { path, places: [inside, ...["", ".new", ".hint", ".hint.new", ".lock"].map((end) => path + end)] };
+  return { path, places: [inside, ...ENDS.map((end) => path + end)] };
 }
 
 /** Kills a process at a moment that nobody chose. @throws when what it leaves is not right */

@@ -32,6 +32,7 @@ const KINDS: ReadonlySet<Operation["kind"]> = new Set([
   "turn",
   "reopen",
   "checkpoint",
+  "compact",
 ]);
 
 /** A random script of operations that a real file can show. */
