@@ -8,6 +8,7 @@ import { recount } from "../../src/engine/audit.ts";
 import { openFile } from "../../src/engine/open.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
 import type { Space } from "../../src/engine/contract.ts";
+import { EmdbError } from "../../src/errors.ts";
 import type { System } from "../../src/ffi/system.ts";
 import type { OpenStore, StoreAdapter, StoreKey, StoreRecord, StoreWrite } from "./store.ts";
 
@@ -24,36 +25,59 @@ const CONFIG: OpenConfig = {
   readOnly: false,
 };
 
-export function engineAdapter(name = "engine", changes: Partial<OpenConfig> = {}): StoreAdapter {
+/** How a compaction is done: in one go, or a step before each of the operations that follow. */
+type Compacting = "at once" | "in between";
+
+export function engineAdapter(
+  name = "engine",
+  changes: Partial<OpenConfig> = {},
+  compacting: Compacting = "at once",
+): StoreAdapter {
   const config = { ...CONFIG, ...changes };
   return {
     name,
     isWriteThrough: config.flushPlan.kind === "write-through",
-    open: (system, path) => new EngineStore(system, { path, config }),
+    open: (system, path) => new EngineStore(system, { path, config }, compacting),
     isExpectedFile: (name) => ["store", "store.hint", "store.lock"].includes(name),
   };
+}
+
+function* allSteps(compaction: Opened["compaction"]): Generator<number, void> {
+  yield* compaction.copySteps();
+  yield* compaction.relocationSteps();
 }
 
 class EngineStore implements OpenStore {
   readonly #opened: Opened;
   /** Work for the next turn of the event loop, which only a script makes turn. */
   readonly #deferred: (() => void)[] = [];
+  readonly #compacting: Compacting;
+  /** What is left of a compaction that is done in between. */
+  #steps: Iterator<number, void> | undefined;
 
-  constructor(system: System, { path, config }: { readonly path: string; readonly config: OpenConfig }) {
+  constructor(
+    system: System,
+    { path, config }: { readonly path: string; readonly config: OpenConfig },
+    compacting: Compacting,
+  ) {
+    this.#compacting = compacting;
     const defer = (work: () => void): void => void this.#deferred.push(work);
     this.#opened = openFile({ system, defer, hasWorkers: false }, { path, createFolders: false, config });
   }
 
   insert({ space, key, value, expiresAtMs }: StoreRecord): void {
+    this.#goOn();
     this.#opened.engine.insert(this.#space(space), key, value, expiresAtMs);
   }
 
   remove({ space, key }: StoreKey): void {
+    this.#goOn();
     this.#opened.engine.remove(this.#space(space), key);
   }
 
   /** By the call that fits: batches reach the log in three ways. */
   batch(writes: readonly StoreWrite[]): void {
+    this.#goOn();
     const { engine } = this.#opened;
     const [first] = writes;
     const isOneSpace = first !== undefined && writes.every((write) => write.space === first.space);
@@ -73,6 +97,7 @@ class EngineStore implements OpenStore {
   }
 
   clear(space: string): void {
+    this.#goOn();
     this.#opened.engine.clear(this.#space(space));
   }
 
@@ -83,12 +108,18 @@ class EngineStore implements OpenStore {
   }
 
   flush(): void {
+    this.#goOn();
     this.#opened.sync?.flush();
   }
 
   compact(): void {
     const { work, compaction } = this.#opened;
+    if (this.#steps !== undefined) return this.#goOn();
     if (!work.tryTake()) throw new Error("nobody else works here");
+    if (this.#compacting === "in between") {
+      this.#steps = allSteps(compaction);
+      return this.#goOn();
+    }
     try {
       compaction.runSync();
     } finally {
@@ -96,7 +127,27 @@ class EngineStore implements OpenStore {
     }
   }
 
+  /** One more step of a compaction; one that fails is over, and fails no other operation. */
+  #goOn(): void {
+    if (this.#steps === undefined) return;
+    try {
+      if (this.#steps.next().done !== true) return;
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
+    this.#giveUp();
+  }
+
+  /** Ends a compaction wherever it is. */
+  #giveUp(): void {
+    if (this.#steps === undefined) return;
+    this.#steps.return?.();
+    this.#steps = undefined;
+    this.#opened.work.give();
+  }
+
   checkpoint(): void {
+    this.#giveUp();
     this.#opened.checkpoint?.runSync();
   }
 
@@ -145,6 +196,7 @@ class EngineStore implements OpenStore {
   }
 
   close(): void {
+    this.#giveUp();
     this.#opened.leave();
   }
 

@@ -29,7 +29,22 @@ const PLAIN = engineAdapter();
 const WRITE_THROUGH = engineAdapter("write-through", { flushPlan: { kind: "write-through" } });
 const UNVERIFIED = engineAdapter("unverified", { verifyReads: false });
 
-const ADAPTERS: readonly StoreAdapter[] = [PLAIN, WRITE_THROUGH, UNVERIFIED, ENCRYPTED, ENCRYPTED_CHACHA];
+const COMPACTING = engineAdapter("compacting", {}, "in between");
+const COMPACTING_RANGES = engineAdapter(
+  "compacting with ranges",
+  { rangeScans: true, verifyReads: false },
+  "in between",
+);
+
+const ADAPTERS: readonly StoreAdapter[] = [
+  COMPACTING,
+  COMPACTING_RANGES,
+  PLAIN,
+  WRITE_THROUGH,
+  UNVERIFIED,
+  ENCRYPTED,
+  ENCRYPTED_CHACHA,
+];
 
 /** The adapter that a finding names. */
 export function adapterNamed(name: string): StoreAdapter {
@@ -78,6 +93,21 @@ export const crashes = randomCrashes("crashes", { script: wideScript(24) });
 export const unverified = randomCrashes("crashes, reads unverified", { adapter: UNVERIFIED, script: wideScript(16) });
 /** Nothing is renamed over, removed or cut while it is mapped, and no map is longer than its file. */
 export const windows = randomCrashes("crashes on Windows", { machine: { isWindows: true }, script: wideScript(24) });
+/** Writes, flushes, clears and crashes between the steps of one compaction after the other. */
+function compactions(name: string, adapter: StoreAdapter, machine: Partial<MachineOptions>): Ring {
+  return randomCrashes(name, {
+    adapter,
+    machine,
+    options: { randomDraws: 1 },
+    script: (seed) => {
+      const script = randomScript({ seed, length: 22, isWide: true });
+      return script.flatMap((operation, at): Script => (at % 5 === 4 ? [{ kind: "compact" }, operation] : [operation]));
+    },
+  });
+}
+export const compacting = compactions("crashes between the steps of compactions", COMPACTING, {});
+export const compactingRanges = compactions("crashes between the steps, with ranges", COMPACTING_RANGES, {});
+export const compactingWindows = compactions("crashes between the steps on Windows", COMPACTING, { isWindows: true });
 /** Every write is durable when it returns. */
 export const writeThrough = randomCrashes("crashes with write-through", {
   adapter: WRITE_THROUGH,
@@ -172,6 +202,7 @@ export const fullDisks: Ring = {
 
 /** The rings that a planted fault may be looked for with, by name. */
 export const RINGS = {
+  compacting,
   bigFrames,
   crashes,
   encrypted,
@@ -186,6 +217,9 @@ export const RINGS = {
 
 /** What the long run goes through, over and over. */
 export const LONG_RUN: readonly Ring[] = [
+  compacting,
+  compactingRanges,
+  compactingWindows,
   crashes,
   windows,
   writeThrough,
