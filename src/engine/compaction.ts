@@ -30,6 +30,7 @@ import type { LongWork } from "./long-work.ts";
 import { MoveTable } from "./move-table.ts";
 import { Pace } from "./progress.ts";
 import type { Relocation } from "./relocation.ts";
+import { reapDeadRows } from "./rows.ts";
 import { compactPath, movesPath } from "./siblings.ts";
 import { discardDraft, install, syncName, takeName } from "./swap.ts";
 import type { Sync } from "./sync.ts";
@@ -146,6 +147,8 @@ export class Compaction {
     return exclusively(() => {
       const path = this.#draftPath;
       discardDraft(core, path);
+      // The snapshots of threads that have died keep nothing.
+      reapDeadRows(core.control, core.system);
       relocation.releaseUnneeded();
       nextBase(core);
       core.tail.spill();
