@@ -373,7 +373,48 @@ const SECRETS: readonly PlantedFault[] = [
   ]),
 ];
 
+/** What compactions have to get right. */
+const COMPACTION: readonly PlantedFault[] = [
+  fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
+    "const synced = system.syncFolder(folder);",
+    "const synced = 0;",
+  ]),
+  fault("a compacted file gets its name before it is synced", "compacting", "engine/compaction.ts", [
+    "    writeMark(this.#core, draft, false);\n    log.sync();\n",
+    "    writeMark(this.#core, draft, false);\n",
+  ]),
+  fault("what was written last is not caught up with", "compacting", "engine/compaction.ts", [
+    "        draft.copy.catchUp(core.visible - core.base);\n",
+    "",
+  ]),
+  fault("writes go on into the file that was replaced", "compacting", "engine/swap.ts", [
+    "log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;",
+    "",
+  ]),
+  fault("the index is not led over to the compacted file", "test/compaction/moments.test.ts", "keydir/relocate.ts", [
+    "if (moved === units) continue;",
+    "if (moved !== 0) continue;",
+  ]),
+  fault("removals that iterators need are left out", "test/compaction/compaction.test.ts", "engine/compaction.ts", [
+    "{ keepFrom: core.keepFrom(), exclusively }",
+    "{ keepFrom: Infinity, exclusively }",
+  ]),
+  fault(
+    "an index is led over from where another compaction was left",
+    "test/compaction/moments.test.ts",
+    "engine/relocation.ts",
+    ["known?.base === base && known.space.id === from", "known?.space.id === from"],
+  ),
+  fault(
+    "the base of a compacted file is chosen when its copy begins",
+    "test/compaction/moments.test.ts",
+    "engine/compaction.ts",
+    ["nextBase(core);\n        takeName", "this.#core.base + 2 ** 23;\n        takeName"],
+  ),
+];
+
 export const BANKS = {
+  compaction: COMPACTION,
   disk: [...DURABILITY, ...RECOVERY],
   engine: [...BATCHES, ...READS, ...MEMORY],
   secrets: SECRETS,
