@@ -71,7 +71,6 @@ class Victim {
       case 7:
         if (random.chance(0.3)) return this.#db.flush();
         if (random.chance(0.3)) this.#db.flushSync();
-        if (random.chance(0.1)) return this.#db.compact();
         return undefined;
       case 8:
         this.#walk();
