@@ -116,6 +116,11 @@ export function assemble(
   const drafts = { engine, work, relocation, sync, checkLock: () => lockWatch.look() };
   const compaction = new Compaction(drafts);
   const backup = new Backup(drafts);
+  const { onSpill } = core;
+  core.onSpill = () => {
+    onSpill();
+    if (core.base !== 0) relocation.releaseUnneeded();
+  };
   const { autoCompact } = base.config;
   if (autoCompact !== undefined && !base.isReadOnly) void new AutoCompact(engine, compaction, autoCompact);
   const timer = makeTimer(environment, base, engine);

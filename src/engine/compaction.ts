@@ -87,6 +87,7 @@ export class Compaction {
       // What has been swapped in stays: it is too late to abort.
       pace.commit();
       await pace.drive(this.relocationSteps(copied), check);
+      await this.#releaseSoon(check);
       pace.finish();
     });
   }
@@ -119,12 +120,23 @@ export class Compaction {
 
   /** The steps after it, with which the old file is given up; yields how many it has done, added to what came before. */
   *relocationSteps(before = 0): Generator<number, void> {
-    const { engine, relocation } = this.#parts;
+    const { relocation } = this.#parts;
     let done = before;
     while (relocation.step()) yield (done += 1);
-    for (let turn = 0; turn < RELEASE_TURNS; turn++) {
-      if (engine.exclusively(() => relocation.releaseUnneeded())) return;
-      yield done;
+    this.#release();
+  }
+
+  /** Lets go of the old file if nobody can be in it any more. */
+  #release(): boolean {
+    const { engine, relocation } = this.#parts;
+    return engine.exclusively(() => relocation.releaseUnneeded());
+  }
+
+  /** Waits some turns for the others to be seen past it. What is held longer goes with a later write. */
+  async #releaseSoon(check: () => void): Promise<void> {
+    for (let turn = 0; turn < RELEASE_TURNS && !this.#release(); turn++) {
+      await new Promise<void>((resolve) => this.#core.defer(resolve));
+      check();
     }
   }
 

@@ -76,6 +76,8 @@ export const SWAP_NONE = 0;
 export const SWAP_RENAMES = 1;
 /** The new file is at the path, and its words are being copied. */
 export const SWAP_INSTALLS = 2;
+/** The log's words are the new file's; the draft's are being emptied. */
+export const SWAP_EMPTIES = 3;
 
 export const STATE_CLOSED = 1;
 export const STATE_POISONED = 2;

@@ -49,6 +49,7 @@ import {
   STATE,
   STATE_POISONED,
   SWAP,
+  SWAP_EMPTIES,
   SWAP_INSTALLS,
   SWAP_NONE,
   SWAP_RENAMES,
@@ -101,12 +102,21 @@ export function syncName(core: Core): void {
 
 /** Lets the draft's words be the log's. Nothing here can fail; every step may be done again. */
 export function install(core: Core, spaces: Spaces): void {
-  const { system, control } = core;
-  const { log, draft, numbers, flags } = control;
-  if (Atomics.load(flags, SWAP) !== SWAP_INSTALLS) {
+  const { flags } = core.control;
+  const phase = Atomics.load(flags, SWAP);
+  if (phase !== SWAP_INSTALLS && phase !== SWAP_EMPTIES) {
     addSegment(core);
     Atomics.store(flags, SWAP, SWAP_INSTALLS);
   }
+  if (phase !== SWAP_EMPTIES) takeWords(core, spaces);
+  // From here on the draft's words may be half empty: nobody must take them once more.
+  Atomics.store(flags, SWAP, SWAP_EMPTIES);
+  emptyDraft(core);
+  Atomics.store(flags, SWAP, SWAP_NONE);
+}
+
+function takeWords(core: Core, spaces: Spaces): void {
+  const { log, draft, numbers } = core.control;
   const base = numbers[NEXT_BASE]!;
   const end = base + draft.numbers[LOG_TAIL]!;
   if (core.vault !== undefined) {
@@ -134,12 +144,16 @@ export function install(core: Core, spaces: Spaces): void {
   numbers[IMAGE_START] = 0;
   spaces.relocateCreations((lsn) => (lsn >= base ? lsn : core.log.segments.present(lsn)));
   numbers[RELOCATED_SPACE] = 0;
+}
+
+/** What the draft named is the log's, a segment's, or of no use any more. */
+function emptyDraft({ system, control }: Core): void {
+  const { draft } = control;
   dropMaps(draft);
   releaseRing(system, draft);
   forgetMoves(control);
   closeMovesFile(system, control);
   draft.numbers.fill(0);
-  Atomics.store(flags, SWAP, SWAP_NONE);
 }
 
 function addSegment(core: Core): void {
