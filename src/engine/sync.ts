@@ -87,7 +87,7 @@ export class Sync {
       if (core.control.flags[STATE] !== 0) throw refusal(core);
       const target = core.visible;
       if (core.tail.pendingBytes > 0) {
-        this.#lockWatch.lookAgain();
+        this.#lockWatch.look();
         core.tail.spill();
         core.onSpill();
       }

@@ -69,7 +69,7 @@ export class WritePath {
     if (core.control.flags[STATE] !== 0) throw refusal(core);
     core.enter();
     core.takeFile();
-    if (core.tail.pendingBytes === 0) this.#lockWatch.lookForTurn();
+    if (core.tail.pendingBytes === 0) this.#lockWatch.look();
     if (core.control.flags[AUDIT] !== 0) this.#audit();
     else if (core.tail.end !== core.visible) this.rollBack();
   }
@@ -172,7 +172,6 @@ export class WritePath {
     const core = this.#core;
     core.defer(() => {
       this.#spillIsDue = false;
-      this.#lockWatch.turn();
       if (core.control.flags[STATE] !== 0 || core.tail.pendingBytes === 0) return;
       if (!core.mutex.tryLock()) {
         this.#spillLater();

@@ -212,7 +212,7 @@ const READS: readonly PlantedFault[] = [
     "",
   ]),
   fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write-path.ts", [
-    "if (core.tail.pendingBytes === 0) this.#lockWatch.lookForTurn();",
+    "if (core.tail.pendingBytes === 0) this.#lockWatch.look();",
     "",
   ]),
   fault("directories are remembered past a new layout", "test/keydir/directories.test.ts", "keydir/directories.ts", [

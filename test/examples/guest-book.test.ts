@@ -129,6 +129,7 @@ test(`every message that was answered with 201 is there after a kill -9, ${ROUND
     const signed = await load(server, cookies, (done) => {
       if (done === killAt) server.child.kill("SIGKILL");
     });
+    await server.child.exited;
     expect(signed.length).toBeGreaterThanOrEqual(killAt);
     all.push(...signed);
     expectKept(database, all);
