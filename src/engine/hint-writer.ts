@@ -65,7 +65,7 @@ export function newHintPath(logPath: string): string {
 const WRITE_BYTES = 1024 * 1024;
 const HASHES = 1 << HASH_BITS;
 /** Ids without a live namespace that are passed over in one step. */
-const IDS_PER_STEP = 1024;
+const IDS_PER_STEP = 16_384;
 
 /** The buffer of a writer that is done: each close makes an image, and a megabyte costs more than a small one does. */
 let spareBuffer: Pinned | undefined;
