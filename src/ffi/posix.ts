@@ -238,6 +238,7 @@ export class PosixSystem extends Surroundings implements System {
   // -- memory --------------------------------------------------------------
 
   map(file: FileHandle, bytes: number): Address | Result {
+    assertWhole(bytes, "a length is a whole number of bytes");
     // What lies beyond the end of the file is taken ahead of need.
     if (bytes > this.#reservationBytesMax && bytes > this.size(file)) return -Errno.ENOMEM;
     return this.#mapFile(file, { position: 0, bytes }, { access: PROT_READ, flags: MAP_SHARED });
