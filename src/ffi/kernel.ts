@@ -6,7 +6,7 @@
 
 import type { ErrnoDialect } from "./errno.ts";
 import type { PosixCalls } from "./symbols-posix.ts";
-import type { Address, FileHandle, Result } from "./system.ts";
+import type { Address, FileHandle, FileStatus, Result } from "./system.ts";
 
 export interface Kernel {
   readonly calls: PosixCalls;
@@ -31,6 +31,8 @@ export interface Kernel {
   forgetCached(file: FileHandle, bytes: number): Result;
   /** Reserves `[0, bytes)` of a file that is `size` long; a result, with EINTR passed on. */
   allocate(file: FileHandle, span: { readonly size: number; readonly bytes: number }): Result;
+  /** As `System.status` and `statusOf`, where that is cheaper than asking `node:fs`; undefined where it cannot be had. */
+  readonly status?: (of: string | FileHandle) => FileStatus | Result | undefined;
   /** Asks for huge pages; a refusal costs speed only. */
   adviseHuge(address: Address, bytes: number): void;
   /** Raw: fills the view from the system's cryptographic source, up to 256 bytes of it; returns how many. */

@@ -1,10 +1,11 @@
-/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), posix_fadvise(2), getrandom(2), gettid(2), tgkill(2). */
+/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), gettid(2), tgkill(2). */
 
 import { read } from "bun:ffi";
 import { Errno, resultOfNumber } from "./errno.ts";
 import type { Kernel } from "./kernel.ts";
 import { openLibrary } from "./library.ts";
 import { symbolTables } from "./symbols.ts";
+import { StatusCall } from "./linux-status.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 
 const MADV_HUGEPAGE = 14;
@@ -17,6 +18,7 @@ export function linuxKernel(): Kernel {
   const calls = openLibrary<LinuxCalls>(table.libraries.system, table.calls);
   const errnoAddress = calls.__errno_location();
   const errno = (): number => read.i32(errnoAddress, 0);
+  const statusCall = new StatusCall(calls, errno);
   return {
     calls,
     dialect: "linux",
@@ -37,13 +39,14 @@ export function linuxKernel(): Kernel {
       const result = resultOfNumber("linux", errno());
       return result === -Errno.ENOSYS ? -Errno.EOPNOTSUPP : result;
     },
+    status: (of) => statusCall.of(of),
     adviseHuge(address, bytes) {
       calls.madvise(address, bytes, MADV_HUGEPAGE);
     },
     random: (into) => calls.getrandom(into, into.length, 0),
-    threadId: () => calls.syscall(systemCalls.gettid, 0, 0, 0),
+    threadId: () => calls.syscall(systemCalls.gettid, 0, 0, 0, 0, 0),
     // Signal 0 is only asked about. ESRCH says that there is no such thread; any other answer that there is.
     isThreadAlive: (thread) =>
-      calls.syscall(systemCalls.tgkill, process.pid, thread, 0) === 0 || errno() !== Errno.ESRCH,
+      calls.syscall(systemCalls.tgkill, process.pid, thread, 0, 0, 0) === 0 || errno() !== Errno.ESRCH,
   };
 }

@@ -211,12 +211,12 @@ export class PosixSystem extends Surroundings implements System {
   // -- names ---------------------------------------------------------------
 
   status(path: string): FileStatus | Result {
-    return attempt(() => statusFromStats(fs.statSync(path, { bigint: true })));
+    return this.#kernel.status?.(path) ?? attempt(() => statusFromStats(fs.statSync(path, { bigint: true })));
   }
 
   statusOf(file: FileHandle): FileStatus | Result {
     assertHandle(file);
-    return attempt(() => statusFromStats(fs.fstatSync(file, { bigint: true })));
+    return this.#kernel.status?.(file) ?? attempt(() => statusFromStats(fs.fstatSync(file, { bigint: true })));
   }
 
   rename(from: string, to: string): Result {

@@ -54,8 +54,8 @@ export interface LinuxCalls extends PosixCalls {
   madvise(at: Address, bytes: number, advice: number): number;
   posix_fadvise(file: FileHandle, position: number, bytes: number, advice: number): number;
   getrandom(into: Place, bytes: number, flags: number): number;
-  /** `long syscall(long number, ...)`: glibc has wrapped gettid and tgkill only since 2.30, musl never tgkill. */
-  syscall(number: number, first: number, second: number, third: number): number;
+  /** `long syscall(long number, ...)`: glibc has wrapped gettid and tgkill only since 2.30, musl never tgkill, statx since 1.2.4. */
+  syscall(number: number, first: Place, second: Place, third: number, fourth: number, fifth: Place): number;
   __errno_location(): Address;
 }
 
@@ -66,7 +66,7 @@ export const glibcCalls = {
   madvise: { args: ["ptr", "ptr", "i32"], returns: "i32" },
   posix_fadvise: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
   getrandom: { args: ["ptr", "ptr", "u32"], returns: "i64_fast" },
-  syscall: { args: ["ptr", "ptr", "ptr", "ptr"], returns: "i64_fast" },
+  syscall: { args: ["ptr", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i64_fast" },
   __errno_location: { args: [], returns: "ptr" },
 } as const satisfies Record<keyof LinuxCalls, Signature>;
 

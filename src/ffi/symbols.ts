@@ -72,6 +72,7 @@ const linuxOperations: SymbolTable["operations"] = {
   sync: ["fdatasync"],
   forgetCached: ["posix_fadvise"],
   syncFolder: ["fsync"],
+  status: ["syscall"],
   allocate: ["fallocate"],
   commit: ["mprotect", "madvise"],
   threadId: ["syscall"],

@@ -155,3 +155,21 @@ test("a folder that was only listed can be written to by others at once", () => 
   linkSync(folder.at("a"), folder.at("b"));
   expect(system.list(folder.path)).toHaveLength(2);
 });
+
+test("a path is asked for as it is, the longest that there is and one of wide characters, and refused when it is longer", () => {
+  using folder = new TemporaryFolder();
+  const name = "\u00e4\u20ac\u{1d11e}".repeat(20);
+  folder.file(name, "12");
+  expect(system.status(folder.at(name))).toMatchObject({ kind: "file", bytes: 2 });
+  const longest = `${folder.path}${"/.".repeat(Math.floor((4095 - folder.path.length) / 2))}`;
+  if (process.platform === "linux") expect(system.status(longest)).toMatchObject({ kind: "folder" });
+  expect(outcome(system.status(`${folder.path}/${"x/".repeat(5000)}`))).toMatch(/^(ENAMETOOLONG|ENOENT)$/);
+});
+
+test("a link that is followed is the file that it names", () => {
+  if (!canLinkSymbolically()) return;
+  using folder = new TemporaryFolder();
+  folder.file("a", "12345");
+  symlinkSync(folder.at("a"), folder.at("b"));
+  expect(identityOf(folder.at("b"))).toBe(identityOf(folder.at("a")));
+});

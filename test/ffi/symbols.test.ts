@@ -50,7 +50,7 @@ const linuxPrototypes = `${posixPrototypes}
   int madvise(void *addr, size_t length, int advice)
   int posix_fadvise(int fd, off_t offset, off_t len, int advice)
   ssize_t getrandom(void *buf, size_t buflen, unsigned flags)
-  long syscall(long number, long, long, long)
+  long syscall(long number, long, long, long, long, long)
   int *__errno_location(void)`;
 
 const prototypes: Record<PlatformName, string> = {
