@@ -383,6 +383,10 @@ const COMPACTION: readonly PlantedFault[] = [
     "    writeMark(this.#core, draft, false);\n    log.sync();\n",
     "    writeMark(this.#core, draft, false);\n",
   ]),
+  fault("a compacted file has the generation of the one before", "compacting", "engine/compaction.ts", [
+    "generation: core.generation + 1 }",
+    "generation: core.generation }",
+  ]),
   fault("what was written last is not caught up with", "compacting", "engine/compaction.ts", [
     "        draft.copy.catchUp(core.visible - core.base);\n",
     "",
@@ -413,8 +417,21 @@ const COMPACTION: readonly PlantedFault[] = [
   ),
 ];
 
+/** What backups have to get right. */
+const BACKUP: readonly PlantedFault[] = [
+  fault("a backup gets its name before it is synced", "backingUp", "engine/backup.ts", ["    draft.log.sync();\n", ""]),
+  fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [
+    '    must(system.syncFolder(folder), { syscall: "fsync", path: folder });\n',
+    "",
+  ]),
+  fault("the target of a backup is removed before it is replaced", "backingUp", "engine/backup.ts", [
+    "    must(system.rename(path, target),",
+    "    system.unlink(target);\n    must(system.rename(path, target),",
+  ]),
+];
+
 export const BANKS = {
-  compaction: COMPACTION,
+  compaction: [...COMPACTION, ...BACKUP],
   disk: [...DURABILITY, ...RECOVERY],
   engine: [...BATCHES, ...READS, ...MEMORY],
   secrets: SECRETS,

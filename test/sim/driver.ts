@@ -8,6 +8,7 @@
  * 3. The first problem ends the run.
  */
 
+import { strayFiles } from "./backups.ts";
 import { Oracle } from "./oracle.ts";
 import { changeOf } from "./script.ts";
 import { codeOf, errorText, isRefusal } from "./store.ts";
@@ -33,6 +34,9 @@ export class Driver {
   #step = 0;
   /** The last close failed: the next open is a recovery. */
   #isUnclean = false;
+  #isBackingUp = false;
+  /** Of this store, as last seen. */
+  #backupCount = 0;
 
   constructor(
     adapter: StoreAdapter,
@@ -86,6 +90,7 @@ export class Driver {
       const change = changeOf(operation, { step: this.#step, nowMs: this.#machine.nowMs });
       if (change === undefined) this.#maintain(store, operation);
       else this.#change(store, { operation, change });
+      this.#noteBackup(store);
     }
   }
 
@@ -110,10 +115,28 @@ export class Driver {
       if (kind === "flush") store.flush();
       else if (kind === "compact") store.compact?.();
       else if (kind === "checkpoint") store.checkpoint?.();
+      else if (kind === "backup") this.#backUp(store);
       else store.turn?.();
     });
     if (error === undefined && kind === "flush") this.oracle.acknowledge();
     if (error !== undefined && this.problem === undefined) this.#observe();
+  }
+
+  #backUp(store: OpenStore): void {
+    this.oracle.backups.begin(this.oracle.issued);
+    this.#isBackingUp = true;
+    store.backup?.();
+  }
+
+  /** A backup that is done in between ends with any operation. */
+  #noteBackup(store: OpenStore): void {
+    if (!this.#isBackingUp || store.isBackingUp === true) return;
+    this.#isBackingUp = false;
+    const count = store.backupCount ?? 0;
+    this.oracle.backups.end(this.oracle.issued, count > this.#backupCount);
+    this.#backupCount = count;
+    const [stray] = this.#mayFail ? [] : strayFiles(this.#machine);
+    if (stray !== undefined) this.problem ??= { property: 8, detail: `a backup has left ${stray}` };
   }
 
   #close(): void {
@@ -122,6 +145,8 @@ export class Driver {
     const error = this.#attempt("close", () => store.close());
     if (error === undefined) this.oracle.acknowledge();
     else this.#isUnclean = true;
+    this.#noteBackup(store);
+    this.#backupCount = 0;
     this.#store = undefined;
   }
 

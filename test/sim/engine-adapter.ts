@@ -3,13 +3,16 @@
  * an engine of a machine that has crashed is never found again.
  */
 
+import { drainMicrotasks } from "bun:jsc";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { recount } from "../../src/engine/audit.ts";
 import { openFile } from "../../src/engine/open.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
 import type { Space } from "../../src/engine/contract.ts";
 import { EmdbError } from "../../src/errors.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import type { System } from "../../src/ffi/system.ts";
+import { BACKUP_PATH } from "./backups.ts";
 import type { OpenStore, StoreAdapter, StoreKey, StoreRecord, StoreWrite } from "./store.ts";
 
 type OpenConfig = Parameters<typeof openFile>[1]["config"];
@@ -38,7 +41,17 @@ export function engineAdapter(
     name,
     isWriteThrough: config.flushPlan.kind === "write-through",
     open: (system, path) => new EngineStore(system, { path, config }, compacting),
-    isExpectedFile: (name) => ["store", "store.hint", "store.lock"].includes(name),
+    recordsAt: (system, path) => {
+      if (system.status(path) === -Errno.ENOENT) return undefined;
+      const copy = new EngineStore(system, { path, config: { ...config, createIfMissing: false } }, compacting);
+      const records = [...copy.records()];
+      copy.check(records);
+      copy.close();
+      return records;
+    },
+    // What a backup that was cut off has left beside its target stays until the next one.
+    isExpectedFile: (name) =>
+      ["store", "store.hint", "store.lock"].includes(name) || name === "copy" || name.startsWith("copy."),
   };
 }
 
@@ -51,7 +64,10 @@ class EngineStore implements OpenStore {
   readonly #opened: Opened;
   /** Work for the next turn of the event loop, which only a script makes turn. */
   readonly #deferred: (() => void)[] = [];
-  readonly #compacting: Compacting;
+  readonly #isInBetween: boolean;
+  isBackingUp = false;
+  backupCount = 0;
+  #backupFailure: unknown;
   /** What is left of a compaction that is done in between. */
   #steps: Iterator<number, void> | undefined;
 
@@ -60,7 +76,7 @@ class EngineStore implements OpenStore {
     { path, config }: { readonly path: string; readonly config: OpenConfig },
     compacting: Compacting,
   ) {
-    this.#compacting = compacting;
+    this.#isInBetween = compacting === "in between";
     const defer = (work: () => void): void => void this.#deferred.push(work);
     this.#opened = openFile({ system, defer, hasWorkers: false }, { path, createFolders: false, config });
   }
@@ -116,7 +132,7 @@ class EngineStore implements OpenStore {
     const { work, compaction } = this.#opened;
     if (this.#steps !== undefined) return this.#goOn();
     if (!work.tryTake()) throw new Error("nobody else works here");
-    if (this.#compacting === "in between") {
+    if (this.#isInBetween) {
       this.#steps = allSteps(compaction);
       return this.#goOn();
     }
@@ -127,8 +143,25 @@ class EngineStore implements OpenStore {
     }
   }
 
-  /** One more step of a compaction; one that fails is over, and fails no other operation. */
+  backup(): void {
+    if (!this.isBackingUp) {
+      this.isBackingUp = true;
+      const over = (failure?: unknown): void => {
+        this.isBackingUp = false;
+        this.#backupFailure = failure;
+      };
+      const run = this.#opened.backup.run(BACKUP_PATH, {});
+      run.then(() => {
+        this.backupCount += 1;
+        over();
+      }, over);
+    }
+    for (this.turn(); this.isBackingUp && !this.#isInBetween;) this.turn();
+  }
+
+  /** One more step of a compaction or backup; a compaction that fails is over, and fails no other operation. */
   #goOn(): void {
+    if (this.isBackingUp) this.turn();
     if (this.#steps === undefined) return;
     try {
       if (this.#steps.next().done !== true) return;
@@ -152,7 +185,12 @@ class EngineStore implements OpenStore {
   }
 
   turn(): void {
+    drainMicrotasks();
     for (const work of this.#deferred.splice(0)) work();
+    drainMicrotasks();
+    const failure = this.#backupFailure;
+    this.#backupFailure = undefined;
+    if (failure !== undefined) throw failure;
   }
 
   *records(): Iterable<StoreRecord> {
@@ -198,6 +236,8 @@ class EngineStore implements OpenStore {
   close(): void {
     this.#giveUp();
     this.#opened.leave();
+    // A backup under way is told that the database is closed.
+    drainMicrotasks();
   }
 
   #space(name: string): Space {

@@ -43,6 +43,8 @@ export interface MachineOptions {
   readonly canForgetCached: boolean;
   readonly syncFailure: SyncFailure;
   readonly nowMs: number;
+  /** How long it takes to look at the monotonic clock: long work pauses at every chance when that is some milliseconds. */
+  readonly lookMs: number;
   /** Folders that are there, durably, at the start. */
   readonly folders: readonly string[];
 }
@@ -60,6 +62,7 @@ export const DEFAULT_MACHINE: MachineOptions = {
   canForgetCached: true,
   syncFailure: "clean",
   nowMs: 1_700_000_000_000,
+  lookMs: 0.001,
   folders: ["/db"],
 };
 

@@ -14,6 +14,7 @@
  */
 
 import { ALL_TIME, applyChange, canonical, difference, EMPTY_STATE, stateOf } from "./model.ts";
+import { Backups, type BackupBounds } from "./backups.ts";
 import type { ModelChange, ModelState } from "./model.ts";
 import type { StoreRecord } from "./store.ts";
 
@@ -27,6 +28,7 @@ export interface Problem {
 export interface Progress {
   readonly acknowledged: number;
   readonly issued: number;
+  readonly backups?: BackupBounds | undefined;
 }
 
 interface Step {
@@ -47,9 +49,15 @@ const STATE_COUNT_MAX = 64;
 export class Oracle {
   readonly #steps: Step[] = [{ change: undefined, states: [EMPTY_STATE], leftovers: [] }];
   #acknowledged = 0;
+  readonly backups = new Backups();
+
+  /** The number of the step that was begun last. */
+  get issued(): number {
+    return this.#steps.length - 1;
+  }
 
   get progress(): Progress {
-    return { acknowledged: this.#acknowledged, issued: this.#steps.length - 1 };
+    return { acknowledged: this.#acknowledged, issued: this.issued, backups: this.backups.bounds(this.issued) };
   }
 
   /** A step is about to be done; from here on a crash may show it. */
@@ -111,6 +119,26 @@ export class Oracle {
       if (this.#matches(index, { text, nowMs, hasLeftovers: index > progress.acknowledged })) return undefined;
     }
     return this.#explain(shown.state, { progress, nowMs });
+  }
+
+  /** The verdict on what is at the target of backups; undefined for `records`: nothing. */
+  checkBackup(
+    records: readonly StoreRecord[] | undefined,
+    { bounds, nowMs }: { readonly bounds: BackupBounds; readonly nowMs: number },
+  ): Problem | undefined {
+    if (records === undefined)
+      return bounds.isThere ? { property: 2, detail: "a backup that had ended well is gone" } : undefined;
+    const shown = readState(records);
+    if ("property" in shown) return shown;
+    const text = canonical(shown.state, ALL_TIME);
+    for (const { from, to } of bounds.spans) {
+      for (let index = from; index <= to; index += 1)
+        if (this.#matches(index, { text, nowMs, hasLeftovers: true })) return undefined;
+    }
+    const last = bounds.spans.at(-1)?.to ?? 0;
+    const from = this.#steps[last]?.states[0] ?? EMPTY_STATE;
+    const how = difference(shown.state, { from, nowMs });
+    return { property: 1, detail: `a backup shows no moment of its time; against step ${last}: ${how}` };
   }
 
   /**

@@ -10,6 +10,7 @@
  *   nested  loses power inside the recovery, at one of its calls: the oracle judges what the next open shows.
  */
 
+import { BACKUP_PATH, strayFiles } from "./backups.ts";
 import { applyTo, leftovers, STORE_PATH } from "./driver.ts";
 import { Machine } from "./machine.ts";
 import { ALL_TIME, applyChange, canonical, difference, stateOf } from "./model.ts";
@@ -44,7 +45,7 @@ const PROBE: ModelChange = {
 export function checkCrash(adapter: StoreAdapter, crash: Crash): Problem | undefined {
   const up = new Recovered(adapter, { point: crash.point, draw: crash.draw, isRecording: crash.depth === "nested" });
   try {
-    const problem = up.open() ?? judge(up, crash);
+    const problem = up.open() ?? judge(up, crash) ?? judgeBackup(up, { adapter, crash });
     return excused(problem ?? goDeeper(up, { adapter, crash }), up.machine);
   } finally {
     up.dispose();
@@ -84,6 +85,29 @@ function judge(
   const isVoid = up.machine.hasLostAcknowledged;
   const bounds = isVoid ? { ...progress, acknowledged: 0 } : progress;
   return oracle.checkRecovered(up.records, { progress: bounds, nowMs: up.machine.nowMs });
+}
+
+/** The target of backups is as some moment was, or absent; and the next backup takes its place, whatever lies there. */
+function judgeBackup(
+  up: Recovered,
+  { adapter, crash }: { readonly adapter: StoreAdapter; readonly crash: Crash },
+): Problem | undefined {
+  const { oracle, progress, depth } = crash;
+  const { backups } = progress;
+  if (backups === undefined || depth !== "close" || up.machine.hasLostAcknowledged) return undefined;
+  let problem: Problem | undefined;
+  const thrown = up.attempt("a backup after recovery", (store) => {
+    const { nowMs } = up.machine;
+    problem = oracle.checkBackup(up.recordsAt(adapter), { bounds: backups, nowMs });
+    if (problem !== undefined) return;
+    store.backup?.();
+    while (store.isBackingUp === true) store.turn?.();
+    const copied = canonical(stateOf(up.recordsAt(adapter) ?? []), ALL_TIME);
+    const [stray] = strayFiles(up.machine);
+    if (copied !== canonical(stateOf(up.records), ALL_TIME)) throw new Error("it does not hold what is shown");
+    if (stray !== undefined) problem = { property: 8, detail: `a backup after recovery has left ${stray}` };
+  });
+  return problem ?? thrown;
 }
 
 /**
@@ -172,6 +196,11 @@ class Recovered {
       const typed = this.machine.hasLostAcknowledged ? 6 : 7;
       return { property: codeOf(error) === undefined ? 0 : typed, detail: `${what} threw ${errorText(error)}` };
     }
+  }
+
+  /** What the target of backups holds. */
+  recordsAt(adapter: StoreAdapter): readonly StoreRecord[] | undefined {
+    return adapter.recordsAt?.(this.#system, BACKUP_PATH);
   }
 
   close(): Problem | undefined {

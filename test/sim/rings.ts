@@ -108,6 +108,21 @@ function compactions(name: string, adapter: StoreAdapter, machine: Partial<Machi
 export const compacting = compactions("crashes between the steps of compactions", COMPACTING, {});
 export const compactingRanges = compactions("crashes between the steps, with ranges", COMPACTING_RANGES, {});
 export const compactingWindows = compactions("crashes between the steps on Windows", COMPACTING, { isWindows: true });
+/** Backups at once, and backups with everything else between their steps. */
+function backups(name: string, adapter: StoreAdapter, machine: Partial<MachineOptions>): Ring {
+  return randomCrashes(name, {
+    adapter,
+    machine,
+    options: { randomDraws: 1 },
+    script: (seed) => {
+      const script = randomScript({ seed, length: 16, isWide: true });
+      return script.flatMap((operation, at): Script => (at % 4 === 3 ? [{ kind: "backup" }, operation] : [operation]));
+    },
+  });
+}
+export const backingUp = backups("crashes at every call of backups", PLAIN, {});
+export const backingUpSlowly = backups("crashes between the steps of backups", COMPACTING, { lookMs: 6 });
+export const backingUpWindows = backups("crashes at every call of backups on Windows", PLAIN, { isWindows: true });
 /** Every write is durable when it returns. */
 export const writeThrough = randomCrashes("crashes with write-through", {
   adapter: WRITE_THROUGH,
@@ -170,6 +185,20 @@ export const faultsOnWindows = everyFault("every error at every call on Windows"
   machine: { isWindows: true },
   options: QUIET,
 });
+/** The same with a backup between writes. */
+export const faultsInBackups: Ring = {
+  name: "every error at every call of backups",
+  adapter: PLAIN,
+  run: (seed, report) => {
+    const [first, second, ...rest] = randomScript({ seed, length: 3, isWide: true });
+    const script: Script = [first!, { kind: "backup" }, second!, { kind: "backup" }, ...rest];
+    faultRing(PLAIN, {
+      run: { machine: someMachine(seed, { canAllocate: true }), script, seed },
+      options: QUIET,
+      report,
+    });
+  },
+};
 /** And a second one while the store deals with the first. */
 export const compoundFaults = everyFault("two errors", { machine: {}, options: { ...QUIET, isCompound: true } });
 
@@ -202,6 +231,7 @@ export const fullDisks: Ring = {
 
 /** The rings that a planted fault may be looked for with, by name. */
 export const RINGS = {
+  backingUp,
   compacting,
   bigFrames,
   crashes,
@@ -217,6 +247,10 @@ export const RINGS = {
 
 /** What the long run goes through, over and over. */
 export const LONG_RUN: readonly Ring[] = [
+  backingUp,
+  backingUpSlowly,
+  backingUpWindows,
+  faultsInBackups,
   compacting,
   compactingRanges,
   compactingWindows,

@@ -85,7 +85,7 @@ function record(adapter: StoreAdapter, run: Case): RunRecord {
   let lastMark = "";
   const keep = (callIndex: number): void => {
     const { progress } = driver.oracle;
-    const mark = `${machine.changeCount} ${machine.nowMs} ${progress.issued} ${progress.acknowledged}`;
+    const mark = `${machine.changeCount} ${machine.nowMs} ${progress.issued} ${progress.acknowledged} ${progress.backups?.isThere} ${progress.backups?.spans.length}`;
     if (mark !== lastMark) points.push({ point: machine.capture(), progress, callIndex });
     lastMark = mark;
   };

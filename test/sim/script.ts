@@ -26,7 +26,7 @@ export type Operation =
   | { readonly kind: "remove"; readonly space: string; readonly key: string }
   | { readonly kind: "batch"; readonly writes: readonly BatchPart[] }
   | { readonly kind: "clear" | "drop" | "sweep"; readonly space: string }
-  | { readonly kind: "flush" | "reopen" | "compact" | "checkpoint" | "turn" }
+  | { readonly kind: "flush" | "reopen" | "compact" | "checkpoint" | "turn" | "backup" }
   | { readonly kind: "advance"; readonly ms: number };
 
 export type Script = readonly Operation[];
@@ -170,6 +170,7 @@ function randomOperation(random: Random, isWide: boolean): Operation {
     case "reopen":
     case "compact":
     case "checkpoint":
+    case "backup":
       return { kind };
     default:
       return kind satisfies never;

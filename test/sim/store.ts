@@ -45,6 +45,11 @@ export interface OpenStore {
   checkpoint?(): void;
   /** The event loop turns: what is buffered is handed to the system. */
   turn?(): void;
+  /** Begins a backup to `BACKUP_PATH`, or goes on with the one under way. */
+  backup?(): void;
+  readonly isBackingUp?: boolean;
+  /** Backups that ended well. */
+  readonly backupCount?: number;
   /** Throws when gets, counts and ranges disagree with `records`. */
   check?(records: readonly StoreRecord[]): void;
   /** The process died: forget the store without calling the system. */
@@ -57,6 +62,8 @@ export interface StoreAdapter {
   readonly isWriteThrough?: boolean;
   /** @throws a typed error, with everything closed again. */
   open(system: System, path: string): OpenStore;
+  /** What a backup holds, opened beside the store; undefined when there is none. */
+  recordsAt?(system: System, path: string): readonly StoreRecord[] | undefined;
   /** Files that may lie beside the store when nothing runs; the rest are leftovers. */
   isExpectedFile(name: string): boolean;
 }

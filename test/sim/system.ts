@@ -359,7 +359,7 @@ export class SimulatedSystem implements System {
 
   /** Moves by itself, so that a loop that waits for a deadline ends. */
   monotonic(): number {
-    this.#monotonicMs += 0.001;
+    this.#monotonicMs += this.#machine.options.lookMs;
     return this.#monotonicMs;
   }
 
