@@ -23,6 +23,7 @@ import { hintPath } from "./hint-writer.ts";
 import { LockFile, lockPath } from "./lock-file.ts";
 import { Pace } from "./progress.ts";
 import { backupPath, compactPath, movesPath, newPath, replacedPath } from "./siblings.ts";
+import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { discardDraft } from "./swap.ts";
 
 /** Numbers that a generation is drawn from: no other file of this log has the same one. */
@@ -54,6 +55,7 @@ export class Backup {
     };
     await this.#parts.work.run({ draftPath: backupPath(target), end }, async (check) => {
       lock = LockFile.take(core.system, target);
+      refuseTakenImage(core.system, target);
       core.control.numbers[TARGET_LOCK] = lock.token.handle + 1;
       await pace.drive(this.#steps(target), check);
     });
@@ -113,7 +115,10 @@ function refuseTarget(core: Core, target: string): void {
   const { system, file } = core;
   refuseSibling(core, target);
   const status = system.status(target);
-  if (status === -Errno.ENOENT) return;
+  if (status === -Errno.ENOENT) {
+    refuseSidecarName(system, target);
+    return;
+  }
   if (typeof status === "number") throw ioError(status, { syscall: "stat", path: target });
   const own = file === undefined ? undefined : system.statusOf(file.handle);
   const isSource = typeof own === "object" && own.identity === status.identity;

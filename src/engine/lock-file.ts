@@ -7,6 +7,7 @@
  *    file that was unlinked in between is not mistaken for the lock.
  * 3. It is unlinked only while its lock is held (an open that failed and had made it), or by force.
  * 4. Whose file is no longer the one at the path has been robbed and writes no more.
+ * 5. Nothing is written to, or unlinked, that cannot be a lock: a database named "a.lock" is safe from one named "a".
  */
 
 import { EmdbError } from "../errors.ts";
@@ -15,6 +16,7 @@ import { ioError, must } from "../ffi/io-error.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import type { LockHolder } from "../api/types.ts";
 import { PACKAGE_VERSION } from "../version.ts";
+import { beginsAsLog } from "./siblings.ts";
 
 const RECORD_BYTES_MAX = 4096;
 const ATTEMPTS = 100;
@@ -53,6 +55,7 @@ export class LockFile {
       }
       const own = system.statusOf(handle);
       const there = system.status(path);
+      refuseStranger(system, { handle, path, logPath });
       if (typeof own !== "number" && typeof there !== "number" && own.identity === there.identity) {
         return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed });
       }
@@ -134,6 +137,23 @@ export function readHolder(system: System, logPath: string): LockHolder | undefi
   }
 }
 
+/** Throws, the file closed and as it was, when what is at the place of the lock is something else. */
+function refuseStranger(
+  system: System,
+  at: { readonly handle: FileHandle; readonly path: string; readonly logPath: string },
+): void {
+  const { handle, path, logPath } = at;
+  const isLog = beginsAsLog(system, handle);
+  if (!isLog && system.size(handle) <= RECORD_BYTES_MAX) return;
+  system.close(handle);
+  const what = isLog ? "is a database itself" : "is not a lock file";
+  throw new EmdbError(
+    "EMDB_INVALID_CONFIG",
+    `${JSON.stringify(path)} ${what}, and this database would lock it; choose another path`,
+    { path: logPath },
+  );
+}
+
 function parseRecord(text: string): Omit<LockHolder, "isHeld"> | undefined {
   let value: unknown;
   try {
@@ -162,6 +182,11 @@ function lockedError(system: System, logPath: string): EmdbError {
 export function breakLock(system: System, logPath: string, isForced: boolean): void {
   const holder = readHolder(system, logPath);
   const path = lockPath(logPath);
+  const there = system.open(path, "read");
+  if (there >= 0) {
+    refuseStranger(system, { handle: there, path, logPath });
+    system.close(there);
+  }
   if (isForced) {
     const result = system.unlink(path);
     if (result < 0 && result !== -Errno.ENOENT) throw ioError(result, { syscall: "unlink", path });

@@ -48,6 +48,7 @@ import { Mutex } from "./mutex.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
 import { replacedPath } from "./siblings.ts";
+import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { Spaces } from "./spaces.ts";
 import { freshPage, refuseMismatch, unlockPage, type HeaderPage, type LogKeys } from "./unlock.ts";
 import { SEALED_MARK_BYTES } from "./sealed-encoder.ts";
@@ -136,9 +137,11 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
   }
   if (found === undefined && !config.createIfMissing && typeof system.status(replacedPath(path)) === "number")
     throw missing(path);
+  if (found === undefined) refuseSidecarName(system, path);
   const lock = LockFile.take(system, path);
   let isMade = false;
   try {
+    refuseTakenImage(system, path);
     const locked = judgeFile(system, path) ?? putBack(system, path);
     const made = locked === undefined ? freshPage(system, config) : undefined;
     using keys = disposable(locked === undefined ? made?.keys : unlockPage(locked, config, path));

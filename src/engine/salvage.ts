@@ -23,6 +23,7 @@ import type { Environment } from "./assemble.ts";
 import type { Engine } from "./engine.ts";
 import type { OpenConfig, SalvageRequest } from "./life.ts";
 import { LockFile, lockPath, readHolder } from "./lock-file.ts";
+import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { openFile, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
 import { findLog, type FoundLog } from "./salvage-header.ts";
@@ -151,8 +152,10 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
   const { system } = environment;
   const { source, target, config } = job;
   const draft = draftPath(target);
+  refuseSidecarName(system, target);
   const lock = LockFile.take(system, target);
   try {
+    refuseTakenImage(system, target);
     mustBeFree(system, source.path, target);
     removeDraft(system, draft);
     const report = await fillDraft(environment, { source, target: draft, config }, options);

@@ -3,7 +3,10 @@
  * name ("data.old", "data.new") is never touched.
  */
 
-import type { System } from "../ffi/system.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
+import { decodeHeader } from "../log/header.ts";
+
+const BEGIN_BYTES = 8;
 
 /** A new log before it has its name. */
 export function newPath(path: string): string {
@@ -34,4 +37,11 @@ export function movesPath(draft: string): string {
 export function removeLeftOvers(system: System, path: string): void {
   const compact = compactPath(path);
   for (const sibling of [newPath(path), compact, movesPath(compact), replacedPath(path)]) system.unlink(sibling);
+}
+
+/** Whether a file begins as a log does: one of ours, of a later format or a damaged one too. */
+export function beginsAsLog(system: System, handle: FileHandle): boolean {
+  const bytes = new Uint8Array(BEGIN_BYTES);
+  const count = system.read(handle, bytes, { position: 0, bytes: BEGIN_BYTES });
+  return count === BEGIN_BYTES && decodeHeader(bytes).kind !== "foreign";
 }
