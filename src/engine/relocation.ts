@@ -16,7 +16,7 @@
 import { HASH_BITS } from "../keydir/hash.ts";
 import { relocateShard } from "../keydir/relocate.ts";
 import type { System } from "../ffi/system.ts";
-import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, type Control } from "./control.ts";
+import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
 import { releaseMoves } from "./move-table.ts";
 import { LOG_FILE, dropMaps, listMaps, segmentsOf } from "../log/log-words.ts";
 import { releaseDraft } from "../log/new-log.ts";
@@ -54,9 +54,13 @@ export class Relocation {
     this.#exclusively = exclusively;
   }
 
-  /** Whether the index may still name the file before. */
+  /**
+   * Whether the index may still name the file before. It does, and no word says so yet, when a thread has died in a
+   * swap: whoever takes the lock next ends that.
+   */
   get isPending(): boolean {
-    return this.#core.control.numbers[RELOCATED] !== 0;
+    const { flags, numbers } = this.#core.control;
+    return Atomics.load(flags, SWAP) !== SWAP_NONE || numbers[RELOCATED] !== 0;
   }
 
   /** Does the next piece; false when there is none left. */

@@ -54,6 +54,8 @@ export class Garden implements Disposable {
     const output = await new Response(isTest ? child.stderr : child.stdout).text();
     await child.exited;
     if (child.signalCode === "SIGKILL") return { crashes: 0, findings: 1, detail: "it hangs" };
+    // A process that runs into memory which is not there.
+    if (child.signalCode !== null) return { crashes: 0, findings: 1, detail: `it dies by ${child.signalCode}` };
     if (isTest) {
       // A file that cannot even be loaded fails as well, and has found nothing.
       const [failed] = output.match(/^\(fail\) .*$/m) ?? [];

@@ -90,6 +90,11 @@ export class Baton {
     store(this.#words, this.#at(thread, SWITCH_CHANCE), Math.round(chance * CERTAIN));
   }
 
+  /** Lets this thread die so many steps from now. */
+  dieIn(steps: number): void {
+    this.setDeath(this.#own, load(this.#words, this.#at(this.#own, OWN_STEPS)) + steps);
+  }
+
   setDeath(thread: number, diesAt: number): void {
     store(this.#words, this.#at(thread, DIES_AT), diesAt);
   }

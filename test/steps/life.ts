@@ -3,6 +3,7 @@
  * they saw and left is judged by the log's order.
  */
 
+import { mkdirSync, readdirSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { SWEEP_INTERVAL_MS_MAX } from "../../src/limits.ts";
@@ -12,6 +13,7 @@ import { HistoryCheck } from "../workers/history-check.ts";
 import { COLUMNS, KEYS, KIND, keyOf, markIn } from "../workers/history-facts.ts";
 import { versionsIn, type Version } from "../workers/history-log.ts";
 import { Baton, THREADS_MAX, VERDICTS } from "./baton.ts";
+import { newDisk } from "./disk.ts";
 import type { Orders, Said } from "./stepped-worker.ts";
 
 export interface LifePlan {
@@ -22,15 +24,23 @@ export interface LifePlan {
   readonly operations: number;
   readonly churnOneIn: number;
   readonly flushOneIn: number;
+  /** One operation in so many begins a compaction, which goes on beside those that follow; 0: none does. */
+  readonly compactOneIn: number;
+  /** Deaths come while a file takes another's place, and not anywhere. */
+  readonly diesInSwap: boolean;
 }
 
 export interface Outcome {
   readonly steps: number;
   readonly judged: number;
   readonly deaths: number;
+  /** Files that compactions have replaced. */
+  readonly swaps: number;
   readonly faults: readonly string[];
 }
 
+/** Steps of a swap from the sync of the new file on: about so many. */
+const SWAP_STEPS = 2500;
 const ROWS_MAX = 40_000;
 /**
  * How probable it is that a thread is interrupted at a step; each has one of its own. One who is let run for long beside
@@ -54,6 +64,7 @@ function withChanceFrom<T>(random: Random, body: () => T): T {
 
 class Life implements Disposable {
   readonly #folder = fastFolder();
+  readonly #kept = this.#folder.file("replaced");
   readonly #path = this.#folder.file("data.emdb");
   readonly #plan: LifePlan;
   readonly #random: Random;
@@ -75,6 +86,7 @@ class Life implements Disposable {
     this.#db = withChanceFrom(new Random(this.#random.word()), () => Emdb.open(this.#path, options));
     this.#db.insertMany(Array.from({ length: PREFILL }, (_, index) => [`prefilled ${index}`, "filler"] as const));
     this.#db.flushSync();
+    mkdirSync(this.#kept);
   }
 
   async run(): Promise<Outcome> {
@@ -85,21 +97,23 @@ class Life implements Disposable {
     this.#baton.reset(random.word());
     for (let thread = 0; thread < THREADS_MAX; thread += 1)
       this.#baton.setSwitchChance(thread, random.pick(SWITCH_CHANCES));
-    const disk = new SharedArrayBuffer(16);
-    new Float64Array(disk).fill(this.#db.stats().logicalSizeBytes);
     const channel = hasCommitWorker ? new MessageChannel() : undefined;
     const share = this.#db.share();
-    const common = { baton: this.#baton.buffer, share, disk, ...this.#plan };
+    const disk = newDisk(share, this.#db.stats().logicalSizeBytes);
+    const past = { path: this.#path, kept: this.#kept };
+    const common = { baton: this.#baton.buffer, share, disk, past, diesInSwapAt: 0, ...this.#plan };
     for (let thread = 0; thread < clients; thread += 1) {
       const port = thread === 0 ? channel?.port1 : undefined;
-      const orders = { ...common, thread, role: "client", seed: random.word(), rows: this.#rows[thread]! } as const;
+      const isDying = this.#plan.diesInSwap && thread < this.#plan.deaths;
+      const own = { seed: random.word(), diesInSwapAt: isDying ? 1 + random.below(SWAP_STEPS) : 0 };
+      const orders = { ...common, ...own, thread, role: "client", rows: this.#rows[thread]! } as const;
       this.#start(port === undefined ? orders : { ...orders, port });
     }
     if (channel !== undefined) {
       const orders = { ...common, thread: clients, role: "commit", seed: 0, rows: disk, port: channel.port2 } as const;
       this.#start(orders);
     }
-    for (let death = 0; death < this.#plan.deaths; death += 1)
+    for (let death = 0; death < this.#plan.deaths && !this.#plan.diesInSwap; death += 1)
       this.#baton.setDeath(death, 1 + Math.floor(this.#deathAt()));
     await Promise.all(this.#loaded);
     for (const worker of this.#workers) worker.postMessage("begin");
@@ -136,13 +150,15 @@ class Life implements Disposable {
     worker.postMessage(orders, orders.port === undefined ? [] : [orders.port]);
   }
 
-  #judge(said: readonly Said[]): Outcome {
+  async #judge(said: readonly Said[]): Promise<Outcome> {
     for (const { failure } of said) if (failure !== undefined) this.faults.push(failure);
     const deaths = said.filter(({ hasDied }) => hasDied).length;
     if (this.#baton.verdict === VERDICTS.deadlock) this.faults.push("everybody waited for somebody");
     let judged = 0;
     if (this.faults.length === 0) judged = this.#judgeHistory(said);
-    return { steps: this.steps, judged, deaths, faults: this.faults };
+    if (this.#plan.compactOneIn > 0 && this.faults.length === 0) await this.#judgeOneMore();
+    const swaps = readdirSync(this.#kept).length;
+    return { steps: this.steps, judged, deaths, swaps, faults: this.faults };
   }
 
   #judgeHistory(said: readonly Said[]): number {
@@ -150,7 +166,7 @@ class Life implements Disposable {
     // Takes a dead one's lock over, and what it left half-done back.
     db.insert("afterwards", "written");
     db.flushSync();
-    const versions = versionsIn(this.#path);
+    const versions = versionsIn(this.#path, this.#kept);
     const records = said.map(({ rows }, thread) => new Float64Array(this.#rows[thread]!, 0, rows * COLUMNS));
     const check = new HistoryCheck(versions, [...records, ...lastWrites(said, versions, records)]);
     this.faults.push(...check.faults);
@@ -159,6 +175,16 @@ class Life implements Disposable {
     if (!Bun.deepEquals(live, logged)) this.faults.push("what is live is not what the log says");
     this.#judgeCounts();
     return check.count;
+  }
+
+  /** Whatever the others have left, a compaction goes on from there. */
+  async #judgeOneMore(): Promise<void> {
+    const shown = (): string[] => [...this.#db.iter()].map(([key, value]) => `${key.toHex()}=${value.toHex()}`).sort();
+    const before = shown();
+    await this.#db.compact();
+    const after = shown();
+    if (!Bun.deepEquals(before, after)) this.faults.push("one more compaction changes what is shown");
+    for (const { reason } of (await this.#db.verify()).problems) this.faults.push(`verify finds ${reason}`);
   }
 
   #judgeCounts(): void {
@@ -200,6 +226,13 @@ function lastWrites(
 }
 
 export async function liveOnce(seed: number, plan: LifePlan): Promise<Outcome> {
-  using life = new Life(seed, plan);
-  return await life.run();
+  let outcome: Outcome = { steps: 0, judged: 0, deaths: 0, swaps: 0, faults: [] };
+  try {
+    using life = new Life(seed, plan);
+    outcome = await life.run();
+  } catch (error) {
+    const fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return { ...outcome, faults: [...outcome.faults, fault] };
+  }
+  return outcome;
 }

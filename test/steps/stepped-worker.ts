@@ -4,9 +4,11 @@
  * As "commit" it is the commit Worker of another thread: the program that the package starts from text, run here.
  */
 
+import { drainMicrotasks } from "bun:jsc";
 import { Baton, Death } from "./baton.ts";
+import { Disk, bareNumbers } from "./disk.ts";
 import { bare, instrument, stepped } from "./instrument.ts";
-import type { EmdbShare } from "../../src/index.ts";
+import type { Emdb, EmdbShare } from "../../src/index.ts";
 import type { CommitOrders } from "../../src/log/commit-script.ts";
 
 export interface Orders {
@@ -21,8 +23,13 @@ export interface Orders {
   /** One operation in so many is a flush, half of them through a commit Worker where there is one. */
   readonly flushOneIn: number;
   readonly rows: SharedArrayBuffer;
-  /** f64: 0 how far the file was written, 1 how far a sync has covered it. */
+  /** See `disk.ts`. */
   readonly disk: SharedArrayBuffer;
+  readonly compactOneIn: number;
+  /** Dies so many steps after a compacted file is synced; 0: it does not. */
+  readonly diesInSwapAt: number;
+  /** Where the files go that compactions replace. */
+  readonly past: { readonly path: string; readonly kept: string };
   /** To the thread that is this one's commit Worker, or whose commit Worker this one is. */
   readonly port?: MessagePort;
 }
@@ -38,17 +45,23 @@ export interface Said {
 const NAME_BASE = 90_000_000;
 /** Few, so that the threads meet on each. */
 const KEYS = 14;
-const [WRITTEN, SYNCED] = [0, 1];
 const Numbers = Float64Array;
-const LOG_TAIL = 1;
 const LOG_VISIBLE = 0;
+const LOG_FILE = 9;
+/** Calls that do something, or whose answers change. */
+const CALLS = [
+  ...(["allocate", "close", "commit", "decommit", "map", "mapView", "read", "release", "rename", "reserve"] as const),
+  ...(["status", "statusOf", "syncFolder", "truncate", "unlink", "unmap"] as const),
+];
 
 /** The system calls as steps, and what they tell of the disk. */
 async function instrumentSystem(baton: Baton, orders: Orders): Promise<void> {
   const { hostSystem } = await import("../../src/ffi/host.ts");
+  const { keepReplaced } = await import("../workers/history-log.ts");
+  keepReplaced(hostSystem(), orders.past);
   const system = hostSystem() as unknown as Record<string, (...args: never[]) => unknown>;
-  const disk = new Numbers(orders.disk);
-  const shared = new Numbers((orders.share as unknown as { buffer: SharedArrayBuffer }).buffer);
+  const disk = new Disk(orders.disk, orders.share);
+  const shared = bareNumbers(orders.share);
   const wrap = (name: string, around: (call: () => unknown, args: readonly unknown[]) => unknown): void => {
     const own = system[name]!;
     system[name] = (...args: never[]): unknown => {
@@ -56,27 +69,27 @@ async function instrumentSystem(baton: Baton, orders: Orders): Promise<void> {
       return around(() => own.apply(system, args), args);
     };
   };
-  for (const name of ["allocate", "commit", "decommit", "map", "unlink", "unmap"]) wrap(name, (call) => call());
-  wrap("write", (call, [, , span]) => {
-    const { position, bytes } = span as { position: number; bytes: number };
-    // A mark stands behind the tail and vouches for nothing that is written.
-    if (position < shared[LOG_TAIL]!) disk[WRITTEN] = Math.max(disk[WRITTEN]!, position + bytes);
+  for (const name of CALLS) wrap(name, (call) => call());
+  wrap("open", (call) => {
+    const handle = call() as number;
+    disk.opened(handle);
+    return handle;
+  });
+  wrap("write", (call, [handle, , span]) => {
+    disk.wrote(handle as number, span as { position: number; bytes: number });
     return call();
   });
-  wrap("sync", () => syncStepped(baton, disk));
+  wrap("sync", (_, [handle]) => {
+    if (handle !== shared[LOG_FILE] && orders.diesInSwapAt > 0) baton.dieIn(orders.diesInSwapAt);
+    return disk.sync(baton, handle as number);
+  });
+  // Long work pauses wherever it may.
+  let nowMs = 0;
+  system["monotonic"] = () => (nowMs += 6);
   system["threadId"] = () => NAME_BASE + orders.thread;
   const isAlive = system["isThreadAlive"]!;
   system["isThreadAlive"] = (thread: never): unknown =>
     thread >= NAME_BASE ? baton.isAlive(thread) : isAlive.call(system, thread);
-}
-
-/** A sync that takes a while, and covers what was written when it began. */
-function syncStepped(baton: Baton, disk: Float64Array): number {
-  const covered = disk[WRITTEN]!;
-  for (let turn = 0; turn < 3; turn += 1) baton.giveWay();
-  baton.step();
-  disk[SYNCED] = Math.max(disk[SYNCED]!, covered);
-  return 0;
 }
 
 /** All is loaded; whoever begins to run stands still most of the time, so nobody does before everybody is. */
@@ -92,7 +105,42 @@ let begin: (() => void) | undefined;
 const deferred: (() => void)[] = [];
 
 function turn(): void {
+  drainMicrotasks();
   for (const work of deferred.splice(0)) work();
+  drainMicrotasks();
+}
+
+/** A thread's compactions, one at a time, which go on while the loop turns. */
+class Compactions {
+  readonly #db: Emdb;
+  #isRunning = false;
+  #failure: Error | undefined;
+
+  constructor(db: Emdb) {
+    this.#db = db;
+  }
+
+  /** Begins one, or goes on with it. */
+  goOn(): void {
+    if (!this.#isRunning) {
+      this.#isRunning = true;
+      const over = (failure?: Error): void => {
+        this.#isRunning = false;
+        this.#failure = failure;
+      };
+      this.#db.compact().then(() => over(), over);
+    }
+    this.turn();
+  }
+
+  turn(): void {
+    turn();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  finish(): void {
+    while (this.#isRunning) this.turn();
+  }
 }
 
 async function runClient(baton: Baton, orders: Orders): Promise<Said> {
@@ -102,8 +150,8 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
   const { Emdb } = await import("../../src/index.ts");
   const { Recorder } = await import("../workers/history-recorder.ts");
   const { Random } = await import("../sim/random.ts");
-  const disk = new Numbers(orders.disk);
-  const shared = new Numbers((orders.share as unknown as { buffer: SharedArrayBuffer }).buffer);
+  const disk = new Disk(orders.disk, orders.share);
+  const shared = bareNumbers(orders.share);
   const random = new Random(orders.seed);
   await sayLoaded();
   let clock = 0;
@@ -130,18 +178,22 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
       },
       keys: KEYS,
       churnOneIn: orders.churnOneIn,
+      hasZeroCopies: orders.compactOneIn > 0,
     });
+    const compactions = new Compactions(db);
     const flush = async (): Promise<void> => {
       const target = shared[LOG_VISIBLE]!;
       if (orders.port !== undefined && random.chance(0.6)) await db.flush();
       else db.flushSync();
-      if (disk[SYNCED]! < target) throw new Error(`a flush of ${target} bytes was acknowledged at ${disk[SYNCED]}`);
+      disk.expectDurable(target);
     };
     for (let operation = 0; operation < orders.operations; operation += 1) {
       if (random.below(orders.flushOneIn) === 0) await flush();
       else recorder.one();
-      if (random.chance(0.05)) turn();
+      if (orders.compactOneIn > 0 && random.below(orders.compactOneIn) === 0) compactions.goOn();
+      if (random.chance(orders.compactOneIn > 0 ? 0.5 : 0.05)) compactions.turn();
     }
+    compactions.finish();
     turn();
     db.closeSync();
     return told(false, undefined);
@@ -176,8 +228,9 @@ class Exit extends Error {}
 async function runCommit(baton: Baton, orders: Orders): Promise<Said> {
   const { COMMIT_SCRIPT } = await import("../../src/log/commit-script.ts");
   const text = COMMIT_SCRIPT.replace(/^import .*$/m, "").replace("makeSync(orders.recipe)", "self.sync");
-  const self: { onmessage?: (event: { data: unknown }) => void; sync: () => number } = {
-    sync: () => syncStepped(baton, new Numbers(orders.disk)),
+  const disk = new Disk(orders.disk, orders.share);
+  const self: { onmessage?: (event: { data: unknown }) => void; sync: (handle: number) => number } = {
+    sync: (handle) => disk.sync(baton, handle),
   };
   const exit = (): never => {
     throw new Exit();

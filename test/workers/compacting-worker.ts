@@ -9,6 +9,8 @@ interface Order {
   readonly target?: string;
   /** Stops before this step, counted from 1. */
   readonly step: number;
+  /** Of the calls with this name only. */
+  readonly call?: string;
   /** Word 0: 1 stuck, 2 done. Word 1: steps of the whole operation. */
   readonly report: SharedArrayBuffer;
 }
@@ -31,12 +33,12 @@ const MORE_CALLS = ["truncate", "unlink", "unmap", "write"] as const;
 let isArmed = false;
 let steps = 0;
 
-function guard(pass: () => void): void {
+function guard(pass: (name: string) => void): void {
   const wrap = (owner: object, name: string): void => {
     const own = owner as Record<string, (...args: unknown[]) => unknown>;
     const call = own[name]!;
     own[name] = (...args: unknown[]): unknown => {
-      if (isArmed) pass();
+      if (isArmed) pass(name);
       return call.apply(owner, args);
     };
   };
@@ -44,7 +46,7 @@ function guard(pass: () => void): void {
   for (const name of [...CALLS, ...MORE_CALLS]) wrap(hostSystem(), name);
 }
 
-async function run({ share, target, step, report }: Order): Promise<void> {
+async function run({ share, target, step, call, report }: Order): Promise<void> {
   const words = new Int32Array(report);
   const { store, notify, wait } = Atomics;
   const tell = (word: number): void => {
@@ -52,7 +54,8 @@ async function run({ share, target, step, report }: Order): Promise<void> {
     store(words, 0, word);
     notify(words, 0);
   };
-  guard(() => {
+  guard((name) => {
+    if (call !== undefined && name !== call) return;
     steps += 1;
     if (steps !== step) return;
     tell(1);

@@ -6,6 +6,7 @@ import { Emdb, type OpenOptions } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { canCount, resourcesIn } from "./resources.ts";
+import { RECORDS, dieAt, expectWhole, fill } from "./die-at.ts";
 import { KEYS_EACH, nameOf } from "./steady-worker.ts";
 import { Thread } from "./thread.ts";
 
@@ -71,33 +72,7 @@ test.each(ways)(
   TIMEOUT_MS,
 );
 
-const RECORDS = 1500;
 const DEATHS = isSoak ? 2000 : emulator === undefined ? 30 : 3;
-
-function fill(db: Emdb, round: number): void {
-  db.insertMany(Array.from({ length: RECORDS }, (_, index) => [`key ${index}`, `${round} of ${index}`] as const));
-}
-
-function expectWhole(db: Emdb, round: number): void {
-  const keys = Array.from({ length: RECORDS }, (_, index) => `key ${index}`);
-  const wrong = db
-    .getMany(keys)
-    .filter((value, index) => Buffer.from(value ?? []).toString() !== `${round} of ${index}`);
-  expect(wrong.length).toBe(0);
-  expect([...db.range()].length).toBe(db.len());
-}
-
-/** Lets a thread work up to a step and ends it there; returns how many steps it took if it was not ended. */
-async function dieAt(db: Emdb, order: { readonly target?: string; readonly step: number }): Promise<number> {
-  const report = new SharedArrayBuffer(16);
-  const words = new Int32Array(report);
-  const thread = new Thread("compacting-worker.ts", { share: db.share(), report, ...order });
-  const outcome = Atomics.waitAsync(words, 0, 0, 100_000);
-  const said = outcome.async ? await Promise.race([outcome.value, thread.said()]) : outcome.value;
-  await thread.kill();
-  expect([thread.failure, said]).toEqual([undefined, said === "timed-out" ? "ok" : said]);
-  return words[1]!;
-}
 
 test.each(["compaction", "backup"])(
   "a thread that dies at any step of a %s leaves the rest at work, and the next one works",

@@ -1,6 +1,13 @@
-/** The order that the log gives a history: every version of every key, with the commit that made it visible. */
+/**
+ * The order that the log gives a history: every version of every key, with the commit that made it visible.
+ *
+ * A compaction leaves versions out. Where there are some, the files that they replace are kept as they were at the swap;
+ * of the file that comes after, only what is behind the copied part counts.
+ */
 
-import { readFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { System } from "../../src/ffi/system.ts";
 import { KEYS, markIn, numberOfKey } from "./history-facts.ts";
 
 /** One version of a key. Commits count up from 1; a removal's mark is 0, and so is what was there at the beginning. */
@@ -17,25 +24,59 @@ const MARK = 7;
 const FIRST = 1;
 const MIDDLE = 2;
 
+interface Frame {
+  readonly kind: number;
+  readonly place: number;
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+  readonly end: number;
+}
+
 /** Reads a log of frames without expiry and of short distances; no code of the database is used. */
-export function versionsIn(path: string): Version[][] {
-  const bytes = readFileSync(path);
+function* framesIn(bytes: Buffer, from: number): Generator<Frame> {
+  for (let at = from; at + HEADER <= bytes.length;) {
+    const shape = bytes.readUInt32LE(at + 8);
+    const kind = shape & 15;
+    if ((bytes.readUInt32LE(at) === 0 && shape === 0) || kind === MARK) return;
+    const valueAt = at + HEADER + (shape >>> 16);
+    const valueEnd = valueAt + bytes.readUInt32LE(at + 12);
+    const end = Math.ceil(valueEnd / 8) * 8;
+    const key = bytes.subarray(at + HEADER, valueAt);
+    yield { kind, place: (shape >> 4) & 3, key, value: bytes.subarray(valueAt, valueEnd), end };
+    at = end;
+  }
+}
+
+/** The versions in a log, after those in the files that compactions have replaced (`keepReplaced`). */
+export function versionsIn(path: string, kept?: string): Version[][] {
   const versions: Version[][] = Array.from({ length: KEYS }, () => [{ mark: 0, commit: 0 }]);
   let commit = 1;
-  for (let at = PAGE; at + HEADER <= bytes.length;) {
-    const shape = bytes.readUInt32LE(at + 8);
-    const [kind, place, keyBytes] = [shape & 15, (shape >> 4) & 3, shape >>> 16];
-    if (bytes.readUInt32LE(at) === 0 && shape === 0) break;
-    if (kind === MARK) break;
-    const valueAt = at + HEADER + keyBytes;
-    const valueBytes = bytes.readUInt32LE(at + 12);
-    const key = kind === PUT || kind === REMOVE ? numberOfKey(bytes.subarray(at + HEADER, valueAt)) : undefined;
-    if (key !== undefined) {
-      const mark = kind === REMOVE ? 0 : markIn(bytes.subarray(valueAt, valueAt + valueBytes));
-      versions[key]!.push({ mark, commit });
+  let from = PAGE;
+  const names = kept === undefined ? [] : readdirSync(kept).sort();
+  const files = [...names.map((name) => ({ file: join(kept ?? "", name), next: Number(name.split("-")[1]) }))];
+  for (const { file, next } of [...files, { file: path, next: 0 }]) {
+    for (const { kind, place, key, value } of framesIn(readFileSync(file), from)) {
+      const number = kind === PUT || kind === REMOVE ? numberOfKey(key) : undefined;
+      if (number !== undefined) versions[number]!.push({ mark: kind === REMOVE ? 0 : markIn(value), commit });
+      if (place !== FIRST && place !== MIDDLE) commit += 1;
     }
-    if (place !== FIRST && place !== MIDDLE) commit += 1;
-    at = Math.ceil((valueAt + valueBytes) / 8) * 8;
+    from = next;
   }
   return versions;
+}
+
+/** Keeps a copy of each file that a compaction of this thread replaces, with its number and the end of what was copied of it. */
+export function keepReplaced(system: System, { path, kept }: { readonly path: string; readonly kept: string }): void {
+  const own = system.rename;
+  const hooked = system as { rename: System["rename"] };
+  hooked.rename = (from, to) => {
+    if (from !== `${path}.emdb-compact` || to !== path) return own.call(system, from, to);
+    const copied = [...framesIn(readFileSync(from), PAGE)].at(-1)?.end ?? PAGE;
+    // Swaps are made under the writer's lock, one after the other.
+    const copy = join(kept, `${String(readdirSync(kept).length).padStart(6, "0")}-${copied}`);
+    copyFileSync(existsSync(path) ? path : `${path}.emdb-replaced`, copy);
+    const result = own.call(system, from, to);
+    if (result < 0) rmSync(copy);
+    return result;
+  };
 }

@@ -17,6 +17,8 @@ export interface RecorderParts {
   readonly keys?: number;
   /** One operation in so many lets fillers come or go. */
   readonly churnOneIn?: number;
+  /** Whether every third get is one without a copy. */
+  readonly hasZeroCopies?: boolean;
 }
 
 /** Number of keys written by one batch, or read by one `getMany`. */
@@ -34,13 +36,16 @@ export class Recorder {
   readonly #tick: () => number;
   readonly #keys: number;
   readonly #churnOneIn: number;
+  readonly #hasZeroCopies: boolean;
   /** When the operation at hand began. */
   begunAt = 0;
   /** Rows so far. */
   count = 0;
   #writes = 0;
 
-  constructor({ db, random, index, rows, tick, keys = KEYS, churnOneIn = CHURN_ONE_IN }: RecorderParts) {
+  constructor(parts: RecorderParts) {
+    const { db, random, index, rows, tick, keys = KEYS, churnOneIn = CHURN_ONE_IN } = parts;
+    this.#hasZeroCopies = parts.hasZeroCopies === true;
     this.#db = db;
     this.#random = random;
     this.#index = index;
@@ -83,8 +88,9 @@ export class Recorder {
 
   #get(): number {
     const key = this.#random.below(this.#keys);
+    const isInPlace = this.#hasZeroCopies && this.#random.below(3) === 0;
     const from = this.#begin();
-    const mark = markIn(this.#db.get(keyOf(key)));
+    const mark = markIn(isInPlace ? this.#db.getZeroCopy(keyOf(key)) : this.#db.get(keyOf(key)));
     this.#note(KIND.read, key, mark, { from, to: this.#tick() });
     return 1;
   }

@@ -1,0 +1,67 @@
+/**
+ * What stepped threads tell of the disk: how far each open file was written, and how far a sync has covered it.
+ *
+ *     f64   2 numbers of each handle: bytes written, bytes covered
+ */
+
+import { LOG_BASE, LOG_FILE, LOG_TAIL } from "../../src/log/log-words.ts";
+import type { Baton } from "./baton.ts";
+
+const HANDLES = 1024;
+const NUMBERS = HANDLES * 2;
+
+// Kept before anybody puts others in their places.
+const Numbers = Float64Array;
+
+/** The words of the log, without a step. */
+export function bareNumbers(share: unknown): Float64Array {
+  return new Numbers((share as { buffer: SharedArrayBuffer }).buffer);
+}
+
+/** In which the log has so many bytes, all of them durable. */
+export function newDisk(share: unknown, bytes: number): SharedArrayBuffer {
+  const buffer = new SharedArrayBuffer(NUMBERS * 8);
+  const at = bareNumbers(share)[LOG_FILE]! * 2;
+  new Numbers(buffer).fill(bytes, at, at + 2);
+  return buffer;
+}
+
+export class Disk {
+  readonly #numbers: Float64Array;
+  readonly #log: Float64Array;
+
+  constructor(buffer: SharedArrayBuffer, share: unknown) {
+    this.#numbers = new Numbers(buffer);
+    this.#log = bareNumbers(share);
+  }
+
+  /** A number of a handle may have been another file's. */
+  opened(handle: number): void {
+    if (handle >= 0) this.#numbers.fill(0, handle * 2, handle * 2 + 2);
+  }
+
+  wrote(handle: number, span: { readonly position: number; readonly bytes: number }): void {
+    // A mark stands behind the tail and vouches for nothing that is written.
+    const isLog = handle === this.#log[LOG_FILE];
+    if (isLog && span.position + this.#log[LOG_BASE]! >= this.#log[LOG_TAIL]!) return;
+    this.#numbers[handle * 2] = Math.max(this.#numbers[handle * 2]!, span.position + span.bytes);
+  }
+
+  /** A sync that takes a while, and covers what was written when it began. */
+  sync(baton: Baton, handle: number): number {
+    const covered = this.#numbers[handle * 2]!;
+    for (let turn = 0; turn < 3; turn += 1) baton.giveWay();
+    baton.step();
+    this.#numbers[handle * 2 + 1] = Math.max(this.#numbers[handle * 2 + 1]!, covered);
+    return 0;
+  }
+
+  /** What a flush has acknowledged is durable, in the file that has the name. @throws when it is not */
+  expectDurable(target: number): void {
+    const [base, handle] = [this.#log[LOG_BASE]!, this.#log[LOG_FILE]!];
+    const durable = this.#numbers[handle * 2 + 1]!;
+    // What was in a file that has been replaced since came along with all of it; then nothing is durable, or everything.
+    if (target < base ? durable > 0 : durable >= target - base) return;
+    throw new Error(`a flush of ${target} bytes was acknowledged at ${base} + ${durable}`);
+  }
+}

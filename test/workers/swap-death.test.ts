@@ -1,0 +1,31 @@
+/** What comes right after the death of a thread that was putting a compacted file in its place. */
+
+import { expect, test } from "bun:test";
+import { Emdb } from "../../src/index.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { dieAt, expectWhole, fill } from "./die-at.ts";
+
+const TIMEOUT_MS = 60_000;
+
+test.each(["compaction", "backup", "checkpoint"])(
+  "a %s that is the first thing after a thread died in a swap knows where everything is",
+  async (name) => {
+    using folder = temporaryFolder();
+    using elsewhere = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const target = elsewhere.file("copy.emdb");
+    const db = Emdb.open(path, { rangeScans: true });
+    fill(db, 0);
+    // The new file has the name, and the shared words are those of the one before.
+    await dieAt(db, { step: 1, call: "syncFolder" });
+    if (name === "compaction") await db.compact();
+    if (name === "backup") await db.backupTo(target);
+    if (name === "checkpoint") await db.checkpoint();
+    expectWhole(db, 0);
+    expect((await db.verify()).problems).toEqual([]);
+    db.closeSync();
+    using again = Emdb.open(name === "backup" ? target : path, { rangeScans: true });
+    expectWhole(again, 0);
+  },
+  TIMEOUT_MS,
+);
