@@ -192,6 +192,7 @@ export class Replayer {
         break;
       case KIND_ABORT:
         undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
+        this.#group.wasUndone();
         break;
       case KIND_END:
       case KIND_SESSION:

@@ -1,5 +1,6 @@
 /**
- * Records that replay has read and not yet put into the index: up to 65 536 at a time, sorted by the first bits of their
+ * Records that replay has read and not yet put into the index. New keys go in by themselves (`new-keys.ts`); the others, and
+ * all once something was removed, up to 65 536 at a time, sorted by the first bits of their
  * hashes, so that shards are filled one after the other and not at random. Versions that they replace lie anywhere in the
  * log; the misses of those overlap over a part of the group.
  *
@@ -13,12 +14,21 @@
 import { copy, pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { isTombstone, positionHigh } from "../keydir/keydir.ts";
-import { FRAME_HEADER_BYTES, KIND_PUT, KIND_REMOVE, SHAPE_EXPIRY, TWO_32, kindOf } from "../log/frame.ts";
+import {
+  FRAME_HEADER_BYTES,
+  KIND_PUT,
+  KIND_REMOVE,
+  SHAPE_EXPIRY,
+  TWO_32,
+  kindOf,
+  type FrameFacts,
+} from "../log/frame.ts";
 import { unitHigh, unitLow } from "../log/log-words.ts";
 import type { Scanner } from "../log/scanner.ts";
 import type { Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
 import type { Gates } from "./gates.ts";
+import { HashCounts, NewKeys } from "./new-keys.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Most records of a group: their rows take 2 MiB, and stay in the processor's cache. */
@@ -29,7 +39,6 @@ const GROUP_MIN = 1024;
 const SORTED_MIN = 8192;
 /** Parts are sorted by at most so many first bits of the hash; new keys are counted by them. */
 const PART_BITS_MAX = 12;
-const COUNT_SHIFT = HASH_BITS - PART_BITS_MAX;
 /**
  * A part holds four shards of the usual depth: their keys come at random then, as in the log. Filled from one end, a shard
  * would be crowded there and be laid out, or split, for nothing; four of them are still at hand in the cache.
@@ -89,9 +98,15 @@ export class ReplayGroup {
   #keepFrom = Infinity;
   /** Whether the group's records belong to more than one namespace. */
   #isMixed = false;
-  /** Where the parts of the sorted order end, and how many new keys there are before each. */
+  /** Where the parts of the sorted order end, and how many new keys there are in each. */
   readonly #ends = new Uint32Array((1 << PART_BITS_MAX) + 1);
-  readonly #newKeys = new Uint32Array((1 << PART_BITS_MAX) + 1);
+  readonly #counts = new HashCounts(PART_BITS_MAX);
+  /** New keys that need no look at the index go in before all others, and which namespace they are of. */
+  readonly #newKeys = new NewKeys();
+  #newSpace: SpaceState | undefined;
+  #newBytes = 0;
+  /** Whether there are such keys: nothing was removed yet, and nothing stands in the index but what was read. */
+  #takesNew: boolean;
   readonly #touched = pinned(BUCKET_BYTES);
 
   // Counts of the namespace at hand that are not in its entry yet.
@@ -108,12 +123,16 @@ export class ReplayGroup {
     this.#spaces = spaces;
     this.#gates = options.gates;
     this.#space = options.space;
+    this.#takesNew = options.gates === undefined && core.ordering === undefined;
   }
 
   /** Takes the record that the scanner stands at. */
   add(scanner: Scanner, batchStart: number): void {
     const { facts, lsn, head, headAt } = scanner;
     if (this.#gates !== undefined && lsn < this.#gates.of(facts.space)) return;
+    const hash = this.#core.hash.at(head, headAt + FRAME_HEADER_BYTES, facts.keyBytes);
+    if (facts.kind === KIND_REMOVE) this.#takesNew = false;
+    else if (facts.prev === 0 && this.#takesNew && this.#takeNew(facts, lsn, hash)) return;
     const index = this.#count;
     if (index === this.#rows.capacity) this.#rows = this.#rows.enlarged();
     const { f64, i32, ids, batches } = this.#rows;
@@ -121,7 +140,7 @@ export class ReplayGroup {
     f64[row] = lsn;
     f64[row + 1] = facts.prev;
     f64[row + 2] = facts.expiresAtMs;
-    i32[2 * row + 6] = this.#core.hash.at(head, headAt + FRAME_HEADER_BYTES, facts.keyBytes);
+    i32[2 * row + 6] = hash;
     i32[2 * row + 7] = facts.frameBytes | (facts.kind === KIND_REMOVE ? REMOVAL : 0);
     ids[index] = facts.space;
     if (index > 0 && ids[index - 1] !== facts.space) this.#isMixed = true;
@@ -132,8 +151,30 @@ export class ReplayGroup {
     if (this.#count === GROUP_MAX) this.flush();
   }
 
+  /** Takes a new key if it belongs to the namespace that new keys are taken of. */
+  #takeNew(facts: FrameFacts, lsn: number, hash: number): boolean {
+    const newKeys = this.#newKeys;
+    if (newKeys.count === 0) this.#newSpace = this.#space(facts.space, lsn);
+    const space = this.#newSpace!;
+    if (space.id !== facts.space) return false;
+    newKeys.add(hash, unitLow(lsn), unitHigh(lsn));
+    this.#newBytes += facts.frameBytes;
+    if (facts.expiresAtMs !== 0 && !this.#core.isReadOnly) {
+      this.#core.key.hash = hash;
+      noteDeadline(this.#core, space, { hadDeadline: false, expiresAtMs: facts.expiresAtMs, lsn });
+    }
+    if (newKeys.isFull) this.flush();
+    return true;
+  }
+
+  /** To be called when records were taken back: their slots may stand in the index. */
+  wasUndone(): void {
+    this.#takesNew = false;
+  }
+
   /** Puts the group into the index. */
   flush(): void {
+    this.#flushNew();
     const count = this.#count;
     if (count === 0) return;
     this.#count = 0;
@@ -146,34 +187,36 @@ export class ReplayGroup {
     this.#isMixed = false;
   }
 
+  #flushNew(): void {
+    const { keydir } = this.#core;
+    const newKeys = this.#newKeys;
+    const { count } = newKeys;
+    if (count === 0) return;
+    const space = this.#newSpace!;
+    keydir.exclusively(() => newKeys.flushInto(keydir, space.address));
+    this.#spaces.count(space, count, this.#newBytes);
+    this.#newBytes = 0;
+  }
+
   #applySorted(count: number): void {
     const { ids, f64 } = this.#rows;
     const { keydir } = this.#core;
     const space = this.#space(ids[0]!, f64[0]!);
     this.#countNewKeys(count);
-    keydir.prepare(space.address, this.#keepFrom, (hash, depth) => this.#newKeysOf(hash, depth));
+    keydir.prepare(space.address, this.#keepFrom, (hash, depth) => this.#counts.within(hash, depth));
     const depth = this.#spaces.root(space) % 32;
     this.#applyAll(count, this.#sorted(count, Math.min(Math.max(depth - PART_SHARDS_BITS, 0), PART_BITS_MAX)));
   }
 
-  /** Counts the new keys of the group by the first bits of their hashes, each with all before it. */
+  /** Counts the new keys of the group by the first bits of their hashes. */
   #countNewKeys(count: number): void {
     const { i32, f64 } = this.#rows;
-    const newKeys = this.#newKeys.fill(0);
+    const counts = this.#counts;
+    counts.clear();
     for (let index = 0; index < count; index++) {
-      if (f64[4 * index + 1] === 0 && i32[8 * index + 7]! > 0) newKeys[(i32[8 * index + 6]! >>> COUNT_SHIFT) + 1]! += 1;
+      if (f64[4 * index + 1] === 0 && i32[8 * index + 7]! > 0) counts.note(i32[8 * index + 6]!);
     }
-    for (let part = 1; part < newKeys.length; part++) newKeys[part]! += newKeys[part - 1]!;
-  }
-
-  /** How many new keys of the group have hashes that begin with the first `depth` bits of one; of more bits than are counted, a share. */
-  #newKeysOf(hash: number, depth: number): number {
-    const newKeys = this.#newKeys;
-    const part = hash >>> COUNT_SHIFT;
-    if (depth > PART_BITS_MAX) return (newKeys[part + 1]! - newKeys[part]!) >>> (depth - PART_BITS_MAX);
-    const parts = 1 << (PART_BITS_MAX - depth);
-    const first = part - (part % parts);
-    return newKeys[first + parts]! - newKeys[first]!;
+    counts.finish();
   }
 
   /** The records by the first bits of their hashes; what is equal there stays in the order of the log. */

@@ -42,8 +42,10 @@ import {
   ShardBuilder,
   SlotPile,
   TOMBSTONE,
+  describeShard,
   type ShardFacts,
   type Share,
+  type Span,
 } from "./shard.ts";
 
 const BUCKET_BYTES = 64;
@@ -58,7 +60,6 @@ const IDLE_PAGES_MAX = 256;
 
 const sharedBucket = sharedScratch(BUCKET_BYTES);
 const sharedDescriptor = sharedScratch(DESCRIPTOR_BYTES);
-const sharedFacts = sharedScratch(DESCRIPTOR_BYTES);
 const sharedSlot = sharedScratch(8);
 
 /** How many keys are to come whose hashes begin with the first `depth` bits of `hash`. */
@@ -260,6 +261,17 @@ export class Keydir {
     }
   }
 
+  /**
+   * Adds new keys to the shard of the last search, where it stands: nobody else uses the index. Those whose pages are full
+   * come to be the first of the span; returns how many they are.
+   */
+  addToShard(slots: Uint32Array, span: Span): number {
+    const left = this.#builder.put(this.#shard, slots, span);
+    const added = span.to - span.from - left;
+    this.#countSlots(added, added);
+    return left;
+  }
+
   /** Adds a key that a search to the end has just not found. */
   add(space: Address, unitLow: number, unitHigh: number, keepFrom: number): void {
     if (this.#unit === 0) this.#plant(space);
@@ -339,18 +351,7 @@ export class Keydir {
 
   /** What a descriptor says. */
   describe(unit: number): ShardFacts {
-    const memory = sharedFacts();
-    copy(memory.address, this.heap.unitAddress(unit), DESCRIPTOR_BYTES);
-    const words = memory.u32;
-    const pages = Array.from(words.subarray(DESCRIPTOR_FIRST_PAGE, DESCRIPTOR_FIRST_PAGE + words[DESCRIPTOR_PAGES]!));
-    return {
-      unit,
-      pages,
-      depth: words[DESCRIPTOR_DEPTH]!,
-      live: words[DESCRIPTOR_LIVE]!,
-      used: words[DESCRIPTOR_USED]!,
-      standsFor: memory.f64[DESCRIPTOR_STANDS_FOR]!,
-    };
+    return describeShard(this.heap, unit);
   }
 
   /** To be called when roots, directories or shards may have changed without a word, before they are read again. */

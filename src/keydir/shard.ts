@@ -56,6 +56,7 @@ export const DESCRIPTOR_BYTES = 56;
 const sharedPile = sharedScratch((2 * SHARD_PAGES_MAX + 1) * PAGE_BYTES);
 const sharedPages = sharedScratch(SHARD_PAGES_MAX * PAGE_BYTES);
 const sharedDescriptor = sharedScratch(DESCRIPTOR_BYTES);
+const sharedFacts = sharedScratch(DESCRIPTOR_BYTES);
 
 /** The home bucket of a hash, counted over all pages of its shard: the 16 bits behind the shard's own, as a fraction. */
 export function homeBucket(hash: number, depth: number, pages: number): number {
@@ -120,12 +121,33 @@ export interface ShardFacts {
   readonly standsFor: number;
 }
 
+/** What the descriptor in a unit says. */
+export function describeShard(heap: Heap, unit: number): ShardFacts {
+  const memory = sharedFacts();
+  copy(memory.address, heap.unitAddress(unit), DESCRIPTOR_BYTES);
+  const words = memory.u32;
+  return {
+    unit,
+    pages: Array.from(words.subarray(DESCRIPTOR_FIRST_PAGE, DESCRIPTOR_FIRST_PAGE + words[DESCRIPTOR_PAGES]!)),
+    depth: words[DESCRIPTOR_DEPTH]!,
+    live: words[DESCRIPTOR_LIVE]!,
+    used: words[DESCRIPTOR_USED]!,
+    standsFor: memory.f64[DESCRIPTOR_STANDS_FOR]!,
+  };
+}
+
 /** Which of a pile's slots a new shard takes: those whose hash bit at `depth - 1` is `bit`, or all. */
 export interface Share {
   readonly depth: number;
   readonly bit: 0 | 1 | undefined;
   /** Everything before this position of the log is in it. */
   readonly standsFor: number;
+}
+
+/** Some of the slots in an array, by their numbers. */
+export interface Span {
+  readonly from: number;
+  readonly to: number;
 }
 
 /** Pages that so many slots should have. */
@@ -188,6 +210,33 @@ export class ShardBuilder {
     return true;
   }
 
+  /**
+   * Puts slots into the pages of the shard of a descriptor, where they stand. Returns how many found no room in their
+   * page; they are the first of the span then.
+   */
+  put(shard: Uint32Array, slots: Uint32Array, span: Span): number {
+    const heap = this.#heap;
+    const pages = shard[DESCRIPTOR_PAGES]!;
+    const depth = shard[DESCRIPTOR_DEPTH]!;
+    assert(pages <= SHARD_PAGES_MAX, "a shard has at most seven pages");
+    const memory = this.#pages.address;
+    for (let index = 0; index < pages; index++)
+      copy(memory + index * PAGE_BYTES, heap.pageAddress(shard[DESCRIPTOR_FIRST_PAGE + index]!), PAGE_BYTES);
+    const words = this.#pages.u32;
+    let left = span.from;
+    for (let index = span.from; index < span.to; index++) {
+      const low = slots[2 * index]!;
+      const high = slots[2 * index + 1]!;
+      const slot = emptySlot(words, homeBucket(high >>> HASH_SHIFT, depth, pages));
+      const [into, at] = slot < 0 ? [slots, left++] : [words, slot];
+      into[2 * at] = low;
+      into[2 * at + 1] = high;
+    }
+    for (let index = 0; index < pages; index++)
+      copy(heap.pageAddress(shard[DESCRIPTOR_FIRST_PAGE + index]!), memory + index * PAGE_BYTES, PAGE_BYTES);
+    return left - span.from;
+  }
+
   #publishable(pages: number, share: Share): number {
     assert(pages <= SHARD_PAGES_MAX, "a shard has at most seven pages");
     const heap = this.#heap;
@@ -214,4 +263,15 @@ function bucketWithRoom(filled: Uint8Array, home: number): number {
     const bucket = pageFirst + ((home + step) % PAGE_BUCKETS);
     if (filled[bucket]! < 8) return bucket;
   }
+}
+
+/** The first empty slot of a page from a bucket on, as a search goes; -1 when the page is full. */
+function emptySlot(words: Uint32Array, home: number): number {
+  const pageFirst = home - (home % PAGE_BUCKETS);
+  for (let step = 0; step < PAGE_BUCKETS; step++) {
+    const first = (pageFirst + ((home + step) % PAGE_BUCKETS)) * 8;
+    for (let slot = first; slot < first + 8; slot++)
+      if (words[2 * slot] === 0 && words[2 * slot + 1] === 0) return slot;
+  }
+  return -1;
 }

@@ -223,6 +223,15 @@ const READS: readonly PlantedFault[] = [
     "if (this.#isAlone && this.#depth > 0) Atomics.store(this.#flags, MUTEX, this.#own);",
     "",
   ]),
+  fault(
+    "replay gives a removed key that comes back a second slot among the new ones",
+    "test/engine/replay.test.ts",
+    "engine/replay-group.ts",
+    [
+      "if (facts.kind === KIND_REMOVE) this.#takesNew = false;",
+      "if (facts.kind === KIND_REMOVE) this.#takesNew = true;",
+    ],
+  ),
   fault("replay gives a key that comes back a second slot", "test/engine/replay.test.ts", "engine/replay-group.ts", [
     "prevUnits === 0 ? isTombstone(keydir.high) && units < batches[index]! : units === prevUnits",
     "prevUnits !== 0 && units === prevUnits",

@@ -1,6 +1,7 @@
 /** A hash index on its own, over memory of the host, and a slow twin of it. */
 
 import { Heap, HEAP_NUMBERS, PAGE_BYTES } from "../../src/ffi/heap.ts";
+import { NewKeys } from "../../src/engine/new-keys.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
 import { RECLAIM_ATTACHED, RECLAIM_FLAGS, Reclaim } from "../../src/ffi/reclaim.ts";
@@ -77,6 +78,17 @@ export class IndexFixture extends HeapFixture {
     if (this.find(hash, -1) > 0) throw new Error("nothing is at position -1");
     this.keydir.add(this.space, low, high, Infinity);
     this.model.set(key, { hash, units: this.#nextUnits, isRemoved: false });
+  }
+
+  /** Keys that nobody knows yet, all at once; they get the numbers from `first` on. */
+  insertNew(first: number, hashes: readonly number[]): void {
+    const newKeys = new NewKeys();
+    for (const [index, hash] of hashes.entries()) {
+      const { low, high } = this.#takeUnits();
+      newKeys.add(hash, low, high);
+      this.model.set(first + index, { hash, units: this.#nextUnits, isRemoved: false });
+    }
+    this.keydir.exclusively(() => newKeys.flushInto(this.keydir, this.space));
   }
 
   remove(key: number, keepFrom = Infinity): void {

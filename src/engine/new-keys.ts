@@ -1,0 +1,147 @@
+/**
+ * New keys that replay has read and not yet put into the index: up to a million at a time, so that each shard is filled
+ * in one go, in the cache, by stores into an array. One by one each of them would pay for a bucket fetched and a slot stored
+ * by calls.
+ *
+ * Invariant: only what needs no look at the index is taken: keys without an earlier version, of one namespace, and only
+ * while the log has removed nothing. A removed key's slot may still stand in the index, and a new version has to take it.
+ */
+
+import { HASH_BITS } from "../keydir/hash.ts";
+import { positionHigh, type Keydir } from "../keydir/keydir.ts";
+import { HASH_SHIFT, type Span } from "../keydir/shard.ts";
+import type { Address } from "../ffi/system.ts";
+
+/** Most keys at a time: 16 MiB with the sorted copy. The more there are, the less often each shard is fetched and stored. */
+const KEYS_MAX = 1 << 20;
+/** Room at first: a small log needs no more. */
+const KEYS_MIN = 8192;
+/** Keys are counted, and sorted, by so many first bits of the hash. */
+const PART_BITS = 16;
+/** A shard is fetched and stored whole, up to 28 KiB each way: fewer keys for it go in one by one. */
+const KEYS_PER_SHARD_MIN = 64;
+
+/** Hashes counted by their first bits. */
+export class HashCounts {
+  readonly #shift: number;
+  readonly #bits: number;
+  /** Once finished: how many there are before each part. */
+  readonly #before: Uint32Array;
+
+  constructor(bits: number) {
+    this.#bits = bits;
+    this.#shift = HASH_BITS - bits;
+    this.#before = new Uint32Array((1 << bits) + 1);
+  }
+
+  clear(): void {
+    this.#before.fill(0);
+  }
+
+  note(hash: number): void {
+    this.#before[(hash >>> this.#shift) + 1]! += 1;
+  }
+
+  finish(): void {
+    const before = this.#before;
+    for (let part = 1; part < before.length; part++) before[part]! += before[part - 1]!;
+  }
+
+  /** How many hashes lie before one, which begins a part. */
+  before(hash: number): number {
+    return this.#before[hash >>> this.#shift]!;
+  }
+
+  /** How many hashes begin with the first `depth` bits of one; of more bits than are counted, a share. */
+  within(hash: number, depth: number): number {
+    const before = this.#before;
+    const part = hash >>> this.#shift;
+    if (depth > this.#bits) return (before[part + 1]! - before[part]!) >>> (depth - this.#bits);
+    const parts = 1 << (this.#bits - depth);
+    const first = part - (part % parts);
+    return before[first + parts]! - before[first]!;
+  }
+}
+
+export class NewKeys {
+  count = 0;
+  /** The slots, two words each: as they came, and sorted. */
+  #slots = new Uint32Array(2 * KEYS_MIN);
+  #sorted = new Uint32Array(0);
+  readonly #counts = new HashCounts(PART_BITS);
+
+  get isFull(): boolean {
+    return this.count === KEYS_MAX;
+  }
+
+  /** Takes a key that is not in the index, with the position of its frame in units. */
+  add(hash: number, unitLow: number, unitHigh: number): void {
+    const at = 2 * this.count;
+    if (at === this.#slots.length) this.#enlarge();
+    this.#slots[at] = unitLow;
+    this.#slots[at + 1] = (hash << HASH_SHIFT) | unitHigh;
+    this.count += 1;
+  }
+
+  #enlarge(): void {
+    const larger = new Uint32Array(this.#slots.length * 4);
+    larger.set(this.#slots);
+    this.#slots = larger;
+  }
+
+  /** Puts all of them into the index of a namespace; nobody else uses it. */
+  flushInto(keydir: Keydir, space: Address): void {
+    const { count } = this;
+    this.count = 0;
+    const slots = this.#slots;
+    const counts = this.#counts;
+    counts.clear();
+    for (let index = 0; index < count; index++) counts.note(slots[2 * index + 1]! >>> HASH_SHIFT);
+    counts.finish();
+    keydir.prepare(space, Infinity, (hash, depth) => counts.within(hash, depth));
+    const depth = keydir.root(space) % 32;
+    const sorted = this.#sort(count, Math.min(depth, PART_BITS));
+    if (depth > PART_BITS || count < KEYS_PER_SHARD_MIN << depth)
+      addEach(keydir, space, sorted, { from: 0, to: count });
+    else this.#addByShard(keydir, space, sorted);
+  }
+
+  #addByShard(keydir: Keydir, space: Address, sorted: Uint32Array): void {
+    for (let hash = 0, from = 0; hash < 1 << HASH_BITS;) {
+      const root = keydir.root(space);
+      hash += 1 << (HASH_BITS - keydir.shardOf(root, hash).depth);
+      const to = this.#counts.before(hash);
+      if (from === to) continue;
+      keydir.seek(root, sorted[2 * from + 1]! >>> HASH_SHIFT);
+      const left = keydir.addToShard(sorted, { from, to });
+      addEach(keydir, space, sorted, { from, to: from + left });
+      from = to;
+    }
+  }
+
+  /** The slots by the first bits of their hashes. */
+  #sort(count: number, bits: number): Uint32Array {
+    const from = this.#slots;
+    if (this.#sorted.length < from.length) this.#sorted = new Uint32Array(from.length);
+    const to = this.#sorted;
+    const shift = HASH_BITS - bits;
+    const ends = new Uint32Array(1 << bits);
+    for (let part = 0; part < ends.length; part++) ends[part] = this.#counts.before(part << shift);
+    for (let index = 0; index < count; index++) {
+      const high = from[2 * index + 1]!;
+      const at = ends[(high >>> HASH_SHIFT) >>> shift]!++;
+      to[2 * at] = from[2 * index]!;
+      to[2 * at + 1] = high;
+    }
+    return to;
+  }
+}
+
+/** Adds new keys one by one. */
+function addEach(keydir: Keydir, space: Address, slots: Uint32Array, span: Span): void {
+  for (let index = span.from; index < span.to; index++) {
+    const high = slots[2 * index + 1]!;
+    if (keydir.seek(keydir.root(space), high >>> HASH_SHIFT)) while (keydir.next());
+    keydir.add(space, slots[2 * index]!, positionHigh(high), Infinity);
+  }
+}
