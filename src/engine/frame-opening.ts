@@ -19,20 +19,14 @@ import { decodeRecord, emptyRecord, RECORD_OVERHEAD_BYTES_MAX, type OpenedRecord
 import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SPACE_COUNT_MAX } from "../limits.ts";
 import {
   FRAME_HEADER_BYTES,
-  KIND_ABORT,
-  KIND_CLEAR,
-  KIND_END,
   KIND_MARK,
   KIND_PUT,
   KIND_REMOVE,
   KIND_SEALED,
-  KIND_SPACE_CREATE,
-  KIND_SPACE_DROP,
-  PLACE_ALONE,
-  PLACE_LAST,
   SHAPE_CLEAN,
   SHAPE_EXPIRY,
   WORD_SHAPE,
+  hasSoundRole,
   placeOf,
   shapeOf,
 } from "../log/frame.ts";
@@ -105,30 +99,12 @@ export class FrameOpening {
   }
 }
 
-/** What each kind must and must not carry (as `isPlausible` of `log/frame.ts` has it for plain frames). */
+/** What each kind must and must not carry (as `isPlausible` of `log/frame.ts` has it for plain frames), and where it may stand. */
 function isSound(record: OpenedRecord, shape: number, lsn: number): boolean {
   const { kind, keyBytes, valueBytes, space, previous, expiresAtMs } = record;
-  const place = placeOf(shape);
   if (space >= SPACE_COUNT_MAX || previous * 8 > lsn - HEADER_PAGE_BYTES) return false;
   if (kind !== KIND_PUT && (valueBytes !== 0 || expiresAtMs !== 0)) return false;
   if (kind !== KIND_PUT && kind !== KIND_REMOVE && previous !== 0) return false;
   if ((shape & SHAPE_CLEAN) !== 0 && kind !== KIND_MARK) return false;
-  switch (kind) {
-    case KIND_PUT:
-    case KIND_REMOVE:
-      return true;
-    case KIND_CLEAR:
-      return keyBytes === 0;
-    case KIND_SPACE_CREATE:
-      return keyBytes > 0 && space !== 0;
-    case KIND_SPACE_DROP:
-      return keyBytes === 0 && space !== 0;
-    case KIND_ABORT:
-    case KIND_END:
-      return keyBytes === 0 && space === 0 && place === PLACE_LAST;
-    case KIND_MARK:
-      return keyBytes === 0 && space === 0 && place === PLACE_ALONE;
-    default:
-      return false;
-  }
+  return hasSoundRole(kind, shape, keyBytes, space);
 }

@@ -216,8 +216,8 @@ function isPlausibleSealed(memory: Pinned, at: number, lsn: number): boolean {
   return valueBytes === SESSION_BYTES && (prev === 0 || !isWide) && prev * 8 <= lsn - HEADER_PAGE_BYTES;
 }
 
-/** What each kind must and must not carry. */
-function hasSoundRole(kind: number, shape: number, keyBytes: number, space: number): boolean {
+/** Whether a frame of its kind may stand at its place in a batch, with a key so long and of this namespace. */
+export function hasSoundRole(kind: number, shape: number, keyBytes: number, space: number): boolean {
   switch (kind) {
     case KIND_PUT:
     case KIND_REMOVE:

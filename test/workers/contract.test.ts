@@ -55,37 +55,19 @@ if (isQuick)
     { lacks },
   );
 
-if (isQuick)
-  contractSuite(
-    "attached, in a file, in turn with the owner and a third",
-    (options) => {
-      const folder = temporaryFolder();
-      const owner = Emdb.open(folder.file("data.emdb"), options);
-      return {
-        db: attachApart(owner.share()),
-        clock: heldClock(),
-        settle(db) {
-          const next = attachApart(db.share());
-          db.closeSync();
-          return next;
-        },
-        end() {
-          owner.closeSync();
-          folder[Symbol.dispose]();
-        },
-      };
-    },
-    { lacks },
-  );
-
 const SECRET = { key: new Uint8Array(32).fill(0x5e) };
 
-if (isQuick)
+const inTurn = [
+  ["attached, in a file, in turn with the owner and a third", {}],
+  ["attached to an encrypted database in a file, in turn with the owner and a third", { encryption: SECRET }],
+] as const;
+
+for (const [name, more] of isQuick ? inTurn : [])
   contractSuite(
-    "attached to an encrypted database in a file, in turn with the owner and a third",
+    name,
     (options) => {
       const folder = temporaryFolder();
-      const owner = Emdb.open(folder.file("data.emdb"), { ...options, encryption: SECRET });
+      const owner = Emdb.open(folder.file("data.emdb"), { ...options, ...more });
       return {
         db: attachApart(owner.share()),
         clock: heldClock(),
