@@ -22,7 +22,7 @@ import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import type { FrameEncoder } from "../log/encoder.ts";
 import { KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
-import { STATE, STATE_POISONED, SYNC_DONE, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
+import { AUDIT, STATE, STATE_POISONED, SYNC_DONE, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core, type LogFile } from "./core.ts";
 import type { LockWatch } from "./lock-watch.ts";
 
@@ -187,7 +187,9 @@ export class Sync {
     const numbers = core.control.log.numbers;
     if (numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;
     try {
-      const isStill = numbers[LOG_TAIL] === target && numbers[LOG_WRITTEN] === target;
+      // A writer that died may have left the words half exchanged with those of another file: the next one sees to that.
+      const isWhole = core.control.flags[AUDIT] === 0;
+      const isStill = isWhole && numbers[LOG_TAIL] === target && numbers[LOG_WRITTEN] === target;
       if (isStill && this.#canMark && target + MARK_BYTES_MAX <= numbers[LOG_RESERVED]!) this.#writeMark(target, 0);
     } finally {
       core.mutex.unlock();

@@ -347,6 +347,35 @@ const THREADS: readonly PlantedFault[] = [
   ),
 ];
 
+/** What stepping the swap of a compaction looks for. */
+const SWAPS: readonly PlantedFault[] = [
+  fault("the new file is named before its base", "test/steps/compaction.test.ts", "engine/swap.ts", [
+    "  log.numbers[LOG_BASE] = base;\n  Atomics.add(log.flags, LOG_FENCE, 1);\n  log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;\n",
+    "  log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;\n  Atomics.add(log.flags, LOG_FENCE, 1);\n  log.numbers[LOG_BASE] = base;\n",
+  ]),
+  fault("a swap does not say that it has begun", "test/steps/compaction.test.ts", "engine/swap.ts", [
+    "  Atomics.store(control.flags, SWAP, SWAP_RENAMES);\n",
+    "",
+  ]),
+  fault("a swap does not say that its words are in use", "test/steps/compaction.test.ts", "engine/swap.ts", [
+    "  Atomics.store(flags, SWAP, SWAP_EMPTIES);\n",
+    "",
+  ]),
+  fault("a dead thread's swap is taken back after the rename", "test/steps/compaction.test.ts", "engine/swap.ts", [
+    'return typeof there !== "number" && typeof own !== "number" && there.identity === own.identity;',
+    "return there === own;",
+  ]),
+  fault(
+    "a copy begins before a dead thread's swap is ended",
+    "test/workers/swap-death.test.ts",
+    "engine/relocation.ts",
+    [
+      "return Atomics.load(flags, SWAP) !== SWAP_NONE || numbers[RELOCATED] !== 0;",
+      "return Atomics.load(flags, SWAP) > SWAP_NONE + 9 || numbers[RELOCATED] !== 0;",
+    ],
+  ),
+];
+
 /** In parts, so that several processes look for them side by side. */
 const SECRETS: readonly PlantedFault[] = [
   fault("an open goes on in the session before, its counter begun anew", "encrypted", "engine/vault.ts", [
@@ -445,5 +474,5 @@ export const BANKS = {
   engine: [...BATCHES, ...READS, ...MEMORY],
   secrets: SECRETS,
   kernel: KERNEL,
-  threads: THREADS,
+  threads: [...THREADS, ...SWAPS],
 } as const;

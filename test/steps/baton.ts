@@ -90,6 +90,14 @@ export class Baton {
     store(this.#words, this.#at(thread, SWITCH_CHANCE), Math.round(chance * CERTAIN));
   }
 
+  /** How probable it is that this thread is interrupted from now on; returns how probable it was. */
+  interrupt(chance: number): number {
+    const at = this.#at(this.#own, SWITCH_CHANCE);
+    const before = load(this.#words, at) / CERTAIN;
+    store(this.#words, at, Math.round(chance * CERTAIN));
+    return before;
+  }
+
   /** Lets this thread die so many steps from now. */
   dieIn(steps: number): void {
     this.setDeath(this.#own, load(this.#words, this.#at(this.#own, OWN_STEPS)) + steps);

@@ -142,14 +142,24 @@ function instrumentCopies(baton: Baton): void {
   changeModule(/src[\\/]ffi[\\/]reclaim\.ts$/, "const BATCH = 64;", "const BATCH = 1;");
 }
 
+/** What was not loaded yet. */
+const unchanged = new Set<string>();
+
+/** @throws when a module was loaded too early to be changed */
+export function expectChanged(): void {
+  if (unchanged.size > 0) throw new Error(`loaded as it is: ${[...unchanged].join("; ")}`);
+}
+
 /** Changes one place of a module as it is loaded. */
 function changeModule(filter: RegExp, from: string, to: string): void {
+  unchanged.add(from);
   Bun.plugin({
     name: `stepped ${from}`,
     setup(build) {
       build.onLoad({ filter }, ({ path }) => {
         const text = readFileSync(path, "utf8");
         if (!text.includes(from)) throw new Error(`"${from}" has moved`);
+        unchanged.delete(from);
         return { contents: text.replace(from, () => to), loader: "ts" };
       });
     },

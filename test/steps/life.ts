@@ -26,6 +26,8 @@ export interface LifePlan {
   readonly flushOneIn: number;
   /** One operation in so many begins a compaction, which goes on beside those that follow; 0: none does. */
   readonly compactOneIn: number;
+  /** The last client only reads. */
+  readonly hasReader: boolean;
   /** Deaths come while a file takes another's place, and not anywhere. */
   readonly diesInSwap: boolean;
 }
@@ -101,11 +103,12 @@ class Life implements Disposable {
     const share = this.#db.share();
     const disk = newDisk(share, this.#db.stats().logicalSizeBytes);
     const past = { path: this.#path, kept: this.#kept };
-    const common = { baton: this.#baton.buffer, share, disk, past, diesInSwapAt: 0, ...this.#plan };
+    const common = { baton: this.#baton.buffer, share, disk, past, diesInSwapAt: 0, isReader: false, ...this.#plan };
     for (let thread = 0; thread < clients; thread += 1) {
       const port = thread === 0 ? channel?.port1 : undefined;
       const isDying = this.#plan.diesInSwap && thread < this.#plan.deaths;
-      const own = { seed: random.word(), diesInSwapAt: isDying ? 1 + random.below(SWAP_STEPS) : 0 };
+      const isReader = this.#plan.hasReader && thread === clients - 1;
+      const own = { isReader, seed: random.word(), diesInSwapAt: isDying ? 1 + random.below(SWAP_STEPS) : 0 };
       const orders = { ...common, ...own, thread, role: "client", rows: this.#rows[thread]! } as const;
       this.#start(port === undefined ? orders : { ...orders, port });
     }

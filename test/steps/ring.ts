@@ -16,6 +16,17 @@ export const BUSY: LifePlan = {
   flushOneIn: 40,
   compactOneIn: 0,
   diesInSwap: false,
+  hasReader: false,
+};
+
+/** Two threads that compact, and one that reads while they hold the lock. */
+export const COMPACTING: LifePlan = {
+  ...BUSY,
+  clients: 3,
+  hasReader: true,
+  churnOneIn: 100,
+  compactOneIn: 25,
+  operations: 100,
 };
 
 /** Expects every life to be one that the log's order allows, and prints what there was. */

@@ -6,8 +6,8 @@
 
 import { drainMicrotasks } from "bun:jsc";
 import { Baton, Death } from "./baton.ts";
-import { Disk, bareNumbers } from "./disk.ts";
-import { bare, instrument, stepped } from "./instrument.ts";
+import { Disk, LOG_FILE, bareNumbers } from "./disk.ts";
+import { bare, expectChanged, instrument, stepped } from "./instrument.ts";
 import type { Emdb, EmdbShare } from "../../src/index.ts";
 import type { CommitOrders } from "../../src/log/commit-script.ts";
 
@@ -26,6 +26,8 @@ export interface Orders {
   /** See `disk.ts`. */
   readonly disk: SharedArrayBuffer;
   readonly compactOneIn: number;
+  /** Only reads, and so is at work while a swap holds the lock. */
+  readonly isReader: boolean;
   /** Dies so many steps after a compacted file is synced; 0: it does not. */
   readonly diesInSwapAt: number;
   /** Where the files go that compactions replace. */
@@ -47,11 +49,12 @@ const NAME_BASE = 90_000_000;
 const KEYS = 14;
 const Numbers = Float64Array;
 const LOG_VISIBLE = 0;
-const LOG_FILE = 9;
+/** How probable it is that somebody else comes between two stores of a swap. */
+const INTERRUPTED = 0.4;
 /** Calls that do something, or whose answers change. */
 const CALLS = [
-  ...(["allocate", "close", "commit", "decommit", "map", "mapView", "read", "release", "rename", "reserve"] as const),
-  ...(["status", "statusOf", "syncFolder", "truncate", "unlink", "unmap"] as const),
+  ...(["allocate", "close", "commit", "decommit", "map", "mapView", "read", "rename", "reserve"] as const),
+  ...(["status", "statusOf", "truncate", "unlink", "unmap"] as const),
 ];
 
 /** The system calls as steps, and what they tell of the disk. */
@@ -82,6 +85,18 @@ async function instrumentSystem(baton: Baton, orders: Orders): Promise<void> {
   wrap("sync", (_, [handle]) => {
     if (handle !== shared[LOG_FILE] && orders.diesInSwapAt > 0) baton.dieIn(orders.diesInSwapAt);
     return disk.sync(baton, handle as number);
+  });
+  // The words are exchanged between these two calls: what lies between two of those stores is looked at again and again.
+  let chance: number | undefined;
+  wrap("syncFolder", (call) => {
+    const result = call();
+    if (orders.seed % 2 === 0) chance = baton.interrupt(INTERRUPTED);
+    return result;
+  });
+  wrap("release", (call) => {
+    if (chance !== undefined) baton.interrupt(chance);
+    chance = undefined;
+    return call();
   });
   // Long work pauses wherever it may.
   let nowMs = 0;
@@ -150,6 +165,7 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
   const { Emdb } = await import("../../src/index.ts");
   const { Recorder } = await import("../workers/history-recorder.ts");
   const { Random } = await import("../sim/random.ts");
+  expectChanged();
   const disk = new Disk(orders.disk, orders.share);
   const shared = bareNumbers(orders.share);
   const random = new Random(orders.seed);
@@ -179,6 +195,7 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
       keys: KEYS,
       churnOneIn: orders.churnOneIn,
       hasZeroCopies: orders.compactOneIn > 0,
+      isReader: orders.isReader,
     });
     const compactions = new Compactions(db);
     const flush = async (): Promise<void> => {
@@ -187,11 +204,14 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
       else db.flushSync();
       disk.expectDurable(target);
     };
-    for (let operation = 0; operation < orders.operations; operation += 1) {
-      if (random.below(orders.flushOneIn) === 0) await flush();
+    // A read is short, and a compaction is long.
+    const operations = orders.operations * (orders.isReader ? 5 : 1);
+    for (let operation = 0; operation < operations; operation += 1) {
+      if (!orders.isReader && random.below(orders.flushOneIn) === 0) await flush();
       else recorder.one();
-      if (orders.compactOneIn > 0 && random.below(orders.compactOneIn) === 0) compactions.goOn();
-      if (random.chance(orders.compactOneIn > 0 ? 0.5 : 0.05)) compactions.turn();
+      const isCompacting = orders.compactOneIn > 0 && !orders.isReader;
+      if (isCompacting && random.below(orders.compactOneIn) === 0) compactions.goOn();
+      if (random.chance(isCompacting ? 0.5 : 0.05)) compactions.turn();
     }
     compactions.finish();
     turn();

@@ -11,6 +11,8 @@ interface Order {
   readonly step: number;
   /** Of the calls with this name only. */
   readonly call?: string;
+  /** Counted from the first call with this name. */
+  readonly after?: string;
   /** Word 0: 1 stuck, 2 done. Word 1: steps of the whole operation. */
   readonly report: SharedArrayBuffer;
 }
@@ -46,7 +48,7 @@ function guard(pass: (name: string) => void): void {
   for (const name of [...CALLS, ...MORE_CALLS]) wrap(hostSystem(), name);
 }
 
-async function run({ share, target, step, call, report }: Order): Promise<void> {
+async function run({ share, target, step, call, after, report }: Order): Promise<void> {
   const words = new Int32Array(report);
   const { store, notify, wait } = Atomics;
   const tell = (word: number): void => {
@@ -54,8 +56,10 @@ async function run({ share, target, step, call, report }: Order): Promise<void> 
     store(words, 0, word);
     notify(words, 0);
   };
+  let hasBegun = after === undefined;
   guard((name) => {
-    if (call !== undefined && name !== call) return;
+    hasBegun ||= name === after;
+    if (!hasBegun || (call !== undefined && name !== call)) return;
     steps += 1;
     if (steps !== step) return;
     tell(1);

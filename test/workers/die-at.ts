@@ -22,7 +22,7 @@ export function expectWhole(db: Emdb, round: number): void {
 /** Lets a thread work up to a step and ends it there; returns how many steps it took if it was not ended. */
 export async function dieAt(
   db: Emdb,
-  order: { readonly target?: string; readonly step: number; readonly call?: string },
+  order: { readonly target?: string; readonly step: number; readonly call?: string; readonly after?: string },
 ): Promise<number> {
   const report = new SharedArrayBuffer(16);
   const words = new Int32Array(report);

@@ -17,8 +17,10 @@ export interface RecorderParts {
   readonly keys?: number;
   /** One operation in so many lets fillers come or go. */
   readonly churnOneIn?: number;
-  /** Whether every third get is one without a copy. */
+  /** Whether two of three gets are without a copy. */
   readonly hasZeroCopies?: boolean;
+  /** Whether it writes nothing, and so never waits for who does. */
+  readonly isReader?: boolean;
 }
 
 /** Number of keys written by one batch, or read by one `getMany`. */
@@ -37,6 +39,7 @@ export class Recorder {
   readonly #keys: number;
   readonly #churnOneIn: number;
   readonly #hasZeroCopies: boolean;
+  readonly #isReader: boolean;
   /** When the operation at hand began. */
   begunAt = 0;
   /** Rows so far. */
@@ -46,6 +49,7 @@ export class Recorder {
   constructor(parts: RecorderParts) {
     const { db, random, index, rows, tick, keys = KEYS, churnOneIn = CHURN_ONE_IN } = parts;
     this.#hasZeroCopies = parts.hasZeroCopies === true;
+    this.#isReader = parts.isReader === true;
     this.#db = db;
     this.#random = random;
     this.#index = index;
@@ -76,6 +80,7 @@ export class Recorder {
   one(): number {
     const random = this.#random;
     if (random.below(WALK_ONE_IN) === 0) return this.#walk();
+    if (this.#isReader) return random.below(4) === 0 ? this.#getMany() : this.#get();
     if (random.below(this.#churnOneIn) === 0) return this.#churn();
     const draw = random.below(97);
     if (draw < 45) return this.#get();
@@ -88,7 +93,7 @@ export class Recorder {
 
   #get(): number {
     const key = this.#random.below(this.#keys);
-    const isInPlace = this.#hasZeroCopies && this.#random.below(3) === 0;
+    const isInPlace = this.#hasZeroCopies && this.#random.below(3) > 0;
     const from = this.#begin();
     const mark = markIn(isInPlace ? this.#db.getZeroCopy(keyOf(key)) : this.#db.get(keyOf(key)));
     this.#note(KIND.read, key, mark, { from, to: this.#tick() });

@@ -29,3 +29,20 @@ test.each(["compaction", "backup", "checkpoint"])(
   },
   TIMEOUT_MS,
 );
+
+test.each([1, 2, 3, 4])(
+  "a flush and a close that come right after a thread died with the words half exchanged (%i) lose nothing",
+  async (fence) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path, { rangeScans: true });
+    fill(db, 0);
+    await dieAt(db, { step: fence, call: "add", after: "syncFolder" });
+    db.flushSync();
+    await db.flush();
+    db.closeSync();
+    using again = Emdb.open(path, { rangeScans: true });
+    expectWhole(again, 0);
+  },
+  TIMEOUT_MS,
+);
