@@ -115,7 +115,7 @@ export class LogCopy {
     draft.place = PLACE_ALONE;
     draft.durable = position;
     draft.loadValue(record);
-    appendFrame(log.tail, draft, { memory: this.#key, bytes: 0, position });
+    appendFrame(log.tail, draft, this.#key, 0, position);
   }
 
   /** How far into the file it has come. */
@@ -237,7 +237,7 @@ export class LogCopy {
     draft.loadValue(scanner.value());
     const key = scanner.head.address + scanner.headAt + FRAME_HEADER_BYTES;
     if (facts.keyBytes > 0) copy(this.#key.address, key, facts.keyBytes);
-    appendFrame(log.tail, draft, { memory: this.#key, bytes: facts.keyBytes, position });
+    appendFrame(log.tail, draft, this.#key, facts.keyBytes, position);
     if (facts.kind !== KIND_PUT && facts.kind !== KIND_REMOVE && facts.kind !== KIND_SPACE_CREATE) return;
     const shrunk = facts.frameBytes - (log.end - position);
     assert(shrunk === 0 || shrunk === 8, "a copy is as long as its frame, or a word shorter");

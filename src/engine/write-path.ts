@@ -200,7 +200,7 @@ export class WritePath {
     draft.place = place;
     draft.durable = core.control.log.numbers[LOG_DURABLE]! - base;
     if (kind === KIND_ABORT || kind === KIND_END) this.#emptyDraft(0);
-    appendFrame(tail, draft, { memory: core.key.memory, bytes: keyBytes, position: lsn - base });
+    appendFrame(tail, draft, core.key.memory, keyBytes, lsn - base);
     return lsn;
   }
 
@@ -222,7 +222,7 @@ export class WritePath {
     draft.prev = vault.last?.lsn ?? 0;
     draft.durable = HEADER_PAGE_BYTES;
     draft.loadValue(vault.newSession(position));
-    appendFrame(tail, draft, { memory: key.memory, bytes: 0, position });
+    appendFrame(tail, draft, key.memory, 0, position);
     this.#core.orderStores();
     vault.enter(position);
     control.log.numbers[LOG_VISIBLE] = tail.end;
