@@ -7,7 +7,8 @@
  *    names the deadline that has passed: what was inserted again meanwhile stays.
  * 2. The writer's lock is held for one slice; who waits for it gets it between two.
  * 3. What a slice took from the queue is removed, or stale, or in the queue again.
- * 4. A walk over the index happens only where the queue is unknown: after a writer died, after an image without it.
+ * 4. A walk over the index happens only where the queue is unknown: after a writer died, or after an image that was made
+ *    of such a queue.
  */
 
 import { copy, pinned } from "../ffi/memory.ts";

@@ -13,16 +13,18 @@
  *              24 facts (32 bytes)   56 body, padded with zeros to a multiple of 8
  *     flags    bit 0: sealed (`hint-seal.ts`); 1: the leaves of the ordered index are in it
  *     facts    namespace: 24 position of its creation   32 records   40 live bytes
- *                         48 not 0: records may have deadlines   52 zero                 body: its name
+ *                         48 records with a deadline                                     body: its name
  *              shard:     24 first hash   28 depth   32 pages   36 live   40 used   44 zero   body: the pages
+ *              deadlines: 24 0, or 1: unknown   28 zeros               body: entries (`keydir/expiry-queue.ts`)
  *              leaves:    zeros                                       body: some leaves (`ordered/leaf-copy.ts`)
  *              cleared:   zeros                                                          body: none
  *
  * Each piece says for itself which position of the log it stands for: everything before that is in it. Replay
  * begins at `start` and passes over what a piece holds already. The shards of a namespace follow its chunk in
  * the order of their hashes; a shard whose range covers earlier ones of its namespace replaces them (shards were
- * merged meanwhile). Then come its leaves, in the order of their keys. "Cleared" takes back a namespace whose index was thrown away while it was being copied: the
- * clear stands in the log behind the position of its chunk.
+ * merged meanwhile). Then come its deadlines, in any order, if it has any, and its leaves, in the order of their keys.
+ * "Cleared" takes back a namespace whose index was thrown away while it was being copied: the clear stands in the log
+ * behind the position of its chunk.
  *
  * Invariants
  * 1. start <= every position <= end, and the log was durable up to `end` before the image got its name.
@@ -31,10 +33,14 @@
  * 3. The witness is the newest frame that the index knows (0: none). A log that holds it at its place with the
  *    same checks is the log that the image was made from, not a fork of it.
  * 4. A namespace below `namespace ids` without a chunk was not there at `end`.
+ * 5. Deadlines are those of records that stand before the position of their namespace's chunk: each that is still
+ *    there is among them, unless they are unknown; some may be there twice, or be of records that are gone. Replay
+ *    enters all others, since it passes over no frame behind that position.
  */
 
 import { compare, copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
+import { DEADLINES_PART_BYTES_MAX } from "../keydir/expiry-copy.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { DEPTH_MAX, SHARD_PAGES_MAX } from "../keydir/shard.ts";
 import { LOG_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, SPACE_COUNT_MAX } from "../limits.ts";
@@ -46,7 +52,7 @@ import { isPosition, unitHigh, unitLow } from "../log/log-words.ts";
 
 /** "emdbhint". */
 const MAGIC = [0x65, 0x6d, 0x64, 0x62, 0x68, 0x69, 0x6e, 0x74] as const;
-const HINT_VERSION = 1;
+const HINT_VERSION = 2;
 /** Never renumber. */
 const FLAG_ORDERED = 2;
 
@@ -192,6 +198,7 @@ export const CHUNK_SPACE = 1;
 export const CHUNK_SHARD = 2;
 export const CHUNK_CLEARED = 3;
 export const CHUNK_LEAVES = 4;
+export const CHUNK_DEADLINES = 5;
 
 // Offsets in a chunk.
 export const CHUNK_KIND_AT = 4;
@@ -201,7 +208,8 @@ export const CHUNK_POSITION_AT = 16;
 export const CHUNK_FACTS_AT = 24;
 export const CHUNK_HEAD_BYTES = CHUNK_FACTS_AT + 32;
 export const CHUNK_BYTES_MAX =
-  CHUNK_HEAD_BYTES + Math.max(SHARD_PAGES_MAX * PAGE_BYTES, NAMESPACE_NAME_BYTES_MAX, LEAF_PART_BYTES_MAX);
+  CHUNK_HEAD_BYTES +
+  Math.max(SHARD_PAGES_MAX * PAGE_BYTES, NAMESPACE_NAME_BYTES_MAX, LEAF_PART_BYTES_MAX, DEADLINES_PART_BYTES_MAX);
 
 /** Bytes of a chunk with a body of so many, padding included. */
 export function chunkBytes(bodyBytes: number): number {

@@ -16,6 +16,7 @@ import { must } from "../ffi/io-error.ts";
 import { encodeSession } from "../crypto/session.ts";
 import { compare, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { Adoption } from "../keydir/adopt.ts";
+import { ExpiryAdoption } from "../keydir/expiry-adoption.ts";
 import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
 import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES, readWide } from "../log/frame.ts";
 import { isPosition } from "../log/log-words.ts";
@@ -27,6 +28,7 @@ import {
   CHUNK_BODY_BYTES_AT,
   CHUNK_BYTES_MAX,
   CHUNK_CLEARED,
+  CHUNK_DEADLINES,
   CHUNK_FACTS_AT,
   CHUNK_HEAD_BYTES,
   CHUNK_KIND_AT,
@@ -167,6 +169,9 @@ class HintLoader {
   readonly #adoption: Adoption;
   /** Takes the ordered index, if it is wanted; otherwise its leaves are checked and passed over. */
   readonly #leaves: LeafAdoption | undefined;
+  /** Takes the queues of deadlines, unless nothing will be swept; otherwise they are passed over. */
+  readonly #deadlines: ExpiryAdoption | undefined;
+  #areDeadlinesUnknown = false;
   readonly #piece = sharedPiece();
   /** Where the chunk at hand is: in the piece of the file, or opened. */
   readonly #memory: Pinned;
@@ -183,6 +188,7 @@ class HintLoader {
     this.gates = new Gates(header.spaces, header.end);
     this.#adoption = new Adoption(core.heap);
     this.#leaves = core.ordering === undefined ? undefined : new LeafAdoption(core.heap);
+    this.#deadlines = core.isReadOnly ? undefined : new ExpiryAdoption(core.heap);
     core.heap.ensureSpace(header.spaces - 1);
     core.control.numbers[SPACE_COUNT] = header.spaces;
     this.#firstPage = header.pages === 0 ? 0 : core.heap.takePages(header.pages);
@@ -253,6 +259,8 @@ class HintLoader {
         return id === this.#space?.id && this.#takeShard(at, position);
       case CHUNK_LEAVES:
         return header.isOrdered && id === this.#space?.id && this.#takeLeaves(at);
+      case CHUNK_DEADLINES:
+        return id === this.#space?.id && this.#takeDeadlines(at, id);
       case CHUNK_CLEARED:
         return id === this.#space?.id && this.#takeCleared(this.#space);
       default:
@@ -266,16 +274,19 @@ class HintLoader {
     const createdAt = readWide(memory, facts);
     const records = readWide(memory, facts + 8);
     const bytes = readWide(memory, facts + 16);
+    const deadlines = readWide(memory, facts + 24);
     const nameBytes = this.#word(at, CHUNK_BODY_BYTES_AT);
-    if (createdAt === undefined || records === undefined || bytes === undefined) return false;
+    if (createdAt === undefined || records === undefined || bytes === undefined || deadlines === undefined)
+      return false;
+    if (deadlines > records) return false;
     if (id >= this.#hint.header.spaces || nameBytes > NAMESPACE_NAME_BYTES_MAX) return false;
     if ((id === 0) !== (nameBytes === 0) || createdAt >= this.#hint.header.end) return false;
     const from = at + CHUNK_HEAD_BYTES;
     const name = id === 0 ? "" : Spaces.decodeName(memory.u8.slice(from, from + nameBytes));
     this.#space = id === 0 ? this.#spaces.default : this.#spaces.create({ id, name }, createdAt);
     this.#spaces.count(this.#space, records, bytes);
-    // The image names no deadlines: those of the records in it are found by a walk when somebody sweeps.
-    if (this.#word(facts, 24) !== 0) this.#core.expiry.forget(this.#space.address);
+    this.#areDeadlinesUnknown = false;
+    this.#deadlines?.begin(deadlines);
     this.gates.set(id, position);
     return true;
   }
@@ -296,8 +307,19 @@ class HintLoader {
     return this.#leaves.add(this.#memory, body);
   }
 
+  #takeDeadlines(at: number, id: number): boolean {
+    if (this.#deadlines === undefined) return true;
+    if (this.#word(at, CHUNK_FACTS_AT) !== 0) {
+      this.#areDeadlinesUnknown = true;
+      return true;
+    }
+    const body = { at: at + CHUNK_HEAD_BYTES, bytes: this.#word(at, CHUNK_BODY_BYTES_AT) };
+    return this.#deadlines.add(this.#memory, body, this.gates.of(id));
+  }
+
   #takeCleared(space: SpaceState): boolean {
     this.#adoption.abandon();
+    this.#deadlines?.abandon();
     this.#leaves?.abandon();
     const { records, bytes } = this.#spaces.counts(space);
     this.#spaces.count(space, -records, -bytes);
@@ -314,6 +336,9 @@ class HintLoader {
     const root = this.#adoption.finish();
     if (root === undefined) return false;
     this.#core.keydir.setRoot(space.address, root);
+    if (this.#areDeadlinesUnknown) this.#deadlines?.abandon();
+    if (this.#areDeadlinesUnknown) this.#core.expiry.forget(space.address);
+    else if (this.#deadlines !== undefined) this.#core.expiry.adopt(space.address, this.#deadlines.finish());
     if (this.#leaves !== undefined) this.#spaces.setTree(space, this.#leaves.finish());
     return true;
   }

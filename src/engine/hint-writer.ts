@@ -3,8 +3,8 @@
  * the image's name once it is whole and durable.
  *
  * Invariants
- * 1. The lock is held for one piece: an entry of 64 bytes, the at most 28 KiB of a shard, or 24 KiB of leaves (one
- *    leaf, if its separator is long).
+ * 1. The lock is held for one piece: an entry of 64 bytes, the at most 28 KiB of a shard, or 24 KiB of deadlines or
+ *    of leaves (one leaf, if its separator is long).
  * 2. Nothing is written to the disk under the lock.
  * 3. The sibling is gone after `discard`, and after a failed `publish`.
  */
@@ -16,6 +16,8 @@ import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
 import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
+import { ExpiryCopy } from "../keydir/expiry-copy.ts";
+import { ENTRY_BYTES, QUEUE_UNKNOWN } from "../keydir/expiry-pages.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { positionHigh, unitsOf, withUnits } from "../keydir/keydir.ts";
 import { FRAME_HEADER_BYTES, TWO_32, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
@@ -25,6 +27,7 @@ import {
   CHUNK_BODY_BYTES_AT,
   CHUNK_BYTES_MAX,
   CHUNK_CLEARED,
+  CHUNK_DEADLINES,
   CHUNK_FACTS_AT,
   CHUNK_HEAD_BYTES,
   CHUNK_KIND_AT,
@@ -97,7 +100,13 @@ export class HintWriter {
   /** The namespace being copied; undefined between two. */
   #space: SpaceState | undefined;
   #clears = 0;
+  /** What of it is copied next. */
+  #phase: "shards" | "deadlines" | "leaves" = "shards";
   #hash = 0;
+  /** The position that its chunk stands for, and how its deadlines stood there. */
+  #gate = 0;
+  #deadlines: "none" | "known" | "unknown" = "none";
+  readonly #deadlineCopy: ExpiryCopy;
   /** Copies the leaves of the ordered index, if it is to be in the image, and where it goes on. */
   readonly #leaves: LeafCopy | undefined;
   #nextLeaf: Uint8Array | undefined;
@@ -125,6 +134,7 @@ export class HintWriter {
     this.#path = newHintPath(log.path);
     this.#base = core.base;
     this.#leaves = core.ordering?.leafCopy();
+    this.#deadlineCopy = new ExpiryCopy(core.heap);
     this.start = core.visible;
     const { vault } = core;
     this.#seal = vault === undefined ? undefined : HintSeal.fresh(vault, core.identity, core.system);
@@ -159,7 +169,8 @@ export class HintWriter {
       this.#endSpace();
       return true;
     }
-    if (this.#hash < HASHES) this.#copyShard(space);
+    if (this.#phase === "shards") this.#copyShard(space);
+    else if (this.#phase === "deadlines") this.#copyDeadlines(space);
     else this.#copyLeaves(space);
     return true;
   }
@@ -177,6 +188,7 @@ export class HintWriter {
       }
       this.#space = space;
       this.#clears = spaces.clears(space);
+      this.#phase = "shards";
       this.#hash = 0;
       return true;
     }
@@ -198,8 +210,10 @@ export class HintWriter {
     writeWide(this.#buffer, facts, createdAt === 0 ? 0 : createdAt - this.#base);
     writeWide(this.#buffer, facts + 8, records);
     writeWide(this.#buffer, facts + 16, bytes);
-    const deadlines = this.#core.expiry.facts(space.address);
-    this.#buffer.u32[(facts + 24) >> 2] = deadlines.isUnknown || deadlines.live > 0 ? 1 : 0;
+    const { isUnknown, live } = this.#core.expiry.facts(space.address);
+    writeWide(this.#buffer, facts + 24, live);
+    this.#deadlines = isUnknown ? "unknown" : live > 0 ? "known" : "none";
+    this.#gate = this.#core.visible - this.#base;
     this.#buffer.u8.set(name, at + CHUNK_HEAD_BYTES);
   }
 
@@ -219,8 +233,25 @@ export class HintWriter {
     }
     this.#pages += shard.pages.length;
     this.#hash = firstHash + width;
+    if (this.#hash < HASHES) return;
+    this.#phase = "deadlines";
+    if (this.#deadlines === "none") this.#beginLeaves();
+  }
+
+  #copyDeadlines(space: SpaceState): void {
+    const bodyAt = this.#buffer.address + this.#filled + CHUNK_HEAD_BYTES;
+    const copied = this.#deadlineCopy;
+    const queue = this.#deadlines === "unknown" ? QUEUE_UNKNOWN : this.#core.expiry.queueOf(space.address);
+    const state = copied.next(queue, bodyAt);
+    const at = this.#openChunk(CHUNK_DEADLINES, space.id, copied.entries * ENTRY_BYTES);
+    if (state === "unknown") this.#buffer.u32[(at + CHUNK_FACTS_AT) >> 2] = 1;
+    if (state !== "more") this.#beginLeaves();
+  }
+
+  #beginLeaves(): void {
+    this.#phase = "leaves";
     this.#nextLeaf = undefined;
-    if (this.#hash >= HASHES && this.#leaves === undefined) this.#endSpace();
+    if (this.#leaves === undefined) this.#endSpace();
   }
 
   #copyLeaves(space: SpaceState): void {
@@ -250,7 +281,7 @@ export class HintWriter {
 
   /** Checks the piece that was copied last, outside the lock. */
   sealPiece(): void {
-    const bytes = this.#openBytes;
+    let bytes = this.#openBytes;
     if (bytes === 0) return;
     this.#openBytes = 0;
     const at = this.#filled;
@@ -261,6 +292,7 @@ export class HintWriter {
       const least = rebaseLeaves(memory, body, this.#base / 8);
       assert(least > 0, "the ordered index names only what is in the current file");
     }
+    if (kind === CHUNK_DEADLINES) bytes = this.#siftDeadlines(at);
     if (kind === CHUNK_SHARD) {
       if (this.#base !== 0) this.#rebase(at + CHUNK_HEAD_BYTES, at + bytes);
       this.#findWitness(at + CHUNK_HEAD_BYTES, at + bytes);
@@ -293,6 +325,27 @@ export class HintWriter {
       words[word] = inFile >>> 0;
       words[word + 1] = withUnits(high, inFile);
     }
+  }
+
+  /** Leaves only entries of the file and from before the namespace's gate; returns the bytes of the chunk then. */
+  #siftDeadlines(at: number): number {
+    const words = this.#buffer.u32;
+    const bodyWord = (at + CHUNK_BODY_BYTES_AT) >> 2;
+    const first = (at + CHUNK_HEAD_BYTES) >> 2;
+    const end = first + words[bodyWord]! / 4;
+    let to = first;
+    for (let word = first; word < end; word += ENTRY_BYTES / 4) {
+      const inFile = unitsOf(words[word + 2]!, words[word + 3]!) - this.#base / 8;
+      // What compactions before have left behind is stale, and has no place here.
+      if (inFile <= 0 || inFile * 8 >= this.#gate) continue;
+      words[to] = words[word]!;
+      words[to + 1] = words[word + 1]!;
+      words[to + 3] = withUnits(words[word + 3]!, inFile);
+      words[to + 2] = inFile >>> 0;
+      to += ENTRY_BYTES / 4;
+    }
+    words[bodyWord] = (to - first) * 4;
+    return CHUNK_HEAD_BYTES + words[bodyWord];
   }
 
   #findWitness(from: number, to: number): void {

@@ -3,6 +3,7 @@
  * says where they are.
  *
  *     head (a unit)   f64 0 entries   f64 1 live   f64 2 cursor   u32 6 table   u32 7 places   u32 8 pages
+ *                     u32 9 journal (the unit of its head)   f64 5 copied (`expiry-copy.ts`)
  *     table           u32 page numbers; a unit for 16 places, whole pages side by side for 1024 and more
  *     page            256 entries; the array begins at index 7 of the first one
  *     entry           f64 0 deadline   u32 2, 3 the slot that the index held when the entry was made
@@ -17,8 +18,12 @@
 
 import { assert } from "../errors.ts";
 import { PAGE_BYTES, UNIT_BYTES, type Heap } from "../ffi/heap.ts";
-import { copy, sharedScratch } from "../ffi/memory.ts";
+import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
+
+/** In the place of a queue's unit: a namespace has none, or nobody kept it. Never renumber. */
+export const QUEUE_NONE = 0;
+export const QUEUE_UNKNOWN = 0xffffffff;
 
 export const ENTRY_BYTES = 16;
 /** Children of an entry in the heap that the array is. */
@@ -36,20 +41,29 @@ const HEAD_CURSOR = 2;
 const HEAD_TABLE = 6;
 const HEAD_PLACES = 7;
 const HEAD_PAGES = 8;
+const HEAD_JOURNAL = 9;
+const HEAD_COPIED = 5;
 
 const sharedHead = sharedScratch(UNIT_BYTES);
+const sharedJournalHead = sharedScratch(UNIT_BYTES);
 const sharedPlace = sharedScratch(4);
 
 export class ExpiryPages {
   readonly heap: Heap;
-  readonly #head = sharedHead();
+  readonly #head: Pinned;
   readonly #place = sharedPlace();
   /** The head at hand. */
   #unit = 0;
   #tableAt: Address = 0;
 
-  constructor(heap: Heap) {
+  constructor(heap: Heap, head: Pinned = sharedHead()) {
     this.heap = heap;
+    this.#head = head;
+  }
+
+  /** For a journal, which is at hand together with its queue. */
+  static ofJournal(heap: Heap): ExpiryPages {
+    return new ExpiryPages(heap, sharedJournalHead());
   }
 
   /** Makes an empty queue; returns the unit of its head, which is then at hand. */
@@ -96,6 +110,24 @@ export class ExpiryPages {
     this.#head.f64[HEAD_CURSOR] = index;
   }
 
+  /** While the queue is copied: entries below this index have been. 0: no copy is being made; -1: one that lacks entries. */
+  get copied(): number {
+    return this.#head.f64[HEAD_COPIED]!;
+  }
+
+  set copied(index: number) {
+    this.#head.f64[HEAD_COPIED] = index;
+  }
+
+  /** The unit of the journal's head; 0 for none. */
+  get journal(): number {
+    return this.#head.u32[HEAD_JOURNAL]!;
+  }
+
+  set journal(unit: number) {
+    this.#head.u32[HEAD_JOURNAL] = unit;
+  }
+
   /** Bytes of the heap that the queue at hand holds. */
   get bytes(): number {
     const words = this.#head.u32;
@@ -118,6 +150,28 @@ export class ExpiryPages {
     this.heap.write32(this.#tableAt + pages * 4, this.heap.takePage());
     words[HEAD_PAGES] = pages + 1;
     this.save();
+  }
+
+  /** Adds entries behind the last one, wherever their deadlines belong. @throws {EmdbError} EMDB_FULL, some of them added */
+  append(from: Address, count: number): void {
+    for (let done = 0; done < count;) {
+      this.makeRoom();
+      const index = FIRST + this.entries;
+      const part = Math.min(count - done, PAGE_ENTRIES - (index % PAGE_ENTRIES));
+      copy(this.address(index), from + done * ENTRY_BYTES, part * ENTRY_BYTES);
+      this.entries += part;
+      this.save();
+      done += part;
+    }
+  }
+
+  /** Copies entries from an index on, as they lie. */
+  read(to: Address, index: number, count: number): void {
+    for (let done = 0; done < count;) {
+      const part = Math.min(count - done, PAGE_ENTRIES - ((index + done) % PAGE_ENTRIES));
+      copy(to + done * ENTRY_BYTES, this.address(index + done), part * ENTRY_BYTES);
+      done += part;
+    }
   }
 
   /** Saves the head, and gives back the pages that its entries have no use for, but one to come and go in. */
@@ -167,9 +221,10 @@ export class ExpiryPages {
     else for (let at = 0; at < places * 4; at += PAGE_BYTES) this.heap.givePage((table * UNIT_BYTES + at) / PAGE_BYTES);
   }
 
-  /** Gives everything back, the head too. Whatever named the queue no longer does. */
+  /** Gives everything back, the head too. Whatever named the queue no longer does, nor does a queue its journal. */
   free(unit: number): void {
     this.open(unit);
+    assert(this.journal === 0, "a journal goes before its queue");
     this.entries = 0;
     this.saveShrunk();
     assert(this.#head.u32[HEAD_PLACES] === 0, "a queue without entries has no table");

@@ -26,14 +26,13 @@ import { EmdbError, assert } from "../errors.ts";
 import type { Heap } from "../ffi/heap.ts";
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
-import { CHILDREN, ENTRY_BYTES, ExpiryPages, FIRST } from "./expiry-pages.ts";
+import { ExpiryJournal } from "./expiry-copy.ts";
+import { CHILDREN, ENTRY_BYTES, ExpiryPages, FIRST, QUEUE_NONE, QUEUE_UNKNOWN } from "./expiry-pages.ts";
 import { isTombstone, unitsOf, withUnits, type Keydir } from "./keydir.ts";
 import { HASH_SHIFT } from "./shard.ts";
 
 /** Where in the entry of a namespace its queue is named. Never renumber. */
 const QUEUE_AT = 44;
-const NONE = 0;
-const UNKNOWN = 0xffffffff;
 
 /** Stale entries that are left alone: this share of the live ones, so that one costs less than 24 bytes, and a page. */
 const STALE_SHARE = 0.45;
@@ -57,6 +56,7 @@ export class ExpiryQueue {
   readonly #heap: Heap;
   readonly #keydir: Keydir;
   readonly #pages: ExpiryPages;
+  readonly #journal: ExpiryJournal;
   /** The entry on its way to its place, or the one looked at. */
   readonly #entry = sharedEntry();
   readonly #family = sharedFamily();
@@ -76,18 +76,24 @@ export class ExpiryQueue {
     this.#heap = heap;
     this.#keydir = keydir;
     this.#pages = new ExpiryPages(heap);
+    this.#journal = new ExpiryJournal(heap);
   }
 
   /** Takes the queue of a namespace to hand; false when there is none to be worked on. */
   #open(space: Address): boolean {
     const unit = this.#heap.read32(space + QUEUE_AT);
-    if (unit === NONE || unit === UNKNOWN) return false;
+    if (unit === QUEUE_NONE || unit === QUEUE_UNKNOWN) return false;
     this.#pages.open(unit);
     return true;
   }
 
+  /** What `ExpiryCopy` copies. */
+  queueOf(space: Address): number {
+    return this.#heap.read32(space + QUEUE_AT);
+  }
+
   isUnknown(space: Address): boolean {
-    return this.#heap.read32(space + QUEUE_AT) === UNKNOWN;
+    return this.#heap.read32(space + QUEUE_AT) === QUEUE_UNKNOWN;
   }
 
   facts(space: Address): QueueFacts {
@@ -127,10 +133,20 @@ export class ExpiryQueue {
     this.#tidy(space);
   }
 
-  /** As `enter`, and never fails: what cannot be entered makes the queue unknown. */
+  /**
+   * As `enter`, for the record of a frame that is not new, and never fails: what cannot be entered makes the queue
+   * unknown.
+   */
   restore(space: Address, deadlineMs: number, low: number, high: number): void {
     try {
       this.enter(space, deadlineMs, low, high);
+      if (!this.#open(space) || this.#pages.copied === 0) return;
+      const entry = this.#entry;
+      entry.f64[0] = deadlineMs;
+      entry.u32[2] = low;
+      entry.u32[3] = high;
+      this.#journal.add(this.#pages, entry.address);
+      this.#pages.save();
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
       this.forget(space);
@@ -217,7 +233,7 @@ export class ExpiryQueue {
   /** Takes the queue from its namespace, which then has none, or an unknown one; returns what `attach` and `free` take. */
   detach(space: Address, isUnknown: boolean): number {
     const queue = this.#heap.read32(space + QUEUE_AT);
-    this.#heap.write32(space + QUEUE_AT, isUnknown ? UNKNOWN : NONE);
+    this.#heap.write32(space + QUEUE_AT, isUnknown ? QUEUE_UNKNOWN : QUEUE_NONE);
     return queue;
   }
 
@@ -229,7 +245,22 @@ export class ExpiryQueue {
 
   /** Gives the memory of a detached queue back. */
   free(queue: number): void {
-    if (queue !== NONE && queue !== UNKNOWN) this.#pages.free(queue);
+    if (queue === QUEUE_NONE || queue === QUEUE_UNKNOWN) return;
+    this.#pages.open(queue);
+    this.#journal.drop(this.#pages);
+    this.#pages.free(queue);
+  }
+
+  /** Gives a namespace a queue whose entries lie in any order, and puts them in theirs. */
+  adopt(space: Address, queue: number): void {
+    this.attach(space, queue);
+    if (!this.#open(space) || this.#pages.entries < 2) return;
+    const pages = this.#pages;
+    const last = FIRST + pages.entries - 1;
+    for (let index = Math.floor(last / CHILDREN) + FIRST - 1; index >= FIRST; index--) {
+      copy(this.#entry.address, pages.address(index), ENTRY_BYTES);
+      this.#sink(index);
+    }
   }
 
   /** Looks for stale entries when there are too many. The queue is at hand. */
@@ -254,7 +285,11 @@ export class ExpiryQueue {
     copy(this.#entry.address, pages.address(last), ENTRY_BYTES);
     this.#relocateAt(this.#entry, 0);
     pages.entries -= 1;
-    if (index < last && !this.#rise(index)) this.#sink(index);
+    if (index < last) {
+      // Upwards it may cross the border of a copy too, so it counts from the place that it gets first.
+      if (last >= pages.copied && pages.copied !== 0) this.#journal.add(pages, this.#entry.address);
+      if (!this.#rise(index)) this.#sink(index);
+    }
     pages.saveShrunk();
   }
 
@@ -300,6 +335,8 @@ export class ExpiryQueue {
       }
       if (leastMs >= deadlineMs) break;
       this.#relocateAt(family, least * ENTRY_BYTES);
+      if (index < pages.copied && first + least >= pages.copied)
+        this.#journal.add(pages, family.address + least * ENTRY_BYTES);
       copy(place, family.address + least * ENTRY_BYTES, ENTRY_BYTES);
       index = first + least;
       place = children + least * ENTRY_BYTES;

@@ -94,6 +94,8 @@ test("an image, read by the tables alone, is sound and names every live record a
   const users = db.namespace("users");
   for (let index = 0; index < 500; index++) (index % 2 === 0 ? db : users).insert(`key ${index}`, `value ${index}`);
   db.removeMany(Array.from({ length: 20 }, (_, index) => `key ${2 * index}`));
+  const expiresAtMs = Date.UTC(2100, 0);
+  for (let index = 101; index < 200; index += 2) users.insert(`key ${index}`, "for a while", { expiresAtMs });
   await db.checkpoint();
   const [log, image] = [readFileSync(path), readFileSync(`${path}.hint`)];
   const view = new DataView(image.buffer, image.byteOffset, image.length);
@@ -121,6 +123,18 @@ test("an image, read by the tables alone, is sound and names every live record a
     );
   const expected = Array.from({ length: 500 }, (_, index) => index).filter((index) => index % 2 === 1 || index >= 40);
   expect(keys.sort()).toEqual(expected.map((index) => `${index % 2} key ${index}`).sort());
+
+  const deadlines = chunks
+    .filter((one) => one.kind === 5 && one.space === 1)
+    .flatMap(({ body }) =>
+      Array.from({ length: body.length / 16 }, (_, index) => body.subarray(16 * index, 16 * index + 16)),
+    )
+    .map((entry) => {
+      expect(new DataView(entry.buffer, entry.byteOffset).getFloat64(0, true)).toBe(expiresAtMs);
+      const [position = 0] = positionsIn(entry.subarray(8));
+      return log.subarray(position + 24, position + 24 + log.readUInt16LE(position + 10)).toString();
+    });
+  expect(deadlines.sort()).toEqual(Array.from({ length: 50 }, (_, index) => `key ${101 + 2 * index}`).sort());
 });
 
 /** The pieces of a sealed image, opened by what the document says. */

@@ -1,7 +1,8 @@
 /** Sweeping by the queue of deadlines: what it removes, what it leaves, what it costs, and that no change of a record loses its deadline. */
 
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
+import { HintWriter } from "../../src/engine/hint-writer.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { SWEEP_RECORDS_PER_SLICE } from "../../src/limits.ts";
 import { Random } from "../sim/random.ts";
@@ -200,6 +201,106 @@ test("a log that is replayed fills the queue: the first sweep after a crash cost
   expect(again.facts().entries).toBeLessThan(2000);
   again.clock.nowMs += 121;
   expect(again.framesLoaded(() => expect(again.engine.sweepExpired(again.space)).toBe(20))).toBeLessThan(80);
+});
+
+describe.each([
+  ["plain", undefined],
+  ["encrypted", new Uint8Array(32).fill(3)],
+] as const)("a %s database that is opened by its image:", (_, key) => {
+  const changes = (): { encryption: { key: Uint8Array } | undefined } => ({ encryption: key && { key: key.slice() } });
+
+  test("the first sweep loads the frames of what has expired and of nothing else", () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const records = 100_000;
+    {
+      using fixture = new ExpiryFixture(path, changes());
+      const keys = Array.from({ length: records }, (_unused, index) => `${index}`);
+      const { engine, space, clock } = fixture;
+      engine.insertMany(space, keys.slice(10), keys.slice(10), clock.nowMs + 1_000_000);
+      engine.insertMany(space, keys.slice(0, 10), keys.slice(0, 10), clock.nowMs + 10);
+    }
+    using again = new ExpiryFixture(path, changes());
+    expect(again.opened.base.recovery.usedCheckpoint).toBe(true);
+    expect(again.facts()).toMatchObject({ isUnknown: false, live: records });
+    const opened = again.framesLoaded(() => expect(again.engine.sweepExpired(again.space)).toBe(0));
+    expect(opened).toBe(0);
+    again.clock.nowMs += 10;
+    const swept = again.framesLoaded(() => expect(again.engine.sweepExpired(again.space)).toBe(10));
+    expect(swept).toBeLessThanOrEqual(30);
+    expect(again.engine.count(again.space)).toBe(records - 10);
+    again.checkQueue();
+  });
+
+  test.each([341, 342, 343])("it holds every deadline, whatever was written while it was made (seed %d)", (seed) => {
+    const random = new Random(seed);
+    using folder = temporaryFolder();
+    let path = folder.file("data.emdb");
+    for (let life = 0; life < 3; life += 1) {
+      using fixture = new ExpiryFixture(path, changes());
+      const { engine, clock } = fixture;
+      clock.nowMs += life * 10_000;
+      const { core, spaces } = engine;
+      const other = engine.spaceNamed("other");
+      const write = (count: number): void => {
+        const entries = Array.from({ length: count }, () => ({
+          space: random.chance(0.8) ? fixture.space : other,
+          key: `${random.below(6000)}`,
+          value: random.chance(0.8) ? "value" : undefined,
+          expiresAtMs: random.chance(0.1) ? 0 : clock.nowMs + random.below(10_000),
+        }));
+        engine.writeBatch(entries);
+      };
+      write(6000);
+      const writer = new HintWriter(core, spaces, core.file!);
+      while (engine.exclusively(() => writer.copyPiece())) {
+        writer.sealPiece();
+        const what = random.below(100);
+        if (what < 60) write(1 + random.below(150));
+        else if (what < 70) {
+          failAppends(fixture, 100);
+          expect(() => write(150)).toThrow(EmdbError);
+          healAppends(fixture);
+        } else if (what < 85) engine.sweepExpired(fixture.space);
+        else if (what < 95) clock.nowMs += random.below(300);
+        else if (what < 97) engine.clear(other);
+      }
+      writer.sealPiece();
+      fixture.opened.sync!.flush();
+      writer.writeHeader();
+      writer.sync();
+      writer.publish();
+      write(random.below(100));
+      engine.sweepExpired(fixture.space);
+      fixture.opened.sync!.flush();
+      path = folder.file(`life ${life}.emdb`);
+      copyFileSync(core.file!.path, path);
+      copyFileSync(`${core.file!.path}.hint`, `${path}.hint`);
+      using again = new ExpiryFixture(path, changes());
+      expect(again.opened.base.recovery.usedCheckpoint).toBe(true);
+      for (const name of ["", "other"]) {
+        const space = name === "" ? again.space : again.engine.spaceNamed(name);
+        expect(again.engine.count(space)).toBe(engine.count(name === "" ? fixture.space : other));
+        again.checkQueue(space);
+      }
+    }
+  });
+});
+
+test("a queue that nobody kept is not in the image, and the first sweep finds what has expired by a walk", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using fixture = new ExpiryFixture(path);
+    for (let index = 0; index < 1000; index += 1) fixture.put(`${index}`, 100 + index);
+    fixture.engine.core.expiry.forget(fixture.space.address);
+  }
+  using again = new ExpiryFixture(path);
+  expect(again.opened.base.recovery.usedCheckpoint).toBe(true);
+  expect(again.facts().isUnknown).toBe(true);
+  again.clock.nowMs += 109;
+  expect(again.engine.sweepExpired(again.space)).toBe(10);
+  again.checkQueue();
 });
 
 test("a database that is opened for reading keeps no queue", () => {
