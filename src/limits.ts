@@ -105,6 +105,9 @@ export const SWEEP_INTERVAL_MS_MAX = 2_147_483_647;
 /** Handles of one database in one process, one a Worker. */
 export const ATTACHED_MAX = 256;
 
+/** Longest path in bytes that is noted for whoever cleans up after a dead thread: what Linux takes in one call. */
+export const NOTED_PATH_BYTES_MAX = 4096;
+
 // -- secrets -----------------------------------------------------------------
 
 /** Exact length of a raw encryption key: both ciphers take 256 bits. */

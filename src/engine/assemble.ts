@@ -19,15 +19,15 @@ import { Backup } from "./backup.ts";
 import type { SharedBase } from "./base.ts";
 import { Checkpoint } from "./checkpoint.ts";
 import { Compaction } from "./compaction.ts";
-import { CLOSING, CLOSING_DONE, Control, STATE } from "./control.ts";
+import { CLOSING, CLOSING_DONE, Control, STATE, WORK_LEFT } from "./control.ts";
 import { Core, LogFile, type Defer } from "./core.ts";
+import { giveBackDead } from "./dead-work.ts";
 import { Engine } from "./engine.ts";
 import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
-import { closeDeadImage } from "./hint-writer.ts";
 import { LockFile } from "./lock-file.ts";
 import { LockWatch } from "./lock-watch.ts";
-import { LongWork, closeDeadTarget } from "./long-work.ts";
+import { LongWork } from "./long-work.ts";
 import { Ordering } from "./ordering.ts";
 import { Relocation, releaseReplaced } from "./relocation.ts";
 import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
@@ -106,7 +106,7 @@ export function assemble(
       : new Sync(core, file, lockWatch, base.config.flushPlan.kind === "on-each-flush");
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
-  const work = new LongWork(core);
+  const work = new LongWork(core, (body) => (base.isReadOnly ? body() : engine.exclusively(body)));
   const relocation = new Relocation(core, spaces, (body) => engine.exclusively(body));
   const checkpoint =
     // A draft, which has no lock of its own, gets no image either.
@@ -204,8 +204,7 @@ export function unmapForTruncation(system: System, control: Control): void {
 /** Lets go of memory, file and lock. After a failed open no lock file stays that was not there before. */
 function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
   const control = new Control(base.buffer);
-  closeDeadImage(system, control);
-  closeDeadTarget(system, control);
+  if (control.flags[WORK_LEFT] !== 0) giveBackDead(system, control, base.path);
   releaseReplaced(system, control, base.path);
   releaseMemory(system, control, base.path !== undefined);
   if (base.path === undefined) return;

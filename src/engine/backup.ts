@@ -16,11 +16,12 @@ import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import type { ProgressOptions } from "../api/types.ts";
 import { LOG_FILE, dropMaps, listMaps } from "../log/log-words.ts";
-import { TARGET_LOCK } from "./control.ts";
+import { noteTarget, targetLockOf } from "./control.ts";
 import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import { hintPath } from "./hint-writer.ts";
 import { LockFile, lockPath } from "./lock-file.ts";
+import { syncFolder } from "./open-folder.ts";
 import { Pace } from "./progress.ts";
 import { backupPath, compactPath, movesPath, newPath, replacedPath } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
@@ -50,13 +51,13 @@ export class Backup {
     const pace = new Pace(core, options, core.visible - core.base);
     let lock: LockFile | undefined;
     const end = (): void => {
-      core.control.numbers[TARGET_LOCK] = 0;
-      lock?.release(true);
+      noteTarget(core.control, undefined);
+      lock?.release(true, targetLockOf(core.control));
     };
     await this.#parts.work.run({ draftPath: backupPath(target), end }, async (check) => {
-      lock = LockFile.take(core.system, target);
+      lock = LockFile.take(core.system, target, targetLockOf(core.control));
       refuseTakenImage(core.system, target);
-      core.control.numbers[TARGET_LOCK] = lock.token.handle + 1;
+      noteTarget(core.control, target);
       await pace.drive(this.#steps(target), check);
     });
     pace.finish();
@@ -107,7 +108,7 @@ export class Backup {
     system.unlink(hintPath(target));
     must(system.rename(path, target), { syscall: "rename", path: target });
     const folder = dirname(target);
-    must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+    must(syncFolder(this.#core, folder), { syscall: "fsync", path: folder });
   }
 }
 

@@ -20,8 +20,9 @@ import type { Pinned } from "../ffi/memory.ts";
 import type { ProgressOptions } from "../api/types.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
 import { KEY_AREA_AT, decodeHeader, encodeHeader } from "../log/header.ts";
-import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
+import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
+import { nameFile } from "../log/shared-file.ts";
 import { NEXT_BASE, STATE } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
@@ -197,15 +198,15 @@ export class Compaction {
     const { system, control, file, writeThrough } = this.#core;
     const { log } = draft;
     if (file === undefined) return;
-    const { numbers } = control.draft;
     const path = compactPath(file.path);
     log.tail.spill();
     writeMark(this.#core, draft, false);
     log.sync();
     if (!writeThrough) return;
     const handle = must(system.open(path, "write-through"), { syscall: "open", path });
-    system.close(numbers[LOG_FILE]!);
-    numbers[LOG_FILE] = handle;
+    const former = control.draft.numbers[LOG_FILE]!;
+    nameFile(system, logFileOf(control.draft), handle);
+    system.close(former);
   }
 }
 

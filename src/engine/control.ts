@@ -3,31 +3,33 @@
  *
  *     f64   0 log words | heap words | engine words | log words of a draft
  *     i32   behind them: engine flags | log flags | reclaim flags | log flags of a draft
+ *     u8    behind them: the path of a backup's target
  *
  * Invariants
  * 1. Nothing here is needed to recover: a process that dies loses it.
  * 2. Whoever changes more than one word that belong together holds the writer's lock.
  */
 
-import { ATTACHED_MAX } from "../limits.ts";
+import { ATTACHED_MAX, NOTED_PATH_BYTES_MAX } from "../limits.ts";
 import { HEAP_NUMBERS } from "../ffi/heap.ts";
 import { RECLAIM_FLAGS } from "../ffi/reclaim.ts";
 import { LOG_NUMBERS, type LogWords } from "../log/log-words.ts";
+import type { SharedFile } from "../log/shared-file.ts";
 
 // Engine words (f64).
 /** Namespace ids given out, the default one included. */
 export const SPACE_COUNT = 0;
 /** Where replay would begin with the hint image in place; 0: there is none of use. */
 export const IMAGE_START = 1;
-/** The open file + 1 of the image that is being written; 0: none. Should its writer die, the next one closes it. */
-export const IMAGE_FILE = 2;
+/** The open file of the image that is being written, a shared file. Should its writer die, the next one closes it. */
+const IMAGE_FILE = 2;
 /** Of an encrypted database, see `vault.ts`: the newest session record, whether this open has begun it, the key's memory. */
 export const SESSION_LAST = 3;
 export const SESSION_ACTIVE = 4;
 export const KEY_PAGE = 5;
 /** Position of the oldest snapshot a row holds; Infinity for none. */
 export const SNAPSHOT_ROWS = 6;
-/** The table of moves that is being made: its open file + 1, where it is in memory, and how long that is; 0: there is none. */
+/** The table of moves that is being made: its open file, where it is in memory, and how long that is; 0: there is none. */
 export const MOVES_FILE = SNAPSHOT_ROWS + ATTACHED_MAX;
 export const MOVES_ADDRESS = MOVES_FILE + 1;
 export const MOVES_BYTES = MOVES_ADDRESS + 1;
@@ -40,9 +42,15 @@ export const RELOCATED_SPACE = RELOCATED + 1;
 export const LIVE_BYTES = RELOCATED_SPACE + 1;
 /** The base that the draft gets when it takes the log's place; until then positions in it are those in its file. */
 export const NEXT_BASE = LIVE_BYTES + 1;
-/** The open lock + 1 of the target of a backup; 0: none. Should its writer die, the next one closes it. */
-export const TARGET_LOCK = NEXT_BASE + 1;
-const ENGINE_NUMBERS = TARGET_LOCK + 1;
+/** The open lock of the target of a backup, a shared file. Should its writer die, the next one closes it. */
+const TARGET_LOCK = NEXT_BASE + 1;
+/** The states of the three shared files above. */
+const IMAGE_FILE_STATE = TARGET_LOCK + 1;
+const MOVES_FILE_STATE = IMAGE_FILE_STATE + 1;
+const TARGET_LOCK_STATE = MOVES_FILE_STATE + 1;
+/** Of each row a folder that its thread has open for a moment, a shared file. */
+const FOLDERS = TARGET_LOCK_STATE + 1;
+const ENGINE_NUMBERS = FOLDERS + 2 * ATTACHED_MAX;
 
 // Engine flags (i32).
 /** 0, or the row + 1 of the Worker that holds the writer's lock. */
@@ -67,6 +75,10 @@ export const AUDIT = 9;
 export const LONG_WORK = 10;
 /** How far a compaction is with putting its file in the place of the one before: a SWAP number. */
 export const SWAP = 11;
+/** Not 0 as long as somebody has that place: who takes it and finds it so follows a dead one. */
+export const WORK_LEFT = 12;
+/** Bytes of the path in `Control.target`; 0: there is none. */
+const TARGET_BYTES = 13;
 /** Blocks of counters claimed in the session that is being written. */
 export const SESSION_BLOCKS = 15;
 const ENGINE_FLAGS = 16;
@@ -85,6 +97,8 @@ export const STATE_POISONED = 2;
 const NUMBERS = LOG_NUMBERS + HEAP_NUMBERS + ENGINE_NUMBERS + LOG_NUMBERS;
 const FLAGS = ENGINE_FLAGS + 4 + RECLAIM_FLAGS + 4;
 
+const TARGET_AT = NUMBERS * 8 + Math.ceil((FLAGS * 4) / 8) * 8;
+
 export class Control {
   readonly buffer: SharedArrayBuffer;
   readonly numbers: Float64Array;
@@ -94,6 +108,8 @@ export class Control {
   readonly reclaim: Int32Array;
   /** The words of a log that a compaction or backup is writing. */
   readonly draft: LogWords;
+  /** Room for the path of the target of the backup under way, once its lock is held. */
+  readonly target: Uint8Array;
 
   constructor(buffer: SharedArrayBuffer) {
     this.buffer = buffer;
@@ -106,13 +122,49 @@ export class Control {
     this.flags = flags.subarray(0, ENGINE_FLAGS);
     this.log = { numbers: logNumbers, flags: flags.subarray(ENGINE_FLAGS, ENGINE_FLAGS + 4) };
     this.reclaim = flags.subarray(ENGINE_FLAGS + 4, ENGINE_FLAGS + 4 + RECLAIM_FLAGS);
+    this.target = new Uint8Array(buffer, TARGET_AT, NOTED_PATH_BYTES_MAX);
     this.draft = { numbers: all.subarray(draftAt), flags: flags.subarray(ENGINE_FLAGS + 4 + RECLAIM_FLAGS) };
   }
 
   static create(): Control {
-    const control = new Control(new SharedArrayBuffer(NUMBERS * 8 + Math.ceil((FLAGS * 4) / 8) * 8));
+    const control = new Control(new SharedArrayBuffer(TARGET_AT + NOTED_PATH_BYTES_MAX));
     control.numbers[SPACE_COUNT] = 1;
     control.numbers.fill(Infinity, SNAPSHOT_ROWS, SNAPSHOT_ROWS + ATTACHED_MAX);
     return control;
   }
+}
+
+/** The file of the image that is being written. */
+export function imageFileOf({ numbers }: Control): SharedFile {
+  return { numbers, handleAt: IMAGE_FILE, stateAt: IMAGE_FILE_STATE };
+}
+
+/** The file of the table of moves that is being made. */
+export function movesFileOf({ numbers }: Control): SharedFile {
+  return { numbers, handleAt: MOVES_FILE, stateAt: MOVES_FILE_STATE };
+}
+
+/** The lock of the target of the backup under way. */
+export function targetLockOf({ numbers }: Control): SharedFile {
+  return { numbers, handleAt: TARGET_LOCK, stateAt: TARGET_LOCK_STATE };
+}
+
+/** The folder that the thread of a row has open. */
+export function folderOf({ numbers }: Control, row: number): SharedFile {
+  return { numbers, handleAt: FOLDERS + 2 * row, stateAt: FOLDERS + 2 * row + 1 };
+}
+
+/** Notes the path of a target; a path that is too long is not. */
+export function noteTarget({ flags, target }: Control, path: string | undefined): void {
+  const bytes = new TextEncoder().encode(path ?? "");
+  Atomics.store(flags, TARGET_BYTES, 0);
+  if (bytes.length > target.length) return;
+  target.set(bytes);
+  Atomics.store(flags, TARGET_BYTES, bytes.length);
+}
+
+/** The path that has been noted. */
+export function notedTarget({ flags, target }: Control): string | undefined {
+  const bytes = Atomics.load(flags, TARGET_BYTES);
+  return bytes === 0 ? undefined : new TextDecoder().decode(target.slice(0, bytes));
 }

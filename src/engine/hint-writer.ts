@@ -21,7 +21,8 @@ import { ENTRY_BYTES, QUEUE_UNKNOWN } from "../keydir/expiry-pages.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { positionHigh, unitsOf, withUnits } from "../keydir/keydir.ts";
 import { FRAME_HEADER_BYTES, TWO_32, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
-import { IMAGE_FILE, type Control } from "./control.ts";
+import { closeFile, nameFile } from "../log/shared-file.ts";
+import { imageFileOf, type Control } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 import {
   CHUNK_BODY_BYTES_AT,
@@ -52,6 +53,7 @@ import {
   type ImageSession,
 } from "./hint-seal.ts";
 import { rebaseLeaves, type LeafCopy } from "../ordered/leaf-copy.ts";
+import { syncFolder } from "./open-folder.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Where the image of a log is. */
@@ -143,11 +145,11 @@ export class HintWriter {
     const chance = new Uint8Array(4);
     core.system.random(chance);
     this.#salt = chance[0]! | (chance[1]! << 8) | (chance[2]! << 16) | (chance[3]! << 24);
-    closeDeadImage(core.system, core.control);
+    closeImageFile(core.system, core.control);
     const stale = core.system.unlink(this.#path);
     if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path: this.#path });
     this.#file = must(core.system.open(this.#path, "create"), { syscall: "open", path: this.#path });
-    core.control.numbers[IMAGE_FILE] = this.#file + 1;
+    nameFile(core.system, imageFileOf(core.control), this.#file);
   }
 
   /** Every piece stands for a position at or before this one. Known once `copyPiece` has returned false. */
@@ -413,7 +415,7 @@ export class HintWriter {
     if (renamed < 0) this.#system.unlink(this.#path);
     must(renamed, { syscall: "rename", path });
     const folder = dirname(path);
-    must(this.#system.syncFolder(folder), { syscall: "fsync", path: folder });
+    must(syncFolder(this.#core, folder), { syscall: "fsync", path: folder });
   }
 
   #close(): void {
@@ -421,7 +423,7 @@ export class HintWriter {
     this.#isOpen = false;
     spareBuffer = this.#buffer;
     this.#seal?.wipe();
-    closeDeadImage(this.#system, this.#core.control);
+    closeImageFile(this.#system, this.#core.control);
   }
 
   /** Gives the image up. */
@@ -433,10 +435,8 @@ export class HintWriter {
 }
 
 /** Closes the file of an image whose writer has died, or is done. */
-export function closeDeadImage(system: System, control: Control): void {
-  const file = control.numbers[IMAGE_FILE]! - 1;
-  control.numbers[IMAGE_FILE] = 0;
-  if (file >= 0) system.close(file);
+export function closeImageFile(system: System, control: Control): void {
+  closeFile(system, imageFileOf(control));
 }
 
 /** The two checks of the frame at a position of the log, as they stand in the file; zeros for position 0. */

@@ -15,6 +15,7 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import type { LockHolder } from "../api/types.ts";
+import { closeFile, nameFile, type SharedFile } from "../log/shared-file.ts";
 import { PACKAGE_VERSION } from "../version.ts";
 import { beginsAsLog } from "./siblings.ts";
 
@@ -41,25 +42,29 @@ export class LockFile {
     this.#isNew = file.isNew;
   }
 
-  /** Takes the lock of a log, or throws EMDB_LOCKED with its holder. */
-  static take(system: System, logPath: string): LockFile {
+  /**
+   * Takes the lock of a log, or throws EMDB_LOCKED with its holder. `words`, if others may have to let go of it, name
+   * the file before it is locked.
+   */
+  static take(system: System, logPath: string, words?: SharedFile): LockFile {
     const path = lockPath(logPath);
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const existed = typeof system.status(path) !== "number";
       const handle = must(system.open(path, "write-or-create"), { syscall: "open", path });
+      if (words !== undefined) nameFile(system, words, handle);
       const result = system.lock(handle);
       if (result < 0) {
-        system.close(handle);
+        closeLock(system, handle, words);
         if (result === -Errno.EAGAIN) throw lockedError(system, logPath);
         throw ioError(result, { syscall: "flock", path });
       }
       const own = system.statusOf(handle);
       const there = system.status(path);
-      refuseStranger(system, { handle, path, logPath });
+      refuseStranger(system, { handle, path, logPath }, words);
       if (typeof own !== "number" && typeof there !== "number" && own.identity === there.identity) {
         return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed });
       }
-      system.close(handle);
+      closeLock(system, handle, words);
     }
     throw new EmdbError(
       "EMDB_LOCKED",
@@ -112,11 +117,16 @@ export class LockFile {
   }
 
   /** Lets go of the lock. After a failed open nothing stays that was not there before. */
-  release(hasFailed: boolean): void {
+  release(hasFailed: boolean, words?: SharedFile): void {
     if (hasFailed && this.#isNew) this.#system.unlink(lockPath(this.#logPath));
     this.#system.unlock(this.#handle);
-    this.#system.close(this.#handle);
+    closeLock(this.#system, this.#handle, words);
   }
+}
+
+function closeLock(system: System, handle: FileHandle, words: SharedFile | undefined): void {
+  if (words === undefined) system.close(handle);
+  else closeFile(system, words);
 }
 
 /** Who opened the log last, and whether somebody has it now. */
@@ -141,11 +151,12 @@ export function readHolder(system: System, logPath: string): LockHolder | undefi
 function refuseStranger(
   system: System,
   at: { readonly handle: FileHandle; readonly path: string; readonly logPath: string },
+  words?: SharedFile,
 ): void {
   const { handle, path, logPath } = at;
   const isLog = beginsAsLog(system, handle);
   if (!isLog && system.size(handle) <= RECORD_BYTES_MAX) return;
-  system.close(handle);
+  closeLock(system, handle, words);
   const what = isLog ? "is a database itself" : "is not a lock file";
   throw new EmdbError(
     "EMDB_INVALID_CONFIG",

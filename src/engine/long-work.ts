@@ -7,9 +7,9 @@
  */
 
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
-import type { System } from "../ffi/system.ts";
-import { LONG_WORK, TARGET_LOCK, type Control } from "./control.ts";
+import { LONG_WORK, WORK_LEFT } from "./control.ts";
 import { closedError, type Core } from "./core.ts";
+import { giveBackDead } from "./dead-work.ts";
 import { discardDraft } from "./swap.ts";
 
 /** How long to wait for another's work before asking whether it still lives. */
@@ -25,13 +25,16 @@ export interface Work {
 export class LongWork {
   readonly #core: Core;
   readonly #own: number;
+  /** Runs something under the writer's lock, if there is one. */
+  readonly #exclusively: (body: () => void) => void;
   /** The draft that this thread is writing. */
   #run: Work | undefined;
   /** Whether this thread has the place. */
   isOurs = false;
 
-  constructor(core: Core) {
+  constructor(core: Core, exclusively: (body: () => void) => void) {
     this.#core = core;
+    this.#exclusively = exclusively;
     this.#own = core.row + 1;
   }
 
@@ -39,12 +42,26 @@ export class LongWork {
   tryTake(): boolean {
     const { flags, reclaim } = this.#core.control;
     const holder = Atomics.compareExchange(flags, LONG_WORK, 0, this.#own);
-    if (holder === 0) return (this.isOurs = true);
-    const thread = Atomics.load(reclaim, ROW_THREAD_AT + holder - 1);
-    if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return false;
-    this.isOurs = Atomics.compareExchange(flags, LONG_WORK, holder, this.#own) === holder;
-    if (this.isOurs) closeDeadTarget(this.#core.system, this.#core.control);
-    return this.isOurs;
+    if (holder !== 0) {
+      const thread = Atomics.load(reclaim, ROW_THREAD_AT + holder - 1);
+      if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return false;
+      if (Atomics.compareExchange(flags, LONG_WORK, holder, this.#own) !== holder) return false;
+    }
+    this.isOurs = true;
+    // A dead one's row may have been cleared by somebody else, and the place with it.
+    if (Atomics.exchange(flags, WORK_LEFT, 1) !== 0) this.#giveBackDead();
+    return true;
+  }
+
+  #giveBackDead(): void {
+    const { system, control, file } = this.#core;
+    try {
+      this.#exclusively(() => giveBackDead(system, control, file?.path));
+    } catch (error) {
+      this.give();
+      Atomics.store(control.flags, WORK_LEFT, 1);
+      throw error;
+    }
   }
 
   /** Takes the place when whoever has it is done. @throws {EmdbError} EMDB_CLOSED when the database is closed meanwhile */
@@ -95,15 +112,9 @@ export class LongWork {
 
   give(): void {
     const { flags } = this.#core.control;
+    if (this.isOurs) Atomics.store(flags, WORK_LEFT, 0);
     this.isOurs = false;
     if (Atomics.compareExchange(flags, LONG_WORK, this.#own, 0) !== this.#own) return;
     Atomics.notify(flags, LONG_WORK);
   }
-}
-
-/** Lets go of the target of a backup whose writer died: a lock is held as long as its file is open. */
-export function closeDeadTarget(system: System, control: Control): void {
-  const handle = control.numbers[TARGET_LOCK]! - 1;
-  control.numbers[TARGET_LOCK] = 0;
-  if (handle >= 0) system.close(handle);
 }

@@ -13,7 +13,8 @@ import { copy, pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
 import { Moves, PAIR_BYTES, SHRUNK } from "../log/moves.ts";
-import { MOVES_ADDRESS, MOVES_BYTES, MOVES_FILE, MOVES_PAIRS, type Control } from "./control.ts";
+import { closeFile, nameFile } from "../log/shared-file.ts";
+import { MOVES_ADDRESS, MOVES_BYTES, MOVES_FILE, MOVES_PAIRS, movesFileOf, type Control } from "./control.ts";
 
 const BUFFER_PAIRS = 4096;
 const COMMIT_BYTES = 1024 * 1024;
@@ -38,8 +39,8 @@ export class MoveTable {
       const path = (this.#path = place.path);
       const stale = system.unlink(path);
       if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path });
-      this.#numbers[MOVES_FILE] = must(system.open(path, "create"), { syscall: "open", path }) + 1;
-      // Open it needs no name, and without one nothing is left of it whatever happens.
+      nameFile(system, movesFileOf(control), must(system.open(path, "create"), { syscall: "open", path }));
+      // Open and named in the words it needs no name, and without one nothing is left of it whatever happens.
       system.unlink(path);
       return;
     }
@@ -65,7 +66,7 @@ export class MoveTable {
     if (bytes === 0) return;
     if (this.#path === undefined) this.#store(position, bytes);
     else {
-      const written = this.#system.write(this.#numbers[MOVES_FILE]! - 1, this.#buffer.address, { position, bytes });
+      const written = this.#system.write(this.#numbers[MOVES_FILE]!, this.#buffer.address, { position, bytes });
       must(written, { syscall: "pwrite", path: this.#path });
     }
     this.#stored += this.#buffered;
@@ -92,7 +93,7 @@ export class MoveTable {
     if (bytes > 0 && this.#path === undefined) copy(to, this.#numbers[MOVES_ADDRESS]! + first * PAIR_BYTES, bytes);
     else if (bytes > 0) {
       const span = { position: first * PAIR_BYTES, bytes };
-      must(this.#system.read(this.#numbers[MOVES_FILE]! - 1, to, span), { syscall: "pread", path: this.#path });
+      must(this.#system.read(this.#numbers[MOVES_FILE]!, to, span), { syscall: "pread", path: this.#path });
     }
     if (stored === count) return;
     const from = (first + stored - this.#stored) * PAIR_BYTES;
@@ -106,7 +107,7 @@ export class MoveTable {
     numbers[MOVES_PAIRS] = this.#stored;
     if (this.#path === undefined || this.#stored === 0) return;
     const bytes = this.#stored * PAIR_BYTES;
-    const address = this.#system.map(numbers[MOVES_FILE]! - 1, bytes);
+    const address = this.#system.map(numbers[MOVES_FILE]!, bytes);
     numbers[MOVES_ADDRESS] = must(address, { syscall: "mmap", path: this.#path });
     numbers[MOVES_BYTES] = bytes;
   }
@@ -114,9 +115,7 @@ export class MoveTable {
 
 /** Closes the table's file; what is mapped stays mapped. */
 export function closeMovesFile(system: System, control: Control): void {
-  const file = control.numbers[MOVES_FILE]! - 1;
-  control.numbers[MOVES_FILE] = 0;
-  if (file >= 0) system.close(file);
+  closeFile(system, movesFileOf(control));
 }
 
 /** Gives a table back that no segment has taken over, a dead Worker's as well. */

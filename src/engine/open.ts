@@ -23,7 +23,6 @@ import { decodeHeader, fileIdOf, saltsOf, type LogHeader } from "../log/header.t
 import {
   LOG_CLAIMED,
   LOG_DURABLE,
-  LOG_FILE,
   LOG_GENERATION,
   LOG_RESERVED,
   LOG_RING,
@@ -31,8 +30,10 @@ import {
   LOG_VISIBLE,
   LOG_WRITTEN,
   addMap,
+  logFileOf,
 } from "../log/log-words.ts";
 import { RING_SPACE, reserveMemoryLog } from "../log/new-log.ts";
+import { nameFile } from "../log/shared-file.ts";
 import { ensureMapped } from "../log/tail.ts";
 import { assemble, makeCore, releaseMemory, unmapForTruncation, type Environment, type Opened } from "./assemble.ts";
 import type { SharedBase } from "./base.ts";
@@ -229,7 +230,7 @@ function openLog(environment: Environment, plan: LogPlan): Opened {
   let control: Control | undefined;
   try {
     control = makeControl(system);
-    control.log.numbers[LOG_FILE] = handle;
+    nameFile(system, logFileOf(control.log), handle);
     control.log.numbers[LOG_GENERATION] = plan.header.generation;
     const ring = config.readOnly ? 0 : must(system.reserve(RING_SPACE), { syscall: "mmap", path });
     control.log.numbers[LOG_RING] = ring;

@@ -17,9 +17,8 @@ import { HASH_BITS } from "../keydir/hash.ts";
 import { relocateShard } from "../keydir/relocate.ts";
 import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
-import { releaseMoves } from "./move-table.ts";
-import { LOG_FILE, dropMaps, listMaps, segmentsOf } from "../log/log-words.ts";
-import { releaseDraft } from "../log/new-log.ts";
+import { releaseMaps, segmentsOf } from "../log/log-words.ts";
+import { closeFile } from "../log/shared-file.ts";
 import type { Moves } from "../log/moves.ts";
 import type { Core } from "./core.ts";
 import { compactPath, movesPath, replacedPath } from "./siblings.ts";
@@ -181,29 +180,24 @@ export class Relocation {
 function release(system: System, control: Control, segment: { readonly at: number; readonly path?: string }): void {
   const segments = segmentsOf(control.log);
   const { at, path } = segment;
-  const { base, file, moves } = segments.facts(at);
-  const maps = [...listMaps(control.log, base), { address: moves.address, bytes: moves.bytes }];
-  dropMaps(control.log, base);
-  segments.drop(at);
-  for (const { address, bytes } of maps) {
-    if (address === 0) continue;
+  const { base, moves } = segments.facts(at);
+  const giveBack = ({ address, bytes }: { readonly address: number; readonly bytes: number }): void => {
     if (path === undefined) system.release(address, bytes);
     else system.unmap(address, bytes);
-  }
+  };
+  closeFile(system, segments.file(at));
+  releaseMaps(control.log, base, giveBack);
+  segments.drop(at);
+  if (moves.address !== 0) giveBack(moves);
   if (path === undefined) return;
-  system.close(file);
   // Where a mapped file keeps its name.
   if (system.canMapPastEnd) return;
   system.unlink(replacedPath(path));
   system.unlink(movesPath(compactPath(path)));
 }
 
-/** At the end of everything: lets go of all files that were replaced, and of a draft. Nobody reads any more. */
+/** At the end of everything: lets go of all files that were replaced. Nobody reads any more. */
 export function releaseReplaced(system: System, control: Control, path: string | undefined): void {
   for (const at of segmentsOf(control.log).list())
     release(system, control, { at, ...(path !== undefined && { path }) });
-  releaseMoves(system, control, path !== undefined);
-  const hadFile = control.draft.numbers[LOG_FILE]! > 0;
-  releaseDraft(system, control.draft);
-  if (hadFile && path !== undefined) system.unlink(compactPath(path));
 }

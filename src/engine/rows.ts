@@ -16,7 +16,18 @@ import { EmdbError } from "../errors.ts";
 import { IDLE, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_ERA_AT, ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import type { System } from "../ffi/system.ts";
 import { ATTACHED_MAX } from "../limits.ts";
-import { CLOSING, LONG_WORK, MUTEX, SNAPSHOTS, SNAPSHOT_ROWS, SYNC_DONE, SYNC_OWNER, type Control } from "./control.ts";
+import { closeFile } from "../log/shared-file.ts";
+import {
+  CLOSING,
+  LONG_WORK,
+  MUTEX,
+  SNAPSHOTS,
+  SNAPSHOT_ROWS,
+  SYNC_DONE,
+  SYNC_OWNER,
+  folderOf,
+  type Control,
+} from "./control.ts";
 
 /** In place of a row's era: its thread has nothing more to do with the database than to clear the row. */
 const LEAVING = -1;
@@ -56,6 +67,7 @@ export function reapDeadRows(control: Control, system: System): void {
     if (name === 0 || name === reaper || system.isThreadAlive(Math.abs(name) - 1)) continue;
     if (Atomics.load(control.flags, MUTEX) === row + 1) continue;
     if (Atomics.compareExchange(rows, ROW_THREAD_AT + row, name, reaper) !== name) continue;
+    closeFile(system, folderOf(control, row));
     letGo(control, row);
     clearRow(control, row);
   }

@@ -33,9 +33,11 @@ import {
   addMap,
   dropMaps,
   listMaps,
+  logFileOf,
   newestMap,
 } from "../log/log-words.ts";
 import { releaseDraft, releaseRing } from "../log/new-log.ts";
+import { copyFile } from "../log/shared-file.ts";
 import {
   IMAGE_START,
   MOVES_ADDRESS,
@@ -53,9 +55,11 @@ import {
   SWAP_INSTALLS,
   SWAP_NONE,
   SWAP_RENAMES,
+  type Control,
 } from "./control.ts";
 import type { Core } from "./core.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
+import { syncFolder } from "./open-folder.ts";
 import { compactPath, replacedPath } from "./siblings.ts";
 import type { Spaces } from "./spaces.ts";
 
@@ -91,10 +95,10 @@ export function takeName(core: Core, checkLock: () => void): void {
 
 /** Makes the new name durable. If that fails, what comes after it could be lost with it: the database is poisoned. */
 export function syncName(core: Core): void {
-  const { system, control, file } = core;
+  const { control, file } = core;
   if (file === undefined) return;
   const folder = dirname(file.path);
-  const synced = system.syncFolder(folder);
+  const synced = syncFolder(core, folder);
   if (synced >= 0) return;
   Atomics.or(control.flags, STATE, STATE_POISONED);
   throw ioError(synced, { syscall: "fsync", path: folder });
@@ -129,7 +133,7 @@ function takeWords(core: Core, spaces: Spaces): void {
   // and then finds the base unchanged has read the file of that base.
   log.numbers[LOG_BASE] = base;
   Atomics.add(log.flags, LOG_FENCE, 1);
-  log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;
+  copyFile(logFileOf(draft), logFileOf(log));
   const known = new Set(listMaps(log, base).map((map) => map.address));
   for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
   log.numbers[LOG_RESERVED] = base + draft.numbers[LOG_RESERVED]!;
@@ -164,6 +168,7 @@ function addSegment(core: Core): void {
   const own = segments.ofBase(log.numbers[LOG_BASE]!);
   const at = own === 0 ? segments.free() : own;
   assert(at !== 0, "a compaction begins with a free segment");
+  if (core.file !== undefined) copyFile(logFileOf(log), segments.file(at));
   segments.add(at, {
     base: log.numbers[LOG_BASE]!,
     end: log.numbers[LOG_WRITTEN]!,
@@ -171,7 +176,6 @@ function addSegment(core: Core): void {
     next: numbers[NEXT_BASE]!,
     generation: log.numbers[LOG_GENERATION]!,
     session: core.vault === undefined ? 0 : numbers[SESSION_LAST]! - log.numbers[LOG_BASE]!,
-    file: core.file === undefined ? -1 : log.numbers[LOG_FILE]!,
     moves: { address: numbers[MOVES_ADDRESS]!, pairs: numbers[MOVES_PAIRS]!, bytes: numbers[MOVES_BYTES]! },
   });
   numbers[RELOCATED] = at;
@@ -181,9 +185,14 @@ function addSegment(core: Core): void {
 export function discardDraft(core: Core, path: string | undefined): void {
   const { system, control, file } = core;
   const hadFile = control.draft.numbers[LOG_FILE]! > 0;
-  releaseMoves(system, control, file !== undefined);
-  releaseDraft(system, control.draft);
+  releaseReplacement(system, control, file !== undefined);
   if (hadFile && path !== undefined) system.unlink(path);
+}
+
+/** Lets go of everything that a draft, whoever has made it, holds of the system. */
+export function releaseReplacement(system: System, control: Control, hasFile: boolean): void {
+  releaseMoves(system, control, hasFile);
+  releaseDraft(system, control.draft);
 }
 
 /** After the death of a writer: ends or takes back the swap that it was at. Under the writer's lock. */

@@ -17,7 +17,7 @@ import { viewOfMapping } from "./mapped-view.ts";
 import { addressOf, pinned } from "./memory.ts";
 import { attempt, statusFromStats, Surroundings } from "./surroundings.ts";
 import type { PosixCalls } from "./symbols-posix.ts";
-import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "./system.ts";
+import type { Address, ByteSource, FileHandle, FileStatus, FolderNote, OpenMode, Result, System } from "./system.ts";
 
 // The same numbers on all three.
 const PROT_NONE = 0;
@@ -171,12 +171,14 @@ export class PosixSystem extends Surroundings implements System {
     return bytes > 0 ? this.#kernel.forgetCached(file, bytes) : bytes;
   }
 
-  syncFolder(path: string): Result {
+  syncFolder(path: string, note?: FolderNote): Result {
     const { O_RDONLY, O_DIRECTORY } = fs.constants;
     const folder = attempt(() => fs.openSync(path, O_RDONLY | O_DIRECTORY | this.#kernel.openCloseOnExec));
     if (folder < 0) return folder;
+    note?.(folder);
     const result = this.#untilDone(() => this.#kernel.syncFolder(folder));
     this.close(folder);
+    note?.(undefined);
     // EINVAL: fsync(2) says that the file system cannot sync folders; there is nothing better to do.
     return result === -Errno.EINVAL ? 0 : result;
   }
@@ -217,6 +219,16 @@ export class PosixSystem extends Surroundings implements System {
   statusOf(file: FileHandle): FileStatus | Result {
     assertHandle(file);
     return this.#kernel.status?.(file) ?? attempt(() => statusFromStats(fs.fstatSync(file, { bigint: true })));
+  }
+
+  openHandles(identity: string): readonly FileHandle[] {
+    // Linux, macOS; FreeBSD tells of the first three only, unless fdescfs is mounted.
+    const names = attempt(() => fs.readdirSync("/dev/fd"));
+    if (typeof names === "number") return [];
+    return names.map(Number).filter((file) => {
+      const status = Number.isSafeInteger(file) ? this.statusOf(file) : -Errno.EBADF;
+      return typeof status !== "number" && status.identity === identity;
+    });
   }
 
   rename(from: string, to: string): Result {

@@ -45,6 +45,9 @@ export interface FileStatus {
   readonly identity: string;
 }
 
+/** Called with a folder right after it was opened, and with undefined once it is closed. */
+export type FolderNote = (folder: FileHandle | undefined) => void;
+
 export interface System {
   readonly platform: "posix" | "win32" | "simulated";
   /** A mapping may reach beyond the end of the file; the pages there become readable as it grows. */
@@ -65,8 +68,8 @@ export interface System {
    * device. What is mapped anywhere stays. Nothing on Windows, which has no call for it.
    */
   forgetCached(file: FileHandle): Result;
-  /** Makes creations, renames and unlinks in a folder durable. Nothing to do on Windows. */
-  syncFolder(path: string): Result;
+  /** Makes creations, renames and unlinks in a folder durable. Nothing to do on Windows. `note` hears what is open meanwhile. */
+  syncFolder(path: string, note?: FolderNote): Result;
   /** Reserves space so that writes up to `bytes` cannot find the disk full; the file is then that long. EOPNOTSUPP where the file system cannot. */
   allocate(file: FileHandle, bytes: number): Result;
   /** Sets the length, giving back what lay behind. */
@@ -78,6 +81,8 @@ export interface System {
   status(path: string): FileStatus | Result;
   /** The same for an open file. */
   statusOf(file: FileHandle): FileStatus | Result;
+  /** Handles of this process that are the file with an identity, as far as the system tells; Windows does not. */
+  openHandles(identity: string): readonly FileHandle[];
   /** The real path, symbolic links and spelling resolved; the file must exist. */
   realPath(path: string): string | Result;
   /** Replaces what was at `to`. */

@@ -24,6 +24,7 @@ import type { Address } from "../ffi/system.ts";
 import { LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
 import { assert } from "../errors.ts";
 import { TWO_32 } from "./frame.ts";
+import type { SharedFile } from "./shared-file.ts";
 import { SEGMENT_COUNT_MAX, SEGMENT_NUMBERS, Segments } from "./segments.ts";
 
 // Indexes of the shared numbers (f64). Never renumber while a share token can cross versions.
@@ -43,7 +44,9 @@ export const LOG_BASE = 8;
 export const LOG_FILE = 9;
 /** The generation in the file's header. */
 export const LOG_GENERATION = 10;
-const LOG_MAPS_AT = 11;
+/** What `shared-file.ts` says of the open file. */
+const LOG_FILE_STATE = 11;
+const LOG_MAPS_AT = 12;
 const MAP_COUNT_MAX = 128;
 /** Of a map: the address that position 0 would have, where the map ends, and the base and generation of its file. */
 const MAP_NUMBERS = 4;
@@ -64,6 +67,11 @@ const RING_UNIT_MASK = RING_BYTES / 8 - 1;
 export interface LogWords {
   readonly numbers: Float64Array;
   readonly flags: Int32Array;
+}
+
+/** The open file, for who names or closes it. */
+export function logFileOf({ numbers }: LogWords): SharedFile {
+  return { numbers, handleAt: LOG_FILE, stateAt: LOG_FILE_STATE };
 }
 
 /** Adds a map of the current file to the table; readers take it up when they need it. */
@@ -103,6 +111,26 @@ export function listMaps(words: LogWords, base?: number): { address: Address; by
     maps.push({ address: numbers[at]! + own, bytes: numbers[at + 1]! - own });
   }
   return maps;
+}
+
+/**
+ * Gives back every map, or those of the file with one base: forgets one, then hands it to `release`, then the next. A
+ * thread that dies there loses one map, and never does anybody unmap what has been unmapped and may be another's by now.
+ */
+export function releaseMaps(
+  words: LogWords,
+  base: number | undefined,
+  release: (map: { readonly address: Address; readonly bytes: number }) => void,
+): void {
+  const { numbers, flags } = words;
+  if (base === undefined || base === numbers[LOG_BASE]) Atomics.store(flags, LOG_MAP_NEWEST, 0);
+  for (let at = LOG_MAPS_AT; at < LOG_SEGMENTS_AT; at += MAP_NUMBERS) {
+    const own = numbers[at + 2]!;
+    if (numbers[at + 1] === 0 || (base !== undefined && own !== base)) continue;
+    const map = { address: numbers[at]! + own, bytes: numbers[at + 1]! - own };
+    numbers.fill(0, at, at + MAP_NUMBERS);
+    release(map);
+  }
 }
 
 /** Forgets the maps, or those of the file with one base, which have been unmapped; nobody reads them any more. */

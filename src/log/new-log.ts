@@ -25,10 +25,11 @@ import {
   LOG_VISIBLE,
   LOG_WRITTEN,
   addMap,
-  dropMaps,
-  listMaps,
+  logFileOf,
+  releaseMaps,
   type LogWords,
 } from "./log-words.ts";
+import { closeFile, nameFile } from "./shared-file.ts";
 import { FileTail, MemoryTail, type OpenLogFile, type Tail } from "./tail.ts";
 
 /** Address space of a ring and its slack. */
@@ -117,7 +118,7 @@ function makeFile(system: System, words: LogWords, file: { readonly path: string
   const stale = system.unlink(path);
   if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path });
   const handle = must(system.open(path, "create"), { syscall: "open", path });
-  words.numbers[LOG_FILE] = handle;
+  nameFile(system, logFileOf(words), handle);
   const span = { position: 0, bytes: HEADER_PAGE_BYTES };
   must(system.write(handle, page.address, span), { syscall: "pwrite", path });
   const ring = must(system.reserve(RING_SPACE), { syscall: "mmap", path });
@@ -136,12 +137,11 @@ export function releaseRing(system: System, words: LogWords): void {
 export function releaseDraft(system: System, words: LogWords): void {
   const { numbers } = words;
   const hasFile = numbers[LOG_FILE]! > 0;
-  for (const { address, bytes } of listMaps(words)) {
+  releaseMaps(words, undefined, ({ address, bytes }) => {
     if (hasFile) system.unmap(address, bytes);
     else system.release(address, bytes);
-  }
-  dropMaps(words);
+  });
   releaseRing(system, words);
-  if (hasFile) system.close(numbers[LOG_FILE]!);
+  closeFile(system, logFileOf(words));
   numbers.fill(0);
 }

@@ -2,7 +2,7 @@
  * The files that compactions have replaced, as long as somebody may read them.
  *
  *     segment (f64)   0 base   1 end   2 address that position 0 would have   3 base of the file that replaced it
- *                     4 generation   5 file + 1   6, 7, 8 address, pairs and bytes of the table of moves
+ *                     4 generation   5 file (12: its state, see `shared-file.ts`)   6, 7, 8 address, pairs and bytes of the table of moves
  *                     9 position up to which snapshots may need it   10 era in which it was given up
  *                     11 position in the file of its newest session record, if it is encrypted
  *
@@ -18,9 +18,10 @@
 
 import type { Address } from "../ffi/system.ts";
 import { Moves } from "./moves.ts";
+import type { SharedFile } from "./shared-file.ts";
 
 export const SEGMENT_COUNT_MAX = 8;
-export const SEGMENT_NUMBERS = 12;
+export const SEGMENT_NUMBERS = 13;
 
 const BASE = 0;
 const END = 1;
@@ -34,6 +35,7 @@ const MOVES_BYTES = 8;
 const NEEDED_TO = 9;
 const ERA = 10;
 const SESSION = 11;
+const FILE_STATE = 12;
 
 /** What a segment is, as plain numbers. */
 export interface SegmentFacts {
@@ -45,8 +47,6 @@ export interface SegmentFacts {
   readonly generation: number;
   /** Of an encrypted log: where in the file its newest session record stands; 0: nowhere. */
   readonly session: number;
-  /** Its open file; negative for none. */
-  readonly file: number;
   readonly moves: { readonly address: Address; readonly pairs: number; readonly bytes: number };
 }
 
@@ -106,7 +106,6 @@ export class Segments {
     numbers[at + ORIGIN] = facts.origin;
     numbers[at + NEXT] = facts.next;
     numbers[at + GENERATION] = facts.generation;
-    numbers[at + FILE] = facts.file + 1;
     numbers[at + MOVES] = facts.moves.address;
     numbers[at + PAIRS] = facts.moves.pairs;
     numbers[at + MOVES_BYTES] = facts.moves.bytes;
@@ -126,7 +125,6 @@ export class Segments {
       next: numbers[at + NEXT]!,
       generation: numbers[at + GENERATION]!,
       session: numbers[at + SESSION]!,
-      file: numbers[at + FILE]! - 1,
       moves: { address: numbers[at + MOVES]!, pairs: numbers[at + PAIRS]!, bytes: numbers[at + MOVES_BYTES]! },
     };
   }
@@ -134,6 +132,11 @@ export class Segments {
   /** Frees an entry; its memory has been given back. */
   drop(at: number): void {
     this.#numbers.fill(0, at, at + SEGMENT_NUMBERS);
+  }
+
+  /** Its open file, for who names or closes it. */
+  file(at: number): SharedFile {
+    return { numbers: this.#numbers, handleAt: at + FILE, stateAt: at + FILE_STATE };
   }
 
   base(at: number): number {

@@ -350,8 +350,8 @@ const THREADS: readonly PlantedFault[] = [
 /** What stepping the swap of a compaction looks for. */
 const SWAPS: readonly PlantedFault[] = [
   fault("the new file is named before its base", "test/steps/compaction.test.ts", "engine/swap.ts", [
-    "  log.numbers[LOG_BASE] = base;\n  Atomics.add(log.flags, LOG_FENCE, 1);\n  log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;\n",
-    "  log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;\n  Atomics.add(log.flags, LOG_FENCE, 1);\n  log.numbers[LOG_BASE] = base;\n",
+    "  log.numbers[LOG_BASE] = base;\n  Atomics.add(log.flags, LOG_FENCE, 1);\n  copyFile(logFileOf(draft), logFileOf(log));\n",
+    "  copyFile(logFileOf(draft), logFileOf(log));\n  Atomics.add(log.flags, LOG_FENCE, 1);\n  log.numbers[LOG_BASE] = base;\n",
   ]),
   fault("a swap does not say that it has begun", "test/steps/compaction.test.ts", "engine/swap.ts", [
     "  Atomics.store(control.flags, SWAP, SWAP_RENAMES);\n",
@@ -414,7 +414,7 @@ const SECRETS: readonly PlantedFault[] = [
 /** What compactions have to get right. */
 const COMPACTION: readonly PlantedFault[] = [
   fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
-    "const synced = system.syncFolder(folder);",
+    "const synced = syncFolder(core, folder);",
     "const synced = 0;",
   ]),
   fault("a compacted file gets its name before it is synced", "compacting", "engine/compaction.ts", [
@@ -430,7 +430,7 @@ const COMPACTION: readonly PlantedFault[] = [
     "",
   ]),
   fault("writes go on into the file that was replaced", "compacting", "engine/swap.ts", [
-    "log.numbers[LOG_FILE] = draft.numbers[LOG_FILE]!;",
+    "copyFile(logFileOf(draft), logFileOf(log));",
     "",
   ]),
   fault("the index is not led over to the compacted file", "test/compaction/moments.test.ts", "keydir/relocate.ts", [
@@ -459,7 +459,7 @@ const COMPACTION: readonly PlantedFault[] = [
 const BACKUP: readonly PlantedFault[] = [
   fault("a backup gets its name before it is synced", "backingUp", "engine/backup.ts", ["    draft.log.sync();\n", ""]),
   fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [
-    '    must(system.syncFolder(folder), { syscall: "fsync", path: folder });\n',
+    '    must(syncFolder(this.#core, folder), { syscall: "fsync", path: folder });\n',
     "",
   ]),
   fault("the target of a backup is removed before it is replaced", "backingUp", "engine/backup.ts", [

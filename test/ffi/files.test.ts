@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { dlopen, type Pointer } from "bun:ffi";
 import { readFileSync, statSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
+import type { FileStatus } from "../../src/ffi/system.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
 import { emulator } from "../support/platform.ts";
 import { bytesOf, neverOpened, outcome, readText, system, TemporaryFolder } from "./temporary-folder.ts";
@@ -238,6 +239,30 @@ test("forgetting what is cached keeps what is not synced yet, and an empty file 
   expect(readText(file, 0, 20)).toBe("not synced");
   expect(system.forgetCached(folder.opened("b", ""))).toBe(0);
   expect(outcome(system.forgetCached(neverOpened))).toBe(isWindows ? "ok" : "EBADF");
+});
+
+test("the handles that are a file are found by its identity, as long as they are open", () => {
+  using folder = new TemporaryFolder();
+  const first = folder.opened("a", "0");
+  const second = folder.open("a", "read");
+  folder.opened("b", "0");
+  const status = system.status(folder.at("a"));
+  const { identity } = status as FileStatus;
+  const found = (): readonly number[] => [...system.openHandles(identity)].sort((one, other) => one - other);
+  expect(found()).toEqual(isWindows ? [] : [first, second].sort((one, other) => one - other));
+  folder.close(second);
+  expect(found()).toEqual(isWindows ? [] : [first]);
+  expect(system.openHandles("no such file")).toEqual([]);
+});
+
+test.skipIf(isWindows)("a folder that is being synced is told as long as it is open", () => {
+  using folder = new TemporaryFolder();
+  const told: (string | undefined)[] = [];
+  const { identity } = system.status(folder.path) as FileStatus;
+  system.syncFolder(folder.path, (open) => {
+    told.push(open === undefined ? undefined : (system.statusOf(open) as FileStatus).identity);
+  });
+  expect(told).toEqual([identity, undefined]);
 });
 
 test.skipIf(!isLinux)("no call leaves a descriptor open", () => {

@@ -238,8 +238,14 @@ export class SimulatedSystem implements System {
   statusOf(file: FileHandle): FileStatus | Result {
     return this.#calls.make({ name: "statusOf", subject: file }, () => {
       const inode = this.#files.get(file)?.inode;
-      return inode === undefined ? this.#unknown(file) : this.#fileStatus(inode);
+      // Not a misuse: who follows a dead thread asks whether a handle still is open.
+      return inode === undefined ? -Errno.EBADF : this.#fileStatus(inode);
     });
+  }
+
+  openHandles(identity: string): readonly FileHandle[] {
+    const open = [...this.#files].filter(([, { inode }]) => this.#fileStatus(inode).identity === identity);
+    return open.map(([handle]) => handle);
   }
 
   realPath(path: string): string | Result {

@@ -7,63 +7,89 @@ interface Order {
   readonly share: EmdbShare;
   /** Of a backup; without one it compacts. */
   readonly target?: string;
-  /** Stops before this step, counted from 1. */
+  /** Stops at this step, counted from 1; 0: at none. */
   readonly step: number;
   /** Of the calls with this name only. */
   readonly call?: string;
   /** Counted from the first call with this name. */
   readonly after?: string;
-  /** Word 0: 1 stuck, 2 done. Word 1: steps of the whole operation. */
+  /** Counts only the steps at which files are opened, closed, named or unnamed. */
+  readonly isOfFiles?: boolean;
+  /** Word 0: 1 stuck, 2 done. Words 1 and 2: steps of the whole operation, and those of files. */
   readonly report: SharedArrayBuffer;
 }
 
 const ATOMICS = ["add", "compareExchange", "load", "or", "store", "sub"] as const;
 const CALLS = [
-  // Not "close": a thread that ends between forgetting a handle and closing it loses the handle (docs/workers.md).
   "allocate",
+  "close",
   "map",
   "open",
   "read",
   "release",
   "rename",
   "reserve",
+  "statusOf",
   "sync",
   "syncFolder",
+  "truncate",
+  "unlink",
+  "unmap",
+  "write",
 ] as const;
-const MORE_CALLS = ["truncate", "unlink", "unmap", "write"] as const;
+const OF_FILES: ReadonlySet<string> = new Set(["open", "close", "unlink", "rename"]);
+/**
+ * After these it stops too: what was opened is not in the words yet, what was closed still is. Not after the open of a
+ * lock: others may have that file open, so nobody can tell which handle was lost (docs/workers.md).
+ */
+const STOPS_AFTER: ReadonlySet<string> = new Set(["open", "close", "unmap", "release"]);
 
 let isArmed = false;
 let steps = 0;
+let fileSteps = 0;
 
-function guard(pass: (name: string) => void): void {
+function guard(pass: (name: string, isOfFiles: boolean) => void): void {
   const wrap = (owner: object, name: string): void => {
     const own = owner as Record<string, (...args: unknown[]) => unknown>;
     const call = own[name]!;
     own[name] = (...args: unknown[]): unknown => {
-      if (isArmed) pass(name);
-      return call.apply(owner, args);
+      const isOfFiles = owner !== Atomics && OF_FILES.has(name);
+      if (isArmed) pass(name, isOfFiles);
+      const result = call.apply(owner, args);
+      if (isArmed && STOPS_AFTER.has(name) && !String(args[0]).endsWith(".lock")) pass(name, isOfFiles);
+      return result;
     };
   };
   for (const name of ATOMICS) wrap(Atomics, name);
-  for (const name of [...CALLS, ...MORE_CALLS]) wrap(hostSystem(), name);
+  const system = hostSystem();
+  const { syncFolder } = system;
+  // In the middle of it, with the folder open.
+  system.syncFolder = (path, note) =>
+    syncFolder.call(system, path, (folder) => {
+      note?.(folder);
+      if (isArmed) pass("folder", true);
+    });
+  for (const name of CALLS) wrap(system, name);
 }
 
-async function run({ share, target, step, call, after, report }: Order): Promise<void> {
+async function run({ share, target, step, call, after, isOfFiles, report }: Order): Promise<void> {
   const words = new Int32Array(report);
   const { store, notify, wait } = Atomics;
   const tell = (word: number): void => {
     store(words, 1, steps);
+    store(words, 2, fileSteps);
     store(words, 0, word);
     notify(words, 0);
   };
   let hasBegun = after === undefined;
-  guard((name) => {
+  guard((name, touchesFiles) => {
     hasBegun ||= name === after;
     if (!hasBegun || (call !== undefined && name !== call)) return;
     steps += 1;
-    if (steps !== step) return;
+    if (touchesFiles) fileSteps += 1;
+    if (isOfFiles === true ? !touchesFiles || fileSteps !== step : steps !== step) return;
     tell(1);
-    for (;;) wait(words, 2, 0);
+    for (;;) wait(words, 3, 0);
   });
   const db = Emdb.attach(share);
   isArmed = true;

@@ -16,6 +16,9 @@ const COMPACTIONS = isSoak ? 500 : emulator === undefined ? 8 : 2;
 /** Between two compactions, so that there is something to compact and somebody to be in the way of. */
 const OPERATIONS_BETWEEN = emulator === undefined ? 1500 : 100;
 
+/** What an open database keeps open. */
+const OPEN = ["data.emdb", "data.emdb.lock"];
+
 const ways: readonly (readonly [string, number, OpenOptions])[] = [
   ["2 Workers", 2, {}],
   ["3 Workers with ranges", 3, { rangeScans: true }],
@@ -61,7 +64,7 @@ test.each(ways)(
     expect((await db.verify()).problems).toEqual([]);
     for (const thread of people) await thread.kill();
     await db.compact();
-    if (canCount) expect(resourcesIn(folder.path).files).toBe(2);
+    if (canCount) expect(resourcesIn(folder.path).fileNames).toEqual(OPEN);
     expect((await db.verify()).problems).toEqual([]);
     db.closeSync();
     expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock"]);
@@ -72,7 +75,19 @@ test.each(ways)(
   TIMEOUT_MS,
 );
 
-const DEATHS = isSoak ? 2000 : emulator === undefined ? 30 : 3;
+const DEATHS = Number(process.env["EMDB_DEATHS"] ?? (isSoak ? 2000 : emulator === undefined ? 30 : 3));
+
+interface Death {
+  readonly step: number;
+  readonly isOfFiles: boolean;
+}
+
+/** Every step of files, and others evenly spread. */
+function deathsOf(steps: number, fileSteps: number): Death[] {
+  const ofFiles = Array.from({ length: emulator === undefined ? fileSteps : 0 }, (_, index) => index + 1);
+  const spread = Array.from({ length: DEATHS }, (_, index) => 1 + Math.floor(((index + 0.5) * steps) / DEATHS));
+  return [...spread.map((step) => ({ step, isOfFiles: false })), ...ofFiles.map((step) => ({ step, isOfFiles: true }))];
+}
 
 test.each(["compaction", "backup"])(
   "a thread that dies at any step of a %s leaves the rest at work, and the next one works",
@@ -83,13 +98,15 @@ test.each(["compaction", "backup"])(
     const order = name === "backup" ? { target: elsewhere.file("copy.emdb") } : {};
     let db = Emdb.open(path, { rangeScans: true });
     fill(db, 0);
-    const steps = await dieAt(db, { ...order, step: 0 });
-    expect(steps).toBeGreaterThan(50);
-    for (let round = 1; round <= DEATHS; round++) {
+    const [steps, fileSteps] = await dieAt(db, { ...order, step: 0, isOfFiles: false });
+    expect(steps).toBeGreaterThan(100);
+    expect(fileSteps).toBeGreaterThan(10);
+    for (const [index, death] of deathsOf(steps, fileSteps).entries()) {
+      const round = index + 1;
       fill(db, round);
       const held = db.iter();
       held.next();
-      await dieAt(db, { ...order, step: 1 + Math.floor(((round - 0.5) * steps) / DEATHS) });
+      await dieAt(db, { ...order, ...death });
       const started = Bun.nanoseconds();
       db.insert("afterwards", `${round}`);
       await db.flush();
@@ -105,11 +122,13 @@ test.each(["compaction", "backup"])(
       if (round % 4 === 0 || round % 3 === 0) {
         db.closeSync();
         expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock"]);
-        if (canCount) expect([resourcesIn(folder.path).files, resourcesIn(elsewhere.path).files]).toEqual([0, 0]);
+        expect(readdirSync(elsewhere.path).filter((file) => file.includes(".emdb-"))).toEqual([]);
+        if (canCount)
+          expect([resourcesIn(folder.path).fileNames, resourcesIn(elsewhere.path).fileNames]).toEqual([[], []]);
         db = Emdb.open(path, { rangeScans: true });
         expectWhole(db, round);
       }
-      if (canCount) expect(resourcesIn(folder.path).files).toBe(2);
+      if (canCount) expect([death, resourcesIn(folder.path).fileNames]).toEqual([death, OPEN]);
     }
     db.closeSync();
     if (canCount) expect([resourcesIn(folder.path).files, resourcesIn(folder.path).fileMappings]).toEqual([0, 0]);

@@ -19,11 +19,17 @@ export function expectWhole(db: Emdb, round: number): void {
   expect([...db.range()].length).toBe(db.len());
 }
 
-/** Lets a thread work up to a step and ends it there; returns how many steps it took if it was not ended. */
+/** Lets a thread work up to a step and ends it there; returns how many steps it took if it was not ended, and how many of files. */
 export async function dieAt(
   db: Emdb,
-  order: { readonly target?: string; readonly step: number; readonly call?: string; readonly after?: string },
-): Promise<number> {
+  order: {
+    readonly target?: string;
+    readonly step: number;
+    readonly call?: string;
+    readonly after?: string;
+    readonly isOfFiles?: boolean;
+  },
+): Promise<[number, number]> {
   const report = new SharedArrayBuffer(16);
   const words = new Int32Array(report);
   const thread = new Thread("compacting-worker.ts", { share: db.share(), report, ...order });
@@ -31,5 +37,5 @@ export async function dieAt(
   const said = outcome.async ? await Promise.race([outcome.value, thread.said()]) : outcome.value;
   await thread.kill();
   expect([thread.failure, said]).toEqual([undefined, said === "timed-out" ? "ok" : said]);
-  return words[1]!;
+  return [words[1]!, words[2]!];
 }

@@ -6,6 +6,10 @@ export interface Resources {
   readonly threads: number;
   /** Open files below a folder. */
   readonly files: number;
+  /** Their names below the folder, in order: which one is one too many. */
+  readonly fileNames: readonly string[];
+  /** The lines about these mappings. */
+  readonly mappingLines: readonly string[];
   /** Mappings of files below a folder. */
   readonly fileMappings: number;
   /** Mappings of 1 GiB or more: each open database has one for its index, one in memory one more. */
@@ -20,10 +24,16 @@ export function resourcesIn(folder: string): Resources {
     const [from = "0", to = "0"] = line.split(" ")[0]!.split("-");
     return Number.parseInt(to, 16) - Number.parseInt(from, 16);
   };
+  const files = readdirSync("/proc/self/fd")
+    .map((fd) => linkOf(`/proc/self/fd/${fd}`))
+    .filter((name) => name.startsWith(folder));
+  const mapped = maps.filter((line) => line.includes(folder));
   return {
     threads: readdirSync("/proc/self/task").length,
-    files: readdirSync("/proc/self/fd").filter((fd) => linkOf(`/proc/self/fd/${fd}`).startsWith(folder)).length,
-    fileMappings: maps.filter((line) => line.includes(folder)).length,
+    files: files.length,
+    fileNames: files.map((name) => name.slice(folder.length + 1)).sort(),
+    mappingLines: mapped,
+    fileMappings: mapped.length,
     largeMappings: maps.filter((line) => line.includes(" 00:00 0") && bytesOf(line) >= 2 ** 30).length,
   };
 }

@@ -1,0 +1,51 @@
+/**
+ * What a thread that died in the middle of long work has left: open files, a table of moves, a draft with its maps, the
+ * lock of a backup's target, and files that nobody needs.
+ *
+ * The words name what it had open. What it had opened and not named yet is found by its name: before the words are
+ * emptied each of the names that such work uses is looked at, and what this process still has open of those files after
+ * that is nobody's.
+ *
+ * Invariants
+ * 1. Who calls this has the place of long work, or is the last one out: no living thread uses the names.
+ * 2. A target is noted only as long as its lock is held, so its names are ours too; its lock goes last.
+ * 3. What the log itself has open is never closed, whatever name its file has been given.
+ */
+
+import type { FileHandle, System } from "../ffi/system.ts";
+import { logFileOf, segmentsOf } from "../log/log-words.ts";
+import { closeFile, namedHandle } from "../log/shared-file.ts";
+import { noteTarget, notedTarget, targetLockOf, type Control } from "./control.ts";
+import { closeImageFile, newHintPath } from "./hint-writer.ts";
+import { releaseReplacement } from "./swap.ts";
+import { backupPath, compactPath, movesPath } from "./siblings.ts";
+
+/** Gives all of it back. Under the writer's lock, if there is one; `path` is the log's, undefined in memory. */
+export function giveBackDead(system: System, control: Control, path: string | undefined): void {
+  const names = path === undefined ? [] : namesOf(path, notedTarget(control));
+  const identities = new Set(names.map((name) => system.status(name)).map(identityOf));
+  closeImageFile(system, control);
+  releaseReplacement(system, control, path !== undefined);
+  const own = openOfLog(control);
+  for (const identity of identities) {
+    if (identity === undefined) continue;
+    for (const handle of system.openHandles(identity)) if (!own.has(handle)) system.close(handle);
+  }
+  for (const name of names) system.unlink(name);
+  noteTarget(control, undefined);
+  closeFile(system, targetLockOf(control));
+}
+
+function namesOf(path: string, target: string | undefined): string[] {
+  const drafts = [compactPath(path), ...(target === undefined ? [] : [backupPath(target)])];
+  return [newHintPath(path), ...drafts, ...drafts.map(movesPath)];
+}
+
+function identityOf(status: ReturnType<System["status"]>): string | undefined {
+  return typeof status === "number" || status.kind !== "file" ? undefined : status.identity;
+}
+
+function openOfLog({ log }: Control): ReadonlySet<FileHandle | undefined> {
+  const segments = segmentsOf(log);
+  return new Set([logFileOf(log), ...segments.list().map((at) => segments.file(at))].map(namedHandle));
+}
