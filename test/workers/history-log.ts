@@ -65,18 +65,22 @@ export function versionsIn(path: string, kept?: string): Version[][] {
   return versions;
 }
 
-/** Keeps a copy of each file that a compaction of this thread replaces, with its number and the end of what was copied of it. */
-export function keepReplaced(system: System, { path, kept }: { readonly path: string; readonly kept: string }): void {
+/** Keeps a copy of each file that a compaction of this thread replaces, until it is told to stop. */
+export function keepReplaced(
+  system: System,
+  { path, kept }: { readonly path: string; readonly kept: string },
+): () => void {
   const own = system.rename;
   const hooked = system as { rename: System["rename"] };
   hooked.rename = (from, to) => {
     if (from !== `${path}.emdb-compact` || to !== path) return own.call(system, from, to);
     const copied = [...framesIn(readFileSync(from), PAGE)].at(-1)?.end ?? PAGE;
-    // Swaps are made under the writer's lock, one after the other.
+    // Its number, and where in the new file that begins which is no copy. Swaps are made one after the other, under a lock.
     const copy = join(kept, `${String(readdirSync(kept).length).padStart(6, "0")}-${copied}`);
     copyFileSync(existsSync(path) ? path : `${path}.emdb-replaced`, copy);
     const result = own.call(system, from, to);
     if (result < 0) rmSync(copy);
     return result;
   };
+  return () => void (hooked.rename = own);
 }

@@ -1,24 +1,38 @@
 /** Recorded histories of several threads, judged by the log's order; what is live is what a reopen finds. */
 
 import { describe, expect, test } from "bun:test";
+import { mkdirSync, readdirSync } from "node:fs";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { HistoryCheck } from "./history-check.ts";
 import { COLUMNS, KEYS, KIND, keyOf, markIn, markOf } from "./history-facts.ts";
-import { versionsIn } from "./history-log.ts";
+import { keepReplaced, versionsIn } from "./history-log.ts";
 import type { Orders } from "./history-worker.ts";
 import { Thread } from "./thread.ts";
 
 const isSoak = process.env["EMDB_SOAK"] !== undefined;
 const OPERATIONS = isSoak ? 20_000_000 : emulator === undefined ? 360_000 : 6_000;
 const SEEDS = [11, 12, 13];
+/** An emulator is too slow to compact and to write at the same time. */
+const COMPACTING_SEEDS = emulator === undefined ? [14, 15] : [];
+const COMPACTING_OPERATIONS = isSoak ? 10_000_000 : 150_000;
+const COMPACTIONS = isSoak ? 400 : 12;
 const TIMEOUT_MS = 3_600_000;
 
-async function record(db: Emdb, seed: number, threads: number): Promise<Float64Array[]> {
+async function record(
+  db: Emdb,
+  {
+    seed,
+    threads,
+    operations: total,
+  }: { readonly seed: number; readonly threads: number; readonly operations: number },
+  beside: () => Promise<void> = () => Promise.resolve(),
+): Promise<Float64Array[]> {
   const clock = new SharedArrayBuffer(16);
   const words = new Int32Array(clock);
-  const operations = Math.ceil(OPERATIONS / threads);
+  const operations = Math.ceil(total / threads);
   const share = db.share();
   const people = Array.from({ length: threads }, (_, index) => {
     const rows = new SharedArrayBuffer((operations + 4 * KEYS) * COLUMNS * 8 * 2);
@@ -30,6 +44,7 @@ async function record(db: Emdb, seed: number, threads: number): Promise<Float64A
   }
   Atomics.store(words, 2, 1);
   Atomics.notify(words, 2);
+  await beside();
   const records: Float64Array[] = [];
   for (const { thread, rows } of people) {
     const count = await thread.said();
@@ -50,7 +65,7 @@ test.each(SEEDS)(
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");
     const db = Emdb.open(path);
-    const records = await record(db, seed, 2 + (seed % 3));
+    const records = await record(db, { seed, threads: 2 + (seed % 3), operations: OPERATIONS });
     db.flushSync();
     const versions = versionsIn(path);
     const check = new HistoryCheck(versions, records);
@@ -63,6 +78,36 @@ test.each(SEEDS)(
     const again = Emdb.open(path);
     expect([marksOf(again), again.len()]).toEqual([live, count]);
     again.closeSync();
+  },
+  TIMEOUT_MS,
+);
+
+test.each(COMPACTING_SEEDS)(
+  "what threads read and write beside compactions is what the logs say, one after the other (seed %i)",
+  async (seed) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const kept = folder.file("replaced");
+    mkdirSync(kept);
+    const db = Emdb.open(path);
+    const stopKeeping = keepReplaced(hostSystem(), { path, kept });
+    const operations = COMPACTING_OPERATIONS;
+    const records = await record(db, { seed, threads: 3, operations }, async () => {
+      for (let count = 0; count < COMPACTIONS; count += 1) await db.compact();
+    });
+    stopKeeping();
+    db.flushSync();
+    const versions = versionsIn(path, kept);
+    const check = new HistoryCheck(versions, records);
+    expect(check.faults).toEqual([]);
+    expect(check.count).toBeGreaterThan(operations / 2);
+    const behind = readdirSync(kept).filter((name) => Number(name.split("-")[1]) > 4096);
+    console.log(`${check.count} operations beside ${behind.length} compactions`);
+    expect(behind.length).toBeGreaterThan(COMPACTIONS / 2);
+    expect(marksOf(db)).toEqual(versions.map((list) => list.at(-1)!.mark));
+    db.closeSync();
+    using again = Emdb.open(path);
+    expect(marksOf(again)).toEqual(versions.map((list) => list.at(-1)!.mark));
   },
   TIMEOUT_MS,
 );
