@@ -1,7 +1,7 @@
 /** Refusals that nobody meets on a good day: limits that are far away, tokens of others, files that are half of one. */
 
 import { expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { openMemory } from "../../src/engine/open.ts";
 import { claimRow } from "../../src/engine/rows.ts";
 import { Control, SPACE_COUNT } from "../../src/engine/control.ts";
@@ -127,6 +127,19 @@ test("a folder is not salvaged, nor is an encrypted file whose header is gone", 
   bytes.fill(0x55, 12, 508);
   place(path, bytes);
   expect(await codeOf(Emdb.salvage(path, target, { encryption: { key: KEY } }))).toBe("EMDB_CORRUPTED");
+});
+
+test("an encrypted file whose header is damaged where the frames prove the rest is not salvaged, and none is made", async () => {
+  using folder = temporaryFolder();
+  const [path, target] = [folder.file("data.emdb"), folder.file("target.emdb")];
+  const db = Emdb.open(path, { encryption: { key: KEY } });
+  db.insert("a", "b");
+  db.closeSync();
+  const bytes = readFileSync(path);
+  bytes.fill(0x55, 300, 310);
+  place(path, bytes);
+  expect(await codeOf(Emdb.salvage(path, target, { encryption: { key: KEY } }))).toBe("EMDB_CORRUPTED");
+  expect(existsSync(target)).toBe(false);
 });
 
 /** Changes words of the header page and makes its check good again. */
