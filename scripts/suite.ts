@@ -37,6 +37,18 @@ export function countsOf(output: string, exitCode: number | null): Counts {
   return { passed: summed("pass"), failed: failed + (isUnexplained ? 1 : 0), skipped: summed("skip") + summed("todo") };
 }
 
+/** What is no note of a test: the runner's own lines. */
+const RUNNERS_OWN =
+  /^(\((pass|skip|todo)\) .*|bun test v.*|\S+\.test\.ts:|Ran \d+ tests? across .*| *\d+ (pass|fail|skip|todo|filtered out|expect\(\) calls)|)$/;
+const NOTE_COUNT_MAX = 60;
+
+/** What the tests of a file that passes have printed: what a ring did, and where each planted fault was found. */
+export function notesIn(output: string): string {
+  const lines = output.replaceAll(/\u001b\[[0-9;]*m|\r/g, "").split("\n");
+  const notes = lines.filter((line) => !RUNNERS_OWN.test(line));
+  return notes.slice(0, NOTE_COUNT_MAX).join("\n");
+}
+
 /** The test files under the given paths; an emulator leaves out those that only read the repository. */
 function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
   const list = JSON.parse(readFileSync(join(root, "test/platform-exceptions.json"), "utf8")) as {
@@ -72,7 +84,8 @@ async function runFile(command: readonly string[], file: string): Promise<Counts
   const counts = countsOf(output, child.exitCode);
   const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
   console.log(`${counts.failed === 0 ? "ok  " : "FAIL"} ${file}: ${phrase(counts)} (${seconds} s)`);
-  if (counts.failed > 0) console.log(output.replaceAll(/^/gm, "     | "));
+  const told = counts.failed > 0 ? output : notesIn(output);
+  if (told !== "") console.log(told.replaceAll(/^/gm, "     | "));
   return counts;
 }
 

@@ -24,7 +24,7 @@ export function huntFor(faults: readonly PlantedFault[]): void {
       if (garden === undefined) return;
       const { crashes, findings, detail } = await garden.probe(fault);
       const where = crashes > 0 ? ` in ${findings} of ${crashes} crashes` : "";
-      if (findings > 0) console.log(`found by ${fault.probe}${where}: ${detail?.slice(0, 120) ?? ""}`);
+      if (findings > 0) console.log(`"${fault.name}": found by ${fault.probe}${where}: ${detail?.slice(0, 120) ?? ""}`);
       expect(findings).toBeGreaterThan(0);
     },
     120_000,

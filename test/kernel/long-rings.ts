@@ -1,10 +1,11 @@
 /** What the long run does besides crashes of simulated machines: real deaths, garbage, and stepped lives. */
 
+import { resolve } from "node:path";
 import { fastFolder } from "../engine/fixture.ts";
 import { FileBench } from "../sim/file-bench.ts";
 import { garbage, soundFiles } from "../sim/garbage.ts";
 import { liveOnce } from "../steps/life.ts";
-import { BUSY } from "../steps/ring.ts";
+import { BUSY, COMPACTING } from "../steps/ring.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { dieOnce, killOnce } from "./cycle.ts";
 import { Disk } from "./disk.ts";
@@ -18,6 +19,14 @@ export interface LongRing {
   readonly skipped?: string | undefined;
   /** Does the work of a seed; returns how many there were. @throws what was found, with the seed in it */
   run(seed: number): Promise<number>;
+}
+
+interface TestRun {
+  readonly file: string;
+  readonly title: string;
+  readonly env: Readonly<Record<string, string>>;
+  /** What one run does. */
+  readonly count: number;
 }
 
 const GARBAGE_PER_SEED = 500;
@@ -60,6 +69,24 @@ function stepRing(name: string, plan: typeof BUSY): LongRing {
   };
 }
 
+/** A test of threads, in a process of its own, with a seed. */
+function testRing(ring: Pick<LongRing, "name" | "unit">, test: TestRun): LongRing {
+  return {
+    ...ring,
+    run: async (seed) => {
+      const number = String(seed >>> 12);
+      const child = Bun.spawn([process.execPath, "test", "-t", test.title, test.file], {
+        cwd: resolve(import.meta.dir, "../.."),
+        stdio: ["ignore", "ignore", "pipe"],
+        env: { ...process.env, ...test.env, EMDB_TEST_SEED: number },
+      });
+      const output = await new Response(child.stderr).text();
+      if ((await child.exited) === 0) return test.count;
+      throw new Error(`EMDB_TEST_SEED=${number} bun test ${test.file}: ${output.match(/^error: .*$/m)?.[0] ?? output}`);
+    },
+  };
+}
+
 const kills: LongRing = {
   name: "killed processes",
   unit: "kills",
@@ -93,6 +120,16 @@ export const LONG_RINGS: readonly LongRing[] = [
   stepRing("steps of two threads", BUSY),
   stepRing("steps beside deaths", { ...BUSY, clients: 3, deaths: 2 }),
   stepRing("steps of flushes", { ...BUSY, hasCommitWorker: true, churnOneIn: 200, flushOneIn: 3, operations: 100 }),
+  stepRing("steps of compactions", COMPACTING),
+  stepRing("steps beside deaths in swaps", { ...COMPACTING, deaths: 1, diesInSwap: true }),
+  testRing(
+    { name: "histories beside compactions", unit: "operations" },
+    { file: "./test/workers/history.test.ts", title: "beside compactions", env: {}, count: 300_000 },
+  ),
+  testRing(
+    { name: "ended Workers", unit: "ends" },
+    { file: "./test/workers/kill-ring.test.ts", title: "ended at random", env: { EMDB_KILLS: "40" }, count: 40 },
+  ),
   kills,
   deaths,
 ];

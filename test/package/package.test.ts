@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { stubSource } from "../../scripts/build.ts";
-import { countsOf } from "../../scripts/suite.ts";
+import { countsOf, notesIn } from "../../scripts/suite.ts";
 
 const timeoutMs = 120_000;
 const root = join(import.meta.dir, "../..");
@@ -159,6 +159,11 @@ describe("the counter of test runs", () => {
       skipped: 0,
     });
     expect(countsOf("", null)).toEqual({ passed: 0, failed: 1, skipped: 0 });
+  });
+  test("shows what the tests of a file have printed, and nothing else", () => {
+    const notes = '3 lives, 5 steps\n"a fault": found by crashes in 6 of 595 crashes';
+    const output = `bun test v1.4.5 (x)\n\ntest/a.test.ts:\n${notes}\n(pass) a [1.00ms]\n\n 1 pass\n 0 fail\n 2 expect() calls\n`;
+    expect(notesIn(`${output}Ran 1 test across 1 file. [3.00ms]\n`)).toBe(notes);
   });
   test("counts an exit code that no failed test explains", () => {
     expect(countsOf(" 2 pass\n 0 fail\nRan 2 tests across 1 file.\n", 1)).toEqual({ passed: 2, failed: 1, skipped: 0 });

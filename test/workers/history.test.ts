@@ -14,9 +14,10 @@ import { Thread } from "./thread.ts";
 
 const isSoak = process.env["EMDB_SOAK"] !== undefined;
 const OPERATIONS = isSoak ? 20_000_000 : emulator === undefined ? 360_000 : 6_000;
-const SEEDS = [11, 12, 13];
+const first = Number(process.env["EMDB_TEST_SEED"] ?? 11);
+const SEEDS = [first, first + 1, first + 2];
 /** An emulator is too slow to compact and to write at the same time. */
-const COMPACTING_SEEDS = emulator === undefined ? [14, 15] : [];
+const COMPACTING_SEEDS = emulator === undefined ? [first + 3, first + 4] : [];
 const COMPACTING_OPERATIONS = isSoak ? 10_000_000 : 150_000;
 const COMPACTIONS = isSoak ? 400 : 12;
 const TIMEOUT_MS = 3_600_000;
