@@ -23,7 +23,7 @@ import { hintPath } from "./hint-writer.ts";
 import { LockFile, lockPath } from "./lock-file.ts";
 import { syncFolder } from "./open-folder.ts";
 import { Pace } from "./progress.ts";
-import { backupPath, compactPath, movesPath, newPath, replacedPath } from "./siblings.ts";
+import { backupPath, compactPath, movesPaths, newPath, replacedPaths } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { discardDraft } from "./swap.ts";
 
@@ -133,11 +133,11 @@ function refuseSibling({ system, file }: Core, target: string): void {
   if (file === undefined) return;
   const { path } = file;
   const compact = compactPath(path);
-  const siblings = [hintPath(path), lockPath(path), compact, movesPath(compact), replacedPath(path), newPath(path)];
-  const own = new Set([path, ...siblings]);
+  const siblings = [hintPath(path), lockPath(path), compact, newPath(path)];
+  const own = new Set([path, ...siblings, ...movesPaths(system, compact), ...replacedPaths(system, path)]);
   const draft = backupPath(target);
   const log = system.statusOf(file.handle);
-  for (const touched of [target, hintPath(target), lockPath(target), draft, movesPath(draft)]) {
+  for (const touched of [target, hintPath(target), lockPath(target), draft, ...movesPaths(system, draft)]) {
     const status = typeof log === "number" || touched === target ? 0 : system.status(touched);
     const isLog = typeof log !== "number" && typeof status !== "number" && status.identity === log.identity;
     if (touched === path && touched === target) continue;

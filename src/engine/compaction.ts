@@ -32,7 +32,7 @@ import { MoveTable } from "./move-table.ts";
 import { Pace } from "./progress.ts";
 import type { Relocation } from "./relocation.ts";
 import { reapDeadRows } from "./rows.ts";
-import { compactPath, movesPath } from "./siblings.ts";
+import { compactPath } from "./siblings.ts";
 import { discardDraft, install, syncName, takeName } from "./swap.ts";
 import type { Sync } from "./sync.ts";
 
@@ -248,7 +248,7 @@ export function beginDraft(
   const made = page === undefined || path === undefined ? undefined : { path, page };
   const log = NewLog.begin(system, control.draft, { generation, file: made });
   try {
-    const place = path === undefined ? { logBytes: 2 * (core.visible - core.base) } : { path: movesPath(path) };
+    const place = path === undefined ? { logBytes: 2 * (core.visible - core.base) } : { draftPath: path };
     const table = new MoveTable(system, control, place);
     return { log, table, copy: new LogCopy({ core, spaces, log, table, ...options }, generation) };
   } catch (error) {

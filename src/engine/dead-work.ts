@@ -18,11 +18,11 @@ import { closeFile, namedHandle } from "../log/shared-file.ts";
 import { noteTarget, notedTarget, targetLockOf, type Control } from "./control.ts";
 import { closeImageFile, newHintPath } from "./hint-writer.ts";
 import { releaseReplacement } from "./swap.ts";
-import { backupPath, compactPath, movesPath } from "./siblings.ts";
+import { backupPath, compactPath, movesPaths } from "./siblings.ts";
 
 /** Gives all of it back. Under the writer's lock, if there is one; `path` is the log's, undefined in memory. */
 export function giveBackDead(system: System, control: Control, path: string | undefined): void {
-  const names = path === undefined ? [] : namesOf(path, notedTarget(control));
+  const names = path === undefined ? [] : namesOf(system, path, notedTarget(control));
   const identities = new Set(names.map((name) => system.status(name)).map(identityOf));
   closeImageFile(system, control);
   releaseReplacement(system, control, path !== undefined);
@@ -36,9 +36,9 @@ export function giveBackDead(system: System, control: Control, path: string | un
   closeFile(system, targetLockOf(control));
 }
 
-function namesOf(path: string, target: string | undefined): string[] {
+function namesOf(system: System, path: string, target: string | undefined): string[] {
   const drafts = [compactPath(path), ...(target === undefined ? [] : [backupPath(target)])];
-  return [newHintPath(path), ...drafts, ...drafts.map(movesPath)];
+  return [newHintPath(path), ...drafts, ...drafts.flatMap((draft) => movesPaths(system, draft))];
 }
 
 function identityOf(status: ReturnType<System["status"]>): string | undefined {

@@ -7,14 +7,14 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import { Errno } from "../ffi/errno.ts";
-import { must } from "../ffi/io-error.ts";
+import { ioError, must } from "../ffi/io-error.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
 import { Moves, PAIR_BYTES, SHRUNK } from "../log/moves.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
 import { MOVES_ADDRESS, MOVES_BYTES, MOVES_FILE, MOVES_PAIRS, movesFileOf, type Control } from "./control.ts";
+import { firstFree, movesPaths } from "./siblings.ts";
 
 const BUFFER_PAIRS = 4096;
 const COMMIT_BYTES = 1024 * 1024;
@@ -31,14 +31,15 @@ export class MoveTable {
   #committed = 0;
 
   /** Begins an empty table; a log in memory says how long it may become at most. */
-  constructor(system: System, control: Control, place: { readonly path: string } | { readonly logBytes: number }) {
+  constructor(system: System, control: Control, place: { readonly draftPath: string } | { readonly logBytes: number }) {
     this.#system = system;
     this.#numbers = control.numbers;
     this.moves = new Moves((to, first, count) => this.#read(to.u8, first, count));
-    if ("path" in place) {
-      const path = (this.#path = place.path);
-      const stale = system.unlink(path);
-      if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path });
+    if ("draftPath" in place) {
+      const names = movesPaths(system, place.draftPath);
+      const path = firstFree(system, names);
+      if (typeof path === "number") throw ioError(path, { syscall: "unlink", path: names[0] });
+      this.#path = path;
       nameFile(system, movesFileOf(control), must(system.open(path, "create"), { syscall: "open", path }));
       // Open and named in the words it needs no name, and without one nothing is left of it whatever happens.
       system.unlink(path);

@@ -48,7 +48,7 @@ import { Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
-import { replacedPath } from "./siblings.ts";
+import { replacedPaths } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { Spaces } from "./spaces.ts";
 import { freshPage, refuseMismatch, unlockPage, type HeaderPage, type LogKeys } from "./unlock.ts";
@@ -136,8 +136,7 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
     using keys = disposable(unlockPage(found, config, path));
     return openLog(environment, { path, header: found.header, keys: keys.value, config, lock: undefined });
   }
-  if (found === undefined && !config.createIfMissing && typeof system.status(replacedPath(path)) === "number")
-    throw missing(path);
+  if (found === undefined && !config.createIfMissing && findReplaced(system, path) === undefined) throw missing(path);
   if (found === undefined) refuseSidecarName(system, path);
   const lock = LockFile.take(system, path);
   let isMade = false;
@@ -160,10 +159,20 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
   }
 }
 
+/** The newest of the files that compactions have replaced and not removed yet; undefined when there is none. */
+export function findReplaced(system: System, path: string): string | undefined {
+  let newest: { readonly name: string; readonly generation: number } | undefined;
+  for (const name of replacedPaths(system, path)) {
+    const generation = judgeFile(system, name)?.header.generation ?? -1;
+    if (generation > (newest?.generation ?? -1)) newest = { name, generation };
+  }
+  return newest?.name;
+}
+
 /** A compaction that died between its two renames, where there are two, has left the log under another name. Under the lock. */
 export function putBack(system: System, path: string): HeaderPage | undefined {
-  const replaced = replacedPath(path);
-  if (judgeFile(system, replaced) === undefined) return undefined;
+  const replaced = findReplaced(system, path);
+  if (replaced === undefined) return undefined;
   must(system.rename(replaced, path), { syscall: "rename", path });
   must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });
   return judgeFile(system, path);

@@ -29,9 +29,9 @@ import type { Engine } from "./engine.ts";
 import { hintPath, newHintPath } from "./hint-writer.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
-import { judgeFile, openDraft, openLocked, putBack, realLogPath } from "./open.ts";
+import { findReplaced, judgeFile, openDraft, openLocked, putBack, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
-import { newPath, removeLeftOvers, replacedPath } from "./siblings.ts";
+import { newPath, removeLeftOvers } from "./siblings.ts";
 import type { SpaceState } from "./spaces.ts";
 import { freshPageLater, keyPageOf, unlockPageLater, type HeaderPage } from "./unlock.ts";
 
@@ -212,7 +212,7 @@ async function underLock(
 ): Promise<void> {
   const { system } = environment;
   const path = realLogPath(system, asked);
-  if (judgeFile(system, path) === undefined && judgeFile(system, replacedPath(path)) === undefined) throw missing(path);
+  if (judgeFile(system, path) === undefined && findReplaced(system, path) === undefined) throw missing(path);
   const lock = LockFile.take(system, path);
   try {
     const found = judgeFile(system, path) ?? putBack(system, path);

@@ -21,7 +21,7 @@ import { releaseMaps, segmentsOf } from "../log/log-words.ts";
 import { closeFile } from "../log/shared-file.ts";
 import type { Moves } from "../log/moves.ts";
 import type { Core } from "./core.ts";
-import { compactPath, movesPath, replacedPath } from "./siblings.ts";
+import { compactPath, movesPaths, replacedPaths } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 const LEAVES_PER_STEP = 32;
@@ -190,10 +190,9 @@ function release(system: System, control: Control, segment: { readonly at: numbe
   segments.drop(at);
   if (moves.address !== 0) giveBack(moves);
   if (path === undefined) return;
-  // Where a mapped file keeps its name.
+  // Where a mapped file keeps its name; those of others that are mapped still cannot be removed.
   if (system.canMapPastEnd) return;
-  system.unlink(replacedPath(path));
-  system.unlink(movesPath(compactPath(path)));
+  for (const name of [...replacedPaths(system, path), ...movesPaths(system, compactPath(path))]) system.unlink(name);
 }
 
 /** At the end of everything: lets go of all files that were replaced. Nobody reads any more. */

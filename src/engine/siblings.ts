@@ -3,8 +3,10 @@
  * name ("data.old", "data.new") is never touched.
  */
 
-import type { FileHandle, System } from "../ffi/system.ts";
+import { Errno } from "../ffi/errno.ts";
+import type { FileHandle, Result, System } from "../ffi/system.ts";
 import { decodeHeader } from "../log/header.ts";
+import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 
 const BEGIN_BYTES = 8;
 
@@ -18,9 +20,12 @@ export function compactPath(path: string): string {
   return `${path}.emdb-compact`;
 }
 
-/** What a compaction replaces, where that keeps a name as long as it is mapped. */
-export function replacedPath(path: string): string {
-  return `${path}.emdb-replaced`;
+/**
+ * The names that what a compaction replaces may have, where that keeps one as long as it is mapped: one for each file
+ * that is kept, and one for the next.
+ */
+export function replacedPaths(system: System, path: string): string[] {
+  return numbered(system, `${path}.emdb-replaced`);
 }
 
 /** What a backup writes, beside its target. */
@@ -28,15 +33,34 @@ export function backupPath(target: string): string {
   return `${target}.emdb-backup`;
 }
 
-/** A table of moves, beside the log that it belongs to. */
-export function movesPath(draft: string): string {
-  return `${draft}-moves`;
+/** The names that a table of moves may have, beside the log that it belongs to; it keeps one as the files do. */
+export function movesPaths(system: System, draft: string): string[] {
+  return numbered(system, `${draft}-moves`);
+}
+
+function numbered({ canMapPastEnd }: System, name: string): string[] {
+  const more = canMapPastEnd ? 0 : SEGMENT_COUNT_MAX;
+  return [name, ...Array.from({ length: more }, (_, index) => `${name}-${index + 1}`)];
+}
+
+/** The first of some names that nothing has, once what nobody uses any more is removed; the error of the last when there is none. */
+export function firstFree(system: System, names: readonly string[]): string | Result {
+  let failure: Result = -Errno.EEXIST;
+  for (const name of names) {
+    const removed = system.unlink(name);
+    if (removed === -Errno.ENOENT) return name;
+    // Windows may say that a file is removed which keeps its name until it is closed.
+    if (removed >= 0 && (system.canMapPastEnd || system.status(name) === -Errno.ENOENT)) return name;
+    failure = removed < 0 ? removed : -Errno.EBUSY;
+  }
+  return failure;
 }
 
 /** Removes what dead processes have left beside a log. Under the lock; what cannot be removed now is in nobody's way. */
 export function removeLeftOvers(system: System, path: string): void {
   const compact = compactPath(path);
-  for (const sibling of [newPath(path), compact, movesPath(compact), replacedPath(path)]) system.unlink(sibling);
+  const numberedOnes = [...movesPaths(system, compact), ...replacedPaths(system, path)];
+  for (const sibling of [newPath(path), compact, ...numberedOnes]) system.unlink(sibling);
 }
 
 /** Whether a file begins as a log does: one of ours, of a later format or a damaged one too. */

@@ -2,11 +2,12 @@
  * Putting the file that a compaction has written in the place of the one before, under the writer's lock.
  *
  *     names    <path>.emdb-compact -> <path>, the folder synced
- *              where a mapped file cannot be replaced: <path> -> <path>.emdb-replaced before that, removed when it can be
+ *              where a mapped file cannot be replaced: <path> -> <path>.emdb-replaced (-1, -2 ... while others have the
+ *              name) before that, removed when it can be
  *     words    the old file becomes a segment, the draft's words become the log's
  *
  * Invariants
- * 1. At every moment the path, or else `.emdb-replaced`, names one whole database (`open.ts` puts it back).
+ * 1. At every moment the path, or else the newest `.emdb-replaced`, is one whole database (`open.ts` puts it back).
  * 2. The new file is durable before it gets the name; nothing is written to it before the folder is durable.
  * 3. A thread that dies in between leaves the `SWAP` flag: the next writer looks which file is at the path and ends what
  *    was begun, or takes it back. Every step may be done twice.
@@ -60,16 +61,15 @@ import {
 import type { Core } from "./core.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
 import { syncFolder } from "./open-folder.ts";
-import { compactPath, replacedPath } from "./siblings.ts";
+import { compactPath, firstFree, replacedPaths } from "./siblings.ts";
 import type { Spaces } from "./spaces.ts";
 
 /** Renames a file over another, in two steps where the system does not replace a mapped one. Returns 0 or an error, the names as before. */
 function replace(system: System, from: string, to: string): number {
   const renamed = system.rename(from, to);
   if (renamed !== -Errno.EBUSY && renamed !== -Errno.EACCES) return renamed;
-  const old = replacedPath(to);
-  const stale = system.unlink(old);
-  if (stale < 0 && stale !== -Errno.ENOENT) return renamed;
+  const old = firstFree(system, replacedPaths(system, to));
+  if (typeof old === "number") return renamed;
   const moved = system.rename(to, old);
   if (moved < 0) return moved;
   const placed = system.rename(from, to);
@@ -202,12 +202,22 @@ export function endSwap(core: Core, spaces: Spaces): void {
   if (phase === SWAP_NONE) return;
   if (phase === SWAP_RENAMES && file !== undefined && !isRenamed(core, file.path)) {
     // It may have died between two names.
-    if (system.status(file.path) === -Errno.ENOENT) system.rename(replacedPath(file.path), file.path);
+    if (system.status(file.path) === -Errno.ENOENT) takeBackName(core, file.path);
     Atomics.store(control.flags, SWAP, SWAP_NONE);
     return;
   }
   if (phase === SWAP_RENAMES) syncName(core);
   install(core, spaces);
+}
+
+/** Of the files that compactions have replaced the one that the log has open gets its name back. */
+function takeBackName({ system, control }: Core, path: string): void {
+  const own = system.statusOf(control.log.numbers[LOG_FILE]!);
+  for (const replaced of replacedPaths(system, path)) {
+    const there = system.status(replaced);
+    if (typeof there === "number" || typeof own === "number" || there.identity !== own.identity) continue;
+    system.rename(replaced, path);
+  }
 }
 
 function isRenamed({ system, control }: Core, path: string): boolean {

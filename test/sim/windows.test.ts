@@ -42,3 +42,68 @@ test("a long value is a view of the file, except where that would pin the file",
   expect(readLongValue(false)).toEqual({ views: 1, close: "" });
   expect(readLongValue(true)).toEqual({ views: 0, close: "" });
 });
+
+/** A database with as many compactions as asked, an iterator held from before each, and what the last one left. */
+function compactWhileHeld(system: SimulatedSystem, count: number) {
+  const opened = openFile(
+    { system, defer: () => undefined, hasWorkers: false },
+    { path: "/db/store", createFolders: false, config: CONFIG },
+  );
+  const { engine } = opened;
+  const held = Array.from({ length: count }, (_, round) => {
+    for (let key = 0; key < 20; key++)
+      engine.insert(
+        engine.defaultSpace,
+        new TextEncoder().encode(`key ${key}`),
+        new TextEncoder().encode(`${round}`),
+        0,
+      );
+    const walk = engine.snapshot(engine.defaultSpace)[Symbol.iterator]();
+    walk.next();
+    opened.compaction.runSync();
+    return walk;
+  });
+  return { opened, held };
+}
+
+const besides = (system: SimulatedSystem): readonly string[] =>
+  (system.list("/db") as readonly string[]).filter((name) => name.includes(".emdb-")).sort();
+
+test("compactions go on while iterators keep the files of those before, and nothing is left of them", () => {
+  const machine = new Machine({ isWindows: true });
+  const system = machine.boot();
+  const { opened, held } = compactWhileHeld(system, 5);
+  const names = besides(system);
+  expect(names.filter((name) => name.includes("replaced")).length).toBe(5);
+  for (const [round, walk] of held.entries()) {
+    let count = 1;
+    for (let next = walk.next(); next.done !== true; next = walk.next()) {
+      expect(Buffer.from(next.value.value).toString()).toBe(`${round}`);
+      count += 1;
+    }
+    expect(count).toBe(20);
+  }
+  opened.compaction.runSync();
+  expect(besides(system)).toEqual([]);
+  opened.leave();
+  expect([system.held(), system.misuses]).toEqual([[], []]);
+  machine.dispose();
+});
+
+test("of several files that compactions replaced an open puts the newest back, whatever its number", () => {
+  for (const name of ["store.emdb-replaced", "store.emdb-replaced-4"]) {
+    const machine = new Machine({ isWindows: true });
+    const before = machine.boot();
+    compactWhileHeld(before, 3);
+    before.kill();
+    const system = machine.boot();
+    // It died between the two names of a fourth compaction.
+    system.rename("/db/store", `/db/${name}`);
+    const { opened } = compactWhileHeld(system, 0);
+    const { engine } = opened;
+    expect(Buffer.from(engine.get(engine.defaultSpace, new TextEncoder().encode("key 7"))!).toString()).toBe("2");
+    opened.leave();
+    expect(besides(system)).toEqual([]);
+    machine.dispose();
+  }
+});
