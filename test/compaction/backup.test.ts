@@ -99,8 +99,10 @@ test("the source under any spelling, and every file of its own, is EMDB_INVALID_
   linkSync(path, folder.file("victim.lock"));
   linkSync(path, folder.file("other.hint"));
   const names = readdirSync(folder.path).sort();
+  // Under Wine `symlinkSync` makes nothing and says nothing.
+  const links = names.includes("symbolic") ? ["symbolic", "folder/data.emdb", "folder/../data.emdb"] : [];
   const own = [".hint", ".lock", ".emdb-compact", ".emdb-compact-moves", ".emdb-replaced", ".emdb-new"];
-  const spellings = ["data.emdb", "symbolic", "hard", "folder/data.emdb", "folder/../data.emdb", "victim", "other"];
+  const spellings = ["data.emdb", "hard", "victim", "other", ...links];
   for (const target of [...spellings, ...own.map((suffix) => `data.emdb${suffix}`)]) {
     expect([target, await codeOf(db.backupTo(folder.file(target)))]).toEqual([target, "EMDB_INVALID_CONFIG"]);
     expect(readdirSync(folder.path).sort()).toEqual(names);
