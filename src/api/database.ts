@@ -9,7 +9,6 @@ import { KeyspaceView } from "./keyspace.ts";
 import type { Lifecycle } from "../engine/life.ts";
 import { NamespaceView } from "./namespace.ts";
 import { checkedPath, checkedProgress } from "./paths.ts";
-import type { RecordIterator } from "./record-iterator.ts";
 import { runTransaction } from "./transaction.ts";
 import type {
   BytesLike,
@@ -110,7 +109,7 @@ export class Database
   }
 
   /** The records of `focus(prefix)`, with whole keys. */
-  group(prefix: string): RecordIterator<[Uint8Array, Uint8Array]> {
+  group(prefix: string): IteratorObject<[Uint8Array, Uint8Array], undefined> {
     return this.focus(prefix).iter();
   }
 

@@ -10,6 +10,7 @@ import type { CodedSpace } from "./coded-space.ts";
 import { describe } from "./describe.ts";
 import { prefixBounds } from "./range-bounds.ts";
 import type { KeyspaceView } from "./keyspace.ts";
+import { RangeIterator } from "./range-iterator.ts";
 import { RecordIterator } from "./record-iterator.ts";
 import type { BytesLike, Focus, InsertOptions } from "./types.ts";
 
@@ -49,19 +50,18 @@ export class FocusView implements Focus {
   }
 
   /** In key order with `rangeScans`, in no order without. */
-  iter(): RecordIterator<[Uint8Array, Uint8Array]> {
+  iter(): IteratorObject<[Uint8Array, Uint8Array], undefined> {
     const { handle, space } = this.#place.coded;
     const { store } = handle;
     const prefix = ownArray(`${this.prefix}.`);
-    const all = { pick: pairOf, limit: Number.POSITIVE_INFINITY };
     if (!store.hasRangeScans) {
       const isWanted = (record: { readonly key: Uint8Array }): boolean => startsWith(record.key, { prefix });
-      return new RecordIterator(handle, store.snapshot(space), { ...all, isWanted });
+      return new RecordIterator(handle, store.snapshot(space), { pick: pairOf, isWanted });
     }
     const { lower, upper } = prefixBounds(prefix);
     // A dot ends the prefix, so that there always is a key behind it.
     const bounds = { lower, upper, isReverse: false };
-    return new RecordIterator(handle, store.range(space, bounds), all);
+    return new RangeIterator(handle, store.range(space, bounds));
   }
 
   /** One batch, under the writer's lock from the walk to the write. Returns how many records there were. */

@@ -4,13 +4,14 @@
  */
 
 import { utf8Text } from "../codec/text.ts";
-import type { SnapshotRecord } from "../engine/contract.ts";
+import type { KeyValue, SnapshotRecord } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { CodedSpace, checkedCodecs } from "./coded-space.ts";
 import { collectEntries, collectKeys } from "./collect.ts";
 import { deadlineOf } from "./deadline.ts";
 import { INSPECT, type Inspect, inspected } from "./inspect.ts";
 import { rangePlanOf } from "./range-bounds.ts";
+import { RangeIterator } from "./range-iterator.ts";
 import { compareAndSwap, persist, removeDecoded, update } from "./read-modify-write.ts";
 import { RecordIterator } from "./record-iterator.ts";
 import { recordStream } from "./record-stream.ts";
@@ -134,17 +135,19 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     return this.iter();
   }
 
-  range(range: RangeOptions<KeyIn> = {}): RecordIterator<[K, V]> {
+  range(range: RangeOptions<KeyIn> = {}): RangeIterator<[K, V]> {
     const coded = this.#coded;
     const { store } = coded.handle;
     if (!store.hasRangeScans) {
       throw new EmdbError("EMDB_INVALID_CONFIG", "range needs the ordered index: open with { rangeScans: true }");
     }
-    const { bounds, limit, isEmpty } = rangePlanOf(range, (key) => coded.keyIn(key));
+    const { bounds, isEmpty } = rangePlanOf(range, (key) => coded.keyIn(key));
     // Of a dropped namespace even an empty range is an error; the count is where the engine says so.
     if (isEmpty) store.count(coded.space);
     const source = isEmpty ? undefined : store.range(coded.space, bounds);
-    return new RecordIterator(coded.handle, source, { pick: (record) => this.#pair(record), limit });
+    if (coded.keyCodec === undefined && coded.valueCodec === undefined) return new RangeIterator(coded.handle, source);
+    const pick = ([key, value]: KeyValue): [K, V] => [coded.keyOut(key), coded.valueOut(value)];
+    return new RangeIterator(coded.handle, source, pick);
   }
 
   stream(range?: RangeOptions<KeyIn>): ReadableStream<[K, V]> {
@@ -195,6 +198,6 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
 
   #snapshot<T>(pick: (record: SnapshotRecord) => T): RecordIterator<T> {
     const { handle, space } = this.#coded;
-    return new RecordIterator(handle, handle.store.snapshot(space), { pick, limit: Number.POSITIVE_INFINITY });
+    return new RecordIterator(handle, handle.store.snapshot(space), { pick });
   }
 }

@@ -11,8 +11,6 @@ type Bound = NonNullable<RangeBounds["lower"]>;
 /** A range as the engine takes it. */
 export interface RangePlan {
   readonly bounds: RangeBounds;
-  /** `Infinity` for none. */
-  readonly limit: number;
   /** No key can lie inside. */
   readonly isEmpty: boolean;
 }
@@ -81,7 +79,6 @@ function planOf(
   const { lower, upper } = sides;
   return {
     bounds: { lower, upper, isReverse: rest.reverse, limit: rest.limit },
-    limit: rest.limit,
     isEmpty: rest.limit === 0 || (lower !== undefined && upper !== undefined && isCrossed(lower, upper)),
   };
 }

@@ -1,31 +1,27 @@
 import type { RecordSource, SnapshotRecord } from "../engine/contract.ts";
 import type { Handle } from "./handle.ts";
 
-/** What an iterator yields, and how much of it. */
+/** What an iterator yields. */
 export interface Selection<T> {
   readonly pick: (record: SnapshotRecord) => T;
   /** Records it passes over; all are taken without. */
   readonly isWanted?: (record: SnapshotRecord) => boolean;
-  /** `Infinity` for all. */
-  readonly limit: number;
 }
 
 /**
  * A walk over a snapshot, with the helpers of `Iterator` (`map`, `take` ...). The snapshot is let go of at the end,
- * at the limit, by `return` (a loop left early calls it) and by an error, which ends the walk.
+ * by `return` (a loop left early calls it) and by an error, which ends the walk.
  */
 export class RecordIterator<T> extends Iterator<T, undefined> {
   readonly #handle: Handle;
   readonly #selection: Selection<T>;
   #source: RecordSource | undefined;
-  #leftCount: number;
 
   constructor(handle: Handle, source: RecordSource | undefined, selection: Selection<T>) {
     super();
     this.#handle = handle;
     this.#source = source;
     this.#selection = selection;
-    this.#leftCount = selection.limit;
   }
 
   /** @throws {EmdbError} EMDB_CLOSED when the handle was closed meanwhile, EMDB_CORRUPTED; what a codec throws */
@@ -56,10 +52,7 @@ export class RecordIterator<T> extends Iterator<T, undefined> {
         return { done: true, value: undefined };
       }
       if (isWanted !== undefined && !isWanted(record)) continue;
-      const value = pick(record);
-      this.#leftCount -= 1;
-      if (this.#leftCount === 0) this.return();
-      return { done: false, value };
+      return { done: false, value: pick(record) };
     }
   }
 }

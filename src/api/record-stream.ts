@@ -1,11 +1,16 @@
 import { STREAM_RECORDS_PER_TURN } from "../limits.ts";
-import type { RecordIterator } from "./record-iterator.ts";
+
+/** A walk that can be left early. */
+interface Walk<T> {
+  next(): IteratorResult<T, undefined>;
+  return(): unknown;
+}
 
 /**
  * A walk as a stream. It reads one record for each that is asked for and none ahead, so an idle one costs its snapshot
  * and nothing else: no thread, no timer. Cancelling lets the snapshot go.
  */
-export function recordStream<T>(records: RecordIterator<T>): ReadableStream<T> {
+export function recordStream<T>(records: Walk<T>): ReadableStream<T> {
   let inTurnCount = 0;
   let isCancelled = false;
   const source = {

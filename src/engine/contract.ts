@@ -41,12 +41,21 @@ export interface RecordSource extends IterableIterator<SnapshotRecord> {
   return(): IteratorResult<SnapshotRecord>;
 }
 
+/** Key and value of a record; the pair is the caller's own as well. */
+export type KeyValue = [key: Uint8Array, value: Uint8Array];
+
+/** A walk in key order, which also gives its records some at a time. */
+export interface RangeSource extends RecordSource {
+  /** The next records, one at least; undefined at the end, when the walk has let go of its moment. Not mixed with `pull`. */
+  batch(): readonly KeyValue[] | undefined;
+}
+
 /** Where a range begins and ends. The keys may be the caller's: they are good until the call returns. */
 export interface RangeBounds {
   readonly lower?: { readonly key: Uint8Array; readonly isInclusive: boolean } | undefined;
   readonly upper?: { readonly key: Uint8Array; readonly isInclusive: boolean } | undefined;
   readonly isReverse: boolean;
-  /** Records that the caller takes at most: the walk may end behind them, and reads ahead accordingly. */
+  /** Records that are given at most. */
   readonly limit?: number;
 }
 
@@ -99,5 +108,5 @@ export interface Store {
   /** Live records as of the call, in no promised order; closing the iterator early lets go of the snapshot. */
   snapshot(space: Space): RecordSource;
   /** The same in key order, within bounds. EMDB_INVALID_CONFIG without the ordered index. */
-  range(space: Space, bounds: RangeBounds): RecordSource;
+  range(space: Space, bounds: RangeBounds): RangeSource;
 }

@@ -1,7 +1,7 @@
 /** The engine as the room above sees it: one `Store` over a `Core`, each call handed to the path it belongs to. */
 
 import { EmdbError } from "../errors.ts";
-import type { BatchWrite, Bytes, RangeBounds, RecordSource, Space, Store } from "./contract.ts";
+import type { BatchWrite, Bytes, RangeBounds, RangeSource, RecordSource, Space, Store } from "./contract.ts";
 import { STATE, STATE_CLOSED } from "./control.ts";
 import type { Core } from "./core.ts";
 import { Sweeper } from "./expiry.ts";
@@ -134,7 +134,7 @@ export class Engine implements Store {
     return this.snapshots.walk(space as SpaceState);
   }
 
-  range(space: Space, bounds: RangeBounds): RecordSource {
+  range(space: Space, bounds: RangeBounds): RangeSource {
     const { core, spaces, snapshots } = this;
     const { ordering } = core;
     if (ordering === undefined)

@@ -3,26 +3,29 @@
  *
  * Positions are taken from the ordered index a leaf at a time, their frames some at a time (`frame-batch.ts`), few at
  * first, so that a range of which ten are taken costs ten. A record that was current at the moment of the call is
- * made from the copy of its frame; any other is followed back through its versions when it is its turn.
+ * made from the copy of its frame; any other is followed back through its versions.
  *
  * A range that is short for certain (a small limit, or bounds that lie within one leaf) is read within the call: it
- * then holds nothing, and nobody has to see when it is dropped. Where no other Worker can write meanwhile, its
- * moment needs no noting either.
+ * then holds nothing, and nobody has to see when it is dropped. Its moment needs no noting either, if nothing was
+ * written meanwhile: what it has read is then what was there when it began.
  *
  * Invariants
- * 1. While it is open no tombstone at or behind its moment leaves the index, and the tree of a key space that is
- *    cleared stays in a grave (`snapshot.ts`): what was there can still be reached.
- * 2. Between two records it holds no memory of the index: it goes on at a key.
+ * 1. While a range that goes on is open, no tombstone at or behind its moment leaves the index, and the tree of a key
+ *    space that is cleared stays in a grave (`snapshot.ts`): what was there can still be reached.
+ * 2. Between two pieces it holds no memory of the index, and no position at or behind its moment: where it goes on is
+ *    a key, or the position of a frame that stays.
  */
 
 import { EmdbError } from "../errors.ts";
+import { compare } from "../ffi/memory.ts";
 import { SHAPE_EXPIRY } from "../log/frame.ts";
 import { remainderOf, type Bound, type Remainder } from "../ordered/range-reader.ts";
-import type { RangeBounds, RecordSource, SnapshotRecord } from "./contract.ts";
+import type { KeyValue, RangeBounds, RangeSource } from "./contract.ts";
 import { verifyFound } from "./body-check.ts";
 import type { Core } from "./core.ts";
 import { FRAMES_MAX } from "./frame-batch.ts";
 import type { Ordering } from "./ordering.ts";
+import { RangeRecords, RecordList, type RecordBatches } from "./range-records.ts";
 import type { Hold, Snapshots } from "./snapshot.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
@@ -44,60 +47,92 @@ export interface RangeParts {
   readonly ordering: Ordering;
 }
 
+/** What a range shows. */
+interface Moment {
+  readonly lsn: number;
+  /** By the clock; asked for when the first deadline is met. */
+  now: number | undefined;
+}
+
+/** A range whose first positions have been taken, into `firstUnits`; `list` has all of it, if it is short. */
+interface Begun {
+  readonly clears: number;
+  readonly rest: Remainder;
+  readonly count: number;
+  readonly list: RecordList | undefined;
+}
+
 /** Begins a range over a key space as of now. */
-export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBounds): RecordSource {
+export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBounds): RangeSource {
   const { core, spaces, snapshots, ordering } = parts;
   core.enter();
   spaces.mustBeLive(space);
   ordering.mayRead();
-  // Alone, nothing can change before this call returns.
-  const hold = core.isShared ? snapshots.hold(space) : undefined;
-  let isKept = false;
+  let hold: Hold | undefined;
   try {
-    const lsn = hold?.lsn ?? core.present();
-    const begun = beginAt(parts, { space, bounds, lsn });
-    if (begun instanceof ReadyRange) return begun;
-    isKept = true;
-    return keepOpen(parts, hold ?? snapshots.hold(space), begun);
+    for (;;) {
+      const lsn = hold === undefined ? core.present() : hold.lsn;
+      const begun = beginAt(parts, { space, bounds, lsn });
+      if (begun.list !== undefined && (hold !== undefined || hasStoodStill(core, lsn))) {
+        return new RangeRecords(begun.list, undefined);
+      }
+      if (hold === undefined) {
+        hold = snapshots.hold(space);
+        // What was taken before the moment was noted is of that moment only if nothing happened in between.
+        if (begun.list !== undefined || hold.lsn !== lsn) continue;
+      }
+      const walk = keepOpen(parts, { hold, begun, limit: bounds.limit ?? Infinity });
+      hold = undefined;
+      return new RangeRecords(undefined, walk);
+    }
   } finally {
-    if (hold !== undefined && !isKept) snapshots.close(hold);
+    if (hold !== undefined) snapshots.close(hold);
   }
+}
+
+/** Whether nothing has become visible since `lsn` did: no tombstone can have gone that its readers need. */
+function hasStoodStill(core: Core, lsn: number): boolean {
+  if (!core.isShared) return true;
+  core.log.barrier();
+  return core.visible === lsn;
 }
 
 /** A short range, whole, or the beginning of a long one. */
 function beginAt(
   parts: RangeParts,
   range: { readonly space: SpaceState; readonly bounds: RangeBounds; readonly lsn: number },
-): ReadyRange | Begun {
-  const { spaces, ordering } = parts;
+): Begun {
+  const { core, spaces } = parts;
   const { space, bounds, lsn } = range;
-  const clears = spaces.clearsAt(space, lsn);
-  const tree = spaces.treeBefore(space, clears);
+  // Alone, there is no clear that could be under way.
+  const clears = core.isShared ? spaces.clearsAt(space, lsn) : -1;
+  const tree = clears === -1 ? spaces.tree(space) : spaces.treeBefore(space, clears);
   const rest = remainderOf(bounds);
   const limit = bounds.limit ?? Infinity;
-  const room = limit < PART_MAX ? limit : PART_MAX;
-  const count = tree === 0 ? 0 : ordering.reader.take(tree, rest, firstUnits, room);
-  if (limit <= WANTED_AT_ONCE_MAX || (count <= AT_ONCE_MAX && (rest.isDone || count === 0))) {
-    const records = readAtOnce(parts, { tree, rest, count, limit, lsn });
-    return records === undefined ? { rest: remainderOf(bounds), clears, count: 0 } : new ReadyRange(records);
-  }
-  return { rest, clears, count };
+  // The first record is read in any case; whether it is one of the range shows then.
+  const near = limit <= WANTED_AT_ONCE_MAX ? rest.near : undefined;
+  rest.isUnsure = near !== undefined;
+  const count = takePart(parts, { tree, rest, lsn }, firstUnits, limit < PART_MAX ? limit : PART_MAX);
+  const isShort = limit <= WANTED_AT_ONCE_MAX || (count <= AT_ONCE_MAX && (rest.isDone || count === 0));
+  const list = isShort ? readAtOnce(parts, { tree, rest, count, limit, lsn, near }) : undefined;
+  // One that cannot be read to its end begins anew, piece by piece: its caller gets what is before that.
+  if (isShort && list === undefined) return { clears, rest: remainderOf(bounds), count: 0, list };
+  return { clears, rest, count, list };
 }
 
 /** A range that goes on, piece by piece, until it is at its end or dropped. */
-function keepOpen(parts: RangeParts, hold: Hold, begun: Begun): RangeWalk {
-  begun.rest.near = ownBound(begun.rest.near);
-  begun.rest.far = ownBound(begun.rest.far);
-  const walk = new RangeWalk(parts, hold, begun);
+function keepOpen(
+  parts: RangeParts,
+  range: { readonly hold: Hold; readonly begun: Begun; readonly limit: number },
+): RangeWalk {
+  const { hold, begun, limit } = range;
+  const { rest, count } = begun;
+  rest.near = ownBound(rest.near);
+  rest.far = ownBound(rest.far);
+  const clears = begun.clears === -1 ? parts.spaces.clearsAt(hold.space, hold.lsn) : begun.clears;
+  const walk = new RangeWalk(parts, { hold, clears, rest, count, limit });
   parts.snapshots.letGoWith(walk, hold);
   return walk;
-}
-
-/** What is left of a range of which `count` positions have been taken, into `firstUnits`. */
-interface Begun {
-  readonly rest: Remainder;
-  readonly clears: number;
-  readonly count: number;
 }
 
 /** The same bound, whatever becomes of the caller's array. */
@@ -105,104 +140,121 @@ function ownBound(bound: Bound | undefined): Bound | undefined {
   return bound === undefined ? undefined : { key: new Uint8Array(bound.key), isInclusive: bound.isInclusive };
 }
 
-/** All of a short range; undefined when one of its records cannot be read: its caller gets those before it first. */
+/** A part of a tree that is left to a range with a moment. */
+interface Stretch {
+  readonly tree: number;
+  readonly rest: Remainder;
+  readonly lsn: number;
+}
+
+/** Takes the next positions (units) of a range, `room` at most; 0 only at its end. */
+function takePart(parts: RangeParts, stretch: Stretch, to: Float64Array, room: number): number {
+  const { core, ordering } = parts;
+  const { tree, rest, lsn } = stretch;
+  if (tree === 0) return 0;
+  if (!core.isShared) return ordering.reader.take(tree, rest, to, room);
+  // Behind the moment another Worker may be writing, and take back what it wrote: later its place holds another frame.
+  const before = { ...rest };
+  return core.log.undisturbed(() => {
+    Object.assign(rest, before);
+    for (;;) {
+      const count = ordering.reader.take(tree, rest, to, room);
+      if (rest.behind * 8 >= lsn) ordering.reader.goOnAtKey(rest);
+      const left = followBack(core, { units: to, count, lsn });
+      if (left > 0 || count === 0) return left;
+    }
+  });
+}
+
+/** Leaves of some positions those that a moment shows, each of its own version; how many that are. */
+function followBack(
+  core: Core,
+  part: { readonly units: Float64Array; readonly count: number; readonly lsn: number },
+): number {
+  const { units, count, lsn } = part;
+  const { lookup } = core;
+  let left = 0;
+  for (let index = 0; index < count; index++) {
+    const unit = units[index]!;
+    if (unit * 8 < lsn) {
+      units[left++] = unit;
+      continue;
+    }
+    lookup.loadAt(unit * 8);
+    if (lookup.walkBack(lsn)) units[left++] = lookup.lsn / 8;
+  }
+  return left;
+}
+
+/** All of a short range; undefined when one of its records cannot be read. */
 function readAtOnce(
   parts: RangeParts,
-  range: {
-    readonly tree: number;
-    readonly rest: Remainder;
-    readonly limit: number;
-    readonly lsn: number;
-    count: number;
-  },
-): SnapshotRecord[] | undefined {
-  const { core, ordering } = parts;
-  const { limit, lsn } = range;
-  const records: SnapshotRecord[] = [];
+  range: Stretch & { readonly limit: number; readonly count: number; readonly near: Bound | undefined },
+): RecordList | undefined {
+  const { core } = parts;
+  const { limit, lsn, rest, near } = range;
+  const list = new RecordList();
   const moment: Moment = { lsn, now: undefined };
   let { count } = range;
   try {
     while (count > 0) {
-      loadFrames(core, firstUnits, { from: 0, count, lsn });
-      for (let index = 0; index < count && records.length < limit; index++) {
-        const record = core.frames.record(index) ?? recordAt(core, firstUnits[index]! * 8, moment);
-        if (record !== undefined) records.push(record);
-      }
-      if (records.length >= limit || range.rest.isDone) break;
-      const left = limit - records.length;
-      count = ordering.reader.take(range.tree, range.rest, firstUnits, left < PART_MAX ? left : PART_MAX);
+      const missing = limit - list.pairs.length;
+      const isFirst = list.pairs.length === 0;
+      readPart(core, list, { units: firstUnits, from: 0, count: count < missing ? count : missing, moment });
+      if (isFirst && near !== undefined && isBefore(list.pairs[0], near, rest.isReverse)) list.dropFirst();
+      rest.isUnsure = false;
+      if (list.pairs.length >= limit || rest.isDone) break;
+      const left = limit - list.pairs.length;
+      count = takePart(parts, range, firstUnits, left < PART_MAX ? left : PART_MAX);
     }
   } catch (error) {
     if (!(error instanceof EmdbError)) throw error;
     return undefined;
   }
-  return records;
+  return list;
 }
 
-/** Copies frames; none when each has to be checked or opened, which the long way does. */
-function loadFrames(
+/** Whether the first record of a part lies before the bound at which a range begins. */
+function isBefore(pair: KeyValue | undefined, near: Bound, isReverse: boolean): boolean {
+  if (pair === undefined) return false;
+  const [key] = pair;
+  const shared = Math.min(key.length, near.key.length);
+  const order = (shared === 0 ? 0 : compare(key, near.key, shared)) || key.length - near.key.length;
+  return order === 0 ? !near.isInclusive : order < 0 !== isReverse;
+}
+
+/** Adds the records of some positions that a moment shows to a list. */
+function readPart(
   core: Core,
-  units: Float64Array,
-  part: { readonly from: number; readonly count: number; readonly lsn: number },
+  list: RecordList,
+  part: { readonly units: Float64Array; readonly from: number; readonly count: number; readonly moment: Moment },
 ): void {
+  const { units, from, count, moment } = part;
+  const { frames } = core;
+  // None when each has to be checked or opened, which the long way does.
   const isPlain = !core.verifyReads && core.vault === undefined;
-  core.frames.load(units, part, isPlain ? part.lsn : 0);
+  frames.load(units, part, isPlain ? moment.lsn : 0);
+  for (let index = 0; index < count; index++) {
+    const pair = frames.record(index);
+    if (pair !== undefined) list.pairs.push(pair);
+    else addRecordAt(core, list, { lsn: units[from + index]! * 8, moment });
+  }
 }
 
-/** What a range shows. */
-interface Moment {
-  readonly lsn: number;
-  /** By the clock; asked for when the first deadline is met, if all is read within one call. */
-  now: number | undefined;
-}
-
-/** The record that a moment shows, if it shows one, followed back from the newest version of its key. */
-function recordAt(core: Core, newest: number, moment: Moment): SnapshotRecord | undefined {
+/** Adds the record that a moment shows, if it shows one, followed back from the newest version of its key. */
+function addRecordAt(core: Core, list: RecordList, at: { readonly lsn: number; readonly moment: Moment }): void {
+  const { moment } = at;
   const { lookup } = core;
-  lookup.loadAt(newest);
-  if (!lookup.walkBack(moment.lsn)) return undefined;
+  lookup.loadAt(at.lsn);
+  if (!lookup.walkBack(moment.lsn)) return;
   const expiresAtMs = (lookup.shape & SHAPE_EXPIRY) === 0 ? 0 : lookup.expiresAtMs();
-  if (expiresAtMs !== 0 && expiresAtMs <= (moment.now ??= core.now())) return undefined;
+  if (expiresAtMs !== 0 && expiresAtMs <= (moment.now ??= core.now())) return;
   if (core.verifyReads) verifyFound(core);
-  const key = lookup.keyCopy();
-  return { key, value: lookup.value(), expiresAtMs };
+  const pair: KeyValue = [lookup.keyCopy(), lookup.value()];
+  list.add(pair, expiresAtMs);
 }
 
-function resultOf(record: SnapshotRecord | undefined): IteratorResult<SnapshotRecord> {
-  return record === undefined ? { done: true, value: undefined } : { done: false, value: record };
-}
-
-/** Records that have been read already. */
-class ReadyRange implements RecordSource {
-  #records: readonly SnapshotRecord[];
-  #index = 0;
-
-  constructor(records: readonly SnapshotRecord[]) {
-    this.#records = records;
-  }
-
-  [Symbol.iterator](): this {
-    return this;
-  }
-
-  next(): IteratorResult<SnapshotRecord> {
-    return resultOf(this.pull());
-  }
-
-  pull(): SnapshotRecord | undefined {
-    const index = this.#index;
-    if (index >= this.#records.length) return undefined;
-    this.#index = index + 1;
-    return this.#records[index];
-  }
-
-  return(): IteratorResult<SnapshotRecord> {
-    this.#records = [];
-    return { done: true, value: undefined };
-  }
-}
-
-class RangeWalk implements RecordSource {
+class RangeWalk implements RecordBatches {
   readonly #parts: RangeParts;
   readonly #hold: Hold;
   readonly #clears: number;
@@ -212,79 +264,75 @@ class RangeWalk implements RecordSource {
   readonly #units = new Float64Array(PART_MAX);
   #count: number;
   #next = 0;
-  /** The records of the last frames that were read, and of those that are still to be followed back nothing. */
-  #records: (SnapshotRecord | undefined)[] = [];
-  #first = 0;
-  #index = 0;
   #ahead = FRAMES_MIN;
+  /** Records that may still be given. */
+  #left: number;
+  /** What is the matter with the record behind those that were given. */
+  #failure: EmdbError | undefined;
 
-  constructor(parts: RangeParts, hold: Hold, begun: Begun) {
+  constructor(
+    parts: RangeParts,
+    range: {
+      readonly hold: Hold;
+      readonly clears: number;
+      readonly rest: Remainder;
+      readonly count: number;
+      readonly limit: number;
+    },
+  ) {
+    const { hold, count } = range;
     this.#parts = parts;
     this.#hold = hold;
-    this.#clears = begun.clears;
+    this.#clears = range.clears;
     this.#moment = { lsn: hold.lsn, now: parts.core.now() };
-    this.#rest = begun.rest;
-    this.#count = begun.count;
-    for (let index = 0; index < this.#count; index++) this.#units[index] = firstUnits[index]!;
+    this.#rest = range.rest;
+    this.#count = count;
+    this.#left = range.limit;
+    for (let index = 0; index < count; index++) this.#units[index] = firstUnits[index]!;
   }
 
-  [Symbol.iterator](): this {
-    return this;
-  }
-
-  next(): IteratorResult<SnapshotRecord> {
-    return resultOf(this.pull());
-  }
-
-  pull(): SnapshotRecord | undefined {
+  next(): RecordList | undefined {
     if (!this.#hold.isOpen) return undefined;
-    const { core } = this.#parts;
-    core.enter();
-    for (;;) {
-      while (this.#index < this.#records.length) {
-        const index = this.#index++;
-        const record = this.#records[index] ?? this.#recordAt(this.#first + index);
-        if (record !== undefined) return record;
-      }
-      if (this.#read()) continue;
-      this.return();
-      return undefined;
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#parts.core.enter();
+    const list = new RecordList();
+    while (list.pairs.length === 0 && this.#left > 0) {
+      if (this.#next === this.#count && !this.#takePart()) break;
+      this.#read(list);
     }
+    this.#left -= list.pairs.length;
+    const isAtEnd = list.pairs.length === 0 || this.#left === 0;
+    if (isAtEnd) this.close();
+    return list.pairs.length === 0 ? undefined : list;
   }
 
-  return(): IteratorResult<SnapshotRecord> {
+  close(): void {
     this.#parts.snapshots.close(this.#hold);
     this.#count = 0;
-    this.#records = [];
-    return { done: true, value: undefined };
+    this.#next = 0;
   }
 
-  #recordAt(index: number): SnapshotRecord | undefined {
-    return recordAt(this.#parts.core, this.#units[index]! * 8, this.#moment);
-  }
-
-  /** Reads some more frames; false when there are none. */
-  #read(): boolean {
+  /** Reads some more frames. Behind a record that cannot be read there is none: those before it are given first. */
+  #read(list: RecordList): void {
     const { core } = this.#parts;
-    if (this.#next === this.#count && !this.#takePart()) return false;
     const from = this.#next;
-    const count = Math.min(this.#count - from, this.#ahead);
-    loadFrames(core, this.#units, { from, count, lsn: this.#hold.lsn });
-    const records = this.#records;
-    records.length = count;
-    for (let index = 0; index < count; index++) records[index] = core.frames.record(index);
-    this.#first = from;
-    this.#index = 0;
+    const count = Math.min(this.#count - from, this.#ahead, this.#left);
+    try {
+      readPart(core, list, { units: this.#units, from, count, moment: this.#moment });
+    } catch (error) {
+      if (!(error instanceof EmdbError) || list.pairs.length === 0) throw error;
+      this.#failure = error;
+    }
     this.#next = from + count;
     this.#ahead = Math.min(this.#ahead * 2, FRAMES_MAX);
-    return true;
   }
 
   #takePart(): boolean {
-    const { spaces, ordering } = this.#parts;
-    const tree = spaces.treeBefore(this.#hold.space, this.#clears);
+    const parts = this.#parts;
+    const tree = parts.spaces.treeBefore(this.#hold.space, this.#clears);
+    const stretch = { tree, rest: this.#rest, lsn: this.#hold.lsn };
     this.#next = 0;
-    this.#count = tree === 0 ? 0 : ordering.reader.take(tree, this.#rest, this.#units, PART_MAX);
+    this.#count = takePart(parts, stretch, this.#units, PART_MAX);
     return this.#count > 0;
   }
 }

@@ -189,12 +189,7 @@ export class LogReader {
   /** Where the frame at a position is; `limit` then says how many bytes may be read. 0 when it is nowhere. */
   at(unitLow: number, unitHigh: number): Address {
     const lsn = (unitHigh * TWO_32 + unitLow) * 8;
-    const written = this.#numbers[LOG_WRITTEN]!;
-    if (written !== this.#written) {
-      this.#written = written;
-      this.barrier();
-      if (this.#numbers[LOG_BASE] !== this.#base) this.takeMap();
-    }
+    const written = this.#takeWritten();
     if (lsn < written) {
       if (written > this.#mapEnd) this.takeMap();
       if (lsn < this.#base) return this.#atFormer(lsn);
@@ -203,6 +198,34 @@ export class LogReader {
       return this.limit > 0 ? this.#map + lsn : 0;
     }
     return this.#atRing(lsn, unitLow, unitHigh);
+  }
+
+  #takeWritten(): number {
+    const written = this.#numbers[LOG_WRITTEN]!;
+    if (written !== this.#written) {
+      this.#written = written;
+      this.barrier();
+      if (this.#numbers[LOG_BASE] !== this.#base) this.takeMap();
+    }
+    return written;
+  }
+
+  /**
+   * For many frames at once: what lies from position `mapFrom` up to the one that is returned is in the map, for good,
+   * at `mapOrigin` plus its position. `at` knows where all others are.
+   */
+  mapEnd(): number {
+    const written = this.#takeWritten();
+    if (written > this.#mapEnd) this.takeMap();
+    return Math.min(written, this.#mapEnd);
+  }
+
+  get mapOrigin(): Address {
+    return this.#map;
+  }
+
+  get mapFrom(): number {
+    return this.#base;
   }
 
   /** Which file holds the position that `at` has just found: its first position, and its generation. */

@@ -169,8 +169,15 @@ export class Path {
     const side = node.probe(key);
     if (side !== 0) return side < 0 ? 0 : node.count - 1;
     const first = node.lowerInline(1);
+    if (first >= node.count || !node.hasInline(first)) return first - 1;
     const found = this.resolve(node, key, first);
     return found.isExact && !isBefore ? found.index : found.index - 1;
+  }
+
+  /** Whether only a look at a key can tell how the probe sorts beside the entry at `lower`, and no other needs one. */
+  isCloseCall(leaf: Node, lower: number): boolean {
+    if (lower >= leaf.count || leaf.class !== LONG || !leaf.hasInline(lower)) return false;
+    return leaf.classOf(lower) === LONG && leaf.runEnd(lower) === lower + 1;
   }
 
   /** Where the key that was probed is or belongs, given the first entry whose inline part is not below it. */

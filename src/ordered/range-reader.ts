@@ -30,6 +30,11 @@ export interface Remainder {
   isDone: boolean;
   /** Where the key behind which to go on is, in units; 0: at `near`. */
   behind: number;
+  /**
+   * The caller will hold the first key against `near` itself: it may then lie before it, instead of being looked up
+   * when nothing else can tell. For who reads that frame anyway, one miss that others would wait for less.
+   */
+  isUnsure: boolean;
   /** The block of the leaf that `near` ends, 0 for none, and the number of changes then: nobody else has the number. */
   leaf: number;
   changes: number;
@@ -44,7 +49,7 @@ export function remainderOf(bounds: {
   const { lower, upper, isReverse = false } = bounds;
   const near = isReverse ? upper : lower;
   const far = isReverse ? lower : upper;
-  return { isReverse, near, far, isDone: false, behind: 0, leaf: 0, changes: 0 };
+  return { isReverse, near, far, isDone: false, behind: 0, isUnsure: false, leaf: 0, changes: 0 };
 }
 
 export class RangeReader {
@@ -63,15 +68,18 @@ export class RangeReader {
     for (;;) {
       if (rest.isDone) return 0;
       // Only now: most ranges are left within their first part.
-      if (rest.behind !== 0) {
-        rest.near = { key: this.#keyAt(rest.behind), isInclusive: false };
-        rest.behind = 0;
-        rest.leaf = 0;
-      }
+      if (rest.behind !== 0) this.goOnAtKey(rest);
       path.open(tree);
       const count = rest.isReverse ? this.#takeDown(rest, to, room) : this.#takeUp(rest, to, room);
       if (count > 0) return count;
     }
+  }
+
+  /** Remembers where to go on by key, whatever becomes of the frame that has it. */
+  goOnAtKey(rest: Remainder): void {
+    rest.near = { key: this.#keyAt(rest.behind), isInclusive: false };
+    rest.behind = 0;
+    rest.leaf = 0;
   }
 
   #takeUp(rest: Remainder, to: Float64Array, room: number): number {
@@ -85,7 +93,7 @@ export class RangeReader {
     else {
       setText(this.#near, near.key);
       leaf = path.descend(this.#near, false);
-      from = this.#border(leaf, this.#near, !near.isInclusive);
+      from = this.#border(leaf, this.#near, { isBehind: !near.isInclusive, unsure: rest.isUnsure ? 0 : undefined });
     }
     let end = leaf.count;
     // Whoever has no room for the leaf need not know where it ends.
@@ -98,7 +106,7 @@ export class RangeReader {
     let isLast = fence === undefined;
     // A far bound behind the fence is behind the whole leaf.
     if (far !== undefined && (fence === undefined || compareTexts(fence, this.#far) > 0)) {
-      end = this.#border(leaf, this.#far, far.isInclusive);
+      end = this.#border(leaf, this.#far, { isBehind: far.isInclusive, unsure: undefined });
       isLast = true;
     }
     const count = Math.min(room, Math.max(end - from, 0));
@@ -121,7 +129,7 @@ export class RangeReader {
     } else {
       setText(this.#near, near.key);
       leaf = path.descend(this.#near, !near.isInclusive);
-      end = this.#border(leaf, this.#near, near.isInclusive);
+      end = this.#border(leaf, this.#near, { isBehind: near.isInclusive, unsure: rest.isUnsure ? 1 : undefined });
     }
     if (far === undefined && end > room) {
       this.#give(leaf, { first: end - 1, step: -1, count: room }, to);
@@ -132,7 +140,7 @@ export class RangeReader {
     let from = 0;
     let isLast = fence === undefined;
     if (far !== undefined && (fence === undefined || compareTexts(fence, this.#far) <= 0)) {
-      from = this.#border(leaf, this.#far, !far.isInclusive);
+      from = this.#border(leaf, this.#far, { isBehind: !far.isInclusive, unsure: undefined });
       isLast = true;
     }
     const count = Math.min(room, Math.max(end - from, 0));
@@ -166,12 +174,15 @@ export class RangeReader {
     for (let index = 0; index < count; index++, entry += step) to[index] = leaf.units(entry);
   }
 
-  /** How many entries of a leaf sort before a key, or before or with it. */
-  #border(leaf: Node, key: Text, isBehind: boolean): number {
-    const side = leaf.probe(key);
-    if (side !== 0) return side < 0 ? 0 : leaf.count;
-    const found = this.#path.resolve(leaf, key, leaf.lowerInline(0));
-    return found.isExact && isBehind ? found.index + 1 : found.index;
+  /** How many entries of a leaf sort before a key, or before or with it; `unsure` more than that of one which cannot be told. */
+  #border(leaf: Node, key: Text, side: { readonly isBehind: boolean; readonly unsure: number | undefined }): number {
+    const order = leaf.probe(key);
+    if (order !== 0) return order < 0 ? 0 : leaf.count;
+    const path = this.#path;
+    const lower = leaf.lowerInline(0);
+    if (side.unsure !== undefined && path.isCloseCall(leaf, lower)) return lower + side.unsure;
+    const found = path.resolve(leaf, key, lower);
+    return found.isExact && side.isBehind ? found.index + 1 : found.index;
   }
 
   #keyAt(units: number): Uint8Array {

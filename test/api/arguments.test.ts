@@ -206,7 +206,6 @@ describe("range bounds", () => {
   test("undefined members are as if not given", () => {
     expect(plan({ gt: undefined, prefix: undefined, limit: undefined, reverse: undefined })).toEqual({
       bounds: { isReverse: false, limit: Number.POSITIVE_INFINITY },
-      limit: Number.POSITIVE_INFINITY,
       isEmpty: false,
     });
   });

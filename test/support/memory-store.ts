@@ -6,7 +6,9 @@
 import type {
   BatchWrite,
   Bytes,
+  KeyValue,
   RangeBounds,
+  RangeSource,
   RecordSource,
   SnapshotRecord,
   Space,
@@ -196,11 +198,20 @@ export class MemoryStore implements Store {
     return this.#walk(live);
   }
 
-  range(space: Space, bounds: RangeBounds): RecordSource {
+  range(space: Space, bounds: RangeBounds): RangeSource {
     const live = [...this.#records(space).values()]
       .filter((record) => this.#isLive(record) && isWithin(record.key, bounds))
       .sort((one, other) => Buffer.compare(one.key, other.key));
-    return this.#walk(bounds.isReverse ? live.reverse() : live);
+    const walk = this.#walk((bounds.isReverse ? live.reverse() : live).slice(0, bounds.limit));
+    let left = bounds.limit ?? Infinity;
+    const batch = (): KeyValue[] | undefined => {
+      const record = walk.pull();
+      left -= 1;
+      // Behind its last record it holds nothing.
+      if (left <= 0) walk.return();
+      return record === undefined ? undefined : [[record.key, record.value]];
+    };
+    return Object.assign(walk, { batch });
   }
 
   #walk(records: readonly MemoryRecord[]): RecordSource {
