@@ -324,7 +324,7 @@ const THREADS: readonly PlantedFault[] = [
     "if (thread > 0 && this.#isAlive(thread - 1)) return false;",
     "",
   ]),
-  fault("a dead writer's lock is taken over without an audit", "test/steps/deaths.test.ts", "engine/mutex.ts", [
+  fault("a dead writer's lock is taken over without an audit", "test/steps/compaction.test.ts", "engine/mutex.ts", [
     "    Atomics.store(this.#flags, AUDIT, 1);\n",
     "",
   ]),
@@ -357,7 +357,7 @@ const SWAPS: readonly PlantedFault[] = [
     "  Atomics.store(control.flags, SWAP, SWAP_RENAMES);\n",
     "",
   ]),
-  fault("a swap does not say that its words are in use", "test/steps/compaction.test.ts", "engine/swap.ts", [
+  fault("a swap does not say that its words are in use", "test/workers/swap-death.test.ts", "engine/swap.ts", [
     "  Atomics.store(flags, SWAP, SWAP_EMPTIES);\n",
     "",
   ]),
@@ -365,15 +365,6 @@ const SWAPS: readonly PlantedFault[] = [
     'return typeof there !== "number" && typeof own !== "number" && there.identity === own.identity;',
     "return there === own;",
   ]),
-  fault(
-    "a copy begins before a dead thread's swap is ended",
-    "test/workers/swap-death.test.ts",
-    "engine/relocation.ts",
-    [
-      "return Atomics.load(flags, SWAP) !== SWAP_NONE || numbers[RELOCATED] !== 0;",
-      "return Atomics.load(flags, SWAP) > SWAP_NONE + 9 || numbers[RELOCATED] !== 0;",
-    ],
-  ),
 ];
 
 /** In parts, so that several processes look for them side by side. */

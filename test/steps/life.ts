@@ -43,6 +43,8 @@ export interface Outcome {
 
 /** Steps of a swap from the sync of the new file on: about so many. */
 const SWAP_STEPS = 2500;
+/** Of those, what comes after the log has its words. */
+const EMPTY_STEPS = 14;
 const ROWS_MAX = 40_000;
 /**
  * How probable it is that a thread is interrupted at a step; each has one of its own. One who is let run for long beside
@@ -103,12 +105,23 @@ class Life implements Disposable {
     const share = this.#db.share();
     const disk = newDisk(share, this.#db.stats().logicalSizeBytes);
     const past = { path: this.#path, kept: this.#kept };
-    const common = { baton: this.#baton.buffer, share, disk, past, diesInSwapAt: 0, isReader: false, ...this.#plan };
+    const common = {
+      baton: this.#baton.buffer,
+      share,
+      disk,
+      past,
+      diesInSwapAt: 0,
+      diesAfterWords: false,
+      isReader: false,
+      ...this.#plan,
+    };
     for (let thread = 0; thread < clients; thread += 1) {
       const port = thread === 0 ? channel?.port1 : undefined;
       const isDying = this.#plan.diesInSwap && thread < this.#plan.deaths;
       const isReader = this.#plan.hasReader && thread === clients - 1;
-      const own = { isReader, seed: random.word(), diesInSwapAt: isDying ? 1 + random.below(SWAP_STEPS) : 0 };
+      const diesAfterWords = isDying && random.chance(0.6);
+      const diesInSwapAt = isDying ? 1 + random.below(diesAfterWords ? EMPTY_STEPS : SWAP_STEPS) : 0;
+      const own = { isReader, diesInSwapAt, diesAfterWords, seed: random.word() };
       const orders = { ...common, ...own, thread, role: "client", rows: this.#rows[thread]! } as const;
       this.#start(port === undefined ? orders : { ...orders, port });
     }

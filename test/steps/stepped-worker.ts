@@ -28,8 +28,9 @@ export interface Orders {
   readonly compactOneIn: number;
   /** Only reads, and so is at work while a swap holds the lock. */
   readonly isReader: boolean;
-  /** Dies so many steps after a compacted file is synced; 0: it does not. */
+  /** Dies so many steps after a compacted file is synced, or after the log has its words; 0: it does not. */
   readonly diesInSwapAt: number;
+  readonly diesAfterWords: boolean;
   /** Where the files go that compactions replace. */
   readonly past: { readonly path: string; readonly kept: string };
   /** To the thread that is this one's commit Worker, or whose commit Worker this one is. */
@@ -83,12 +84,15 @@ async function instrumentSystem(baton: Baton, orders: Orders): Promise<void> {
     return call();
   });
   wrap("sync", (_, [handle]) => {
-    if (handle !== shared[LOG_FILE] && orders.diesInSwapAt > 0) baton.dieIn(orders.diesInSwapAt);
+    if (handle !== shared[LOG_FILE] && orders.diesInSwapAt > 0 && !orders.diesAfterWords)
+      baton.dieIn(orders.diesInSwapAt);
     return disk.sync(baton, handle as number);
   });
   // The words are exchanged between these two calls: what lies between two of those stores is looked at again and again.
   let chance: number | undefined;
+  let isSwapping = false;
   wrap("syncFolder", (call) => {
+    isSwapping = true;
     const result = call();
     if (orders.seed % 2 === 0) chance = baton.interrupt(INTERRUPTED);
     return result;
@@ -96,6 +100,8 @@ async function instrumentSystem(baton: Baton, orders: Orders): Promise<void> {
   wrap("release", (call) => {
     if (chance !== undefined) baton.interrupt(chance);
     chance = undefined;
+    if (isSwapping && orders.diesAfterWords) baton.dieIn(orders.diesInSwapAt);
+    isSwapping = false;
     return call();
   });
   // Long work pauses wherever it may.

@@ -30,16 +30,21 @@ test.each(["compaction", "backup", "checkpoint"])(
   TIMEOUT_MS,
 );
 
-test.each([1, 2, 3, 4])(
-  "a flush and a close that come right after a thread died with the words half exchanged (%i) lose nothing",
-  async (fence) => {
+const stops = [1, 2, 3, 4, 5].flatMap((step) => [["add", step] as const, ["store", step] as const]);
+
+test.each(stops)(
+  "a flush and a close that come right after a thread died with the words half exchanged (%s %i) lose nothing",
+  async (call, step) => {
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");
     const db = Emdb.open(path, { rangeScans: true });
     fill(db, 0);
-    await dieAt(db, { step: fence, call: "add", after: "syncFolder" });
+    await dieAt(db, { step, call, after: "syncFolder" });
     db.flushSync();
     await db.flush();
+    expectWhole(db, 0);
+    db.insert("afterwards", "written");
+    expectWhole(db, 0);
     db.closeSync();
     using again = Emdb.open(path, { rangeScans: true });
     expectWhole(again, 0);
