@@ -6,6 +6,7 @@
  * uses. A dead holder's place is taken by the next one, who gives back what it finds there.
  */
 
+import { EmdbError } from "../errors.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { LONG_WORK, WORK_LEFT } from "./control.ts";
 import { closedError, type Core } from "./core.ts";
@@ -31,6 +32,8 @@ export class LongWork {
   #run: Work | undefined;
   /** Whether this thread has the place. */
   isOurs = false;
+  /** Whether what a dead one left is still there. */
+  #isLeft = false;
 
   constructor(core: Core, exclusively: (body: () => void) => void) {
     this.#core = core;
@@ -48,6 +51,7 @@ export class LongWork {
       if (Atomics.compareExchange(flags, LONG_WORK, holder, this.#own) !== holder) return false;
     }
     this.isOurs = true;
+    this.#isLeft = false;
     // A dead one's row may have been cleared by somebody else, and the place with it.
     if (Atomics.exchange(flags, WORK_LEFT, 1) !== 0) this.#giveBackDead();
     return true;
@@ -55,12 +59,13 @@ export class LongWork {
 
   #giveBackDead(): void {
     const { system, control, file } = this.#core;
+    this.#isLeft = true;
     try {
       this.#exclusively(() => giveBackDead(system, control, file?.path));
+      this.#isLeft = false;
     } catch (error) {
-      this.give();
-      Atomics.store(control.flags, WORK_LEFT, 1);
-      throw error;
+      // A database that is poisoned is still verified; what was left waits for the close, as nobody writes a draft.
+      if (!(error instanceof EmdbError)) throw error;
     }
   }
 
@@ -112,7 +117,7 @@ export class LongWork {
 
   give(): void {
     const { flags } = this.#core.control;
-    if (this.isOurs) Atomics.store(flags, WORK_LEFT, 0);
+    if (this.isOurs && !this.#isLeft) Atomics.store(flags, WORK_LEFT, 0);
     this.isOurs = false;
     if (Atomics.compareExchange(flags, LONG_WORK, this.#own, 0) !== this.#own) return;
     Atomics.notify(flags, LONG_WORK);

@@ -5,6 +5,7 @@ import { readdirSync } from "node:fs";
 import { Emdb, type OpenOptions } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { EngineWords } from "./engine-words.ts";
 import { canCount, resourcesIn } from "./resources.ts";
 import { RECORDS, dieAt, expectWhole, fill } from "./die-at.ts";
 import { KEYS_EACH, nameOf } from "./steady-worker.ts";
@@ -88,6 +89,18 @@ function deathsOf(steps: number, fileSteps: number): Death[] {
   const spread = Array.from({ length: DEATHS }, (_, index) => 1 + Math.floor(((index + 0.5) * steps) / DEATHS));
   return [...spread.map((step) => ({ step, isOfFiles: false })), ...ofFiles.map((step) => ({ step, isOfFiles: true }))];
 }
+
+test("what a dead thread left is not in the way of a verify of a poisoned database, and the close gives it back", async () => {
+  using folder = temporaryFolder();
+  const db = Emdb.open(folder.file("data.emdb"), { rangeScans: true });
+  fill(db, 0);
+  await dieAt(db, { step: 1, call: "rename" });
+  new EngineWords(db).poison();
+  expect((await db.verify()).problems).toEqual([]);
+  expect(() => db.closeSync()).toThrow("a sync failed");
+  expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.lock"]);
+  if (canCount) expect(resourcesIn(folder.path).fileNames).toEqual([]);
+});
 
 test.each(["compaction", "backup"])(
   "a thread that dies at any step of a %s leaves the rest at work, and the next one works",

@@ -1,7 +1,7 @@
 /** The words of an open database that tests look at: how often it was synced, and how far it is durable. */
 
 import type { SharedBase } from "../../src/engine/base.ts";
-import { Control, SYNC_DONE } from "../../src/engine/control.ts";
+import { Control, STATE, STATE_POISONED, SYNC_DONE } from "../../src/engine/control.ts";
 import type { Emdb } from "../../src/index.ts";
 import { LOG_DURABLE, LOG_VISIBLE } from "../../src/log/log-words.ts";
 
@@ -10,6 +10,11 @@ export class EngineWords {
 
   constructor(db: Emdb) {
     this.#control = new Control((db.share() as SharedBase).buffer);
+  }
+
+  /** As after a sync that failed. */
+  poison(): void {
+    Atomics.or(this.#control.flags, STATE, STATE_POISONED);
   }
 
   /** Syncs that were led so far, by any thread. */
