@@ -5,6 +5,7 @@
 
 import { Errno } from "../ffi/errno.ts";
 import type { FileHandle, Result, System } from "../ffi/system.ts";
+import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { decodeHeader } from "../log/header.ts";
 import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 
@@ -63,9 +64,13 @@ export function removeLeftOvers(system: System, path: string): void {
   for (const sibling of [newPath(path), compact, ...numberedOnes]) system.unlink(sibling);
 }
 
-/** Whether a file begins as a log does: one of ours, of a later format or a damaged one too. */
+/**
+ * Whether a file begins as a log does: one of ours, of a later format or a damaged one too. What is shorter than any log
+ * is none: after a power loss a small file that was never synced may hold what another file's block once held.
+ */
 export function beginsAsLog(system: System, handle: FileHandle): boolean {
   const bytes = new Uint8Array(BEGIN_BYTES);
   const count = system.read(handle, bytes, { position: 0, bytes: BEGIN_BYTES });
-  return count === BEGIN_BYTES && decodeHeader(bytes).kind !== "foreign";
+  if (count !== BEGIN_BYTES || system.size(handle) < HEADER_PAGE_BYTES) return false;
+  return decodeHeader(bytes).kind !== "foreign";
 }
