@@ -21,31 +21,40 @@ const FILL = 0.9;
 
 /** Nodes of one level, with the separators before them: `ends[index]` is where that of node `index` ends in `bytes`. */
 class Level {
-  readonly blocks: number[] = [];
-  readonly ends: number[] = [];
-  bytes = new Uint8Array(4096);
-
-  get count(): number {
-    return this.blocks.length;
-  }
+  blocks = new Float64Array(64);
+  ends = new Float64Array(64);
+  bytes = new Uint8Array(1024);
+  count = 0;
+  #end = 0;
 
   startOf(index: number): number {
     return index === 0 ? 0 : this.ends[index - 1]!;
   }
 
   add(block: number, from: Uint8Array, start: number, end: number): void {
-    const at = this.ends.at(-1) ?? 0;
-    const reached = at + end - start;
-    if (reached > this.bytes.length) {
-      const longer = new Uint8Array(Math.max(reached, this.bytes.length * 2));
-      longer.set(this.bytes);
-      this.bytes = longer;
+    let to = this.#end;
+    const reached = to + end - start;
+    if (reached > this.bytes.length) this.bytes = longer(this.bytes, reached);
+    if (this.count === this.blocks.length) {
+      this.blocks = longer(this.blocks, this.count + 1);
+      this.ends = longer(this.ends, this.count + 1);
     }
+    const { bytes } = this;
     // Most are of a few bytes.
-    for (let index = start, to = at; index < end; index++, to++) this.bytes[to] = from[index]!;
-    this.blocks.push(block);
-    this.ends.push(reached);
+    for (let index = start; index < end; index++) bytes[to++] = from[index]!;
+    this.blocks[this.count] = block;
+    this.ends[this.count] = reached;
+    this.#end = reached;
+    this.count += 1;
   }
+}
+
+/** The same numbers in an array with room for `least`, and as much again. */
+function longer<T extends Uint8Array | Float64Array>(array: T, least: number): T {
+  const room = Math.max(least, array.length * 2);
+  const copied = array instanceof Uint8Array ? new Uint8Array(room) : new Float64Array(room);
+  copied.set(array);
+  return copied as T;
 }
 
 export class LeafAdoption {
@@ -125,7 +134,7 @@ export class LeafAdoption {
   /** Gives everything back that was taken since the last `finish`. */
   abandon(): void {
     this.#endPage();
-    for (const block of this.#leaves.blocks) this.#heap.giveBlock(block);
+    for (const block of this.#leaves.blocks.subarray(0, this.#leaves.count)) this.#heap.giveBlock(block);
     this.#leaves = new Level();
   }
 
