@@ -1,13 +1,13 @@
 /**
- * A session: one open of a database for writing. Its SESSION record stands in the log before anything that
- * is sealed in it; its key seals and nothing else. Never renumber: the record is on disk.
+ * A session: one open of a database for writing. Its SESSION records, two with one salt side by side, stand in the
+ * log before anything that is sealed in it; its key seals and nothing else. Never renumber: the record is on disk.
  *
  *     0          32       64
  *     +----------+--------+
  *     | salt     | MAC    |
  *     +----------+--------+
  *
- *     MAC          HMAC under the data key over file id, generation, the record's lsn, the MAC of the session
+ *     MAC          HMAC under the data key over file id, generation, the record's lsn, the MAC of the record
  *                  before it (zeros for the first), and the salt
  *     session key  HKDF(data key, salt; file id, generation, cipher)
  *

@@ -167,9 +167,9 @@ export class Core {
     return draft.measure(Buffer.byteLength(space.name), 0);
   }
 
-  /** Bytes of the session record that an encrypted log cannot be without, if anything was ever written. */
+  /** Bytes of the session that an encrypted log cannot be without, if anything was ever written: two records. */
   get sessionBytes(): number {
-    return this.vault?.last === undefined ? 0 : frameBytes(KIND_SESSION, SESSION_BYTES);
+    return this.vault?.last === undefined ? 0 : 2 * frameBytes(KIND_SESSION, SESSION_BYTES);
   }
 
   /** The clock that expiry goes by; it stands still within `atOneMoment`. */

@@ -11,12 +11,14 @@ import type { Vault } from "./vault.ts";
 
 export class DraftKeys implements SealSource {
   readonly #session: PlacedSession;
+  readonly #generation: number;
   readonly #keys: ForwardKeys;
   readonly #counter: NonceCounter;
 
   /** A session whose record is to stand at a position of the new file. */
   constructor(vault: Vault, place: { readonly generation: number; readonly position: number }) {
     const { generation } = place;
+    this.#generation = generation;
     this.#session = vault.freshSession({ ...place, previousMac: NO_SESSION_MAC });
     const { fileId, cipher } = vault;
     this.#keys = new ForwardKeys({ fileId, generation, cipher, dataKey: vault.keyCopy() });
@@ -28,6 +30,11 @@ export class DraftKeys implements SealSource {
   /** The content of the session's record. */
   get record(): Uint8Array {
     return encodeSession(this.#session);
+  }
+
+  /** The content of its second record, at a place behind the first. */
+  twin(vault: Vault, position: number): Uint8Array {
+    return encodeSession(vault.twinOf(this.#session, { generation: this.#generation, position }));
   }
 
   get sealer(): FrameSealer {

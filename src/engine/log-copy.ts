@@ -100,7 +100,9 @@ export class LogCopy {
       this.#openKeys = new ForwardKeys({ fileId, generation: core.generation, cipher, dataKey: vault.keyCopy() });
       this.#opener = new ScanOpener(this.#openKeys, { generation: core.generation });
       this.#draftKeys = new DraftKeys(vault, { generation, position: log.end });
-      this.#appendSession(new FrameEncoder(salts), this.#draftKeys.record);
+      const draft = new FrameEncoder(salts);
+      this.#appendSession(draft, this.#draftKeys.record);
+      this.#appendSession(draft, this.#draftKeys.twin(vault, log.end));
     }
     this.#encoder = this.#draftKeys === undefined ? new FrameEncoder(salts) : new SealedEncoder(salts, this.#draftKeys);
     this.#scanner = new Scanner(this.#source(this.start), HEADER_PAGE_BYTES);
@@ -113,7 +115,7 @@ export class LogCopy {
     const position = log.end;
     draft.kind = KIND_SESSION;
     draft.place = PLACE_ALONE;
-    draft.durable = position;
+    draft.durable = HEADER_PAGE_BYTES;
     draft.loadValue(record);
     appendFrame(log.tail, draft, this.#key, 0, position);
   }

@@ -2,12 +2,13 @@
  * Opening frames on a way forwards through an encrypted log: replay, verify, salvage.
  *
  * Every session record is proven on the way: its MAC, which chains to the session before it, and the distance to
- * that. Where something before it was lost neither can be; then it is taken as it is, and its frames tell.
+ * that. Where something before it was lost neither can be; then it is taken as it is, and its frames tell. Of the two
+ * records of a session either one does: they have one salt, and name the same session before them.
  */
 
-import { NO_SESSION_MAC, decodeSession, parseSession } from "../crypto/session.ts";
+import { NO_SESSION_MAC, decodeSession, parseSession, type Session } from "../crypto/session.ts";
 import type { PlacedSession } from "../crypto/session-table.ts";
-import { copy, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { compare, copy, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { FRAME_HEADER_BYTES, KIND_SESSION, SESSION_BYTES, type FrameFacts } from "../log/frame.ts";
 import type { ClosedFrame, Finding, FrameOpener } from "../log/scanner.ts";
 import { FrameOpening, HEAD_BYTES } from "./frame-opening.ts";
@@ -53,6 +54,8 @@ export class ScanOpener implements FrameOpener {
   readonly #raw: Pinned = sharedRaw();
   readonly #place = { source: this.#raw.u8, at: 0, address: 0, lsn: 0, bodyBytes: 0 };
   #last: PlacedSession | undefined;
+  /** What it named as the session before it. */
+  #lastPrev = 0;
   #isRecord = false;
 
   constructor(keys: SessionKeeper, from: ScanStart) {
@@ -92,6 +95,14 @@ export class ScanOpener implements FrameOpener {
     return placed;
   }
 
+  /** A second record names what the first does. */
+  #expectedPrev(session: Session): number {
+    const last = this.#last;
+    if (last === undefined) return 0;
+    const isTwin = compare(last.salt, session.salt, session.salt.length) === 0;
+    return isTwin ? this.#lastPrev : last.lsn;
+  }
+
   #meet(facts: FrameFacts, frame: ClosedFrame): Bad | undefined {
     const { source, at, lsn, bodyBytes } = frame;
     const end = at + FRAME_HEADER_BYTES + bodyBytes;
@@ -101,10 +112,11 @@ export class ScanOpener implements FrameOpener {
     const generation = this.#generation;
     const previousMac = this.#last?.mac ?? NO_SESSION_MAC;
     let session = decodeSession(bytes, dataKey, { fileId, generation, lsn, previousMac });
-    if (facts.prev !== (this.#last?.lsn ?? 0)) session = undefined;
+    if (session !== undefined && facts.prev !== this.#expectedPrev(session)) session = undefined;
     if (session === undefined && this.#isLost()) session = parseSession(bytes);
     if (session === undefined) return BAD_SESSION;
     this.#last = { lsn, ...session };
+    this.#lastPrev = facts.prev;
     this.#keys.meet(this.#last, facts.prev);
     return undefined;
   }

@@ -4,12 +4,14 @@
  *
  * Invariants
  * 1. What the table holds is a stretch of the file's sessions without a gap.
- * 2. A record that is met on the way back is believed without its MAC: a wrong salt opens no frame. Replay and
- *    verify, which go forwards, prove every one (`scan-opener.ts`).
+ * 2. A record that is met on the way back is believed by its checksums, without its MAC: a wrong salt opens no frame.
+ *    Replay and verify, which go forwards, prove every one (`scan-opener.ts`).
+ * 3. A session has two records side by side, with one salt, both of which name the session before. Sessions are
+ *    known by the second one; where that is damaged, the first is read.
  */
 
 import { assert } from "../errors.ts";
-import { copy, sharedScratch } from "../ffi/memory.ts";
+import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { FrameSealer } from "../crypto/frame-sealer.ts";
 import { SessionTable, type PlacedSession, type SessionTableOptions } from "../crypto/session-table.ts";
 import { parseSession, SESSION_RECORD_BYTES } from "../crypto/session.ts";
@@ -17,16 +19,32 @@ import {
   EXTENSION_BYTES_MAX,
   FRAME_HEADER_BYTES,
   KIND_SESSION,
+  PLACE_ALONE,
   SESSION_BYTES,
+  SHAPE_WIDE_PREV,
+  WORD_BODY_CHECK,
+  WORD_HEADER_CHECK,
   WORD_SHAPE,
   decodeInto,
   emptyFacts,
   extensionBytes,
+  frameBytes,
+  headerCheck,
   isPlausible,
+  shapeOf,
+  type Salts,
 } from "../log/frame.ts";
+import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { placeSeed, xxh32 } from "../log/checksum.ts";
+import { saltsOf } from "../log/header.ts";
 import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
 
 assert(SESSION_BYTES === SESSION_RECORD_BYTES, "a session fits its frame");
+
+/** From a session's first record to its second: the first with a short distance, or a wide one. */
+const TWIN_BYTES = [0, SHAPE_WIDE_PREV].map((flag) =>
+  frameBytes(shapeOf(KIND_SESSION, PLACE_ALONE, flag, 0), SESSION_BYTES),
+);
 
 const sharedPeek = sharedScratch(FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + SESSION_BYTES);
 
@@ -42,6 +60,7 @@ export class SessionBook {
   readonly base: number;
   readonly #log: LogReader;
   readonly #table: SessionTable;
+  readonly #salts: Salts;
   /** The session before the oldest one in the table; 0: none. */
   #before = 0;
 
@@ -49,6 +68,7 @@ export class SessionBook {
     this.#log = log;
     this.base = base;
     this.#table = new SessionTable(options);
+    this.#salts = saltsOf(options);
   }
 
   /** Where the newest session that is known stands; negative when none is. */
@@ -114,8 +134,18 @@ export class SessionBook {
     return true;
   }
 
-  /** The session record at a position; undefined when none is there. */
+  /** The session whose second record stands at a position, or whose only one does; undefined when neither is to be read. */
   #read(position: number): FoundSession | undefined {
+    for (const back of [0, ...TWIN_BYTES]) {
+      const found = this.#readAt(position - back);
+      // By the place where it is looked for: what is sealed under it stands behind both.
+      if (found !== undefined) return { session: { ...found.session, lsn: position }, prev: found.prev };
+    }
+    return undefined;
+  }
+
+  #readAt(position: number): FoundSession | undefined {
+    if (position < HEADER_PAGE_BYTES) return undefined;
     const log = this.#log;
     const memory = sharedPeek();
     const lsn = this.base + position;
@@ -130,8 +160,17 @@ export class SessionBook {
       if (!isPlausible(memory, 0, position) || !decodeInto(facts, memory, place)) return undefined;
       const from = FRAME_HEADER_BYTES + extensionBytes(memory.u32[WORD_SHAPE]!);
       if (facts.kind !== KIND_SESSION || from + SESSION_BYTES > bytes) return undefined;
+      if (!this.#isSound(memory, position, from + SESSION_BYTES)) return undefined;
       const session = parseSession(memory.u8.subarray(from, from + SESSION_BYTES));
       return { session: { lsn: position, ...session }, prev: facts.prev };
     }
+  }
+
+  /** Whether a frame of so many bytes, read from a position, has its checks right. */
+  #isSound(memory: Pinned, position: number, bytes: number): boolean {
+    const place = { unitLow: unitLow(position), unitHigh: unitHigh(position) };
+    if (headerCheck(memory, 0, { salt: this.#salts.header, ...place }) !== memory.i32[WORD_HEADER_CHECK]) return false;
+    const seed = placeSeed(this.#salts.body, place.unitLow, place.unitHigh);
+    return xxh32(memory, FRAME_HEADER_BYTES, bytes - FRAME_HEADER_BYTES, seed) === memory.i32[WORD_BODY_CHECK];
   }
 }

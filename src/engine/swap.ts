@@ -19,6 +19,7 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { KIND_SESSION, SESSION_BYTES, frameBytes } from "../log/frame.ts";
 import {
   LOG_BASE,
   LOG_CLAIMED,
@@ -125,7 +126,8 @@ function takeWords(core: Core, spaces: Spaces): void {
   const end = base + draft.numbers[LOG_TAIL]!;
   if (core.vault !== undefined) {
     numbers[SESSION_ACTIVE] = 0;
-    numbers[SESSION_LAST] = base + HEADER_PAGE_BYTES;
+    // The second of the two records that the file begins with.
+    numbers[SESSION_LAST] = base + HEADER_PAGE_BYTES + frameBytes(KIND_SESSION, SESSION_BYTES);
   }
   log.numbers[LOG_GENERATION] = draft.numbers[LOG_GENERATION]!;
   Atomics.add(log.flags, LOG_FENCE, 1);

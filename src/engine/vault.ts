@@ -74,8 +74,8 @@ export class Vault implements SealSource {
   /** The session that `#counter` counts in. */
   #counted = -1;
   #counter: NonceCounter | undefined;
-  /** Made by `newSession` and not yet in the log. */
-  #pending: PlacedSession | undefined;
+  /** Made by `newSession` and `twinSession`, and not yet in the log. */
+  #pending: readonly PlacedSession[] = [];
   /** Where in its file the frame is that `sealerAt` was asked about last. */
   position = 0;
 
@@ -195,8 +195,25 @@ export class Vault implements SealSource {
   /** The record of a fresh session for a position in the file. `enter` follows once it is in the log. */
   newSession(position: number): Uint8Array {
     const previousMac = this.last?.mac ?? NO_SESSION_MAC;
-    this.#pending = this.freshSession({ generation: this.#logNumbers[LOG_GENERATION]!, position, previousMac });
-    return encodeSession(this.#pending);
+    const session = this.freshSession({ generation: this.#logNumbers[LOG_GENERATION]!, position, previousMac });
+    this.#pending = [session];
+    return encodeSession(session);
+  }
+
+  /** The same session's second record, which stands right behind the first: one damaged place then takes no key away. */
+  twinSession(position: number): Uint8Array {
+    const [first] = this.#pending;
+    assert(first !== undefined, "a twin follows its first");
+    const twin = this.twinOf(first, { generation: this.#logNumbers[LOG_GENERATION]!, position });
+    this.#pending = [first, twin];
+    return encodeSession(twin);
+  }
+
+  /** A record of the same key for a place behind the first one's. */
+  twinOf(first: PlacedSession, place: { readonly generation: number; readonly position: number }): PlacedSession {
+    const { generation, position: lsn } = place;
+    const { salt, mac: previousMac } = first;
+    return { lsn, ...makeSession(this.dataKey, { fileId: this.fileId, generation, lsn, previousMac, salt }) };
   }
 
   /** A session that nobody has sealed in, for a place in some file with this data key. */
@@ -214,8 +231,9 @@ export class Vault implements SealSource {
   /** The session whose record stands at a position, and in which nothing has been sealed, is the one to write in. */
   enter(position: number): void {
     const book = this.#current;
-    if (this.#pending?.lsn === position) book.add(this.#pending, this.#lastOf(book));
-    this.#pending = undefined;
+    const pending = this.#pending.find(({ lsn }) => lsn === position);
+    if (pending !== undefined) book.add(pending, this.#lastOf(book));
+    this.#pending = [];
     this.#counted = -1;
     Atomics.store(this.#parts.control.flags, SESSION_BLOCKS, 0);
     this.#numbers[SESSION_LAST] = book.base + position;

@@ -212,30 +212,43 @@ export class WritePath {
     this.#beginSession(vault);
   }
 
-  /** Writes a session record and publishes it by itself: it is part of no batch, and nothing takes it back. */
+  /**
+   * Writes a session's two records and publishes them by themselves: they are part of no batch, and nothing takes them
+   * back. Where there is room for one only, that one does.
+   */
   #beginSession(vault: Vault): void {
     const { tail, salts, control, key, base } = this.#core;
-    const position = tail.end - base;
+    const first = tail.end - base;
     const draft = new FrameEncoder(salts);
     draft.kind = KIND_SESSION;
     draft.place = PLACE_ALONE;
     draft.prev = vault.last?.lsn ?? 0;
     draft.durable = HEADER_PAGE_BYTES;
-    draft.loadValue(vault.newSession(position));
-    appendFrame(tail, draft, key.memory, 0, position);
+    draft.loadValue(vault.newSession(first));
+    appendFrame(tail, draft, key.memory, 0, first);
+    let newest = first;
+    try {
+      const twin = tail.end - base;
+      draft.loadValue(vault.twinSession(twin));
+      appendFrame(tail, draft, key.memory, 0, twin);
+      newest = twin;
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
     this.#core.orderStores();
-    vault.enter(position);
+    vault.enter(newest);
     control.log.numbers[LOG_VISIBLE] = tail.end;
   }
 
-  /** A writer that died had begun a session: it is whole, and goes on as ours. */
+  /** A writer that died had begun a session, of which nothing is sealed: as far as it is there, it goes on as ours. */
   #adoptSession(vault: Vault): void {
-    const { tail, visible, lookup, control, base } = this.#core;
-    if (tail.end === visible) return;
-    lookup.loadAnyAt(visible);
-    if (kindOf(lookup.shape) !== KIND_SESSION) return;
-    vault.enter(visible - base);
-    control.log.numbers[LOG_VISIBLE] = visible + lookup.frameBytes();
+    const { tail, lookup, control, base } = this.#core;
+    for (let at = this.#core.visible; at < tail.end; at = this.#core.visible) {
+      lookup.loadAnyAt(at);
+      if (kindOf(lookup.shape) !== KIND_SESSION) return;
+      vault.enter(at - base);
+      control.log.numbers[LOG_VISIBLE] = at + lookup.frameBytes();
+    }
   }
 
   /** At the end of everything: sees to it that a last mark can be sealed, where the disk has room for that. */
