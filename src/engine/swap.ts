@@ -222,8 +222,12 @@ function takeBackName({ system, control }: Core, path: string): void {
   }
 }
 
+/** Whether the file at the path is the draft's; what is open of the log is another one then. */
 function isRenamed({ system, control }: Core, path: string): boolean {
   const there = system.status(path);
+  const former = system.statusOf(control.log.numbers[LOG_FILE]!);
   const own = system.statusOf(control.draft.numbers[LOG_FILE]!);
-  return typeof there !== "number" && typeof own !== "number" && there.identity === own.identity;
+  if (typeof there === "number" || typeof former === "number" || typeof own === "number") return false;
+  // The handle of a file that was renamed may not know its volume any more (Wine).
+  return there.identity === own.identity || (!system.canMapPastEnd && there.identity !== former.identity);
 }
