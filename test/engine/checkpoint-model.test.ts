@@ -204,38 +204,3 @@ test.each(runs)(
     expect(story.used).toBeGreaterThan(0);
   },
 );
-
-test("replay that makes room in shards of the image still knows which records these hold", () => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  using live = new EngineFixture(path, hostSystem());
-  const { engine, sync, opened } = live;
-  const { core } = opened.engine;
-  const insert = (kind: string, count: number): void => {
-    const keys = Array.from({ length: count }, (_, index) => `${kind} ${index}`);
-    engine.insertMany(engine.defaultSpace, keys, keys, 0);
-  };
-  insert("before", KEYS);
-  const writer = engine.exclusively(() => new HintWriter(core, engine.spaces, core.file!));
-  const copyPiece = (): boolean => {
-    const isMore = engine.exclusively(() => writer.copyPiece());
-    writer.sealPiece();
-    return isMore;
-  };
-  // The key space itself, from where on its records are replayed; its shards are copied when they hold more.
-  copyPiece();
-  insert("held", KEYS);
-  while (copyPiece()) writer.spill();
-  sync.flush();
-  writer.writeHeader();
-  writer.publish();
-  insert("behind", 500);
-  sync.flush();
-  const copyPath = folder.file("copy.emdb");
-  copyFileSync(path, copyPath);
-  copyFileSync(`${path}.hint`, `${copyPath}.hint`);
-  using copy = new EngineFixture(copyPath, hostSystem());
-  expect(copy.opened.base.recovery).toMatchObject({ usedCheckpoint: true, replayedRecords: KEYS + 500 });
-  expect(copy.state() === live.state()).toBe(true);
-  copy.checkLiveBytes();
-});
