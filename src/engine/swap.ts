@@ -72,7 +72,10 @@ function replace(system: System, from: string, to: string): number {
   const old = firstFree(system, replacedPaths(system, to));
   if (typeof old === "number") return renamed;
   const moved = system.rename(to, old);
-  if (moved < 0) return moved;
+  if (moved < 0) {
+    if (system.status(to) === -Errno.ENOENT) system.rename(old, to);
+    return moved;
+  }
   const placed = system.rename(from, to);
   if (placed < 0) system.rename(old, to);
   // What is mapped keeps its name until nobody reads it.
@@ -80,7 +83,7 @@ function replace(system: System, from: string, to: string): number {
   return placed;
 }
 
-/** Gives the draft's file the name of the log. Throws with the names as before, or, when it is unknown what lasts, poisoned. */
+/** Gives the draft's file the name of the log. Throws with the names as before, or, when it is unknown what has the name, poisoned. */
 export function takeName(core: Core, checkLock: () => void): void {
   const { system, control, file } = core;
   if (file === undefined) return;
@@ -88,10 +91,13 @@ export function takeName(core: Core, checkLock: () => void): void {
   checkLock();
   Atomics.store(control.flags, SWAP, SWAP_RENAMES);
   const renamed = replace(system, compactPath(path), path);
-  if (renamed < 0) {
-    Atomics.store(control.flags, SWAP, SWAP_NONE);
-    throw ioError(renamed, { syscall: "rename", path });
-  }
+  if (renamed >= 0) return;
+  // It may have been done all the same. Then the log in service would have no name, and what is written to it be lost.
+  if (isRenamed(core, path)) return;
+  const there = system.status(path);
+  if (typeof there === "number" && there !== -Errno.ENOENT) Atomics.or(control.flags, STATE, STATE_POISONED);
+  Atomics.store(control.flags, SWAP, SWAP_NONE);
+  throw ioError(renamed, { syscall: "rename", path });
 }
 
 /** Makes the new name durable. If that fails, what comes after it could be lost with it: the database is poisoned. */
