@@ -14,8 +14,10 @@ import type { Address } from "../ffi/system.ts";
 
 /** Most keys at a time: 16 MiB with the sorted copy. The more there are, the less often each shard is fetched and stored. */
 const KEYS_MAX = 1 << 20;
-/** Room at first: a small log needs no more. */
-const KEYS_MIN = 8192;
+/** Room at first: a small log needs no more, and opening it costs no more memory. */
+const KEYS_MIN = 256;
+/** Fewer go in one by one, as they come: room is counted, and keys are sorted, for many only. */
+const SORTED_MIN = 4096;
 /** Keys are counted, and sorted, by so many first bits of the hash. */
 const PART_BITS = 16;
 /** A shard is fetched and stored whole, up to 28 KiB each way: fewer keys for it go in one by one. */
@@ -68,7 +70,7 @@ export class NewKeys {
   /** The slots, two words each: as they came, and sorted. */
   #slots = new Uint32Array(2 * KEYS_MIN);
   #sorted = new Uint32Array(0);
-  readonly #counts = new HashCounts(PART_BITS);
+  #counts: HashCounts | undefined;
 
   get isFull(): boolean {
     return this.count === KEYS_MAX;
@@ -94,39 +96,30 @@ export class NewKeys {
     const { count } = this;
     this.count = 0;
     const slots = this.#slots;
-    const counts = this.#counts;
+    if (count < SORTED_MIN) {
+      addEach(keydir, space, slots, { from: 0, to: count });
+      return;
+    }
+    const counts = (this.#counts ??= new HashCounts(PART_BITS));
     counts.clear();
     for (let index = 0; index < count; index++) counts.note(slots[2 * index + 1]! >>> HASH_SHIFT);
     counts.finish();
     keydir.prepare(space, Infinity, (hash, depth) => counts.within(hash, depth));
     const depth = keydir.root(space) % 32;
-    const sorted = this.#sort(count, Math.min(depth, PART_BITS));
+    const sorted = this.#sort(counts, count, Math.min(depth, PART_BITS));
     if (depth > PART_BITS || count < KEYS_PER_SHARD_MIN << depth)
       addEach(keydir, space, sorted, { from: 0, to: count });
-    else this.#addByShard(keydir, space, sorted);
-  }
-
-  #addByShard(keydir: Keydir, space: Address, sorted: Uint32Array): void {
-    for (let hash = 0, from = 0; hash < 1 << HASH_BITS;) {
-      const root = keydir.root(space);
-      hash += 1 << (HASH_BITS - keydir.shardOf(root, hash).depth);
-      const to = this.#counts.before(hash);
-      if (from === to) continue;
-      keydir.seek(root, sorted[2 * from + 1]! >>> HASH_SHIFT);
-      const left = keydir.addToShard(sorted, { from, to });
-      addEach(keydir, space, sorted, { from, to: from + left });
-      from = to;
-    }
+    else addByShard(counts, keydir, space, sorted);
   }
 
   /** The slots by the first bits of their hashes. */
-  #sort(count: number, bits: number): Uint32Array {
+  #sort(counts: HashCounts, count: number, bits: number): Uint32Array {
     const from = this.#slots;
     if (this.#sorted.length < from.length) this.#sorted = new Uint32Array(from.length);
     const to = this.#sorted;
     const shift = HASH_BITS - bits;
     const ends = new Uint32Array(1 << bits);
-    for (let part = 0; part < ends.length; part++) ends[part] = this.#counts.before(part << shift);
+    for (let part = 0; part < ends.length; part++) ends[part] = counts.before(part << shift);
     for (let index = 0; index < count; index++) {
       const high = from[2 * index + 1]!;
       const at = ends[(high >>> HASH_SHIFT) >>> shift]!++;
@@ -143,5 +136,19 @@ function addEach(keydir: Keydir, space: Address, slots: Uint32Array, span: Span)
     const high = slots[2 * index + 1]!;
     if (keydir.seek(keydir.root(space), high >>> HASH_SHIFT)) while (keydir.next());
     keydir.add(space, slots[2 * index]!, positionHigh(high), Infinity);
+  }
+}
+
+/** Adds sorted new keys, those of each shard in one go. */
+function addByShard(counts: HashCounts, keydir: Keydir, space: Address, sorted: Uint32Array): void {
+  for (let hash = 0, from = 0; hash < 1 << HASH_BITS;) {
+    const root = keydir.root(space);
+    hash += 1 << (HASH_BITS - keydir.shardOf(root, hash).depth);
+    const to = counts.before(hash);
+    if (from === to) continue;
+    keydir.seek(root, sorted[2 * from + 1]! >>> HASH_SHIFT);
+    const left = keydir.addToShard(sorted, { from, to });
+    addEach(keydir, space, sorted, { from, to: from + left });
+    from = to;
   }
 }

@@ -20,8 +20,8 @@ test.each([
   ["many at once, then few, then many", [60_000, 50, 40_000], everywhere],
   ["many in the last sixteenth of the hashes", [20_000, 20_000], { from: HASHES - HASHES / 16, width: HASHES / 16 }],
   ["as many as a page holds with nearly one hash", [450], { from: 12_345 << 4, width: 16 }],
-  ["more than the page holds that all of them belong to", [1000, 1], { from: 0, width: HASHES / 3 }],
-  ["crowded hashes, of which a page cannot hold all, among others", [3000, 8000], { from: HASHES / 2, width: 4096 }],
+  ["more than the pages hold that all of them belong to", [5000, 6000], { from: 0, width: HASHES / 3 }],
+  ["crowded hashes, of which a page cannot hold all, among others", [4500, 8000], { from: HASHES / 2, width: 4096 }],
 ] as const)("of %s, each is found, none twice, and the counts are exact", (_, counts, part) => {
   const random = new Random(91);
   using index = new IndexFixture();
