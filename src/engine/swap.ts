@@ -180,7 +180,8 @@ function addSegment(core: Core): void {
   segments.add(at, {
     base: log.numbers[LOG_BASE]!,
     end: log.numbers[LOG_WRITTEN]!,
-    origin: newestMap(log)!.origin,
+    // A file in which nothing was written has no map, and no position that would be looked for.
+    origin: newestMap(log)?.origin ?? 0,
     next: numbers[NEXT_BASE]!,
     generation: log.numbers[LOG_GENERATION]!,
     session: core.vault === undefined ? 0 : numbers[SESSION_LAST]! - log.numbers[LOG_BASE]!,

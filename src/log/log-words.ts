@@ -93,12 +93,17 @@ export function segmentsOf(words: LogWords): Segments {
   return new Segments(words.numbers, LOG_SEGMENTS_AT);
 }
 
-/** The newest map, as the address that position 0 would have and the position of its end; undefined while there is none. */
+/**
+ * The newest map of the current file, as the address that position 0 would have and the position of its end; undefined
+ * while there is none: the newest map in the table is then one of the file before, if any.
+ */
 export function newestMap(words: LogWords): { readonly origin: Address; readonly end: number } | undefined {
-  const newest = words.flags[LOG_MAP_NEWEST]!;
+  const { numbers, flags } = words;
+  const newest = flags[LOG_MAP_NEWEST]!;
   if (newest === 0) return undefined;
   const at = LOG_MAPS_AT + (newest - 1) * MAP_NUMBERS;
-  return { origin: words.numbers[at]!, end: words.numbers[at + 1]! };
+  const isCurrent = numbers[at + 1] !== 0 && numbers[at + 2] === numbers[LOG_BASE];
+  return isCurrent ? { origin: numbers[at]!, end: numbers[at + 1]! } : undefined;
 }
 
 /** Every map in the table, or those of the file with one base, for whoever unmaps them. */
@@ -170,7 +175,10 @@ export class LogReader {
     this.takeMap();
   }
 
-  /** Goes over to the newest map; to be called when the one before is gone. */
+  /**
+   * Goes over to the newest map; to be called when the one before is gone. A file that a compaction left empty has none
+   * until something is in it: nothing of it is in reach then, and what is before it is found by its segment.
+   */
   takeMap(): void {
     const newest = Atomics.load(this.words.flags, LOG_MAP_NEWEST);
     if (newest === 0) return;
@@ -179,6 +187,12 @@ export class LogReader {
     this.#mapEnd = this.#numbers[at + 1]!;
     this.#base = this.#numbers[at + 2]!;
     this.#generation = this.#numbers[at + 3]!;
+    const current = this.#numbers[LOG_BASE]!;
+    if (this.#base === current) return;
+    this.#map = 0;
+    this.#mapEnd = current;
+    this.#base = current;
+    this.#generation = this.#numbers[LOG_GENERATION]!;
   }
 
   /** The position of the last frame that readers may take for the present, and a little more: its end. */
