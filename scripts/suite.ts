@@ -20,7 +20,7 @@ export interface Counts {
 }
 
 const root = resolve(import.meta.dir, "..");
-const fileTimeoutMs = Number(process.env["EMDB_FILE_TIMEOUT_MS"] ?? 600_000);
+const fileTimeoutMs = Number(process.env["EMDB_FILE_TIMEOUT_MS"] ?? 900_000);
 const laneCount = Number(process.env["EMDB_LANES"] ?? 2);
 
 /** Reads the counts of one `bun test` run; a run without its closing line crashed, which is one more failure. */
