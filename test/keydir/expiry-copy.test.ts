@@ -6,39 +6,21 @@ import { pinned } from "../../src/ffi/memory.ts";
 import { ExpiryAdoption } from "../../src/keydir/expiry-adoption.ts";
 import { DEADLINES_PART_BYTES_MAX, ExpiryCopy } from "../../src/keydir/expiry-copy.ts";
 import { ENTRY_BYTES } from "../../src/keydir/expiry-pages.ts";
-import { ExpiryQueue } from "../../src/keydir/expiry-queue.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
 import { HASH_SHIFT } from "../../src/keydir/shard.ts";
-import { TWO_32 } from "../../src/log/frame.ts";
 import { Random } from "../sim/random.ts";
-import { IndexFixture } from "./fixture.ts";
+import { DeadlineFixture } from "./deadline-fixture.ts";
 
-class CopyFixture extends IndexFixture {
-  readonly queue = new ExpiryQueue(this.heap, this.keydir);
-  readonly deadlines = new Map<number, number>();
+class CopyFixture extends DeadlineFixture {
   readonly #memory = pinned(DEADLINES_PART_BYTES_MAX);
   readonly copy = new ExpiryCopy(this.heap);
   /** The entries of the copy, as slot and deadline. */
   readonly copied: [string, number][] = [];
 
-  put(key: number, hash: number, deadlineMs: number): void {
-    const hadDeadline = this.deadlines.has(key);
-    this.insert(key, hash);
-    this.deadlines.set(key, deadlineMs);
-    if (!hadDeadline) this.queue.count(this.space, 1);
-    const { low, high } = this.slotOf(key);
-    this.queue.enter(this.space, deadlineMs, low, high);
-  }
-
   drop(key: number): void {
     if (!this.deadlines.delete(key)) return;
     this.remove(key);
     this.queue.count(this.space, -1);
-  }
-
-  slotOf(key: number): { readonly low: number; readonly high: number } {
-    const entry = this.model.get(key)!;
-    return { low: entry.units % TWO_32, high: ((entry.hash << HASH_SHIFT) | Math.floor(entry.units / TWO_32)) >>> 0 };
   }
 
   nameOf(key: number): string {

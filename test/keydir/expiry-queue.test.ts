@@ -1,38 +1,18 @@
 /** The queue of deadlines against a sorted array, over a hash index with made-up positions. */
 
 import { expect, test } from "bun:test";
-import { ExpiryQueue } from "../../src/keydir/expiry-queue.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
-import { HASH_SHIFT } from "../../src/keydir/shard.ts";
 import { TWO_32 } from "../../src/log/frame.ts";
 import { Random } from "../sim/random.ts";
-import { IndexFixture } from "./fixture.ts";
+import { DeadlineFixture } from "./deadline-fixture.ts";
 
 const HASHES = 2 ** HASH_BITS;
 
 /** Records with deadlines in an index, and the queue beside it. */
-class QueueFixture extends IndexFixture {
-  readonly queue = new ExpiryQueue(this.heap, this.keydir);
-  readonly deadlines = new Map<number, number>();
-
-  put(key: number, hash: number, deadlineMs: number): void {
-    const hadDeadline = this.deadlines.has(key);
-    this.insert(key, hash);
-    this.deadlines.set(key, deadlineMs);
-    if (!hadDeadline) this.queue.count(this.space, 1);
-    const { low, high } = this.slotOf(key);
-    this.queue.enter(this.space, deadlineMs, low, high);
-  }
-
+class QueueFixture extends DeadlineFixture {
   drop(key: number): void {
     this.remove(key);
     if (this.deadlines.delete(key)) this.queue.count(this.space, -1);
-  }
-
-  slotOf(key: number): { readonly low: number; readonly high: number } {
-    const entry = this.model.get(key);
-    if (entry === undefined) throw new Error(`key ${key} is not there`);
-    return { low: entry.units % TWO_32, high: ((entry.hash << HASH_SHIFT) | Math.floor(entry.units / TWO_32)) >>> 0 };
   }
 
   /** Takes everything due by a moment and removes it; the keys, in the order in which they came. */
