@@ -11,7 +11,7 @@
 
 import { Heap } from "../ffi/heap.ts";
 import type { System } from "../ffi/system.ts";
-import { LOG_FILE, LOG_RING, dropMaps, listMaps } from "../log/log-words.ts";
+import { LOG_FILE, LOG_RING, mapRelease, releaseMaps } from "../log/log-words.ts";
 import { RING_SPACE } from "../log/new-log.ts";
 import { FileTail, MemoryTail } from "../log/tail.ts";
 import { AutoCompact } from "./auto-compact.ts";
@@ -197,8 +197,7 @@ function isLastOut(core: Core): boolean {
 /** Where a mapped file cannot be cut, the maps go first. */
 export function unmapForTruncation(system: System, control: Control): void {
   if (system.canMapPastEnd) return;
-  for (const map of listMaps(control.log)) system.unmap(map.address, map.bytes);
-  dropMaps(control.log);
+  releaseMaps(control.log, undefined, mapRelease(system, true));
 }
 
 /** Lets go of memory, file and lock. After a failed open no lock file stays that was not there before. */
@@ -214,10 +213,7 @@ function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void
 
 /** Gives back everything that is mapped or reserved for a database. */
 export function releaseMemory(system: System, control: Control, hasFile: boolean): void {
-  for (const { address, bytes } of listMaps(control.log)) {
-    if (hasFile) system.unmap(address, bytes);
-    else system.release(address, bytes);
-  }
+  releaseMaps(control.log, undefined, mapRelease(system, hasFile));
   const ring = control.log.numbers[LOG_RING]!;
   if (ring > 0) system.release(ring, RING_SPACE);
   dropDataKey(system, control);

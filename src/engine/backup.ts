@@ -15,7 +15,7 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import type { ProgressOptions } from "../api/types.ts";
-import { LOG_FILE, dropMaps, listMaps } from "../log/log-words.ts";
+import { LOG_FILE, mapRelease, releaseMaps } from "../log/log-words.ts";
 import { noteTarget, targetLockOf } from "./control.ts";
 import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } from "./compaction.ts";
 import type { Core } from "./core.ts";
@@ -98,10 +98,7 @@ export class Backup {
     draft.log.tail.spill();
     const markBytes = writeMark(this.#core, draft, true);
     // Where a mapped file cannot be cut.
-    if (!system.canMapPastEnd) {
-      for (const { address, bytes } of listMaps(control.draft)) system.unmap(address, bytes);
-      dropMaps(control.draft);
-    }
+    if (!system.canMapPastEnd) releaseMaps(control.draft, undefined, mapRelease(system, true));
     must(system.truncate(handle, draft.log.end + markBytes), { syscall: "ftruncate", path });
     draft.log.sync();
     // An image of what was there before would be passed over; it is of no use to anybody.

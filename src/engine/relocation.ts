@@ -17,7 +17,7 @@ import { HASH_BITS } from "../keydir/hash.ts";
 import { relocateShard } from "../keydir/relocate.ts";
 import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
-import { releaseMaps, segmentsOf } from "../log/log-words.ts";
+import { mapRelease, releaseMaps, segmentsOf } from "../log/log-words.ts";
 import { closeFile } from "../log/shared-file.ts";
 import type { Moves } from "../log/moves.ts";
 import type { Core } from "./core.ts";
@@ -181,10 +181,7 @@ function release(system: System, control: Control, segment: { readonly at: numbe
   const segments = segmentsOf(control.log);
   const { at, path } = segment;
   const { base, moves } = segments.facts(at);
-  const giveBack = ({ address, bytes }: { readonly address: number; readonly bytes: number }): void => {
-    if (path === undefined) system.release(address, bytes);
-    else system.unmap(address, bytes);
-  };
+  const giveBack = mapRelease(system, path !== undefined);
   closeFile(system, segments.file(at));
   releaseMaps(control.log, base, giveBack);
   segments.drop(at);

@@ -20,7 +20,7 @@
  *    every position before, so a position says by itself which file it is in: below `base`, one of `segments.ts`.
  */
 
-import type { Address } from "../ffi/system.ts";
+import type { Address, System } from "../ffi/system.ts";
 import { LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
 import { assert } from "../errors.ts";
 import { TWO_32 } from "./frame.ts";
@@ -48,8 +48,8 @@ export const LOG_GENERATION = 10;
 const LOG_FILE_STATE = 11;
 const LOG_MAPS_AT = 12;
 const MAP_COUNT_MAX = 128;
-/** Of a map: the address that position 0 would have, where the map ends, and the base and generation of its file. */
-const MAP_NUMBERS = 4;
+/** Of a map: the address that position 0 would have, where the map ends, and the base of its file. */
+const MAP_NUMBERS = 3;
 const LOG_SEGMENTS_AT = LOG_MAPS_AT + MAP_NUMBERS * MAP_COUNT_MAX;
 export const LOG_NUMBERS = LOG_SEGMENTS_AT + SEGMENT_NUMBERS * SEGMENT_COUNT_MAX;
 
@@ -84,7 +84,6 @@ export function addMap(words: LogWords, map: { readonly address: Address; readon
   numbers[at] = map.address - base;
   numbers[at + 1] = base + map.bytes;
   numbers[at + 2] = base;
-  numbers[at + 3] = numbers[LOG_GENERATION]!;
   Atomics.store(flags, LOG_MAP_NEWEST, (at - LOG_MAPS_AT) / MAP_NUMBERS + 1);
 }
 
@@ -118,6 +117,17 @@ export function listMaps(words: LogWords, base?: number): { address: Address; by
   return maps;
 }
 
+/** How a map of a log is given back: that of a file, or memory. */
+export function mapRelease(
+  system: Pick<System, "release" | "unmap">,
+  hasFile: boolean,
+): (map: { readonly address: Address; readonly bytes: number }) => void {
+  return ({ address, bytes }) => {
+    if (hasFile) system.unmap(address, bytes);
+    else system.release(address, bytes);
+  };
+}
+
 /**
  * Gives back every map, or those of the file with one base: forgets one, then hands it to `release`, then the next. A
  * thread that dies there loses one map, and never does anybody unmap what has been unmapped and may be another's by now.
@@ -138,13 +148,10 @@ export function releaseMaps(
   }
 }
 
-/** Forgets the maps, or those of the file with one base, which have been unmapped; nobody reads them any more. */
-export function dropMaps(words: LogWords, base?: number): void {
-  const { numbers, flags } = words;
-  for (let at = LOG_MAPS_AT; at < LOG_SEGMENTS_AT; at += MAP_NUMBERS) {
-    if (base === undefined || numbers[at + 2] === base) numbers.fill(0, at, at + MAP_NUMBERS);
-  }
-  if (base === undefined || base === numbers[LOG_BASE]) Atomics.store(flags, LOG_MAP_NEWEST, 0);
+/** Forgets the maps, which are somebody else's now. */
+export function dropMaps({ numbers, flags }: LogWords): void {
+  numbers.fill(0, LOG_MAPS_AT, LOG_SEGMENTS_AT);
+  Atomics.store(flags, LOG_MAP_NEWEST, 0);
 }
 
 /** One Worker's eyes on the log: where a frame is, and how far it may read there. */
@@ -156,7 +163,6 @@ export class LogReader {
   #map: Address = 0;
   #mapEnd = 0;
   #base = 0;
-  #generation = 0;
   /** `written` as last seen, and a word of its own for barriers: a shared one would be fought over. */
   #written = 0;
   readonly #barrier = new Int32Array(1);
@@ -186,13 +192,11 @@ export class LogReader {
     this.#map = this.#numbers[at]!;
     this.#mapEnd = this.#numbers[at + 1]!;
     this.#base = this.#numbers[at + 2]!;
-    this.#generation = this.#numbers[at + 3]!;
     const current = this.#numbers[LOG_BASE]!;
     if (this.#base === current) return;
     this.#map = 0;
     this.#mapEnd = current;
     this.#base = current;
-    this.#generation = this.#numbers[LOG_GENERATION]!;
   }
 
   /** The position of the last frame that readers may take for the present, and a little more: its end. */
@@ -244,11 +248,12 @@ export class LogReader {
 
   /** Which file holds the position that `at` has just found: its first position, and its generation. */
   fileOf(lsn: number): { readonly base: number; readonly generation: number } {
-    // The map may be of the file before: a file that a compaction left empty has none until something is in it.
     const base = this.#numbers[LOG_BASE]!;
-    if (lsn >= base) return { base, generation: this.#numbers[LOG_GENERATION]! };
-    if (lsn >= this.#base) return { base: this.#base, generation: this.#generation };
-    const at = this.segments.holding(lsn);
+    const generation = this.#numbers[LOG_GENERATION]!;
+    this.barrier();
+    // While a swap is under way the generation may be the next file's already; the segment of this one is there by then.
+    const at = lsn < base ? this.segments.holding(lsn) : this.segments.ofBase(base);
+    if (at === 0) return { base, generation };
     return { base: this.segments.base(at), generation: this.segments.generation(at) };
   }
 

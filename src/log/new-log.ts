@@ -26,6 +26,7 @@ import {
   LOG_WRITTEN,
   addMap,
   logFileOf,
+  mapRelease,
   releaseMaps,
   type LogWords,
 } from "./log-words.ts";
@@ -137,10 +138,7 @@ export function releaseRing(system: System, words: LogWords): void {
 export function releaseDraft(system: System, words: LogWords): void {
   const { numbers } = words;
   const hasFile = numbers[LOG_FILE]! > 0;
-  releaseMaps(words, undefined, ({ address, bytes }) => {
-    if (hasFile) system.unmap(address, bytes);
-    else system.release(address, bytes);
-  });
+  releaseMaps(words, undefined, mapRelease(system, hasFile));
   releaseRing(system, words);
   closeFile(system, logFileOf(words));
   numbers.fill(0);
