@@ -79,16 +79,19 @@ export class Sync {
     this.mark(target);
   }
 
-  /** Writes what is pending to the file; returns how far the file then holds the log. */
+  /**
+   * Writes what is visible to the file; returns how far the file then holds the log. What a dead writer has left behind
+   * that stays in the ring, where it can be taken back.
+   */
   spill(): number {
     const core = this.#core;
     core.mutex.lock();
     try {
       if (core.control.flags[STATE] !== 0) throw refusal(core);
       const target = core.visible;
-      if (core.tail.pendingBytes > 0) {
+      if (core.control.log.numbers[LOG_WRITTEN]! < target) {
         this.#lockWatch.look();
-        core.tail.spill();
+        core.tail.spill(target);
         core.onSpill();
       }
       return target;

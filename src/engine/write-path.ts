@@ -26,8 +26,9 @@ import {
   KIND_SESSION,
   SHAPE_EXPIRY,
   kindOf,
+  placeOf,
 } from "../log/frame.ts";
-import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, unitHigh, unitLow } from "../log/log-words.ts";
+import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, LOG_WRITTEN, unitHigh, unitLow } from "../log/log-words.ts";
 import { HEADER_PAGE_BYTES, RING_FRAME_BYTES_MAX, STRIDE_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
@@ -118,15 +119,40 @@ export class WritePath {
     }
   }
 
-  /** Takes back every frame behind `visible`; closes with an abort what is in the file already. */
+  /** Takes back every frame behind `visible`; closes with an abort what is in the file already, or may be. */
   rollBack(): void {
     const core = this.#core;
+    const { tail } = core;
     if (core.vault !== undefined) this.#adoptSession(core.vault);
     const start = core.visible;
-    undo(core, this.#spaces, start);
-    if (core.tail.end === start || core.tail.retreat(start)) return;
-    this.#append(KIND_ABORT, PLACE_LAST, 0);
+    if (tail.end === start) return;
+    const { written, end } = this.#unfinished(start);
+    // In the file with its end: whoever wrote it through died when all was done but to say so, and what has ended takes
+    // no abort. If it is one itself, that writer may have died before everything was undone.
+    const isInFile = core.writeThrough && core.file !== undefined && tail.pendingBytes === 0;
+    const isDone = isInFile && end !== undefined;
+    if (!isDone || end === KIND_ABORT) undo(core, this.#spaces, start);
+    if (!isDone) {
+      if (!tail.retreat(written)) tail.retreat(core.control.log.numbers[LOG_WRITTEN]!);
+      if (tail.end === start) return;
+      this.#append(KIND_ABORT, PLACE_LAST, 0);
+    }
     this.publish();
+  }
+
+  /**
+   * Of the frames behind `start`: where the last one begins that may be in the file, `start` if none, and the kind of the
+   * one that ends them, if they have their end.
+   */
+  #unfinished(start: number): { readonly written: number; readonly end: number | undefined } {
+    const { lookup, tail } = this.#core;
+    let written = start;
+    for (let lsn = start; lsn < tail.end; lsn += lookup.frameBytes()) {
+      lookup.loadAnyAt(lsn);
+      if (lsn < tail.touched) written = lsn;
+    }
+    const place = placeOf(lookup.shape);
+    return { written, end: place === PLACE_ALONE || place === PLACE_LAST ? kindOf(lookup.shape) : undefined };
   }
 
   /** Lets every reader see what has been written, and sees to it that it reaches the file. */
@@ -160,7 +186,7 @@ export class WritePath {
     const { tail } = this.#core;
     try {
       if (onlyStrides) tail.spillStrides();
-      else tail.spill();
+      else tail.spill(this.#core.visible);
       this.#core.onSpill();
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
@@ -285,9 +311,10 @@ export class WritePath {
     draft.loadValue(value);
     const oldBytes = this.wasLive ? lookup.frameBytes() : 0;
     const hadDeadline = this.wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
-    // A frame that goes to the file at once can only be taken back as part of a batch.
-    const isLongAlone = place === PLACE_ALONE && this.#isLong();
-    const lsn = this.#append(KIND_PUT, isLongAlone ? PLACE_FIRST : place, core.key.bytes);
+    // A frame that goes to the file at once can only be taken back as part of a batch that has not ended.
+    const isLongEnd = (place === PLACE_ALONE || place === PLACE_LAST) && this.#isLong();
+    const placeBefore = place === PLACE_ALONE ? PLACE_FIRST : PLACE_MIDDLE;
+    const lsn = this.#append(KIND_PUT, isLongEnd ? placeBefore : place, core.key.bytes);
     const newBytes = core.tail.end - lsn;
     core.orderStores();
     if (exists) core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);
@@ -295,7 +322,7 @@ export class WritePath {
     core.ordering?.put(this.#spaces, space, { lsn, prev });
     this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);
     if (hadDeadline || expiresAtMs !== 0) noteDeadline(core, space, { hadDeadline, expiresAtMs, lsn });
-    if (isLongAlone) this.endBatch();
+    if (isLongEnd) this.endBatch();
   }
 
   /** Whether the frame of the loaded key and value may be too long for the ring. */

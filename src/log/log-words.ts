@@ -46,7 +46,9 @@ export const LOG_FILE = 9;
 export const LOG_GENERATION = 10;
 /** What `shared-file.ts` says of the open file. */
 const LOG_FILE_STATE = 11;
-const LOG_MAPS_AT = 12;
+/** How far writes to the file have begun, done or not: it may hold frames up to there that `written` does not count. */
+export const LOG_TOUCHED = 12;
+const LOG_MAPS_AT = 13;
 const MAP_COUNT_MAX = 128;
 /** Of a map: the address that position 0 would have, where the map ends, and the base of its file. */
 const MAP_NUMBERS = 3;

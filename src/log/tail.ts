@@ -37,6 +37,7 @@ import {
   LOG_RING,
   LOG_STRIDE,
   LOG_TAIL,
+  LOG_TOUCHED,
   LOG_WRITTEN,
   addMap,
   newestMap,
@@ -62,12 +63,18 @@ export interface Tail {
     head: Pinned,
     sizes: { readonly headBytes: number; readonly value: Uint8Array; readonly frameBytes: number },
   ): void;
-  /** Takes back frames behind `end` that nobody has seen; false when some are in the file already. */
+  /**
+   * Takes back frames behind `end` that nobody has seen; false when some are in the file already. Of those that only
+   * may be there, none may begin behind `end` and before `touched`: it would be found again behind what comes to stand
+   * at `end`.
+   */
   retreat(end: number): boolean;
+  /** How far the file may hold frames, counted or not: a write that failed, or a thread that died in one, has left them. */
+  readonly touched: number;
   /** Bytes that are not in the file yet. */
   readonly pendingBytes: number;
-  /** Writes them to the file. */
-  spill(): void;
+  /** Writes them to the file, those before `end`, a frame's beginning. */
+  spill(end?: number): void;
   /** Writes those of them that fill the file up to a multiple of `STRIDE_BYTES`, and leaves the rest. */
   spillStrides(): void;
   /** After the death of a writer: its words agree again. A frame that it was about to count is kept or dropped whole. */
@@ -116,6 +123,10 @@ export class FileTail implements Tail {
 
   get pendingBytes(): number {
     return this.#numbers[LOG_TAIL]! - this.#numbers[LOG_WRITTEN]!;
+  }
+
+  get touched(): number {
+    return this.#numbers[LOG_TOUCHED]!;
   }
 
   place(bytes: number): Address {
@@ -184,9 +195,8 @@ export class FileTail implements Tail {
     this.#numbers[LOG_TAIL] = Math.max(this.#numbers[LOG_TAIL]!, this.#numbers[LOG_WRITTEN]!);
   }
 
-  spill(): void {
-    const tail = this.#numbers[LOG_TAIL]!;
-    this.#writeOut(tail, tail);
+  spill(end = this.#numbers[LOG_TAIL]!): void {
+    this.#writeOut(end, end);
   }
 
   spillStrides(): void {
@@ -202,6 +212,7 @@ export class FileTail implements Tail {
     const at = from & RING_MASK;
     const bytes = end - from;
     const room = RING_BYTES - at;
+    this.#numbers[LOG_TOUCHED] = Math.max(end, this.#numbers[LOG_TOUCHED]!);
     this.#write(this.#ring + at, from, Math.min(bytes, room));
     if (bytes > room) this.#write(this.#ring, from + room, bytes - room);
     this.#coverWithMap(end);
@@ -278,6 +289,10 @@ export class MemoryTail implements Tail {
   }
 
   get pendingBytes(): number {
+    return 0;
+  }
+
+  get touched(): number {
     return 0;
   }
 

@@ -167,7 +167,7 @@ const BATCHES: readonly PlantedFault[] = [
     "a failed batch is not taken back",
     "fullDisks",
     "engine/write-path.ts",
-    ["    undo(core, this.#spaces, start);\n", ""],
+    ["    if (!isDone || end === KIND_ABORT) undo(core, this.#spaces, start);\n", ""],
     40,
   ),
   fault(
@@ -345,6 +345,18 @@ const THREADS: readonly PlantedFault[] = [
       "  const number = sync(numbers[at.logFile]);\n  const target = numbers[at.logWritten];",
     ],
   ),
+  fault("a flush writes what a dead writer has left", "test/workers/deaths.test.ts", "engine/sync.ts", [
+    "core.tail.spill(target);",
+    "core.tail.spill();",
+  ]),
+  fault("an abort ends a batch that has its end", "test/workers/deaths.test.ts", "engine/write-path.ts", [
+    "const isDone = isInFile && end !== undefined;",
+    "const isDone = false;",
+  ]),
+  fault("what a failed write left in the file is taken for gone", "test/engine/batches.test.ts", "log/tail.ts", [
+    "    this.#numbers[LOG_TOUCHED] = Math.max(end, this.#numbers[LOG_TOUCHED]!);\n",
+    "",
+  ]),
 ];
 
 /** What stepping the swap of a compaction looks for. */

@@ -3,6 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { emulator } from "../support/platform.ts";
@@ -147,6 +148,65 @@ test.each([
   expect(stateOf(db)).toBe(later);
   db.closeSync();
 });
+
+/** A host that does a write and then says what it was told to: a full disk, or the death of the thread. */
+function leaving(plan: { failure: number | Error | undefined; bytesMax: number }): System {
+  const host = hostSystem();
+  return faulty(host, (call, args) => {
+    const { failure } = plan;
+    if (call !== "write" || failure === undefined) return undefined;
+    const [handle, from, { position, bytes }] = args as Parameters<typeof host.write>;
+    host.write(handle, from, { position, bytes: Math.min(bytes, plan.bytesMax) });
+    plan.failure = undefined;
+    if (typeof failure === "number") return failure;
+    throw failure;
+  });
+}
+
+const SMALL_FRAME_BYTES = 32;
+const WRITE_THROUGH = { flushPlan: { kind: "write-through" } } as const;
+
+test.each([
+  { name: "small values before a long one", last: "long".repeat(400_000), changes: {} },
+  { name: "small values before a long one, written through,", last: "long".repeat(400_000), changes: WRITE_THROUGH },
+  { name: "small values, written through,", last: "4", changes: WRITE_THROUGH },
+])(
+  "a batch of $name whose write fails when the disk has it all is no part of what comes later",
+  ({ last, changes }) => {
+    using folder = temporaryFolder();
+    for (const failure of [-Errno.ENOSPC, new Error("dead")]) {
+      for (let whole = 0; whole < 4; whole += 1) {
+        const plan: Parameters<typeof leaving>[0] = { failure: undefined, bytesMax: Infinity };
+        using fixture = new EngineFixture(folder.file(`${typeof failure} ${whole}.emdb`), leaving(plan), changes);
+        const { engine, sync } = fixture;
+        const space = engine.defaultSpace;
+        engine.insertMany(space, ["k1", "k9"], ["0", "0"], 0);
+        sync.flush();
+        const state = fixture.state();
+        const failing = (prefix: string): void => {
+          const keys = [1, 2, 3, 4].map((index) => `${prefix}${index}`);
+          plan.failure = failure;
+          expect(() => engine.insertMany(space, keys, ["1", "2", "3", last], 0)).toThrow();
+          expect(plan.failure).toBeUndefined();
+        };
+        failing("k");
+        expect(fixture.state()).toBe(state);
+        // No flush: it would set a mark there.
+        sync.spill();
+        expectOpens(folder.file("crashed.emdb"), fixture.image(), state);
+        // A batch of frames of the same sizes, cut off where one of the former begins.
+        plan.bytesMax = whole * SMALL_FRAME_BYTES;
+        failing("n");
+        expectOpens(folder.file("crashed.emdb"), fixture.image(), state);
+        expect(fixture.state()).toBe(state);
+        engine.insert(space, "k1", "6", 0);
+        sync.spill();
+        fixture.checkLiveBytes();
+        expectOpens(folder.file("crashed.emdb"), fixture.image(), fixture.state());
+      }
+    }
+  },
+);
 
 test("a transaction whose body throws leaves nothing, in memory and in the log", async () => {
   using folder = temporaryFolder();

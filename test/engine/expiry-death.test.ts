@@ -6,13 +6,17 @@ import { emulator } from "../support/platform.ts";
 import { Random } from "../sim/random.ts";
 import { ExpiryFixture } from "./expiry-fixture.ts";
 
+const ROUNDS = emulator === undefined ? 8 : 3;
+const ROUNDS_MAX = emulator === undefined ? 300 : ROUNDS;
+
 test("after the death of a Worker between two of its instructions, no deadline is lost and no record swept too early", async () => {
   const random = new Random(331);
   using fixture = new ExpiryFixture();
   const { engine, space } = fixture;
   engine.core.becomeShared();
   let unknown = 0;
-  for (let round = 0; round < (emulator === undefined ? 8 : 3); round += 1) {
+  // Some of the deaths must be where it holds the lock; where they come is chance, and seldom there on some machines.
+  for (let round = 0; round < ROUNDS || (unknown === 0 && round < ROUNDS_MAX); round += 1) {
     const worker = new Worker(join(import.meta.dir, "expiry-worker.ts"));
     const isRunning = new Promise<void>((resolve) => {
       worker.addEventListener("message", () => resolve());
@@ -34,6 +38,5 @@ test("after the death of a Worker between two of its instructions, no deadline i
     fixture.checkQueue();
     expect(engine.sweepExpired(space)).toBe(0);
   }
-  // Most of its time it holds the lock: some of the deaths must have been there.
   if (emulator === undefined) expect(unknown).toBeGreaterThan(0);
 }, 240_000);

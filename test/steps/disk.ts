@@ -1,7 +1,7 @@
 /**
  * What stepped threads tell of the disk: how far each open file was written, and how far a sync has covered it.
  *
- *     f64   2 numbers of each handle: bytes written, bytes covered
+ *     f64   2 numbers of each handle: bytes written, bytes covered; then whether a write is covered when it is done
  */
 
 import type { Baton } from "./baton.ts";
@@ -11,7 +11,8 @@ const LOG_TAIL = 1;
 const LOG_BASE = 8;
 export const LOG_FILE = 9;
 const HANDLES = 1024;
-const NUMBERS = HANDLES * 2;
+const WRITES_THROUGH_AT = HANDLES * 2;
+const NUMBERS = WRITES_THROUGH_AT + 1;
 
 // Kept before anybody puts others in their places.
 const Numbers = Float64Array;
@@ -22,10 +23,11 @@ export function bareNumbers(share: unknown): Float64Array {
 }
 
 /** In which the log has so many bytes, all of them durable. */
-export function newDisk(share: unknown, bytes: number): SharedArrayBuffer {
+export function newDisk(share: unknown, bytes: number, writesThrough: boolean): SharedArrayBuffer {
   const buffer = new SharedArrayBuffer(NUMBERS * 8);
   const at = bareNumbers(share)[LOG_FILE]! * 2;
   new Numbers(buffer).fill(bytes, at, at + 2);
+  new Numbers(buffer)[WRITES_THROUGH_AT] = Number(writesThrough);
   return buffer;
 }
 
@@ -47,7 +49,9 @@ export class Disk {
     // A mark stands behind the tail and vouches for nothing that is written.
     const isLog = handle === this.#log[LOG_FILE];
     if (isLog && span.position + this.#log[LOG_BASE]! >= this.#log[LOG_TAIL]!) return;
-    this.#numbers[handle * 2] = Math.max(this.#numbers[handle * 2]!, span.position + span.bytes);
+    const last = this.#numbers[WRITES_THROUGH_AT] === 0 ? handle * 2 : handle * 2 + 1;
+    for (let at = handle * 2; at <= last; at += 1)
+      this.#numbers[at] = Math.max(this.#numbers[at]!, span.position + span.bytes);
   }
 
   /** A sync that takes a while, and covers what was written when it began. */

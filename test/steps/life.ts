@@ -26,6 +26,7 @@ export interface LifePlan {
   readonly flushOneIn: number;
   /** One operation in so many begins a compaction, which goes on beside those that follow; 0: none does. */
   readonly compactOneIn: number;
+  readonly writesThrough: boolean;
   /** The last client only reads. */
   readonly hasReader: boolean;
   /** Deaths come while a file takes another's place, and not anywhere. */
@@ -86,7 +87,8 @@ class Life implements Disposable {
     this.#random = new Random(seed);
     this.#rows = Array.from({ length: plan.clients }, () => new SharedArrayBuffer(ROWS_MAX * COLUMNS * 8));
     // Nothing happens by the clock: no thread would know when.
-    const options = { sweepIntervalMs: SWEEP_INTERVAL_MS_MAX };
+    const flushPolicy = plan.writesThrough ? "write-through" : "group";
+    const options = { sweepIntervalMs: SWEEP_INTERVAL_MS_MAX, flushPolicy } as const;
     this.#db = withChanceFrom(new Random(this.#random.word()), () => Emdb.open(this.#path, options));
     this.#db.insertMany(Array.from({ length: PREFILL }, (_, index) => [`prefilled ${index}`, "filler"] as const));
     this.#db.flushSync();
@@ -103,7 +105,7 @@ class Life implements Disposable {
       this.#baton.setSwitchChance(thread, random.pick(SWITCH_CHANCES));
     const channel = hasCommitWorker ? new MessageChannel() : undefined;
     const share = this.#db.share();
-    const disk = newDisk(share, this.#db.stats().logicalSizeBytes);
+    const disk = newDisk(share, this.#db.stats().logicalSizeBytes, this.#plan.writesThrough);
     const past = { path: this.#path, kept: this.#kept };
     const common = {
       baton: this.#baton.buffer,

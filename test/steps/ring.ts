@@ -16,6 +16,7 @@ export const BUSY: LifePlan = {
   flushOneIn: 40,
   compactOneIn: 0,
   diesInSwap: false,
+  writesThrough: false,
   hasReader: false,
 };
 

@@ -4,6 +4,7 @@
  */
 
 import { expect, test } from "bun:test";
+import { copyFileSync } from "node:fs";
 import type { SharedBase } from "../../src/engine/base.ts";
 import { Control } from "../../src/engine/control.ts";
 import { Emdb } from "../../src/index.ts";
@@ -106,6 +107,55 @@ function expectGoesOn(db: Emdb): void {
   db.flushSync();
   expect(db.getText("afterwards")).toBe("written");
   expect(db.remove("afterwards")).toBeDefined();
+}
+
+/** Whether a flush comes between the death and the next write, and how the database is opened. */
+const AFTER_DEATH = [
+  { after: "a write right after a death in write-through", hasFlush: false, options: { flushPolicy: "write-through" } },
+  { after: "a flush right after a death", hasFlush: true, options: {} },
+  { after: "a write right after a death", hasFlush: false, options: {} },
+] as const;
+const APPENDING: readonly OperationName[] = [
+  "insert",
+  "remove",
+  "a value too long for the ring",
+  "a batch that grows the index",
+  "a transaction with a long value",
+  "a batch that ends with a long value",
+  "creating a namespace",
+];
+
+for (const { after, hasFlush, options } of AFTER_DEATH) {
+  test.each(APPENDING)(
+    `${after} at any step of %s leaves a log that can be read from its beginning`,
+    async (operation) => {
+      using folder = temporaryFolder();
+      const path = folder.file("data.emdb");
+      using db = Emdb.open(path, options);
+      fill(db);
+      const { steps } = await dieAt({ share: db.share(), operation, step: 0 });
+      const stride = Math.max(1, steps / STEPS_MAX);
+      // The last steps are those between the frames and their publication.
+      const spread = Array.from({ length: STEPS_MAX }, (_, index) => Math.floor(1 + index * stride));
+      const last = Array.from({ length: Math.min(8, steps) }, (_, back) => steps - back);
+      for (const step of new Set([...spread, ...last])) {
+        fill(db);
+        await dieAt({ share: db.share(), operation, step });
+        // Takes the lock over, and writes what is there.
+        if (hasFlush) db.flushSync();
+        else db.remove("nothing");
+        expectBeforeOrAfter(db, operation, true);
+        expectGoesOn(db);
+        db.flushSync();
+        const copy = folder.file(`copy ${step}.emdb`);
+        copyFileSync(path, copy);
+        using again = Emdb.open(copy);
+        expect(again.recovery.usedCheckpoint).toBe(false);
+        expect([contentOf(again), namespacesOf(again)]).toEqual([contentOf(db), namespacesOf(db)]);
+      }
+    },
+    TIMEOUT_MS,
+  );
 }
 
 for (const isInFile of [true, false]) {

@@ -20,6 +20,8 @@ const PAGE = 4096;
 const HEADER = 24;
 const PUT = 1;
 const REMOVE = 2;
+/** Takes the batch back that it ends. */
+const ABORT = 6;
 const MARK = 7;
 const FIRST = 1;
 const MIDDLE = 2;
@@ -55,10 +57,15 @@ export function versionsIn(path: string, kept?: string): Version[][] {
   const names = kept === undefined ? [] : readdirSync(kept).sort();
   const files = [...names.map((name) => ({ file: join(kept ?? "", name), next: Number(name.split("-")[1]) }))];
   for (const { file, next } of [...files, { file: path, next: 0 }]) {
+    /** What the batch at hand writes, by key. */
+    let batch: (readonly [number, Version])[] = [];
     for (const { kind, place, key, value } of framesIn(readFileSync(file), from)) {
       const number = kind === PUT || kind === REMOVE ? numberOfKey(key) : undefined;
-      if (number !== undefined) versions[number]!.push({ mark: kind === REMOVE ? 0 : markIn(value), commit });
-      if (place !== FIRST && place !== MIDDLE) commit += 1;
+      if (number !== undefined) batch.push([number, { mark: kind === REMOVE ? 0 : markIn(value), commit }]);
+      if (place === FIRST || place === MIDDLE) continue;
+      if (kind !== ABORT) for (const [written, version] of batch) versions[written]!.push(version);
+      batch = [];
+      commit += 1;
     }
     from = next;
   }

@@ -3,7 +3,9 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
+import type { Bytes } from "../../src/engine/contract.ts";
 import { Emdb } from "../../src/index.ts";
+import { EngineFixture } from "../engine/engine-fixture.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { HistoryCheck } from "./history-check.ts";
@@ -112,6 +114,30 @@ test.each(COMPACTING_SEEDS)(
   },
   TIMEOUT_MS,
 );
+
+test("what a batch wrote that the log takes back again is no version", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+  const { engine } = fixture;
+  const space = engine.defaultSpace;
+  const write = (key: string | Uint8Array, value: Bytes) => ({ space, key, value, expiresAtMs: 0 });
+  const giveUp = {
+    ...write(keyOf(1), ""),
+    get value(): never {
+      throw new Error("given up");
+    },
+  };
+  engine.insert(space, keyOf(0), markOf(1, 0), 0);
+  // The long one has taken what is before it to the file with it.
+  const batch = [write(keyOf(0), markOf(2, 0)), write("long", new Uint8Array(2_000_000)), giveUp];
+  expect(() => engine.writeBatch(batch)).toThrow("given up");
+  engine.writeBatch([write(keyOf(0), markOf(3, 0)), write(keyOf(1), markOf(4, 0))]);
+  fixture.sync.flush();
+  const [first, second] = versionsIn(fixture.path);
+  expect(first!.map(({ mark }) => mark)).toEqual([0, 1, 3]);
+  expect(second!.map(({ mark }) => mark)).toEqual([0, 4]);
+  expect(first!.at(-1)!.commit).toBe(second!.at(-1)!.commit);
+});
 
 describe("the judge finds", () => {
   const versions = (...marks: number[]): { mark: number; commit: number }[] =>

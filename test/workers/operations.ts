@@ -73,6 +73,17 @@ export const operations = {
       content["base 3"] = "in the transaction";
     },
   }),
+  "a batch that ends with a long value": operation({
+    run: (db) =>
+      db.insertMany([
+        ["base 1", "before it"],
+        ["base 3", "E".repeat(LONG)],
+      ]),
+    expect: (content) => {
+      content["base 1"] = "before it";
+      content["base 3"] = shown("E".repeat(LONG));
+    },
+  }),
   clear: operation({
     run: (db) => db.clear(),
     expect: (content) => {
