@@ -1,6 +1,6 @@
 /** The plain calls: bulk load, get, getMany, insert, durable insert, batches, remove, iterate; memory and file size. */
 
-import { bareStore } from "./lib/bare-get.ts";
+import { bareGet, bareStore } from "./lib/bare-get.ts";
 import { chase } from "./lib/chase.ts";
 import { Data } from "./lib/data.ts";
 import { bytesUnder, Folder } from "./lib/folder.ts";
@@ -82,8 +82,9 @@ async function bareRows(data: Data, records: number, lookups: number, folder: Fo
   if (libc === undefined) return [];
   using store = bareStore(libc, data, { records, path: folder.at("bare-get") });
   const hits = data.shuffledKeys(records, lookups);
+  const find = bareGet(libc, store.places);
   const get = (index: number): Uint8Array => {
-    const value = store.get(hits[index] ?? hits[0]!);
+    const value = find(hits[index] ?? hits[0]!);
     if (value === undefined) throw new Error("a record is missing");
     return value;
   };

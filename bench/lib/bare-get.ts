@@ -13,11 +13,23 @@ import type { Libc } from "./libc.ts";
 const HEADER_BYTES = 24;
 const SLOT_BYTES = 8;
 const BUCKET_SLOTS = 8;
+/** Where the key and the frame are in a reader's memory. */
+const KEY_AT = 1024;
+const FRAME_AT = 2048;
 /** The file is written in pieces of a huge page at multiples of one, so that it can be mapped as such. */
 const PIECE_BYTES = 2 << 20;
 
+/** Where everything is, for any Worker of the process. */
+export interface BarePlaces {
+  readonly tableAt: number;
+  readonly buckets: number;
+  readonly log: number;
+  readonly keyBytes: number;
+  readonly frameBytes: number;
+}
+
 export interface BareStore extends Disposable {
-  get(key: Uint8Array): Uint8Array | undefined;
+  readonly places: BarePlaces;
 }
 
 /** Words of a multiplicative hash over 32-bit words; the keys are random, so that is enough. */
@@ -42,10 +54,8 @@ export function bareStore(
   libc.madvise(tableAt, tableBytes, 14);
   const scratch = new Int32Array(new ArrayBuffer(4096));
   const at = ptr(scratch);
-  const keyAt = at + 1024;
-  const keyWords = scratch.subarray(256);
-  const frameAt = at + 2048;
-  const frame = scratch.subarray(512);
+  const keyAt = at + KEY_AT;
+  const keyWords = scratch.subarray(KEY_AT / 4);
   const wordsOfKey = data.keyBytes >> 2;
   const slots = new Int32Array(buckets);
 
@@ -81,9 +91,26 @@ export function bareStore(
   const log = mapped(libc.mmap(null, logBytes, 1, 1, file, 0));
   closeSync(file);
   rmSync(path);
+  return {
+    places: { tableAt, buckets, log, keyBytes: data.keyBytes, frameBytes },
+    [Symbol.dispose]: () => {
+      libc.munmap(table, tableBytes + PIECE_BYTES);
+      libc.munmap(log, logBytes);
+    },
+  };
+}
 
-  const { memcpy } = libc;
-  const get = (key: Uint8Array): Uint8Array | undefined => {
+/** The get of one Worker. */
+export function bareGet({ memcpy }: Libc, places: BarePlaces): (key: Uint8Array) => Uint8Array | undefined {
+  const { tableAt, buckets, log, keyBytes, frameBytes } = places;
+  const scratch = new Int32Array(new ArrayBuffer(4096));
+  const at = ptr(scratch);
+  const keyAt = at + KEY_AT;
+  const keyWords = scratch.subarray(KEY_AT / 4);
+  const frameAt = at + FRAME_AT;
+  const frame = scratch.subarray(FRAME_AT / 4);
+  const wordsOfKey = keyBytes >> 2;
+  return (key) => {
     memcpy(keyAt, key as unknown as number, key.length);
     const hash = hashOf(keyWords, wordsOfKey);
     for (let bucket = hash & (buckets - 1); ; bucket = (bucket + 1) & (buckets - 1)) {
@@ -97,17 +124,10 @@ export function bareStore(
         while (word < wordsOfKey && frame[6 + word] === keyWords[word]) word++;
         if (word < wordsOfKey) continue;
         const value = new Uint8Array(frame[3]!);
-        memcpy(value as unknown as number, frameAt + HEADER_BYTES + data.keyBytes, value.length);
+        memcpy(value as unknown as number, frameAt + HEADER_BYTES + keyBytes, value.length);
         return value;
       }
     }
-  };
-  return {
-    get,
-    [Symbol.dispose]: () => {
-      libc.munmap(table, tableBytes + PIECE_BYTES);
-      libc.munmap(log, logBytes);
-    },
   };
 }
 

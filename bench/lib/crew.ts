@@ -3,11 +3,11 @@
 import type { OpenSettings } from "../peers/peer.ts";
 
 export interface Job {
-  readonly task: "read" | "commit";
+  readonly task: "read" | "bare" | "commit";
   readonly subject: string;
   readonly path: string;
   readonly settings: OpenSettings;
-  /** What `Store.share` gave. */
+  /** What `Store.share` gave; for `bare`, where everything is. */
   readonly share: unknown;
   readonly seed: number;
   /** Records in the store. */

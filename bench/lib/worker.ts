@@ -2,8 +2,11 @@
 
 import { peerNamed } from "../peers/registry.ts";
 import type { Store } from "../peers/peer.ts";
+import { bareGet } from "./bare-get.ts";
+import type { BarePlaces } from "./bare-get.ts";
 import type { Job } from "./crew.ts";
 import { Data, shuffledNumbers } from "./data.ts";
+import { libc } from "./libc.ts";
 import { eachCall, perCall } from "./time.ts";
 
 declare const self: Worker;
@@ -13,12 +16,12 @@ function started(gate: Int32Array): void {
   Atomics.wait(gate, 0, 0);
 }
 
-async function read(store: Store, job: Job): Promise<number[]> {
+async function read(find: Store["get"], job: Job): Promise<number[]> {
   // Each Worker asks in an order of its own; the records are the same.
   const data = new Data({ seed: job.seed, valueBytes: 1 });
   const keys = shuffledNumbers(job.records, job.calls, job.number + 1).map((index) => data.key(index));
   const get = (index: number): unknown => {
-    const value = store.get(keys[index] ?? keys[0]!);
+    const value = find(keys[index] ?? keys[0]!);
     if (value === undefined) throw new Error("a record is missing in a Worker");
     return value;
   };
@@ -43,10 +46,16 @@ async function commit(store: Store, job: Job): Promise<number[]> {
 self.onmessage = async (event: MessageEvent<Job>) => {
   const job = event.data;
   try {
+    if (job.task === "bare") {
+      if (libc === undefined) throw new Error("there is no C library to call");
+      self.postMessage({ state: "done", samples: await read(bareGet(libc, job.share as BarePlaces), job) });
+      self.postMessage({ state: "closed" });
+      return;
+    }
     const { openShared } = peerNamed(job.subject);
     if (openShared === undefined) throw new Error("cannot be opened in another Worker");
     const store = await openShared(job.path, job.settings, job.share);
-    const samples = job.task === "read" ? await read(store, job) : await commit(store, job);
+    const samples = job.task === "read" ? await read((key) => store.get(key), job) : await commit(store, job);
     self.postMessage({ state: "done", samples });
     await store.close();
     self.postMessage({ state: "closed" });
