@@ -134,9 +134,10 @@ for (const { after, hasFlush, options } of AFTER_DEATH) {
       using db = Emdb.open(path, options);
       fill(db);
       const { steps } = await dieAt({ share: db.share(), operation, step: 0 });
-      const stride = Math.max(1, steps / STEPS_MAX);
+      const spreadCount = Math.ceil(STEPS_MAX / 2);
+      const stride = Math.max(1, steps / spreadCount);
       // The last steps are those between the frames and their publication.
-      const spread = Array.from({ length: STEPS_MAX }, (_, index) => Math.floor(1 + index * stride));
+      const spread = Array.from({ length: spreadCount }, (_, index) => Math.floor(1 + index * stride));
       const last = Array.from({ length: Math.min(8, steps) }, (_, back) => steps - back);
       for (const step of new Set([...spread, ...last])) {
         fill(db);
