@@ -68,21 +68,27 @@ export interface Opened {
 export function makeCore(environment: Environment, base: SharedBase, row: number): Core {
   const { system, defer } = environment;
   const control = new Control(base.buffer);
+  const { path, lock } = base;
+  const lockFile = path !== undefined && lock !== undefined ? LockFile.adopt(system, path, lock) : undefined;
+  const lockWatch = new LockWatch(lockFile);
   return new Core({
     system,
     control,
+    lockWatch,
     fileId: base.fileId,
     cipher: base.cipher,
     page: base.page,
     seed: base.seed,
     row,
-    file: base.path === undefined ? undefined : new LogFile(control.log, base.path),
+    file: path === undefined ? undefined : new LogFile(control.log, path),
     isReadOnly: base.isReadOnly,
     verifyReads: base.config.verifyReads,
     writeThrough: base.config.flushPlan.kind === "write-through",
     defer,
     makeTail: (file) =>
-      file === undefined ? new MemoryTail(system, control.log) : new FileTail(system, file, control.log),
+      file === undefined
+        ? new MemoryTail(system, control.log)
+        : new FileTail(system, file, control.log, () => lockWatch.look()),
   });
 }
 
@@ -93,17 +99,14 @@ export function assemble(
   parts: { readonly core: Core; readonly spaces: Spaces },
 ): Opened {
   const { core, spaces } = parts;
-  const { system } = environment;
   const { lock } = base;
   const { file } = core;
-  const lockFile = file !== undefined && lock !== undefined ? LockFile.adopt(system, file.path, lock) : undefined;
-  const lockWatch = new LockWatch(lockFile);
   if (base.config.rangeScans) core.ordering ??= new Ordering(core);
-  const engine = new Engine(core, spaces, { lockWatch, hasRangeScans: base.config.rangeScans });
+  const engine = new Engine(core, spaces, { hasRangeScans: base.config.rangeScans });
   const sync =
     file === undefined || base.isReadOnly
       ? undefined
-      : new Sync(core, file, lockWatch, base.config.flushPlan.kind === "on-each-flush");
+      : new Sync(core, file, base.config.flushPlan.kind === "on-each-flush");
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
   const work = new LongWork(core, (body) => (base.isReadOnly ? body() : engine.exclusively(body)));
@@ -112,8 +115,8 @@ export function assemble(
     // A draft, which has no lock of its own, gets no image either.
     sync === undefined || commit === undefined || file === undefined || lock === undefined
       ? undefined
-      : new Checkpoint(engine, { file, lockWatch, sync, commit, work, relocation });
-  const drafts = { engine, work, relocation, sync, checkLock: () => lockWatch.look() };
+      : new Checkpoint(engine, { file, sync, commit, work, relocation });
+  const drafts = { engine, work, relocation, sync };
   const compaction = new Compaction(drafts);
   const backup = new Backup(drafts);
   const { onSpill } = core;

@@ -12,7 +12,6 @@ import { EmdbError } from "../errors.ts";
 import { CHECKPOINT_GROWTH_BYTES_MIN, HEADER_PAGE_BYTES } from "../limits.ts";
 import { IMAGE_START, STATE } from "./control.ts";
 import { closedError, type Core, type LogFile } from "./core.ts";
-import type { LockWatch } from "./lock-watch.ts";
 import type { Engine } from "./engine.ts";
 import type { GroupCommit } from "./group-commit.ts";
 import { HintWriter } from "./hint-writer.ts";
@@ -26,7 +25,6 @@ const SLICE_MS = 2;
 export interface CheckpointParts {
   readonly file: LogFile;
   /** Throws when the lock has been broken. */
-  readonly lockWatch: LockWatch;
   readonly sync: Sync;
   readonly commit: GroupCommit;
   readonly work: LongWork;
@@ -169,7 +167,7 @@ export class Checkpoint {
   #finish(writer: HintWriter): void {
     writer.writeHeader();
     writer.sync();
-    this.#parts.lockWatch.look();
+    this.#core.lockWatch.look();
     writer.publish();
     this.#core.control.numbers[IMAGE_START] = writer.start;
   }

@@ -51,7 +51,6 @@ export interface CompactionParts {
   readonly relocation: Relocation;
   /** Undefined in memory. */
   readonly sync: Sync | undefined;
-  readonly checkLock: () => void;
 }
 
 /** Where a log copy goes. */
@@ -171,7 +170,7 @@ export class Compaction {
 
   /** Under the writer's lock: the rest is copied, the sibling gets the name, its words become the log's. */
   #swap(draft: Draft): void {
-    const { engine, sync, checkLock } = this.#parts;
+    const { engine, sync } = this.#parts;
     const core = this.#core;
     const swap = (): void =>
       engine.exclusively(() => {
@@ -180,7 +179,7 @@ export class Compaction {
         draft.table.finish();
         this.#end(draft);
         core.control.numbers[NEXT_BASE] = nextBase(core);
-        takeName(core, checkLock);
+        takeName(core);
         try {
           syncName(core);
         } finally {

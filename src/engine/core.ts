@@ -32,6 +32,7 @@ import type { LogIdentity } from "./hint-format.ts";
 import { KeyBuffer } from "./key-buffer.ts";
 import { FrameBatch } from "./frame-batch.ts";
 import type { Ordering } from "./ordering.ts";
+import type { LockWatch } from "./lock-watch.ts";
 import { Lookup } from "./lookup.ts";
 import { Mutex } from "./mutex.ts";
 import { Prefetch } from "./prefetch.ts";
@@ -65,6 +66,7 @@ export interface CoreParts {
   readonly seed: Uint8Array;
   readonly row: number;
   readonly file: LogFile | undefined;
+  readonly lockWatch: LockWatch;
   readonly isReadOnly: boolean;
   readonly verifyReads: boolean;
   readonly writeThrough: boolean;
@@ -80,6 +82,7 @@ export class Core {
   readonly system: System;
   readonly control: Control;
   readonly file: LogFile | undefined;
+  readonly lockWatch: LockWatch;
   readonly page: Uint8Array | undefined;
   readonly isReadOnly: boolean;
   readonly verifyReads: boolean;
@@ -127,6 +130,7 @@ export class Core {
     this.#salts = this.saltsOf(this.generation);
     this.#saltsGeneration = this.generation;
     this.file = parts.file;
+    this.lockWatch = parts.lockWatch;
     this.page = parts.page;
     this.isReadOnly = parts.isReadOnly;
     this.writeThrough = parts.writeThrough;

@@ -6,7 +6,6 @@ import { STATE, STATE_CLOSED } from "./control.ts";
 import type { Core } from "./core.ts";
 import { Sweeper } from "./expiry.ts";
 import { beginRange } from "./range.ts";
-import type { LockWatch } from "./lock-watch.ts";
 import { ReadPath } from "./read-path.ts";
 import { Snapshots } from "./snapshot.ts";
 import type { Spaces } from "./spaces.ts";
@@ -24,14 +23,14 @@ export class Engine implements Store {
   readonly #read: ReadPath;
   readonly #write: WritePath;
 
-  constructor(core: Core, spaces: Spaces, parts: { readonly lockWatch: LockWatch; readonly hasRangeScans: boolean }) {
+  constructor(core: Core, spaces: Spaces, parts: { readonly hasRangeScans: boolean }) {
     this.core = core;
     this.spaces = spaces;
     this.snapshots = new Snapshots(core, spaces);
     this.defaultSpace = spaces.default;
     this.hasRangeScans = parts.hasRangeScans;
     this.#read = new ReadPath(core, spaces);
-    this.#write = new WritePath(core, spaces, parts.lockWatch);
+    this.#write = new WritePath(core, spaces);
     this.sweeper = new Sweeper(core, spaces, this.#write);
   }
 

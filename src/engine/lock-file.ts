@@ -102,10 +102,15 @@ export class LockFile {
     must(system.truncate(this.#handle, bytes.length), { syscall: "ftruncate", path });
   }
 
-  /** Throws EMDB_LOCKED when somebody has broken this lock. */
-  mustBeOurs(): void {
+  /** Whether nobody has broken this lock. */
+  get isOurs(): boolean {
     const there = this.#system.status(lockPath(this.#logPath));
-    if (typeof there !== "number" && there.identity === this.#identity) return;
+    return typeof there !== "number" && there.identity === this.#identity;
+  }
+
+  /** Throws EMDB_LOCKED when somebody has. */
+  mustBeOurs(): void {
+    if (this.isOurs) return;
     throw new EmdbError(
       "EMDB_LOCKED",
       "somebody broke this database's lock and may be writing to it; this handle writes no more",

@@ -7,13 +7,22 @@ import type { LockFile } from "./lock-file.ts";
 
 export class LockWatch {
   readonly #lock: LockFile | undefined;
+  /** Whether the last answer was no: then no write may begin before it has been asked again. */
+  wasRobbed = false;
 
   constructor(lock: LockFile | undefined) {
     this.#lock = lock;
   }
 
+  /** Asks now. */
+  get isOurs(): boolean {
+    return this.#lock?.isOurs ?? true;
+  }
+
   /** Asks now. Throws EMDB_LOCKED when somebody has broken the lock. */
   look(): void {
+    this.wasRobbed = true;
     this.#lock?.mustBeOurs();
+    this.wasRobbed = false;
   }
 }

@@ -84,11 +84,11 @@ function replace(system: System, from: string, to: string): number {
 }
 
 /** Gives the draft's file the name of the log. Throws with the names as before, or, when it is unknown what has the name, poisoned. */
-export function takeName(core: Core, checkLock: () => void): void {
+export function takeName(core: Core): void {
   const { system, control, file } = core;
   if (file === undefined) return;
   const { path } = file;
-  checkLock();
+  core.lockWatch.look();
   Atomics.store(control.flags, SWAP, SWAP_RENAMES);
   const renamed = replace(system, compactPath(path), path);
   if (renamed >= 0) return;

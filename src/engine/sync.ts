@@ -24,7 +24,6 @@ import { KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
 import { AUDIT, STATE, STATE_POISONED, SYNC_DONE, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core, type LogFile } from "./core.ts";
-import type { LockWatch } from "./lock-watch.ts";
 
 const NO_KEY = pinned(8);
 /** A mark of either kind. */
@@ -35,17 +34,15 @@ const TURN_MS = 100;
 export class Sync {
   readonly #core: Core;
   readonly #file: LogFile;
-  readonly #lockWatch: LockWatch;
   readonly #encoder: FrameEncoder;
   /** Whether every flush pays for a sync of its own. */
   readonly #isEach: boolean;
   /** This row's name in `SYNC_OWNER`. */
   readonly name: number;
 
-  constructor(core: Core, file: LogFile, lockWatch: LockWatch, isEach = false) {
+  constructor(core: Core, file: LogFile, isEach = false) {
     this.#core = core;
     this.#file = file;
-    this.#lockWatch = lockWatch;
     this.#isEach = isEach;
     this.#encoder = core.makeEncoder();
     this.name = core.row + 1;
@@ -90,7 +87,6 @@ export class Sync {
       if (core.control.flags[STATE] !== 0) throw refusal(core);
       const target = core.visible;
       if (core.control.log.numbers[LOG_WRITTEN]! < target) {
-        this.#lockWatch.look();
         core.tail.spill(target);
         core.onSpill();
       }
@@ -193,7 +189,9 @@ export class Sync {
       // A writer that died may have left the words half exchanged with those of another file: the next one sees to that.
       const isWhole = core.control.flags[AUDIT] === 0;
       const isStill = isWhole && numbers[LOG_TAIL] === target && numbers[LOG_WRITTEN] === target;
-      if (isStill && this.#canMark && target + MARK_BYTES_MAX <= numbers[LOG_RESERVED]!) this.#writeMark(target, 0);
+      const hasRoom = target + MARK_BYTES_MAX <= numbers[LOG_RESERVED]!;
+      // Somebody who has broken the lock may have written there.
+      if (isStill && hasRoom && this.#canMark && core.lockWatch.isOurs) this.#writeMark(target, 0);
     } finally {
       core.mutex.unlock();
     }
@@ -232,7 +230,7 @@ export class Sync {
     core.mutex.lock();
     try {
       const end = core.visible;
-      this.#lockWatch.look();
+      core.lockWatch.look();
       const call = { path: this.#file.path };
       // Nor is there one where not even a session had room.
       const marked = this.#canMark ? this.#writeMark(end, SHAPE_CLEAN) : 0;

@@ -34,7 +34,6 @@ import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
-import type { LockWatch } from "./lock-watch.ts";
 import { noteDeadline } from "./deadlines.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { endSwap } from "./swap.ts";
@@ -52,13 +51,10 @@ export class WritePath {
   #spillIsDue = false;
   /** Records that the batch at hand has removed, by key space. */
   readonly #removals = new Map<SpaceState, number>();
-  /** Called before the first write of a turn: whether the lock is still ours. */
-  readonly #lockWatch: LockWatch;
 
-  constructor(core: Core, spaces: Spaces, lockWatch: LockWatch) {
+  constructor(core: Core, spaces: Spaces) {
     this.#core = core;
     this.#spaces = spaces;
-    this.#lockWatch = lockWatch;
   }
 
   /** Takes the lock and makes sure that writing can begin. The caller unlocks in any case. */
@@ -70,7 +66,7 @@ export class WritePath {
     if (core.control.flags[STATE] !== 0) throw refusal(core);
     core.enter();
     core.takeFile();
-    if (core.tail.pendingBytes === 0) this.#lockWatch.look();
+    if (core.tail.pendingBytes === 0 || core.lockWatch.wasRobbed) core.lockWatch.look();
     if (core.control.flags[AUDIT] !== 0) this.#audit();
     else if (core.tail.end !== core.visible) this.rollBack();
   }
@@ -204,7 +200,6 @@ export class WritePath {
         return;
       }
       try {
-        this.#lockWatch.look();
         this.#spill(false);
       } catch (error) {
         if (!(error instanceof EmdbError)) throw error;

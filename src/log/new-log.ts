@@ -72,7 +72,7 @@ export class NewLog {
         return numbers[LOG_FILE]!;
       },
     };
-    this.tail = path === undefined ? new MemoryTail(system, words) : new FileTail(system, file, words);
+    this.tail = path === undefined ? new MemoryTail(system, words) : new FileTail(system, file, words, () => undefined);
   }
 
   /** Begins a log in words that name nothing. When that fails nothing is left of it. */

@@ -102,14 +102,17 @@ const CLAIM_AHEAD_BYTES = 65_536;
 
 export class FileTail implements Tail {
   readonly #system: System;
+  /** Throws when the file is not ours to write to; called before each stretch of writes. */
+  readonly #look: () => void;
   readonly #file: OpenLogFile;
   readonly #path: string;
   readonly #words: LogWords;
   readonly #numbers: Float64Array;
   readonly #ring: Address;
 
-  constructor(system: System, file: OpenLogFile, words: LogWords) {
+  constructor(system: System, file: OpenLogFile, words: LogWords, look: () => void) {
     this.#system = system;
+    this.#look = look;
     this.#file = file;
     this.#path = file.path;
     this.#words = words;
@@ -169,6 +172,7 @@ export class FileTail implements Tail {
     const end = start + sizes.frameBytes;
     if (end > this.#numbers[LOG_RESERVED]!) this.#reserve(end);
     this.spill();
+    this.#look();
     const valueAt = start + sizes.headBytes;
     const paddingAt = valueAt + sizes.value.length;
     this.#write(head.address, start, sizes.headBytes);
@@ -209,6 +213,7 @@ export class FileTail implements Tail {
   #writeOut(end: number, written: number): void {
     const from = this.#numbers[LOG_WRITTEN]!;
     if (from >= written) return;
+    this.#look();
     const at = from & RING_MASK;
     const bytes = end - from;
     const room = RING_BYTES - at;

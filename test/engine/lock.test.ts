@@ -258,6 +258,47 @@ test.skipIf(isWindows)(
   },
 );
 
+test.skipIf(isWindows)("a robbed handle that has nothing pending writes no mark over what another has written", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  db.insert("flushed", "1");
+  db.flushSync();
+  Emdb.breakLock(path, { force: true });
+  const { child } = await startChild("write and hold", path);
+  const now = readFileSync(path);
+  db.flushSync();
+  await db.flush();
+  expect(readFileSync(path)).toEqual(now);
+  expect(() => db.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_LOCKED" }));
+  expect(readFileSync(path)).toEqual(now);
+  await child[Symbol.asyncDispose]();
+});
+
+test.skipIf(isWindows).each([
+  { name: "short values", value: new Uint8Array(1000) },
+  { name: "values that go to the file at once", value: new Uint8Array(3_000_000) },
+])("a handle that is robbed in a stretch of $name is refused before the file has any more of them", ({ value }) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  db.insert("first", value);
+  const before = readFileSync(path).length;
+  const bytes = (): Uint8Array => readFileSync(path).subarray(4096);
+  const now = bytes();
+  Emdb.breakLock(path, { force: true });
+  let written = 0;
+  expectCode("EMDB_LOCKED", () => {
+    for (; written < 10_000; written += 1) db.insert(`key ${written}`, value);
+  });
+  expectCode("EMDB_LOCKED", () => db.insert("again", "x"));
+  expectCode("EMDB_LOCKED", () => db.insertMany([["and", value]]));
+  // Space may have been reserved.
+  expect(bytes().subarray(0, before - 4096)).toEqual(now);
+  expect(bytes().some((byte, at) => byte !== 0 && at >= before - 4096)).toBe(false);
+  expect(() => db.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_LOCKED" }));
+});
+
 test("closing lets go of the lock before it returns, and the folder can be removed", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
