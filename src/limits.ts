@@ -148,3 +148,6 @@ assert(
   SCAN_BYTES >= 2 * (KEY_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX),
   "a header and the longest key fit the scan buffer",
 );
+
+/** The period of an interval that only holds the process while something is awaited; about the longest that timers know. */
+export const NEVER_MS = 2 ** 30;

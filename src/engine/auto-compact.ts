@@ -2,7 +2,8 @@
  * Compaction by itself, in the background: when dead bytes are a given share of the log and more than a given floor.
  *
  * The thread whose write makes the log cross the line begins it when its event loop turns. The writer looks each time
- * the log has grown by a step, and after a clear; looking is a subtraction.
+ * the log has grown by a step, and after a clear; looking is a subtraction. It waits until nobody needs the file that
+ * the compaction before has replaced.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -43,6 +44,8 @@ export class AutoCompact {
 
   get #isDue(): boolean {
     const core = this.#core;
+    // As long as somebody is in the file before, what is kept for them is dead here, and another file would be held too.
+    if (core.log.segments.list().length > 0) return false;
     const bytes = core.tail.end - core.base;
     const least = Math.max(this.#plan.bytesMin, this.#plan.ratio * bytes);
     // The creations of namespaces are left out of the quick look.

@@ -146,8 +146,8 @@ export class Compaction {
     const nowMs = this.#core.now();
     for (const space of [engine.spaces.default, ...engine.spaces.list()]) {
       for (let isDone = false; !isDone; yield 0) {
-        if (!engine.spaces.isLive(space)) break;
-        isDone = engine.sweeper.slice(space, nowMs).isDone;
+        // Under one lock: another Worker may drop it in between.
+        isDone = engine.exclusively(() => !engine.spaces.isLive(space) || engine.sweeper.slice(space, nowMs).isDone);
       }
     }
   }
@@ -162,6 +162,7 @@ export class Compaction {
       // The snapshots of threads that have died keep nothing.
       reapDeadRows(core.control, core.system);
       relocation.releaseUnneeded();
+      engine.spaces.emptyAllGraves(core.keepFrom() * 8);
       nextBase(core);
       core.tail.spill();
       return beginDraft(engine, { path, generation: core.generation + 1 }, { keepFrom: core.keepFrom(), exclusively });
@@ -229,7 +230,8 @@ function nextBase(core: Core): number {
   const hasRoom = base + needed + RING_BYTES <= LOG_BYTES_MAX;
   if (hasRoom && core.log.segments.free() !== 0) return base;
   const what = hasRoom
-    ? "iterators from before the last compactions keep their files; let them go"
+    ? "the files that the last compactions replaced are still in use, by iterators that began before or by a Worker " +
+      "whose event loop has not turned since it read: end the iterators, or let that Worker's loop turn"
     : `compactions since the open have used up ${base} of ${LOG_BYTES_MAX} bytes of positions; reopen the database`;
   throw new EmdbError("EMDB_FULL", what, { path: core.file?.path });
 }

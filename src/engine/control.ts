@@ -79,6 +79,8 @@ export const SWAP = 11;
 export const WORK_LEFT = 12;
 /** Bytes of the path in `Control.target`; 0: there is none. */
 const TARGET_BYTES = 13;
+/** Graves of all key spaces, see `spaces.ts`; after a writer's death maybe more than there are. */
+export const GRAVES = 14;
 /** Blocks of counters claimed in the session that is being written. */
 export const SESSION_BLOCKS = 15;
 const ENGINE_FLAGS = 16;

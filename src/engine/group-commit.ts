@@ -19,14 +19,13 @@ import { LOG_DURABLE, LOG_FILE, LOG_WRITTEN } from "../log/log-words.ts";
 import { STATE, STATE_POISONED, SYNC_DONE, SYNC_ERRNO, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { FlushPlan } from "./life.ts";
+import { NEVER_MS } from "../limits.ts";
 import type { Sync } from "./sync.ts";
 
 /** How long a thread sleeps on the conversation before it asks whether the owner still lives. */
 const TURN_MS = 50;
 /** Index of the word of a commit Worker's own that counts what it has served. */
 const SERVED = 4;
-/** Any interval keeps the loop alive; this one never comes. */
-const NEVER_MS = 2 ** 30;
 
 interface Waiting {
   readonly target: number;

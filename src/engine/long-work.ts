@@ -8,6 +8,7 @@
 
 import { EmdbError } from "../errors.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
+import { NEVER_MS } from "../limits.ts";
 import { LONG_WORK, WORK_LEFT } from "./control.ts";
 import { closedError, type Core } from "./core.ts";
 import { giveBackDead } from "./dead-work.ts";
@@ -84,7 +85,14 @@ export class LongWork {
     const holder = Atomics.load(flags, LONG_WORK);
     if (holder === 0) return;
     const outcome = Atomics.waitAsync(flags, LONG_WORK, holder, TURN_MS);
-    if (outcome.async) await outcome.value;
+    if (!outcome.async) return;
+    // Waiting holds no process by itself, and whoever has the place may die.
+    const keepAlive = setInterval(() => undefined, NEVER_MS);
+    try {
+      await outcome.value;
+    } finally {
+      clearInterval(keepAlive);
+    }
   }
 
   /**

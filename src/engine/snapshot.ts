@@ -20,7 +20,7 @@ import { positionHigh } from "../keydir/keydir.ts";
 import { TWO_32 } from "../log/frame.ts";
 import { verifyFound } from "./body-check.ts";
 import type { RecordSource, SnapshotRecord } from "./contract.ts";
-import { SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
+import { GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
@@ -79,12 +79,15 @@ export class Snapshots {
     this.#open.delete(hold);
     this.#dropped.unregister(hold);
     const core = this.#core;
+    const { numbers } = core.control;
+    const before = numbers[SNAPSHOT_ROWS + core.row]!;
     let oldest = Infinity;
     for (const other of this.#open) oldest = Math.min(oldest, other.lsn);
-    core.control.numbers[SNAPSHOT_ROWS + core.row] = oldest;
+    numbers[SNAPSHOT_ROWS + core.row] = oldest;
     if (this.#open.size === 0) Atomics.sub(core.control.flags, SNAPSHOTS, 1);
-    if (!core.isClosed && core.mutex.tryLock()) {
-      this.#spaces.emptyGraves(hold.space, core.keepFrom() * 8);
+    // It may have been the last to ask for graves of any key space.
+    if (oldest > before && core.control.flags[GRAVES] !== 0 && !core.isClosed && core.mutex.tryLock()) {
+      this.#spaces.emptyAllGraves(core.keepFrom() * 8);
       core.mutex.unlock();
     }
   }

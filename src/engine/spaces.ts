@@ -21,7 +21,7 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { SPACE_COUNT_MAX } from "../limits.ts";
 import type { Space } from "./contract.ts";
-import { LIVE_BYTES, SPACE_COUNT } from "./control.ts";
+import { GRAVES, LIVE_BYTES, SPACE_COUNT } from "./control.ts";
 import type { Core } from "./core.ts";
 
 const RECORDS_AT = 8;
@@ -160,14 +160,13 @@ export class Spaces {
     return clears;
   }
 
-  /** After a compaction: where the creations of namespaces stand now. Dropped ones are not in the log any more. */
+  /** After a compaction: where the creations of namespaces stand now; 0 for those that are not in the log any more. */
   relocateCreations(translate: (lsn: number) => number): void {
     const { heap } = this.#core;
     for (let id = 1; id < this.nextId; id++) {
       const address = heap.spaceAddress(id);
       const lsn = heap.readNumber(address + CREATED_AT);
-      const isLive = heap.read32(address + STATE_AT) === SPACE_LIVE;
-      if (lsn !== 0) heap.writeNumber(address + CREATED_AT, isLive ? translate(lsn) : 0);
+      if (lsn !== 0) heap.writeNumber(address + CREATED_AT, translate(lsn));
     }
   }
 
@@ -307,6 +306,7 @@ export class Spaces {
     if (root !== 0) {
       const grave = heap.takeUnit();
       const address = heap.unitAddress(grave);
+      this.#core.control.flags[GRAVES]! += 1;
       heap.writeNumber(address, root);
       heap.writeNumber(address + 8, lsn);
       heap.write32(address + 16, clears);
@@ -363,18 +363,35 @@ export class Spaces {
     heap.write32(space.address + GRAVE_AT, heap.read32(address + 20));
     this.#core.expiry.attach(space.address, heap.read32(address + GRAVE_QUEUE_AT));
     heap.giveUnit(grave);
+    this.#core.control.flags[GRAVES]! -= 1;
   }
 
-  /** Frees the graves of a key space that no iterator from before `keepFrom` (a position) can ask for. */
+  /** Frees the graves that no iterator from before `keepFrom` (a position) can ask for. */
+  emptyAllGraves(keepFrom: number): void {
+    const { heap, control } = this.#core;
+    if (control.flags[GRAVES] === 0) return;
+    let left = 0;
+    for (let id = 0; id < this.nextId; id++) left += this.#emptyGravesAt(heap.spaceAddress(id), keepFrom);
+    control.flags[GRAVES] = left;
+  }
+
+  /** The same of one key space. */
   emptyGraves(space: SpaceState, keepFrom: number): void {
-    const { heap, keydir, reclaim, ordering, visible } = this.#core;
-    let link = space.address + GRAVE_AT;
+    this.#emptyGravesAt(space.address, keepFrom);
+  }
+
+  /** Returns how many are left. */
+  #emptyGravesAt(space: Address, keepFrom: number): number {
+    const { heap, keydir, reclaim, ordering, visible, control } = this.#core;
+    let left = 0;
+    let link = space + GRAVE_AT;
     for (let grave = heap.read32(link); grave !== 0; grave = heap.read32(link)) {
       const address = heap.unitAddress(grave);
       const clearedAt = heap.readNumber(address + 8);
       // Nobody walks by deadlines: a queue goes as soon as its clear cannot be undone any more.
       if (clearedAt < Math.max(visible, keepFrom)) this.#freeQueue(address + GRAVE_QUEUE_AT);
       if (clearedAt >= keepFrom) {
+        left += 1;
         link = address + 20;
         continue;
       }
@@ -382,7 +399,9 @@ export class Spaces {
       keydir.retireTree(heap.readNumber(address));
       ordering?.retire(heap.readNumber(address + GRAVE_TREE_AT));
       reclaim.retireUnit(grave);
+      control.flags[GRAVES]! -= 1;
     }
+    return left;
   }
 
   #freeQueue(link: Address): void {

@@ -59,14 +59,7 @@ export function takeMoment({ engine, sync }: Opened): Moment {
       found.set(id, { space, ...facts, ...spaces.counts(space) });
     }
     const end = Math.min(core.visible, core.control.log.numbers[LOG_WRITTEN]!);
-    const release = (): void => {
-      snapshots.close(hold);
-      if (core.isClosed) return;
-      for (const { space, clears } of found.values()) {
-        // What a clear meanwhile had to leave in its grave can go: closing any hold of the space looks.
-        if (spaces.clears(space) !== clears) snapshots.close(snapshots.hold(space));
-      }
-    };
+    const release = (): void => snapshots.close(hold);
     const { base } = core;
     const isExact = end === core.visible && end === core.tail.end;
     return { end: end - base, base, isExact, spaces: found, release };

@@ -115,6 +115,8 @@ export class Keydir {
     this.#hash = hash;
     this.#emptyAt = 0;
     if (root === 0) {
+      this.#writeCounts();
+      this.#isDescribed = false;
       this.#unit = 0;
       return false;
     }

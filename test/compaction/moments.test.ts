@@ -152,3 +152,42 @@ test("a throw out of onProgress ends a compaction at any of its calls, and the n
   expect([...db.range()].length).toBe(db.len());
   db.closeSync();
 });
+
+test("a namespace that is created or dropped while a compaction copies is as verify expects it", async () => {
+  using folder = temporaryFolder();
+  await using db = Emdb.open(folder.file("data.emdb"));
+  db.namespace("gone").insert("x", "y");
+  db.namespace("stays").insert("x", "y");
+  db.insertMany(Array.from({ length: 100_000 }, (_, index) => [`key ${index}`, "some value"]));
+  let isDue = true;
+  await db.compact({
+    onProgress: ({ done }) => {
+      if (!isDue || done === 0) return;
+      isDue = false;
+      db.dropNamespace("gone");
+      db.namespace("brief");
+      db.dropNamespace("brief");
+      db.namespace("new").insert("x", "z");
+    },
+  });
+  expect(isDue).toBe(false);
+  expect((await db.verify()).problems).toEqual([]);
+  expect(db.listNamespaces()).toEqual(["stays", "new"]);
+});
+
+test("a namespace that another Worker drops while expired records are swept ends no compaction", async () => {
+  using folder = temporaryFolder();
+  const opened = openFile(hostSystem(), folder.file("data.emdb"));
+  const { engine, compaction } = opened;
+  const { spaces, core } = engine;
+  engine.insert(engine.spaceNamed("gone"), "x", "y", 0);
+  const isLive = spaces.isLive.bind(spaces);
+  spaces.isLive = (space) => {
+    const answer = isLive(space);
+    // Another one can only come in where nobody has the lock.
+    if (answer && space.name === "gone" && !core.mutex.isHeld) engine.dropSpace("gone");
+    return answer;
+  };
+  await compaction.run({});
+  opened.leave();
+});

@@ -2,7 +2,9 @@
 
 import { expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { Emdb } from "../../src/index.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { Emdb, EmdbError } from "../../src/index.ts";
+import { EngineFixture } from "../engine/engine-fixture.ts";
 import { fastFolder } from "../engine/fixture.ts";
 import { framesOf } from "./attack-fixture.ts";
 import { emulator } from "../support/platform.ts";
@@ -136,4 +138,32 @@ test("a value longer than the ring's frames is sealed and read like any other", 
   using db = openWith(path, SECRET);
   expect(Buffer.compare(db.get("long")!, value)).toBe(0);
   expect(db.get("edge")!.length).toBe(1024 * 1024 - 48);
+});
+
+test("where there is room for one record of a session, that one does; any other failure is told", async () => {
+  using folder = fastFolder();
+  const failures = [new EmdbError("EMDB_FULL", "no room"), new Error("a bug")];
+  for (const [index, failure] of failures.entries()) {
+    const path = folder.file(`${index}.emdb`);
+    {
+      using fixture = new EngineFixture(path, hostSystem(), { encryption: SECRET });
+      const { engine } = fixture;
+      const { tail } = engine.core;
+      const place = tail.place.bind(tail);
+      let calls = 0;
+      tail.place = (bytes) => {
+        calls += 1;
+        if (calls === 2) throw failure;
+        return place(bytes);
+      };
+      const write = (): void => engine.insert(engine.defaultSpace, "k", "v", 0);
+      if (failure instanceof EmdbError) write();
+      else expect(write).toThrow("a bug");
+      engine.insert(engine.defaultSpace, "k", "v", 0);
+    }
+    rmSync(`${path}.hint`);
+    await using db = openWith(path, SECRET);
+    expect(db.getText("k")).toBe("v");
+    expect((await db.verify()).problems).toEqual([]);
+  }
 });

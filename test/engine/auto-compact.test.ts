@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { statSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -40,6 +41,35 @@ test("a clear of much is enough to begin", async () => {
   db.insertMany(Array.from({ length: 1000 }, (_, key) => [`key ${key}`, VALUE]));
   db.clear();
   await until(() => db.stats().logicalSizeBytes < 10_000);
+});
+
+test("while an iterator keeps the file before, it is compacted once, and again when that is over", async () => {
+  using folder = temporaryFolder();
+  await using db = Emdb.open(folder.file("data.emdb"), { autoCompact: { minBytes: 500_000 } });
+  const keys = Array.from({ length: 3000 }, (_, key) => `key ${key}`);
+  db.insertMany(keys.map((key) => [key, VALUE]));
+  const walk = db.iter();
+  walk.next();
+  db.removeMany(keys);
+  const file = (): number => statSync(db.path!).ino;
+  const files = new Set([file()]);
+  const before = file();
+  for (let round = 0; round < 40; round += 1) {
+    db.insert(`after ${round}`, new Uint8Array(100_000));
+    for (let count = 0; count < 20; count += 1) await turn();
+    files.add(file());
+  }
+  await until(() => file() !== before);
+  files.add(file());
+  expect(files.size).toBe(2);
+  // There is room for one on request.
+  await db.compact();
+  walk.return?.();
+  db.removeMany(Array.from({ length: 40 }, (_, round) => `after ${round}`));
+  await until(() => {
+    db.insert("more", new Uint8Array(100_000));
+    return db.stats().logicalSizeBytes < 1_000_000;
+  });
 });
 
 test("below the floor, below the ratio, and without the option nothing is compacted", async () => {

@@ -1,8 +1,9 @@
 /** A log of many groups of replay, without its image, gives the index that the writer had. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { copyFileSync, rmSync } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
+import { Emdb } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
@@ -74,4 +75,25 @@ test("an index that was replayed takes no more memory for a record than one that
   const { engine } = again;
   const bytes = engine.core.heap.bytes - FIXED_BYTES;
   expect(bytes / engine.count(engine.defaultSpace)).toBeLessThan(15);
+});
+
+test("the first record of an empty key space loses no counts of the shard before it", async () => {
+  using folder = temporaryFolder();
+  const [path, copy] = [folder.file("data.emdb"), folder.file("copy.emdb")];
+  await using db = Emdb.open(path);
+  // From the first removal in the log on, records are replayed one by one, in groups.
+  db.insert("removed", "x");
+  db.remove("removed");
+  for (let index = 0; index < 10; index += 1) db.insert(`key ${index}`, "x");
+  db.namespace("other").insert("x", "y");
+  db.flushSync();
+  copyFileSync(path, copy);
+  {
+    await using replayed = Emdb.open(copy);
+    expect((await replayed.verify()).problems).toEqual([]);
+    for (let index = 0; index < 10; index += 1) replayed.remove(`key ${index}`);
+    expect((await replayed.verify()).problems).toEqual([]);
+  }
+  using again = Emdb.open(copy);
+  expect(again.recovery.usedCheckpoint).toBe(true);
 });

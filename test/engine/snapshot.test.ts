@@ -240,6 +240,26 @@ test("once no walk needs it, a cleared key space gives its index back", () => {
   expect(engine.core.heap.bytes).toBeLessThan(bytes * 3);
 });
 
+test("what was dropped under a walk over another key space gives its memory back when the walk ends", () => {
+  using db = Emdb.openInMemory();
+  db.insertMany(numbered(1000, "x"));
+  const bytes: number[] = [];
+  for (let round = 0; round < 6; round += 1) {
+    const [longer, walk] = [db.keys(), db.iter()];
+    longer.next();
+    walk.next();
+    const space = db.namespace(`round ${round}`);
+    space.insertMany(numbered(20_000, "x"));
+    db.dropNamespace(`round ${round}`);
+    db.namespace("cleared").insertMany(numbered(20_000, "y"));
+    db.namespace("cleared").clear();
+    walk.return?.();
+    longer.return?.();
+    bytes.push(db.stats().indexBytes);
+  }
+  expect(bytes.at(-1)!).toBeLessThan(bytes[0]! * 1.2);
+});
+
 test("a walk that was dropped unfinished lets go once it is collected", async () => {
   using folder = temporaryFolder();
   using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());

@@ -83,6 +83,20 @@ switch (what) {
   case "poison":
     await poison();
     break;
+  case "waiting": {
+    const db = Emdb.open(path);
+    const share = db.share();
+    // Another Worker has the place of long work, holds no process, and dies some time later.
+    const other = new Worker(new URL("waiting-worker.ts", import.meta.url).href);
+    await new Promise((resolve) => {
+      other.addEventListener("message", resolve);
+      other.postMessage(share);
+    });
+    (other as { unref?: () => void }).unref?.();
+    setTimeout(() => other.terminate(), 300).unref();
+    void db.compact().then(() => console.log("compacted"));
+    break;
+  }
   default:
     throw new Error(`no such child: ${what}`);
 }

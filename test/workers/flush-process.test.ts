@@ -28,6 +28,11 @@ test("a process goes on until its pending flush is done, and ends then", () => {
   expect(run("pending", folder.file("data.emdb"))).toEqual({ code: 0, lines: ["flushed"], errors: "" });
 });
 
+test("a process goes on while its compaction waits for the long work of another Worker", () => {
+  using folder = temporaryFolder();
+  expect(run("waiting", folder.file("data.emdb"))).toEqual({ code: 0, lines: ["compacted"], errors: "" });
+});
+
 test("a process with a commit Worker ends with the exit code that it asked for", () => {
   using folder = temporaryFolder();
   expect(run("code", folder.file("data.emdb")).code).toBe(7);
