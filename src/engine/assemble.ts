@@ -149,6 +149,8 @@ function leave(opened: Omit<Opened, "leave">): void {
   try {
     opened.work.cancel();
     checkpoint?.cancel();
+    // Of a verify, or of work that has the place and has not begun.
+    opened.work.give();
     commit?.finish();
     try {
       flushIfHealthy(opened);

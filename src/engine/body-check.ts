@@ -5,7 +5,6 @@ import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "../log/checksum.t
 import { FRAME_HEADER_BYTES, WORD_BODY_CHECK, WORD_SHAPE, bodyBytes } from "../log/frame.ts";
 import { unitHigh, unitLow } from "../log/log-words.ts";
 import type { Core } from "./core.ts";
-import { corrupted } from "./lookup.ts";
 
 const sharedBody = sharedScratch(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
 
@@ -20,7 +19,7 @@ export function verifyFound(core: Core): void {
   const lsn = lookup.lsn;
   for (;;) {
     const address = log.at(unitLow(lsn), unitHigh(lsn));
-    if (address === 0 || log.limit < FRAME_HEADER_BYTES + body) throw corrupted(lsn);
+    if (address === 0 || log.limit < FRAME_HEADER_BYTES + body) throw log.corrupted(lsn);
     const { salts, position } = core.written(lsn);
     const seed = placeSeed(salts.body, unitLow(position), unitHigh(position));
     const isShort = body <= XXH32_BODY_BYTES_MAX;
@@ -31,7 +30,7 @@ export function verifyFound(core: Core): void {
     const check = isShort
       ? xxh32(memory, FRAME_HEADER_BYTES, body, seed)
       : crc32(memory.u8.subarray(FRAME_HEADER_BYTES, end), seed);
-    if (check !== memory.i32[WORD_BODY_CHECK] || memory.u32[WORD_SHAPE] !== lookup.shape) throw corrupted(lsn);
+    if (check !== memory.i32[WORD_BODY_CHECK] || memory.u32[WORD_SHAPE] !== lookup.shape) throw log.corrupted(lsn);
     return;
   }
 }

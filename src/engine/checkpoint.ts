@@ -115,6 +115,7 @@ export class Checkpoint {
   }
 
   async #make(): Promise<void> {
+    const { turn } = this.#parts.work;
     let writer: HintWriter | undefined;
     try {
       // An image names one file: what a compaction has left to be done comes first.
@@ -126,11 +127,10 @@ export class Checkpoint {
       this.#mustGoOn(writer);
       this.#finish(writer);
     } finally {
-      // After `cancel` the place is somebody else's already.
-      const isOurs = writer === undefined || this.#writer === writer;
       writer?.discard();
-      this.#writer = undefined;
-      if (isOurs) this.#parts.work.give();
+      if (this.#writer === writer) this.#writer = undefined;
+      // After `cancel` the place may be somebody else's already.
+      this.#parts.work.give(turn);
     }
   }
 

@@ -143,7 +143,7 @@ export class Core {
     this.expiry = new ExpiryQueue(this.heap, this.keydir);
     this.hash = new KeyHash(parts.seed);
     this.key = new KeyBuffer(this.hash);
-    this.log = new LogReader(control.log);
+    this.log = new LogReader(control.log, parts.file?.path);
     const { cipher, fileId } = parts;
     this.vault = cipher === undefined ? undefined : new Vault({ system, control, log: this.log, cipher, fileId });
     // Of an encrypted record nothing is read that was not authenticated.

@@ -19,7 +19,6 @@ import { PAGE_SLOTS } from "../keydir/shard.ts";
 import { SWEEP_LOOKS_PER_SLICE, SWEEP_RECORDS_PER_SLICE } from "../limits.ts";
 import { FRAME_HEADER_BYTES, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, TWO_32 } from "../log/frame.ts";
 import type { Core } from "./core.ts";
-import { corrupted } from "./lookup.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 import type { WritePath } from "./write-path.ts";
 
@@ -90,7 +89,7 @@ export class Sweeper {
       if (!expiry.isHeld(space.address, low, high)) continue;
       try {
         const expiresAtMs = this.#loadRecord(low, high);
-        if (expiresAtMs !== deadlineMs) throw corrupted(this.#core.lookup.lsn);
+        if (expiresAtMs !== deadlineMs) throw this.#core.log.corrupted(this.#core.lookup.lsn);
         const isLast = !expiry.isDue(space.address, nowMs);
         const place = removed === 0 ? (isLast ? PLACE_ALONE : PLACE_FIRST) : isLast ? PLACE_LAST : PLACE_MIDDLE;
         this.#write.delete(space, place);

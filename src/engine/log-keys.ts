@@ -5,7 +5,6 @@ import type { LogReader } from "../log/log-words.ts";
 import { FRAME_HEADER_BYTES, TWO_32, WORD_SHAPE } from "../log/frame.ts";
 import { KEY_BYTES_MAX } from "../limits.ts";
 import type { KeySource } from "../ordered/path.ts";
-import { corrupted } from "./lookup.ts";
 
 /** Copied at once: a header and most keys. */
 const PEEK_BYTES = 128;
@@ -26,13 +25,13 @@ export class LogKeys implements KeySource {
     for (;;) {
       const address = log.at(units >>> 0, Math.floor(units / TWO_32));
       const available = log.limit;
-      if (address === 0 || available < FRAME_HEADER_BYTES) throw corrupted(units * 8);
+      if (address === 0 || available < FRAME_HEADER_BYTES) throw log.corrupted(units * 8);
       copy(memory.address, address, Math.min(available, PEEK_BYTES));
       const bytes = memory.u32[WORD_SHAPE]! >>> 16;
       const end = FRAME_HEADER_BYTES + bytes;
       if (end > PEEK_BYTES && end <= available) copy(memory.address, address, end);
       if (log.isInRing && !log.isStillWhole(units * 8)) continue;
-      if (end > available) throw corrupted(units * 8);
+      if (end > available) throw log.corrupted(units * 8);
       return bytes;
     }
   }

@@ -33,6 +33,8 @@ export class LongWork {
   #run: Work | undefined;
   /** Whether this thread has the place. */
   isOurs = false;
+  /** Counts how often this thread has taken it: who had it before a close gives nothing back that is another's by now. */
+  #turn = 0;
   /** Whether what a dead one left is still there. */
   #isLeft = false;
 
@@ -52,6 +54,7 @@ export class LongWork {
       if (Atomics.compareExchange(flags, LONG_WORK, holder, this.#own) !== holder) return false;
     }
     this.isOurs = true;
+    this.#turn += 1;
     this.#isLeft = false;
     // A dead one's row may have been cleared by somebody else, and the place with it.
     if (Atomics.exchange(flags, WORK_LEFT, 1) !== 0) this.#giveBackDead();
@@ -70,13 +73,22 @@ export class LongWork {
     }
   }
 
-  /** Takes the place when whoever has it is done. @throws {EmdbError} EMDB_CLOSED when the database is closed meanwhile */
-  async take(): Promise<void> {
+  /**
+   * Takes the place when whoever has it is done; returns which turn of this thread it is.
+   *
+   * @throws {EmdbError} EMDB_CLOSED when the database is closed meanwhile
+   */
+  async take(): Promise<number> {
     for (;;) {
       this.#core.enter();
-      if (this.tryTake()) return;
+      if (this.tryTake()) return this.#turn;
       await this.othersDone();
     }
+  }
+
+  /** The turn that has the place; undefined when this thread has it not. */
+  get turn(): number | undefined {
+    return this.isOurs ? this.#turn : undefined;
   }
 
   /** Waits until the place is given back, or for a while. */
@@ -100,7 +112,8 @@ export class LongWork {
    * is left of the draft at the end is given up.
    */
   async run(work: Work, body: (check: () => void) => Promise<void>): Promise<void> {
-    await this.take();
+    const turn = await this.take();
+    if (this.turn !== turn) throw closedError(this.#core.file?.path);
     const run = { ...work };
     this.#run = run;
     try {
@@ -123,9 +136,11 @@ export class LongWork {
     this.give();
   }
 
-  give(): void {
+  /** Gives the place back, if the turn still has it; without one, whichever has. */
+  give(turn = this.turn): void {
+    if (turn === undefined || this.turn !== turn) return;
     const { flags } = this.#core.control;
-    if (this.isOurs && !this.#isLeft) Atomics.store(flags, WORK_LEFT, 0);
+    if (!this.#isLeft) Atomics.store(flags, WORK_LEFT, 0);
     this.isOurs = false;
     if (Atomics.compareExchange(flags, LONG_WORK, this.#own, 0) !== this.#own) return;
     Atomics.notify(flags, LONG_WORK);

@@ -8,7 +8,6 @@
  *    appears to it whole or not at all.
  */
 
-import { EmdbError } from "../errors.ts";
 import { compare, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
@@ -146,7 +145,7 @@ export class Lookup {
   loadAt(lsn: number): void {
     this.#load(lsn);
     const kind = kindOf(this.shape);
-    if (kind !== KIND_PUT && kind !== KIND_REMOVE) throw corrupted(lsn);
+    if (kind !== KIND_PUT && kind !== KIND_REMOVE) throw this.log.corrupted(lsn);
   }
 
   /** Loads a frame of any kind. */
@@ -159,14 +158,14 @@ export class Lookup {
     const high = unitHigh(lsn);
     for (;;) {
       const address = this.log.at(low, high);
-      if (address === 0 || this.log.limit < FRAME_HEADER_BYTES) throw corrupted(lsn);
+      if (address === 0 || this.log.limit < FRAME_HEADER_BYTES) throw this.log.corrupted(lsn);
       const available = this.log.limit;
       copy(this.frame.address, address, FRAME_HEADER_BYTES);
       const shape = this.#words[WORD_SHAPE]!;
       const bytes = FRAME_HEADER_BYTES + (shape >>> 16) + extensionBytes(shape);
       if (bytes <= available) copy(this.frame.address, address, bytes);
       if (this.log.isInRing && !this.log.isStillWhole(lsn)) continue;
-      if (bytes > available) throw corrupted(lsn);
+      if (bytes > available) throw this.log.corrupted(lsn);
       this.lsn = lsn;
       this.#peeked = bytes;
       this.#address = this.log.isInRing ? 0 : address;
@@ -190,7 +189,7 @@ export class Lookup {
 
   #before(units: number): number {
     const prev = this.lsn - units * 8;
-    if (prev < HEADER_PAGE_BYTES) throw corrupted(this.lsn);
+    if (prev < HEADER_PAGE_BYTES) throw this.log.corrupted(this.lsn);
     return prev;
   }
 
@@ -223,7 +222,7 @@ export class Lookup {
       const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape);
       const bytes = this.valueBytes;
       const address = this.log.at(unitLow(lsn), unitHigh(lsn));
-      if (address === 0 || this.log.limit < at + bytes) throw corrupted(lsn);
+      if (address === 0 || this.log.limit < at + bytes) throw this.log.corrupted(lsn);
       const value = new Uint8Array(bytes);
       if (bytes > 0) copy(value, address + at, bytes);
       if (!this.log.isInRing || this.log.isStillWhole(lsn)) return value;
@@ -243,7 +242,7 @@ export class Lookup {
   /** The name in the frame that created a namespace. */
   nameAt(lsn: number): string {
     this.#load(lsn);
-    if (kindOf(this.shape) !== KIND_SPACE_CREATE) throw corrupted(lsn);
+    if (kindOf(this.shape) !== KIND_SPACE_CREATE) throw this.log.corrupted(lsn);
     return decoder.decode(this.keyCopy());
   }
 
@@ -251,13 +250,4 @@ export class Lookup {
   keyCopy(): Uint8Array {
     return this.frame.u8.slice(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + (this.shape >>> 16));
   }
-}
-
-/** A record that the log promised is not there: the file changed under us. */
-export function corrupted(lsn: number): EmdbError {
-  return new EmdbError(
-    "EMDB_CORRUPTED",
-    `the record at byte ${lsn} does not make sense any more; the file was changed from outside, or the disk lost it`,
-    { offset: lsn },
-  );
 }

@@ -14,7 +14,7 @@ import { FRAME_HEADER_BYTES, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, TWO_32, k
 import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
 import { compare } from "../ffi/memory.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
-import { Lookup, corrupted } from "./lookup.ts";
+import { Lookup } from "./lookup.ts";
 import { SealedReader } from "./sealed-reader.ts";
 import type { Vault } from "./vault.ts";
 
@@ -47,7 +47,7 @@ export class SealedLookup extends Lookup {
           return true;
         }
         if (keydir.reload()) continue;
-        if (!isOpen) throw corrupted((high * TWO_32 + low) * 8);
+        if (!isOpen) throw this.log.corrupted((high * TWO_32 + low) * 8);
         break;
       }
     }
@@ -80,11 +80,11 @@ export class SealedLookup extends Lookup {
   override loadAt(lsn: number): void {
     this.loadAnyAt(lsn);
     const kind = kindOf(this.shape);
-    if (kind !== KIND_PUT && kind !== KIND_REMOVE) throw corrupted(lsn);
+    if (kind !== KIND_PUT && kind !== KIND_REMOVE) throw this.log.corrupted(lsn);
   }
 
   override loadAnyAt(lsn: number): void {
-    if (!this.#reader.read(unitLow(lsn), unitHigh(lsn))) throw corrupted(lsn);
+    if (!this.#reader.read(unitLow(lsn), unitHigh(lsn))) throw this.log.corrupted(lsn);
     this.#take(lsn);
   }
 
@@ -111,7 +111,7 @@ export class SealedLookup extends Lookup {
 
   override nameAt(lsn: number): string {
     this.loadAnyAt(lsn);
-    if (kindOf(this.shape) !== KIND_SPACE_CREATE) throw corrupted(lsn);
+    if (kindOf(this.shape) !== KIND_SPACE_CREATE) throw this.log.corrupted(lsn);
     return decoder.decode(this.keyCopy());
   }
 }

@@ -22,7 +22,7 @@
 
 import type { Address, System } from "../ffi/system.ts";
 import { LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
-import { assert } from "../errors.ts";
+import { EmdbError, assert } from "../errors.ts";
 import { TWO_32 } from "./frame.ts";
 import type { SharedFile } from "./shared-file.ts";
 import { SEGMENT_COUNT_MAX, SEGMENT_NUMBERS, Segments } from "./segments.ts";
@@ -174,9 +174,12 @@ export class LogReader {
   isInRing = false;
 
   readonly segments: Segments;
+  readonly #path: string | undefined;
 
-  constructor(words: LogWords) {
+  /** `path` is what errors name; undefined in memory. */
+  constructor(words: LogWords, path?: string) {
     this.words = words;
+    this.#path = path;
     this.segments = segmentsOf(words);
     this.#numbers = words.numbers;
     this.#ring = words.numbers[LOG_RING]!;
@@ -257,6 +260,15 @@ export class LogReader {
     const at = lsn < base ? this.segments.holding(lsn) : this.segments.ofBase(base);
     if (at === 0) return { base, generation };
     return { base: this.segments.base(at), generation: this.segments.generation(at) };
+  }
+
+  /** A record that the log promised is not there: the file changed under us. Says where in the file. */
+  corrupted(lsn: number): EmdbError {
+    const base = this.#numbers[LOG_BASE]!;
+    const present = lsn >= base ? lsn : this.segments.present(lsn);
+    const offset = present === 0 ? lsn - this.fileOf(lsn).base : present - base;
+    const message = `the record at byte ${offset} does not make sense any more; the file was changed from outside, or the disk lost it`;
+    return new EmdbError("EMDB_CORRUPTED", message, { path: this.#path, offset });
   }
 
   /** In a file that a compaction has replaced. */

@@ -281,3 +281,24 @@ test("without its image a database opens by reading the log", async () => {
   db.closeSync();
   expect(existsSync(hintOf(path))).toBe(true);
 });
+
+test.each(["verify", "compact", "backupTo", "checkpoint"] as const)(
+  "a close makes the image, whatever it meets of a %s that nobody waits for",
+  async (what) => {
+    using folder = temporaryFolder();
+    for (const turns of [0, 1, 2, 3, 5, 20]) {
+      const path = folder.file(`${turns}.emdb`);
+      const db = Emdb.open(path);
+      for (let index = 0; index < 3000; index += 1) db.insert(`key ${index}`, "x".repeat(100));
+      const outcome = (what === "backupTo" ? db.backupTo(folder.file(`copy ${turns}`)) : db[what]()).then(
+        () => "done",
+        (error: { code: string }) => error.code,
+      );
+      for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+      await db.close();
+      expect(["done", "EMDB_CLOSED"]).toContain(await outcome);
+      using again = Emdb.open(path);
+      expect([again.recovery.usedCheckpoint, again.recovery.replayedRecords, again.len()]).toEqual([true, 0, 3000]);
+    }
+  },
+);
