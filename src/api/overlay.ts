@@ -34,10 +34,6 @@ export class Overlay {
     return this.#pending.values();
   }
 
-  get isEmpty(): boolean {
-    return this.#pending.size === 0;
-  }
-
   get(key: Bytes): Uint8Array | undefined {
     const pending = this.#pendingOf(key);
     if (pending === undefined) return this.space === undefined ? undefined : this.#store.get(this.space, key);
@@ -58,11 +54,10 @@ export class Overlay {
 
   remove(key: Bytes): Uint8Array | undefined {
     const current = this.get(key);
-    // Also where nothing is visible, since an expired record may be held; the engine writes nothing where none is. In
-    // a namespace that does not exist there is nothing to remove, and a removal must not create it.
-    if (this.space !== undefined || this.#pendingOf(key) !== undefined) {
-      this.#pending.set(idOf(key), { key: ownCopy(key), value: undefined, expiresAtMs: 0 });
-    }
+    // In a namespace that does not exist there is nothing to remove, and a removal must not create it. In any other also
+    // where nothing is visible, since an expired record may be held; the engine writes nothing where none is.
+    if (this.space === undefined) this.#pending.delete(idOf(key));
+    else this.#pending.set(idOf(key), { key: ownCopy(key), value: undefined, expiresAtMs: 0 });
     return current;
   }
 

@@ -9,7 +9,7 @@
  *    (`Handle`'s gate). Direct reads inside it see the committed state.
  */
 
-import type { BatchWrite, Space, Store } from "../engine/contract.ts";
+import type { BatchWrite, Store } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { checkedKey, checkedNamespaceName, checkedValue } from "./bytes.ts";
 import { deadlineOf } from "./deadline.ts";
@@ -73,36 +73,12 @@ class TransactionState {
   }
 
   commit(): void {
-    const created: Space[] = [];
-    try {
-      const writes = this.#collected(created);
-      if (writes.length > 0) this.store.writeBatch(writes);
-    } catch (error) {
-      this.#dropCreated(created);
-      throw error;
-    }
-  }
-
-  #collected(created: Space[]): BatchWrite[] {
     const writes: BatchWrite[] = [];
     for (const overlay of [this.root, ...this.#named.values()]) {
-      if (overlay.isEmpty) continue;
-      const space = overlay.space ?? this.store.spaceNamed(overlay.name);
-      if (overlay.space === undefined) created.push(space);
+      const space = overlay.space ?? { newName: overlay.name };
       for (const { key, value, expiresAtMs } of overlay.pending) writes.push({ space, key, value, expiresAtMs });
     }
-    return writes;
-  }
-
-  /** An engine that refused the batch may refuse this as well; the batch's error is the one to tell. */
-  #dropCreated(created: readonly Space[]): void {
-    for (const space of created) {
-      try {
-        this.store.dropSpace(space.name);
-      } catch {
-        return;
-      }
-    }
+    if (writes.length > 0) this.store.writeBatch(writes);
   }
 }
 

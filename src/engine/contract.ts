@@ -19,9 +19,14 @@ export interface Space {
   readonly name: string;
 }
 
+/** A namespace that does not exist yet; the batch that writes to it creates it. */
+export interface NewSpace {
+  readonly newName: string;
+}
+
 /** One write of a batch; `value` undefined removes. */
 export interface BatchWrite {
-  readonly space: Space;
+  readonly space: Space | NewSpace;
   readonly key: Bytes;
   readonly value: Bytes | undefined;
   readonly expiresAtMs: number;

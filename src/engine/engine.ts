@@ -55,7 +55,7 @@ export class Engine implements Store {
     return this.#writing(() => {
       const meanwhile = this.spaces.named(name);
       if (meanwhile !== undefined) return meanwhile;
-      const space = this.#write.createSpace(name);
+      const space = this.#write.createSpace(name, PLACE_ALONE);
       this.#write.publish();
       return space;
     });
@@ -194,9 +194,17 @@ export class Engine implements Store {
   }
 
   writeBatch(writes: readonly BatchWrite[]): void {
-    this.#batch(writes.length, (index, place) => {
-      const write = writes[index]!;
-      const state = write.space as SpaceState;
+    const created = new Map<string, SpaceState | undefined>();
+    for (const { space } of writes) if ("newName" in space) created.set(space.newName, undefined);
+    const names = [...created.keys()];
+    this.#batch(names.length + writes.length, (index, place) => {
+      if (index < names.length) {
+        created.set(names[index]!, this.#write.createSpace(names[index]!, place));
+        return { hasFrame: true, counts: false };
+      }
+      const write = writes[index - names.length]!;
+      const { space } = write;
+      const state = "newName" in space ? created.get(space.newName)! : (space as SpaceState);
       this.core.key.load(write.key);
       if (write.value === undefined) return { hasFrame: this.#write.delete(state, place), counts: false };
       this.#write.put(state, write.value, write.expiresAtMs, place);

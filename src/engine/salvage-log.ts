@@ -7,7 +7,7 @@
  */
 
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../limits.ts";
-import { FRAME_HEADER_BYTES, KIND_ABORT, PLACE_ALONE, PLACE_FIRST, PLACE_LAST } from "../log/frame.ts";
+import { FRAME_HEADER_BYTES, KIND_ABORT, KIND_SPACE_CREATE, PLACE_ALONE, PLACE_FIRST, PLACE_LAST } from "../log/frame.ts";
 import { Scanner, type ScanSource } from "../log/scanner.ts";
 import type { FoundFrame } from "./salvage-target.ts";
 
@@ -15,6 +15,7 @@ export class LogSalvage {
   readonly #source: ScanSource;
   readonly #scanner: Scanner;
   readonly #apply: (frame: FoundFrame) => void;
+  readonly #name: (frame: FoundFrame) => void;
   readonly #frame: FoundFrame;
   readonly #lost: { offset: number; bytes: number }[] = [];
   /** Where the batch began whose frames are being looked through; 0 when none is. */
@@ -29,9 +30,14 @@ export class LogSalvage {
   /** Everything before has been dealt with. */
   lsn = HEADER_PAGE_BYTES;
 
-  constructor(source: ScanSource, apply: (frame: FoundFrame) => void) {
+  /** `name` hears of each creation of a namespace, before it is known whether its batch is whole. */
+  constructor(
+    source: ScanSource,
+    { apply, name }: { readonly apply: (frame: FoundFrame) => void; readonly name: (frame: FoundFrame) => void },
+  ) {
     this.#source = source;
     this.#apply = apply;
+    this.#name = name;
     const scanner = (this.#scanner = new Scanner(source, this.lsn));
     const value = (): Uint8Array => this.#scanner.value();
     this.#frame = {
@@ -59,6 +65,7 @@ export class LogSalvage {
     if (this.lsn >= this.#source.end) return this.#end();
     const finding = this.#scanner.judge(this.lsn);
     if (finding.kind === "frame") {
+      if (this.#scanner.facts.kind === KIND_SPACE_CREATE) this.#name(this.#frame);
       this.#take();
       return true;
     }

@@ -2,7 +2,7 @@
  * The new database that a salvage writes, as the log's records come in.
  *
  * What a lost frame may hide is guessed where the log lets one: a namespace whose creation is lost gets the name
- * "lost-namespace-<id>" with its first record, and the creation of a name that is still in use means that its
+ * "lost-namespace-<id>" with its first record, unless its name can still be read; and the creation of a name that is still in use means that its
  * drop was lost.
  */
 
@@ -25,6 +25,8 @@ export class SalvageTarget {
   /** The new namespaces by their ids in the source. */
   readonly #spaces = new Map<number, Space>();
 
+  /** Of namespaces that may have been created in a batch that is lost. */
+  readonly #names = new Map<number, string>();
   /** Ids whose names are made up. */
   readonly #nameless = new Set<number>();
 
@@ -39,6 +41,11 @@ export class SalvageTarget {
     let records = engine.count(engine.defaultSpace);
     for (const name of engine.spaceNames()) records += engine.count(engine.spaceNamed(name));
     return records;
+  }
+
+  /** What a namespace is called, should its creation be lost with the rest of its batch. */
+  name({ facts, key }: FoundFrame): void {
+    this.#names.set(facts.space, Spaces.decodeName(key));
   }
 
   apply(frame: FoundFrame): void {
@@ -80,6 +87,11 @@ export class SalvageTarget {
   }
 
   #makeLost(id: number): Space {
+    const known = this.#names.get(id);
+    if (known !== undefined) {
+      this.#create(id, known);
+      return this.#spaces.get(id)!;
+    }
     let name = `lost-namespace-${id}`;
     for (let count = 2; this.#engine.findSpace(name) !== undefined; count++) name = `lost-namespace-${id}-${count}`;
     const space = this.#engine.spaceNamed(name);

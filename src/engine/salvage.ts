@@ -195,7 +195,10 @@ async function replay(
   const { source, engine } = job;
   const pace = new Pace(environment, options, source.end);
   const target = new SalvageTarget(engine);
-  const log = new LogSalvage(source, (frame) => target.apply(frame));
+  const log = new LogSalvage(source, {
+    apply: (frame) => target.apply(frame),
+    name: (frame) => target.name(frame),
+  });
   try {
     while (log.step()) if (pace.isDue(log.lsn)) await pace.pause(log.lsn);
     pace.finish();

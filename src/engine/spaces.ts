@@ -237,12 +237,21 @@ export class Spaces {
     this.#byName.set(state.name, state);
   }
 
-  /** Takes back a creation. The number is not given out again in this process. */
+  /** Takes back a creation, and what the same batch wrote to it. The number is not given out again in this process. */
   forget(id: number): void {
-    const { heap } = this.#core;
+    const { heap, keydir, ordering, expiry, control } = this.#core;
     const address = heap.spaceAddress(id);
     heap.write32(address + STATE_AT, SPACE_NONE);
     heap.writeNumber(address + CREATED_AT, 0);
+    control.numbers[LIVE_BYTES]! -= heap.readNumber(address + BYTES_AT);
+    heap.writeNumber(address + BYTES_AT, 0);
+    heap.writeNumber(address + RECORDS_AT, 0);
+    const [root, tree] = [heap.readNumber(address), heap.readNumber(address + TREE_AT)];
+    if (root !== 0) keydir.setRoot(address, 0);
+    heap.writeNumber(address + TREE_AT, 0);
+    keydir.retireTree(root);
+    ordering?.retire(tree);
+    expiry.free(expiry.detach(address, false));
     const known = this.#known[id];
     if (known === undefined) return;
     this.#known[id] = undefined;

@@ -362,15 +362,15 @@ export class WritePath {
     this.#append(KIND_END, PLACE_LAST, 0);
   }
 
-  /** Writes the frame that creates a namespace, and enters it. */
-  createSpace(name: string): SpaceState {
+  /** Writes the frame that creates a namespace, and enters it: nobody learns of it before it is published. */
+  createSpace(name: string, place: number): SpaceState {
     const core = this.#core;
     this.#spaces.refuseBeyondMax();
     const id = this.#spaces.nextId;
     core.heap.ensureSpace(id);
     core.key.load(name);
     this.#emptyDraft(id);
-    const lsn = this.#append(KIND_SPACE_CREATE, PLACE_ALONE, core.key.bytes);
+    const lsn = this.#append(KIND_SPACE_CREATE, place, core.key.bytes);
     return this.#spaces.create({ id, name }, lsn);
   }
 

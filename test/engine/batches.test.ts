@@ -4,6 +4,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
+import { statsOf } from "../../src/engine/stats.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { emulator } from "../support/platform.ts";
@@ -31,6 +32,21 @@ const batches: readonly { readonly name: string; readonly step: Step }[] = [
   { name: "clear", step: (db) => db.clear() },
   { name: "clear of a namespace", step: (db) => db.namespace("named").clear() },
   { name: "dropNamespace", step: (db) => void db.dropNamespace("named") },
+  {
+    name: "transaction that creates namespaces",
+    step: (db) =>
+      db.transaction((tx) => {
+        tx.namespace("made").insert("a", "1", { ttlMs: 1e12 });
+        tx.insert("old0", "changed");
+        tx.namespace("made too").insert("b", "2");
+        tx.namespace("made").remove("a");
+        tx.namespace("made").insert("c", "3");
+      }),
+  },
+  {
+    name: "transaction with one write, to a namespace that it creates",
+    step: (db) => db.transaction((tx) => tx.namespace("made").insert("a", "1")),
+  },
   {
     name: "transaction",
     step: (db) =>
@@ -207,6 +223,61 @@ test.each([
     }
   },
 );
+
+test.each([1, 3000])("a batch that creates a namespace and fails after %i writes to it leaves nothing", async (count) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using fixture = new EngineFixture(path, hostSystem(), { rangeScans: true });
+    const { engine } = fixture;
+    const space = { newName: "made" };
+    engine.insert(engine.defaultSpace, "k", "v", 0);
+    const writes = Array.from({ length: count }, (_, index) => {
+      return { space, key: `key ${index}`, value: "x".repeat(1000), expiresAtMs: index % 2 === 0 ? 9e12 : 0 };
+    });
+    const giveUp = {
+      ...writes[0]!,
+      get value(): never {
+        throw new Error("given up");
+      },
+    };
+    const state = fixture.state();
+    const { indexBytes } = statsOf(engine, fixture.opened.base);
+    let most = 0;
+    for (let round = 0; round < 20; round += 1) {
+      expect(() => engine.writeBatch([...writes, giveUp])).toThrow("given up");
+      expect(fixture.state()).toBe(state);
+      fixture.checkLiveBytes();
+      most = Math.max(most, statsOf(engine, fixture.opened.base).indexBytes);
+    }
+    // The memory of one failed batch may wait for readers to be past it.
+    expect(most - indexBytes).toBeLessThan(2 * count * 60 + 200_000);
+    engine.writeBatch(writes);
+    expect(engine.spaceNames()).toEqual(["made"]);
+    expect(engine.count(engine.spaceNamed("made"))).toBe(count);
+    fixture.checkLiveBytes();
+    fixture.sync.flush();
+    expectOpens(folder.file("crashed.emdb"), fixture.image(), fixture.state());
+  }
+  await using db = Emdb.open(path, { rangeScans: true });
+  expect((await db.verify()).problems).toEqual([]);
+  await db.compact();
+  expect((await db.verify()).problems).toEqual([]);
+  expect(db.namespace("made").len()).toBe(count);
+});
+
+test("a namespace that a transaction writes to and empties again is not created", () => {
+  using db = Emdb.openInMemory();
+  db.transaction((tx) => {
+    const made = tx.namespace("made");
+    made.insert("a", "1");
+    expect(made.get("a")).toEqual(Uint8Array.of(49));
+    made.remove("a");
+    tx.insert("b", "2");
+  });
+  expect(db.listNamespaces()).toEqual([]);
+  expect(db.getText("b")).toBe("2");
+});
 
 test("a transaction whose body throws leaves nothing, in memory and in the log", async () => {
   using folder = temporaryFolder();

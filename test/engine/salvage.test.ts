@@ -150,6 +150,27 @@ test("records of a namespace whose creation was lost are under a name of their o
   await saved.close();
 });
 
+test("a namespace keeps its name when the batch that created it is lost", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  const from = db.stats().logicalSizeBytes;
+  db.transaction((tx) => {
+    tx.namespace("made").insert("lost", "1");
+    tx.namespace("other").insert("lost", "2");
+  });
+  const to = db.stats().logicalSizeBytes;
+  db.namespace("made").insert("kept", "3");
+  await db.close();
+  overwrite(path, to - 8, Uint8Array.of(1, 2, 3));
+  const report = await Emdb.salvage(path, folder.file("saved.emdb"));
+  expect(report).toEqual({ recoveredRecords: 1, lostRanges: [{ offset: from, bytes: to - from }] });
+  const saved = Emdb.open(folder.file("saved.emdb"));
+  expect(saved.listNamespaces()).toEqual(["made"]);
+  expect(saved.namespace("made").getText("kept")).toBe("3");
+  await saved.close();
+});
+
 test("a name that is created again was dropped before, though its drop is lost", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

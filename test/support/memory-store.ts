@@ -155,7 +155,9 @@ export class MemoryStore implements Store {
 
   writeBatch(writes: readonly BatchWrite[]): void {
     this.#requireWritable();
-    const spaces = writes.map((write) => this.#records(write.space));
+    const spaces = writes.map(({ space }) =>
+      this.#records("newName" in space ? this.spaceNamed(space.newName) : space),
+    );
     this.writeCount += 1;
     for (const [index, { key, value, expiresAtMs }] of writes.entries()) {
       if (value === undefined) spaces[index]?.delete(idOf(key));

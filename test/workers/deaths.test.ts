@@ -86,6 +86,7 @@ const NAMESPACES = [
   { there: { a: "1", b: "2" }, made: {} },
   { there: { a: "1", b: "2" }, filled: {} },
   { there: { a: "1", b: "2" }, filled: { first: "in it" } },
+  { there: { a: "1", b: "2" }, born: { first: "in it", second: "in it" } },
   {},
 ];
 
@@ -97,7 +98,9 @@ function expectBeforeOrAfter(db: Emdb, operation: OperationName, isInFile: boole
   const isBefore = content["new"] === undefined && Bun.deepEquals(content, before);
   if (!isBefore) expect(content).toEqual(after);
   if (!isInFile) return;
-  expect(NAMESPACES).toContainEqual(namespacesOf(db));
+  const namespaces = namespacesOf(db);
+  expect(NAMESPACES).toContainEqual(namespaces);
+  if (operation === "a transaction that creates a namespace") expect("born" in namespaces).toBe(!isBefore);
 }
 
 function expectGoesOn(db: Emdb): void {
@@ -123,6 +126,7 @@ const APPENDING: readonly OperationName[] = [
   "a transaction with a long value",
   "a batch that ends with a long value",
   "creating a namespace",
+  "a transaction that creates a namespace",
 ];
 
 for (const { after, hasFlush, options } of AFTER_DEATH) {

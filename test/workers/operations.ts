@@ -96,6 +96,17 @@ export const operations = {
     run: (_db, space: Namespace) => space.insert("first", "in it"),
     expect: () => undefined,
   }),
+  "a transaction that creates a namespace": operation({
+    run: (db) =>
+      db.transaction((tx) => {
+        tx.insert("base 1", "with a namespace");
+        tx.namespace("born").insert("first", "in it");
+        tx.namespace("born").insert("second", "in it", { ttlMs: 1e12 });
+      }),
+    expect: (content) => {
+      content["base 1"] = "with a namespace";
+    },
+  }),
   "dropping a namespace": operation({ run: (db) => db.dropNamespace("there"), expect: () => undefined }),
   flushSync: operation({ run: (db) => db.flushSync(), expect: () => undefined }),
   close: operation({ run: (db) => db.closeSync(), expect: () => undefined }),
