@@ -83,11 +83,11 @@ class TransactionState {
 }
 
 class TransactionView {
-  protected readonly state: TransactionState;
+  readonly #state: TransactionState;
   readonly #overlay: Overlay;
 
   constructor(state: TransactionState, overlay: Overlay) {
-    this.state = state;
+    this.#state = state;
     this.#overlay = overlay;
   }
 
@@ -96,18 +96,18 @@ class TransactionView {
     const write = {
       key: checkedKey(key),
       value: checkedValue(value),
-      expiresAtMs: deadlineOf(options, this.state.handle),
+      expiresAtMs: deadlineOf(options, this.#state.handle),
     };
     this.#overlay.insert(write);
   }
 
   get(key: BytesLike): Uint8Array | undefined {
-    this.state.requireRunning();
+    this.#state.requireRunning();
     return this.#overlay.get(checkedKey(key));
   }
 
   containsKey(key: BytesLike): boolean {
-    this.state.requireRunning();
+    this.#state.requireRunning();
     return this.#overlay.has(checkedKey(key));
   }
 
@@ -117,20 +117,23 @@ class TransactionView {
   }
 
   #requireWritable(): void {
-    this.state.requireRunning();
-    if (!this.state.store.isReadOnly) return;
-    throw new EmdbError("EMDB_READ_ONLY", "the database is open for reading only", { path: this.state.handle.path });
+    this.#state.requireRunning();
+    if (!this.#state.store.isReadOnly) return;
+    throw new EmdbError("EMDB_READ_ONLY", "the database is open for reading only", { path: this.#state.handle.path });
   }
 }
 
 class TransactionRoot extends TransactionView implements Transaction {
+  readonly #state: TransactionState;
+
   constructor(state: TransactionState) {
     super(state, state.root);
+    this.#state = state;
   }
 
   namespace(name: string): Omit<Transaction, "namespace"> {
-    this.state.requireRunning();
-    return new TransactionView(this.state, this.state.named(checkedNamespaceName(name)));
+    this.#state.requireRunning();
+    return new TransactionView(this.#state, this.#state.named(checkedNamespaceName(name)));
   }
 }
 

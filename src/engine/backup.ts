@@ -137,7 +137,8 @@ function refuseSibling({ system, file }: Core, target: string): void {
   for (const touched of [target, hintPath(target), lockPath(target), draft, ...movesPaths(system, draft)]) {
     const status = typeof log === "number" || touched === target ? 0 : system.status(touched);
     const isLog = typeof log !== "number" && typeof status !== "number" && status.identity === log.identity;
-    if (touched === path && touched === target) continue;
+    // The database itself is told as that.
+    if (target === path) break;
     if (!isLog && !own.has(touched)) continue;
     const what = `the target ${JSON.stringify(target)} would take the place of ${JSON.stringify(touched)}, which is the database's own`;
     throw new EmdbError("EMDB_INVALID_CONFIG", what, { path: target });

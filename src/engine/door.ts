@@ -4,7 +4,10 @@
  */
 
 import { EmdbError } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
 import { hostSystem } from "../ffi/host.ts";
+import { must } from "../ffi/io-error.ts";
+import type { System } from "../ffi/system.ts";
 import { onProcessExit } from "../ffi/process-exit.ts";
 import type { EmdbShare, ProgressOptions } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
@@ -137,11 +140,13 @@ export const door: EngineDoor = {
   },
   lockHolder(path: string) {
     const { system } = hostEnvironment();
-    return readHolder(system, realLogPath(system, path));
+    const real = whereThere(system, path);
+    return real === undefined ? undefined : readHolder(system, real);
   },
   breakLock(path: string, options: { readonly force: boolean }): void {
     const { system } = hostEnvironment();
-    breakLock(system, realLogPath(system, path), options.force);
+    const real = whereThere(system, path);
+    if (real !== undefined) breakLock(system, real, options.force);
   },
   enableEncryption: (request, options) => rekey(rewriteFile, request, options),
   disableEncryption: (request, options) => rekey(rewriteFile, request, options),
@@ -155,12 +160,24 @@ export const door: EngineDoor = {
   },
 };
 
-function makeFolders(environment: Environment, path: string): void {
+/** The real path of a log; undefined where its folder does not exist, and so no lock either. */
+function whereThere(system: System, path: string): string | undefined {
+  try {
+    return realLogPath(system, path);
+  } catch (error) {
+    if (error instanceof EmdbError && error.code === "EMDB_NOT_FOUND") return undefined;
+    throw error;
+  }
+}
+
+/** Makes the folders above a path that are missing. @throws {EmdbError} EMDB_IO */
+export function makeFolders(environment: Environment, path: string): void {
   const { system } = environment;
   const folder = path.slice(0, Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")));
   if (folder === "" || typeof system.status(folder) !== "number") return;
   makeFolders(environment, folder);
-  system.makeFolder(folder);
+  const made = system.makeFolder(folder);
+  if (made !== -Errno.EEXIST) must(made, { syscall: "mkdir", path: folder });
 }
 
 /** One more handle must ask for what the first one asked for. */
@@ -169,7 +186,8 @@ function mustAgree(first: SharedConfig, second: EngineConfig, path: string): voi
   for (const name of names) {
     const [had, asked] = [JSON.stringify(first[name]), JSON.stringify(second[name])];
     if (had === asked) continue;
-    const message = `the database is open already in this thread with ${name} ${had}; this open asks for ${asked}`;
+    const option = name === "flushPlan" ? "flushPolicy" : name;
+    const message = `the database is open already in this thread with ${option} ${had}; this open asks for ${asked}`;
     throw new EmdbError("EMDB_INVALID_CONFIG", message, { path });
   }
 }

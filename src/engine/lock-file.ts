@@ -13,7 +13,7 @@
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
-import type { FileHandle, System } from "../ffi/system.ts";
+import type { FileHandle, Result, System } from "../ffi/system.ts";
 import type { LockHolder } from "../api/types.ts";
 import { closeFile, nameFile, type SharedFile } from "../log/shared-file.ts";
 import { PACKAGE_VERSION } from "../version.ts";
@@ -21,6 +21,9 @@ import { beginsAsLog } from "./siblings.ts";
 
 const RECORD_BYTES_MAX = 4096;
 const ATTEMPTS = 100;
+/** Milliseconds that somebody else may have the lock before the database counts as open. */
+const PAUSES = 5;
+const pauseWord = new Int32Array(new SharedArrayBuffer(4));
 
 /** Where the lock of a log is. */
 export function lockPath(path: string): string {
@@ -52,7 +55,7 @@ export class LockFile {
       const existed = typeof system.status(path) !== "number";
       const handle = must(system.open(path, "write-or-create"), { syscall: "open", path });
       if (words !== undefined) nameFile(system, words, handle);
-      const result = system.lock(handle);
+      const result = lockPatiently(system, handle);
       if (result < 0) {
         closeLock(system, handle, words);
         if (result === -Errno.EAGAIN) throw lockedError(system, logPath);
@@ -129,6 +132,16 @@ export class LockFile {
   }
 }
 
+/** Who only asks whether the lock is held has it for a moment. */
+function lockPatiently(system: System, handle: FileHandle): Result {
+  let result = system.lock(handle);
+  for (let pause = 0; result === -Errno.EAGAIN && pause < PAUSES; pause++) {
+    Atomics.wait(pauseWord, 0, 0, 1);
+    result = system.lock(handle);
+  }
+  return result;
+}
+
 function closeLock(system: System, handle: FileHandle, words: SharedFile | undefined): void {
   if (words === undefined) system.close(handle);
   else closeFile(system, words);
@@ -144,9 +157,7 @@ export function readHolder(system: System, logPath: string): LockHolder | undefi
     const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
     const record = count > 0 ? parseRecord(new TextDecoder().decode(bytes.subarray(0, count))) : undefined;
     if (record === undefined) return undefined;
-    const result = system.lock(handle);
-    if (result >= 0) system.unlock(handle);
-    return { ...record, isHeld: result === -Errno.EAGAIN };
+    return { ...record, isHeld: system.probeLock(handle) === -Errno.EAGAIN };
   } finally {
     system.close(handle);
   }
@@ -189,7 +200,7 @@ function lockedError(system: System, logPath: string): EmdbError {
   const isOurs = holder?.pid === system.processId() && holder.hostname === system.hostName();
   const who = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.hostname}`;
   const message = isOurs
-    ? "this process has the database open in another Worker: post db.share() to this one and use Emdb.attach"
+    ? "this process has the database open: close it, or if it is another Worker's, post db.share() to this one and use Emdb.attach"
     : `the database is open in ${who}`;
   return new EmdbError("EMDB_LOCKED", message, { path: logPath, holder });
 }

@@ -7,7 +7,7 @@
  * 3. What was recovered is durable before anybody reads it.
  */
 
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import type { RecoveryReport } from "../api/types.ts";
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
@@ -55,17 +55,27 @@ import { freshPage, refuseMismatch, unlockPage, type HeaderPage, type LogKeys } 
 import { SEALED_MARK_BYTES } from "./sealed-encoder.ts";
 import { storeDataKey } from "./vault.ts";
 
-/** The real path of a log that exists, or the real folder and the name it will have. */
+/** Links in a row that lead to no file yet. */
+const LINKS_MAX = 40;
+
+/** The real path of a log that exists, or the real folder and the name it will have: where a link to nothing leads to. */
 export function realLogPath(system: System, path: string): string {
-  const real = system.realPath(path);
-  if (typeof real === "string") return real;
-  if (real !== -Errno.ENOENT) throw ioError(real, { syscall: "realpath", path });
-  const folder = system.realPath(dirname(path));
-  if (typeof folder !== "string") {
-    if (folder !== -Errno.ENOENT) throw ioError(folder, { syscall: "realpath", path: dirname(path) });
-    throw new EmdbError("EMDB_NOT_FOUND", `the folder ${JSON.stringify(dirname(path))} does not exist`, { path });
+  let asked = path;
+  for (let links = 0; links <= LINKS_MAX; links++) {
+    const real = system.realPath(asked);
+    if (typeof real === "string") return real;
+    if (real !== -Errno.ENOENT) throw ioError(real, { syscall: "realpath", path });
+    const folder = system.realPath(dirname(asked));
+    if (typeof folder !== "string") {
+      if (folder !== -Errno.ENOENT) throw ioError(folder, { syscall: "realpath", path: dirname(asked) });
+      throw new EmdbError("EMDB_NOT_FOUND", `the folder ${JSON.stringify(dirname(asked))} does not exist`, { path });
+    }
+    asked = join(folder, basename(asked));
+    const target = system.linkTarget(asked);
+    if (typeof target !== "string") return asked;
+    asked = resolve(folder, target);
   }
-  return join(folder, basename(path));
+  throw ioError(-Errno.ELOOP, { syscall: "realpath", path });
 }
 
 /** The header page of a log; undefined when there is no file, or an empty one. Throws for what is not ours. */

@@ -57,7 +57,7 @@ export async function rewriteFile(
   request: RekeyRequest,
   options: ProgressOptions,
 ): Promise<void> {
-  await underLock(environment, request.path, async (path, found) => {
+  await underLock(environment, request.path, async (path, found, lock) => {
     const { system } = environment;
     const current = { encryption: request.current, cipher: undefined };
     const next = { encryption: request.next, cipher: request.cipher };
@@ -73,7 +73,7 @@ export async function rewriteFile(
     } finally {
       keys?.dataKey.wipe();
     }
-    takeName(system, path);
+    takeName(system, path, lock);
   });
 }
 
@@ -91,11 +91,12 @@ async function copyInto(environment: Environment, rewrite: Rewrite, options: Pro
   const source = openLocked(environment, { path, header: found.header, keys }, { ...CONFIG, readOnly: true });
   let isWhole = false;
   try {
-    refuseCut(source.base.recovery.missingBytes, path);
+    const { base, engine } = source;
+    refuseCut(base.recovery.missingBytes, engine.core.visible, path);
     const target = openDraft(environment, draft, CONFIG);
     try {
-      const pace = new Pace(environment, options, source.engine.core.visible);
-      await copyRecords(source.engine, target.engine, pace);
+      const pace = new Pace(environment, options, engine.core.visible);
+      await copyRecords(engine, target.engine, pace);
       pace.finish();
     } catch (error) {
       abandon(target.leave);
@@ -118,12 +119,12 @@ function abandon(leave: () => void): void {
   }
 }
 
-function refuseCut(missingBytes: number, path: string): void {
+function refuseCut(missingBytes: number, offset: number, path: string): void {
   if (missingBytes === 0) return;
   const message =
     `${missingBytes} bytes that were durable are missing from the end of ${JSON.stringify(path)}; ` +
     "open it, which tells so in db.recovery, before its records are written anew";
-  throw new EmdbError("EMDB_CORRUPTED", message, { path });
+  throw new EmdbError("EMDB_CORRUPTED", message, { path, offset });
 }
 
 /** Every live record of every key space, deadlines included; namespaces in their order. */
@@ -142,7 +143,7 @@ async function copyRecords(source: Engine, target: Engine, pace: Pace): Promise<
 }
 
 /** The draft, whole and durable, takes the log's name. */
-function takeName(system: System, path: string): void {
+function takeName(system: System, path: string, lock: LockFile): void {
   const draft = newPath(path);
   const folder = dirname(path);
   try {
@@ -150,6 +151,7 @@ function takeName(system: System, path: string): void {
     const gone = system.unlink(hint);
     if (gone < 0 && gone !== -Errno.ENOENT) throw ioError(gone, { syscall: "unlink", path: hint });
     must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+    lock.mustBeOurs();
     must(system.rename(draft, path), { syscall: "rename", path });
   } catch (error) {
     system.unlink(draft);
@@ -170,7 +172,7 @@ export async function rotateSecret(
   request: RekeyRequest,
   options: ProgressOptions,
 ): Promise<void> {
-  await underLock(environment, request.path, async (path, found) => {
+  await underLock(environment, request.path, async (path, found, lock) => {
     const { system } = environment;
     using secret = callerSecret(request.next);
     const keys = await unlockPageLater(found, { encryption: request.current, cipher: undefined }, path);
@@ -183,6 +185,7 @@ export async function rotateSecret(
       const writes = replaceSlot(slotIndex, slot);
       const pace = new Pace(environment, options, writes.length);
       await pace.pause(0);
+      lock.mustBeOurs();
       writeSlots(system, path, writes);
       pace.finish();
     } finally {
@@ -208,7 +211,7 @@ function writeSlots(system: System, path: string, writes: ReturnType<typeof repl
 async function underLock(
   environment: Environment,
   asked: string,
-  work: (path: string, found: HeaderPage) => Promise<void>,
+  work: (path: string, found: HeaderPage, lock: LockFile) => Promise<void>,
 ): Promise<void> {
   const { system } = environment;
   const path = realLogPath(system, asked);
@@ -219,7 +222,7 @@ async function underLock(
     if (found === undefined) throw missing(path);
     removeLeftOvers(system, path);
     system.unlink(newHintPath(path));
-    await work(path, found);
+    await work(path, found, lock);
   } finally {
     lock.release(true);
   }

@@ -7,7 +7,14 @@
  */
 
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../limits.ts";
-import { FRAME_HEADER_BYTES, KIND_ABORT, KIND_SPACE_CREATE, PLACE_ALONE, PLACE_FIRST, PLACE_LAST } from "../log/frame.ts";
+import {
+  FRAME_HEADER_BYTES,
+  KIND_ABORT,
+  KIND_SPACE_CREATE,
+  PLACE_ALONE,
+  PLACE_FIRST,
+  PLACE_LAST,
+} from "../log/frame.ts";
 import { Scanner, type ScanSource } from "../log/scanner.ts";
 import type { FoundFrame } from "./salvage-target.ts";
 

@@ -15,6 +15,9 @@ export interface Environment {
 export const processEnvironment: Environment = {
   platform: process.platform,
   homeFolder(): string | undefined {
+    // What the program has set since it began counts too; `homedir` looks at what it began with.
+    const set = process.env[process.platform === "win32" ? "USERPROFILE" : "HOME"];
+    if (set) return set;
     try {
       return homedir() || undefined;
     } catch {

@@ -26,6 +26,7 @@ const PROT_WRITE = 2;
 const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
 const MAP_FIXED = 0x10;
+const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const LOCK_UN = 8;
@@ -240,6 +241,13 @@ export class PosixSystem extends Surroundings implements System {
   lock(file: FileHandle): Result {
     assertHandle(file);
     return this.#untilDone(() => this.#calls.flock(file, LOCK_EX | LOCK_NB));
+  }
+
+  probeLock(file: FileHandle): Result {
+    assertHandle(file);
+    const result = this.#untilDone(() => this.#calls.flock(file, LOCK_SH | LOCK_NB));
+    if (result >= 0) this.unlock(file);
+    return result;
   }
 
   unlock(file: FileHandle): Result {

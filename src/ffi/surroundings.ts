@@ -28,6 +28,10 @@ export class Surroundings {
     return attempt(() => fs.realpathSync.native(path));
   }
 
+  linkTarget(path: string): string | Result {
+    return attempt(() => fs.readlinkSync(path));
+  }
+
   link(from: string, to: string): Result {
     return attempt(() => (fs.linkSync(from, to), 0));
   }

@@ -85,6 +85,8 @@ export interface System {
   openHandles(identity: string): readonly FileHandle[];
   /** The real path, symbolic links and spelling resolved; the file must exist. */
   realPath(path: string): string | Result;
+  /** What a symbolic link says; an error for whatever is none. */
+  linkTarget(path: string): string | Result;
   /** Replaces what was at `to`. */
   rename(from: string, to: string): Result;
   /** A second name for a file; EEXIST when `to` exists. */
@@ -96,6 +98,8 @@ export interface System {
   // -- locks ---------------------------------------------------------------
   /** Takes an exclusive lock that the system lets go of when the handle or the process ends. EWOULDBLOCK when somebody has it. */
   lock(file: FileHandle): Result;
+  /** Whether somebody has that lock, as EWOULDBLOCK; takes nothing that another one who asks would take for it. */
+  probeLock(file: FileHandle): Result;
   unlock(file: FileHandle): Result;
 
   // -- memory --------------------------------------------------------------

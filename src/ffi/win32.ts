@@ -26,7 +26,8 @@ const GENERIC_WRITE = 0x40000000;
 const SHARE_ALL = 7;
 const ERROR_HANDLE_EOF = 38;
 const FILE_END_OF_FILE_INFO = 6;
-const LOCKFILE_NOW_EXCLUSIVE = 1 | 2;
+const LOCKFILE_NOW = 1;
+const LOCKFILE_NOW_EXCLUSIVE = LOCKFILE_NOW | 2;
 const PAGE_NOACCESS = 1;
 const PAGE_READONLY = 2;
 const PAGE_READWRITE = 4;
@@ -229,6 +230,14 @@ export class WindowsSystem extends Surroundings implements System {
     assertHandle(file);
     const at = overlappedAt(0, lockPositionHigh);
     return this.#result(this.#calls.LockFileEx(file, LOCKFILE_NOW_EXCLUSIVE, 0, 1, 0, at));
+  }
+
+  probeLock(file: FileHandle): Result {
+    assertHandle(file);
+    const at = overlappedAt(0, lockPositionHigh);
+    const result = this.#result(this.#calls.LockFileEx(file, LOCKFILE_NOW, 0, 1, 0, at));
+    if (result >= 0) this.unlock(file);
+    return result;
   }
 
   unlock(file: FileHandle): Result {

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { locationPath } from "../../src/api/location.ts";
-import type { Environment } from "../../src/ffi/environment.ts";
+import { processEnvironment, type Environment } from "../../src/ffi/environment.ts";
 import { LOCATION_NAME_BYTES_MAX } from "../../src/limits.ts";
 import { expectCode } from "../contract/fixture.ts";
 
@@ -30,6 +30,17 @@ describe("the default place", () => {
     expect(locationPath({}, environmentOf("win32", "C:\\Users\\Ada"))).toBe(
       "C:\\Users\\Ada\\AppData\\Local\\emdb\\emdb-default.emdb",
     );
+  });
+
+  test("follows the home folder that the program sets while it runs", () => {
+    const name = process.platform === "win32" ? "USERPROFILE" : "HOME";
+    const before = process.env[name];
+    try {
+      process.env[name] = "/home/of/another";
+      expect(processEnvironment.homeFolder()).toBe("/home/of/another");
+    } finally {
+      process.env[name] = before;
+    }
   });
 
   test("ignores a relative XDG_DATA_HOME, as its specification says", () => {

@@ -212,7 +212,29 @@ const READS: readonly PlantedFault[] = [
     "",
   ]),
   fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write-path.ts", [
-    "if (core.tail.pendingBytes === 0) this.#lockWatch.look();",
+    "if (core.tail.pendingBytes === 0 || core.lockWatch.wasRobbed) core.lockWatch.look();",
+    "",
+  ]),
+  fault("a mark is written without a look at the lock", "test/engine/lock.test.ts", "engine/sync.ts", [
+    " && core.lockWatch.isOurs) this.#writeMark",
+    ") this.#writeMark",
+  ]),
+  fault("what is pending is written without a look at the lock", "test/engine/lock.test.ts", "log/tail.ts", [
+    "    if (from >= written) return;\n    this.#look();\n",
+    "    if (from >= written) return;\n",
+  ]),
+  fault("a shard's counts are lost over an empty key space", "test/engine/replay.test.ts", "keydir/keydir.ts", [
+    "      this.#writeCounts();\n      this.#isDescribed = false;\n      this.#unit = 0;",
+    "      this.#unit = 0;",
+  ]),
+  fault(
+    "a namespace that a failed batch created keeps its records",
+    "test/engine/batches.test.ts",
+    "engine/spaces.ts",
+    ["    control.numbers[LIVE_BYTES]! -= heap.readNumber(address + BYTES_AT);\n", ""],
+  ),
+  fault("a close leaves its place to long work", "test/engine/checkpoint.test.ts", "engine/assemble.ts", [
+    "    opened.work.give();\n",
     "",
   ]),
   fault("directories are remembered past a new layout", "test/keydir/directories.test.ts", "keydir/directories.ts", [
@@ -262,7 +284,7 @@ const MEMORY: readonly PlantedFault[] = [
     "a long frame is written before what is pending",
     "bigFrames",
     "log/tail.ts",
-    ["    this.spill();\n    const valueAt", "    const valueAt"],
+    ["    this.spill();\n    this.#look();", "    this.#look();"],
     20,
   ),
   fault(

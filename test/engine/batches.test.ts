@@ -224,47 +224,50 @@ test.each([
   },
 );
 
-test.each([1, 3000])("a batch that creates a namespace and fails after %i writes to it leaves nothing", async (count) => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  {
-    using fixture = new EngineFixture(path, hostSystem(), { rangeScans: true });
-    const { engine } = fixture;
-    const space = { newName: "made" };
-    engine.insert(engine.defaultSpace, "k", "v", 0);
-    const writes = Array.from({ length: count }, (_, index) => {
-      return { space, key: `key ${index}`, value: "x".repeat(1000), expiresAtMs: index % 2 === 0 ? 9e12 : 0 };
-    });
-    const giveUp = {
-      ...writes[0]!,
-      get value(): never {
-        throw new Error("given up");
-      },
-    };
-    const state = fixture.state();
-    const { indexBytes } = statsOf(engine, fixture.opened.base);
-    let most = 0;
-    for (let round = 0; round < 20; round += 1) {
-      expect(() => engine.writeBatch([...writes, giveUp])).toThrow("given up");
-      expect(fixture.state()).toBe(state);
+test.each([1, 3000])(
+  "a batch that creates a namespace and fails after %i writes to it leaves nothing",
+  async (count) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    {
+      using fixture = new EngineFixture(path, hostSystem(), { rangeScans: true });
+      const { engine } = fixture;
+      const space = { newName: "made" };
+      engine.insert(engine.defaultSpace, "k", "v", 0);
+      const writes = Array.from({ length: count }, (_, index) => {
+        return { space, key: `key ${index}`, value: "x".repeat(1000), expiresAtMs: index % 2 === 0 ? 9e12 : 0 };
+      });
+      const giveUp = {
+        ...writes[0]!,
+        get value(): never {
+          throw new Error("given up");
+        },
+      };
+      const state = fixture.state();
+      const { indexBytes } = statsOf(engine, fixture.opened.base);
+      let most = 0;
+      for (let round = 0; round < 20; round += 1) {
+        expect(() => engine.writeBatch([...writes, giveUp])).toThrow("given up");
+        expect(fixture.state()).toBe(state);
+        fixture.checkLiveBytes();
+        most = Math.max(most, statsOf(engine, fixture.opened.base).indexBytes);
+      }
+      // The memory of one failed batch may wait for readers to be past it.
+      expect(most - indexBytes).toBeLessThan(2 * count * 60 + 200_000);
+      engine.writeBatch(writes);
+      expect(engine.spaceNames()).toEqual(["made"]);
+      expect(engine.count(engine.spaceNamed("made"))).toBe(count);
       fixture.checkLiveBytes();
-      most = Math.max(most, statsOf(engine, fixture.opened.base).indexBytes);
+      fixture.sync.flush();
+      expectOpens(folder.file("crashed.emdb"), fixture.image(), fixture.state());
     }
-    // The memory of one failed batch may wait for readers to be past it.
-    expect(most - indexBytes).toBeLessThan(2 * count * 60 + 200_000);
-    engine.writeBatch(writes);
-    expect(engine.spaceNames()).toEqual(["made"]);
-    expect(engine.count(engine.spaceNamed("made"))).toBe(count);
-    fixture.checkLiveBytes();
-    fixture.sync.flush();
-    expectOpens(folder.file("crashed.emdb"), fixture.image(), fixture.state());
-  }
-  await using db = Emdb.open(path, { rangeScans: true });
-  expect((await db.verify()).problems).toEqual([]);
-  await db.compact();
-  expect((await db.verify()).problems).toEqual([]);
-  expect(db.namespace("made").len()).toBe(count);
-});
+    await using db = Emdb.open(path, { rangeScans: true });
+    expect((await db.verify()).problems).toEqual([]);
+    await db.compact();
+    expect((await db.verify()).problems).toEqual([]);
+    expect(db.namespace("made").len()).toBe(count);
+  },
+);
 
 test("a namespace that a transaction writes to and empties again is not created", () => {
   using db = Emdb.openInMemory();

@@ -1,14 +1,18 @@
 /** One process at a time: whoever asks second is told who is first, by any spelling of the path, and no dead holder stays. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { basename, join } from "node:path";
+import { Errno } from "../../src/ffi/errno.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { PACKAGE_VERSION } from "../../src/version.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { testUnlessExcepted } from "../support/platform.ts";
 import { expectCode } from "./fixture.ts";
+import { faulty } from "./engine-fixture.ts";
+import { openFile } from "./open-engine.ts";
 import { Child, startChild } from "./processes.ts";
 
 setDefaultTimeout(120_000);
@@ -61,6 +65,57 @@ function spellings(path: string): string[] {
   symlinkSync(folder, join(folder, "link to the folder"));
   return [...odd, join(folder, "link to the file"), join(folder, "link to the folder", basename(path))];
 }
+
+test.skipIf(isWindows)("a link to nothing leads to where it points, over several and out of a linked folder", () => {
+  using folder = temporaryFolder();
+  mkdirSync(folder.file("real/deep"), { recursive: true });
+  symlinkSync(folder.file("real/deep"), folder.file("linked"));
+  symlinkSync("../data.emdb", folder.file("real/deep/second"));
+  symlinkSync("linked/second", folder.file("first"));
+  using db = Emdb.open(folder.file("first"));
+  db.insert("a", "1");
+  expect(db.path).toBe(folder.file("real/data.emdb"));
+  expect(lstatSync(folder.file("first")).isSymbolicLink()).toBe(true);
+  using again = Emdb.open(folder.file("real/data.emdb"));
+  expect(again.getText("a")).toBe("1");
+  symlinkSync("none/there", folder.file("lost"));
+  expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("lost")));
+  symlinkSync("turn", folder.file("round"));
+  symlinkSync("round", folder.file("turn"));
+  expect(expectCode("EMDB_IO", () => Emdb.open(folder.file("round"))).errno).toBe("ELOOP");
+});
+
+test("who asks whether the lock is held is in nobody's way, and sees no other one who asks", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  Emdb.open(path).closeSync();
+  const system = hostSystem();
+  const [one, other] = [system.open(`${path}.lock`, "read"), system.open(`${path}.lock`, "read")];
+  expect(system.probeLock(one)).toBe(0);
+  expect(system.probeLock(other)).toBe(0);
+  expect(Emdb.lockHolder(path)!.isHeld).toBe(false);
+  {
+    using db = Emdb.open(path);
+    expect(system.probeLock(one)).toBe(-Errno.EAGAIN);
+    expect(Emdb.lockHolder(path)!.isHeld).toBe(true);
+    expect(db.isOpen).toBe(true);
+  }
+  // Somebody who has it for a moment only is waited for.
+  let refusals = 3;
+  const busy = faulty(system, (call) => (call === "lock" && refusals-- > 0 ? -Errno.EAGAIN : undefined));
+  openFile(busy, path).leave();
+  expect(refusals).toBeLessThan(0);
+  for (const handle of [one, other]) system.close(handle);
+});
+
+test("where there is no folder there is no lock to know of or to break", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("none/data.emdb");
+  expect(Emdb.lockHolder(path)).toBeUndefined();
+  Emdb.breakLock(path);
+  Emdb.breakLock(path, { force: true });
+  expect(existsSync(folder.file("none"))).toBe(false);
+});
 
 test("another spelling of the path, or a symbolic link, leads to the same lock", async () => {
   using folder = temporaryFolder();
@@ -258,22 +313,25 @@ test.skipIf(isWindows)(
   },
 );
 
-test.skipIf(isWindows)("a robbed handle that has nothing pending writes no mark over what another has written", async () => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  const db = Emdb.open(path);
-  db.insert("flushed", "1");
-  db.flushSync();
-  Emdb.breakLock(path, { force: true });
-  const { child } = await startChild("write and hold", path);
-  const now = readFileSync(path);
-  db.flushSync();
-  await db.flush();
-  expect(readFileSync(path)).toEqual(now);
-  expect(() => db.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_LOCKED" }));
-  expect(readFileSync(path)).toEqual(now);
-  await child[Symbol.asyncDispose]();
-});
+test.skipIf(isWindows)(
+  "a robbed handle that has nothing pending writes no mark over what another has written",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path);
+    db.insert("flushed", "1");
+    db.flushSync();
+    Emdb.breakLock(path, { force: true });
+    const { child } = await startChild("write and hold", path);
+    const now = readFileSync(path);
+    db.flushSync();
+    await db.flush();
+    expect(readFileSync(path)).toEqual(now);
+    expect(() => db.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_LOCKED" }));
+    expect(readFileSync(path)).toEqual(now);
+    await child[Symbol.asyncDispose]();
+  },
+);
 
 test.skipIf(isWindows).each([
   { name: "short values", value: new Uint8Array(1000) },

@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
+import { makeFolders } from "../../src/engine/door.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
@@ -313,4 +314,45 @@ test.skipIf(process.platform !== "linux")("opening and closing leaves no file ha
   for (let count = 0; count < 20; count += 1)
     expectCode("EMDB_NOT_A_DATABASE", () => Emdb.open(folder.file("bad.emdb")));
   expect(holdings()).toEqual(before);
+});
+
+test("an empty batch is refused where a batch would be", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using db = Emdb.open(path);
+    const dropped = db.namespace("dropped");
+    db.dropNamespace("dropped");
+    expectCode("EMDB_NAMESPACE_DROPPED", () => dropped.insertMany([]));
+    expectCode("EMDB_NAMESPACE_DROPPED", () => dropped.removeMany([]));
+    expectCode("EMDB_NAMESPACE_DROPPED", () => dropped.getMany([]));
+    const before = db.stats().logicalSizeBytes;
+    db.insertMany([]);
+    expect(db.removeMany([])).toBe(0);
+    expect(db.stats().logicalSizeBytes).toBe(before);
+  }
+  using reader = Emdb.open(path, { readOnly: true });
+  expectCode("EMDB_READ_ONLY", () => reader.insertMany([]));
+  expectCode("EMDB_READ_ONLY", () => reader.removeMany([]));
+});
+
+test("a folder that cannot be made is told by its own call", () => {
+  using folder = temporaryFolder();
+  const system = faulty(hostSystem(), (call) => (call === "makeFolder" ? -Errno.EPERM : undefined));
+  const environment = { system, defer: (work: () => void) => void setImmediate(work), hasWorkers: false };
+  const error = expectCode("EMDB_IO", () => makeFolders(environment, folder.file("none/data.emdb")));
+  expect([error.syscall, error.errno, error.path]).toEqual(["mkdir", "EPERM", folder.file("none")]);
+});
+
+test("a transaction's object shows nothing of what it works with", () => {
+  using db = Emdb.openInMemory();
+  db.transaction((tx) => {
+    tx.insert("a", "1");
+    const views = [tx, tx.namespace("b")];
+    for (const view of views) {
+      expect(JSON.stringify(view)).toBe("{}");
+      expect(Bun.inspect(view).length).toBeLessThan(1000);
+      expect(Object.keys(view)).toEqual([]);
+    }
+  });
 });

@@ -254,6 +254,9 @@ export class SimulatedSystem implements System {
     );
   }
 
+  /** There are no links here. */
+  readonly linkTarget = (): Result => -Errno.EINVAL;
+
   rename(from: string, to: string): Result {
     return this.#calls.make({ name: "rename", subject: `${from} ${to}` }, () =>
       renameFile(this.#machine, { from, to }),
@@ -280,20 +283,27 @@ export class SimulatedSystem implements System {
 
   lock(file: FileHandle): Result {
     return this.#calls.make({ name: "lock", subject: file }, () => {
-      const inode = this.#files.get(file)?.inode;
-      if (inode === undefined) return this.#unknown(file);
-      if (inode.lockedBy !== undefined && inode.lockedBy !== this.#files.get(file)) return -Errno.EWOULDBLOCK;
-      inode.lockedBy = this.#files.get(file);
-      return 0;
+      const result = this.#probe(file);
+      if (result === 0) this.#files.get(file)!.inode.lockedBy = this.#files.get(file);
+      return result;
     });
+  }
+
+  probeLock(file: FileHandle): Result {
+    return this.#calls.make({ name: "lock", subject: file }, () => this.#probe(file));
+  }
+
+  #probe(file: FileHandle): Result {
+    const open = this.#files.get(file);
+    if (open === undefined) return this.#unknown(file);
+    return (open.inode.lockedBy ?? open) === open ? 0 : -Errno.EWOULDBLOCK;
   }
 
   unlock(file: FileHandle): Result {
     return this.#calls.make({ name: "unlock", subject: file }, () => {
-      const open = this.#files.get(file);
-      if (open === undefined) return this.#unknown(file);
-      if (open.inode.lockedBy === open) open.inode.lockedBy = undefined;
-      return 0;
+      const result = this.#probe(file);
+      if (result === 0) this.#files.get(file)!.inode.lockedBy = undefined;
+      return result === -Errno.EWOULDBLOCK ? 0 : result;
     });
   }
 
