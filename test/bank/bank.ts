@@ -227,12 +227,6 @@ const READS: readonly PlantedFault[] = [
     "      this.#writeCounts();\n      this.#isDescribed = false;\n      this.#unit = 0;",
     "      this.#unit = 0;",
   ]),
-  fault(
-    "a namespace that a failed batch created keeps its records",
-    "test/engine/batches.test.ts",
-    "engine/spaces.ts",
-    ["    control.numbers[LIVE_BYTES]! -= heap.readNumber(address + BYTES_AT);\n", ""],
-  ),
   fault("a close leaves its place to long work", "test/engine/checkpoint.test.ts", "engine/assemble.ts", [
     "    opened.work.give();\n",
     "",
