@@ -54,7 +54,7 @@ export class Backup {
       noteTarget(core.control, undefined);
       lock?.release(true, targetLockOf(core.control));
     };
-    await this.#parts.work.run({ draftPath: backupPath(target), end }, async (check) => {
+    await this.#parts.work.run({ draftPath: backupPath(target), options, end }, async (check) => {
       lock = LockFile.take(core.system, target, targetLockOf(core.control));
       refuseTakenImage(core.system, target);
       noteTarget(core.control, target);

@@ -81,7 +81,7 @@ export class Compaction {
     refuseUnfit(core);
     const copied = core.visible - core.base;
     const pace = new Pace(core, options, copied + core.heap.bytes / SHARD_BYTES);
-    await this.#parts.work.run({ draftPath: this.#draftPath }, async (check) => {
+    await this.#parts.work.run({ draftPath: this.#draftPath, options }, async (check) => {
       if (!isWanted()) return;
       await pace.drive(this.copySteps(), check);
       // What has been swapped in stays: it is too late to abort.

@@ -15,6 +15,7 @@ import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedConfig } from "./base.ts";
+import { STATE } from "./control.ts";
 import { attachTo, judgeFile, openFile, openMemory, realLogPath } from "./open.ts";
 import { rewriteFile, rotateSecret } from "./rekey.ts";
 import { salvageFile } from "./salvage.ts";
@@ -202,17 +203,31 @@ function lifecycle(entry: Entry): Lifecycle {
   const { opened } = entry;
   const { engine, sync, commit, base } = opened;
   let isClosed = false;
-  const closeSync = (): void => {
-    if (isClosed) return;
+  /** Gives the handle back; whether others of this thread go on. */
+  const isLeftOpen = (): boolean => {
     isClosed = true;
     entry.handles -= 1;
-    if (entry.handles > 0) return;
+    return entry.handles > 0;
+  };
+  const leave = (): void => {
     registry().delete(base.id);
     try {
       opened.leave();
     } finally {
       noteLeft(hostEnvironment(), base);
     }
+  };
+  // What this handle has written is flushed either way; where that is refused, the handles that go on are told.
+  const isHealthy = (): boolean => engine.core.control.flags[STATE] === 0;
+  const closeSync = (): void => {
+    if (isClosed) return;
+    if (!isLeftOpen()) leave();
+    else if (isHealthy()) sync?.flushRest();
+  };
+  const close = async (): Promise<void> => {
+    if (isClosed) return;
+    if (!isLeftOpen()) leave();
+    else if (isHealthy()) await commit?.flush();
   };
   return {
     store: engine,
@@ -236,7 +251,7 @@ function lifecycle(entry: Entry): Lifecycle {
     compact: (options) => opened.compaction.run(options),
     backupTo: async (target, options) => opened.backup.run(realLogPath(engine.core.system, target), options),
     verify: (options) => verifyDatabase(opened, options),
-    close: async () => closeSync(),
+    close,
     closeSync,
   };
 }

@@ -6,12 +6,14 @@
  * uses. A dead holder's place is taken by the next one, who gives back what it finds there.
  */
 
+import type { ProgressOptions } from "../api/types.ts";
 import { EmdbError } from "../errors.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { NEVER_MS } from "../limits.ts";
 import { LONG_WORK, WORK_LEFT } from "./control.ts";
 import { closedError, type Core } from "./core.ts";
 import { giveBackDead } from "./dead-work.ts";
+import { refuseAborted } from "./progress.ts";
 import { discardDraft } from "./swap.ts";
 
 /** How long to wait for another's work before asking whether it still lives. */
@@ -20,6 +22,7 @@ const TURN_MS = 50;
 /** Work that writes a draft. */
 export interface Work {
   readonly draftPath: string | undefined;
+  readonly options: ProgressOptions;
   /** Called once at its end, however that comes, while it still has the place. */
   readonly end?: () => void;
 }
@@ -76,11 +79,12 @@ export class LongWork {
   /**
    * Takes the place when whoever has it is done; returns which turn of this thread it is.
    *
-   * @throws {EmdbError} EMDB_CLOSED when the database is closed meanwhile
+   * @throws {EmdbError} EMDB_CLOSED when the database is closed meanwhile, EMDB_ABORTED
    */
-  async take(): Promise<number> {
+  async take(options: ProgressOptions): Promise<number> {
     for (;;) {
       this.#core.enter();
+      refuseAborted(options);
       if (this.tryTake()) return this.#turn;
       await this.othersDone();
     }
@@ -112,7 +116,7 @@ export class LongWork {
    * is left of the draft at the end is given up.
    */
   async run(work: Work, body: (check: () => void) => Promise<void>): Promise<void> {
-    const turn = await this.take();
+    const turn = await this.take(work.options);
     if (this.turn !== turn) throw closedError(this.#core.file?.path);
     const run = { ...work };
     this.#run = run;

@@ -100,8 +100,11 @@ export class Pace {
   }
 
   #refuseAborted(): void {
-    const { signal } = this.#options;
-    if (this.#canAbort && signal?.aborted === true)
-      throw new EmdbError("EMDB_ABORTED", "the call was aborted", { cause: signal.reason });
+    if (this.#canAbort) refuseAborted(this.#options);
   }
+}
+
+/** @throws {EmdbError} EMDB_ABORTED when the signal was aborted */
+export function refuseAborted({ signal }: ProgressOptions): void {
+  if (signal?.aborted === true) throw new EmdbError("EMDB_ABORTED", "the call was aborted", { cause: signal.reason });
 }

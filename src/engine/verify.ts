@@ -30,7 +30,7 @@ export async function verifyDatabase(opened: Opened, options: ProgressOptions): 
   engine.core.enter();
   if (engine.isReadOnly) return verifyNow(opened, options);
   // The file and the index are looked at together: no compaction may come in between.
-  const turn = await work.take();
+  const turn = await work.take(options);
   try {
     if (engine.core.control.flags[STATE] === 0) await relocation.finishInSlices();
     return await verifyNow(opened, options);

@@ -4,6 +4,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync } from "node:fs";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { attachTo } from "../../src/engine/open.ts";
+import { verifyDatabase } from "../../src/engine/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { openFile } from "../engine/open-engine.ts";
@@ -189,5 +190,27 @@ test("a namespace that another Worker drops while expired records are swept ends
     return answer;
   };
   await compaction.run({});
+  opened.leave();
+});
+
+test("who waits for another's long work and gives up is told at once", async () => {
+  using folder = temporaryFolder();
+  const opened = openFile(hostSystem(), folder.file("data.emdb"));
+  fill(opened, 10);
+  const { work, compaction, backup } = opened;
+  expect(work.tryTake()).toBe(true);
+  for (const run of [
+    (signal: AbortSignal) => compaction.run({ signal }),
+    (signal: AbortSignal) => backup.run(folder.file("copy.emdb"), { signal }),
+    (signal: AbortSignal) => verifyDatabase(opened, { signal }),
+  ]) {
+    const controller = new AbortController();
+    const waiting = run(controller.signal).catch((error: unknown) => error);
+    controller.abort("no more");
+    expect(await waiting).toMatchObject({ code: "EMDB_ABORTED", cause: "no more" });
+  }
+  work.give();
+  await compaction.run({});
+  expectAll(opened, 10);
   opened.leave();
 });

@@ -1,7 +1,7 @@
 /** What an open database holds, what it makes durable, and what it notices of a file that was changed under it. */
 
 import { expect, test } from "bun:test";
-import { closeSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, copyFileSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
@@ -164,3 +164,16 @@ test.skipIf(process.platform === "win32")(
     });
   },
 );
+
+test.each(["close", "closeSync"] as const)("%s of one of several handles flushes what was written", async (close) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using other = Emdb.open(path);
+  const db = Emdb.open(path);
+  db.insert("a", "1");
+  await db[close]();
+  copyFileSync(path, folder.file("copy.emdb"));
+  using copy = Emdb.open(folder.file("copy.emdb"));
+  expect(copy.getText("a")).toBe("1");
+  expect(other.getText("a")).toBe("1");
+});
