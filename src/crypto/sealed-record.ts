@@ -72,11 +72,11 @@ export function recordBytes(record: RecordFields): number {
   return recordHeadBytes(record, record.key.length) + record.key.length + record.value.length;
 }
 
-/** Bytes of what stands before the key. */
-export function recordHeadBytes(record: RecordNumbers, keyBytes: number): number {
+/** Bytes of what stands before the key, with this distance to the version before. */
+export function recordHeadBytes(record: RecordNumbers, keyBytes: number, previous = record.previous): number {
   let bytes = 1 + varBytes(record.space) + varBytes(keyBytes);
   if (record.expiresAtMs !== 0) bytes += 8;
-  if (record.previous !== 0) bytes += varBytes(record.previous);
+  if (previous !== 0) bytes += varBytes(previous);
   return bytes;
 }
 

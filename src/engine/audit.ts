@@ -65,7 +65,7 @@ function liveBytesIn(core: Core, keydir: Keydir, page: number): number {
     const units = positionHigh(high) * TWO_32 + memory.u32[word]!;
     if (units === 0 || isTombstone(high)) continue;
     core.lookup.loadAt(units * 8);
-    bytes += core.lookup.frameBytes();
+    bytes += core.lookup.liveBytes();
   }
   return bytes;
 }

@@ -241,9 +241,8 @@ export class LogCopy {
     if (facts.keyBytes > 0) copy(this.#key.address, key, facts.keyBytes);
     appendFrame(log.tail, draft, this.#key, facts.keyBytes, position);
     if (facts.kind !== KIND_PUT && facts.kind !== KIND_REMOVE && facts.kind !== KIND_SPACE_CREATE) return;
-    const shrunk = facts.frameBytes - (log.end - position);
-    assert(shrunk === 0 || shrunk === 8, "a copy is as long as its frame, or a word shorter");
-    table.add((this.#base + scanner.lsn) / 8, position / 8, shrunk > 0);
+    assert(log.end - position <= facts.frameBytes, "a copy is no longer than its frame");
+    table.add((this.#base + scanner.lsn) / 8, position / 8);
   }
 
   /** Where in the new file the version before is; 0 when it was left out. */

@@ -28,6 +28,7 @@ import {
   extensionBytes,
   frameBytes,
   kindOf,
+  liveBytes,
   readWide,
   readWord,
 } from "../log/frame.ts";
@@ -203,6 +204,11 @@ export class Lookup {
   /** Bytes of the whole frame that was found. */
   frameBytes(): number {
     return frameBytes(this.shape, this.valueBytes);
+  }
+
+  /** What the record that was found takes in a compacted log. */
+  liveBytes(): number {
+    return liveBytes(this.shape, this.valueBytes);
   }
 
   /** A copy of the value of the frame that was found. */

@@ -11,7 +11,7 @@ import { ioError, must } from "../ffi/io-error.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
-import { Moves, PAIR_BYTES, SHRUNK } from "../log/moves.ts";
+import { Moves, PAIR_BYTES } from "../log/moves.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
 import { MOVES_ADDRESS, MOVES_BYTES, MOVES_FILE, MOVES_PAIRS, movesFileOf, type Control } from "./control.ts";
 import { firstFree, movesPaths } from "./siblings.ts";
@@ -51,12 +51,12 @@ export class MoveTable {
     this.#numbers[MOVES_BYTES] = bytes;
   }
 
-  /** Notes where a frame was and where it is now, both in 8-byte units; `isShrunk`: it is 8 bytes shorter. */
-  add(former: number, present: number, isShrunk: boolean): void {
+  /** Notes where a frame was and where it is now, both in 8-byte units. */
+  add(former: number, present: number): void {
     if (this.#buffered === BUFFER_PAIRS) this.#spill();
     const at = this.#buffered * 2;
     this.#buffer.f64[at] = former;
-    this.#buffer.f64[at + 1] = present + (isShrunk ? SHRUNK : 0);
+    this.#buffer.f64[at + 1] = present;
     this.#buffered += 1;
     this.moves.note(former, present);
   }

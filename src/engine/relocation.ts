@@ -19,7 +19,6 @@ import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
 import { mapRelease, releaseMaps, segmentsOf } from "../log/log-words.ts";
 import { closeFile } from "../log/shared-file.ts";
-import type { Moves } from "../log/moves.ts";
 import type { Core } from "./core.ts";
 import { compactPath, movesPaths, replacedPaths } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
@@ -97,7 +96,7 @@ export class Relocation {
     const { segments } = this.#core.log;
     const base = this.#core.base / 8;
     const translate = (units: number): number => (units >= base ? units : segments.follow(segment, units * 8) / 8);
-    const isMore = this.#stepSpace(progress, translate, segments.moves(segment));
+    const isMore = this.#stepSpace(progress, translate);
     if (!isMore) {
       numbers[RELOCATED_SPACE] = progress.space.id + 1;
       this.#progress = undefined;
@@ -123,24 +122,12 @@ export class Relocation {
     return undefined;
   }
 
-  #stepSpace(progress: Progress, translate: (units: number) => number, moves: Moves): boolean {
+  #stepSpace(progress: Progress, translate: (units: number) => number): boolean {
     const { keydir, expiry, ordering } = this.#core;
     const { space } = progress;
     if (progress.hash < 1 << HASH_BITS) {
-      let shrunk = 0;
-      progress.hash = relocateShard(
-        keydir,
-        { root: this.#spaces.root(space), hash: progress.hash },
-        (units, isRemoval) => {
-          const moved = translate(units);
-          if (moved !== 0 && moved !== units && moves.isShrunk && !isRemoval) shrunk += 1;
-          return moved;
-        },
-      );
-      if (shrunk > 0) {
-        this.#spaces.count(space, 0, -8 * shrunk);
-        this.#spaces.publishCounts();
-      }
+      const shard = { root: this.#spaces.root(space), hash: progress.hash };
+      progress.hash = relocateShard(keydir, shard, translate);
       return true;
     }
     if (progress.deadline >= 0) {

@@ -141,7 +141,7 @@ export class ReplayGroup {
     f64[row + 1] = facts.prev;
     f64[row + 2] = facts.expiresAtMs;
     i32[2 * row + 6] = hash;
-    i32[2 * row + 7] = facts.frameBytes | (facts.kind === KIND_REMOVE ? REMOVAL : 0);
+    i32[2 * row + 7] = facts.liveBytes | (facts.kind === KIND_REMOVE ? REMOVAL : 0);
     ids[index] = facts.space;
     if (index > 0 && ids[index - 1] !== facts.space) this.#isMixed = true;
     const batch = batchStart === 0 ? Infinity : batchStart / 8;
@@ -158,7 +158,7 @@ export class ReplayGroup {
     const space = this.#newSpace!;
     if (space.id !== facts.space) return false;
     newKeys.add(hash, unitLow(lsn), unitHigh(lsn));
-    this.#newBytes += facts.frameBytes;
+    this.#newBytes += facts.liveBytes;
     if (facts.expiresAtMs !== 0 && !this.#core.isReadOnly) {
       this.#core.key.hash = hash;
       noteDeadline(this.#core, space, { hadDeadline: false, expiresAtMs: facts.expiresAtMs, lsn });
@@ -288,7 +288,7 @@ export class ReplayGroup {
     if (prev !== 0 && (hasSlot || isHeld)) {
       lookup.loadAnyAt(prev);
       wasLive = kindOf(lookup.shape) === KIND_PUT;
-      if (wasLive) oldBytes = lookup.frameBytes();
+      if (wasLive) oldBytes = lookup.liveBytes();
       hadDeadline = wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
     }
     if (!isHeld) {

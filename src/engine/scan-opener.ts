@@ -12,6 +12,7 @@ import { compare, copy, pinned, sharedScratch, type Pinned } from "../ffi/memory
 import { FRAME_HEADER_BYTES, KIND_SESSION, SESSION_BYTES, type FrameFacts } from "../log/frame.ts";
 import type { ClosedFrame, Finding, FrameOpener } from "../log/scanner.ts";
 import { FrameOpening, HEAD_BYTES } from "./frame-opening.ts";
+import { sealedLiveBytes } from "./sealed-encoder.ts";
 import type { FrameSealer } from "../crypto/frame-sealer.ts";
 import type { SecretKey } from "../crypto/secret.ts";
 
@@ -80,6 +81,7 @@ export class ScanOpener implements FrameOpener {
     facts.keyBytes = record.keyBytes;
     facts.valueBytes = record.valueBytes;
     facts.expiresAtMs = record.expiresAtMs;
+    facts.liveBytes = sealedLiveBytes(record);
     facts.prev = record.previous === 0 ? 0 : frame.lsn - record.previous * 8;
     return undefined;
   }

@@ -8,7 +8,12 @@
 
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { SEAL_BYTES, type FrameSealer } from "../crypto/frame-sealer.ts";
-import { encodeRecordHead, recordHeadBytes, RECORD_OVERHEAD_BYTES_MAX } from "../crypto/sealed-record.ts";
+import {
+  encodeRecordHead,
+  recordHeadBytes,
+  RECORD_OVERHEAD_BYTES_MAX,
+  type OpenedRecord,
+} from "../crypto/sealed-record.ts";
 import { RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "../log/checksum.ts";
 import { FrameEncoder } from "../log/encoder.ts";
@@ -32,6 +37,12 @@ import { unitHigh, unitLow } from "../log/log-words.ts";
 const NO_BYTES = new Uint8Array(0);
 /** Bytes of a sealed mark: its record is three numbers of a byte each. */
 export const SEALED_MARK_BYTES = frameBytes(KIND_SEALED, 3 + SEAL_BYTES);
+
+/** What a record that was opened takes in a compacted log: without what says where the previous version is. */
+export function sealedLiveBytes(record: OpenedRecord): number {
+  const { keyBytes, valueBytes } = record;
+  return frameBytes(KIND_SEALED, recordHeadBytes(record, keyBytes, 0) + keyBytes + valueBytes + SEAL_BYTES);
+}
 /** The bytes of a frame's header that its seal covers: all behind the two checks. */
 export const CLEAR_AT = 8;
 export const CLEAR_BYTES = FRAME_HEADER_BYTES - CLEAR_AT;
@@ -73,6 +84,11 @@ export class SealedEncoder extends FrameEncoder {
     this.#bodyBytes = recordHeadBytes(numbers, keyBytes) + keyBytes + this.valueBytes;
     this.headBytes = FRAME_HEADER_BYTES;
     return frameBytes(KIND_SEALED, this.#bodyBytes + SEAL_BYTES);
+  }
+
+  override get liveBytes(): number {
+    const saved = recordHeadBytes(this.#numbers, 0) - recordHeadBytes(this.#numbers, 0, 0);
+    return frameBytes(KIND_SEALED, this.#bodyBytes - saved + SEAL_BYTES);
   }
 
   override encode(key: Pinned, keyBytes: number, lsn: number): void {

@@ -15,6 +15,7 @@ import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
 import { compare } from "../ffi/memory.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
 import { Lookup } from "./lookup.ts";
+import { sealedLiveBytes } from "./sealed-encoder.ts";
 import { SealedReader } from "./sealed-reader.ts";
 import type { Vault } from "./vault.ts";
 
@@ -99,6 +100,10 @@ export class SealedLookup extends Lookup {
 
   override frameBytes(): number {
     return this.#reader.frameBytes;
+  }
+
+  override liveBytes(): number {
+    return sealedLiveBytes(this.#reader.opening.record);
   }
 
   override value(): Uint8Array {

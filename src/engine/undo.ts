@@ -66,7 +66,7 @@ function undoRecord(core: Core, spaces: Spaces, batch: { readonly space: SpaceSt
   }
   if (!lookup.findNewest(spaces.root(batch.space)) || lookup.lsn < batch.start) return;
   const wasLive = !lookup.isRemoved;
-  const dropped = wasLive ? lookup.frameBytes() : 0;
+  const dropped = wasLive ? lookup.liveBytes() : 0;
   const hadDeadline = wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
   let prev = lookup.lsn;
   while (prev >= batch.start) {
@@ -78,7 +78,7 @@ function undoRecord(core: Core, spaces: Spaces, batch: { readonly space: SpaceSt
     lookup.loadAt(prev);
     isLive = kindOf(lookup.shape) === KIND_PUT;
   }
-  const kept = isLive ? lookup.frameBytes() : 0;
+  const kept = isLive ? lookup.liveBytes() : 0;
   const expiresAtMs = isLive ? lookup.expiresAtMs() : 0;
   assert(positionHigh(keydir.high) * TWO_32 + keydir.low >= batch.start / 8, "the slot is the batch's");
   assert(isTombstone(keydir.high) === !wasLive, "the slot says what its frame says");
@@ -91,7 +91,7 @@ function undoRecord(core: Core, spaces: Spaces, batch: { readonly space: SpaceSt
 function uncount(core: Core, spaces: Spaces, space: SpaceState): void {
   const { lookup } = core;
   const isPut = kindOf(lookup.shape) === KIND_PUT;
-  const bytes = isPut ? lookup.frameBytes() : 0;
+  const bytes = isPut ? lookup.liveBytes() : 0;
   const hadDeadline = isPut && (lookup.shape & SHAPE_EXPIRY) !== 0;
   const prev = lookup.prev();
   let wasLive = false;
@@ -99,7 +99,7 @@ function uncount(core: Core, spaces: Spaces, space: SpaceState): void {
     lookup.loadAt(prev);
     wasLive = kindOf(lookup.shape) === KIND_PUT;
   }
-  spaces.count(space, (wasLive ? 1 : 0) - (isPut ? 1 : 0), (wasLive ? lookup.frameBytes() : 0) - bytes);
+  spaces.count(space, (wasLive ? 1 : 0) - (isPut ? 1 : 0), (wasLive ? lookup.liveBytes() : 0) - bytes);
   const expiresAtMs = wasLive ? lookup.expiresAtMs() : 0;
   restoreDeadline(core, space, { hadDeadline, expiresAtMs, lsn: prev });
 }

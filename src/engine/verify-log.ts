@@ -286,7 +286,7 @@ export class LogCheck {
     let tally = this.#tallies.get(facts.space);
     if (tally === undefined) this.#tallies.set(facts.space, (tally = { ...EMPTY }));
     tally.records += (facts.kind === KIND_PUT ? 1 : 0) - (oldBytes > 0 ? 1 : 0);
-    tally.bytes += (facts.kind === KIND_PUT ? facts.frameBytes : 0) - oldBytes;
+    tally.bytes += (facts.kind === KIND_PUT ? facts.liveBytes : 0) - oldBytes;
     const known = this.#moment.spaces.get(facts.space);
     if (known !== undefined) this.#checkSlot(known);
   }
@@ -297,7 +297,7 @@ export class LogCheck {
   #checkPrev(): number {
     const { facts, lsn } = this.#scanner;
     if (facts.prev === 0) return 0;
-    if (this.#holdsSameKey(facts.prev)) return this.#old.kind === KIND_PUT ? this.#old.frameBytes : 0;
+    if (this.#holdsSameKey(facts.prev)) return this.#old.kind === KIND_PUT ? this.#old.liveBytes : 0;
     if (!this.#problems.isLost(facts.prev)) {
       this.#problems.add(lsn, `byte ${facts.prev}, which is named as the version before, holds no record of the key`);
     }
@@ -334,7 +334,7 @@ export class LogCheck {
     if (record === undefined || record.keyBytes !== facts.keyBytes || record.space !== facts.space) return false;
     if (record.kind !== KIND_PUT && record.kind !== KIND_REMOVE) return false;
     this.#old.kind = record.kind;
-    this.#old.frameBytes = past.frameBytes;
+    this.#old.liveBytes = past.liveBytes;
     if (facts.keyBytes === 0) return true;
     const key = head.address + headAt + FRAME_HEADER_BYTES;
     return compare(past.head.address + FRAME_HEADER_BYTES, key, facts.keyBytes) === 0;

@@ -2,19 +2,12 @@
 
 import { must } from "../ffi/io-error.ts";
 import { copy, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
-import {
-  FRAME_HEADER_BYTES,
-  KIND_SEALED,
-  WORD_SHAPE,
-  WORD_VALUE_BYTES,
-  frameBytes,
-  isPlausible,
-  kindOf,
-} from "../log/frame.ts";
+import { FRAME_HEADER_BYTES, KIND_SEALED, WORD_SHAPE, WORD_VALUE_BYTES, isPlausible, kindOf } from "../log/frame.ts";
 import type { ScanSource } from "../log/scanner.ts";
 import type { OpenedRecord } from "../crypto/sealed-record.ts";
 import { FrameOpening, HEAD_BYTES } from "./frame-opening.ts";
 import type { SessionKeeper } from "./scan-opener.ts";
+import { sealedLiveBytes } from "./sealed-encoder.ts";
 
 /** Read at once: a whole small record. */
 const PEEK_BYTES = 4096;
@@ -23,7 +16,8 @@ const sharedPeek = sharedScratch(PEEK_BYTES);
 export class PastRecords {
   /** Header and key of the record that was read last. */
   readonly head: Pinned = pinned(HEAD_BYTES);
-  frameBytes = 0;
+  /** What it takes in a compacted log. */
+  liveBytes = 0;
   readonly #source: ScanSource;
   readonly #keys: SessionKeeper;
   readonly #opening: FrameOpening;
@@ -54,7 +48,7 @@ export class PastRecords {
     }
     const closed = { source: frame, at: 0, address: 0, lsn: position, bodyBytes };
     if (!this.#opening.open(closed, this.#keys.sealerAt(position))) return undefined;
-    this.frameBytes = frameBytes(shape, bodyBytes);
+    this.liveBytes = sealedLiveBytes(this.#opening.record);
     return this.#opening.record;
   }
 }

@@ -304,13 +304,13 @@ export class WritePath {
     const prev = exists ? lookup.lsn : 0;
     draft.prev = prev === 0 ? 0 : core.inFile(prev);
     draft.loadValue(value);
-    const oldBytes = this.wasLive ? lookup.frameBytes() : 0;
+    const oldBytes = this.wasLive ? lookup.liveBytes() : 0;
     const hadDeadline = this.wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
     // A frame that goes to the file at once can only be taken back as part of a batch that has not ended.
     const isLongEnd = (place === PLACE_ALONE || place === PLACE_LAST) && this.#isLong();
     const placeBefore = place === PLACE_ALONE ? PLACE_FIRST : PLACE_MIDDLE;
     const lsn = this.#append(KIND_PUT, isLongEnd ? placeBefore : place, core.key.bytes);
-    const newBytes = core.tail.end - lsn;
+    const newBytes = draft.liveBytes;
     core.orderStores();
     if (exists) core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);
     else core.keydir.add(space.address, unitLow(lsn), unitHigh(lsn), core.keepFrom());
@@ -331,7 +331,7 @@ export class WritePath {
     const core = this.#core;
     const lookup = core.lookup;
     if (!this.#findOld(space) || !this.wasLive) return false;
-    const oldBytes = lookup.frameBytes();
+    const oldBytes = lookup.liveBytes();
     const hadDeadline = (lookup.shape & SHAPE_EXPIRY) !== 0;
     const prev = lookup.lsn;
     this.#emptyDraft(space.id);

@@ -21,6 +21,7 @@ import {
   WORD_VALUE_BYTES,
   extensionBytes,
   frameBytes,
+  liveBytes,
   packDistance,
   shapeOf,
   writeWide,
@@ -107,6 +108,11 @@ export class FrameEncoder {
     this.#shape = shapeOf(this.kind, this.place, flags, keyBytes);
     this.headBytes = FRAME_HEADER_BYTES + keyBytes + extensionBytes(this.#shape);
     return frameBytes(this.#shape, this.valueBytes);
+  }
+
+  /** What the frame that was measured last takes in a compacted log. */
+  get liveBytes(): number {
+    return liveBytes(this.#shape, this.valueBytes);
   }
 
   /**

@@ -131,6 +131,11 @@ export function frameBytes(shape: number, valueBytes: number): number {
   return bytes + ((8 - (bytes % 8)) % 8);
 }
 
+/** Bytes of the same frame without what says where the previous version is. */
+export function liveBytes(shape: number, valueBytes: number): number {
+  return frameBytes(shape & ~SHAPE_WIDE_PREV, valueBytes);
+}
+
 /**
  * Packs a distance in 8-byte units into 16 bits: 11 bits of mantissa, 5 of exponent, rounded up, so that a
  * reader learns a durable position at or before the true one and never one after it.
@@ -252,13 +257,15 @@ export interface FrameFacts {
   /** Everything before this position was durable when the frame was written. */
   durable: number;
   frameBytes: number;
+  /** The same without what says where the previous version is: what the record takes in a compacted log. */
+  liveBytes: number;
   isClean: boolean;
 }
 
 /** Facts to be filled in, once and again. */
 export function emptyFacts(): FrameFacts {
   const numbers = { kind: 0, place: 0, space: 0, keyBytes: 0, valueBytes: 0, expiresAtMs: 0, prev: 0, durable: 0 };
-  return { ...numbers, frameBytes: 0, isClean: false };
+  return { ...numbers, frameBytes: 0, liveBytes: 0, isClean: false };
 }
 
 /** Reads a whole-millisecond time or a position: two 32-bit halves, the upper one below 2^21. Undefined when above. */
@@ -309,6 +316,7 @@ export function decodeInto(
   facts.expiresAtMs = 0;
   facts.isClean = (shape & SHAPE_CLEAN) !== 0;
   facts.frameBytes = frameBytes(shape, facts.valueBytes);
+  facts.liveBytes = liveBytes(shape, facts.valueBytes);
   facts.durable = Math.max(0, lsn - unpackDistance(tail & 0xffff) * 8);
   const prev = memory.u32[word + WORD_PREV]!;
   facts.prev = prev === 0 ? 0 : lsn - prev * 8;

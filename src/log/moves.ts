@@ -5,17 +5,12 @@
  *
  * A compaction copies frames in the order of the log, so both columns ascend and one table answers in both
  * directions. Every 64th pair is kept at hand; the block of 64 that a search ends in is copied in one go.
- *
- * Invariant: a frame that was copied 8 bytes shorter (its previous version is nearer now) has `SHRUNK` added to
- * its present place.
  */
 
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 
 export const PAIR_BYTES = 16;
-/** Beyond any position in units. */
-export const SHRUNK = 2 ** 40;
 const BLOCK_PAIRS = 64;
 const sharedBlock = sharedScratch(BLOCK_PAIRS * PAIR_BYTES);
 
@@ -31,8 +26,6 @@ export class Moves {
   #presents: number[] = [];
   /** Pairs in the table. */
   count = 0;
-  /** Whether the pair that `present` found last names a frame that is 8 bytes shorter now. */
-  isShrunk = false;
 
   constructor(read: PairReader) {
     this.#read = read;
@@ -45,7 +38,7 @@ export class Moves {
     for (let first = 0; first < count; first += BLOCK_PAIRS) {
       copy(pair.address, address + first * PAIR_BYTES, PAIR_BYTES);
       moves.#formers.push(pair.f64[0]!);
-      moves.#presents.push(pair.f64[1]! % SHRUNK);
+      moves.#presents.push(pair.f64[1]!);
     }
     moves.count = count;
     return moves;
@@ -63,10 +56,7 @@ export class Moves {
   /** Where in the new file the frame of a former position (in units) is; 0 when it was not copied. */
   present(former: number): number {
     const index = this.#search(this.#formers, 0, former);
-    if (index < 0) return 0;
-    const present = this.#block.f64[index * 2 + 1]!;
-    this.isShrunk = present >= SHRUNK;
-    return present % SHRUNK;
+    return index < 0 ? 0 : this.#block.f64[index * 2 + 1]!;
   }
 
   /** The position that the frame at a place in the new file (in units) had before; 0 when it is none that was copied. */
@@ -94,7 +84,7 @@ export class Moves {
     let to = pairs;
     while (from < to) {
       const middle = (from + to) >>> 1;
-      const at = block[middle * 2 + column]! % SHRUNK;
+      const at = block[middle * 2 + column]!;
       if (at === units) return middle;
       if (at < units) from = middle + 1;
       else to = middle;

@@ -143,7 +143,7 @@ test("a table of moves in memory that is full is EMDB_FULL", () => {
   const control = Control.create();
   const table = new MoveTable(hostSystem(), control, { logBytes: 0 });
   const fill = (): void => {
-    for (let pair = 1; pair < 6_000_000; pair += 1) table.add(pair, pair, false);
+    for (let pair = 1; pair < 6_000_000; pair += 1) table.add(pair, pair);
   };
   expectCode("EMDB_FULL", fill);
 });

@@ -1,7 +1,7 @@
 /** `stats` says the truth at every moment: of the log, of what is dead in it, of records and of the file. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { statSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import type { Keyspace } from "../../src/api/types.ts";
 import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
@@ -128,4 +128,46 @@ test("expired records count until they are swept, and are dead from then on", as
   const after = db.stats();
   expect(after).toMatchObject({ liveRecords: 0, deadBytes: after.logicalSizeBytes - 4096 });
   await db.close();
+});
+
+test.each([
+  { what: "plain", options: {} },
+  { what: "with ranges", options: { rangeScans: true } },
+  { what: "encrypted", options: { encryption: { key: new Uint8Array(32).fill(3) } } },
+])("what a compaction gives back is what was said to be dead, $what", async ({ options }) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const expectExact = async (db: Emdb): Promise<void> => {
+    const before = db.stats();
+    await db.compact();
+    const after = db.stats();
+    expect(before.logicalSizeBytes - after.logicalSizeBytes).toBe(before.deadBytes);
+    expect(after.deadBytes).toBe(0);
+    expect((await db.verify()).problems).toEqual([]);
+  };
+  const write = (db: Emdb, round: number): void => {
+    db.insertMany(Array.from({ length: 1000 }, (_, index) => [`k${index}`, `${round}`.repeat(index % 200)] as const));
+    db.insertMany(Array.from({ length: 400 }, (_, index) => [`k${index * 2}`, "w".repeat(99)] as const));
+    for (let index = 0; index < 200; index += 1) db.remove(`k${index}`);
+    db.namespace("n").insert("a", `${round}`, { expiresAtMs: 4e12 });
+    db.namespace(`n${round}`).insert("a", "b");
+    if (round % 2 === 0) db.namespace("n").persist("a");
+    db.transaction((tx) => (tx.insert("t", "1"), tx.namespace(`t${round}`).insert("z", "1")));
+  };
+  {
+    await using db = Emdb.open(path, options);
+    for (let round = 0; round < 4; round += 1) {
+      write(db, round);
+      if (round % 2 === 1) await expectExact(db);
+    }
+    write(db, 4);
+  }
+  // From the image, and from the log alone.
+  for (const hasImage of [true, false]) {
+    if (!hasImage) rmSync(`${path}.hint`);
+    await using db = Emdb.open(path, options);
+    const { deadBytes } = db.stats();
+    if (hasImage) expect(deadBytes).toBeGreaterThan(0);
+    else await expectExact(db);
+  }
 });

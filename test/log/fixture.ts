@@ -120,6 +120,7 @@ export function emptyFacts(): FrameFacts {
     prev: 0,
     durable: 0,
     frameBytes: 0,
+    liveBytes: 0,
     isClean: false,
   };
 }
