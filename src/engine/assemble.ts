@@ -11,7 +11,7 @@
 
 import { Heap } from "../ffi/heap.ts";
 import type { System } from "../ffi/system.ts";
-import { LOG_FILE, LOG_RING, mapRelease, releaseMaps } from "../log/log-words.ts";
+import { LOG_FILE, LOG_RESERVED, LOG_RING, LOG_TOUCHED, mapRelease, releaseMaps } from "../log/log-words.ts";
 import { RING_SPACE } from "../log/new-log.ts";
 import { FileTail, MemoryTail } from "../log/tail.ts";
 import { AutoCompact } from "./auto-compact.ts";
@@ -160,7 +160,9 @@ function leave(opened: Omit<Opened, "leave">): void {
       isLast = isLastOut(core);
     }
     if (isLast && sync !== undefined) {
-      const isUntouched = core.visible === base.cleanEnd;
+      const { numbers } = control.log;
+      const isUntouched =
+        core.visible === base.cleanEnd && numbers[LOG_RESERVED] === base.cleanEnd && numbers[LOG_TOUCHED] === 0;
       if (!isUntouched) engine.conclude();
       checkpoint?.runAtEnd();
       if (!isUntouched) sync.finish(() => unmapForTruncation(system, control));

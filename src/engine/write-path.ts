@@ -148,7 +148,10 @@ export class WritePath {
       if (lsn < tail.touched) written = lsn;
     }
     const place = placeOf(lookup.shape);
-    return { written, end: place === PLACE_ALONE || place === PLACE_LAST ? kindOf(lookup.shape) : undefined };
+    const end = place === PLACE_ALONE || place === PLACE_LAST ? kindOf(lookup.shape) : undefined;
+    // Who died in a roll-back, behind the retreat, has left a frame there that may be in the file.
+    if (end === undefined && tail.end < tail.touched) written = tail.end;
+    return { written, end };
   }
 
   /** Lets every reader see what has been written, and sees to it that it reaches the file. */
@@ -159,11 +162,20 @@ export class WritePath {
     core.orderStores();
     log.numbers[LOG_VISIBLE] = core.tail.end;
     this.#spaces.publishCounts();
-    core.ordering?.tidy(this.#spaces);
-    if (core.tail.end >= core.growthAt) core.onGrowth();
     const pending = core.tail.pendingBytes;
-    if (pending >= STRIDE_BYTES) this.#spill(true);
     if (pending > 0 && !this.#spillIsDue) this.#spillLater();
+    if (pending >= STRIDE_BYTES) this.#spill(true);
+    this.#tidyOrdering();
+    if (core.tail.end >= core.growthAt) core.onGrowth();
+  }
+
+  /** Behind what is visible: memory that cannot be given back now is no failure of the write. */
+  #tidyOrdering(): void {
+    try {
+      this.#core.ordering?.tidy(this.#spaces);
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
   }
 
   #writeThrough(): void {

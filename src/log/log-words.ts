@@ -22,7 +22,7 @@
 
 import type { Address, System } from "../ffi/system.ts";
 import { LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
-import { EmdbError, assert } from "../errors.ts";
+import { EmdbError } from "../errors.ts";
 import { TWO_32 } from "./frame.ts";
 import type { SharedFile } from "./shared-file.ts";
 import { SEGMENT_COUNT_MAX, SEGMENT_NUMBERS, Segments } from "./segments.ts";
@@ -81,11 +81,12 @@ export function addMap(words: LogWords, map: { readonly address: Address; readon
   const { numbers, flags } = words;
   let at = LOG_MAPS_AT;
   while (at < LOG_SEGMENTS_AT && numbers[at + 1] !== 0) at += MAP_NUMBERS;
-  assert(at < LOG_SEGMENTS_AT, "maps double in length, so there are few");
+  if (at >= LOG_SEGMENTS_AT) throw new EmdbError("EMDB_FULL", "the log has grown so often that its maps are used up: reopen it");
   const base = numbers[LOG_BASE]!;
   numbers[at] = map.address - base;
-  numbers[at + 1] = base + map.bytes;
   numbers[at + 2] = base;
+  // Last: with it the entry counts.
+  numbers[at + 1] = base + map.bytes;
   Atomics.store(flags, LOG_MAP_NEWEST, (at - LOG_MAPS_AT) / MAP_NUMBERS + 1);
 }
 

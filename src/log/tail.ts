@@ -192,7 +192,18 @@ export class FileTail implements Tail {
     // What will stand there may begin elsewhere.
     this.#numbers[LOG_STRIDE] = 0;
     this.#numbers[LOG_TAIL] = end;
+    if (end < this.touched) this.#erase(end);
     return true;
+  }
+
+  /** The frame that a write may have left there is none any more, as far as the disk lets us: it was refused. */
+  #erase(lsn: number): void {
+    try {
+      this.#look();
+      this.#write(PADDING, lsn, PADDING.length);
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
   }
 
   mend(): void {
@@ -238,6 +249,7 @@ export class FileTail implements Tail {
   #reserve(end: number): void {
     const base = this.#numbers[LOG_BASE]!;
     refuseBeyondMax(end, base, this.#path);
+    this.#look();
     const bytesMax = LOG_BYTES_MAX - base;
     const bytes = end - base;
     const step = Math.min(Math.max(bytes / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);

@@ -1,6 +1,8 @@
 /** A batch is there whole or not at all, wherever the log ends: batches longer than the ring and than a write included. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { AUDIT } from "../../src/engine/control.ts";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
@@ -268,6 +270,80 @@ test.each([1, 3000])(
     expect(db.namespace("made").len()).toBe(count);
   },
 );
+
+test("a thread that dies while it takes a batch back leaves no frame of it to what comes later", () => {
+  using folder = temporaryFolder();
+  for (let whole = 0; whole < 5; whole += 1) {
+    const path = folder.file(`${whole}.emdb`);
+    const plan: Parameters<typeof leaving>[0] = { failure: undefined, bytesMax: Infinity };
+    using fixture = new EngineFixture(path, leaving(plan), WRITE_THROUGH);
+    const { engine } = fixture;
+    const { tail, control } = engine.core;
+    const space = engine.defaultSpace;
+    engine.insertMany(space, ["k1", "k9"], ["0", "0"], 0);
+    const state = fixture.state();
+    const retreat = tail.retreat.bind(tail);
+    tail.retreat = (end) => {
+      if (!retreat(end)) return false;
+      tail.retreat = retreat;
+      throw new Error("dead");
+    };
+    plan.failure = -Errno.ENOSPC;
+    const sizes = ["1", "2", "3".repeat(30), "4"];
+    expect(() => engine.insertMany(space, ["x1", "x2", "x3", "x4"], sizes, 0)).toThrow("dead");
+    Atomics.store(control.flags, AUDIT, 1);
+    engine.settle();
+    expect(fixture.state()).toBe(state);
+    // A batch that is cut off by the end of the process.
+    plan.failure = new Error("dead");
+    plan.bytesMax = whole * SMALL_FRAME_BYTES;
+    let image: Uint8Array = new Uint8Array();
+    tail.retreat = (end) => ((image = fixture.image()), retreat(end));
+    const keys = ["k1", "y1", "y2", "y3", "y4", "y5"];
+    expect(() => engine.insertMany(space, keys, ["1", "2", "3", "4", "5", "6"], 0)).toThrow("dead");
+    expectOpens(folder.file("crashed.emdb"), image, state);
+  }
+});
+
+test("a single write that was refused when the disk had it all does not come back", () => {
+  using folder = temporaryFolder();
+  const plan: Parameters<typeof leaving>[0] = { failure: undefined, bytesMax: Infinity };
+  using fixture = new EngineFixture(folder.file("data.emdb"), leaving(plan), WRITE_THROUGH);
+  const { engine } = fixture;
+  engine.insert(engine.defaultSpace, "kept", "x", 0);
+  const state = fixture.state();
+  plan.failure = -Errno.ENOSPC;
+  expect(() => engine.insert(engine.defaultSpace, "refused", "x", 0)).toThrow(EmdbError);
+  expectOpens(folder.file("crashed.emdb"), fixture.image(), state);
+});
+
+test("a close after a batch that failed leaves the file as a clean close does", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using db = Emdb.open(path);
+    db.insert("a", "1");
+  }
+  const clean = readFileSync(path);
+  {
+    using fixture = new EngineFixture(path, hostSystem());
+    const { engine } = fixture;
+    const space = engine.defaultSpace;
+    const giveUp = {
+      space,
+      key: "b",
+      expiresAtMs: 0,
+      get value(): never {
+        throw new Error("given up");
+      },
+    };
+    const first = { space, key: "c", value: "x".repeat(500_000), expiresAtMs: 0 };
+    expect(() => engine.writeBatch([first, giveUp])).toThrow("given up");
+  }
+  expect(readFileSync(path).length).toBe(clean.length);
+  using db = Emdb.open(path);
+  expect([db.recovery.usedCheckpoint, db.recovery.replayedRecords, db.recovery.tornBytes]).toEqual([true, 0, 0]);
+});
 
 test("a namespace that a transaction writes to and empties again is not created", () => {
   using db = Emdb.openInMemory();
