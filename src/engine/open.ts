@@ -14,8 +14,8 @@ import { Errno } from "../ffi/errno.ts";
 import { Heap } from "../ffi/heap.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
-import type { Pinned } from "../ffi/memory.ts";
-import type { System } from "../ffi/system.ts";
+import { compare, type Pinned } from "../ffi/memory.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
@@ -44,6 +44,7 @@ import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { buildOrdering } from "./ordering-build.ts";
+import type { ScanSource } from "../log/scanner.ts";
 import { Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
@@ -55,6 +56,9 @@ import { freshPage, refuseMismatch, unlockPage, type HeaderPage, type LogKeys } 
 import { SEALED_MARK_BYTES } from "./sealed-encoder.ts";
 import { storeDataKey } from "./vault.ts";
 
+/** How often a file is opened for reading that is another one each time, and one that looks damaged. */
+const READING_ATTEMPTS = 100;
+const DAMAGE_ATTEMPTS = 4;
 /** Links in a row that lead to no file yet. */
 const LINKS_MAX = 40;
 
@@ -141,11 +145,7 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
   const { config, path } = request;
   const found = judgeFile(system, path);
   refuseMismatch(found, config, path);
-  if (config.readOnly) {
-    if (found === undefined) throw missing(path);
-    using keys = disposable(unlockPage(found, config, path));
-    return openLog(environment, { path, header: found.header, keys: keys.value, config, lock: undefined });
-  }
+  if (config.readOnly) return openForReading(environment, request);
   if (found === undefined && !config.createIfMissing && findReplaced(system, path) === undefined) throw missing(path);
   if (found === undefined) refuseSidecarName(system, path);
   const lock = LockFile.take(system, path);
@@ -167,6 +167,41 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
     lock.release(true);
     throw error;
   }
+}
+
+/**
+ * Opens a file that another process may have open for writing. That one may put a compacted file in its place, or mend its
+ * end, between any two looks at it: then they do not fit each other, and it is looked at anew.
+ */
+function openForReading(environment: Environment, { path, config }: OpenRequest): Opened {
+  const { system } = environment;
+  for (let attempt = 1; ; attempt++) {
+    const found = judgeFile(system, path);
+    if (found === undefined) throw missing(path);
+    refuseMismatch(found, config, path);
+    using keys = disposable(unlockPage(found, config, path));
+    const handle = must(system.open(path, "read"), { syscall: "open", path });
+    if (!hasPage(system, handle, found.page)) {
+      system.close(handle);
+      if (attempt < READING_ATTEMPTS) continue;
+      throw new EmdbError("EMDB_LOCKED", `${JSON.stringify(path)} was replaced again and again while it was opened`, {
+        path,
+      });
+    }
+    try {
+      return openLogAt(environment, { path, header: found.header, keys: keys.value, config, lock: undefined }, handle);
+    } catch (error) {
+      const mayBeTorn = error instanceof EmdbError && error.code === "EMDB_CORRUPTED" && attempt < DAMAGE_ATTEMPTS;
+      if (!mayBeTorn) throw error;
+    }
+  }
+}
+
+/** Whether the open file begins with a header page that was looked at before. */
+function hasPage(system: System, handle: FileHandle, page: Uint8Array): boolean {
+  const bytes = new Uint8Array(HEADER_PAGE_BYTES);
+  const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
+  return count >= 0 && compare(bytes, page, page.length) === 0;
 }
 
 /** The newest of the files that compactions have replaced and not removed yet; undefined when there is none. */
@@ -241,11 +276,16 @@ interface LogPlan {
 
 /** Maps, recovers and starts an engine on a log whose header is sound. */
 function openLog(environment: Environment, plan: LogPlan): Opened {
-  const { system } = environment;
   const { path, config } = plan;
   const isWriteThrough = config.flushPlan.kind === "write-through";
   const mode = config.readOnly ? "read" : isWriteThrough ? "write-through" : "write";
-  const handle = must(system.open(path, mode), { syscall: "open", path });
+  return openLogAt(environment, plan, must(environment.system.open(path, mode), { syscall: "open", path }));
+}
+
+/** The same on the file that was opened; closes it when that fails. */
+function openLogAt(environment: Environment, plan: LogPlan, handle: FileHandle): Opened {
+  const { system } = environment;
+  const { path, config } = plan;
   let control: Control | undefined;
   try {
     control = makeControl(system);
@@ -307,10 +347,13 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
   const { control, vault } = core;
   const file = core.file!;
   const { spaces, from } = image.load(core, config.rangeScans);
-  const opener =
-    vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation, last: vault.last });
-  const source = { system, file: file.handle, path, salts: core.salts, opener, end: bytes };
-  const replay = new Replayer(core, spaces, source, from).run(bytes);
+  const sourceOf = (): ScanSource => {
+    const opener =
+      vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation, last: vault.last });
+    return { system, file: file.handle, path, salts: core.salts, opener, end: bytes };
+  };
+  const sources = { source: sourceOf(), ahead: config.readOnly ? sourceOf() : undefined };
+  const replay = new Replayer(core, spaces, sources, from).run(bytes);
   spaces.publishCounts();
   if (config.rangeScans && !image.isOrdered) core.ordering = buildOrdering(core, spaces);
   const missingBytes = image.missingBytes(replay);

@@ -37,6 +37,7 @@ import type { Core } from "./core.ts";
 import type { Gates } from "./gates.ts";
 import { ReplayGroup } from "./replay-group.ts";
 import { SPACE_DROPPED, Spaces, type SpaceState } from "./spaces.ts";
+import { BatchAhead, NO_BATCH } from "./batch-ahead.ts";
 import { undo } from "./undo.ts";
 
 export interface Replay {
@@ -74,16 +75,26 @@ export class Replayer {
   readonly #core: Core;
   readonly #spaces: Spaces;
   readonly #scanner: Scanner;
+  readonly #ahead: BatchAhead | undefined;
   readonly #path: string;
   readonly #gates: Gates | undefined;
   readonly #durable: number;
   readonly #group: ReplayGroup;
   /** Where the batch at hand began; 0 when none is open. */
   #batchStart = 0;
+  /** Whether nothing of it was applied. */
+  #isUnread = false;
   #records = 0;
 
-  constructor(core: Core, spaces: Spaces, source: ScanSource, from: ReplayFrom) {
+  /** `ahead`, where another process may write to the file meanwhile, is the same source to look ahead in. */
+  constructor(
+    core: Core,
+    spaces: Spaces,
+    { source, ahead }: { readonly source: ScanSource; readonly ahead: ScanSource | undefined },
+    from: ReplayFrom,
+  ) {
     this.#core = core;
+    this.#ahead = ahead === undefined ? undefined : new BatchAhead(ahead);
     this.#spaces = spaces;
     this.#scanner = new Scanner(source, from.lsn);
     this.#path = source.path;
@@ -97,31 +108,58 @@ export class Replayer {
   /** Reads to the end. `fileBytes` is where the file ends. */
   run(fileBytes: number): Replay {
     const scanner = this.#scanner;
-    let finding: Finding = scanner.next();
-    while (finding.kind === "frame") {
-      if (!this.#follows(scanner.facts.place)) {
-        finding = { kind: "bad", reason: "a batch has no beginning, or no end" };
-        break;
-      }
-      this.#apply();
-      finding = scanner.next();
-    }
+    const { finding, stop } = this.#readFrames();
     this.#group.flush();
     const isEnded = finding.kind === "mark" && this.#batchStart === 0;
     const isClean = isEnded && scanner.facts.isClean;
-    const stop = scanner.lsn;
     const markEnd = stop + scanner.facts.frameBytes;
     this.#judgeEnd(finding, stop);
     const end = this.#batchStart === 0 ? stop : this.#batchStart;
     if (end < this.#durable) throw this.#lost(finding, stop);
     if (this.#batchStart !== 0) {
-      undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
+      if (!this.#isUnread) undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
       this.#setEnd(end);
     }
     const soundEnd = isEnded ? markEnd : end;
     const tornBytes = scanner.lastNonZero(soundEnd, fileBytes) - soundEnd;
+    this.#ahead?.release();
     scanner.release();
     return { end, soundEnd, records: this.#records, tornBytes, isClean };
+  }
+
+  /** Takes up frame after frame; returns what ends them, and where. */
+  #readFrames(): { readonly finding: Finding; readonly stop: number } {
+    const scanner = this.#scanner;
+    let finding: Finding = scanner.next();
+    while (finding.kind === "frame") {
+      if (!this.#follows(scanner.facts.place)) return { finding: NO_BATCH, stop: scanner.lsn };
+      const ahead = scanner.facts.place === PLACE_FIRST ? this.#ahead?.look(scanner.lsn) : undefined;
+      if (ahead !== undefined && "stop" in ahead) {
+        this.#batchStart = scanner.lsn;
+        this.#isUnread = true;
+        return ahead;
+      }
+      if (ahead?.isAborted === true) {
+        this.#moveTo(ahead.end);
+        this.#core.control.log.numbers[LOG_VISIBLE] = ahead.end;
+        finding = scanner.judge(ahead.end);
+      } else {
+        this.#apply();
+        finding = scanner.next();
+        // What was read before the look ahead may be older than what that has found whole.
+        if (finding.kind !== "frame" && this.#ahead !== undefined && this.#batchStart !== 0)
+          finding = scanner.judgeAnew(scanner.lsn);
+      }
+    }
+    return { finding, stop: scanner.lsn };
+  }
+
+  /** The log has been read up to here. */
+  #moveTo(end: number): void {
+    const { numbers } = this.#core.control.log;
+    // Leaves of an image may name frames that replay has not come to yet, and which keys they have may be asked.
+    numbers[LOG_WRITTEN] = this.#gates === undefined ? end : Math.max(end, this.#durable);
+    numbers[LOG_TAIL] = end;
   }
 
   /** Throws when what stands at the end is damage. */
@@ -166,9 +204,7 @@ export class Replayer {
     const numbers = this.#core.control.log.numbers;
     if (facts.place === PLACE_FIRST) this.#batchStart = lsn;
     const end = lsn + facts.frameBytes;
-    // Leaves of an image may name frames that replay has not come to yet, and which keys they have may be asked.
-    numbers[LOG_WRITTEN] = this.#gates === undefined ? end : Math.max(end, this.#durable);
-    numbers[LOG_TAIL] = end;
+    this.#moveTo(end);
     if (facts.kind === KIND_PUT || facts.kind === KIND_REMOVE) {
       this.#records += 1;
       this.#group.add(this.#scanner, this.#batchStart);

@@ -81,7 +81,8 @@ export function addMap(words: LogWords, map: { readonly address: Address; readon
   const { numbers, flags } = words;
   let at = LOG_MAPS_AT;
   while (at < LOG_SEGMENTS_AT && numbers[at + 1] !== 0) at += MAP_NUMBERS;
-  if (at >= LOG_SEGMENTS_AT) throw new EmdbError("EMDB_FULL", "the log has grown so often that its maps are used up: reopen it");
+  if (at >= LOG_SEGMENTS_AT)
+    throw new EmdbError("EMDB_FULL", "the log has grown so often that its maps are used up: reopen it");
   const base = numbers[LOG_BASE]!;
   numbers[at] = map.address - base;
   numbers[at + 2] = base;

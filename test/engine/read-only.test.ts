@@ -1,13 +1,15 @@
 /** Opened for reading: as of the open, beside a writer, and without a trace. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import type { System } from "../../src/ffi/system.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EVERYTHING, expectCode, stateAt, stateOf, tell, turn } from "./fixture.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
+import { openFile } from "./open-engine.ts";
 import { startChild } from "./processes.ts";
 
 setDefaultTimeout(120_000);
@@ -174,3 +176,81 @@ test("damage that does not go away is damage for a read-only open too", async ()
   expect(expectCode("EMDB_CORRUPTED", () => Emdb.open(path, readOnly)).offset).toBe(story.steps[2]!.end);
   expect(readdirSync(folder.path).filter((name) => name.startsWith("data"))).toEqual(["data.emdb"]);
 });
+
+/** A host that lets something else happen before its `count`-th call about a file; tells how many there were. */
+function interrupted(count: number, body: () => void): { readonly system: System; readonly calls: () => number } {
+  let calls = 0;
+  const system = faulty(hostSystem(), (call) => {
+    if (!["open", "read", "size", "status", "map"].includes(call)) return undefined;
+    calls += 1;
+    if (calls === count) body();
+    return undefined;
+  });
+  return { system, calls: () => calls };
+}
+
+test("an open for reading beside a compaction sees all of one file, whenever that takes its place", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let isMore = true;
+  for (let count = 1; isMore; count += 1) {
+    {
+      using db = Emdb.open(path);
+      db.insertMany(Array.from({ length: 50 }, (_, index) => [`k${index}`, `${count}`]));
+    }
+    const { system, calls } = interrupted(count, () => {
+      const { work, compaction, leave } = openFile(hostSystem(), path);
+      expect(work.tryTake()).toBe(true);
+      compaction.runSync();
+      work.give();
+      leave();
+    });
+    using reader = new EngineFixture(path, system, readOnly);
+    expect(reader.engine.count(reader.engine.defaultSpace)).toBe(50);
+    expect(Buffer.from(reader.engine.get(reader.engine.defaultSpace, "k7")!).toString()).toBe(`${count}`);
+    isMore = count < calls();
+  }
+});
+
+test.each([undefined, { key: new Uint8Array(32).fill(1) }])(
+  "an open for reading believes nothing of a batch without an end, whenever a writer mends the file (secret: %#)",
+  (encryption) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const changes = { encryption };
+    let crashed: Uint8Array = new Uint8Array();
+    {
+      using fixture = new EngineFixture(folder.file("made.emdb"), hostSystem(), changes);
+      const { engine } = fixture;
+      const space = engine.defaultSpace;
+      for (let index = 0; index < 20; index += 1) engine.insert(space, `k${index}`, "0", 0);
+      fixture.sync.flush();
+      const long = { space, key: "k0", value: "1".repeat(2_000_000), expiresAtMs: 0 };
+      const cut = {
+        ...long,
+        get value(): never {
+          crashed = fixture.image();
+          throw new Error("cut");
+        },
+      };
+      expect(() => engine.writeBatch([{ ...long, key: "k1", value: "1" }, long, cut])).toThrow("cut");
+    }
+    let isMore = true;
+    for (let count = 1; isMore; count += 1) {
+      writeFileSync(path, crashed);
+      const { system, calls } = interrupted(count, () => {
+        using writer = new EngineFixture(path, hostSystem(), changes);
+        writer.engine.insert(writer.engine.defaultSpace, "new", "2".repeat(3_000_000), 0);
+        writer.sync.flush();
+      });
+      using reader = new EngineFixture(path, system, { ...readOnly, ...changes });
+      const { engine } = reader;
+      const values = [...engine.snapshot(engine.defaultSpace)].map(({ value }) => Buffer.from(value).toString());
+      expect(values.filter((value) => value === "0").length).toBe(20);
+      expect(values.length - 20).toBe(engine.get(engine.defaultSpace, "new") === undefined ? 0 : 1);
+      isMore = count < calls();
+      reader.close();
+      rmSync(`${path}.hint`, { force: true });
+    }
+  },
+);
