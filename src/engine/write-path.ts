@@ -29,6 +29,7 @@ import {
   placeOf,
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, LOG_WRITTEN, unitHigh, unitLow } from "../log/log-words.ts";
+import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, RING_FRAME_BYTES_MAX, STRIDE_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
@@ -182,6 +183,9 @@ export class WritePath {
     const core = this.#core;
     try {
       core.tail.spill();
+      const { system, file } = core;
+      if (file !== undefined && system.lacksWriteThrough === true)
+        must(system.sync(file.handle), { syscall: "fdatasync", path: file.path });
     } catch (error) {
       if (error instanceof EmdbError && error.code === "EMDB_IO") Atomics.or(core.control.flags, STATE, STATE_POISONED);
       throw error;

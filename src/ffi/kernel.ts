@@ -21,7 +21,7 @@ export interface Kernel {
   /** RLIMIT_AS. */
   readonly addressSpaceLimit: number;
   readonly openCloseOnExec: number;
-  /** The flag of `open` that makes each write durable; 0 where none does, then every write is followed by a sync. */
+  /** The flag of `open` that makes each write durable; 0 where none does. */
   readonly openWriteThrough: number;
   /** Raw. */
   sync(file: FileHandle): number;
@@ -35,6 +35,8 @@ export interface Kernel {
   readonly status?: (of: string | FileHandle) => FileStatus | Result | undefined;
   /** Asks for huge pages; a refusal costs speed only. */
   adviseHuge(address: Address, bytes: number): void;
+  /** Gives the memory of pages back so that they read as zeros, in the map that is there, where that can be done. Raw. */
+  discard?(address: Address, bytes: number): number;
   /** Raw: fills the view from the system's cryptographic source, up to 256 bytes of it; returns how many. */
   random(into: Uint8Array): number;
   threadId(): number;

@@ -8,6 +8,7 @@ import { symbolTables } from "./symbols.ts";
 import { StatusCall } from "./linux-status.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 
+const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
 const POSIX_FADV_DONTNEED = 4;
 const systemCalls = process.arch === "arm64" ? { gettid: 178, tgkill: 131 } : { gettid: 186, tgkill: 234 };
@@ -43,6 +44,7 @@ export function linuxKernel(): Kernel {
     adviseHuge(address, bytes) {
       calls.madvise(address, bytes, MADV_HUGEPAGE);
     },
+    discard: (address, bytes) => calls.madvise(address, bytes, MADV_DONTNEED),
     random: (into) => calls.getrandom(into, into.length, 0),
     threadId: () => calls.syscall(systemCalls.gettid, 0, 0, 0, 0, 0),
     // Signal 0 is only asked about. ESRCH says that there is no such thread; any other answer that there is.

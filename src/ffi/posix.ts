@@ -47,6 +47,8 @@ const hugePageBytes = 2 ** 21;
  */
 const addressSpaceShare = 32;
 const reservationBytesMin = 2 ** 28;
+/** A map may always reach so far beyond its file: each one that a growing log needs is longer by a share, so they are few. */
+const mapBeyondFactor = 1.5;
 
 /** This thread's own place for what clock_gettime and getrlimit write. */
 const scratch = pinned(16);
@@ -65,13 +67,13 @@ export class PosixSystem extends Surroundings implements System {
   readonly #munmapAddress: Address;
   /** Longest stretch of address space that is taken ahead of need. */
   readonly #reservationBytesMax: number;
-  /** Handles whose writes are each followed by a sync, where no flag of `open` does it. */
-  readonly #syncedOnWrite = new Set<FileHandle>();
+  readonly lacksWriteThrough: boolean;
 
   constructor(kernel: Kernel) {
     super();
     this.#kernel = kernel;
     this.#calls = kernel.calls;
+    this.lacksWriteThrough = kernel.openWriteThrough === 0;
     this.#munmapAddress = symbolAddress(kernel.calls.munmap);
     this.pageBytes = kernel.calls.getpagesize();
     this.#reservationBytesMax = Math.max(this.#addressSpaceBytes() / addressSpaceShare, reservationBytesMin);
@@ -104,14 +106,11 @@ export class PosixSystem extends Surroundings implements System {
     };
     // O_NONBLOCK: opening a named pipe would otherwise wait for its other end. Files do not know the flag.
     const flags = flagsOfMode[mode] | this.#kernel.openCloseOnExec | O_NONBLOCK;
-    const file = attempt(() => fs.openSync(path, flags, 0o600));
-    if (mode === "write-through" && this.#kernel.openWriteThrough === 0 && file >= 0) this.#syncedOnWrite.add(file);
-    return file;
+    return attempt(() => fs.openSync(path, flags, 0o600));
   }
 
   close(file: FileHandle): Result {
     assertHandle(file);
-    this.#syncedOnWrite.delete(file);
     if (this.#calls.close(file) === 0) return 0;
     // An interrupted close has closed; making it again could close a file that another thread just opened.
     const result = this.#failure();
@@ -153,10 +152,6 @@ export class PosixSystem extends Surroundings implements System {
         const result = this.#failure();
         if (result !== -Errno.EINTR) return result;
       }
-    }
-    if (this.#syncedOnWrite.has(file)) {
-      const result = this.sync(file);
-      if (result < 0) return result;
     }
     return done;
   }
@@ -260,7 +255,7 @@ export class PosixSystem extends Surroundings implements System {
   map(file: FileHandle, bytes: number): Address | Result {
     assertWhole(bytes, "a length is a whole number of bytes");
     // What lies beyond the end of the file is taken ahead of need.
-    if (bytes > this.#reservationBytesMax && bytes > this.size(file)) return -Errno.ENOMEM;
+    if (bytes > this.#reservationBytesMax && bytes > this.size(file) * mapBeyondFactor) return -Errno.ENOMEM;
     return this.#mapFile(file, { position: 0, bytes }, { access: PROT_READ, flags: MAP_SHARED });
   }
 
@@ -334,7 +329,10 @@ export class PosixSystem extends Surroundings implements System {
 
   decommit(address: Address, bytes: number): Result {
     assertPages(address, bytes, this.pageBytes);
-    // A fresh mapping in place: MADV_DONTNEED promises zeros on Linux only.
+    // Every page with a map of its own would soon be as many as a process may have.
+    const { discard } = this.#kernel;
+    if (discard !== undefined) return discard(address, bytes) === 0 ? 0 : this.#failure();
+    // A fresh mapping in place: elsewhere nothing else promises zeros.
     const flags = MAP_PRIVATE | MAP_FIXED | this.#kernel.mapAnonymous | this.#kernel.mapNoReserve;
     return this.#calls.mmap(address, bytes, PROT_NONE, flags, -1, 0) === address ? 0 : this.#failure();
   }

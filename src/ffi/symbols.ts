@@ -75,6 +75,7 @@ const linuxOperations: SymbolTable["operations"] = {
   status: ["syscall"],
   allocate: ["fallocate"],
   commit: ["mprotect", "madvise"],
+  decommit: ["madvise"],
   threadId: ["syscall"],
   isThreadAlive: ["syscall"],
   lastError: ["__errno_location"],

@@ -50,6 +50,8 @@ export type FolderNote = (folder: FileHandle | undefined) => void;
 
 export interface System {
   readonly platform: "posix" | "win32" | "simulated";
+  /** Whether no flag makes each write to a file that was opened as write-through durable: then who writes has to sync. */
+  readonly lacksWriteThrough?: boolean;
   /** A mapping may reach beyond the end of the file; the pages there become readable as it grows. */
   readonly canMapPastEnd: boolean;
   readonly pageBytes: number;

@@ -100,6 +100,9 @@ const STRIDE_MASK = STRIDE_BYTES - 1;
 /** How far the ring is claimed at a time, to need a memory barrier only now and then. */
 const CLAIM_AHEAD_BYTES = 65_536;
 
+/** How much longer than needed a map is, where address space is short. */
+const AMPLE_SHARE = 1.25;
+
 export class FileTail implements Tail {
   readonly #system: System;
   /** Throws when the file is not ours to write to; called before each stretch of writes. */
@@ -252,7 +255,9 @@ export class FileTail implements Tail {
     this.#look();
     const bytesMax = LOG_BYTES_MAX - base;
     const bytes = end - base;
-    const step = Math.min(Math.max(bytes / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);
+    // Where the map ends with the file, each step is a map more: by shares they are few.
+    const stepMax = this.#system.canMapPastEnd ? GROWTH_BYTES_MAX : Math.max(GROWTH_BYTES_MAX, bytes / 8);
+    const step = Math.min(Math.max(bytes / 2, GROWTH_BYTES_MIN), stepMax);
     let target = Math.min(Math.ceil((bytes + step) / 4096) * 4096, bytesMax);
     let result = this.#system.allocate(this.#file.handle, target);
     if (result === -Errno.ENOSPC || result === -Errno.EDQUOT || result === -Errno.EFBIG) {
@@ -268,7 +273,7 @@ export class FileTail implements Tail {
 /**
  * Sees to it that a map covers the file up to `end`. Where a map may reach beyond the file, the first one is
  * made for the largest log there can be, so that growing never maps again; where address space is short, or
- * the system maps no further than the file, a new map of at least double the length is added.
+ * the system maps no further than the file, a new map is added that is longer by an eighth at least.
  */
 export function ensureMapped(system: System, file: OpenLogFile, words: LogWords, end: number): void {
   if (end <= (newestMap(words)?.end ?? 0)) return;
@@ -285,7 +290,8 @@ export function ensureMapped(system: System, file: OpenLogFile, words: LogWords,
     }
     const isLast = bytes <= needed;
     if (isLast || !system.canMapPastEnd) throw ioError(address, { syscall: "mmap", path: file.path });
-    bytes = Math.max(needed, bytes / 2);
+    const ample = Math.ceil((needed * AMPLE_SHARE) / 4096) * 4096;
+    bytes = bytes > ample ? Math.max(ample, bytes / 2) : needed;
   }
 }
 

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { closeSync, copyFileSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { attachTo } from "../../src/engine/open.ts";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -176,4 +177,32 @@ test.each(["close", "closeSync"] as const)("%s of one of several handles flushes
   using copy = Emdb.open(folder.file("copy.emdb"));
   expect(copy.getText("a")).toBe("1");
   expect(other.getText("a")).toBe("1");
+});
+
+test("where no flag makes writes durable, every write of every thread is followed by a sync before it counts as that", () => {
+  using folder = temporaryFolder();
+  let syncs = 0;
+  let result = 0;
+  const counting = faulty(hostSystem(), (call) => {
+    if (call === "sync") syncs += 1;
+    return call === "sync" && result < 0 ? result : undefined;
+  });
+  const system = new Proxy(counting, {
+    get: (target, name) => (name === "lacksWriteThrough" ? true : (Reflect.get(target, name) as unknown)),
+  });
+  using fixture = new EngineFixture(folder.file("data.emdb"), system, { flushPlan: { kind: "write-through" } });
+  fixture.engine.core.becomeShared();
+  const environment = { system, defer: (work: () => void) => void setImmediate(work), hasWorkers: false };
+  const attached = attachTo(environment, fixture.opened.base);
+  for (const { engine } of [fixture.opened, attached]) {
+    const before = syncs;
+    engine.insert(engine.defaultSpace, "a", "1", 0);
+    expect(syncs).toBe(before + 1);
+    expect(fixture.sync.durable).toBe(engine.core.visible);
+  }
+  attached.leave();
+  result = -5;
+  const write = (): void => fixture.engine.insert(fixture.engine.defaultSpace, "b", "2", 0);
+  expectCode("EMDB_IO", write);
+  expectCode("EMDB_POISONED", write);
 });

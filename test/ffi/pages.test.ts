@@ -59,6 +59,17 @@ test("pages that were given back come again as zeros, and their neighbours keep 
   expect([read.u8(space.address, page - 1), read.u8(space.address + 3 * page, 0)]).toEqual([5, 5]);
 });
 
+test.skipIf(process.platform !== "linux")("giving back every second page makes no map of each", () => {
+  using space = new Reservation(2000 * page);
+  expect(system.commit(space.address, 2000 * page)).toBe(0);
+  fill(space.address, 5, 2000 * page);
+  const maps = (): number => readFileSync("/proc/self/maps", "latin1").split("\n").length;
+  const before = maps();
+  for (let index = 0; index < 2000; index += 2) expect(system.decommit(space.address + index * page, page)).toBe(0);
+  expect(maps() - before).toBeLessThan(20);
+  expect([read.u8(space.address, 0), read.u8(space.address, page)]).toEqual([0, 5]);
+});
+
 test("committing what is committed keeps what it holds", () => {
   using space = new Reservation(16 * page);
   expect(system.commit(space.address, page)).toBe(0);
