@@ -102,7 +102,9 @@ export class Mutex {
   /** Takes a dead holder's place. */
   #takeOver(holder: number): boolean {
     const thread = Atomics.load(this.#rows, ROW_THREAD_AT + holder - 1);
-    if (thread > 0 && this.#isAlive(thread - 1)) return false;
+    // Systems give the number of a dead thread to a new one, and who waits here holds nothing.
+    const isOwn = thread === Atomics.load(this.#rows, ROW_THREAD_AT + this.#own - 1);
+    if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;
     // First the word that says so: whoever gets the lock next has to find it.
     Atomics.store(this.#flags, AUDIT, 1);
     return Atomics.compareExchange(this.#flags, MUTEX, holder, this.#own) === holder;

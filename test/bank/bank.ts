@@ -337,7 +337,7 @@ const THREADS: readonly PlantedFault[] = [
     "      if (Atomics.load(this.#flags, MUTEX) === 0) return void Atomics.store(this.#flags, MUTEX, this.#own);",
   ]),
   fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/mutex.ts", [
-    "if (thread > 0 && this.#isAlive(thread - 1)) return false;",
+    "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",
     "",
   ]),
   fault("a dead writer's lock is taken over without an audit", "test/steps/compaction.test.ts", "engine/mutex.ts", [

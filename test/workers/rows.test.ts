@@ -1,10 +1,10 @@
 /** The rows of attached threads, over a system whose threads live and die as a test says. */
 
 import { expect, test } from "bun:test";
-import { CLOSING, Control, MUTEX, SYNC_DONE, SYNC_OWNER } from "../../src/engine/control.ts";
+import { AUDIT, CLOSING, Control, MUTEX, SYNC_DONE, SYNC_OWNER } from "../../src/engine/control.ts";
 import { Mutex } from "../../src/engine/mutex.ts";
 import { claimRow, clearRow, hasLivingRow, isAnotherStaying, isGone, markLeaving } from "../../src/engine/rows.ts";
-import { RECLAIM_ATTACHED } from "../../src/ffi/reclaim.ts";
+import { RECLAIM_ATTACHED, ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { System } from "../../src/ffi/system.ts";
 
 class Threads {
@@ -95,4 +95,16 @@ test("a lock taken while nobody else could attach is seen to be held, and given 
   expect(mutex.isHeld).toBe(false);
   expect(other.tryLock()).toBe(true);
   expect(mutex.tryLock()).toBe(false);
+});
+
+test("a lock whose dead holder had the number that this thread has now is taken over", () => {
+  const control = Control.create();
+  const [dead, own] = [new Mutex(control, 0, () => true), new Mutex(control, 1, () => true)];
+  control.reclaim[ROW_THREAD_AT] = 78;
+  control.reclaim[ROW_THREAD_AT + 1] = 78;
+  dead.lock();
+  own.lock();
+  expect(own.isHeld).toBe(true);
+  expect(control.flags[AUDIT]).toBe(1);
+  own.unlock();
 });
