@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { statSync } from "node:fs";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
+import { openFile } from "./open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 setDefaultTimeout(60_000);
@@ -45,31 +46,40 @@ test("a clear of much is enough to begin", async () => {
 
 test("while an iterator keeps the file before, it is compacted once, and again when that is over", async () => {
   using folder = temporaryFolder();
-  await using db = Emdb.open(folder.file("data.emdb"), { autoCompact: { minBytes: 500_000 } });
+  const autoCompact = { ratio: 0.5, bytesMin: 500_000 };
+  const { engine, compaction, leave } = openFile(hostSystem(), folder.file("data.emdb"), { autoCompact });
+  const { core, defaultSpace: space } = engine;
   const keys = Array.from({ length: 3000 }, (_, key) => `key ${key}`);
-  db.insertMany(keys.map((key) => [key, VALUE]));
-  const walk = db.iter();
+  engine.insertMany(
+    space,
+    keys,
+    keys.map(() => VALUE),
+    0,
+  );
+  const walk = engine.snapshot(space);
   walk.next();
-  db.removeMany(keys);
-  const file = (): number => statSync(db.path!).ino;
-  const files = new Set([file()]);
-  const before = file();
-  for (let round = 0; round < 40; round += 1) {
-    db.insert(`after ${round}`, new Uint8Array(100_000));
-    for (let count = 0; count < 20; count += 1) await turn();
-    files.add(file());
-  }
-  await until(() => file() !== before);
-  files.add(file());
-  expect(files.size).toBe(2);
-  // There is room for one on request.
-  await db.compact();
-  walk.return?.();
-  db.removeMany(Array.from({ length: 40 }, (_, round) => `after ${round}`));
+  engine.removeMany(space, keys);
+  const bases = new Set([core.base]);
+  const write = (): void => engine.insert(space, "after", new Uint8Array(100_000), 0);
   await until(() => {
-    db.insert("more", new Uint8Array(100_000));
-    return db.stats().logicalSizeBytes < 1_000_000;
+    write();
+    return core.base > 0;
   });
+  for (let count = 0; count < 500; count += 1) {
+    if (count % 10 === 0) write();
+    await turn();
+    bases.add(core.base);
+    expect(core.log.segments.list().length).toBe(1);
+  }
+  expect(bases.size).toBe(2);
+  // There is room for one on request.
+  await compaction.run({});
+  walk.return();
+  await until(() => {
+    write();
+    return core.tail.end - core.base < 600_000;
+  });
+  leave();
 });
 
 test("below the floor, below the ratio, and without the option nothing is compacted", async () => {

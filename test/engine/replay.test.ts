@@ -81,11 +81,12 @@ test("the first record of an empty key space loses no counts of the shard before
   using folder = temporaryFolder();
   const [path, copy] = [folder.file("data.emdb"), folder.file("copy.emdb")];
   await using db = Emdb.open(path);
+  const other = db.namespace("other");
   // From the first removal in the log on, records are replayed one by one, in groups.
   db.insert("removed", "x");
   db.remove("removed");
   for (let index = 0; index < 10; index += 1) db.insert(`key ${index}`, "x");
-  db.namespace("other").insert("x", "y");
+  other.insert("x", "y");
   db.flushSync();
   copyFileSync(path, copy);
   {
