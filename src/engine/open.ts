@@ -41,7 +41,7 @@ import { Control } from "./control.ts";
 import { LogFile, closedError, type Core } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
-import { LockFile } from "./lock-file.ts";
+import { LockFile, readHolder } from "./lock-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { buildOrdering } from "./ordering-build.ts";
 import type { ScanSource } from "../log/scanner.ts";
@@ -143,9 +143,9 @@ function makeSeed(system: System): Uint8Array {
 export function openFile(environment: Environment, request: OpenRequest): Opened {
   const { system } = environment;
   const { config, path } = request;
+  if (config.readOnly) return openForReading(environment, request);
   const found = judgeFile(system, path);
   refuseMismatch(found, config, path);
-  if (config.readOnly) return openForReading(environment, request);
   if (found === undefined && !config.createIfMissing && findReplaced(system, path) === undefined) throw missing(path);
   if (found === undefined) refuseSidecarName(system, path);
   const lock = LockFile.take(system, path);
@@ -176,6 +176,7 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
 function openForReading(environment: Environment, { path, config }: OpenRequest): Opened {
   const { system } = environment;
   for (let attempt = 1; ; attempt++) {
+    const before = system.status(path);
     const found = judgeFile(system, path);
     if (found === undefined) throw missing(path);
     refuseMismatch(found, config, path);
@@ -191,10 +192,17 @@ function openForReading(environment: Environment, { path, config }: OpenRequest)
     try {
       return openLogAt(environment, { path, header: found.header, keys: keys.value, config, lock: undefined }, handle);
     } catch (error) {
-      const mayBeTorn = error instanceof EmdbError && error.code === "EMDB_CORRUPTED" && attempt < DAMAGE_ATTEMPTS;
-      if (!mayBeTorn) throw error;
+      const mayBeTorn = attempt < DAMAGE_ATTEMPTS && isBeingWritten(system, path, before);
+      if (!(error instanceof EmdbError) || !mayBeTorn) throw error;
     }
   }
+}
+
+/** Whether another process has the log open for writing, or has changed its length since. */
+function isBeingWritten(system: System, path: string, before: ReturnType<System["status"]>): boolean {
+  const now = system.status(path);
+  const isSame = typeof now !== "number" && typeof before !== "number" && now.bytes === before.bytes;
+  return !isSame || readHolder(system, path)?.isHeld === true;
 }
 
 /** Whether the open file begins with a header page that was looked at before. */

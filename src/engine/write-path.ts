@@ -166,17 +166,8 @@ export class WritePath {
     const pending = core.tail.pendingBytes;
     if (pending > 0 && !this.#spillIsDue) this.#spillLater();
     if (pending >= STRIDE_BYTES) this.#spill(true);
-    this.#tidyOrdering();
+    core.ordering?.tidy(this.#spaces);
     if (core.tail.end >= core.growthAt) core.onGrowth();
-  }
-
-  /** Behind what is visible: memory that cannot be given back now is no failure of the write. */
-  #tidyOrdering(): void {
-    try {
-      this.#core.ordering?.tidy(this.#spaces);
-    } catch (error) {
-      if (!(error instanceof EmdbError)) throw error;
-    }
   }
 
   #writeThrough(): void {
@@ -217,8 +208,6 @@ export class WritePath {
       }
       try {
         this.#spill(false);
-      } catch (error) {
-        if (!(error instanceof EmdbError)) throw error;
       } finally {
         core.mutex.unlock();
       }

@@ -83,6 +83,7 @@ test.skipIf(isWindows)("a link to nothing leads to where it points, over several
   symlinkSync("turn", folder.file("round"));
   symlinkSync("round", folder.file("turn"));
   expect(expectCode("EMDB_IO", () => Emdb.open(folder.file("round"))).errno).toBe("ELOOP");
+  expectCode("EMDB_IO", () => Emdb.lockHolder(folder.file("round")));
 });
 
 test("who asks whether the lock is held is in nobody's way, and sees no other one who asks", async () => {

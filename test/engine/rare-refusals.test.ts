@@ -79,6 +79,9 @@ test("a log at its limit is EMDB_FULL, in a file and in memory, with nothing res
   addMap(inMemory, { address: 65_536, bytes: 65_536 });
   inMemory.numbers[LOG_TAIL] = 65_536;
   expectCode("EMDB_FULL", () => new MemoryTail(refused, inMemory).place(64));
+  expectCode("EMDB_FULL", () => {
+    for (;;) addMap(inMemory, { address: 65_536, bytes: 65_536 });
+  });
 });
 
 test("a database in memory that finds no address space is EMDB_IO, and holds nothing", () => {

@@ -254,3 +254,16 @@ test.each([undefined, { key: new Uint8Array(32).fill(1) }])(
     }
   },
 );
+
+test("an open for reading of a file that is another one each time ends", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  Emdb.open(path).closeSync();
+  let opens = 0;
+  // Behind each second open the header page that was looked at is read again.
+  const system = faulty(hostSystem(), (call, args) => {
+    if (call === "open" && args[0] === path) opens += 1;
+    return call === "read" && opens % 2 === 0 ? 0 : undefined;
+  });
+  expectCode("EMDB_LOCKED", () => new EngineFixture(path, system, readOnly));
+});

@@ -316,26 +316,6 @@ test.skipIf(process.platform !== "linux")("opening and closing leaves no file ha
   expect(holdings()).toEqual(before);
 });
 
-test("an empty batch is refused where a batch would be", () => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  {
-    using db = Emdb.open(path);
-    const dropped = db.namespace("dropped");
-    db.dropNamespace("dropped");
-    expectCode("EMDB_NAMESPACE_DROPPED", () => dropped.insertMany([]));
-    expectCode("EMDB_NAMESPACE_DROPPED", () => dropped.removeMany([]));
-    expectCode("EMDB_NAMESPACE_DROPPED", () => dropped.getMany([]));
-    const before = db.stats().logicalSizeBytes;
-    db.insertMany([]);
-    expect(db.removeMany([])).toBe(0);
-    expect(db.stats().logicalSizeBytes).toBe(before);
-  }
-  using reader = Emdb.open(path, { readOnly: true });
-  expectCode("EMDB_READ_ONLY", () => reader.insertMany([]));
-  expectCode("EMDB_READ_ONLY", () => reader.removeMany([]));
-});
-
 test("a folder that cannot be made is told by its own call", () => {
   using folder = temporaryFolder();
   const system = faulty(hostSystem(), (call) => (call === "makeFolder" ? -Errno.EPERM : undefined));
