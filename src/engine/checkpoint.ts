@@ -24,7 +24,6 @@ const SLICE_MS = 2;
 
 export interface CheckpointParts {
   readonly file: LogFile;
-  /** Throws when the lock has been broken. */
   readonly sync: Sync;
   readonly commit: GroupCommit;
   readonly work: LongWork;

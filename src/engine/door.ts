@@ -203,8 +203,8 @@ function lifecycle(entry: Entry): Lifecycle {
   const { opened } = entry;
   const { engine, sync, commit, base } = opened;
   let isClosed = false;
-  /** Gives the handle back; whether others of this thread go on. */
-  const isLeftOpen = (): boolean => {
+  /** Gives the handle back; returns whether others of this thread go on. */
+  const giveBack = (): boolean => {
     isClosed = true;
     entry.handles -= 1;
     return entry.handles > 0;
@@ -221,12 +221,12 @@ function lifecycle(entry: Entry): Lifecycle {
   const isHealthy = (): boolean => engine.core.control.flags[STATE] === 0;
   const closeSync = (): void => {
     if (isClosed) return;
-    if (!isLeftOpen()) leave();
+    if (!giveBack()) leave();
     else if (isHealthy()) sync?.flushRest();
   };
   const close = async (): Promise<void> => {
     if (isClosed) return;
-    if (!isLeftOpen()) leave();
+    if (!giveBack()) leave();
     else if (isHealthy()) await commit?.flush();
   };
   return {

@@ -34,10 +34,13 @@ export class LongWork {
   readonly #exclusively: (body: () => void) => void;
   /** The draft that this thread is writing. */
   #run: Work | undefined;
-  /** Whether this thread has the place. */
-  isOurs = false;
-  /** Counts how often this thread has taken it: who had it before a close gives nothing back that is another's by now. */
-  #turn = 0;
+  /** How often this thread has taken the place. */
+  #turns = 0;
+  /**
+   * The turn in which this thread has the place; undefined when it has it not. Who had it in an earlier one, before a
+   * close, gives nothing back that is another's by now.
+   */
+  turn: number | undefined;
   /** Whether what a dead one left is still there. */
   #isLeft = false;
 
@@ -56,8 +59,8 @@ export class LongWork {
       if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return false;
       if (Atomics.compareExchange(flags, LONG_WORK, holder, this.#own) !== holder) return false;
     }
-    this.isOurs = true;
-    this.#turn += 1;
+    this.#turns += 1;
+    this.turn = this.#turns;
     this.#isLeft = false;
     // A dead one's row may have been cleared by somebody else, and the place with it.
     if (Atomics.exchange(flags, WORK_LEFT, 1) !== 0) this.#giveBackDead();
@@ -85,14 +88,14 @@ export class LongWork {
     for (;;) {
       this.#core.enter();
       refuseAborted(options);
-      if (this.tryTake()) return this.#turn;
+      if (this.tryTake()) return this.#turns;
       await this.othersDone();
     }
   }
 
-  /** The turn that has the place; undefined when this thread has it not. */
-  get turn(): number | undefined {
-    return this.isOurs ? this.#turn : undefined;
+  /** Whether this thread has the place. */
+  get isOurs(): boolean {
+    return this.turn !== undefined;
   }
 
   /** Waits until the place is given back, or for a while. */
@@ -145,7 +148,7 @@ export class LongWork {
     if (turn === undefined || this.turn !== turn) return;
     const { flags } = this.#core.control;
     if (!this.#isLeft) Atomics.store(flags, WORK_LEFT, 0);
-    this.isOurs = false;
+    this.turn = undefined;
     if (Atomics.compareExchange(flags, LONG_WORK, this.#own, 0) !== this.#own) return;
     Atomics.notify(flags, LONG_WORK);
   }

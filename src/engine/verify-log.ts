@@ -35,6 +35,7 @@ import { Scanner, type Finding, type ScanSource } from "../log/scanner.ts";
 import { isTombstone, positionHigh } from "../keydir/keydir.ts";
 import type { Core } from "./core.ts";
 import type { SessionKeeper } from "./scan-opener.ts";
+import { sealedLiveBytes } from "./sealed-encoder.ts";
 import { Spaces } from "./spaces.ts";
 import { PastRecords } from "./verify-past.ts";
 import type { Moment, Problems, SpaceMoment } from "./verify-moment.ts";
@@ -334,7 +335,7 @@ export class LogCheck {
     if (record === undefined || record.keyBytes !== facts.keyBytes || record.space !== facts.space) return false;
     if (record.kind !== KIND_PUT && record.kind !== KIND_REMOVE) return false;
     this.#old.kind = record.kind;
-    this.#old.liveBytes = past.liveBytes;
+    this.#old.liveBytes = sealedLiveBytes(record);
     if (facts.keyBytes === 0) return true;
     const key = head.address + headAt + FRAME_HEADER_BYTES;
     return compare(past.head.address + FRAME_HEADER_BYTES, key, facts.keyBytes) === 0;

@@ -7,7 +7,6 @@ import type { ScanSource } from "../log/scanner.ts";
 import type { OpenedRecord } from "../crypto/sealed-record.ts";
 import { FrameOpening, HEAD_BYTES } from "./frame-opening.ts";
 import type { SessionKeeper } from "./scan-opener.ts";
-import { sealedLiveBytes } from "./sealed-encoder.ts";
 
 /** Read at once: a whole small record. */
 const PEEK_BYTES = 4096;
@@ -16,8 +15,6 @@ const sharedPeek = sharedScratch(PEEK_BYTES);
 export class PastRecords {
   /** Header and key of the record that was read last. */
   readonly head: Pinned = pinned(HEAD_BYTES);
-  /** What it takes in a compacted log. */
-  liveBytes = 0;
   readonly #source: ScanSource;
   readonly #keys: SessionKeeper;
   readonly #opening: FrameOpening;
@@ -48,7 +45,6 @@ export class PastRecords {
     }
     const closed = { source: frame, at: 0, address: 0, lsn: position, bodyBytes };
     if (!this.#opening.open(closed, this.#keys.sealerAt(position))) return undefined;
-    this.liveBytes = sealedLiveBytes(this.#opening.record);
     return this.#opening.record;
   }
 }

@@ -17,7 +17,7 @@ const sharedSlot = sharedScratch(8);
 export function relocateShard(
   keydir: Keydir,
   at: { readonly root: number; readonly hash: number },
-  translate: (units: number, isRemoval: boolean) => number,
+  translate: (units: number) => number,
 ): number {
   const shard = keydir.shardOf(at.root, at.hash);
   const page = sharedPage();
@@ -29,9 +29,8 @@ export function relocateShard(
       const high = page.u32[2 * slot + 1]!;
       const units = unitsOf(page.u32[2 * slot]!, high);
       if (units === 0) continue;
-      const isRemoval = isTombstone(high);
-      const moved = translate(units, isRemoval);
-      assert(moved !== 0 || isRemoval, "a record that the index names has been copied");
+      const moved = translate(units);
+      assert(moved !== 0 || isTombstone(high), "a record that the index names has been copied");
       if (moved === units) continue;
       store.u32[0] = moved >>> 0;
       store.u32[1] = withUnits(high, moved);

@@ -174,8 +174,8 @@ export class FileTail implements Tail {
     const start = this.#numbers[LOG_TAIL]!;
     const end = start + sizes.frameBytes;
     if (end > this.#numbers[LOG_RESERVED]!) this.#reserve(end);
-    this.spill();
-    this.#look();
+    if (this.pendingBytes > 0) this.spill();
+    else this.#look();
     const valueAt = start + sizes.headBytes;
     const paddingAt = valueAt + sizes.value.length;
     this.#write(head.address, start, sizes.headBytes);

@@ -278,7 +278,7 @@ const MEMORY: readonly PlantedFault[] = [
     "a long frame is written before what is pending",
     "bigFrames",
     "log/tail.ts",
-    ["    this.spill();\n    this.#look();", "    this.#look();"],
+    ["    if (this.pendingBytes > 0) this.spill();\n    else this.#look();", "    this.#look();"],
     20,
   ),
   fault(
