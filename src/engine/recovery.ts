@@ -107,6 +107,15 @@ export class Replayer {
 
   /** Reads to the end. `fileBytes` is where the file ends. */
   run(fileBytes: number): Replay {
+    try {
+      return this.#run(fileBytes);
+    } finally {
+      this.#ahead?.release();
+      this.#scanner.release();
+    }
+  }
+
+  #run(fileBytes: number): Replay {
     const scanner = this.#scanner;
     const { finding, stop } = this.#readFrames();
     this.#group.flush();
@@ -122,8 +131,6 @@ export class Replayer {
     }
     const soundEnd = isEnded ? markEnd : end;
     const tornBytes = scanner.lastNonZero(soundEnd, fileBytes) - soundEnd;
-    this.#ahead?.release();
-    scanner.release();
     return { end, soundEnd, records: this.#records, tornBytes, isClean };
   }
 

@@ -67,13 +67,13 @@ const SEALED: Finding = {
 };
 const CUT_OFF: Finding = { kind: "bad", reason: "the frame reaches beyond the end of the file" };
 
-/** The memory of a scanner that was released: opening one database after another costs it once a thread. */
-let spareMemory: Pinned | undefined;
+/** The memory of scanners that were released: opening one database after another costs it once a thread. */
+const spareMemory: Pinned[] = [];
+/** A scanner, and one that looks ahead of it. */
+const SPARES_MAX = 2;
 
 function takeMemory(): Pinned {
-  const memory = spareMemory ?? pinned(SCAN_BYTES);
-  spareMemory = undefined;
-  return memory;
+  return spareMemory.pop() ?? pinned(SCAN_BYTES);
 }
 
 /** Zeros are skipped so many bytes at a time, which the C library compares 20 times as fast as a loop does. */
@@ -313,7 +313,7 @@ export class Scanner {
 
   /** Lets the next scanner of this thread have the memory; this one is not used any more. To be called once. */
   release(): void {
-    spareMemory = this.memory;
+    if (spareMemory.length < SPARES_MAX && !spareMemory.includes(this.memory)) spareMemory.push(this.memory);
   }
 
   /** Sees to it that `bytes` from `lsn` on are in memory; returns how many there are (fewer at the end). */
