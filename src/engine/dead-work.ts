@@ -4,7 +4,8 @@
  *
  * The words name what it had open. What it had opened and not named yet is found by its name: before the words are
  * emptied each of the names that such work uses is looked at, and what this process still has open of those files after
- * that is nobody's.
+ * that is nobody's. Windows tells nobody what is open: there such a file loses its name, and stays open until the
+ * process ends.
  *
  * Invariants
  * 1. Who calls this has the place of long work, or is the last one out: no living thread uses the names.
@@ -14,11 +15,12 @@
 
 import type { FileHandle, System } from "../ffi/system.ts";
 import { logFileOf, segmentsOf } from "../log/log-words.ts";
+import { freeName } from "../log/free-name.ts";
 import { closeFile, namedHandle } from "../log/shared-file.ts";
 import { noteTarget, notedTarget, targetLockOf, type Control } from "./control.ts";
-import { closeImageFile, newHintPath } from "./hint-writer.ts";
+import { closeImageFile } from "./hint-writer.ts";
 import { releaseReplacement } from "./swap.ts";
-import { backupPath, compactPath, movesPaths } from "./siblings.ts";
+import { backupPath, compactPath, movesPaths, newHintPath } from "./siblings.ts";
 
 /** Gives all of it back. Under the writer's lock, if there is one; `path` is the log's, undefined in memory. */
 export function giveBackDead(system: System, control: Control, path: string | undefined): void {
@@ -31,7 +33,7 @@ export function giveBackDead(system: System, control: Control, path: string | un
     if (identity === undefined) continue;
     for (const handle of system.openHandles(identity)) if (!own.has(handle)) system.close(handle);
   }
-  for (const name of names) system.unlink(name);
+  for (const name of names) freeName(system, name);
   noteTarget(control, undefined);
   closeFile(system, targetLockOf(control));
 }

@@ -8,7 +8,6 @@ import type { Core, LogFile } from "./core.ts";
 import type { LogIdentity } from "./hint-format.ts";
 import { loadHint, openHint, removeHint, type Hint } from "./hint-reader.ts";
 import type { ImageKeys } from "./hint-seal.ts";
-import { newHintPath } from "./hint-writer.ts";
 import { Ordering } from "./ordering.ts";
 import { FIRST_LSN, type Replay, type ReplayFrom } from "./recovery.ts";
 import { removeLeftOvers } from "./siblings.ts";
@@ -93,7 +92,6 @@ export class ImageAtOpen {
   tidy(): void {
     // Siblings of dead processes. One that cannot be removed now is in nobody's way before it is made again.
     removeLeftOvers(this.#system, this.#path);
-    this.#system.unlink(newHintPath(this.#path));
     const hint = this.#hint;
     if (hint !== undefined && hint.kinship !== "same") removeHint(this.#system, this.#path, dirname(this.#path));
   }

@@ -11,7 +11,6 @@
 
 import { dirname } from "node:path";
 import { assert } from "../errors.ts";
-import { Errno } from "../ffi/errno.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
 import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
@@ -21,6 +20,7 @@ import { ENTRY_BYTES, QUEUE_UNKNOWN } from "../keydir/expiry-pages.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { positionHigh, unitsOf, withUnits } from "../keydir/keydir.ts";
 import { FRAME_HEADER_BYTES, TWO_32, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
+import { freeName } from "../log/free-name.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
 import { imageFileOf, type Control } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
@@ -54,16 +54,12 @@ import {
 } from "./hint-seal.ts";
 import { rebaseLeaves, type LeafCopy } from "../ordered/leaf-copy.ts";
 import { syncFolder } from "./open-folder.ts";
+import { newHintPath } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Where the image of a log is. */
 export function hintPath(logPath: string): string {
   return `${logPath}.hint`;
-}
-
-/** The sibling that an image is made in. */
-export function newHintPath(logPath: string): string {
-  return `${logPath}.hint.new`;
 }
 
 /** Bytes that are written to the file at a time, and synced at a time by who may not wait for more. */
@@ -146,8 +142,7 @@ export class HintWriter {
     core.system.random(chance);
     this.#salt = chance[0]! | (chance[1]! << 8) | (chance[2]! << 16) | (chance[3]! << 24);
     closeImageFile(core.system, core.control);
-    const stale = core.system.unlink(this.#path);
-    if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path: this.#path });
+    must(freeName(core.system, this.#path), { syscall: "unlink", path: this.#path });
     this.#file = must(core.system.open(this.#path, "create"), { syscall: "open", path: this.#path });
     nameFile(core.system, imageFileOf(core.control), this.#file);
   }

@@ -11,10 +11,11 @@ import { ioError, must } from "../ffi/io-error.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
+import { firstFree } from "../log/free-name.ts";
 import { Moves, PAIR_BYTES } from "../log/moves.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
 import { MOVES_ADDRESS, MOVES_BYTES, MOVES_FILE, MOVES_PAIRS, movesFileOf, type Control } from "./control.ts";
-import { firstFree, movesPaths } from "./siblings.ts";
+import { movesPaths } from "./siblings.ts";
 
 const BUFFER_PAIRS = 4096;
 const COMMIT_BYTES = 1024 * 1024;

@@ -26,7 +26,7 @@ import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import type { Environment } from "./assemble.ts";
 import type { Engine } from "./engine.ts";
-import { hintPath, newHintPath } from "./hint-writer.ts";
+import { hintPath } from "./hint-writer.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { findReplaced, judgeFile, openDraft, openLocked, putBack, realLogPath } from "./open.ts";
@@ -221,7 +221,6 @@ async function underLock(
     const found = judgeFile(system, path) ?? putBack(system, path);
     if (found === undefined) throw missing(path);
     removeLeftOvers(system, path);
-    system.unlink(newHintPath(path));
     await work(path, found, lock);
   } finally {
     lock.release(true);

@@ -3,17 +3,21 @@
  * name ("data.old", "data.new") is never touched.
  */
 
-import { Errno } from "../ffi/errno.ts";
-import type { FileHandle, Result, System } from "../ffi/system.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { firstFree, goneNames, numberedNames } from "../log/free-name.ts";
 import { decodeHeader } from "../log/header.ts";
-import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 
 const BEGIN_BYTES = 8;
 
 /** A new log before it has its name. */
 export function newPath(path: string): string {
   return `${path}.emdb-new`;
+}
+
+/** An image before it has its name. */
+export function newHintPath(path: string): string {
+  return `${path}.hint.new`;
 }
 
 /** What a compaction writes. */
@@ -26,7 +30,7 @@ export function compactPath(path: string): string {
  * that is kept, and one for the next.
  */
 export function replacedPaths(system: System, path: string): string[] {
-  return numbered(system, `${path}.emdb-replaced`);
+  return numberedNames(system, `${path}.emdb-replaced`);
 }
 
 /** What a backup writes, beside its target. */
@@ -36,32 +40,15 @@ export function backupPath(target: string): string {
 
 /** The names that a table of moves may have, beside the log that it belongs to; it keeps one as the files do. */
 export function movesPaths(system: System, draft: string): string[] {
-  return numbered(system, `${draft}-moves`);
-}
-
-function numbered({ canMapPastEnd }: System, name: string): string[] {
-  const more = canMapPastEnd ? 0 : SEGMENT_COUNT_MAX;
-  return [name, ...Array.from({ length: more }, (_, index) => `${name}-${index + 1}`)];
-}
-
-/** The first of some names that nothing has, once what nobody uses any more is removed; the error of the last when there is none. */
-export function firstFree(system: System, names: readonly string[]): string | Result {
-  let failure: Result = -Errno.EEXIST;
-  for (const name of names) {
-    const removed = system.unlink(name);
-    if (removed === -Errno.ENOENT) return name;
-    // Windows may say that a file is removed which keeps its name until it is closed.
-    if (removed >= 0 && (system.canMapPastEnd || system.status(name) === -Errno.ENOENT)) return name;
-    failure = removed < 0 ? removed : -Errno.EBUSY;
-  }
-  return failure;
+  return numberedNames(system, `${draft}-moves`);
 }
 
 /** Removes what dead processes have left beside a log. Under the lock; what cannot be removed now is in nobody's way. */
 export function removeLeftOvers(system: System, path: string): void {
-  const compact = compactPath(path);
-  const numberedOnes = [...movesPaths(system, compact), ...replacedPaths(system, path)];
-  for (const sibling of [newPath(path), compact, ...numberedOnes]) system.unlink(sibling);
+  const drafts = [compactPath(path), newHintPath(path)];
+  const others = [...movesPaths(system, compactPath(path)), ...replacedPaths(system, path)];
+  for (const sibling of [newPath(path), ...drafts, ...others]) system.unlink(sibling);
+  for (const draft of drafts) firstFree(system, goneNames(system, draft));
 }
 
 /**

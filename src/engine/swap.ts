@@ -19,6 +19,7 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { firstFree } from "../log/free-name.ts";
 import { KIND_SESSION, SESSION_BYTES, frameBytes } from "../log/frame.ts";
 import {
   LOG_BASE,
@@ -62,7 +63,7 @@ import {
 import type { Core } from "./core.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
 import { syncFolder } from "./open-folder.ts";
-import { compactPath, firstFree, replacedPaths } from "./siblings.ts";
+import { compactPath, replacedPaths } from "./siblings.ts";
 import type { Spaces } from "./spaces.ts";
 
 /** Renames a file over another, in two steps where the system does not replace a mapped one. Returns 0 or an error, the names as before. */

@@ -9,11 +9,11 @@
  * is it known how far the positions of that one go.
  */
 
-import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { ADDRESS_SPACE_BYTES, HEADER_PAGE_BYTES, LOG_BYTES_MAX, RING_BYTES, RING_FRAME_BYTES_MAX } from "../limits.ts";
+import { freeName } from "./free-name.ts";
 import {
   LOG_CLAIMED,
   LOG_DURABLE,
@@ -116,8 +116,7 @@ export class NewLog {
 
 function makeFile(system: System, words: LogWords, file: { readonly path: string; readonly page: Pinned }): void {
   const { path, page } = file;
-  const stale = system.unlink(path);
-  if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path });
+  must(freeName(system, path), { syscall: "unlink", path });
   const handle = must(system.open(path, "create"), { syscall: "open", path });
   nameFile(system, logFileOf(words), handle);
   const span = { position: 0, bytes: HEADER_PAGE_BYTES };

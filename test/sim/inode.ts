@@ -56,6 +56,8 @@ export class Inode {
   owesError = false;
   handleCount = 0;
   mappingCount = 0;
+  /** The name that goes when the last handle is closed. */
+  leavingName: string | undefined = undefined;
   /** The open file that has the lock. */
   lockedBy: object | undefined = undefined;
   readonly #memory: MemoryMode;

@@ -32,6 +32,8 @@ export interface MachineOptions {
   /** No rename over, removal or truncation of a mapped file; names are durable at once; no mapping past the end. */
   readonly isWindows: boolean;
   readonly canMapPastEnd: boolean;
+  /** A file that is removed while it is open keeps its name until it is closed: Windows, off NTFS. */
+  readonly keepsOpenNames: boolean;
   /** pooled is fast; strict kills the process that touches what is not mapped. */
   readonly memory: MemoryMode;
   /** What the disk holds; infinite unless given. */
@@ -55,6 +57,7 @@ export const DEFAULT_MACHINE: MachineOptions = {
   sectorBytes: 512,
   isWindows: false,
   canMapPastEnd: true,
+  keepsOpenNames: false,
   memory: "pooled",
   spaceBytesMax: Number.POSITIVE_INFINITY,
   fileBytesMax: 64 * 1024 * 1024,

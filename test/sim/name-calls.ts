@@ -20,6 +20,11 @@ export function isPinned(machine: Machine, inode: Inode): boolean {
   return machine.options.isWindows && inode.mappingCount > 0;
 }
 
+/** Whether a file is removed and has its name only until it is closed. */
+export function isLeaving(machine: Machine, path: string): boolean {
+  return machine.inodeAt(path)?.leavingName === path;
+}
+
 /** The error for a path that is not there. */
 export function missing({ names }: Machine, path: string): Result {
   return names.current.get(folderOf(path))?.kind === "file" ? -Errno.ENOTDIR : -Errno.ENOENT;
@@ -32,6 +37,7 @@ export function renameFile(machine: Machine, { from, to }: TwoPaths): Result {
   if (current.get(folderOf(to))?.kind !== "folder") return missing(machine, to);
   if (entry.kind === "folder" || current.get(to)?.kind === "folder") return -Errno.EISDIR;
   const target = machine.inodeAt(to);
+  if (isLeaving(machine, from) || isLeaving(machine, to)) return -Errno.EACCES;
   if (target?.number === entry.inode) return 0;
   if (target !== undefined && isPinned(machine, target)) return -Errno.EBUSY;
   machine.changeNames([
@@ -56,7 +62,9 @@ export function removeFile(machine: Machine, path: string): Result {
   const inode = machine.inodeAt(path);
   if (inode === undefined) return machine.names.current.has(path) ? -Errno.EISDIR : missing(machine, path);
   if (isPinned(machine, inode)) return -Errno.EBUSY;
-  machine.changeNames([{ path, entry: undefined }]);
+  if (isLeaving(machine, path)) return -Errno.EACCES;
+  if (machine.options.keepsOpenNames && inode.handleCount > 0) inode.leavingName = path;
+  else machine.changeNames([{ path, entry: undefined }]);
   return 0;
 }
 

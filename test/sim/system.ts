@@ -14,7 +14,16 @@ import { Errno } from "../../src/ffi/errno.ts";
 import { Calls } from "./calls.ts";
 import { PAGE_BYTES, RESERVATION_BYTES } from "./image.ts";
 import { Mappings } from "./mappings.ts";
-import { createFolder, isPinned, linkFile, listFolder, missing, removeFile, renameFile } from "./name-calls.ts";
+import {
+  createFolder,
+  isLeaving,
+  isPinned,
+  linkFile,
+  listFolder,
+  missing,
+  removeFile,
+  renameFile,
+} from "./name-calls.ts";
 import { folderOf } from "./names.ts";
 import { Random } from "./random.ts";
 import { copyOut } from "./real-memory.ts";
@@ -229,6 +238,7 @@ export class SimulatedSystem implements System {
     return this.#calls.make({ name: "status", subject: path }, () => {
       const { names } = this.#machine;
       const inode = this.#machine.inodeAt(path);
+      if (isLeaving(this.#machine, path)) return -Errno.EACCES;
       if (inode !== undefined) return this.#fileStatus(inode);
       if (names.current.get(path) === undefined) return missing(this.#machine, path);
       return { kind: "folder" as const, bytes: 0, identity: `${this.#machine.serial}:${path}` };
@@ -244,6 +254,8 @@ export class SimulatedSystem implements System {
   }
 
   openHandles(identity: string): readonly FileHandle[] {
+    // As kernel32, which has no list of them.
+    if (this.#machine.options.isWindows) return [];
     const open = [...this.#files].filter(([, { inode }]) => this.#fileStatus(inode).identity === identity);
     return open.map(([handle]) => handle);
   }
@@ -406,6 +418,7 @@ export class SimulatedSystem implements System {
     const entry = names.current.get(path);
     if (entry?.kind === "folder") return -Errno.EISDIR;
     if (entry !== undefined && mode === "create") return -Errno.EEXIST;
+    if (isLeaving(this.#machine, path)) return -Errno.EACCES;
     let inode = this.#machine.inodeAt(path);
     if (inode === undefined) {
       if (mode !== "create" && mode !== "write-or-create") return missing(this.#machine, path);
@@ -455,6 +468,11 @@ export class SimulatedSystem implements System {
   #endFile(handle: FileHandle, file: OpenFile): void {
     this.#files.delete(handle);
     file.inode.handleCount -= 1;
+    const { leavingName } = file.inode;
+    if (leavingName !== undefined && file.inode.handleCount === 0) {
+      file.inode.leavingName = undefined;
+      this.#machine.changeNames([{ path: leavingName, entry: undefined }]);
+    }
     if (file.inode.lockedBy === file) file.inode.lockedBy = undefined;
   }
 

@@ -1,7 +1,9 @@
 /** What differs where a mapped file can be neither cut nor replaced. */
 
 import { expect, test } from "bun:test";
+import { Control, WORK_LEFT, noteTarget } from "../../src/engine/control.ts";
 import { openFile } from "../../src/engine/open.ts";
+import { backupPath, compactPath, newHintPath } from "../../src/engine/siblings.ts";
 import { ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
 import { Machine } from "./machine.ts";
 import type { SimulatedSystem } from "./system.ts";
@@ -107,3 +109,43 @@ test("of several files that compactions replaced an open puts the newest back, w
     machine.dispose();
   }
 });
+
+/** A file that a thread had open when it died, before the handle stood anywhere: nobody can close it any more. */
+function leaveOpen(system: SimulatedSystem, path: string): () => void {
+  const handle = system.open(path, "create");
+  expect(handle).toBeGreaterThan(0);
+  return () => void system.close(handle);
+}
+
+test.each(["compaction", "backup", "image"])(
+  "a %s goes on beside the open file of a thread that died, though its name stays until the process ends",
+  async (name) => {
+    const machine = new Machine({ isWindows: true, keepsOpenNames: true });
+    const system = machine.boot();
+    const { opened } = compactWhileHeld(system, 0);
+    const { engine, base } = opened;
+    engine.insert(engine.defaultSpace, new TextEncoder().encode("key"), new TextEncoder().encode("value"), 0);
+    const control = new Control(base.buffer);
+    const paths = {
+      compaction: compactPath("/db/store"),
+      backup: backupPath("/db/copy"),
+      image: newHintPath("/db/store"),
+    };
+    const letGo: (() => void)[] = [];
+    for (let death = 0; death < 3; death++) {
+      letGo.push(leaveOpen(system, paths[name as keyof typeof paths]));
+      if (name === "backup") noteTarget(control, "/db/copy");
+      control.flags[WORK_LEFT] = 1;
+      if (name === "compaction") opened.compaction.runSync();
+      else if (name === "backup") await opened.backup.run("/db/copy", {});
+      else opened.checkpoint?.runSync();
+      engine.insert(engine.defaultSpace, new TextEncoder().encode(`key ${death}`), new TextEncoder().encode("more"), 0);
+    }
+    expect(engine.count(engine.defaultSpace)).toBe(4);
+    for (const close of letGo) close();
+    expect(besides(system)).toEqual([]);
+    opened.leave();
+    expect([system.held(), system.misuses]).toEqual([[], []]);
+    machine.dispose();
+  },
+);

@@ -20,6 +20,12 @@ const OPERATIONS_BETWEEN = emulator === undefined ? 1500 : 100;
 /** What an open database keeps open. */
 const OPEN = ["data.emdb", "data.emdb.lock"];
 
+/** What is in a folder, without what Wine still shows of files that are removed and that a dead thread has open for good. */
+function namesIn(folder: string): string[] {
+  const names = readdirSync(folder).sort();
+  return emulator === "wine" ? names.filter((name) => !name.includes("-gone")) : names;
+}
+
 const ways: readonly (readonly [string, number, OpenOptions])[] = [
   ["2 Workers", 2, {}],
   ["3 Workers with ranges", 3, { rangeScans: true }],
@@ -68,7 +74,7 @@ test.each(ways)(
     if (canCount) expect(resourcesIn(folder.path).fileNames).toEqual(OPEN);
     expect((await db.verify()).problems).toEqual([]);
     db.closeSync();
-    expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock"]);
+    expect(namesIn(folder.path)).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock"]);
     using again = Emdb.open(path, fresh());
     expect(numbers(again)).toEqual([...acknowledged]);
     expect(again.len()).toBe(acknowledged.length);
@@ -98,7 +104,7 @@ test("what a dead thread left is not in the way of a verify of a poisoned databa
   new EngineWords(db).poison();
   expect((await db.verify()).problems).toEqual([]);
   expect(() => db.closeSync()).toThrow("a sync failed");
-  expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.lock"]);
+  expect(namesIn(folder.path)).toEqual(["data.emdb", "data.emdb.lock"]);
   if (canCount) expect(resourcesIn(folder.path).fileNames).toEqual([]);
 });
 
@@ -134,8 +140,8 @@ test.each(["compaction", "backup"])(
       }
       if (round % 4 === 0 || round % 3 === 0) {
         db.closeSync();
-        expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock"]);
-        expect(readdirSync(elsewhere.path).filter((file) => file.includes(".emdb-"))).toEqual([]);
+        expect(namesIn(folder.path)).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock"]);
+        expect(namesIn(elsewhere.path).filter((file) => file.includes(".emdb-"))).toEqual([]);
         if (canCount)
           expect([resourcesIn(folder.path).fileNames, resourcesIn(elsewhere.path).fileNames]).toEqual([[], []]);
         db = Emdb.open(path, { rangeScans: true });
