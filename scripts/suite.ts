@@ -23,6 +23,12 @@ const root = resolve(import.meta.dir, "..");
 const fileTimeoutMs = Number(process.env["EMDB_FILE_TIMEOUT_MS"] ?? 900_000);
 const laneCount = Number(process.env["EMDB_LANES"] ?? 2);
 
+/** Files that take minutes come first, the longest before all: one that came last would leave the other lane idle. */
+const LONGEST = [
+  ...["test/sim/engine-flips", "test/workers/kill-ring", "test/kernel/kill", "test/sim/engine-sequences"],
+  ...["test/kernel/power", "test/bank/disk", "test/workers/deaths", "test/sim/engine-platforms"],
+].map((name) => `${name}.test.ts`);
+
 /** Reads the counts of one `bun test` run; a run without its closing line crashed, which is one more failure. */
 export function countsOf(output: string, exitCode: number | null): Counts {
   const text = output.replaceAll(/\u001b\[[0-9;]*m/g, "").replaceAll("\r", "");
@@ -62,7 +68,9 @@ function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
   const files = paths.flatMap((path) =>
     isFolder(path) ? [...new Bun.Glob(`${path.replace(/\/+$/, "")}/**/*.test.ts`).scanSync(root)] : [path],
   );
-  return [...new Set(files)].filter((file) => paths.includes(file) || !leftOut.has(file)).sort();
+  const found = new Set(files.filter((file) => paths.includes(file) || !leftOut.has(file)));
+  const long = LONGEST.filter((file) => found.has(file));
+  return [...new Set([...long, ...[...found].sort()])];
 }
 
 async function runFile(command: readonly string[], file: string): Promise<Counts> {

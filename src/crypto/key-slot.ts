@@ -162,7 +162,9 @@ export function decodeKeySlot(sector: Uint8Array): KeySlotVerdict {
 
 /** Whether every byte is zero. */
 export function isZero(bytes: Uint8Array): boolean {
-  return bytes.every((byte) => byte === 0);
+  let bits = 0;
+  for (let at = 0; at < bytes.length; at++) bits |= bytes[at]!;
+  return bits === 0;
 }
 
 function damaged(reason: string): KeySlotVerdict {

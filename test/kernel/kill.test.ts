@@ -17,7 +17,7 @@ import { ENDED, kernelScript, oracleOf } from "./script.ts";
 
 const TIMEOUT_MS = 600_000;
 /** A script of these makes some 300 calls. */
-const TRACED = { seed: 4, length: 60 } as const;
+const TRACED = { seed: 4, length: 40 } as const;
 const RANDOM_KILL_COUNT = Number(process.env["EMDB_KILLS"] ?? 200);
 /** Every so manieth of the calls, for a quick look. */
 const CALL_STRIDE = Number(process.env["EMDB_CALL_STRIDE"] ?? 1);

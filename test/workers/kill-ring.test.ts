@@ -16,6 +16,8 @@ import type { Orders } from "./victim-worker.ts";
 const VICTIMS = 4;
 const KILLS = Number(process.env["EMDB_KILLS"] ?? (emulator === undefined ? 520 : 16));
 const seed = Number(process.env["EMDB_TEST_SEED"] ?? 20_260_101);
+/** How long a victim may be at one thing before it is looked at again whether it lives. */
+const LOOK_MS_MAX = 50;
 const ORDERED = "the end that was ordered";
 
 class Ring {
@@ -37,7 +39,7 @@ class Ring {
     const share = this.db.share();
     const modes = Array.from({ length: VICTIMS }, () => this.#random.below(10));
     const threads = modes.map((mode, index) => {
-      const endAt = mode < 3 ? 1 + this.#random.below(150) : 0;
+      const endAt = mode < 3 ? 1 + this.#random.below(75) : 0;
       const ending = mode === 0 ? "exit" : "throw";
       const orders: Orders = { share, seed: this.#random.word(), index, done, counts: this.#counts, endAt, ending };
       return new Thread("victim-worker.ts", orders);
@@ -45,7 +47,7 @@ class Ring {
     for (const thread of threads) expect(await thread.said()).toBe("ready");
     for (const [index, thread] of threads.entries()) {
       const mode = modes[index]!;
-      if (mode >= 3) await this.#killAfter(thread, new Int32Array(done), { index, count: this.#random.below(120) });
+      if (mode >= 3) await this.#killAfter(thread, new Int32Array(done), { index, count: this.#random.below(60) });
       else if (mode === 0) await thread.ended();
       else expect(await thread.said()).toEqual({ failure: expect.stringContaining(ORDERED) });
       if (mode === 1 || mode === 2) await thread.kill();
@@ -63,7 +65,8 @@ class Ring {
     const target = Atomics.load(done, at.index) + at.count;
     while (Atomics.load(done, at.index) < target && thread.failure === undefined) {
       this.#look();
-      await new Promise((resolve) => setImmediate(resolve));
+      const outcome = Atomics.waitAsync(done, at.index, Atomics.load(done, at.index), LOOK_MS_MAX);
+      if (outcome.async) await outcome.value;
     }
     await thread.kill();
   }

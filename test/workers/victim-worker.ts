@@ -41,6 +41,7 @@ class Victim {
       const flushed = this.#one();
       if (flushed !== undefined) await flushed;
       Atomics.add(done, this.#orders.index, 1);
+      Atomics.notify(done, this.#orders.index);
       // Messages, immediates and the deferred writes get their turn now and then.
       if (this.#random.chance(0.02)) await new Promise((resolve) => setImmediate(resolve));
     }
