@@ -6,7 +6,7 @@
 
 import { Errno } from "../../src/ffi/errno.ts";
 import { folderOf } from "./names.ts";
-import type { Result } from "../../src/ffi/system.ts";
+import type { FileStatus, OpenMode, Result } from "../../src/ffi/system.ts";
 import type { Inode } from "./inode.ts";
 import type { Machine } from "./machine.ts";
 
@@ -28,6 +28,42 @@ export function isLeaving(machine: Machine, path: string): boolean {
 /** The error for a path that is not there. */
 export function missing({ names }: Machine, path: string): Result {
   return names.current.get(folderOf(path))?.kind === "file" ? -Errno.ENOTDIR : -Errno.ENOENT;
+}
+
+export function statusOfInode({ serial }: Machine, inode: Inode): FileStatus {
+  return { kind: "file", bytes: inode.bytes, identity: `${serial}:${inode.number}` };
+}
+
+export function statusAt(machine: Machine, path: string): FileStatus | Result {
+  const inode = machine.inodeAt(path);
+  if (isLeaving(machine, path)) return -Errno.EACCES;
+  if (inode !== undefined) return statusOfInode(machine, inode);
+  if (!machine.names.current.has(path)) return missing(machine, path);
+  return { kind: "folder", bytes: 0, identity: `${machine.serial}:${path}` };
+}
+
+/** What an open finds at a path, or makes there. */
+export function findOrCreate(machine: Machine, path: string, mode: OpenMode): Inode | Result {
+  const { current } = machine.names;
+  const entry = current.get(path);
+  if (entry?.kind === "folder") return -Errno.EISDIR;
+  if (entry !== undefined && mode === "create") return -Errno.EEXIST;
+  if (isLeaving(machine, path)) return -Errno.EACCES;
+  const there = machine.inodeAt(path);
+  if (there !== undefined) return there;
+  if (mode !== "create" && mode !== "write-or-create") return missing(machine, path);
+  if (current.get(folderOf(path))?.kind !== "folder") return missing(machine, path);
+  const inode = machine.createInode();
+  machine.changeNames([{ path, entry: { kind: "file", inode: inode.number } }]);
+  return inode;
+}
+
+/** When a file that was removed is closed for the last time. */
+export function loseName(machine: Machine, inode: Inode): void {
+  const path = inode.leavingName;
+  if (path === undefined || inode.handleCount > 0) return;
+  inode.leavingName = undefined;
+  machine.changeNames([{ path, entry: undefined }]);
 }
 
 export function renameFile(machine: Machine, { from, to }: TwoPaths): Result {

@@ -16,15 +16,17 @@ import { PAGE_BYTES, RESERVATION_BYTES } from "./image.ts";
 import { Mappings } from "./mappings.ts";
 import {
   createFolder,
-  isLeaving,
+  findOrCreate,
   isPinned,
   linkFile,
   listFolder,
+  loseName,
   missing,
   removeFile,
   renameFile,
+  statusAt,
+  statusOfInode,
 } from "./name-calls.ts";
-import { folderOf } from "./names.ts";
 import { Random } from "./random.ts";
 import { copyOut } from "./real-memory.ts";
 import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "../../src/ffi/system.ts";
@@ -235,28 +237,21 @@ export class SimulatedSystem implements System {
   // -- names -------------------------------------------------------------------
 
   status(path: string): FileStatus | Result {
-    return this.#calls.make({ name: "status", subject: path }, () => {
-      const { names } = this.#machine;
-      const inode = this.#machine.inodeAt(path);
-      if (isLeaving(this.#machine, path)) return -Errno.EACCES;
-      if (inode !== undefined) return this.#fileStatus(inode);
-      if (names.current.get(path) === undefined) return missing(this.#machine, path);
-      return { kind: "folder" as const, bytes: 0, identity: `${this.#machine.serial}:${path}` };
-    });
+    return this.#calls.make({ name: "status", subject: path }, () => statusAt(this.#machine, path));
   }
 
   statusOf(file: FileHandle): FileStatus | Result {
     return this.#calls.make({ name: "statusOf", subject: file }, () => {
       const inode = this.#files.get(file)?.inode;
       // Not a misuse: who follows a dead thread asks whether a handle still is open.
-      return inode === undefined ? -Errno.EBADF : this.#fileStatus(inode);
+      return inode === undefined ? -Errno.EBADF : statusOfInode(this.#machine, inode);
     });
   }
 
   openHandles(identity: string): readonly FileHandle[] {
     // As kernel32, which has no list of them.
     if (this.#machine.options.isWindows) return [];
-    const open = [...this.#files].filter(([, { inode }]) => this.#fileStatus(inode).identity === identity);
+    const open = [...this.#files].filter(([, { inode }]) => statusOfInode(this.#machine, inode).identity === identity);
     return open.map(([handle]) => handle);
   }
 
@@ -414,18 +409,8 @@ export class SimulatedSystem implements System {
   // -- inside ------------------------------------------------------------------
 
   #open(path: string, mode: OpenMode): FileHandle | Result {
-    const { names } = this.#machine;
-    const entry = names.current.get(path);
-    if (entry?.kind === "folder") return -Errno.EISDIR;
-    if (entry !== undefined && mode === "create") return -Errno.EEXIST;
-    if (isLeaving(this.#machine, path)) return -Errno.EACCES;
-    let inode = this.#machine.inodeAt(path);
-    if (inode === undefined) {
-      if (mode !== "create" && mode !== "write-or-create") return missing(this.#machine, path);
-      if (names.current.get(folderOf(path))?.kind !== "folder") return missing(this.#machine, path);
-      inode = this.#machine.createInode();
-      this.#machine.changeNames([{ path, entry: { kind: "file", inode: inode.number } }]);
-    }
+    const inode = findOrCreate(this.#machine, path, mode);
+    if (typeof inode === "number") return inode;
     const handle = this.#nextHandle;
     this.#nextHandle += 1;
     inode.handleCount += 1;
@@ -468,11 +453,7 @@ export class SimulatedSystem implements System {
   #endFile(handle: FileHandle, file: OpenFile): void {
     this.#files.delete(handle);
     file.inode.handleCount -= 1;
-    const { leavingName } = file.inode;
-    if (leavingName !== undefined && file.inode.handleCount === 0) {
-      file.inode.leavingName = undefined;
-      this.#machine.changeNames([{ path: leavingName, entry: undefined }]);
-    }
+    loseName(this.#machine, file.inode);
     if (file.inode.lockedBy === file) file.inode.lockedBy = undefined;
   }
 
@@ -489,10 +470,6 @@ export class SimulatedSystem implements System {
     const open = this.#files.get(file);
     if (open === undefined) return this.#unknown(file);
     return open.mode === "read" ? -Errno.EBADF : open.inode;
-  }
-
-  #fileStatus(inode: Inode): FileStatus {
-    return { kind: "file", bytes: inode.bytes, identity: `${this.#machine.serial}:${inode.number}` };
   }
 
   #unknown(file: FileHandle): Result {

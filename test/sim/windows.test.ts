@@ -126,14 +126,14 @@ test.each(["compaction", "backup", "image"])(
     const { engine, base } = opened;
     engine.insert(engine.defaultSpace, new TextEncoder().encode("key"), new TextEncoder().encode("value"), 0);
     const control = new Control(base.buffer);
-    const paths = {
-      compaction: compactPath("/db/store"),
-      backup: backupPath("/db/copy"),
-      image: newHintPath("/db/store"),
-    };
+    const paths = new Map([
+      ["compaction", compactPath("/db/store")],
+      ["backup", backupPath("/db/copy")],
+      ["image", newHintPath("/db/store")],
+    ]);
     const letGo: (() => void)[] = [];
     for (let death = 0; death < 3; death++) {
-      letGo.push(leaveOpen(system, paths[name as keyof typeof paths]));
+      letGo.push(leaveOpen(system, paths.get(name)!));
       if (name === "backup") noteTarget(control, "/db/copy");
       control.flags[WORK_LEFT] = 1;
       if (name === "compaction") opened.compaction.runSync();
