@@ -448,6 +448,12 @@ const COMPACTION: readonly PlantedFault[] = [
     "        draft.copy.catchUp(core.visible - core.base);\n",
     "",
   ]),
+  fault(
+    "a file that a dead thread has open keeps the name on Windows",
+    "test/sim/windows.test.ts",
+    "log/free-name.ts",
+    ["if (!system.canMapPastEnd && system.status(path)", "if (system.canMapPastEnd && system.status(path)"],
+  ),
   fault("writes go on into the file that was replaced", "compacting", "engine/swap.ts", [
     "copyFile(logFileOf(draft), logFileOf(log));",
     "",
