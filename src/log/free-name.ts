@@ -37,12 +37,13 @@ export function goneNames(system: System, path: string): string[] {
 
 /** Removes a file so that its name is free for another, whoever has it open. 0 also when there was none. */
 export function freeName(system: System, path: string): Result {
-  let gone = path;
-  if (!system.canMapPastEnd && system.status(path) !== -Errno.ENOENT) {
+  if (!system.canMapPastEnd) {
     const aside = firstFree(system, goneNames(system, path));
     const moved = typeof aside === "string" ? system.rename(path, aside) : aside;
-    if (typeof aside === "string" && moved >= 0) gone = aside;
+    if (moved === -Errno.ENOENT) return 0;
+    // What is mapped stays there until it no longer is.
+    if (typeof aside === "string" && moved >= 0) return Math.max(0, system.unlink(aside));
   }
-  const removed = system.unlink(gone);
-  return removed === -Errno.ENOENT || gone !== path ? 0 : removed;
+  const removed = system.unlink(path);
+  return removed === -Errno.ENOENT ? 0 : removed;
 }

@@ -452,7 +452,7 @@ const COMPACTION: readonly PlantedFault[] = [
     "a file that a dead thread has open keeps the name on Windows",
     "test/sim/windows.test.ts",
     "log/free-name.ts",
-    ["if (!system.canMapPastEnd && system.status(path)", "if (system.canMapPastEnd && system.status(path)"],
+    ["if (!system.canMapPastEnd) {\n    const aside", "if (system.canMapPastEnd) {\n    const aside"],
   ),
   fault("writes go on into the file that was replaced", "compacting", "engine/swap.ts", [
     "copyFile(logFileOf(draft), logFileOf(log));",
