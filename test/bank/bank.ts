@@ -5,44 +5,7 @@
  * stand in its file exactly once: when the source moves on, the bank says so and is brought along.
  */
 
-import type { RINGS } from "../sim/rings.ts";
-
-export type RingName = keyof typeof RINGS;
-
-/** What looks for a fault: a ring, the model, or a test file. */
-export type Probe = RingName | "model" | `test/${string}.test.ts`;
-
-export interface Edit {
-  readonly file: string;
-  readonly from: string;
-  readonly to: string;
-}
-
-export interface PlantedFault {
-  readonly name: string;
-  readonly edits: readonly Edit[];
-  readonly probe: Probe;
-  /** How many seeds the probe may need. */
-  readonly seedCount: number;
-  /** Left out, with a message, where the machine does not allow it. */
-  readonly needs?: "ext4" | "strace";
-}
-
-export interface ProbeOutcome {
-  readonly crashes: number;
-  readonly findings: number;
-  readonly detail: string | undefined;
-}
-
-function fault(
-  name: string,
-  probe: Probe,
-  file: string,
-  change: readonly [from: string, to: string],
-  seedCount = 12,
-): PlantedFault {
-  return { name, probe, seedCount, edits: [{ file: `src/${file}`, from: change[0], to: change[1] }] };
-}
+import { fault, type PlantedFault } from "./fault.ts";
 
 const DURABILITY: readonly PlantedFault[] = [
   {
@@ -448,12 +411,10 @@ const COMPACTION: readonly PlantedFault[] = [
     "        draft.copy.catchUp(core.visible - core.base);\n",
     "",
   ]),
-  fault(
-    "a file that a dead thread has open keeps the name on Windows",
-    "test/sim/windows.test.ts",
-    "log/free-name.ts",
-    ["if (!system.canMapPastEnd) {\n    const aside", "if (system.canMapPastEnd) {\n    const aside"],
-  ),
+  fault("a dead thread's open file keeps its name", "test/sim/windows.test.ts", "log/free-name.ts", [
+    "if (!system.canMapPastEnd) {",
+    "if (system.canMapPastEnd) {",
+  ]),
   fault("writes go on into the file that was replaced", "compacting", "engine/swap.ts", [
     "copyFile(logFileOf(draft), logFileOf(log));",
     "",

@@ -6,7 +6,7 @@
 import { CONFIGURATIONS, runModel } from "../model/run.ts";
 import { RINGS } from "../sim/rings.ts";
 import type { RingReport } from "../sim/runner.ts";
-import type { ProbeOutcome, RingName } from "./bank.ts";
+import type { ProbeOutcome, RingName } from "./fault.ts";
 
 /** Enough to say in how many crashes a fault shows, without going through thousands of them. */
 const FINDING_COUNT_MAX = 100;

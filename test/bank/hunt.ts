@@ -4,7 +4,7 @@ import { afterAll, expect, test } from "bun:test";
 import { isSkipped, whyNoMounting, whyNoTracing } from "../kernel/host.ts";
 import { emulator } from "../support/platform.ts";
 import { Garden } from "./plant.ts";
-import type { PlantedFault } from "./bank.ts";
+import type { PlantedFault } from "./fault.ts";
 
 /**
  * Left out under an emulator: which faults are found does not depend on the machine, and forty processes of

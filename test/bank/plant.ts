@@ -4,7 +4,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { childCommand } from "../support/platform.ts";
-import type { PlantedFault, ProbeOutcome } from "./bank.ts";
+import type { PlantedFault, ProbeOutcome } from "./fault.ts";
 
 const root = resolve(import.meta.dir, "../..");
 const PROBE_TIMEOUT_MS = 100_000;
