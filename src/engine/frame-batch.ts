@@ -11,7 +11,7 @@
  * answer is undefined, and the caller goes the long way.
  */
 
-import { copy, sharedScratch } from "../ffi/memory.ts";
+import { copy, copyOut, sharedScratch } from "../ffi/memory.ts";
 import {
   FRAME_HEADER_BYTES,
   KIND_PUT,
@@ -88,10 +88,6 @@ export class FrameBatch {
     const valueAt = FRAME_HEADER_BYTES + keyBytes + extensionBytes(shape);
     // One that reaches beyond the log is for the long way to complain about.
     if (valueAt + valueBytes > this.#limits[index]!) return undefined;
-    const key = new Uint8Array(keyBytes);
-    if (keyBytes > 0) copy(key, place + FRAME_HEADER_BYTES, keyBytes);
-    const value = new Uint8Array(valueBytes);
-    if (valueBytes > 0) copy(value, place + valueAt, valueBytes);
-    return [key, value];
+    return [copyOut(place + FRAME_HEADER_BYTES, keyBytes), copyOut(place + valueAt, valueBytes)];
   }
 }

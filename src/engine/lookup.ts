@@ -8,7 +8,7 @@
  *    appears to it whole or not at all.
  */
 
-import { compare, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { compare, copy, copyOut, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
 import {
@@ -217,9 +217,7 @@ export class Lookup {
     const bytes = this.valueBytes;
     const isPeeked = at + bytes <= this.#peeked;
     if (!isPeeked && (this.#address === 0 || this.#limit < at + bytes)) return this.#valueFromRing();
-    const value = new Uint8Array(bytes);
-    if (bytes > 0) copy(value, (isPeeked ? this.frame.address : this.#address) + at, bytes);
-    return value;
+    return copyOut((isPeeked ? this.frame.address : this.#address) + at, bytes);
   }
 
   #valueFromRing(): Uint8Array {
@@ -229,8 +227,7 @@ export class Lookup {
       const bytes = this.valueBytes;
       const address = this.log.at(unitLow(lsn), unitHigh(lsn));
       if (address === 0 || this.log.limit < at + bytes) throw this.log.corrupted(lsn);
-      const value = new Uint8Array(bytes);
-      if (bytes > 0) copy(value, address + at, bytes);
+      const value = copyOut(address + at, bytes);
       if (!this.log.isInRing || this.log.isStillWhole(lsn)) return value;
       this.loadAt(lsn);
     }
