@@ -15,8 +15,9 @@ import { Thread } from "./thread.ts";
 
 const BASE = 1200;
 /** Steps of one operation that are tried, spread over all of them. */
-const STEPS_MAX =
-  process.env["EMDB_SOAK"] !== undefined ? 1000 : emulator === undefined ? 20 : emulator === "wine" ? 4 : 2;
+const STEPS_MAX = process.env["EMDB_SOAK"] !== undefined ? 1000 : emulator === undefined ? 20 : 2;
+/** The last of them, each of which is tried. */
+const LAST_STEPS = emulator === undefined ? 8 : 3;
 const TIMEOUT_MS = 240_000;
 /**
  * A thread that has not come to its step by then never will. Generous, since on a machine with ten times as many busy
@@ -142,7 +143,7 @@ for (const { after, hasFlush, options } of AFTER_DEATH) {
       const stride = Math.max(1, steps / spreadCount);
       // The last steps are those between the frames and their publication.
       const spread = Array.from({ length: spreadCount }, (_, index) => Math.floor(1 + index * stride));
-      const last = Array.from({ length: Math.min(8, steps) }, (_, back) => steps - back);
+      const last = Array.from({ length: Math.min(LAST_STEPS, steps) }, (_, back) => steps - back);
       for (const step of new Set([...spread, ...last])) {
         fill(db);
         await dieAt({ share: db.share(), operation, step });
