@@ -23,11 +23,21 @@ const root = resolve(import.meta.dir, "..");
 const fileTimeoutMs = Number(process.env["EMDB_FILE_TIMEOUT_MS"] ?? 900_000);
 const laneCount = Number(process.env["EMDB_LANES"] ?? 2);
 
-/** Files that take minutes come first, the longest before all: one that came last would leave the other lane idle. */
-const LONGEST = [
-  ...["test/sim/engine-flips", "test/workers/kill-ring", "test/kernel/kill", "test/sim/engine-sequences"],
-  ...["test/kernel/power", "test/bank/disk", "test/workers/deaths", "test/sim/engine-platforms"],
-].map((name) => `${name}.test.ts`);
+/**
+ * What was broken once is looked at first. Then the files that take minutes, the longest before all: one that came last
+ * would leave the other lane idle.
+ */
+const FIRST = [
+  "test/corpus/corpus.test.ts",
+  "test/sim/engine-flips.test.ts",
+  "test/workers/kill-ring.test.ts",
+  "test/kernel/kill.test.ts",
+  "test/sim/engine-sequences.test.ts",
+  "test/kernel/power.test.ts",
+  "test/bank/disk.test.ts",
+  "test/workers/deaths.test.ts",
+  "test/sim/engine-platforms.test.ts",
+];
 
 /** Reads the counts of one `bun test` run; a run without its closing line crashed, which is one more failure. */
 export function countsOf(output: string, exitCode: number | null): Counts {
@@ -69,8 +79,8 @@ function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
     isFolder(path) ? [...new Bun.Glob(`${path.replace(/\/+$/, "")}/**/*.test.ts`).scanSync(root)] : [path],
   );
   const found = new Set(files.filter((file) => paths.includes(file) || !leftOut.has(file)));
-  const long = LONGEST.filter((file) => found.has(file));
-  return [...new Set([...long, ...[...found].sort()])];
+  const first = FIRST.filter((file) => found.has(file));
+  return [...new Set([...first, ...[...found].sort()])];
 }
 
 async function runFile(command: readonly string[], file: string): Promise<Counts> {

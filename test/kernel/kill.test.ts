@@ -16,7 +16,7 @@ import { bundledChild, callsIn, isSkipped, KernelChild, whyNoTracing, type Erran
 import { ENDED, kernelScript, oracleOf } from "./script.ts";
 
 const TIMEOUT_MS = 600_000;
-/** A script of these makes some 300 calls. */
+/** A script of these makes some 430 calls. */
 const TRACED = { seed: 4, length: 40 } as const;
 const RANDOM_KILL_COUNT = Number(process.env["EMDB_KILLS"] ?? 200);
 /** Every so manieth of the calls, for a quick look. */

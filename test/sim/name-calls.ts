@@ -21,7 +21,7 @@ export function isPinned(machine: Machine, inode: Inode): boolean {
 }
 
 /** Whether a file is removed and has its name only until it is closed. */
-export function isLeaving(machine: Machine, path: string): boolean {
+function isLeaving(machine: Machine, path: string): boolean {
   return machine.inodeAt(path)?.leavingName === path;
 }
 
