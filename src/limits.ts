@@ -51,8 +51,14 @@ export const SPACE_COUNT_MAX = 1_000_000;
 /** The tail buffer, a ring: many times what is written at once, so that a slow reader finds its frame still there. */
 export const RING_BYTES = 8 * MIB;
 
-/** Longest frame that goes through the ring; a longer one is written to the file at once. Also the ring's slack. */
+/** Longest frame that the ring can take. Also the ring's slack. */
 export const RING_FRAME_BYTES_MAX = MIB;
+
+/**
+ * Longest frame that goes through the ring where a write is no sync; the value of a longer one is written to the file
+ * from where it is. By `bench/value-sizes.ts` two copies cost more than three system calls from some 20 KiB on.
+ */
+export const COPIED_FRAME_BYTES_MAX = 32 * KIB;
 
 /**
  * Pending bytes are written in whole pieces of this length, at multiples of it, without waiting for a flush: a system

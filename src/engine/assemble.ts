@@ -71,6 +71,7 @@ export function makeCore(environment: Environment, base: SharedBase, row: number
   const { path, lock } = base;
   const lockFile = path !== undefined && lock !== undefined ? LockFile.adopt(system, path, lock) : undefined;
   const lockWatch = new LockWatch(lockFile);
+  const isWriteThrough = base.config.flushPlan.kind === "write-through";
   return new Core({
     system,
     control,
@@ -83,12 +84,12 @@ export function makeCore(environment: Environment, base: SharedBase, row: number
     file: path === undefined ? undefined : new LogFile(control.log, path),
     isReadOnly: base.isReadOnly,
     verifyReads: base.config.verifyReads,
-    writeThrough: base.config.flushPlan.kind === "write-through",
+    writeThrough: isWriteThrough,
     defer,
     makeTail: (file) =>
       file === undefined
         ? new MemoryTail(system, control.log)
-        : new FileTail(system, file, control.log, () => lockWatch.look()),
+        : new FileTail(system, file, control.log, { look: () => lockWatch.look(), isWriteThrough }),
   });
 }
 

@@ -6,6 +6,7 @@
  * sealed again.
  */
 
+import { assert } from "../errors.ts";
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { SEAL_BYTES, type FrameSealer } from "../crypto/frame-sealer.ts";
 import {
@@ -70,7 +71,7 @@ export class SealedEncoder extends FrameEncoder {
     this.#source = source;
   }
 
-  /** The sealed body of a frame that is too long to be staged. */
+  /** The sealed body of a frame that is appended, not placed. */
   override get longValue(): Uint8Array {
     return this.#sealed;
   }
@@ -91,13 +92,13 @@ export class SealedEncoder extends FrameEncoder {
     return frameBytes(KIND_SEALED, this.#bodyBytes - saved + SEAL_BYTES);
   }
 
-  override encode(key: Pinned, keyBytes: number, lsn: number): void {
+  override encode(key: Pinned, keyBytes: number, lsn: number, isStaged = true): void {
     const { stage } = this;
     const words = stage.u32;
     const sealedBytes = this.#bodyBytes + SEAL_BYTES;
     const bytes = frameBytes(KIND_SEALED, sealedBytes);
-    const isStaged = bytes <= RING_FRAME_BYTES_MAX;
     if (isStaged) {
+      assert(bytes <= RING_FRAME_BYTES_MAX, "a frame that is staged fits the stage");
       words[(bytes >> 2) - 1] = 0;
       words[(bytes >> 2) - 2] = 0;
     }
@@ -105,9 +106,11 @@ export class SealedEncoder extends FrameEncoder {
     words[WORD_VALUE_BYTES] = sealedBytes;
     words[WORD_PREV] = 0;
     words[WORD_TAIL] = packDistance((lsn - this.durable) / 8);
-    this.#sealed = isStaged ? NO_BYTES : new Uint8Array(sealedBytes);
-    const target = isStaged ? { into: stage.u8, at: FRAME_HEADER_BYTES } : { into: this.#sealed, at: 0 };
-    this.#seal(this.#body(key, keyBytes), lsn, target);
+    const isInStage = bytes <= RING_FRAME_BYTES_MAX;
+    const sealed = isInStage ? stage.u8 : new Uint8Array(sealedBytes);
+    const at = isInStage ? FRAME_HEADER_BYTES : 0;
+    this.#sealed = isStaged ? NO_BYTES : sealed.subarray(at, at + sealedBytes);
+    this.#seal(this.#body(key, keyBytes), lsn, { into: sealed, at });
     const low = unitLow(lsn);
     const high = unitHigh(lsn);
     const seed = placeSeed(this.salts.body, low, high);
@@ -142,8 +145,7 @@ export class SealedEncoder extends FrameEncoder {
     const body = new Uint8Array(this.#bodyBytes);
     const at = encodeRecordHead(body, this.#numbers, keyBytes);
     body.set(key.u8.subarray(0, keyBytes), at);
-    // A value that long has come as bytes, or was made so.
-    if (typeof this.value !== "number") body.set(this.value, at + keyBytes);
+    body.set(super.longValue, at + keyBytes);
     return body;
   }
 

@@ -30,7 +30,7 @@ import {
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, LOG_WRITTEN, unitHigh, unitLow } from "../log/log-words.ts";
 import { must } from "../ffi/io-error.ts";
-import { HEADER_PAGE_BYTES, RING_FRAME_BYTES_MAX, STRIDE_BYTES } from "../limits.ts";
+import { HEADER_PAGE_BYTES, STRIDE_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
@@ -325,10 +325,10 @@ export class WritePath {
     if (isLongEnd) this.endBatch();
   }
 
-  /** Whether the frame of the loaded key and value may be too long for the ring. */
+  /** Whether the frame of the loaded key and value may be appended, not placed. */
   #isLong(): boolean {
-    const { encoder, key } = this.#core;
-    return key.bytes + encoder.valueBytes + encoder.overheadBytesMax > RING_FRAME_BYTES_MAX;
+    const { encoder, key, tail } = this.#core;
+    return key.bytes + encoder.valueBytes + encoder.overheadBytesMax > tail.placedBytesMax;
   }
 
   /** Removes the loaded key; false when no record of it is held. */

@@ -1,7 +1,6 @@
 /** Putting a frame at the end of a log. */
 
 import { copy, type Pinned } from "../ffi/memory.ts";
-import { RING_FRAME_BYTES_MAX } from "../limits.ts";
 import type { FrameEncoder } from "./encoder.ts";
 import type { Tail } from "./tail.ts";
 
@@ -11,13 +10,13 @@ import type { Tail } from "./tail.ts";
  */
 export function appendFrame(tail: Tail, draft: FrameEncoder, key: Pinned, keyBytes: number, position: number): void {
   const bytes = draft.measure(keyBytes, position);
-  if (bytes <= RING_FRAME_BYTES_MAX) {
+  if (bytes <= tail.placedBytesMax) {
     const address = tail.place(bytes);
     draft.encode(key, keyBytes, position);
     copy(address, draft.stage.address, bytes);
     tail.advance(bytes);
   } else {
-    draft.encode(key, keyBytes, position);
+    draft.encode(key, keyBytes, position, false);
     tail.appendLong(draft.stage, { headBytes: draft.headBytes, value: draft.longValue, frameBytes: bytes });
   }
 }

@@ -2,7 +2,7 @@
 
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { assert } from "../errors.ts";
-import { KEY_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../limits.ts";
+import { COPIED_FRAME_BYTES_MAX, KEY_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32, xxh32Of20 } from "./checksum.ts";
 import {
   EXTENSION_BYTES_MAX,
@@ -32,7 +32,6 @@ import { unitHigh, unitLow } from "./log-words.ts";
 
 /** Strings of up to so many UTF-16 units are encoded without an allocation. */
 const SHORT_STRING_UNITS = 16_384;
-const NO_BYTES = new Uint8Array(0);
 /** A frame is built and handed on within one call, so one stage does for all encoders of a thread. */
 const sharedStage = sharedScratch(RING_FRAME_BYTES_MAX);
 const sharedText = sharedScratch(SHORT_STRING_UNITS * 3);
@@ -41,6 +40,7 @@ assert(
   FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX <= RING_FRAME_BYTES_MAX,
   "the longest head can be staged",
 );
+assert(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES < COPIED_FRAME_BYTES_MAX, "a body that is not staged has a CRC");
 
 export class FrameEncoder {
   readonly stage: Pinned = sharedStage();
@@ -94,9 +94,9 @@ export class FrameEncoder {
     this.value = 0;
   }
 
-  /** The value taken last, for a frame that is too long to be staged. */
+  /** The value taken last, for a frame that is not staged whole. */
   get longValue(): Uint8Array {
-    return typeof this.value === "number" ? NO_BYTES : this.value;
+    return typeof this.value === "number" ? this.#text.u8.subarray(0, this.valueBytes) : this.value;
   }
 
   /** Bytes of the frame that `encode` would build for a key of this length at this position. */
@@ -115,18 +115,15 @@ export class FrameEncoder {
     return liveBytes(this.#shape, this.valueBytes);
   }
 
-  /**
-   * Builds the frame that `measure` has just measured. Up to `RING_FRAME_BYTES_MAX` it is all in `stage`; of a
-   * longer one only the head is.
-   */
-  encode(key: Pinned, keyBytes: number, lsn: number): void {
+  /** Builds the frame that `measure` has just measured: all of it in `stage`, or its head alone. */
+  encode(key: Pinned, keyBytes: number, lsn: number, isStaged = true): void {
     const stage = this.stage;
     const words = stage.u32;
     const bytes = frameBytes(this.#shape, this.valueBytes);
     const low = unitLow(lsn);
     const high = unitHigh(lsn);
-    const isStaged = bytes <= RING_FRAME_BYTES_MAX;
     if (isStaged) {
+      assert(bytes <= RING_FRAME_BYTES_MAX, "a frame that is staged fits the stage");
       words[(bytes >> 2) - 1] = 0;
       words[(bytes >> 2) - 2] = 0;
     }

@@ -72,7 +72,8 @@ export class NewLog {
         return numbers[LOG_FILE]!;
       },
     };
-    this.tail = path === undefined ? new MemoryTail(system, words) : new FileTail(system, file, words, () => undefined);
+    const plan = { look: () => undefined, isWriteThrough: false };
+    this.tail = path === undefined ? new MemoryTail(system, words) : new FileTail(system, file, words, plan);
   }
 
   /** Begins a log in words that name nothing. When that fails nothing is left of it. */

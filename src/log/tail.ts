@@ -1,8 +1,8 @@
 /**
  * The growing end of the log: where the next frame goes, and how it gets into the file.
  *
- * Two implementations. `FileTail` fills the ring (see `log-words.ts`) and writes it to the file a megabyte
- * at a time, when asked, or frame by frame for frames that are too long for the ring. `MemoryTail` is a log
+ * Two implementations. `FileTail` fills the ring (see `log-words.ts`) and writes it to the file 2 MiB
+ * at a time, when asked, or frame by frame for frames that are too long to be copied. `MemoryTail` is a log
  * with no file: frames go straight to where readers find them.
  *
  * Invariants
@@ -21,6 +21,7 @@ import { ioError, must } from "../ffi/io-error.ts";
 import { copy, type Pinned } from "../ffi/memory.ts";
 import type { Address, FileHandle, System } from "../ffi/system.ts";
 import {
+  COPIED_FRAME_BYTES_MAX,
   GROWTH_BYTES_MAX,
   GROWTH_BYTES_MIN,
   LOG_BYTES_MAX,
@@ -54,11 +55,13 @@ export interface OpenLogFile {
 export interface Tail {
   /** Position of the next frame. */
   readonly end: number;
+  /** Longest frame that is placed; a longer one is appended with its value from where that is. */
+  readonly placedBytesMax: number;
   /** Reserves room for a frame at the end and says where to put its bytes; throws with nothing changed. The frame must fit the ring. */
   place(bytes: number): Address;
   /** The frame, or the frames, placed there are whole; the log ends behind them. */
   advance(bytes: number): void;
-  /** Appends a frame too long for the ring: head (header, key, extension), then value, then padding. */
+  /** Appends a frame that is not placed: head (header, key, extension), then value, then padding. */
   appendLong(
     head: Pinned,
     sizes: { readonly headBytes: number; readonly value: Uint8Array; readonly frameBytes: number },
@@ -81,9 +84,6 @@ export interface Tail {
   mend(): void;
 }
 
-/** Longest single run of frames that `place` may be asked for. */
-const PLACE_BYTES_MAX = RING_FRAME_BYTES_MAX;
-
 function refuseBeyondMax(end: number, base: number, path: string | undefined): void {
   if (end <= LOG_BYTES_MAX) return;
   const spent = base === 0 ? "" : `, less the ${base} that compactions since the open have used up: reopen it`;
@@ -103,9 +103,16 @@ const CLAIM_AHEAD_BYTES = 65_536;
 /** How much longer than needed a map is, where address space is short. */
 const AMPLE_SHARE = 1.25;
 
-export class FileTail implements Tail {
-  readonly #system: System;
+export interface FileTailPlan {
   /** Throws when the file is not ours to write to; called before each stretch of writes. */
+  readonly look: () => void;
+  /** Whether each write is a sync: then a long frame is one write too. */
+  readonly isWriteThrough: boolean;
+}
+
+export class FileTail implements Tail {
+  readonly placedBytesMax: number;
+  readonly #system: System;
   readonly #look: () => void;
   readonly #file: OpenLogFile;
   readonly #path: string;
@@ -113,9 +120,10 @@ export class FileTail implements Tail {
   readonly #numbers: Float64Array;
   readonly #ring: Address;
 
-  constructor(system: System, file: OpenLogFile, words: LogWords, look: () => void) {
+  constructor(system: System, file: OpenLogFile, words: LogWords, plan: FileTailPlan) {
+    this.placedBytesMax = plan.isWriteThrough ? RING_FRAME_BYTES_MAX : COPIED_FRAME_BYTES_MAX;
     this.#system = system;
-    this.#look = look;
+    this.#look = plan.look;
     this.#file = file;
     this.#path = file.path;
     this.#words = words;
@@ -138,7 +146,7 @@ export class FileTail implements Tail {
   place(bytes: number): Address {
     const tail = this.#numbers[LOG_TAIL]!;
     const end = tail + bytes;
-    assert(bytes <= PLACE_BYTES_MAX, "a run of frames fits the slack of the ring");
+    assert(bytes <= RING_FRAME_BYTES_MAX, "a frame fits the slack of the ring");
     if (end > this.#numbers[LOG_RESERVED]!) this.#reserve(end);
     if (end - this.#numbers[LOG_WRITTEN]! > RING_BYTES - RING_FRAME_BYTES_MAX) this.#makeRoom(end);
     if (end > this.#numbers[LOG_CLAIMED]!) {
@@ -297,6 +305,7 @@ export function ensureMapped(system: System, file: OpenLogFile, words: LogWords,
 
 /** A log in memory: the newest map is the log, reserved for it and committed as it grows. */
 export class MemoryTail implements Tail {
+  readonly placedBytesMax = COPIED_FRAME_BYTES_MAX;
   readonly #system: System;
   readonly #words: LogWords;
   readonly #numbers: Float64Array;

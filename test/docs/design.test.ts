@@ -41,6 +41,9 @@ test("the numbers of the index are those of src/keydir", () => {
 test("the sizes of the ring and the steps of growth are those of src/limits.ts", () => {
   expect(text).toContain(`**The ring** is ${limits.RING_BYTES / MIB} MiB`);
   expect(text).toContain(`the slack of ${limits.RING_FRAME_BYTES_MAX / MIB} MiB behind it`);
+  expect(text).toContain(
+    `A frame of more than ${limits.COPIED_FRAME_BYTES_MAX / KIB} KiB does not go\nthrough the ring`,
+  );
   expect(text).toContain(`from ${limits.GROWTH_BYTES_MIN / KIB} KiB to ${limits.GROWTH_BYTES_MAX / MIB} MiB`);
   expect(text).toContain(`in pieces of ${limits.STRIDE_BYTES / MIB} MiB, when the event loop turns`);
   expect(text).toContain(`a buffer of ${limits.SCAN_BYTES / MIB} MiB`);

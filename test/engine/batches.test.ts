@@ -337,8 +337,10 @@ test("a close after a batch that failed leaves the file as a clean close does", 
         throw new Error("given up");
       },
     };
-    const first = { space, key: "c", value: "x".repeat(500_000), expiresAtMs: 0 };
-    expect(() => engine.writeBatch([first, giveUp])).toThrow("given up");
+    // More than is preallocated, and none so long that it goes to the file at once.
+    const value = "x".repeat(25_000);
+    const first = Array.from({ length: 20 }, (_, index) => ({ space, key: `c${index}`, value, expiresAtMs: 0 }));
+    expect(() => engine.writeBatch([...first, giveUp])).toThrow("given up");
   }
   expect(readFileSync(path).length).toBe(clean.length);
   using db = Emdb.open(path);

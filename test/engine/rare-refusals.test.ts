@@ -73,7 +73,10 @@ test("a log at its limit is EMDB_FULL, in a file and in memory, with nothing res
   });
   const inFile = Control.create().log;
   inFile.numbers[LOG_TAIL] = LOG_BYTES_MAX;
-  const tail = new FileTail(refused, { handle: -1, path: "/full" }, inFile, () => undefined);
+  const tail = new FileTail(refused, { handle: -1, path: "/full" }, inFile, {
+    look: () => undefined,
+    isWriteThrough: false,
+  });
   expect(expectCode("EMDB_FULL", () => tail.place(64)).path).toBe("/full");
   const inMemory = Control.create().log;
   addMap(inMemory, { address: 65_536, bytes: 65_536 });

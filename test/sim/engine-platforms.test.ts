@@ -3,7 +3,7 @@
 import { test } from "bun:test";
 import { hasStrictMemory } from "./real-memory.ts";
 import { expectSound } from "./ring-run.ts";
-import { bigFrames, strictMemory, strictWindows, windows, writeThrough } from "./rings.ts";
+import { bigFrames, bigFramesThrough, strictMemory, strictWindows, windows, writeThrough } from "./rings.ts";
 
 const TIMEOUT_MS = 300_000;
 
@@ -34,5 +34,11 @@ test.skipIf(!hasStrictMemory)(
 test(
   "frames longer than the ring, and frames that go round it, survive every crash",
   () => expectSound(bigFrames, { seedCount: 5, crashCountMin: 120 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "frames of any length survive every crash where each write is a sync",
+  () => expectSound(bigFramesThrough, { seedCount: 5, crashCountMin: 120 }),
   TIMEOUT_MS,
 );

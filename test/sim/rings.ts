@@ -139,11 +139,13 @@ export const strictWindows = randomCrashes("crashes on Windows, strict memory", 
   options: { randomDraws: 1 },
   script: wideScript(12),
 });
-/** Frames that go round the ring, that do not fit it, and several megabytes pending at once. */
-export const bigFrames = randomCrashes("crashes between big frames", {
-  options: { randomDraws: 1, pointStride: 8 },
-  script: (seed) => randomScript({ seed, length: 34, bigOneIn: 1.3 }),
-});
+/** Frames that go round the ring, that are written past it, and several megabytes pending at once. */
+function big(name: string, adapter: StoreAdapter, length: number): Ring {
+  const script = (seed: number): Script => randomScript({ seed, length, bigOneIn: 1.3 });
+  return randomCrashes(name, { adapter, options: { randomDraws: 1, pointStride: 8 }, script });
+}
+export const bigFrames = big("crashes between big frames", PLAIN, 34);
+export const bigFramesThrough = big("crashes between big frames with write-through", WRITE_THROUGH, 20);
 
 const ALPHABET: readonly Operation[] = [...SMALL_ALPHABET, { kind: "drop", space: "s" }];
 
@@ -257,6 +259,7 @@ export const LONG_RUN: readonly Ring[] = [
   crashes,
   windows,
   writeThrough,
+  bigFramesThrough,
   unverified,
   faults,
   faultsOnWindows,

@@ -126,15 +126,17 @@ const MORE_KINDS: readonly Operation["kind"][] = [...KINDS, "sweep", "batch", "r
 const SPACES = ["", "", "", "s", "t"] as const;
 const KEYS = ["a", "b", "c", "d", "e", "f"] as const;
 const SIZES = [0, 1, 20, 150, 500, 900, 5000] as const;
-/** Frames that do not fit the ring, that fill it, and that go round it. */
-const BIG_SIZES = [150_000, 300_000, 500_000, 700_000, 1_048_000, 1_200_000] as const;
+/** Frames just below and above what goes to the file at once, and what no ring takes. */
+const BIG_SIZES = [32_000, 33_000, 150_000, 500_000, 1_048_000, 1_200_000] as const;
+/** Values of batches that go round the ring. */
+const RING_SIZES = [9000, 25_000, 32_000] as const;
 
 interface ScriptSeed {
   readonly seed: number;
   readonly length: number;
   /** Draws also what a store need not have (sweeps), and lets the clock go back. */
   readonly isWide?: boolean;
-  /** One operation in so many is a big insert; 0 or left out: none. */
+  /** One operation in so many is a big insert, or a batch of some hundred KiB; 0 or left out: none. */
   readonly bigOneIn?: number;
 }
 
@@ -144,6 +146,7 @@ export function randomScript({ seed, length, isWide = false, bigOneIn = 0 }: Scr
   return Array.from({ length }, () => {
     const operation = randomOperation(random, isWide);
     if (bigOneIn === 0 || !random.chance(1 / bigOneIn)) return operation;
+    if (random.chance(0.5)) return { kind: "batch", writes: bigBatch(random) };
     return { kind: "insert", space: "", key: random.pick(KEYS), bytes: random.pick(BIG_SIZES), ttlMs: 0 };
   });
 }
@@ -183,6 +186,11 @@ function randomBatch(random: Random, isWide: boolean): BatchPart[] {
   if (!isWide || random.chance(0.5)) return parts;
   const [space, bytes] = [random.pick(SPACES), random.pick(SIZES)];
   return parts.map((part): BatchPart => ({ space, key: part.key, bytes: part.bytes ?? bytes }));
+}
+
+function bigBatch(random: Random): BatchPart[] {
+  const count = 10 + random.below(30);
+  return Array.from({ length: count }, () => ({ ...randomPart(random), bytes: random.pick(RING_SIZES) }));
 }
 
 function randomPart(random: Random): BatchPart {

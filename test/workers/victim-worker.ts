@@ -67,7 +67,8 @@ class Victim {
       case 5:
         return this.#shrink();
       case 6:
-        if (random.chance(0.05)) this.#db.insert(`long ${random.below(4)}`, new Uint8Array(1_200_000));
+        if (random.chance(0.05))
+          this.#db.insert(`long ${random.below(4)}`, new Uint8Array(random.chance(0.2) ? 1_200_000 : 40_000));
         return undefined;
       case 7:
         if (random.chance(0.3)) return this.#db.flush();
