@@ -6,12 +6,12 @@
  *   GET  /messages?after=N   what was written behind message N, in order
  *
  * What was answered with 201 survives a loss of power: each request flushes before it answers, and the flushes of
- * requests that come together share one sync. SIGTERM and SIGINT end the server in good order: it takes no new
+ * requests that come together share one sync. SIGTERM and SIGINT end the server cleanly: it takes no new
  * requests, answers those that it has, and closes the database.
  */
 
 import { parseArgs } from "node:util";
-import { Emdb, codec, type Namespace } from "emdb";
+import { Emdb, EmdbError, codec, type Namespace } from "emdb";
 import { openSessions, sessionCookie, tokenOf, type SessionStore } from "./session-store.ts";
 
 export interface Message {
@@ -76,6 +76,19 @@ export function serveGuestBook(db: Emdb, port: number): Bun.Server<undefined> {
   });
 }
 
+/** The database, or the reason why there is none in one line: somebody else serves it, no permission, a newer format. */
+function openOrEnd(path: string): Emdb {
+  try {
+    // Sessions that have ended are gone from every answer at once; the sweep gives their space in the index back, and
+    // compactions in the background what is overwritten in the file.
+    return Emdb.open(path, { rangeScans: true, sweepIntervalMs: 60_000, autoCompact: true });
+  } catch (error) {
+    if (!(error instanceof EmdbError)) throw error;
+    console.error(`${error.code}: ${error.message}`);
+    process.exit(1);
+  }
+}
+
 if (import.meta.main) {
   const { values } = parseArgs({
     options: {
@@ -83,14 +96,13 @@ if (import.meta.main) {
       database: { type: "string", default: "guest-book.emdb" },
     },
   });
-  // Sessions that have ended are gone from every answer at once; the sweep gives their space in the index back.
-  const db = Emdb.open(values.database, { rangeScans: true, sweepIntervalMs: 60_000 });
+  const db = openOrEnd(values.database);
   const server = serveGuestBook(db, Number(values.port));
   console.log(`listening on ${server.url.href}`);
   const end = async (): Promise<void> => {
     await server.stop();
     await db.close();
-    console.log("closed in good order");
+    console.log("closed");
   };
   process.once("SIGTERM", () => void end());
   process.once("SIGINT", () => void end());

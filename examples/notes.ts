@@ -1,7 +1,7 @@
 /**
  * Notes on the command line, with the database inside the program:
  *
- *   bun build --compile examples/notes.ts --outfile notes
+ *   bun install && bun build --compile examples/notes.ts --outfile notes
  *   ./notes add "water the plants"
  *
  * The executable needs nothing beside it: no Bun, no node_modules, no server. The notes lie where the platform keeps
@@ -20,6 +20,8 @@ notes list            all of them, oldest first
 notes find WORD       those that contain it
 notes remove NUMBER   forgets one
 notes where           the file that they are in`;
+
+const COMMANDS: readonly string[] = ["add", "list", "find", "remove", "where"];
 
 function openNotes(): Emdb {
   const file = process.env["NOTES_FILE"];
@@ -74,9 +76,18 @@ function answer(db: Emdb, [command = "", ...words]: readonly string[]): string {
   }
 }
 
+const words = process.argv.slice(2);
 try {
-  using db = openNotes();
-  console.log(answer(db, process.argv.slice(2)));
+  const [command = "help"] = words;
+  if (command === "help") {
+    console.log(USAGE);
+  } else if (!COMMANDS.includes(command)) {
+    console.error(`there is no command ${command}\n${USAGE}`);
+    process.exitCode = 2;
+  } else {
+    using db = openNotes();
+    console.log(answer(db, words));
+  }
 } catch (error) {
   // Another one is at it, the passphrase is wrong, the disk is full: the code says which.
   if (!(error instanceof EmdbError)) throw error;

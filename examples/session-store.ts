@@ -3,7 +3,7 @@
  *
  * A session is one record, its token the key. Reading it on each request moves its deadline on; whoever stays away
  * too long has none. The program starts a server on a free port, logs in and out as a client would, and checks
- * what it gets. With `--serve` it stays up.
+ * what it gets. With `--serve` it stays up, on PORT or 3000, until SIGINT or SIGTERM.
  */
 
 import { Emdb, codec, type Namespace } from "emdb";
@@ -93,13 +93,15 @@ async function visit(server: Bun.Server<undefined>): Promise<void> {
 }
 
 if (import.meta.main) {
-  await using db = Emdb.openInMemory();
+  // Expired sessions are absent from every answer already; the sweep gives their space in the index back, and the
+  // compaction what they and each moved deadline have left in the log.
+  await using db = Emdb.openInMemory({ sweepIntervalMs: 60_000, autoCompact: true });
   if (process.argv.includes("--serve")) {
-    const server = serveSessions(db, { ttlMs: 30 * 60_000, port: 3000 });
-    // Expired sessions are absent from every answer already; this gives their space in the index back.
-    setInterval(() => db.namespace("sessions").sweepExpired(), 60_000);
+    const server = serveSessions(db, { ttlMs: 30 * 60_000, port: Number(process.env["PORT"] ?? 3000) });
     console.log(`http://localhost:${server.port}/me`);
-    await new Promise<void>((resolve) => process.once("SIGINT", () => resolve()));
+    await new Promise<void>((resolve) => {
+      for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => resolve());
+    });
     await server.stop(true);
   } else {
     const server = serveSessions(db, { ttlMs: 30 * 60_000, port: 0 });

@@ -9,23 +9,41 @@ import type { LockHolder } from "./api/types.ts";
 
 /** What went wrong, in a word that programs can rely on; README.md has a sentence and advice for each. */
 export type EmdbErrorCode =
+  /** An argument that makes no sense. */
   | "EMDB_INVALID_ARGUMENT"
+  /** Options that are wrong, contradict each other, or differ from those of the first open. */
   | "EMDB_INVALID_CONFIG"
+  /** A key, value or name beyond its limit. */
   | "EMDB_TOO_LARGE"
+  /** A call after `close`. */
   | "EMDB_CLOSED"
+  /** A write to a database that was opened with `readOnly`. */
   | "EMDB_READ_ONLY"
+  /** There is no file, with `createIfMissing: false`, or no folder. */
   | "EMDB_NOT_FOUND"
+  /** The namespace of this handle was dropped. */
   | "EMDB_NAMESPACE_DROPPED"
+  /** A callback that runs with the lock returned a promise; nothing was written. */
   | "EMDB_TRANSACTION_ASYNC"
+  /** This platform, or this version of Bun, cannot do it. */
   | "EMDB_UNSUPPORTED"
+  /** Another process, or another Worker without `attach`, has it open. */
   | "EMDB_LOCKED"
+  /** The file is something else; it was not touched. */
   | "EMDB_NOT_A_DATABASE"
+  /** The file is of a newer format; it was not touched. */
   | "EMDB_VERSION"
+  /** What was whole has changed; `offset` says where. */
   | "EMDB_CORRUPTED"
+  /** A wrong key or passphrase. */
   | "EMDB_KEY_MISMATCH"
+  /** The disk is full, or a limit is reached; nothing was written. */
   | "EMDB_FULL"
+  /** A system call failed; `syscall` and `errno` say which and how. */
   | "EMDB_IO"
+  /** A sync failed earlier, so what the disk holds is unknown: close and open again. */
   | "EMDB_POISONED"
+  /** An `AbortSignal` ended a long call. */
   | "EMDB_ABORTED";
 
 /** What an `EmdbError` carries besides its code and message. */

@@ -62,7 +62,7 @@ export class Database
   // -- named key spaces ------------------------------------------------------
 
   /**
-   * Opens or creates a named key space. The name is any non-empty string up to `NAMESPACE_NAME_BYTES_MAX` bytes.
+   * Opens or creates a named key space. The name is any non-empty string of up to 1024 bytes.
    * Inside a transaction's callback it opens only; there the transaction's own `namespace` creates.
    *
    * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE, EMDB_CLOSED, EMDB_READ_ONLY when it does not exist
@@ -130,23 +130,38 @@ export class Database
     this.#handle.openLife().flushSync();
   }
 
-  /** Flushes, and makes the next open fast whatever the size of the log. */
+  /**
+   * Flushes, and makes the next open fast whatever the size of the log.
+   *
+   * @throws {EmdbError} EMDB_POISONED, EMDB_FULL, EMDB_IO
+   */
   async checkpoint(): Promise<void> {
     await this.#handle.openLife().checkpoint();
   }
 
-  /** Rewrites the live records into a fresh file and swaps it in, while reads and writes go on. */
+  /**
+   * Rewrites the live records into a fresh file and swaps it in, while reads and writes go on. The disk needs room for
+   * both files until then. An error leaves the database as it was.
+   *
+   * @throws {EmdbError} EMDB_ABORTED, EMDB_FULL, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED
+   */
   async compact(options?: ProgressOptions): Promise<void> {
     await this.#handle.openLife().compact(checkedProgress(options));
   }
 
-  /** Writes a consistent, openable database to `target`, atomically, while reads and writes go on. */
+  /**
+   * Writes a consistent, openable database to `target`, atomically, while reads and writes go on. A file that is there
+   * already is replaced.
+   *
+   * @throws {EmdbError} EMDB_INVALID_CONFIG for the database itself, EMDB_LOCKED for one that somebody has open,
+   *   EMDB_ABORTED, EMDB_FULL, EMDB_IO, EMDB_NOT_FOUND
+   */
   async backupTo(target: string | URL, options?: ProgressOptions): Promise<void> {
     const path = checkedPath(target, { what: "target" });
     await this.#handle.openLife().backupTo(path, checkedProgress(options));
   }
 
-  /** Reads the whole file and checks every record. */
+  /** Reads the whole file and checks every record; what is wrong is reported, not thrown. @throws {EmdbError} EMDB_ABORTED, EMDB_IO */
   async verify(options?: ProgressOptions): Promise<VerifyReport> {
     return await this.#handle.openLife().verify(checkedProgress(options));
   }
@@ -158,7 +173,11 @@ export class Database
 
   // -- the end ---------------------------------------------------------------
 
-  /** Flushes, checkpoints, releases every mapping, handle and lock before it resolves. Idempotent. */
+  /**
+   * Flushes, checkpoints, releases every mapping, handle and lock before it resolves. Idempotent.
+   *
+   * @throws {EmdbError} EMDB_POISONED, EMDB_FULL, EMDB_IO of the flush; everything is released all the same
+   */
   close(): Promise<void> {
     return this.#handle.close();
   }

@@ -19,6 +19,7 @@ let host: System | undefined;
  */
 export function hostSystem(): System {
   if (host === undefined) {
+    requireBun(Bun.version);
     const system = systemOfPlatform();
     const failure = selfTest(system);
     if (failure !== undefined) {
@@ -30,6 +31,13 @@ export function hostSystem(): System {
     host = system;
   }
   return host;
+}
+
+/** What older ones lack shows as anything but that: a symbol without an address, a Worker that never starts. */
+export function requireBun(version: string): void {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  if (major > 1 || (major === 1 && minor >= 4)) return;
+  throw new EmdbError("EMDB_UNSUPPORTED", `emdb needs Bun 1.4 or later; this is Bun ${version}`);
 }
 
 function systemOfPlatform(): System {

@@ -65,6 +65,23 @@ test(
   timeoutMs,
 );
 
+test.skipIf(process.platform === "win32")(
+  "session-store.ts --serve answers until it is told to end",
+  async () => {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      const command = [...childCommand(), join(folder, "session-store.ts"), "--serve"];
+      const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe", env: { ...process.env, PORT: "0" } });
+      const reader = child.stdout.getReader();
+      let said = "";
+      while (!said.includes("\n")) said += childText(new TextDecoder().decode((await reader.read()).value));
+      expect((await fetch(said.trim())).status).toBe(401);
+      child.kill(signal);
+      expect([await child.exited, await new Response(child.stderr).text()]).toEqual([0, ""]);
+    }
+  },
+  timeoutMs,
+);
+
 describe("the session store", () => {
   test("knows no session whose time is over", () => {
     using db = Emdb.openInMemory();

@@ -61,6 +61,7 @@ test.each(names)("compiled %s, it keeps, finds and forgets notes over its runs",
   expect(notes("add sleep")).toEqual(fine("kept as 3"));
   expect(notes("list")).toEqual(fine("2. buy bread\n3. sleep"));
   expect(notes("help").said).toContain("notes add TEXT");
+  expect(notes("sing")).toMatchObject({ said: "", errors: expect.stringContaining("no command sing"), exitCode: 2 });
   const files = readdirSync(place).filter((file) => !file.startsWith("notes.emdb"));
   expect(files).toEqual([basename(forms.executable("notes", name))]);
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { hostname } from "node:os";
-import { hostSystem } from "../../src/ffi/host.ts";
+import { hostSystem, requireBun } from "../../src/ffi/host.ts";
 import { system } from "./temporary-folder.ts";
 
 interface Report {
@@ -87,4 +87,12 @@ test("random fills the whole view, whatever its length, and nothing beside it", 
 test("process and host are what the system says", () => {
   expect(system.processId()).toBe(process.pid);
   expect(system.hostName()).toBe(hostname());
+});
+
+test("a Bun that is too old is told so", () => {
+  for (const version of ["1.3.11", "1.0.0", "0.8.1"]) {
+    const message = `emdb needs Bun 1.4 or later; this is Bun ${version}`;
+    expect(() => requireBun(version)).toThrow(expect.objectContaining({ code: "EMDB_UNSUPPORTED", message }));
+  }
+  for (const version of ["1.4.0", "1.4.5", "1.10.0-canary.1", "2.0.0"]) expect(() => requireBun(version)).not.toThrow();
 });

@@ -17,7 +17,7 @@ const folder = mkdtempSync(join(tmpdir(), "emdb-package-"));
 const stage = join(folder, "stage");
 const consumer = join(folder, "consumer");
 const installed = join(consumer, "node_modules/emdb");
-const published = ["package.json", "README.md", "CHANGELOG.md", "LICENSE", "src", "docs"];
+const published = ["package.json", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "src", "docs", "examples"];
 
 interface Outcome {
   readonly exitCode: number;
