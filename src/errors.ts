@@ -23,23 +23,23 @@ export type EmdbErrorCode =
   | "EMDB_NOT_FOUND"
   /** The namespace of this handle was dropped. */
   | "EMDB_NAMESPACE_DROPPED"
-  /** A callback that runs with the lock returned a promise; nothing was written. */
+  /** A callback that runs with the lock returned a promise, and nothing was written. */
   | "EMDB_TRANSACTION_ASYNC"
   /** This platform, or this version of Bun, cannot do it. */
   | "EMDB_UNSUPPORTED"
   /** Another process, or another Worker without `attach`, has it open. */
   | "EMDB_LOCKED"
-  /** The file is something else; it was not touched. */
+  /** The file is something else, and was not touched. */
   | "EMDB_NOT_A_DATABASE"
-  /** The file is of a newer format; it was not touched. */
+  /** The file is of a newer format, and was not touched. */
   | "EMDB_VERSION"
-  /** What was whole has changed; `offset` says where. */
+  /** What was whole has changed: `offset` says where. */
   | "EMDB_CORRUPTED"
   /** A wrong key or passphrase. */
   | "EMDB_KEY_MISMATCH"
-  /** The disk is full, or a limit is reached; nothing was written. */
+  /** The disk is full, or a limit is reached, and nothing was written. */
   | "EMDB_FULL"
-  /** A system call failed; `syscall` and `errno` say which and how. */
+  /** A system call failed: `syscall` and `errno` say which and how. */
   | "EMDB_IO"
   /** A sync failed earlier, so what the disk holds is unknown: close and open again. */
   | "EMDB_POISONED"

@@ -20,6 +20,12 @@ const encoder = new TextEncoder();
 
 /** Works on views of any realm, and cannot be overridden by a subclass or a proxy. */
 const tagOfView = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)?.get;
+const viewPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
+const getterOf = (name: string): ((this: unknown) => unknown) =>
+  Object.getOwnPropertyDescriptor(viewPrototype, name)?.get ?? (() => undefined);
+const bufferOfView = getterOf("buffer");
+const offsetOfView = getterOf("byteOffset");
+const byteLengthOfView = getterOf("byteLength");
 const lengthOfBuffer = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "byteLength")?.get;
 
 interface Bound {
@@ -45,7 +51,7 @@ export function checkedKey(key: unknown): Bytes {
     if (key.length <= KEY_UNITS_SURE && key.isWellFormed()) return key;
   } else if (ArrayBuffer.isView(key) && key instanceof Uint8Array) {
     const count = key.length;
-    if (count !== 0 && count <= KEY_BYTES_MAX) return key;
+    if (count !== 0 && count <= KEY_BYTES_MAX && hasOwnLength(key)) return key;
   }
   return checkedSlowly(key, KEY);
 }
@@ -60,7 +66,7 @@ export function checkedValue(value: unknown): Bytes {
     if (value.length <= VALUE_UNITS_SURE && value.isWellFormed()) return value;
   } else if (ArrayBuffer.isView(value) && value instanceof Uint8Array) {
     const count = value.length;
-    if (count !== 0 && count <= VALUE_BYTES_MAX) return value;
+    if (count !== 0 && count <= VALUE_BYTES_MAX && hasOwnLength(value)) return value;
   }
   return checkedSlowly(value, VALUE);
 }
@@ -105,6 +111,15 @@ export function startsWith(bytes: Uint8Array, start: { readonly prefix: Uint8Arr
   return true;
 }
 
+/**
+ * Whether `length` is what the array has and not what somebody made it say: as many bytes would be read. A subclass is
+ * looked at more closely.
+ */
+function hasOwnLength(view: Uint8Array): boolean {
+  const prototype: unknown = Object.getPrototypeOf(view);
+  return (prototype === Uint8Array.prototype || prototype === Buffer.prototype) && view.length === view.byteLength;
+}
+
 function checkedSlowly(given: unknown, bound: Bound): Bytes {
   if (typeof given === "string") {
     checkText(given, bound);
@@ -128,9 +143,10 @@ function checkText(text: string, bound: Bound): void {
 
 function asByteArray(given: unknown, bound: Bound): Uint8Array {
   if (ArrayBuffer.isView(given) && tagOfView?.call(given) === "Uint8Array") {
-    const view = given instanceof Uint8Array ? given : new Uint8Array(given.buffer, given.byteOffset, given.byteLength);
-    if (view.length === 0 && isOutOfBuffer(view)) throw detached(bound);
-    return view;
+    if (byteLengthOfView.call(given) === 0 && isOutOfBuffer(given)) throw detached(bound);
+    if (given instanceof Uint8Array && hasOwnLength(given)) return given;
+    const [buffer, offset, bytes] = [bufferOfView, offsetOfView, byteLengthOfView].map((of) => of.call(given));
+    return new Uint8Array(buffer as ArrayBuffer, offset as number, bytes as number);
   }
   if (isArrayBuffer(given)) {
     if (given.detached) throw detached(bound);
@@ -144,7 +160,7 @@ function asByteArray(given: unknown, bound: Bound): Uint8Array {
 }
 
 /** A detached buffer, or a resizable one that shrank below the view, shows only in what its methods throw. */
-function isOutOfBuffer(view: Uint8Array): boolean {
+function isOutOfBuffer(view: ArrayBufferView): boolean {
   try {
     Uint8Array.prototype.indexOf.call(view, 0);
     return false;

@@ -7,7 +7,7 @@ import { givesFreshBytes } from "../codec/codec.ts";
 import type { Bytes, Space } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { checkedKey, checkedValue, ownCopy } from "./bytes.ts";
-import { describe, refuseUnknownNames } from "./describe.ts";
+import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Handle } from "./handle.ts";
 import type { Codec } from "./types.ts";
 
@@ -77,8 +77,7 @@ export function checkedCodecs<K, V>(codecs: {
   readonly key?: Codec<K> | undefined;
   readonly value: Codec<V>;
 }): Codecs<K, V> {
-  if (typeof codecs !== "object" || codecs === null)
-    throw wrong(`codecs must be { key?, value }, got ${describe(codecs)}`);
+  if (!isOptions(codecs)) throw wrong(`codecs must be { key?, value }, got ${describe(codecs)}`);
   refuseUnknownNames(codecs, { what: "codecs", known: ["key", "value"], code: "EMDB_INVALID_ARGUMENT" });
   if (codecs.key !== undefined) requireCodec("key", codecs.key);
   requireCodec("value", codecs.value);

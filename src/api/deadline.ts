@@ -8,7 +8,7 @@
 
 import { EmdbError } from "../errors.ts";
 import { EXPIRES_AT_MS_MAX } from "../limits.ts";
-import { describe, refuseUnknownNames } from "./describe.ts";
+import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { InsertOptions } from "./types.ts";
 
 const NEVER = 0;
@@ -37,7 +37,7 @@ export function isPast(expiresAtMs: number, clock: { now(): number }): boolean {
 }
 
 function deadlineAsked(options: InsertOptions, source: DeadlineSource): number {
-  if (typeof options !== "object" || options === null) {
+  if (!isOptions(options)) {
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `the insert options must be an object, got ${describe(options)}`);
   }
   refuseUnknownNames(options, INSERT_RULE);

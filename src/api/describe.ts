@@ -34,6 +34,11 @@ function describeObject(value: unknown): string {
   return tag === "Object" ? "an object" : `an object of type ${tag}`;
 }
 
+/** Whether `value` can be somebody's options: not an array, a Map, a Date, a promise that nobody awaited. */
+export function isOptions(value: unknown): value is object {
+  return typeof value === "object" && value !== null && Object.prototype.toString.call(value) === "[object Object]";
+}
+
 /**
  * Refuses every enumerable property of `options` that is not in `known`, naming the nearest one that is.
  *

@@ -4,7 +4,7 @@ import { door } from "../engine/door.ts";
 import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
 import { Database } from "./database.ts";
-import { describe, refuseUnknownNames } from "./describe.ts";
+import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Lifecycle } from "../engine/life.ts";
 import { locationPath } from "./location.ts";
 import { checkedEngineOptions, checkedOpenOptions, requireLocation } from "./open-options.ts";
@@ -50,7 +50,7 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
       const config = checkedOpenOptions(options, { hasLocation: false });
       return new Emdb(door.open({ path: checkedPath(where), createFolders: false, config }));
     }
-    if (typeof where !== "object" || where === null || options !== undefined) {
+    if (!isOptions(where) || options !== undefined) {
       throw new EmdbError(
         "EMDB_INVALID_ARGUMENT",
         `open takes (path, options?) or (options), got ${describe(where)}${options === undefined ? "" : " and a second argument"}`,
@@ -93,7 +93,7 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
   /** Removes what a dead holder left. Refuses with EMDB_LOCKED while the holder is alive, unless `force`. */
   static breakLock(path: string | URL, options: { readonly force?: boolean } = {}): void {
     const target = checkedPath(path);
-    if (typeof options !== "object" || options === null) {
+    if (!isOptions(options)) {
       throw new EmdbError("EMDB_INVALID_ARGUMENT", `the options must be an object, got ${describe(options)}`);
     }
     refuseUnknownNames(options, { what: "breakLock", known: ["force"], code: "EMDB_INVALID_ARGUMENT" });

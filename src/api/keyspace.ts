@@ -29,9 +29,10 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
   insert(key: KeyIn, value: ValueIn, options?: InsertOptions): void {
     const coded = this.#coded;
     const store = coded.handle.writable();
+    // First: a property of the options may be code that changes the bytes.
+    const expiresAtMs = deadlineOf(options, coded.handle);
     const keyBytes = coded.keyIn(key);
-    const valueBytes = coded.valueIn(value);
-    store.insert(coded.space, keyBytes, valueBytes, deadlineOf(options, coded.handle));
+    store.insert(coded.space, keyBytes, coded.valueIn(value), expiresAtMs);
   }
 
   get(key: KeyIn): V | undefined {
@@ -81,8 +82,8 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
   insertMany(entries: Iterable<readonly [KeyIn, ValueIn]>, options?: InsertOptions): number {
     const coded = this.#coded;
     const store = coded.handle.writable();
-    const { keys, values } = collectEntries(coded, entries);
     const expiresAtMs = deadlineOf(options, coded.handle);
+    const { keys, values } = collectEntries(coded, entries);
     store.insertMany(coded.space, keys, values, expiresAtMs);
     return keys.length;
   }

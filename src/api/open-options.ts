@@ -8,7 +8,7 @@ import {
   GROUP_WAIT_MS_MAX,
   SWEEP_INTERVAL_MS_MAX,
 } from "../limits.ts";
-import { describe, refuseUnknownNames, shortened } from "./describe.ts";
+import { describe, refuseUnknownNames, shortened, isOptions } from "./describe.ts";
 import type { AutoCompactPlan, EngineConfig, FlushPlan, OpenConfig } from "../engine/life.ts";
 import { checkedCipher, checkedSecret } from "./secrets.ts";
 import type { EngineOptions, OpenOptions } from "./types.ts";
@@ -98,8 +98,7 @@ function checkedSweepInterval(intervalMs: unknown): number {
 function checkedAutoCompact(asked: unknown): AutoCompactPlan | undefined {
   if (asked === undefined || asked === false) return undefined;
   if (asked === true) return { ratio: AUTO_COMPACT_RATIO, bytesMin: AUTO_COMPACT_BYTES_MIN };
-  if (typeof asked !== "object" || asked === null)
-    throw wrong(`autoCompact must be true, false or { ratio, minBytes }, got ${describe(asked)}`);
+  if (!isOptions(asked)) throw wrong(`autoCompact must be true, false or { ratio, minBytes }, got ${describe(asked)}`);
   const known = ["ratio", "minBytes"];
   refuseUnknownNames(asked, { what: "autoCompact", known, code: "EMDB_INVALID_CONFIG" });
   const given = asked as { readonly ratio?: unknown; readonly minBytes?: unknown };
@@ -114,9 +113,8 @@ function checkedAutoCompact(asked: unknown): AutoCompactPlan | undefined {
 function checkedFlushPolicy(policy: unknown): FlushPlan {
   if (policy === undefined || policy === "group") return { kind: "group", waitMsMax: 0, batchMax: GROUP_BATCH_MAX };
   if (policy === "on-each-flush" || policy === "write-through") return { kind: policy };
-  const group =
-    typeof policy === "object" && policy !== null ? (policy as { readonly group?: unknown }).group : undefined;
-  if (typeof policy !== "object" || policy === null || typeof group !== "object" || group === null) {
+  const group = isOptions(policy) ? (policy as { readonly group?: unknown }).group : undefined;
+  if (!isOptions(policy) || !isOptions(group)) {
     const got = typeof policy === "string" ? `"${shortened(policy)}"` : describe(policy);
     throw wrong(
       `flushPolicy must be "group", "on-each-flush", "write-through" or { group: { maxWaitMs, maxBatch } }, got ${got}`,
@@ -147,7 +145,7 @@ function refuseLocation(options: object): void {
 }
 
 function requireObject(options: unknown): asserts options is object {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+  if (!isOptions(options)) {
     throw wrong(`the options must be an object, got ${describe(options)}`);
   }
 }

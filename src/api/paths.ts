@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
-import { describe, refuseUnknownNames } from "./describe.ts";
+import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { ProgressOptions } from "./types.ts";
 
 /**
@@ -35,7 +35,7 @@ export function checkedProgress(
   options: ProgressOptions = {},
   { extra }: { readonly extra: readonly string[] } = { extra: [] },
 ): ProgressOptions {
-  if (typeof options !== "object" || options === null) {
+  if (!isOptions(options)) {
     throw wrong(`the options must be an object, got ${describe(options)}`);
   }
   const known = ["signal", "onProgress", ...extra];

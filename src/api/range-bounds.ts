@@ -3,7 +3,7 @@
 import type { Bytes, RangeBounds } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { checkedKey, ownArray } from "./bytes.ts";
-import { describe, refuseUnknownNames } from "./describe.ts";
+import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { RangeOptions } from "./types.ts";
 
 type Bound = NonNullable<RangeBounds["lower"]>;
@@ -28,7 +28,7 @@ const RANGE_RULE = {
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
  */
 export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K) => Bytes): RangePlan {
-  if (typeof range !== "object" || range === null) throw wrong(`a range must be an object, got ${describe(range)}`);
+  if (!isOptions(range)) throw wrong(`a range must be an object, got ${describe(range)}`);
   refuseUnknownNames(range, RANGE_RULE);
   const { gt, gte, lt, lte, prefix, reverse = false, limit = Number.POSITIVE_INFINITY } = range;
   if (typeof reverse !== "boolean") throw wrong(`reverse must be true or false, got ${describe(reverse)}`);

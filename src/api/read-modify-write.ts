@@ -21,10 +21,10 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
 ): boolean {
   const { handle, space } = coded;
   const store = handle.writable();
+  const expiresAtMs = deadlineOf(swap.options, handle);
   const key = coded.keyIn(swap.key);
   const expected = swap.expected === undefined ? undefined : coded.valueKept(swap.expected);
   const next = swap.next === undefined ? undefined : coded.valueKept(swap.next);
-  const expiresAtMs = deadlineOf(swap.options, handle);
   return store.exclusively(() => {
     const current = store.get(space, key);
     if (current === undefined || expected === undefined) {
@@ -52,9 +52,9 @@ export function update<K, V, KeyIn, ValueIn>(
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `update takes a function, got ${describe(change)}`);
   }
   handle.writable();
+  const expiresAtMs = deadlineOf(request.options, handle);
   // Copied: the function may change the caller's array.
   const key = ownCopy(coded.keyIn(request.key));
-  const expiresAtMs = deadlineOf(request.options, handle);
   return handle.guarded("update", (store) => {
     const current = store.get(space, key);
     const next = change(current === undefined ? undefined : coded.valueOut(current));

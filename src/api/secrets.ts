@@ -5,7 +5,7 @@
 
 import { EmdbError } from "../errors.ts";
 import { ENCRYPTION_KEY_BYTES, PASSPHRASE_BYTES_MAX } from "../limits.ts";
-import { describe, refuseUnknownNames } from "./describe.ts";
+import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Cipher, EncryptionInput } from "./types.ts";
 
 const CIPHERS: readonly Cipher[] = ["aes-256-gcm", "chacha20-poly1305"];
@@ -17,8 +17,8 @@ const CIPHERS: readonly Cipher[] = ["aes-256-gcm", "chacha20-poly1305"];
  * @throws {EmdbError} EMDB_INVALID_CONFIG unless it is exactly one of a 32-byte key and a non-empty passphrase
  */
 export function checkedSecret(input: unknown, extra: readonly string[] = []): EncryptionInput {
-  if (typeof input !== "object" || input === null || ArrayBuffer.isView(input)) {
-    throw wrong(`encryption must be { key } or { passphrase }, got ${describe(input)}`);
+  if (!isOptions(input)) {
+    throw wrong(`encryption must be { key } or { passphrase }, got ${kindOf(input)}`);
   }
   refuseUnknownNames(input, {
     what: "EncryptionInput",
@@ -42,7 +42,7 @@ export function checkedCipher(cipher: unknown): Cipher | undefined {
 
 function checkedRawKey(key: unknown): Uint8Array {
   if (!(ArrayBuffer.isView(key) && key instanceof Uint8Array)) {
-    throw wrong(`an encryption key must be a Uint8Array of ${ENCRYPTION_KEY_BYTES} bytes, got ${describe(key)}`);
+    throw wrong(`an encryption key must be a Uint8Array of ${ENCRYPTION_KEY_BYTES} bytes, got ${kindOf(key)}`);
   }
   if (key.length !== ENCRYPTION_KEY_BYTES) {
     throw wrong(`an encryption key has ${ENCRYPTION_KEY_BYTES} bytes, got ${key.length}`);
@@ -54,7 +54,7 @@ function checkedRawKey(key: unknown): Uint8Array {
 }
 
 function checkedPassphrase(passphrase: unknown): string {
-  if (typeof passphrase !== "string") throw wrong(`a passphrase must be a string, got ${describe(passphrase)}`);
+  if (typeof passphrase !== "string") throw wrong(`a passphrase must be a string, got ${kindOf(passphrase)}`);
   if (passphrase === "") throw wrong("a passphrase must not be empty");
   if (!passphrase.isWellFormed()) throw wrong("a passphrase must not hold a lone surrogate, which has no UTF-8 bytes");
   const byteCount = Buffer.byteLength(passphrase, "utf8");
@@ -78,4 +78,9 @@ function redacted(secret: EncryptionInput): EncryptionInput {
 
 function wrong(message: string): EmdbError {
   return new EmdbError("EMDB_INVALID_CONFIG", message);
+}
+
+/** What was given in the place of a secret; a number may be the secret itself. */
+function kindOf(given: unknown): string {
+  return typeof given === "number" ? "a number" : describe(given);
 }

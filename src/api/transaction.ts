@@ -93,12 +93,8 @@ class TransactionView {
 
   insert(key: BytesLike, value: BytesLike, options?: InsertOptions): void {
     this.#requireWritable();
-    const write = {
-      key: checkedKey(key),
-      value: checkedValue(value),
-      expiresAtMs: deadlineOf(options, this.#state.handle),
-    };
-    this.#overlay.insert(write);
+    const expiresAtMs = deadlineOf(options, this.#state.handle);
+    this.#overlay.insert({ key: checkedKey(key), value: checkedValue(value), expiresAtMs });
   }
 
   get(key: BytesLike): Uint8Array | undefined {

@@ -281,7 +281,7 @@ export interface EmdbStats {
   readonly fileSizeBytes: number;
   /** File bytes reserved beyond the log's end. */
   readonly preallocatedBytes: number;
-  /** Log bytes that a compaction would give back. */
+  /** Log bytes that a compaction would give back, without those of expired records that no sweep has removed yet. */
   readonly deadBytes: number;
   /** Memory of the hash index and, if kept, the ordered index. */
   readonly indexBytes: number;

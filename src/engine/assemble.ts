@@ -20,7 +20,7 @@ import type { SharedBase } from "./base.ts";
 import { Checkpoint } from "./checkpoint.ts";
 import { Compaction } from "./compaction.ts";
 import { CLOSING, CLOSING_DONE, Control, STATE, WORK_LEFT } from "./control.ts";
-import { Core, LogFile, type Defer } from "./core.ts";
+import { Core, LogFile, refusal, type Defer } from "./core.ts";
 import { giveBackDead } from "./dead-work.ts";
 import { Engine } from "./engine.ts";
 import { ExpiryTimer, type Later } from "./expiry-timer.ts";
@@ -160,6 +160,8 @@ function leave(opened: Omit<Opened, "leave">): void {
       engine.snapshots.closeAll();
       isLast = isLastOut(core);
     }
+    // Whoever closes counts on what it has written, also where others go on.
+    if (!isLast && sync !== undefined && control.flags[STATE] !== 0) throw refusal(core);
     if (isLast && sync !== undefined) {
       const { numbers } = control.log;
       const isUntouched =

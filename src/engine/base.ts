@@ -4,6 +4,7 @@
  */
 
 import { EmdbError } from "../errors.ts";
+import { CONTROL_BYTES } from "./control.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import type { Cipher } from "../crypto/cipher.ts";
 import type { EmdbShare, RecoveryReport } from "../api/types.ts";
@@ -41,11 +42,27 @@ export interface SharedBase extends EmdbShare {
   readonly cleanEnd: number;
 }
 
+/** Whether a token has what `share` puts in: a part of one would be believed, and lead anywhere. */
+function isWhole({ buffer, id, pid, fileId, seed, config, recovery, path, page }: Partial<SharedBase>): boolean {
+  return (
+    buffer instanceof SharedArrayBuffer &&
+    buffer.byteLength === CONTROL_BYTES &&
+    typeof id === "string" &&
+    typeof pid === "number" &&
+    fileId instanceof Uint8Array &&
+    seed instanceof Uint8Array &&
+    typeof config === "object" &&
+    typeof recovery === "object" &&
+    (path === undefined || typeof path === "string") &&
+    (page === undefined || page instanceof Uint8Array)
+  );
+}
+
 /** The token of an open database of this process, or an error that says what it is instead. */
 export function checkedShare(share: unknown, system: System): SharedBase {
   const base = share as Partial<SharedBase> | null;
   const isToken = typeof base === "object" && base !== null && base.kind === "emdb-share";
-  if (!isToken || !(base.buffer instanceof SharedArrayBuffer) || typeof base.id !== "string") {
+  if (!isToken || !isWhole(base)) {
     throw new EmdbError("EMDB_INVALID_ARGUMENT", "attach takes what db.share() returned, posted from another Worker");
   }
   if (base.pid !== system.processId()) {

@@ -100,6 +100,8 @@ const NUMBERS = LOG_NUMBERS + HEAP_NUMBERS + ENGINE_NUMBERS + LOG_NUMBERS;
 const FLAGS = ENGINE_FLAGS + 4 + RECLAIM_FLAGS + 4;
 
 const TARGET_AT = NUMBERS * 8 + Math.ceil((FLAGS * 4) / 8) * 8;
+/** Bytes of the block that all Workers share. */
+export const CONTROL_BYTES = TARGET_AT + NOTED_PATH_BYTES_MAX;
 
 export class Control {
   readonly buffer: SharedArrayBuffer;
@@ -129,7 +131,7 @@ export class Control {
   }
 
   static create(): Control {
-    const control = new Control(new SharedArrayBuffer(TARGET_AT + NOTED_PATH_BYTES_MAX));
+    const control = new Control(new SharedArrayBuffer(CONTROL_BYTES));
     control.numbers[SPACE_COUNT] = 1;
     control.numbers.fill(Infinity, SNAPSHOT_ROWS, SNAPSHOT_ROWS + ATTACHED_MAX);
     return control;

@@ -15,7 +15,6 @@ import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedConfig } from "./base.ts";
-import { STATE } from "./control.ts";
 import { attachTo, judgeFile, openFile, openMemory, realLogPath } from "./open.ts";
 import { rewriteFile, rotateSecret } from "./rekey.ts";
 import { salvageFile } from "./salvage.ts";
@@ -217,17 +216,16 @@ function lifecycle(entry: Entry): Lifecycle {
       noteLeft(hostEnvironment(), base);
     }
   };
-  // What this handle has written is flushed either way; where that is refused, the handles that go on are told.
-  const isHealthy = (): boolean => engine.core.control.flags[STATE] === 0;
+  // What this handle has written is flushed either way, and a refusal is told: whoever closes counts on it.
   const closeSync = (): void => {
     if (isClosed) return;
     if (!giveBack()) leave();
-    else if (isHealthy()) sync?.flushRest();
+    else sync?.flushRest();
   };
   const close = async (): Promise<void> => {
     if (isClosed) return;
     if (!giveBack()) leave();
-    else if (isHealthy()) await commit?.flush();
+    else await commit?.flush();
   };
   return {
     store: engine,

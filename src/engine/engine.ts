@@ -171,8 +171,9 @@ export class Engine implements Store {
     const { prefetch, key } = this.core;
     const state = space as SpaceState;
     const count = keys.length;
-    if (count === 0) return;
     this.#writing(() => {
+      this.spaces.mustBeLive(state);
+      if (count === 0) return;
       for (let first = 0; first < count; first += prefetch.groupMax) {
         const end = Math.min(first + prefetch.groupMax, count);
         prefetch.touchBuckets(this.spaces.root(state), keys, { first, count: end - first });
@@ -187,6 +188,7 @@ export class Engine implements Store {
 
   removeMany(space: Space, keys: readonly Bytes[]): number {
     const state = space as SpaceState;
+    if (keys.length === 0) this.#writing(() => this.spaces.mustBeLive(state));
     return this.#batch(keys.length, (index, place) => {
       const wasVisible = this.#read.findForWrite(state, keys[index]!);
       return { hasFrame: this.#write.delete(state, place), counts: wasVisible };

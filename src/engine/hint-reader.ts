@@ -55,6 +55,7 @@ import {
 } from "./hint-seal.ts";
 import { hintPath, readChecks } from "./hint-writer.ts";
 import { Spaces, type SpaceState } from "./spaces.ts";
+import { decodeName } from "./names.ts";
 
 /** An image whose header is sound and of this log. */
 export interface Hint {
@@ -282,7 +283,7 @@ class HintLoader {
     if (id >= this.#hint.header.spaces || nameBytes > NAMESPACE_NAME_BYTES_MAX) return false;
     if ((id === 0) !== (nameBytes === 0) || createdAt >= this.#hint.header.end) return false;
     const from = at + CHUNK_HEAD_BYTES;
-    const name = id === 0 ? "" : Spaces.decodeName(memory.u8.slice(from, from + nameBytes));
+    const name = id === 0 ? "" : decodeName(memory.u8.slice(from, from + nameBytes));
     this.#space = id === 0 ? this.#spaces.default : this.#spaces.create({ id, name }, createdAt);
     this.#spaces.count(this.#space, records, bytes);
     this.#areDeadlinesUnknown = false;

@@ -35,11 +35,11 @@ import {
 import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
 import { HEADER_PAGE_BYTES, KEY_BYTES_MAX } from "../limits.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
+import { decodeName } from "./names.ts";
 
 const WORD_COMPARE_BYTES_MAX = 256;
 /** What is copied of a frame at first: four cache lines, a whole small record. */
 const PEEK_BYTES = 256;
-const decoder = new TextDecoder();
 const sharedFrame = sharedScratch(FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX + 8);
 
 export class Lookup {
@@ -246,7 +246,7 @@ export class Lookup {
   nameAt(lsn: number): string {
     this.#load(lsn);
     if (kindOf(this.shape) !== KIND_SPACE_CREATE) throw this.log.corrupted(lsn);
-    return decoder.decode(this.keyCopy());
+    return decodeName(this.keyCopy());
   }
 
   /** A copy of the key of the frame that was found. */

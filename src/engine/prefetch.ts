@@ -119,6 +119,8 @@ export class Prefetch {
       const high = words[word + 1]!;
       if (high >>> HASH_SHIFT !== hash) continue;
       const low = words[word]! >>> 0;
+      // An empty slot has the hash 0, which a key may have too.
+      if (low === 0 && positionHigh(high) === 0) continue;
       if (isTombstone(high) || (positionHigh(high) * TWO_32 + low) * 8 >= visible) return;
       const address = this.#log.at(low, positionHigh(high));
       if (address === 0 || this.#log.isInRing) return;

@@ -39,6 +39,7 @@ import { ReplayGroup } from "./replay-group.ts";
 import { SPACE_DROPPED, Spaces, type SpaceState } from "./spaces.ts";
 import { BatchAhead, NO_BATCH } from "./batch-ahead.ts";
 import { undo } from "./undo.ts";
+import { decodeName } from "./names.ts";
 
 export interface Replay {
   /** The log ends here. */
@@ -270,7 +271,7 @@ export class Replayer {
     if (facts.space < this.#spaces.nextId)
       throw this.#nonsense(`a namespace is created with an id that was given out before (${facts.space})`);
     const from = headAt + FRAME_HEADER_BYTES;
-    const name = Spaces.decodeName(head.u8.slice(from, from + facts.keyBytes));
+    const name = decodeName(head.u8.slice(from, from + facts.keyBytes));
     this.#spaces.create({ id: facts.space, name }, lsn);
   }
 

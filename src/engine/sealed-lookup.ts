@@ -18,9 +18,9 @@ import { Lookup } from "./lookup.ts";
 import { sealedLiveBytes } from "./sealed-encoder.ts";
 import { SealedReader } from "./sealed-reader.ts";
 import type { Vault } from "./vault.ts";
+import { decodeName } from "./names.ts";
 
 const WORD_COMPARE_BYTES_MAX = 256;
-const decoder = new TextDecoder();
 
 export class SealedLookup extends Lookup {
   readonly #reader: SealedReader;
@@ -117,6 +117,6 @@ export class SealedLookup extends Lookup {
   override nameAt(lsn: number): string {
     this.loadAnyAt(lsn);
     if (kindOf(this.shape) !== KIND_SPACE_CREATE) throw this.log.corrupted(lsn);
-    return decoder.decode(this.keyCopy());
+    return decodeName(this.keyCopy());
   }
 }

@@ -16,7 +16,7 @@
  * 3. The writer counts as it goes; what others are told is the count that goes with `visible`, stored right after it.
  */
 
-import { EmdbError, assert } from "../errors.ts";
+import { EmdbError } from "../errors.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { SPACE_COUNT_MAX } from "../limits.ts";
@@ -51,7 +51,6 @@ function stateOf(space: { readonly id: number; readonly name: string }, address:
   return { id: space.id, name: space.name, address, root: 0, layout: -1 };
 }
 
-const decoder = new TextDecoder();
 const sharedCounts = sharedScratch(16);
 
 export class Spaces {
@@ -418,12 +417,5 @@ export class Spaces {
     const queue = heap.read32(link);
     heap.write32(link, 0);
     expiry.free(queue);
-  }
-
-  /** A name as its frame holds it. */
-  static decodeName(bytes: Uint8Array): string {
-    const name = decoder.decode(bytes);
-    assert(name.length > 0, "a namespace has a name");
-    return name;
   }
 }

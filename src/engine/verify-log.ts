@@ -39,6 +39,7 @@ import { sealedLiveBytes } from "./sealed-encoder.ts";
 import { Spaces } from "./spaces.ts";
 import { PastRecords } from "./verify-past.ts";
 import type { Moment, Problems, SpaceMoment } from "./verify-moment.ts";
+import { decodeName } from "./names.ts";
 
 /** A key space as the log up to here makes it. */
 export interface Tally {
@@ -244,7 +245,7 @@ export class LogCheck {
   #checkCreation(): void {
     const { facts, lsn, head, headAt } = this.#scanner;
     const from = headAt + FRAME_HEADER_BYTES;
-    const name = Spaces.decodeName(head.u8.slice(from, from + facts.keyBytes));
+    const name = decodeName(head.u8.slice(from, from + facts.keyBytes));
     const known = this.#moment.spaces.get(facts.space);
     if (this.#created.has(facts.space)) {
       this.#suspect(lsn, `a namespace is created with an id that was given out before (${facts.space})`);

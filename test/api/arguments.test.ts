@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { checkedKey, checkedNamespaceName, checkedValue, startsWith } from "../../src/api/bytes.ts";
 import { deadlineOf } from "../../src/api/deadline.ts";
 import { prefixBounds, rangePlanOf } from "../../src/api/range-bounds.ts";
+import { Emdb } from "../../src/index.ts";
 import { EXPIRES_AT_MS_MAX, KEY_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, VALUE_BYTES_MAX } from "../../src/limits.ts";
 import { memoryDatabase } from "../contract/memory-life.ts";
 import { expectCode } from "../contract/fixture.ts";
@@ -175,6 +176,113 @@ describe("deadlines", () => {
     expect(expectCode("EMDB_INVALID_ARGUMENT", () => of({ ttlMS: 5 })).message).toContain("did you mean ttlMs?");
     expect(expectCode("EMDB_INVALID_ARGUMENT", () => of({ colour: 5 })).message).toContain("ttlMs, expiresAtMs");
   });
+});
+
+/** What a slip puts in the place of options: none of it is taken for "no options". */
+const NO_OPTIONS: readonly unknown[] = [
+  null,
+  1,
+  "options",
+  [],
+  new Map([["rangeScans", true]]),
+  new Set(),
+  new Date(0),
+  /x/,
+  new Error("options"),
+  new ArrayBuffer(3),
+  new Uint8Array(0),
+  Promise.resolve({}),
+  () => ({}),
+];
+
+describe("options", () => {
+  test("that are no options are refused everywhere", () => {
+    using db = Emdb.openInMemory({ rangeScans: true });
+    for (const wrong of NO_OPTIONS as readonly never[]) {
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.insert("a", "1", wrong));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.insertMany([["a", "1"]], wrong));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.update("a", () => "1", wrong));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.compareAndSwap("a", undefined, "1", wrong));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.transaction((tx) => tx.insert("a", "1", wrong)));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.range(wrong));
+      expectCode("EMDB_INVALID_ARGUMENT", () => db.namespace("typed", wrong));
+      expectCode("EMDB_INVALID_CONFIG", () => Emdb.openInMemory(wrong));
+      expectCode("EMDB_INVALID_CONFIG", () => Emdb.openInMemory({ encryption: wrong }));
+      expectCode("EMDB_INVALID_CONFIG", () => Emdb.openInMemory({ flushPolicy: wrong }));
+      if (typeof wrong !== "string") expectCode("EMDB_INVALID_ARGUMENT", () => Emdb.open(wrong));
+    }
+    expect(expectCode("EMDB_INVALID_ARGUMENT", () => Emdb.open(Promise.resolve("a") as never)).message).toContain(
+      "is an await missing?",
+    );
+    expect([db.len(), db.listNamespaces()]).toEqual([0, []]);
+  });
+
+  test("of a class, without a prototype and with getters are options", () => {
+    using db = Emdb.openInMemory();
+    class Options {
+      readonly ttlMs = 60_000;
+    }
+    const bare = Object.assign(Object.create(null) as object, { ttlMs: 60_000 });
+    const asked = {
+      get ttlMs() {
+        return 60_000;
+      },
+    };
+    for (const options of [new Options(), bare, asked]) {
+      db.insert("a", "1", options);
+      expect(db.ttl("a")).toBeGreaterThan(0);
+      db.remove("a");
+    }
+  });
+
+  test("whose properties are code do not change the bytes that were given", () => {
+    using db = Emdb.openInMemory();
+    const key = new Uint8Array(8).fill(67);
+    const options = {
+      get ttlMs() {
+        key.buffer.transfer();
+        return 5000;
+      },
+    };
+    expectCode("EMDB_INVALID_ARGUMENT", () => db.insert(key, "value", options));
+    expect(db.len()).toBe(0);
+  });
+});
+
+test("no length that somebody made up is believed", () => {
+  using db = Emdb.openInMemory();
+  class Odd extends Uint8Array {
+    override get length(): never {
+      return 64 as never;
+    }
+    override get byteLength(): never {
+      return 64 as never;
+    }
+  }
+  const own = Object.defineProperty(new Uint8Array([1, 2, 3]), "length", { value: 64 });
+  for (const odd of [new Odd([1, 2, 3]), own]) {
+    db.insert("of a value", odd);
+    expect(db.get("of a value")).toEqual(new Uint8Array([1, 2, 3]));
+    db.insert(odd, "of a key");
+    expect(db.getText(new Uint8Array([1, 2, 3]))).toBe("of a key");
+    db.insertMany([[odd, odd]]);
+    expect(db.getMany([odd])).toEqual([new Uint8Array([1, 2, 3])]);
+  }
+  class Tame extends Uint8Array {}
+  db.insert("tame", new Tame([7]));
+  expect(db.get("tame")).toEqual(new Uint8Array([7]));
+});
+
+test("a secret that is a number is not in the message", () => {
+  for (const encryption of [
+    { passphrase: 12_345_678 },
+    { key: 12_345_678 },
+    12_345_678,
+  ] as readonly unknown[] as never[]) {
+    const { message } = expectCode("EMDB_INVALID_CONFIG", () => Emdb.openInMemory({ encryption }));
+    expect(message).toContain("got a number");
+    expect(message).not.toContain("345");
+  }
 });
 
 describe("range bounds", () => {

@@ -45,6 +45,7 @@ export function batchCases(on: OnFresh): void {
         expect(space.getMany(new Set(asked)).map(textOf)).toEqual(["2", undefined, "1"]);
         expect(space.getMany(asked.map(bytesOf).values()).map(textOf)).toEqual(["2", undefined, "1", "2"]);
         expect(space.getMany([])).toEqual([]);
+        expect(space.getMany(["", "a", ""]).map(textOf)).toEqual([undefined, "1", undefined]);
       }),
     );
     test(

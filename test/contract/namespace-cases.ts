@@ -48,6 +48,8 @@ export function namespaceCases(on: OnFresh): void {
         () => dropped.containsKey("key"),
         () => dropped.insert("key", "x"),
         () => dropped.insertMany([["key", "x"]]),
+        () => dropped.insertMany([]),
+        () => dropped.removeMany([]),
         () => dropped.remove("key"),
         () => dropped.removeMany(["key"]),
         () => dropped.len(),
@@ -81,6 +83,10 @@ export function namespaceCases(on: OnFresh): void {
         "\u00e9",
         "e\u0301",
         "\u{1f511}",
+        // A byte-order mark is a character like any other.
+        "\ufeff",
+        "a",
+        "\ufeffa",
         "x".repeat(NAMESPACE_NAME_BYTES_MAX),
       ];
       for (const name of names) bench.db.namespace(name).insert("key", name);
@@ -90,6 +96,7 @@ export function namespaceCases(on: OnFresh): void {
         expect(db.namespace(name).name).toBe(name);
         expect(db.namespace(name).getText("key")).toBe(name);
       }
+      expect(db.listNamespaces()).toEqual(names);
     }),
   );
   test(

@@ -68,8 +68,11 @@ export function recordCases(on: OnFresh): void {
   test(
     "the empty key and the empty value are a key and a value",
     on(async (bench) => {
-      bench.db.insert("", "of the empty key");
       bench.db.insert("empty", "");
+      expect(bench.db.getMany(["", "empty"])).toEqual([undefined, new Uint8Array(0)]);
+      expect((await bench.settle()).getMany(["", "none", "empty"])).toEqual([undefined, undefined, new Uint8Array(0)]);
+      bench.db.insert("", "of the empty key");
+      expect(bench.db.getMany([""])).toEqual([bytesOf("of the empty key")]);
       const db = await bench.settle();
       expect(db.getText("")).toBe("of the empty key");
       expect(db.get("empty")).toEqual(new Uint8Array(0));

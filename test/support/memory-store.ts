@@ -144,10 +144,12 @@ export class MemoryStore implements Store {
   }
 
   insertMany(space: Space, keys: readonly Bytes[], values: readonly Bytes[], expiresAtMs: number): void {
+    this.#records(space);
     this.writeBatch(keys.map((key, index) => ({ space, key, value: values[index] ?? "", expiresAtMs })));
   }
 
   removeMany(space: Space, keys: readonly Bytes[]): number {
+    this.#records(space);
     const visible = new Set(keys.filter((key) => this.has(space, key)).map(idOf));
     this.writeBatch(keys.map((key) => ({ space, key, value: undefined, expiresAtMs: 0 })));
     return visible.size;

@@ -11,6 +11,7 @@ import { contractSuite } from "../contract/suite.ts";
 import { heldClock } from "../support/held-clock.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { EngineWords } from "./engine-words.ts";
 
 const lacks = ["checkpoint", "verify"] as const;
 const REGISTRY = Symbol.for("emdb.open-engines.1");
@@ -40,6 +41,40 @@ test("an attached handle is an engine of its own, and goes on when the owner's h
   expect(() => owner.getText("by")).toThrow("closed");
   expect(guest.getText("by")).toBe("the guest");
   guest.closeSync();
+});
+
+test("closing one of several handles of a poisoned database is refused, and closes it", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const owner = Emdb.open(path);
+  const handles = [Emdb.open(path), Emdb.open(path), attachApart(owner.share()), attachApart(owner.share())];
+  for (const [index, handle] of handles.entries()) handle.insert(`of ${index}`, "not flushed");
+  new EngineWords(owner).poison();
+  for (const [index, handle] of handles.entries()) {
+    if (index % 2 === 0) expect(() => handle.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
+    else await expect(handle.close()).rejects.toMatchObject({ code: "EMDB_POISONED" });
+    expect(handle.isOpen).toBe(false);
+    handle.closeSync();
+  }
+  expect(owner.getText("of 3")).toBe("not flushed");
+  expect(() => owner.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
+});
+
+test("a token of which a part is missing or wrong is refused", () => {
+  const owner = Emdb.openInMemory();
+  const whole = owner.share() as unknown as Record<string, unknown>;
+  const wrong: readonly Record<string, unknown>[] = [
+    ...["buffer", "id", "pid", "fileId", "seed", "config", "recovery"].map((name) => ({ [name]: undefined })),
+    { buffer: new SharedArrayBuffer(8) },
+    { path: 5 },
+    { page: "page" },
+    { pid: -1 },
+  ];
+  for (const part of wrong) {
+    const token = { ...whole, ...part } as unknown as EmdbShare;
+    expect(() => attachApart(token)).toThrow(expect.objectContaining({ code: "EMDB_INVALID_ARGUMENT" }));
+  }
+  owner.closeSync();
 });
 
 /** Reserving address space takes qemu a second for each database; there the threads of the other tests have to do. */
