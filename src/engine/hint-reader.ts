@@ -54,7 +54,7 @@ import {
   type SealedImage,
 } from "./hint-seal.ts";
 import { hintPath, readChecks } from "./hint-writer.ts";
-import { Spaces, type SpaceState } from "./spaces.ts";
+import type { SpaceState, Spaces } from "./spaces.ts";
 import { decodeName } from "./names.ts";
 
 /** An image whose header is sound and of this log. */

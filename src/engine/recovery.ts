@@ -36,7 +36,7 @@ import { HEADER_PAGE_BYTES } from "../limits.ts";
 import type { Core } from "./core.ts";
 import type { Gates } from "./gates.ts";
 import { ReplayGroup } from "./replay-group.ts";
-import { SPACE_DROPPED, Spaces, type SpaceState } from "./spaces.ts";
+import { SPACE_DROPPED, type Spaces, type SpaceState } from "./spaces.ts";
 import { BatchAhead, NO_BATCH } from "./batch-ahead.ts";
 import { undo } from "./undo.ts";
 import { decodeName } from "./names.ts";

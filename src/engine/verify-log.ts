@@ -36,7 +36,7 @@ import { isTombstone, positionHigh } from "../keydir/keydir.ts";
 import type { Core } from "./core.ts";
 import type { SessionKeeper } from "./scan-opener.ts";
 import { sealedLiveBytes } from "./sealed-encoder.ts";
-import { Spaces } from "./spaces.ts";
+import type { Spaces } from "./spaces.ts";
 import { PastRecords } from "./verify-past.ts";
 import type { Moment, Problems, SpaceMoment } from "./verify-moment.ts";
 import { decodeName } from "./names.ts";
