@@ -150,6 +150,14 @@ const BATCHES: readonly PlantedFault[] = [
 ];
 
 const READS: readonly PlantedFault[] = [
+  fault("getMany takes an empty slot for a record", "model", "engine/prefetch.ts", [
+    "if (low === 0 && positionHigh(high) === 0) continue;",
+    "",
+  ]),
+  fault("a byte-order mark is no part of a name", "model", "engine/names.ts", [
+    'new TextDecoder("utf-8", { ignoreBOM: true })',
+    "new TextDecoder()",
+  ]),
   fault("a removal leaves the value in the index", "crashes", "engine/write-path.ts", [
     "core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);",
     "core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);",

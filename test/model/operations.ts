@@ -15,6 +15,7 @@ export interface Operation {
 }
 
 const KEYS = [
+  "",
   "a",
   "b",
   "c",
@@ -25,8 +26,8 @@ const KEYS = [
   "x".repeat(300),
   "\u00e9\u{1f600}",
 ] as const;
-const NAMES = ["s", "t", "tasks", "\u00fcber"] as const;
-const SIZES = [0, 1, 7, 8, 60, 400, 4090, 4097, 20_000] as const;
+const NAMES = ["s", "t", "tasks", "\u00fcber", "\ufeffs"] as const;
+const SIZES = [0, 1, 7, 8, 60, 400, 4090, 4097, 20_000, 40_000] as const;
 
 function someKey(random: Random): string {
   return random.chance(0.85) ? random.pick(KEYS) : `key ${random.below(200)}`;
