@@ -94,8 +94,8 @@ const RECOVERY: readonly PlantedFault[] = [
     819,
   ),
   fault("a removal is replayed as a value", "crashes", "engine/replay-group.ts", [
-    "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);",
-    "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), false);",
+    "if (hasSlot) keydir.replace(lsn / 8, isRemoval);",
+    "if (hasSlot) keydir.replace(lsn / 8, false);",
   ]),
   fault("a frame does not say where the version before it is", "crashes", "engine/write-path.ts", [
     "draft.prev = prev === 0 ? 0 : core.inFile(prev);",
@@ -133,13 +133,7 @@ const BATCHES: readonly PlantedFault[] = [
     ["    if (!isDone || end === KIND_ABORT) undo(core, this.#spaces, start);\n", ""],
     40,
   ),
-  fault(
-    "undo forgets the slot",
-    "crashes",
-    "engine/undo.ts",
-    ["keydir.replace(unitLow(prev), unitHigh(prev), !isLive);", ""],
-    60,
-  ),
+  fault("undo forgets the slot", "crashes", "engine/undo.ts", ["keydir.replace(prev / 8, !isLive);", ""], 60),
   fault(
     "undo forgets the counts",
     "crashes",
@@ -151,8 +145,8 @@ const BATCHES: readonly PlantedFault[] = [
 
 const READS: readonly PlantedFault[] = [
   fault("a removal leaves the value in the index", "crashes", "engine/write-path.ts", [
-    "core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);",
-    "core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);",
+    "core.keydir.replace(lsn / 8, true);",
+    "core.keydir.replace(lsn / 8, false);",
   ]),
   fault("an overwrite counts as a new record", "model", "engine/write-path.ts", [
     "this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);",
