@@ -9,7 +9,7 @@ import { openFile, openMemory } from "../src/engine/open.ts";
 import { hostSystem } from "../src/ffi/host.ts";
 import type { System } from "../src/ffi/system.ts";
 import { HASH_BITS } from "../src/keydir/hash.ts";
-import { isTombstone, positionHigh } from "../src/keydir/keydir.ts";
+import { isTombstone } from "../src/keydir/keydir.ts";
 import { Data, randomFrom, shuffledNumbers } from "./lib/data.ts";
 import { Folder } from "./lib/folder.ts";
 import { numberOption } from "./lib/options.ts";
@@ -66,7 +66,7 @@ function sweepByWalk(engine: Engine, nowMs: number): number {
       for (let at = 0; at < 4096; at += 8) {
         const low = heap.read32(heap.pageAddress(page) + at);
         const high = heap.read32(heap.pageAddress(page) + at + 4);
-        const units = positionHigh(high) * 2 ** 32 + low;
+        const units = heap.positions.units(low, high);
         if (units === 0 || isTombstone(high)) continue;
         lookup.loadAt(units * 8);
         const expiresAtMs = lookup.expiresAtMs();

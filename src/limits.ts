@@ -42,8 +42,14 @@ export const BATCH_WRITES_MAX = 2 ** 30;
 /** The header of the log: one page on every platform, eight sectors of 512 bytes. */
 export const HEADER_PAGE_BYTES = 4096;
 
-/** Longest log: the index stores a position in 8-byte units in 36 bits. */
+/**
+ * Longest log, and what it and those that compactions have replaced may span together while they are in use: the index
+ * tells so many positions apart, in 36 bits of 8-byte units.
+ */
 export const LOG_BYTES_MAX = 2 ** 36 * 8;
+
+/** Where positions of an open database end: every number below is exact. At 1 GB/s it is reached in 104 days. */
+export const POSITIONS_END_MAX = 2 ** 53;
 
 /** Namespace ids ever given out in one generation of the file; bounds the table of namespaces in memory (64 bytes each). */
 export const SPACE_COUNT_MAX = 1_000_000;

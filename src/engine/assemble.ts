@@ -121,9 +121,12 @@ export function assemble(
   const compaction = new Compaction(drafts);
   const backup = new Backup(drafts);
   const { onSpill } = core;
+  core.releaseFiles = () => {
+    if (core.base !== 0) relocation.releaseUnneeded();
+  };
   core.onSpill = () => {
     onSpill();
-    if (core.base !== 0) relocation.releaseUnneeded();
+    core.releaseFiles();
   };
   const { autoCompact } = base.config;
   if (autoCompact !== undefined && !base.isReadOnly) void new AutoCompact(engine, compaction, autoCompact);

@@ -11,8 +11,7 @@ import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
 import { recountShard, repairDirectory } from "../keydir/repair.ts";
-import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
-import { TWO_32 } from "../log/frame.ts";
+import { isTombstone, type Keydir } from "../keydir/keydir.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
@@ -62,7 +61,7 @@ function liveBytesIn(core: Core, keydir: Keydir, page: number): number {
   let bytes = 0;
   for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
     const high = memory.u32[word + 1]!;
-    const units = positionHigh(high) * TWO_32 + memory.u32[word]!;
+    const units = keydir.heap.positions.units(memory.u32[word]!, high);
     if (units === 0 || isTombstone(high)) continue;
     core.lookup.loadAt(units * 8);
     bytes += core.lookup.liveBytes();

@@ -18,7 +18,7 @@ export function verifyFound(core: Core): void {
   const body = bodyBytes(lookup.shape, lookup.valueBytes);
   const lsn = lookup.lsn;
   for (;;) {
-    const address = log.at(unitLow(lsn), unitHigh(lsn));
+    const address = log.at(lsn);
     if (address === 0 || log.limit < FRAME_HEADER_BYTES + body) throw log.corrupted(lsn);
     const { salts, position } = core.written(lsn);
     const seed = placeSeed(salts.body, unitLow(position), unitHigh(position));

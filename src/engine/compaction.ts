@@ -18,12 +18,12 @@ import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import type { Pinned } from "../ffi/memory.ts";
 import type { ProgressOptions } from "../api/types.ts";
-import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
+import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../limits.ts";
 import { KEY_AREA_AT, decodeHeader, encodeHeader } from "../log/header.ts";
-import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf } from "../log/log-words.ts";
+import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
 import { nameFile } from "../log/shared-file.ts";
-import { NEXT_BASE, STATE } from "./control.ts";
+import { LIVE_BYTES, NEXT_BASE, STATE } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import { LogCopy, type CopyParts } from "./log-copy.ts";
@@ -163,7 +163,7 @@ export class Compaction {
       reapDeadRows(core.control, core.system);
       relocation.releaseUnneeded();
       engine.spaces.emptyAllGraves(core.keepFrom() * 8);
-      nextBase(core);
+      nextBase(core, core.control.numbers[LIVE_BYTES]!);
       core.tail.spill();
       return beginDraft(engine, { path, generation: core.generation + 1 }, { keepFrom: core.keepFrom(), exclusively });
     });
@@ -179,7 +179,7 @@ export class Compaction {
         draft.copy.catchUp(core.visible - core.base);
         draft.table.finish();
         this.#end(draft);
-        core.control.numbers[NEXT_BASE] = nextBase(core);
+        core.control.numbers[NEXT_BASE] = nextBase(core, draft.log.end);
         takeName(core);
         try {
           syncName(core);
@@ -219,20 +219,24 @@ function refuseUnfit(core: Core): void {
 }
 
 /**
- * A base beyond every position that was given out, so that the ring's places stay told apart. It holds only under the
- * lock in which the swap is made: until then others write on. @throws {EmdbError} EMDB_FULL when there is none
+ * A base beyond every position that was given out, so that the ring's places stay told apart, for a file of some length.
+ * It holds only under the lock in which the swap is made: until then others write on.
+ *
+ * @throws {EmdbError} EMDB_FULL when there is none
  */
-function nextBase(core: Core): number {
+function nextBase(core: Core, bytes: number): number {
   const { numbers } = core.control.log;
   const used = Math.max(numbers[LOG_TAIL]!, numbers[LOG_CLAIMED]!);
   const base = Math.ceil((used + 1) / RING_BYTES) * RING_BYTES;
-  const needed = numbers[LOG_TAIL]! - core.base;
-  const hasRoom = base + needed + RING_BYTES <= LOG_BYTES_MAX;
+  const { origin, end } = positionsInUse(core.control.log);
+  const hasRoom = base + bytes + RING_BYTES <= end;
   if (hasRoom && core.log.segments.free() !== 0) return base;
-  const what = hasRoom
-    ? "the files that the last compactions replaced are still in use, by iterators that began before or by a Worker " +
-      "whose event loop has not turned since it read: end the iterators, or let that Worker's loop turn"
-    : `compactions since the open have used up ${base} of ${LOG_BYTES_MAX} bytes of positions; reopen the database`;
+  const inUse =
+    "the files that the last compactions replaced are still in use, by iterators that began before or by a Worker " +
+    "whose event loop has not turned since it read: end the iterators, or let that Worker's loop turn";
+  const whole = `the log and its compacted copy would span ${base + bytes - origin} bytes; the limit is ${LOG_BYTES_MAX}`;
+  const spent = `more than ${POSITIONS_END_MAX} bytes have been written since the open; reopen the database`;
+  const what = hasRoom || origin < core.base ? inUse : end === POSITIONS_END_MAX ? spent : whole;
   throw new EmdbError("EMDB_FULL", what, { path: core.file?.path });
 }
 

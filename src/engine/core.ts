@@ -23,6 +23,7 @@ import {
   LOG_GENERATION,
   LOG_VISIBLE,
   LogReader,
+  positionsOf,
   type LogWords,
 } from "../log/log-words.ts";
 import type { Tail } from "../log/tail.ts";
@@ -113,6 +114,8 @@ export class Core {
   onGrowth: () => void = () => undefined;
   /** Called after a write to the file, under the writer's lock. */
   onSpill: () => void = () => undefined;
+  /** Lets go of files that compactions have replaced and nobody reads any more; under the writer's lock. */
+  releaseFiles: () => void = () => undefined;
   #era = -1;
   /** What `present` returned last. */
   #present = -1;
@@ -137,7 +140,7 @@ export class Core {
     this.defer = parts.defer;
     this.row = parts.row;
     const isAlive = (thread: number): boolean => system.isThreadAlive(thread);
-    this.heap = new Heap(system, control.heap);
+    this.heap = new Heap(system, control.heap, positionsOf(control.log));
     this.reclaim = new Reclaim(this.heap, control.reclaim, isAlive);
     this.keydir = new Keydir(this.heap, this.reclaim);
     this.expiry = new ExpiryQueue(this.heap, this.keydir);

@@ -1,7 +1,7 @@
 /** Keeping the queue of deadlines in step with the index: what each change of a record's newest version means to it. */
 
 import { HASH_SHIFT } from "../keydir/shard.ts";
-import { unitHigh, unitLow } from "../log/log-words.ts";
+import { withStored } from "../ffi/positions.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState } from "./spaces.ts";
 
@@ -18,14 +18,18 @@ interface Change {
 export function noteDeadline(core: Core, space: SpaceState, change: Change): void {
   count(core, space, change);
   const { expiresAtMs, lsn } = change;
-  if (expiresAtMs !== 0) core.expiry.enter(space.address, expiresAtMs, unitLow(lsn), slotHigh(core, lsn));
+  if (expiresAtMs === 0) return;
+  const { low, high } = slotOf(core, lsn);
+  core.expiry.enter(space.address, expiresAtMs, low, high);
 }
 
 /** After an undo: the entry of the version that is the newest again may have been taken or dropped meanwhile. */
 export function restoreDeadline(core: Core, space: SpaceState, change: Change): void {
   count(core, space, change);
   const { expiresAtMs, lsn } = change;
-  if (expiresAtMs !== 0) core.expiry.restore(space.address, expiresAtMs, unitLow(lsn), slotHigh(core, lsn));
+  if (expiresAtMs === 0) return;
+  const { low, high } = slotOf(core, lsn);
+  core.expiry.restore(space.address, expiresAtMs, low, high);
 }
 
 function count(core: Core, space: SpaceState, change: Change): void {
@@ -33,7 +37,8 @@ function count(core: Core, space: SpaceState, change: Change): void {
   if (records !== 0) core.expiry.count(space.address, records);
 }
 
-/** The high word of the slot of the loaded key for a version of it that is a record. */
-function slotHigh(core: Core, lsn: number): number {
-  return ((core.key.hash << HASH_SHIFT) | unitHigh(lsn)) >>> 0;
+/** The slot of the loaded key for a version of it that is a record. */
+function slotOf(core: Core, lsn: number): { readonly low: number; readonly high: number } {
+  const stored = core.heap.positions.stored(lsn / 8);
+  return { low: stored >>> 0, high: withStored(core.key.hash << HASH_SHIFT, stored) };
 }

@@ -14,10 +14,10 @@
 import { copy, pinned } from "../ffi/memory.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
-import { isTombstone, positionHigh } from "../keydir/keydir.ts";
+import { isTombstone } from "../keydir/keydir.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
 import { SWEEP_LOOKS_PER_SLICE, SWEEP_RECORDS_PER_SLICE } from "../limits.ts";
-import { FRAME_HEADER_BYTES, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, TWO_32 } from "../log/frame.ts";
+import { FRAME_HEADER_BYTES, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 import type { WritePath } from "./write-path.ts";
@@ -107,8 +107,8 @@ export class Sweeper {
 
   /** Loads the key of the frame in a slot; returns its deadline. */
   #loadRecord(low: number, high: number): number {
-    const { lookup, key } = this.#core;
-    lookup.loadAt((positionHigh(high) * TWO_32 + low) * 8);
+    const { heap, lookup, key } = this.#core;
+    lookup.loadAt(heap.positions.units(low, high) * 8);
     const expiresAtMs = lookup.expiresAtMs();
     key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
     return expiresAtMs;
@@ -134,7 +134,7 @@ function enterAll(core: Core, spaces: Spaces, space: SpaceState): void {
 }
 
 function enterSlot(core: Core, space: SpaceState, low: number, high: number): void {
-  const units = positionHigh(high) * TWO_32 + low;
+  const units = core.heap.positions.units(low, high);
   if (units === 0 || isTombstone(high)) return;
   core.lookup.loadAt(units * 8);
   const expiresAtMs = core.lookup.expiresAtMs();

@@ -16,7 +16,6 @@ import {
   FRAME_HEADER_BYTES,
   KIND_PUT,
   SHAPE_EXPIRY,
-  TWO_32,
   WORD_SHAPE,
   WORD_VALUE_BYTES,
   extensionBytes,
@@ -53,8 +52,7 @@ export class FrameBatch {
     // Of a frame that begins before this the whole header may be read.
     const until = Math.min(before, end - FRAME_HEADER_BYTES + 1);
     for (let index = 0; index < count; index++) {
-      const unit = units[from + index]!;
-      const lsn = unit * 8;
+      const lsn = units[from + index]! * 8;
       if (lsn >= first && lsn < until) {
         places[index] = origin + lsn;
         limits[index] = end - lsn;
@@ -62,7 +60,7 @@ export class FrameBatch {
       }
       places[index] = 0;
       if (lsn >= before) continue;
-      const address = log.at(unit >>> 0, Math.floor(unit / TWO_32));
+      const address = log.at(lsn);
       // What the ring holds may be overwritten meanwhile.
       if (address === 0 || log.isInRing || log.limit < FRAME_HEADER_BYTES) continue;
       places[index] = address;

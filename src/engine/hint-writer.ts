@@ -14,12 +14,12 @@ import { assert } from "../errors.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
 import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
+import { storedIn, withStored } from "../ffi/positions.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { ExpiryCopy } from "../keydir/expiry-copy.ts";
 import { ENTRY_BYTES, QUEUE_UNKNOWN } from "../keydir/expiry-pages.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
-import { positionHigh, unitsOf, withUnits } from "../keydir/keydir.ts";
-import { FRAME_HEADER_BYTES, TWO_32, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
+import { FRAME_HEADER_BYTES, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
 import { freeName } from "../log/free-name.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
 import { imageFileOf, type Control } from "./control.ts";
@@ -119,9 +119,8 @@ export class HintWriter {
   #end = 0;
   #pages = 0;
   #chunks = 0;
-  /** The newest frame in any slot, as the two words of its position in units. */
-  #witnessLow = 0;
-  #witnessHigh = 0;
+  /** The place in the file of the newest frame in any slot, in units. */
+  #witness = 0;
 
   /** Makes the sibling, in place of one that a dead process left. */
   constructor(core: Core, spaces: Spaces, log: LogFile) {
@@ -286,7 +285,8 @@ export class HintWriter {
     const kind = memory.u32[(at + CHUNK_KIND_AT) >> 2];
     if (kind === CHUNK_LEAVES && this.#base !== 0) {
       const body = { at: at + CHUNK_HEAD_BYTES, bytes: bytes - CHUNK_HEAD_BYTES };
-      const least = rebaseLeaves(memory, body, this.#base / 8);
+      const from = { positions: this.#core.heap.positions, base: this.#base / 8 };
+      const least = rebaseLeaves(memory, body, from);
       assert(least > 0, "the ordered index names only what is in the current file");
     }
     if (kind === CHUNK_DEADLINES) bytes = this.#siftDeadlines(at);
@@ -313,31 +313,33 @@ export class HintWriter {
   /** The image knows places in the file. A removal that names nothing keeps doing so. */
   #rebase(from: number, to: number): void {
     const words = this.#buffer.u32;
+    const { positions } = this.#core.heap;
     for (let word = from >> 2; word < to >> 2; word += 2) {
       const high = words[word + 1]!;
-      const units = unitsOf(words[word]!, high);
+      const units = positions.units(words[word]!, high);
       if (units === 0) continue;
       const inFile = units - this.#base / 8;
       assert(inFile > 0, "the index names only what is in the current file");
       words[word] = inFile >>> 0;
-      words[word + 1] = withUnits(high, inFile);
+      words[word + 1] = withStored(high, inFile);
     }
   }
 
   /** Leaves only entries of the file and from before the namespace's gate; returns the bytes of the chunk then. */
   #siftDeadlines(at: number): number {
     const words = this.#buffer.u32;
+    const { positions } = this.#core.heap;
     const bodyWord = (at + CHUNK_BODY_BYTES_AT) >> 2;
     const first = (at + CHUNK_HEAD_BYTES) >> 2;
     const end = first + words[bodyWord]! / 4;
     let to = first;
     for (let word = first; word < end; word += ENTRY_BYTES / 4) {
-      const inFile = unitsOf(words[word + 2]!, words[word + 3]!) - this.#base / 8;
+      const inFile = positions.units(words[word + 2]!, words[word + 3]!) - this.#base / 8;
       // What compactions before have left behind is stale, and has no place here.
       if (inFile <= 0 || inFile * 8 >= this.#gate) continue;
       words[to] = words[word]!;
       words[to + 1] = words[word + 1]!;
-      words[to + 3] = withUnits(words[word + 3]!, inFile);
+      words[to + 3] = withStored(words[word + 3]!, inFile);
       words[to + 2] = inFile >>> 0;
       to += ENTRY_BYTES / 4;
     }
@@ -347,18 +349,10 @@ export class HintWriter {
 
   #findWitness(from: number, to: number): void {
     const words = this.#buffer.u32;
-    let low = this.#witnessLow;
-    let high = this.#witnessHigh;
-    for (let word = from >> 2; word < to >> 2; word += 2) {
-      const slotHigh = positionHigh(words[word + 1]!);
-      if (slotHigh < high) continue;
-      const slotLow = words[word]!;
-      if (slotHigh === high && slotLow <= low) continue;
-      low = slotLow;
-      high = slotHigh;
-    }
-    this.#witnessLow = low;
-    this.#witnessHigh = high;
+    let newest = this.#witness;
+    for (let word = from >> 2; word < to >> 2; word += 2)
+      newest = Math.max(newest, storedIn(words[word]!, words[word + 1]!));
+    this.#witness = newest;
   }
 
   /** Writes what is in the buffer to the sibling. */
@@ -381,7 +375,7 @@ export class HintWriter {
   /** Ends the image. All pieces have been copied, and the log is durable up to `end`. */
   writeHeader(): void {
     this.spill();
-    const witness = (this.#witnessHigh * TWO_32 + this.#witnessLow) * 8;
+    const witness = this.#witness * 8;
     const header: HintHeader = {
       identity: this.#core.identity,
       seed: this.#core.hash.seed,

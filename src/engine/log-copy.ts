@@ -16,7 +16,7 @@
 
 import { assert, EmdbError } from "../errors.ts";
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
-import { isTombstone, positionHigh } from "../keydir/keydir.ts";
+import { isTombstone } from "../keydir/keydir.ts";
 import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES } from "../limits.ts";
 import { appendFrame } from "../log/append.ts";
 import { FrameEncoder } from "../log/encoder.ts";
@@ -29,7 +29,6 @@ import {
   KIND_SPACE_CREATE,
   PLACE_ALONE,
   SHAPE_CLEAN,
-  TWO_32,
 } from "../log/frame.ts";
 import type { NewLog } from "../log/new-log.ts";
 import { Scanner, type ScanSource } from "../log/scanner.ts";
@@ -190,7 +189,7 @@ export class LogCopy {
       const units = (this.#base + this.#lsns[index]!) / 8;
       if (!keydir.seek(this.#root(index, spaces), this.#hashes[index]!)) continue;
       while (keydir.next()) {
-        if (positionHigh(keydir.high) * TWO_32 + keydir.low !== units) continue;
+        if (keydir.units !== units) continue;
         this.#isKept[index] = !isTombstone(keydir.high) || units >= keepFrom ? 1 : 0;
         break;
       }

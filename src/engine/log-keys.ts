@@ -2,7 +2,7 @@
 
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import type { LogReader } from "../log/log-words.ts";
-import { FRAME_HEADER_BYTES, TWO_32, WORD_SHAPE } from "../log/frame.ts";
+import { FRAME_HEADER_BYTES, WORD_SHAPE } from "../log/frame.ts";
 import { KEY_BYTES_MAX } from "../limits.ts";
 import type { KeySource } from "../ordered/path.ts";
 
@@ -23,7 +23,7 @@ export class LogKeys implements KeySource {
     const log = this.#log;
     const memory = this.memory;
     for (;;) {
-      const address = log.at(units >>> 0, Math.floor(units / TWO_32));
+      const address = log.at(units * 8);
       const available = log.limit;
       if (address === 0 || available < FRAME_HEADER_BYTES) throw log.corrupted(units * 8);
       copy(memory.address, address, Math.min(available, PEEK_BYTES));

@@ -10,7 +10,7 @@
 
 import { compare, copy, copyOut, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
-import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
+import { isTombstone, type Keydir } from "../keydir/keydir.ts";
 import {
   EXTENSION_BYTES_MAX,
   FRAME_HEADER_BYTES,
@@ -19,7 +19,6 @@ import {
   KIND_SPACE_CREATE,
   SHAPE_EXPIRY,
   SHAPE_WIDE_PREV,
-  TWO_32,
   WIDE_SPACE,
   WORD_PREV,
   WORD_SHAPE,
@@ -32,7 +31,7 @@ import {
   readWide,
   readWord,
 } from "../log/frame.ts";
-import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
+import type { LogReader } from "../log/log-words.ts";
 import { HEADER_PAGE_BYTES, KEY_BYTES_MAX } from "../limits.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
 import { decodeName } from "./names.ts";
@@ -72,7 +71,7 @@ export class Lookup {
     if (!keydir.seek(root, this.key.hash)) return false;
     while (keydir.next()) {
       do {
-        if (this.#holdsKey(keydir.low, positionHigh(keydir.high))) return true;
+        if (this.#holdsKey(keydir.units * 8)) return true;
       } while (keydir.reload());
     }
     return false;
@@ -104,12 +103,11 @@ export class Lookup {
     return kindOf(this.shape) === KIND_PUT;
   }
 
-  #holdsKey(low: number, high: number): boolean {
+  #holdsKey(lsn: number): boolean {
     const bytes = this.key.bytes;
-    const lsn = (high * TWO_32 + low) * 8;
     if (lsn === 0) return false;
     for (;;) {
-      const address = this.log.at(low, high);
+      const address = this.log.at(lsn);
       if (address === 0 || this.log.limit < FRAME_HEADER_BYTES + bytes) return false;
       // A short value comes along: the misses of its cache lines run beside the first one's.
       const peek = Math.max(FRAME_HEADER_BYTES + bytes, Math.min(this.log.limit, PEEK_BYTES));
@@ -155,10 +153,8 @@ export class Lookup {
   }
 
   #load(lsn: number): void {
-    const low = unitLow(lsn);
-    const high = unitHigh(lsn);
     for (;;) {
-      const address = this.log.at(low, high);
+      const address = this.log.at(lsn);
       if (address === 0 || this.log.limit < FRAME_HEADER_BYTES) throw this.log.corrupted(lsn);
       const available = this.log.limit;
       copy(this.frame.address, address, FRAME_HEADER_BYTES);
@@ -225,7 +221,7 @@ export class Lookup {
     for (;;) {
       const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape);
       const bytes = this.valueBytes;
-      const address = this.log.at(unitLow(lsn), unitHigh(lsn));
+      const address = this.log.at(lsn);
       if (address === 0 || this.log.limit < at + bytes) throw this.log.corrupted(lsn);
       const value = copyOut(address + at, bytes);
       if (!this.log.isInRing || this.log.isStillWhole(lsn)) return value;

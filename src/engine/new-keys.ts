@@ -8,8 +8,9 @@
  */
 
 import { HASH_BITS } from "../keydir/hash.ts";
-import { positionHigh, type Keydir } from "../keydir/keydir.ts";
+import type { Keydir } from "../keydir/keydir.ts";
 import { HASH_SHIFT, type Span } from "../keydir/shard.ts";
+import { storedIn, withStored } from "../ffi/positions.ts";
 import type { Address } from "../ffi/system.ts";
 
 /** Most keys at a time: 16 MiB with the sorted copy. The more there are, the less often each shard is fetched and stored. */
@@ -76,12 +77,12 @@ export class NewKeys {
     return this.count === KEYS_MAX;
   }
 
-  /** Takes a key that is not in the index, with the position of its frame in units. */
-  add(hash: number, unitLow: number, unitHigh: number): void {
+  /** Takes a key that is not in the index, with the position of its frame in units: its place in the file, at an open. */
+  add(hash: number, units: number): void {
     const at = 2 * this.count;
     if (at === this.#slots.length) this.#enlarge();
-    this.#slots[at] = unitLow;
-    this.#slots[at + 1] = (hash << HASH_SHIFT) | unitHigh;
+    this.#slots[at] = units >>> 0;
+    this.#slots[at + 1] = withStored(hash << HASH_SHIFT, units);
     this.count += 1;
   }
 
@@ -135,7 +136,7 @@ function addEach(keydir: Keydir, space: Address, slots: Uint32Array, span: Span)
   for (let index = span.from; index < span.to; index++) {
     const high = slots[2 * index + 1]!;
     if (keydir.seek(keydir.root(space), high >>> HASH_SHIFT)) while (keydir.next());
-    keydir.add(space, slots[2 * index]!, positionHigh(high), Infinity);
+    keydir.add(space, storedIn(slots[2 * index]!, high), Infinity);
   }
 }
 

@@ -12,15 +12,15 @@ import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
-import { isTombstone, positionHigh } from "../keydir/keydir.ts";
-import { FRAME_HEADER_BYTES, TWO_32, WORD_SHAPE } from "../log/frame.ts";
+import { isTombstone } from "../keydir/keydir.ts";
+import { FRAME_HEADER_BYTES, WORD_SHAPE } from "../log/frame.ts";
 import type { Core } from "./core.ts";
 import { Ordering } from "./ordering.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Records of a chunk at most, 80 bytes each. */
 const CHUNK = 1 << 20;
-/** Beside a position in units, of 36 bits, a double holds so many bits of a key. */
+/** Beside a position in units, of 36 bits since the log begins at 0 when it is opened, a double holds so many bits of a key. */
 const UNITS_SPAN = 2 ** 36;
 const KEY_BITS = 17;
 /** Keys that are looked at to find what all begin with. */
@@ -101,15 +101,16 @@ class Builder {
   /** Copies a header and the beginning of the key. */
   #peek(units: number, to: number): void {
     const { log } = this.#core;
-    const address = log.at(units >>> 0, Math.floor(units / TWO_32));
+    const address = log.at(units * 8);
     if (address !== 0) copy(to, address, Math.min(log.limit, PEEK_BYTES));
   }
 
   #takePage(): void {
     const words = this.#page.u32;
+    const { positions } = this.#core.heap;
     for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
       const high = words[word + 1]!;
-      const units = positionHigh(high) * TWO_32 + words[word]!;
+      const units = positions.units(words[word]!, high);
       if (units !== 0 && !isTombstone(high)) this.#units[this.#count++] = units;
     }
   }

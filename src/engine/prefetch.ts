@@ -13,14 +13,13 @@
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { KeyHash } from "../keydir/hash.ts";
 import { HASH_SHIFT } from "../keydir/shard.ts";
-import { isTombstone, positionHigh, type Keydir } from "../keydir/keydir.ts";
+import { isTombstone, type Keydir } from "../keydir/keydir.ts";
 import {
   FRAME_HEADER_BYTES,
   KIND_PUT,
   SHAPE_EXPIRY,
   SHAPE_WIDE_PREV,
   SHAPE_WIDE_SPACE,
-  TWO_32,
   WORD_SHAPE,
   WORD_VALUE_BYTES,
 } from "../log/frame.ts";
@@ -119,10 +118,11 @@ export class Prefetch {
       const high = words[word + 1]!;
       if (high >>> HASH_SHIFT !== hash) continue;
       const low = words[word]! >>> 0;
+      const lsn = this.#keydir.heap.positions.units(low, high) * 8;
       // An empty slot has the hash 0, which a key may have too.
-      if (low === 0 && positionHigh(high) === 0) continue;
-      if (isTombstone(high) || (positionHigh(high) * TWO_32 + low) * 8 >= visible) return;
-      const address = this.#log.at(low, positionHigh(high));
+      if (lsn === 0) continue;
+      if (isTombstone(high) || lsn >= visible) return;
+      const address = this.#log.at(lsn);
       if (address === 0 || this.#log.isInRing) return;
       this.#copied[index] = Math.min(FRAME_BYTES, this.#log.limit);
       this.#places[index] = address;

@@ -7,7 +7,6 @@
 
 import { ioError } from "../ffi/io-error.ts";
 import { FRAME_HEADER_BYTES, SHAPE_EXPIRY, extensionBytes } from "../log/frame.ts";
-import { unitHigh, unitLow } from "../log/log-words.ts";
 import { ZERO_COPY_BYTES_MIN } from "../limits.ts";
 import { verifyFound } from "./body-check.ts";
 import type { Bytes } from "./contract.ts";
@@ -101,7 +100,7 @@ export class ReadPath {
     const core = this.#core;
     const lookup = core.lookup;
     const { file } = core;
-    const isMapped = core.log.at(unitLow(lookup.lsn), unitHigh(lookup.lsn)) !== 0 && !core.log.isInRing;
+    const isMapped = core.log.at(lookup.lsn) !== 0 && !core.log.isInRing;
     const { base } = core.log.fileOf(lookup.lsn);
     // A file that a compaction has replaced is gone soon.
     const inFile = isMapped && base === core.base;

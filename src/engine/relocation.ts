@@ -17,7 +17,7 @@ import { HASH_BITS } from "../keydir/hash.ts";
 import { relocateShard } from "../keydir/relocate.ts";
 import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
-import { mapRelease, releaseMaps, segmentsOf } from "../log/log-words.ts";
+import { mapRelease, raiseOrigin, releaseMaps, segmentsOf } from "../log/log-words.ts";
 import { closeFile } from "../log/shared-file.ts";
 import type { Core } from "./core.ts";
 import { compactPath, movesPaths, replacedPaths } from "./siblings.ts";
@@ -151,15 +151,21 @@ export class Relocation {
   releaseUnneeded(): boolean {
     const core = this.#core;
     const { segments } = core.log;
-    for (const at of segments.list()) {
-      const neededTo = segments.neededTo(at);
-      if (neededTo === 0) return false;
-      const hasSnapshots = core.control.flags[SNAPSHOTS]! > 0;
-      if (hasSnapshots && core.keepFrom() * 8 <= neededTo) return false;
-      if (!core.reclaim.isPast(segments.era(at))) return false;
+    let at = segments.list()[0];
+    for (; at !== undefined && !this.#isNeeded(at); at = segments.list()[0])
       release(core.system, core.control, { at, ...(core.file !== undefined && { path: core.file.path }) });
-    }
-    return true;
+    // Also what a thread has released that died before this.
+    raiseOrigin(core.control.log);
+    return at === undefined;
+  }
+
+  #isNeeded(at: number): boolean {
+    const core = this.#core;
+    const { segments } = core.log;
+    const neededTo = segments.neededTo(at);
+    if (neededTo === 0) return true;
+    if (core.control.flags[SNAPSHOTS]! > 0 && core.keepFrom() * 8 <= neededTo) return true;
+    return !core.reclaim.isPast(segments.era(at));
   }
 }
 

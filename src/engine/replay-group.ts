@@ -13,17 +13,8 @@
 
 import { copy, pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
-import { isTombstone, positionHigh } from "../keydir/keydir.ts";
-import {
-  FRAME_HEADER_BYTES,
-  KIND_PUT,
-  KIND_REMOVE,
-  SHAPE_EXPIRY,
-  TWO_32,
-  kindOf,
-  type FrameFacts,
-} from "../log/frame.ts";
-import { unitHigh, unitLow } from "../log/log-words.ts";
+import { isTombstone } from "../keydir/keydir.ts";
+import { FRAME_HEADER_BYTES, KIND_PUT, KIND_REMOVE, SHAPE_EXPIRY, kindOf, type FrameFacts } from "../log/frame.ts";
 import type { Scanner } from "../log/scanner.ts";
 import type { Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
@@ -157,7 +148,7 @@ export class ReplayGroup {
     if (newKeys.count === 0) this.#newSpace = this.#space(facts.space, lsn);
     const space = this.#newSpace!;
     if (space.id !== facts.space) return false;
-    newKeys.add(hash, unitLow(lsn), unitHigh(lsn));
+    newKeys.add(hash, lsn / 8);
     this.#newBytes += facts.liveBytes;
     if (facts.expiresAtMs !== 0 && !this.#core.isReadOnly) {
       this.#core.key.hash = hash;
@@ -256,7 +247,7 @@ export class ReplayGroup {
       const index = order === undefined ? at : order[at]!;
       const prev = f64[4 * index + 1]!;
       if (prev !== 0) {
-        const address = log.at(unitLow(prev), unitHigh(prev));
+        const address = log.at(prev);
         if (address !== 0 && log.limit >= FRAME_HEADER_BYTES) copy(touched, address, FRAME_HEADER_BYTES);
       }
       if (order !== undefined) continue;
@@ -292,8 +283,8 @@ export class ReplayGroup {
       hadDeadline = wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
     }
     if (!isHeld) {
-      if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);
-      else if (!isRemoval) keydir.add(space.address, unitLow(lsn), unitHigh(lsn), keepFrom);
+      if (hasSlot) keydir.replace(lsn / 8, isRemoval);
+      else if (!isRemoval) keydir.add(space.address, lsn / 8, keepFrom);
     }
     if (this.#counted !== space) this.#writeCounts();
     this.#counted = space;
@@ -322,7 +313,7 @@ export class ReplayGroup {
     if (!keydir.seek(this.#spaces.root(space), key.hash)) return false;
     const prevUnits = f64[4 * index + 1]! / 8;
     while (keydir.next()) {
-      const units = positionHigh(keydir.high) * TWO_32 + keydir.low;
+      const { units } = keydir;
       if (prevUnits === 0 ? isTombstone(keydir.high) && units < batches[index]! : units === prevUnits) return true;
     }
     return false;

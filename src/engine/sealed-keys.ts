@@ -1,7 +1,7 @@
 /** The keys of sealed frames, as the ordered index asks for them: by position, in memory of its own. */
 
 import { pinned, type Pinned } from "../ffi/memory.ts";
-import { FRAME_HEADER_BYTES, TWO_32 } from "../log/frame.ts";
+import { FRAME_HEADER_BYTES } from "../log/frame.ts";
 import type { LogReader } from "../log/log-words.ts";
 import type { KeySource } from "../ordered/path.ts";
 import { HEAD_BYTES } from "./frame-opening.ts";
@@ -21,7 +21,7 @@ export class SealedKeys implements KeySource {
 
   /** @throws {EmdbError} EMDB_CORRUPTED when no frame at the position opens */
   loadKey(units: number): number {
-    if (!this.#reader.read(units >>> 0, Math.floor(units / TWO_32))) throw this.#log.corrupted(units * 8);
+    if (!this.#reader.read(units * 8)) throw this.#log.corrupted(units * 8);
     return this.#reader.opening.record.keyBytes;
   }
 }

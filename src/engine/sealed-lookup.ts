@@ -9,9 +9,8 @@
  */
 
 import type { Keydir } from "../keydir/keydir.ts";
-import { positionHigh } from "../keydir/keydir.ts";
-import { FRAME_HEADER_BYTES, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, TWO_32, kindOf } from "../log/frame.ts";
-import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
+import { FRAME_HEADER_BYTES, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, kindOf } from "../log/frame.ts";
+import type { LogReader } from "../log/log-words.ts";
 import { compare } from "../ffi/memory.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
 import { Lookup } from "./lookup.ts";
@@ -35,20 +34,19 @@ export class SealedLookup extends Lookup {
     if (!keydir.seek(root, this.key.hash)) return false;
     while (keydir.next()) {
       for (;;) {
-        const { low } = keydir;
-        const high = positionHigh(keydir.high);
+        const lsn = keydir.units * 8;
         // An undone first version leaves a removal that names nothing.
-        if (low === 0 && high === 0) {
+        if (lsn === 0) {
           if (!keydir.reload()) break;
           continue;
         }
-        const isOpen = this.#reader.read(low, high);
+        const isOpen = this.#reader.read(lsn);
         if (isOpen && this.#isOfKey()) {
-          this.#take((high * TWO_32 + low) * 8);
+          this.#take(lsn);
           return true;
         }
         if (keydir.reload()) continue;
-        if (!isOpen) throw this.log.corrupted((high * TWO_32 + low) * 8);
+        if (!isOpen) throw this.log.corrupted(lsn);
         break;
       }
     }
@@ -85,7 +83,7 @@ export class SealedLookup extends Lookup {
   }
 
   override loadAnyAt(lsn: number): void {
-    if (!this.#reader.read(unitLow(lsn), unitHigh(lsn))) throw this.log.corrupted(lsn);
+    if (!this.#reader.read(lsn)) throw this.log.corrupted(lsn);
     this.#take(lsn);
   }
 

@@ -14,7 +14,6 @@ import {
   kindOf,
   shapeOf,
 } from "../log/frame.ts";
-import { TWO_32 } from "../log/frame.ts";
 import type { LogReader } from "../log/log-words.ts";
 import { FrameOpening } from "./frame-opening.ts";
 import type { Vault } from "./vault.ts";
@@ -40,10 +39,9 @@ export class SealedReader {
     this.opening = new FrameOpening(head);
   }
 
-  /** Reads the frame at a position, in 8-byte units, and opens it; false when there is none that opens. */
-  read(low: number, high: number): boolean {
-    const lsn = (high * TWO_32 + low) * 8;
-    if (lsn === 0 || !this.#fetch(low, high)) return false;
+  /** Reads the frame at a position and opens it; false when there is none that opens. */
+  read(lsn: number): boolean {
+    if (lsn === 0 || !this.#fetch(lsn)) return false;
     const shape = this.#shape;
     if (kindOf(shape) === KIND_SEALED) {
       const sealer = this.#vault.sealerAt(lsn);
@@ -61,12 +59,11 @@ export class SealedReader {
   #shape = 0;
 
   /** Copies the whole frame. */
-  #fetch(low: number, high: number): boolean {
+  #fetch(lsn: number): boolean {
     const log = this.#log;
     const raw = this.#raw;
-    const lsn = (high * TWO_32 + low) * 8;
     for (;;) {
-      const address = log.at(low, high);
+      const address = log.at(lsn);
       const limit = log.limit;
       if (address === 0 || limit < FRAME_HEADER_BYTES) return false;
       const peek = Math.min(limit, PEEK_BYTES);

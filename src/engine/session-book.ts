@@ -150,7 +150,7 @@ export class SessionBook {
     const memory = sharedPeek();
     const lsn = this.base + position;
     for (;;) {
-      const address = log.at(unitLow(lsn), unitHigh(lsn));
+      const address = log.at(lsn);
       const bytes = Math.min(log.limit, FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + SESSION_BYTES);
       if (address === 0 || bytes < FRAME_HEADER_BYTES + SESSION_BYTES) return undefined;
       copy(memory.address, address, bytes);

@@ -16,8 +16,6 @@ import { copy, pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
-import { positionHigh } from "../keydir/keydir.ts";
-import { TWO_32 } from "../log/frame.ts";
 import { verifyFound } from "./body-check.ts";
 import type { RecordSource, SnapshotRecord } from "./contract.ts";
 import { GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
@@ -199,10 +197,11 @@ class SnapshotWalk implements RecordSource {
 
   #takePage(): void {
     const words = scratch.u32;
+    const { positions } = this.#core.heap;
     for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
       const low = words[word]!;
       const high = words[word + 1]!;
-      const units = positionHigh(high) * TWO_32 + low;
+      const units = positions.units(low, high);
       if (units === 0 || high >>> HASH_SHIFT < this.#hash) continue;
       if (units * 8 < this.#hold.lsn) this.#units[this.#count++] = units;
       else if (this.#findVersion(units * 8)) this.#units[this.#count++] = this.#core.lookup.lsn / 8;

@@ -38,6 +38,7 @@ import {
   listMaps,
   logFileOf,
   newestMap,
+  positionsInUse,
 } from "../log/log-words.ts";
 import { releaseDraft, releaseRing } from "../log/new-log.ts";
 import { copyFile } from "../log/shared-file.ts";
@@ -145,7 +146,7 @@ function takeWords(core: Core, spaces: Spaces): void {
   copyFile(logFileOf(draft), logFileOf(log));
   const known = new Set(listMaps(log, base).map((map) => map.address));
   for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
-  log.numbers[LOG_RESERVED] = base + draft.numbers[LOG_RESERVED]!;
+  log.numbers[LOG_RESERVED] = Math.min(base + draft.numbers[LOG_RESERVED]!, positionsInUse(log).end);
   log.numbers[LOG_STRIDE] = 0;
   log.numbers[LOG_CLAIMED] = end;
   Atomics.add(log.flags, LOG_FENCE, 1);

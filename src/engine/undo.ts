@@ -7,7 +7,7 @@
  * done twice, or after it was half done.
  */
 
-import { positionHigh, isTombstone } from "../keydir/keydir.ts";
+import { isTombstone } from "../keydir/keydir.ts";
 import {
   FRAME_HEADER_BYTES,
   KIND_CLEAR,
@@ -16,10 +16,8 @@ import {
   KIND_SPACE_CREATE,
   KIND_SPACE_DROP,
   SHAPE_EXPIRY,
-  TWO_32,
   kindOf,
 } from "../log/frame.ts";
-import { unitHigh, unitLow } from "../log/log-words.ts";
 import { assert } from "../errors.ts";
 import type { Core } from "./core.ts";
 import { restoreDeadline } from "./deadlines.ts";
@@ -80,9 +78,9 @@ function undoRecord(core: Core, spaces: Spaces, batch: { readonly space: SpaceSt
   }
   const kept = isLive ? lookup.liveBytes() : 0;
   const expiresAtMs = isLive ? lookup.expiresAtMs() : 0;
-  assert(positionHigh(keydir.high) * TWO_32 + keydir.low >= batch.start / 8, "the slot is the batch's");
+  assert(keydir.units >= batch.start / 8, "the slot is the batch's");
   assert(isTombstone(keydir.high) === !wasLive, "the slot says what its frame says");
-  keydir.replace(unitLow(prev), unitHigh(prev), !isLive);
+  keydir.replace(prev / 8, !isLive);
   spaces.count(batch.space, (isLive ? 1 : 0) - (wasLive ? 1 : 0), kept - dropped);
   restoreDeadline(core, batch.space, { hadDeadline, expiresAtMs, lsn: prev });
 }

@@ -24,7 +24,6 @@ import {
   PLACE_ALONE,
   PLACE_FIRST,
   PLACE_LAST,
-  TWO_32,
   WORD_SHAPE,
   decodeInto,
   isPlausible,
@@ -32,7 +31,7 @@ import {
   type FrameFacts,
 } from "../log/frame.ts";
 import { Scanner, type Finding, type ScanSource } from "../log/scanner.ts";
-import { isTombstone, positionHigh } from "../keydir/keydir.ts";
+import { isTombstone } from "../keydir/keydir.ts";
 import type { Core } from "./core.ts";
 import type { SessionKeeper } from "./scan-opener.ts";
 import { sealedLiveBytes } from "./sealed-encoder.ts";
@@ -354,7 +353,7 @@ export class LogCheck {
     keydir.seek(root, key.hash);
     this.#older.length = 0;
     while (keydir.next()) {
-      const position = (positionHigh(keydir.high) * TWO_32 + keydir.low) * 8 - this.#moment.base;
+      const position = keydir.units * 8 - this.#moment.base;
       if (position >= HEADER_PAGE_BYTES && position < lsn) this.#older.push(position);
       if (position !== lsn) continue;
       if (isTombstone(keydir.high) !== (facts.kind === KIND_REMOVE)) {

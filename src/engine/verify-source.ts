@@ -8,7 +8,7 @@
 import { Errno } from "../ffi/errno.ts";
 import { copy } from "../ffi/memory.ts";
 import type { FileHandle, Result, System } from "../ffi/system.ts";
-import { unitHigh, unitLow, type LogReader } from "../log/log-words.ts";
+import type { LogReader } from "../log/log-words.ts";
 
 /** What the system reads at a time where a longer read failed: a page, eight sectors. */
 const PIECE_BYTES = 4096;
@@ -83,7 +83,7 @@ export class MemoryReads implements Pick<System, "read"> {
   read(_file: FileHandle, into: Uint8Array, { position, bytes }: Span): Result {
     const inside = position % 8;
     const lsn = this.#base + position - inside;
-    const address = this.#log.at(unitLow(lsn), unitHigh(lsn));
+    const address = this.#log.at(lsn);
     const count = address === 0 ? 0 : Math.max(0, Math.min(bytes, this.#log.limit - inside));
     if (count > 0) copy(into, address + inside, count);
     return count;

@@ -28,7 +28,7 @@ import {
   kindOf,
   placeOf,
 } from "../log/frame.ts";
-import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, LOG_WRITTEN, unitHigh, unitLow } from "../log/log-words.ts";
+import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
 import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, STRIDE_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
@@ -108,7 +108,10 @@ export class WritePath {
   /** After a throw: takes back what the write left. What cannot be taken back now is by the next `begin`. */
   abandon(): void {
     const core = this.#core;
-    if (core.isReadOnly || core.isClosed || core.tail.end === core.visible) return;
+    if (core.isReadOnly || core.isClosed) return;
+    // It may have been refused for their sake: where nothing is written, nobody else lets go of them.
+    core.releaseFiles();
+    if (core.tail.end === core.visible) return;
     try {
       this.rollBack();
     } catch (error) {
@@ -317,8 +320,8 @@ export class WritePath {
     const lsn = this.#append(KIND_PUT, isLongEnd ? placeBefore : place, core.key.bytes);
     const newBytes = draft.liveBytes;
     core.orderStores();
-    if (exists) core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);
-    else core.keydir.add(space.address, unitLow(lsn), unitHigh(lsn), core.keepFrom());
+    if (exists) core.keydir.replace(lsn / 8, false);
+    else core.keydir.add(space.address, lsn / 8, core.keepFrom());
     core.ordering?.put(this.#spaces, space, { lsn, prev });
     this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);
     if (hadDeadline || expiresAtMs !== 0) noteDeadline(core, space, { hadDeadline, expiresAtMs, lsn });
@@ -343,7 +346,7 @@ export class WritePath {
     core.encoder.prev = core.inFile(prev);
     const lsn = this.#append(KIND_REMOVE, place, core.key.bytes);
     core.orderStores();
-    core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);
+    core.keydir.replace(lsn / 8, true);
     core.ordering?.remove(this.#spaces, space, { lsn, prev });
     this.#spaces.count(space, -1, -oldBytes);
     core.keydir.shrink(space.address, core.keepFrom());

@@ -25,6 +25,7 @@
 import { EmdbError, assert } from "../errors.ts";
 import { must } from "./io-error.ts";
 import { copy, fill, sharedScratch } from "./memory.ts";
+import { Positions } from "./positions.ts";
 import type { Address, System } from "./system.ts";
 import { ADDRESS_SPACE_BYTES, SPACE_COUNT_MAX } from "../limits.ts";
 
@@ -73,12 +74,15 @@ export class Heap {
   readonly base: Address;
   readonly pagesAt: Address;
   readonly numbers: Float64Array;
+  /** How the indexes in it store positions. */
+  readonly positions: Positions;
   readonly #system: System;
   readonly #word = sharedWord();
 
-  constructor(system: System, numbers: Float64Array) {
+  constructor(system: System, numbers: Float64Array, positions: Positions = Positions.ofFile()) {
     this.#system = system;
     this.numbers = numbers;
+    this.positions = positions;
     this.base = numbers[HEAP_BASE]!;
     this.pagesAt = this.base + PAGES_AT;
   }

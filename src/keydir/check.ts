@@ -8,11 +8,11 @@
 
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
+import { Positions } from "../ffi/positions.ts";
 import { HASH_BITS } from "./hash.ts";
-import { isTombstone, positionHigh, type Keydir } from "./keydir.ts";
+import { isTombstone, type Keydir } from "./keydir.ts";
 import { HASH_SHIFT, PAGE_BUCKETS, PAGE_SLOTS, SHARD_PAGES_MAX, homeBucket, type ShardFacts } from "./shard.ts";
 
-const TWO_32 = 4294967296;
 const BUCKET_SLOTS = 8;
 
 const sharedPages = sharedScratch(SHARD_PAGES_MAX * PAGE_BYTES);
@@ -27,6 +27,7 @@ export class ShardCopy {
   readonly #memory = sharedPages();
   readonly #words = this.#memory.u32;
   #shard: ShardFacts = { unit: 0, pages: [], depth: 0, live: 0, used: 0, standsFor: 0 };
+  #positions = Positions.ofFile();
   #prefix = 0;
   #isNamedByAll = true;
 
@@ -34,6 +35,7 @@ export class ShardCopy {
   take(keydir: Keydir, root: number, hash: number): void {
     const shard = keydir.shardOf(root, hash);
     this.#shard = shard;
+    this.#positions = keydir.heap.positions;
     this.#prefix = hash >>> (HASH_BITS - shard.depth);
     this.#isNamedByAll = isNamedByAll(keydir.heap, { root, hash }, shard);
     for (const [index, page] of shard.pages.entries()) {
@@ -68,7 +70,7 @@ export class ShardCopy {
 
   /** The position that a slot holds, in bytes. */
   lsnOf(slot: number): number {
-    return (positionHigh(this.#words[2 * slot + 1]!) * TWO_32 + this.#words[2 * slot]!) * 8;
+    return this.#positions.units(this.#words[2 * slot]!, this.#words[2 * slot + 1]!) * 8;
   }
 
   /** Everything that is wrong with the shard itself. */

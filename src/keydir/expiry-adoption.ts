@@ -5,8 +5,9 @@
 
 import type { Heap } from "../ffi/heap.ts";
 import type { Pinned } from "../ffi/memory.ts";
+import { storedIn } from "../ffi/positions.ts";
 import { ENTRY_BYTES, ExpiryPages, QUEUE_NONE } from "./expiry-pages.ts";
-import { isTombstone, unitsOf } from "./keydir.ts";
+import { isTombstone } from "./keydir.ts";
 
 export class ExpiryAdoption {
   readonly #pages: ExpiryPages;
@@ -28,12 +29,12 @@ export class ExpiryAdoption {
   add(memory: Pinned, from: { readonly at: number; readonly bytes: number }, before: number): boolean {
     const { at, bytes } = from;
     if (this.#queue === QUEUE_NONE || bytes % ENTRY_BYTES !== 0 || at % 8 !== 0) return false;
-    for (let place = at; place < at + bytes; place += ENTRY_BYTES) {
-      const deadlineMs = memory.f64[place >> 3]!;
-      const high = memory.u32[(place >> 2) + 3]!;
-      const units = unitsOf(memory.u32[(place >> 2) + 2]!, high);
+    for (let entry = at; entry < at + bytes; entry += ENTRY_BYTES) {
+      const deadlineMs = memory.f64[entry >> 3]!;
+      const high = memory.u32[(entry >> 2) + 3]!;
+      const place = storedIn(memory.u32[(entry >> 2) + 2]!, high);
       if (!(deadlineMs > 0 && deadlineMs < Infinity)) return false;
-      if (isTombstone(high) || units === 0 || units * 8 >= before) return false;
+      if (isTombstone(high) || place === 0 || place * 8 >= before) return false;
     }
     this.#pages.open(this.#queue);
     this.#pages.append(memory.address + at, bytes / ENTRY_BYTES);

@@ -25,10 +25,11 @@
 import { EmdbError, assert } from "../errors.ts";
 import type { Heap } from "../ffi/heap.ts";
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { withStored } from "../ffi/positions.ts";
 import type { Address } from "../ffi/system.ts";
 import { ExpiryJournal } from "./expiry-copy.ts";
 import { CHILDREN, ENTRY_BYTES, ExpiryPages, FIRST, QUEUE_NONE, QUEUE_UNKNOWN } from "./expiry-pages.ts";
-import { isTombstone, unitsOf, withUnits, type Keydir } from "./keydir.ts";
+import { isTombstone, type Keydir } from "./keydir.ts";
 import { HASH_SHIFT } from "./shard.ts";
 
 /** Where in the entry of a namespace its queue is named. Never renumber. */
@@ -127,6 +128,8 @@ export class ExpiryQueue {
     entry.f64[0] = deadlineMs;
     entry.u32[2] = low;
     entry.u32[3] = high;
+    // One that is put back may be older than the compaction whose relocation has passed this place.
+    this.#relocateAt(entry, 0);
     this.#rise(FIRST + pages.entries);
     pages.entries += 1;
     pages.save();
@@ -190,8 +193,7 @@ export class ExpiryQueue {
   /** Whether a slot and the candidate, of the same hash, name one frame by two positions. */
   #isSame(low: number, high: number): boolean {
     const present = this.present!;
-    const keydir = this.#keydir;
-    return present(unitsOf(low, high)) === present(unitsOf(keydir.low, keydir.high));
+    return present(this.#heap.positions.units(low, high)) === present(this.#keydir.units);
   }
 
   /** Gives entries their present positions, from an index on; returns where to go on, -1 for nowhere. Under the writer's lock. */
@@ -208,15 +210,20 @@ export class ExpiryQueue {
     return last < end ? last : -1;
   }
 
-  /** Gives the entry at a byte of some memory its present position; false when it has that. A stale one may have none. */
+  /**
+   * Gives the entry at a byte of some memory its present position; false when it has that. A stale one may have none, and
+   * then names nothing: what is stored for a position may stand for another one when its file is gone.
+   */
   #relocateAt(memory: Pinned, at: number): boolean {
     if (this.present === undefined) return false;
+    const { positions } = this.#heap;
     const word = (at >> 2) + 2;
-    const units = unitsOf(memory.u32[word]!, memory.u32[word + 1]!);
+    const units = positions.units(memory.u32[word]!, memory.u32[word + 1]!);
     const moved = this.present(units);
-    if (moved === units || moved === 0) return false;
-    memory.u32[word] = moved >>> 0;
-    memory.u32[word + 1] = withUnits(memory.u32[word + 1]!, moved);
+    if (moved === units) return false;
+    const stored = positions.stored(moved);
+    memory.u32[word] = stored >>> 0;
+    memory.u32[word + 1] = withStored(memory.u32[word + 1]!, stored);
     return true;
   }
 

@@ -21,6 +21,7 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { HASH_BITS } from "./hash.ts";
 import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
+import { withStored } from "../ffi/positions.ts";
 import type { Reclaim } from "../ffi/reclaim.ts";
 import { Directories } from "./directories.ts";
 import { DirectoryWriter } from "./directory-writer.ts";
@@ -34,7 +35,6 @@ import {
   DESCRIPTOR_STANDS_FOR,
   DESCRIPTOR_USED,
   HASH_SHIFT,
-  HIGH_MASK,
   PAGE_BUCKETS,
   PAGE_USED_MAX,
   SHARD_SLOTS_AIM,
@@ -49,7 +49,6 @@ import {
 } from "./shard.ts";
 
 const BUCKET_BYTES = 64;
-const TWO_32 = 4294967296;
 
 /** A shard is looked at for shrinking at each multiple of this many tombstones, when it ... */
 const SHRINK_TOMBSTONES_STEP = 128;
@@ -214,13 +213,18 @@ export class Keydir {
     copy(slotAt, this.#slot.address, 8);
   }
 
-  /** Points the candidate's slot to another frame of its key. */
-  replace(unitLow: number, unitHigh: number, isTombstone: boolean): void {
+  /** The position of the candidate in units; 0 for a removal that names nothing. */
+  get units(): number {
+    return this.heap.positions.units(this.low, this.high);
+  }
+
+  /** Points the candidate's slot to another frame of its key, by its position in units. */
+  replace(units: number, isTombstone: boolean): void {
     const wasTombstone = (this.high & TOMBSTONE) !== 0;
-    const high = (this.#hash << HASH_SHIFT) | unitHigh | (isTombstone ? TOMBSTONE : 0);
-    this.#store(this.#slotAt, unitLow, high);
-    this.low = unitLow;
-    this.high = high;
+    const stored = this.heap.positions.stored(units);
+    this.low = stored >>> 0;
+    this.high = withStored((this.#hash << HASH_SHIFT) | (isTombstone ? TOMBSTONE : 0), stored) | 0;
+    this.#store(this.#slotAt, this.low, this.high);
     if (wasTombstone !== isTombstone) this.#countSlots(isTombstone ? -1 : 1, 0);
   }
 
@@ -274,14 +278,15 @@ export class Keydir {
     return left;
   }
 
-  /** Adds a key that a search to the end has just not found. */
-  add(space: Address, unitLow: number, unitHigh: number, keepFrom: number): void {
+  /** Adds a key that a search to the end has just not found, with the position of its frame in units. */
+  add(space: Address, units: number, keepFrom: number): void {
     if (this.#unit === 0) this.#plant(space);
     const shard = this.#shard;
     if (shard[DESCRIPTOR_USED]! >= shard[DESCRIPTOR_PAGES]! * PAGE_USED_MAX || this.#emptyAt === 0) {
       this.#relayout(space, keepFrom);
     }
-    this.#store(this.#emptyAt, unitLow, (this.#hash << HASH_SHIFT) | unitHigh);
+    const stored = this.heap.positions.stored(units);
+    this.#store(this.#emptyAt, stored >>> 0, withStored(this.#hash << HASH_SHIFT, stored) | 0);
     this.#countSlots(1, 1);
   }
 
@@ -476,22 +481,7 @@ export class Keydir {
   }
 }
 
-/** The high bits of the position in a slot's high word. */
-export function positionHigh(high: number): number {
-  return high & HIGH_MASK;
-}
-
 /** Whether a slot's high word says that the newest frame of the key removes it. */
 export function isTombstone(high: number): boolean {
   return (high & TOMBSTONE) !== 0;
-}
-
-/** The position in a slot, in units. */
-export function unitsOf(low: number, high: number): number {
-  return (high & HIGH_MASK) * TWO_32 + low;
-}
-
-/** The high word of a slot with another position in it; the low word is the low 32 bits of that. */
-export function withUnits(high: number, units: number): number {
-  return ((high & ~HIGH_MASK) | Math.floor(units / TWO_32)) >>> 0;
 }

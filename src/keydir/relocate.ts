@@ -3,8 +3,9 @@
 import { assert } from "../errors.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
+import { withStored } from "../ffi/positions.ts";
 import { HASH_BITS } from "./hash.ts";
-import { isTombstone, unitsOf, withUnits, type Keydir } from "./keydir.ts";
+import { isTombstone, type Keydir } from "./keydir.ts";
 import { PAGE_SLOTS } from "./shard.ts";
 
 const sharedPage = sharedScratch(PAGE_BYTES);
@@ -22,18 +23,20 @@ export function relocateShard(
   const shard = keydir.shardOf(at.root, at.hash);
   const page = sharedPage();
   const store = sharedSlot();
+  const { positions } = keydir.heap;
   for (const number of shard.pages) {
     const address = keydir.heap.pageAddress(number);
     copy(page.address, address, PAGE_BYTES);
     for (let slot = 0; slot < PAGE_SLOTS; slot++) {
       const high = page.u32[2 * slot + 1]!;
-      const units = unitsOf(page.u32[2 * slot]!, high);
+      const units = positions.units(page.u32[2 * slot]!, high);
       if (units === 0) continue;
       const moved = translate(units);
       assert(moved !== 0 || isTombstone(high), "a record that the index names has been copied");
       if (moved === units) continue;
-      store.u32[0] = moved >>> 0;
-      store.u32[1] = withUnits(high, moved);
+      const stored = positions.stored(moved);
+      store.u32[0] = stored >>> 0;
+      store.u32[1] = withStored(high, stored);
       copy(address + 8 * slot, store.address, 8);
     }
   }

@@ -1,8 +1,8 @@
 /**
  * One shard of the hash index: up to seven pages of slots, and how they are laid out anew.
  *
- *     slot (8 bytes)      low word:  position of the frame in 8-byte units, low 32 bits
- *                         high word: bits 31-5 hash, 4 tombstone, 3-0 position's high bits
+ *     slot (8 bytes)      low word:  position of the frame as stored (`ffi/positions.ts`), low 32 bits
+ *                         high word: bits 31-5 hash, 4 tombstone, 3-0 high bits of what is stored
  *     bucket              8 slots, one cache line
  *     page                64 buckets
  *     descriptor (unit)   0 pages, 1 depth, 2-8 page numbers, 10 live slots, 11 used slots; f64 6 the position of
@@ -24,6 +24,7 @@ import { assert } from "../errors.ts";
 import { copy, fill, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "./hash.ts";
 import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
+import { storedIn } from "../ffi/positions.ts";
 
 export const SHARD_PAGES_MAX = 7;
 export const PAGE_SLOTS = PAGE_BYTES / 8;
@@ -41,7 +42,6 @@ const PAGE_LAID_OUT_MAX = PAGE_SLOTS - 16;
 export const DEPTH_MAX = 18;
 
 export const TOMBSTONE = 16;
-export const HIGH_MASK = 15;
 export const HASH_SHIFT = 5;
 
 export const DESCRIPTOR_PAGES = 0;
@@ -80,14 +80,15 @@ export class SlotPile {
     const at = this.count * 8;
     copy(this.memory.address + at, heap.pageAddress(page), PAGE_BYTES);
     const words = this.memory.u32;
+    const { positions } = heap;
     let to = this.count * 2;
     let from = to;
     for (let index = 0; index < PAGE_SLOTS; index++, from += 2) {
       const low = words[from]!;
       const high = words[from + 1]!;
       if ((high & TOMBSTONE) !== 0) {
-        if ((high & HIGH_MASK) * 4294967296 + low < keepFrom) continue;
-      } else if (low === 0 && (high & HIGH_MASK) === 0) {
+        if (positions.units(low, high) < keepFrom) continue;
+      } else if (storedIn(low, high) === 0) {
         continue;
       } else {
         this.live += 1;

@@ -18,10 +18,13 @@
  *    read it before the word, whatever branches on it).
  * 6. A position is `base` plus the byte in the file. A compaction puts another file in its place with a `base` beyond
  *    every position before, so a position says by itself which file it is in: below `base`, one of `segments.ts`.
+ * 7. Positions grow for ever. From `origin`, the base of the oldest file in use, to the tail they span no more than
+ *    `LOG_BYTES_MAX`, which is what an index can tell apart (`ffi/positions.ts`).
  */
 
 import type { Address, System } from "../ffi/system.ts";
-import { LOG_BYTES_MAX, RING_BYTES } from "../limits.ts";
+import { Positions } from "../ffi/positions.ts";
+import { LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../limits.ts";
 import { EmdbError } from "../errors.ts";
 import { TWO_32 } from "./frame.ts";
 import type { SharedFile } from "./shared-file.ts";
@@ -35,7 +38,7 @@ export const LOG_DURABLE = 3;
 export const LOG_CLAIMED = 4;
 /** Position of the frame that last reached over a multiple of `STRIDE_BYTES`; its end when that is the multiple; 0: none. */
 export const LOG_STRIDE = 5;
-/** Bytes of file that exist; Infinity where space cannot be reserved. */
+/** Up to which position space is reserved; where it cannot be, up to where the file may grow. */
 export const LOG_RESERVED = 6;
 export const LOG_RING = 7;
 /** The position that the first byte of the file has; a multiple of `STRIDE_BYTES`, so that what is one in positions is one in the file. */
@@ -48,7 +51,9 @@ export const LOG_GENERATION = 10;
 const LOG_FILE_STATE = 11;
 /** How far writes to the file have begun, done or not: it may hold frames up to there that `written` does not count. */
 export const LOG_TOUCHED = 12;
-const LOG_MAPS_AT = 13;
+/** The base of the oldest file in use: of the first segment, or of the current file. */
+const LOG_ORIGIN = 13;
+const LOG_MAPS_AT = 14;
 const MAP_COUNT_MAX = 128;
 /** Of a map: the address that position 0 would have, where the map ends, and the base of its file. */
 const MAP_NUMBERS = 3;
@@ -63,7 +68,7 @@ export const LOG_FENCE = 1;
 /** How often frames that nobody had been shown were taken back, so that others may stand in their places. */
 export const LOG_RETREATS = 2;
 
-const RING_UNIT_MASK = RING_BYTES / 8 - 1;
+const RING_MASK = RING_BYTES - 1;
 
 /** The log's part of the block that all Workers share. */
 export interface LogWords {
@@ -89,6 +94,28 @@ export function addMap(words: LogWords, map: { readonly address: Address; readon
   // Last: with it the entry counts.
   numbers[at + 1] = base + map.bytes;
   Atomics.store(flags, LOG_MAP_NEWEST, (at - LOG_MAPS_AT) / MAP_NUMBERS + 1);
+}
+
+/** How indexes store positions of the log. */
+export function positionsOf({ numbers }: LogWords): Positions {
+  return new Positions(numbers, { originAt: LOG_ORIGIN, baseAt: LOG_BASE });
+}
+
+/** The base of the oldest file in use, and the position that no frame may reach beyond as long as that is. */
+export function positionsInUse({ numbers }: LogWords): { readonly origin: number; readonly end: number } {
+  const origin = numbers[LOG_ORIGIN]!;
+  return { origin, end: Math.min(origin + LOG_BYTES_MAX, POSITIONS_END_MAX) };
+}
+
+/** After the oldest files were given up: positions before those that are left are nobody's. Under the writer's lock. */
+export function raiseOrigin(words: LogWords): void {
+  const segments = segmentsOf(words);
+  const [oldest] = segments.list();
+  const origin = oldest === undefined ? words.numbers[LOG_BASE]! : segments.base(oldest);
+  if (words.numbers[LOG_ORIGIN] === origin) return;
+  words.numbers[LOG_ORIGIN] = origin;
+  // Who sees a position that is stored by the new one sees that.
+  Atomics.add(words.flags, LOG_FENCE, 1);
 }
 
 /** The files that compactions have replaced. */
@@ -212,8 +239,7 @@ export class LogReader {
   }
 
   /** Where the frame at a position is; `limit` then says how many bytes may be read. 0 when it is nowhere. */
-  at(unitLow: number, unitHigh: number): Address {
-    const lsn = (unitHigh * TWO_32 + unitLow) * 8;
+  at(lsn: number): Address {
     const written = this.#takeWritten();
     if (lsn < written) {
       if (written > this.#mapEnd) this.takeMap();
@@ -222,7 +248,7 @@ export class LogReader {
       this.isInRing = false;
       return this.limit > 0 ? this.#map + lsn : 0;
     }
-    return this.#atRing(lsn, unitLow, unitHigh);
+    return this.#atRing(lsn);
   }
 
   #takeWritten(): number {
@@ -281,17 +307,17 @@ export class LogReader {
     return at === 0 ? 0 : this.segments.origin(at) + lsn;
   }
 
-  #atRing(lsn: number, unitLow: number, unitHigh: number): Address {
+  #atRing(lsn: number): Address {
     this.limit = this.#numbers[LOG_TAIL]! - lsn;
     if (this.limit <= 0 || this.#ring === 0) {
       // The words may be older than the slot that named the position; after a barrier they are not.
       this.barrier();
-      if (lsn < this.#numbers[LOG_WRITTEN]!) return this.at(unitLow, unitHigh);
+      if (lsn < this.#numbers[LOG_WRITTEN]!) return this.at(lsn);
       this.limit = this.#numbers[LOG_TAIL]! - lsn;
       if (this.limit <= 0 || this.#ring === 0) return 0;
     }
     this.isInRing = true;
-    return this.#ring + (unitLow & RING_UNIT_MASK) * 8;
+    return this.#ring + (lsn & RING_MASK);
   }
 
   /**
@@ -338,17 +364,17 @@ export class LogReader {
   }
 }
 
-/** The low 32 bits of a position in 8-byte units. */
+/** The low 32 bits of a place in a file in 8-byte units. */
 export function unitLow(lsn: number): number {
   return (lsn / 8) >>> 0;
 }
 
-/** The bits of a position in 8-byte units above the low 32. */
+/** The bits of a place in a file in 8-byte units above the low 32. */
 export function unitHigh(lsn: number): number {
   return Math.floor(lsn / (8 * TWO_32));
 }
 
-/** Whether a position can be in a log at all. */
+/** Whether a place can be in a file at all. */
 export function isPosition(lsn: number): boolean {
   return Number.isSafeInteger(lsn) && lsn >= 0 && lsn % 8 === 0 && lsn < LOG_BYTES_MAX;
 }

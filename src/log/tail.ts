@@ -25,6 +25,7 @@ import {
   GROWTH_BYTES_MAX,
   GROWTH_BYTES_MIN,
   LOG_BYTES_MAX,
+  POSITIONS_END_MAX,
   RING_BYTES,
   RING_FRAME_BYTES_MAX,
   STRIDE_BYTES,
@@ -42,6 +43,7 @@ import {
   LOG_WRITTEN,
   addMap,
   newestMap,
+  positionsInUse,
   type LogWords,
 } from "./log-words.ts";
 
@@ -84,10 +86,22 @@ export interface Tail {
   mend(): void;
 }
 
-function refuseBeyondMax(end: number, base: number, path: string | undefined): void {
-  if (end <= LOG_BYTES_MAX) return;
-  const spent = base === 0 ? "" : `, less the ${base} that compactions since the open have used up: reopen it`;
-  const message = `the log would grow to ${end - base} bytes; its limit is ${LOG_BYTES_MAX}${spent}`;
+/** How long the current file may become. */
+function fileBytesMax(words: LogWords): number {
+  return Math.min(LOG_BYTES_MAX, positionsInUse(words).end - words.numbers[LOG_BASE]!);
+}
+
+function refuseBeyondMax(words: LogWords, end: number, path: string | undefined): void {
+  const bytes = end - words.numbers[LOG_BASE]!;
+  if (bytes <= fileBytesMax(words)) return;
+  const { origin } = positionsInUse(words);
+  const message =
+    bytes > LOG_BYTES_MAX
+      ? `the log would grow to ${bytes} bytes; its limit is ${LOG_BYTES_MAX}`
+      : end > POSITIONS_END_MAX
+        ? `more than ${POSITIONS_END_MAX} bytes have been written since the open; reopen the database`
+        : `the log and the files before it that are still read would span ${end - origin} bytes; the limit is ` +
+          `${LOG_BYTES_MAX}: end the iterators that began before the last compaction`;
   throw new EmdbError("EMDB_FULL", message, { path });
 }
 
@@ -259,9 +273,9 @@ export class FileTail implements Tail {
   /** Reserves a generous step, or when the disk is too full for that, just what is needed. */
   #reserve(end: number): void {
     const base = this.#numbers[LOG_BASE]!;
-    refuseBeyondMax(end, base, this.#path);
+    refuseBeyondMax(this.#words, end, this.#path);
     this.#look();
-    const bytesMax = LOG_BYTES_MAX - base;
+    const bytesMax = fileBytesMax(this.#words);
     const bytes = end - base;
     // Where the map ends with the file, each step is a map more: by shares they are few.
     const stepMax = this.#system.canMapPastEnd ? GROWTH_BYTES_MAX : Math.max(GROWTH_BYTES_MAX, bytes / 8);
@@ -272,7 +286,7 @@ export class FileTail implements Tail {
       target = Math.min(Math.ceil(bytes / 4096) * 4096, bytesMax);
       result = this.#system.allocate(this.#file.handle, target);
     }
-    if (result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS) target = Infinity;
+    if (result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS) target = bytesMax;
     else if (result < 0) throw ioError(result, { syscall: "fallocate", path: this.#path });
     this.#numbers[LOG_RESERVED] = base + target;
   }
@@ -288,7 +302,7 @@ export function ensureMapped(system: System, file: OpenLogFile, words: LogWords,
   const base = words.numbers[LOG_BASE]!;
   const needed = end - base;
   let bytes = system.canMapPastEnd
-    ? LOG_BYTES_MAX - base
+    ? LOG_BYTES_MAX
     : Math.max(needed, must(system.size(file.handle), { syscall: "fstat", path: file.path }));
   for (;;) {
     const address = system.map(file.handle, bytes);
@@ -377,8 +391,8 @@ export class MemoryTail implements Tail {
   #commit(end: number): void {
     const { origin, end: mapped } = this.#region;
     const base = this.#numbers[LOG_BASE]!;
-    // A log that took another one's place has the memory for more than there are positions left for.
-    const last = Math.min(mapped, LOG_BYTES_MAX);
+    // While the log before it is read there may be memory for more than there are positions left for.
+    const last = Math.min(mapped, positionsInUse(this.#words).end);
     const reserved = Math.max(this.#numbers[LOG_RESERVED]!, base);
     const step = Math.min(Math.max((end - base) / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);
     const target = Math.min(base + Math.ceil((end - base + step) / 65536) * 65536, last);

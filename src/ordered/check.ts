@@ -89,7 +89,7 @@ export class TreeCheck {
 
   #walk(place: { readonly block: number; readonly level: number }, fences: Fences, slice: Slice): void {
     const { block, level } = place;
-    const node = (this.#nodes[level] ??= new Node(this.#shape));
+    const node = (this.#nodes[level] ??= new Node(this.#shape, this.#heap.positions));
     node.load(this.#heap, block);
     this.facts.bytes += 1024;
     if (node.level !== level) this.#fault(`block ${block} is at level ${node.level}, not ${level}`);

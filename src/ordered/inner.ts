@@ -37,7 +37,7 @@ export class Inner {
   constructor(path: Path, reclaim: Reclaim) {
     this.#path = path;
     this.#reclaim = reclaim;
-    this.#other = new Node(path.shape);
+    this.#other = new Node(path.shape, path.heap.positions);
   }
 
   /** Lets the parent of the path's node at `level`, or the tree, name another block in its place. */

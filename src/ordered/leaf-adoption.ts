@@ -72,7 +72,7 @@ export class LeafAdoption {
     this.#heap = heap;
     this.#shape = shape;
     this.#separators = new Separators(heap);
-    this.#node = new Node(shape);
+    this.#node = new Node(shape, heap.positions);
   }
 
   /** Takes a part of a tree that lies at byte `at` of memory; false when it is none. */

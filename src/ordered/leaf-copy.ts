@@ -15,6 +15,7 @@
 
 import { copy, fill, type Pinned } from "../ffi/memory.ts";
 import { BLOCK_BYTES, type Heap } from "../ffi/heap.ts";
+import type { Positions } from "../ffi/positions.ts";
 import { KEY_BYTES_MAX } from "../limits.ts";
 import { purge, takePart } from "./leaf.ts";
 import { FULL_SHAPE, HEADER_BYTES, ENTRY_BYTES, Node, areaBytes, type Shape } from "./node.ts";
@@ -42,7 +43,7 @@ export class LeafCopy {
 
   constructor(heap: Heap, keys: KeySource, shape: Shape = FULL_SHAPE) {
     this.#path = new Path(heap, keys, shape);
-    this.#part = new Node(shape);
+    this.#part = new Node(shape, heap.positions);
   }
 
   /**
@@ -109,11 +110,11 @@ export class LeafCopy {
   }
 }
 
-/** Moves every position (8-byte units) in a part that was copied by `units` towards the beginning; the least of them then. */
+/** Puts places in the file that begins at `base` (units) for all positions in a part that was copied; returns the least. */
 export function rebaseLeaves(
   memory: Pinned,
   part: { readonly at: number; readonly bytes: number },
-  units: number,
+  from: { readonly positions: Positions; readonly base: number },
 ): number {
   let least = Infinity;
   const words = memory.u32;
@@ -122,7 +123,7 @@ export function rebaseLeaves(
     const count = words[node >> 2]!;
     for (let index = 0; index < count; index++) {
       const word = (node + Node.slotOffset(index)) >> 2;
-      least = Math.min(least, Node.moveSlot(words, word, units));
+      least = Math.min(least, Node.toPlace(words, word, from));
     }
     at = node + words[(at >> 2) + 1]!;
   }

@@ -10,7 +10,7 @@
  *     dead     entries of a leaf that are tombstones
  *     level    0: a leaf
  *     entry    16 bytes: the next 8 bytes of the key as two big-endian numbers, padded with zeros, then
- *              leaf    position in 8-byte units (low 32 bits) | bits 8-11 class, 4 tombstone, 3-0 position's high bits
+ *              leaf    position as stored (`ffi/positions.ts`), low 32 bits | bits 8-11 class, 4 tombstone, 3-0 its high bits
  *              inner   block of the child | bit 31 clear: class; set: unit of the separator in full
  *     class    bytes of the key behind the prefix, 0 to 8; LONG for more
  *
@@ -25,6 +25,7 @@
 
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { BLOCK_BYTES, type Heap } from "../ffi/heap.ts";
+import { withStored, type Positions } from "../ffi/positions.ts";
 
 export const HEADER_BYTES = 16;
 export const ENTRY_BYTES = 16;
@@ -36,9 +37,7 @@ const WORD_PREFIX = 1;
 export const WORD_DEAD = 2;
 const WORD_LEVEL = 3;
 
-const TWO_32 = 4294967296;
 const TOMBSTONE = 16;
-const POSITION_MASK = 15;
 const CLASS_SHIFT = 8;
 export const LONG = 15;
 const LONG_SEPARATOR = 0x80000000;
@@ -67,6 +66,7 @@ export class Node {
   readonly words: Uint32Array = this.memory.u32;
   readonly prefix: Pinned = pinned(BLOCK_BYTES);
   readonly shape: Shape;
+  readonly #positions: Positions;
   /** The block that this is a copy of; 0 for none. */
   block = 0;
   count = 0;
@@ -77,8 +77,9 @@ export class Node {
   low = 0;
   class = 0;
 
-  constructor(shape: Shape) {
+  constructor(shape: Shape, positions: Positions) {
     this.shape = shape;
+    this.#positions = positions;
   }
 
   /** Takes a copy of a block. */
@@ -213,7 +214,7 @@ export class Node {
   /** The position that an entry of a leaf holds, in 8-byte units. */
   units(index: number): number {
     const at = FIRST_WORD + index * ENTRY_WORDS + 2;
-    return (this.words[at + 1]! & POSITION_MASK) * TWO_32 + this.words[at]!;
+    return this.#positions.units(this.words[at]!, this.words[at + 1]!);
   }
 
   isTombstone(index: number): boolean {
@@ -225,8 +226,9 @@ export class Node {
     const at = FIRST_WORD + index * ENTRY_WORDS + 2;
     const keyClass = this.words[at + 1]! & (15 << CLASS_SHIFT);
     const wasTombstone = this.isTombstone(index);
-    this.words[at] = units >>> 0;
-    this.words[at + 1] = keyClass | Math.floor(units / TWO_32) | (isTombstone ? TOMBSTONE : 0);
+    const stored = this.#positions.stored(units);
+    this.words[at] = stored >>> 0;
+    this.words[at + 1] = withStored(keyClass | (isTombstone ? TOMBSTONE : 0), stored);
     if (wasTombstone !== isTombstone) this.words[WORD_DEAD]! += isTombstone ? 1 : -1;
   }
 
@@ -235,8 +237,9 @@ export class Node {
     this.openGap(index);
     const at = FIRST_WORD + index * ENTRY_WORDS;
     this.#setInline(at);
-    this.words[at + 2] = units >>> 0;
-    this.words[at + 3] = (this.class << CLASS_SHIFT) | Math.floor(units / TWO_32);
+    const stored = this.#positions.stored(units);
+    this.words[at + 2] = stored >>> 0;
+    this.words[at + 3] = withStored(this.class << CLASS_SHIFT, stored);
   }
 
   /** Cuts an entry of a leaf anew. */
@@ -318,13 +321,20 @@ export class Node {
     return HEADER_BYTES + index * ENTRY_BYTES + 8;
   }
 
-  /** Moves the position in the entry of a leaf whose second half begins at a word by `units` towards the beginning; what it is then. */
-  static moveSlot(words: Uint32Array, word: number, units: number): number {
+  /**
+   * In the entry of a leaf whose second half begins at a word, puts the place in the file that begins at `base` (units)
+   * instead of the position; returns it.
+   */
+  static toPlace(
+    words: Uint32Array,
+    word: number,
+    from: { readonly positions: Positions; readonly base: number },
+  ): number {
     const high = words[word + 1]!;
-    const moved = (high & POSITION_MASK) * TWO_32 + words[word]! - units;
-    words[word] = moved >>> 0;
-    words[word + 1] = ((high & ~POSITION_MASK) | Math.floor(moved / TWO_32)) >>> 0;
-    return moved;
+    const place = from.positions.units(words[word]!, high) - from.base;
+    words[word] = place >>> 0;
+    words[word + 1] = withStored(high, place);
+    return place;
   }
 }
 

@@ -64,7 +64,7 @@ export class OrderedIndex {
     this.#reclaim = reclaim;
     this.#path = new Path(heap, keys, shape);
     this.#inner = new Inner(this.#path, reclaim);
-    this.#sibling = new Node(shape);
+    this.#sibling = new Node(shape, heap.positions);
   }
 
   /** A tree without keys; the number it goes by. */

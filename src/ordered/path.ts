@@ -63,7 +63,7 @@ export class Path {
     this.keys = keys;
     this.shape = shape;
     this.separators = new Separators(heap);
-    this.#nodes = [new Node(shape)];
+    this.#nodes = [new Node(shape, heap.positions)];
   }
 
   get leaf(): Node {
@@ -74,7 +74,7 @@ export class Path {
     const known = this.#nodes[level];
     if (known !== undefined) return known;
     while (this.#nodes.length <= level) {
-      this.#nodes.push(new Node(this.shape));
+      this.#nodes.push(new Node(this.shape, this.heap.positions));
       this.taken.push(0);
     }
     return this.#nodes[level]!;

@@ -94,8 +94,8 @@ const RECOVERY: readonly PlantedFault[] = [
     819,
   ),
   fault("a removal is replayed as a value", "crashes", "engine/replay-group.ts", [
-    "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), isRemoval);",
-    "if (hasSlot) keydir.replace(unitLow(lsn), unitHigh(lsn), false);",
+    "if (hasSlot) keydir.replace(lsn / 8, isRemoval);",
+    "if (hasSlot) keydir.replace(lsn / 8, false);",
   ]),
   fault("a frame does not say where the version before it is", "crashes", "engine/write-path.ts", [
     "draft.prev = prev === 0 ? 0 : core.inFile(prev);",
@@ -133,13 +133,7 @@ const BATCHES: readonly PlantedFault[] = [
     ["    if (!isDone || end === KIND_ABORT) undo(core, this.#spaces, start);\n", ""],
     40,
   ),
-  fault(
-    "undo forgets the slot",
-    "crashes",
-    "engine/undo.ts",
-    ["keydir.replace(unitLow(prev), unitHigh(prev), !isLive);", ""],
-    60,
-  ),
+  fault("undo forgets the slot", "crashes", "engine/undo.ts", ["keydir.replace(prev / 8, !isLive);", ""], 60),
   fault(
     "undo forgets the counts",
     "crashes",
@@ -150,17 +144,14 @@ const BATCHES: readonly PlantedFault[] = [
 ];
 
 const READS: readonly PlantedFault[] = [
-  fault("getMany takes an empty slot for a record", "model", "engine/prefetch.ts", [
-    "if (low === 0 && positionHigh(high) === 0) continue;",
-    "",
-  ]),
+  fault("getMany takes an empty slot for a record", "model", "engine/prefetch.ts", ["if (lsn === 0) continue;", ""]),
   fault("a byte-order mark is no part of a name", "model", "engine/names.ts", [
     'new TextDecoder("utf-8", { ignoreBOM: true })',
     "new TextDecoder()",
   ]),
   fault("a removal leaves the value in the index", "crashes", "engine/write-path.ts", [
-    "core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);",
-    "core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);",
+    "core.keydir.replace(lsn / 8, true);",
+    "core.keydir.replace(lsn / 8, false);",
   ]),
   fault("an overwrite counts as a new record", "model", "engine/write-path.ts", [
     "this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);",

@@ -14,6 +14,7 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { faulty } from "../engine/engine-fixture.ts";
 import { Random } from "../sim/random.ts";
+import { baseBefore, leapTo, wrapAt } from "../support/far-positions.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
 
 export type Config = Parameters<typeof openFile>[1]["config"];
@@ -336,6 +337,15 @@ export class Life {
       work.give();
     }
     return steps;
+  }
+
+  /** Goes on at positions so many bytes before the next place where what an index stores for one begins anew. */
+  leap(bytes: number): void {
+    this.finishHeld();
+    const { base } = this.opened.engine.core;
+    let lap = 0;
+    while (baseBefore(wrapAt(lap), bytes) <= base) lap += 1;
+    leapTo(this.opened, baseBefore(wrapAt(lap), bytes));
   }
 
   /** Closes it, and opens it again where it has a file. */

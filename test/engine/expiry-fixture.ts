@@ -9,8 +9,7 @@ import { copy, pinned } from "../../src/ffi/memory.ts";
 import { PAGE_BYTES } from "../../src/ffi/heap.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
 import type { QueueFacts } from "../../src/keydir/expiry-queue.ts";
-import { isTombstone, positionHigh } from "../../src/keydir/keydir.ts";
-import { TWO_32 } from "../../src/log/frame.ts";
+import { isTombstone } from "../../src/keydir/keydir.ts";
 import type { TestClock } from "../support/memory-store.ts";
 import { faulty } from "./engine-fixture.ts";
 
@@ -110,7 +109,7 @@ export class ExpiryFixture implements Disposable {
         copy(memory.address, core.heap.pageAddress(page), PAGE_BYTES);
         for (let word = 0; word < PAGE_BYTES / 4; word += 2) {
           const [low, high] = [memory.u32[word]!, memory.u32[word + 1]!];
-          const units = positionHigh(high) * TWO_32 + low;
+          const units = core.heap.positions.units(low, high);
           if (units === 0 || isTombstone(high)) continue;
           core.lookup.loadAt(units * 8);
           const expiresAtMs = core.lookup.expiresAtMs();

@@ -6,7 +6,6 @@ import { verifyDatabase } from "../../src/engine/verify.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
-import { unitHigh, unitLow } from "../../src/log/log-words.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { giveUpBatch, systemWith } from "./verify-frames.ts";
@@ -67,7 +66,7 @@ const mistakes: readonly {
     reason: /the index names an older version of this record/,
     plant: (opened) => {
       const { lsn, prev } = find(opened, "key 3");
-      opened.engine.core.keydir.replace(unitLow(prev), unitHigh(prev), false);
+      opened.engine.core.keydir.replace(prev / 8, false);
       return lsn;
     },
   },
@@ -77,7 +76,7 @@ const mistakes: readonly {
     plant: (opened) => {
       const other = find(opened, "key 500").lsn;
       find(opened, "key 600");
-      opened.engine.core.keydir.replace(unitLow(other), unitHigh(other), false);
+      opened.engine.core.keydir.replace(other / 8, false);
       return other;
     },
   },
@@ -86,7 +85,7 @@ const mistakes: readonly {
     reason: /takes a removal for a record, or a record for a removal/,
     plant: (opened) => {
       const { lsn } = find(opened, "key 500");
-      opened.engine.core.keydir.replace(unitLow(lsn), unitHigh(lsn), true);
+      opened.engine.core.keydir.replace(lsn / 8, true);
       return lsn;
     },
   },
@@ -95,7 +94,7 @@ const mistakes: readonly {
     reason: /where no record is|with another hash/,
     plant: (opened) => {
       const place = find(opened, "key 500").lsn + 8;
-      opened.engine.core.keydir.replace(unitLow(place), unitHigh(place), false);
+      opened.engine.core.keydir.replace(place / 8, false);
       return place;
     },
   },
@@ -115,7 +114,7 @@ const mistakes: readonly {
       const { lsn, prev } = find(opened, "key 3");
       const { core, spaces } = opened.engine;
       while (core.keydir.next());
-      core.keydir.add(spaces.default.address, unitLow(prev), unitHigh(prev), 0);
+      core.keydir.add(spaces.default.address, prev / 8, 0);
       expect(prev).toBeLessThan(lsn);
       return prev;
     },
@@ -146,7 +145,7 @@ const mistakes: readonly {
       expect(core.lookup.findNewest(spaces.root(spaces.named("named")!))).toBe(true);
       const { lsn } = core.lookup;
       find(opened, "key 5");
-      core.keydir.replace(unitLow(lsn), unitHigh(lsn), false);
+      core.keydir.replace(lsn / 8, false);
       return lsn;
     },
   },
@@ -231,7 +230,7 @@ test("a batch that was given up is sound, and a slot that names a record of it i
   const second = giveUpBatch(opened, "new key");
   expect((await verifyDatabase(opened, {})).problems).toEqual([]);
   find(opened, "key 500");
-  opened.engine.core.keydir.replace(unitLow(given), unitHigh(given), false);
+  opened.engine.core.keydir.replace(given / 8, false);
   const { problems } = await verifyDatabase(opened, {});
   expect(problems).toContainEqual({
     offset: given,

@@ -7,7 +7,6 @@ import { ExpiryAdoption } from "../../src/keydir/expiry-adoption.ts";
 import { DEADLINES_PART_BYTES_MAX, ExpiryCopy } from "../../src/keydir/expiry-copy.ts";
 import { ENTRY_BYTES } from "../../src/keydir/expiry-pages.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
-import { HASH_SHIFT } from "../../src/keydir/shard.ts";
 import { Random } from "../sim/random.ts";
 import { DeadlineFixture } from "./deadline-fixture.ts";
 
@@ -176,17 +175,16 @@ test("a record whose entry was dropped while a batch had replaced it, and put ba
     const { hash, units } = fixture.model.get(key)!;
     if (fixture.find(hash, units) < 0) throw new Error(`key ${key} is lost`);
   };
-  const high = (key: number): number => (hashOf(key) << HASH_SHIFT) >>> 0;
   for (const { key } of slots.slice(2000)) {
     find(key);
-    keydir.replace(1_000_000 + key, 0, true);
+    keydir.replace(1_000_000 + key, true);
     fixture.model.get(key)!.units = 1_000_000 + key;
     queue.count(space, -1);
   }
   expect(queue.facts(space).entries).toBeLessThan(4000);
   for (const slot of slots.slice(2000)) {
     find(slot.key);
-    keydir.replace(slot.low, slot.high - high(slot.key), false);
+    keydir.replace(slot.low, false);
     fixture.model.get(slot.key)!.units = slot.low;
     queue.count(space, 1);
     queue.restore(space, 1e12 + slot.key, slot.low, slot.high);

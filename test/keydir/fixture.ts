@@ -6,9 +6,8 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
 import { RECLAIM_ATTACHED, RECLAIM_FLAGS, Reclaim } from "../../src/ffi/reclaim.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
-import { Keydir, isTombstone, positionHigh } from "../../src/keydir/keydir.ts";
+import { Keydir, isTombstone } from "../../src/keydir/keydir.ts";
 import { HASH_SHIFT, PAGE_BUCKETS, homeBucket } from "../../src/keydir/shard.ts";
-import { TWO_32 } from "../../src/log/frame.ts";
 
 export class HeapFixture implements Disposable {
   readonly numbers = new Float64Array(HEAP_NUMBERS);
@@ -51,14 +50,14 @@ export class IndexFixture extends HeapFixture {
     const { keydir } = this;
     if (!keydir.seek(this.root, hash)) return -1;
     for (let offered = 1; keydir.next(); offered += 1) {
-      if (positionHigh(keydir.high) * TWO_32 + keydir.low === units) return offered;
+      if (keydir.units === units) return offered;
     }
     return -1;
   }
 
-  #takeUnits(): { readonly low: number; readonly high: number } {
+  #takeUnits(): number {
     this.#nextUnits += 1;
-    return { low: this.#nextUnits >>> 0, high: Math.floor(this.#nextUnits / TWO_32) };
+    return this.#nextUnits;
   }
 
   /** From now on frames lie behind this position, for positions that need more than 32 bits. */
@@ -68,25 +67,25 @@ export class IndexFixture extends HeapFixture {
 
   insert(key: number, hash: number): void {
     const known = this.model.get(key);
-    const { low, high } = this.#takeUnits();
+    const units = this.#takeUnits();
     if (known !== undefined && this.find(known.hash, known.units) > 0) {
-      this.keydir.replace(low, high, false);
-      this.model.set(key, { hash, units: this.#nextUnits, isRemoved: false });
+      this.keydir.replace(units, false);
+      this.model.set(key, { hash, units, isRemoved: false });
       return;
     }
     // A search to the end, as `add` wants it.
     if (this.find(hash, -1) > 0) throw new Error("nothing is at position -1");
-    this.keydir.add(this.space, low, high, Infinity);
-    this.model.set(key, { hash, units: this.#nextUnits, isRemoved: false });
+    this.keydir.add(this.space, units, Infinity);
+    this.model.set(key, { hash, units, isRemoved: false });
   }
 
   /** Keys that nobody knows yet, all at once; they get the numbers from `first` on. */
   insertNew(first: number, hashes: readonly number[]): void {
     const newKeys = new NewKeys();
     for (const [index, hash] of hashes.entries()) {
-      const { low, high } = this.#takeUnits();
-      newKeys.add(hash, low, high);
-      this.model.set(first + index, { hash, units: this.#nextUnits, isRemoved: false });
+      const units = this.#takeUnits();
+      newKeys.add(hash, units);
+      this.model.set(first + index, { hash, units, isRemoved: false });
     }
     this.keydir.exclusively(() => newKeys.flushInto(this.keydir, this.space));
   }
@@ -95,9 +94,8 @@ export class IndexFixture extends HeapFixture {
     const known = this.model.get(key);
     if (known === undefined || known.isRemoved) return;
     if (this.find(known.hash, known.units) < 0) throw new Error(`key ${key} is lost`);
-    const { low, high } = this.#takeUnits();
-    this.keydir.replace(low, high, true);
-    known.units = this.#nextUnits;
+    known.units = this.#takeUnits();
+    this.keydir.replace(known.units, true);
     known.isRemoved = true;
     this.keydir.shrink(this.space, keepFrom);
     if (keepFrom === Infinity) this.model.delete(key);
@@ -138,7 +136,7 @@ export class IndexFixture extends HeapFixture {
           const home = homeBucket(hash, shard.depth, shard.pages.length);
           if (home >> 6 !== index) throw new Error("a slot lies in another page than its home bucket");
           const displacement = ((word >> 4) - (home & 63) + PAGE_BUCKETS) % PAGE_BUCKETS;
-          yield { units: positionHigh(high) * TWO_32 + low, hash, isRemoved: isTombstone(high), displacement };
+          yield { units: this.heap.positions.units(low, high), hash, isRemoved: isTombstone(high), displacement };
         }
       }
     }

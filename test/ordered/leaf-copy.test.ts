@@ -107,7 +107,7 @@ test("positions move towards the beginning, beyond 32 bits as well, and nothing 
   grove.index.relocate(grove.tree, undefined, { leaves: 1000, translate: (one) => one + far });
   const copier = new LeafCopy(grove.heap, grove.keys);
   copier.next(grove.tree, undefined, { memory, at: 0 });
-  expect(rebaseLeaves(memory, { at: 0, bytes: copier.bytes }, far)).toBe(1);
+  expect(rebaseLeaves(memory, { at: 0, bytes: copier.bytes }, { positions: grove.heap.positions, base: far })).toBe(1);
   const adoption = new LeafAdoption(grove.heap);
   expect(adoption.add(memory, { at: 0, bytes: copier.bytes })).toBe(true);
   grove.tree = adoption.finish();

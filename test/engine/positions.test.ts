@@ -1,0 +1,322 @@
+/** Positions grow for ever: what an index stores for them in 36 bits begins anew again and again, and nobody can tell. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { copyFileSync } from "node:fs";
+import { EmdbError } from "../../src/errors.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { PERIOD_UNITS, Positions, withStored } from "../../src/ffi/positions.ts";
+import { openMemory } from "../../src/engine/open.ts";
+import type { Opened } from "../../src/engine/assemble.ts";
+import { statsOf } from "../../src/engine/stats.ts";
+import { verifyDatabase } from "../../src/engine/verify.ts";
+import { LOG_BYTES_MAX, RING_BYTES } from "../../src/limits.ts";
+import { LOG_CLAIMED, positionsInUse } from "../../src/log/log-words.ts";
+import { Life, type Config } from "../compaction/life.ts";
+import { Random } from "../sim/random.ts";
+import { baseBefore, leapTo, wrapAt } from "../support/far-positions.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { openFile } from "./open-engine.ts";
+
+setDefaultTimeout(300_000);
+
+const UNITS_MAX = LOG_BYTES_MAX / 8;
+const SEEDS = process.env["EMDB_SOAK"] !== undefined ? 100 : 1;
+const FIRST = Number(process.env["EMDB_TEST_SEED"] ?? 1);
+const key = new Uint8Array(32).fill(9);
+
+/** What is stored for a position, as docs/design.md says it. */
+function storedTwin(units: number): number {
+  return units < 512 ? units : 512 + ((units - 512) % PERIOD_UNITS);
+}
+
+const words = { originAt: 0, baseAt: 1 };
+
+test("whatever is in use, each position is stored in 36 bits, not as 0, and comes back as itself", () => {
+  const random = new Random(71);
+  const ring = RING_BYTES / 8;
+  for (let round = 0; round < 20_000; round += 1) {
+    const numbers = new Float64Array(2);
+    const positions = new Positions(numbers, words);
+    const laps = random.below(random.pick([1, 3, 15_000])) * PERIOD_UNITS;
+    const origin = Math.floor((laps + random.below(2 ** 31) * random.below(40)) / ring) * ring;
+    numbers[0] = origin * 8;
+    const near = random.pick([512, 512 + PERIOD_UNITS - (origin % PERIOD_UNITS), UNITS_MAX]) - 3 + random.below(6);
+    const ahead = random.chance(0.5) ? near : random.below(2 ** 31) * random.below(32) + random.below(100);
+    const units = origin + Math.min(Math.max(ahead, 512), UNITS_MAX - 1);
+    numbers[1] = origin * 8 + Math.floor(((units - origin) * random.below(3)) / 2 / ring) * ring * 8;
+    const stored = positions.stored(units);
+    expect(stored).toBe(storedTwin(units));
+    expect(stored >= 512 && stored < UNITS_MAX).toBe(true);
+    const high = withStored(random.word() & ~15, stored);
+    expect(positions.units(stored >>> 0, high)).toBe(units);
+    expect(positions.units(0, high & ~15)).toBe(0);
+    expect(positions.stored(0)).toBe(0);
+  }
+});
+
+test("a position that is not in use is not stored", () => {
+  const numbers = new Float64Array([3 * LOG_BYTES_MAX, 3 * LOG_BYTES_MAX]);
+  const positions = new Positions(numbers, words);
+  const units = numbers[0]! / 8;
+  expect(() => positions.stored(units + 512 + PERIOD_UNITS + 512)).toThrow();
+  expect(() => positions.stored(units - PERIOD_UNITS)).toThrow();
+  expect(positions.stored(units + UNITS_MAX - 1)).toBe(storedTwin(units + UNITS_MAX - 1));
+});
+
+test("who has read what is in use before the slot, and gets a position of a file that is gone, looks again", () => {
+  const random = new Random(72);
+  for (let round = 0; round < 2000; round += 1) {
+    const before = random.below(40_000) * RING_BYTES;
+    const after = before + (1 + random.below(60_000)) * RING_BYTES;
+    // Nothing of the file before is left, and the position is one that its window could not hold.
+    const first = Math.max((before + LOG_BYTES_MAX) / 8, after / 8 + 512);
+    const units = Math.min(first + random.below(round % 2 === 0 ? 600 : 2 ** 31), after / 8 + UNITS_MAX - 1);
+    let reads = 0;
+    const numbers = new Proxy(new Float64Array(2), {
+      get: (_, index) => (index === "1" ? after : reads++ < 1 ? before : after),
+    });
+    const stored = storedTwin(units);
+    expect(new Positions(numbers, words).units(stored >>> 0, withStored(0, stored))).toBe(units);
+  }
+});
+
+const CONFIG: Config = {
+  defaultTtlMs: 0,
+  rangeScans: false,
+  flushPlan: { kind: "on-each-flush" },
+  encryption: undefined,
+  cipher: undefined,
+  verifyReads: false,
+  createIfMissing: true,
+  readOnly: false,
+};
+
+const ways: readonly (readonly [string, Partial<Config>])[] = [
+  ["a file", {}],
+  ["memory with ranges", { rangeScans: true }],
+  ["a file with ranges and checked reads", { rangeScans: true, verifyReads: true }],
+  ["an aes-256-gcm file with ranges", { encryption: { key }, cipher: "aes-256-gcm", rangeScans: true }],
+  ["a write-through file", { flushPlan: { kind: "write-through" } }],
+];
+
+async function checkWhole(life: Life): Promise<void> {
+  const { opened } = life;
+  const report = await verifyDatabase(opened, {});
+  expect(report.problems).toEqual([]);
+  const { deadBytes, logicalSizeBytes } = statsOf(opened.engine, opened.base);
+  expect(deadBytes >= 0 && deadBytes < logicalSizeBytes).toBe(true);
+  life.check();
+}
+
+for (const [name, config] of ways) {
+  test(`a life beyond the places where what is stored begins anew loses, revives and changes nothing in ${name}`, async () => {
+    for (let seed = FIRST; seed < FIRST + SEEDS; seed += 1) {
+      using folder = temporaryFolder();
+      const life = new Life(name.startsWith("memory") ? undefined : folder.file("data.emdb"), seed, config);
+      for (let change = 0; change < 400; change += 1) life.one();
+      for (let round = 0; round < 5; round += 1) {
+        // The compaction, or what is written before it, comes to the place and beyond.
+        life.leap([1, 9_000_000, 30_000, 1, 400_000][round]!);
+        for (let change = life.random.below(900); change > 0; change -= 1) life.one();
+        life.compact([3, 12, 0][round % 3]!);
+        life.check();
+        if (round % 2 === 1) life.checkSweep();
+        if (round === 1) await checkWhole(life);
+        if (round === 2 && life.opened.checkpoint !== undefined) {
+          life.opened.checkpoint.runSync();
+          life.reopen();
+        }
+        life.check();
+      }
+      life.finishHeld();
+      await checkWhole(life);
+      life.reopen();
+      life.check();
+      life.end();
+    }
+  });
+}
+
+const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
+const textOf = (bytes: Uint8Array | undefined): string | undefined =>
+  bytes === undefined ? undefined : Buffer.from(bytes).toString();
+
+/** A database and the model of it. */
+class Subject implements Disposable {
+  readonly opened: Opened;
+  readonly model = new Map<string, string>();
+
+  constructor(path: string | undefined, changes: Partial<Config>) {
+    const system = hostSystem();
+    const defer = (work: () => void): void => void setImmediate(work);
+    const config = { ...CONFIG, ...changes };
+    this.opened =
+      path === undefined ? openMemory({ system, defer, hasWorkers: false }, config) : openFile(system, path, changes);
+  }
+
+  get end(): number {
+    return this.opened.engine.core.tail.end;
+  }
+
+  put(name: string, value: string): void {
+    this.opened.engine.insert(this.opened.engine.defaultSpace, name, value, 0);
+    this.model.set(name, value);
+  }
+
+  remove(name: string): void {
+    this.opened.engine.remove(this.opened.engine.defaultSpace, name);
+    this.model.delete(name);
+  }
+
+  /** Writes until the next frame will stand at a position, some tens of kilobytes on at least. */
+  fillTo(lsn: number): void {
+    // The first may begin a session.
+    this.put("filler", "");
+    const before = this.end;
+    this.put("filler", "");
+    const overhead = this.end - before;
+    while (lsn - this.end > 30_000) this.put("filler", "f".repeat(20_000));
+    this.put("filler", "e".repeat(lsn - this.end - overhead));
+    expect(this.end).toBe(lsn);
+  }
+
+  check(): void {
+    const { engine } = this.opened;
+    const space = engine.defaultSpace;
+    for (const [name, value] of this.model) if (textOf(engine.get(space, name)) !== value) throw new Error(name);
+    const names = [...this.model.keys()];
+    const many = engine.getMany(
+      space,
+      names.map((name) => bytesOf(name)),
+    );
+    expect(many.map(textOf)).toEqual(names.map((name) => this.model.get(name)));
+    expect(engine.get(space, "absent")).toBe(undefined);
+    const walked = [...engine.snapshot(space)].map((record) => [textOf(record.key)!, textOf(record.value)!] as const);
+    expect(new Map(walked)).toEqual(this.model);
+    expect(engine.count(space)).toBe(this.model.size);
+    if (!this.opened.base.config.rangeScans) return;
+    const ranged = [...engine.range(space, { isReverse: false })].map((record) => textOf(record.key));
+    expect(ranged).toEqual(names.sort());
+  }
+
+  compact(): void {
+    const { work, compaction } = this.opened;
+    if (!work.tryTake()) throw new Error("somebody else works here");
+    try {
+      compaction.runSync();
+    } finally {
+      work.give();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.opened.leave();
+  }
+}
+
+test.each(ways)(
+  "frames at, before and behind the place where what is stored begins anew are found by all ways, in %s",
+  async (name, config) => {
+    using folder = temporaryFolder();
+    const path = name.startsWith("memory") ? undefined : folder.file("data.emdb");
+    {
+      using subject = new Subject(path, config);
+      const { engine } = subject.opened;
+      for (let index = 0; index < 300; index += 1) subject.put(`key ${index}`, `of ${index}`);
+      for (const [lap, off] of [0, -8, 8, -16, 16, -48, 4096, -4096].entries()) {
+        const wrap = wrapAt(lap);
+        leapTo(subject.opened, baseBefore(wrap, 200_000));
+        subject.fillTo(wrap - 28_000 + off);
+        const before = engine.snapshot(engine.defaultSpace);
+        const seen = new Map(subject.model);
+        subject.fillTo(wrap + off);
+        subject.put(`key ${lap}`, `at ${wrap + off}`);
+        for (let index = 0; index < 50; index += 1) subject.put(`key ${100 + index}`, `${lap} behind`);
+        for (let index = 0; index < 10; index += 1) subject.remove(`key ${200 + lap * 10 + index}`);
+        subject.check();
+        expect(new Map([...before].map(({ key: k, value }) => [textOf(k)!, textOf(value)!]))).toEqual(seen);
+        expect((await verifyDatabase(subject.opened, {})).problems).toEqual([]);
+        subject.remove(`key ${lap}`);
+        subject.check();
+        subject.put(`key ${lap}`, "again");
+        subject.opened.checkpoint?.runSync();
+        subject.compact();
+        subject.check();
+        expect((await verifyDatabase(subject.opened, {})).problems).toEqual([]);
+      }
+      if (path === undefined) return;
+      const copy = folder.file("copy.emdb");
+      const written = subject.opened.sync!.spill();
+      expect(written).toBe(subject.end);
+      copyFileSync(path, copy);
+      using again = new Subject(copy, config);
+      for (const [key, value] of subject.model) again.model.set(key, value);
+      again.check();
+    }
+  },
+);
+
+test("compactions go on for ever: a hundred of them over fifty periods, and the memory that they take is given back", () => {
+  using folder = temporaryFolder();
+  using subject = new Subject(folder.file("data.emdb"), { rangeScans: true });
+  const { core } = subject.opened.engine;
+  const random = new Random(73);
+  for (let index = 0; index < 500; index += 1) subject.put(`key ${index}`, `of ${index}`);
+  for (let round = 1; round <= 100; round += 1) {
+    leapTo(subject.opened, baseBefore(wrapAt(0) + (round * PERIOD_UNITS * 8) / 2, random.below(3) * RING_BYTES));
+    for (let index = 0; index < 200; index += 1) {
+      const name = `key ${random.below(500)}`;
+      if (random.chance(0.2)) subject.remove(name);
+      else subject.put(name, `${round} ${index}`.padEnd(random.below(6000)));
+    }
+    subject.check();
+    expect(core.log.segments.list()).toEqual([]);
+    expect(positionsInUse(core.control.log).origin).toBe(core.base);
+  }
+  expect(core.base).toBeGreaterThan(50 * PERIOD_UNITS * 8);
+});
+
+test("what is held keeps positions in use: the window is full then, which says so, and all goes on when it ends", () => {
+  using folder = temporaryFolder();
+  using subject = new Subject(folder.file("data.emdb"), {});
+  const { engine } = subject.opened;
+  const { core } = engine;
+  for (let index = 0; index < 300; index += 1) subject.put(`key ${index}`, `of ${index}`);
+  leapTo(subject.opened, 5 * LOG_BYTES_MAX);
+  const seen = new Map(subject.model);
+  const held = engine.snapshot(engine.defaultSpace);
+  held.pull();
+  const { origin, end } = positionsInUse(core.control.log);
+  expect(end).toBe(origin + LOG_BYTES_MAX);
+  core.tail.spill();
+  core.control.log.numbers[LOG_CLAIMED] = end - 3 * RING_BYTES;
+  subject.compact();
+  expect(core.base).toBe(end - 2 * RING_BYTES);
+  expect(positionsInUse(core.control.log).origin).toBe(origin);
+  const fullOf = (work: () => void): EmdbError => {
+    try {
+      work();
+    } catch (error) {
+      if (error instanceof EmdbError) return error;
+      throw error;
+    }
+    throw new Error("nothing was full");
+  };
+  const put = (): void => subject.put(`key ${subject.end % 300}`, "w".repeat(20_000));
+  const full = fullOf(() => {
+    for (;;) put();
+  });
+  expect(full.code).toBe("EMDB_FULL");
+  expect(full.message).toContain("end the iterators");
+  expect(end - subject.end).toBeLessThan(20_100);
+  expect(fullOf(() => subject.compact()).code).toBe("EMDB_FULL");
+  subject.check();
+  expect([...held].length).toBe(seen.size - 1);
+  // The write that is refused for their sake lets go of what is not needed any more.
+  expect(fullOf(put).code).toBe("EMDB_FULL");
+  for (let index = 0; index < 2000; index += 1) put();
+  subject.check();
+  expect(positionsInUse(core.control.log).origin).toBe(core.base);
+  subject.compact();
+  subject.check();
+});
