@@ -216,8 +216,9 @@ export function unmapForTruncation(system: System, control: Control): void {
 /** Lets go of memory, file and lock. After a failed open no lock file stays that was not there before. */
 function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
   const control = new Control(base.buffer);
-  if (control.flags[WORK_LEFT] !== 0) giveBackDead(system, control, base.path);
-  releaseReplaced(system, control, base.path);
+  const log = base.path === undefined ? undefined : { path: base.path, fileId: base.fileId };
+  if (control.flags[WORK_LEFT] !== 0) giveBackDead(system, control, log);
+  releaseReplaced(system, control, log);
   releaseMemory(system, control, base.path !== undefined);
   if (base.path === undefined) return;
   system.close(control.log.numbers[LOG_FILE]!);

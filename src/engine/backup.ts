@@ -19,16 +19,18 @@ import { LOG_FILE, mapRelease, releaseMaps } from "../log/log-words.ts";
 import { noteTarget, targetLockOf } from "./control.ts";
 import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } from "./compaction.ts";
 import type { Core } from "./core.ts";
-import { hintPath } from "./hint-writer.ts";
-import { LockFile, lockPath } from "./lock-file.ts";
+import { beginsAsImage } from "./hint-format.ts";
+import { LockFile } from "./lock-file.ts";
 import { syncFolder } from "./open-folder.ts";
 import { Pace } from "./progress.ts";
-import { backupPath, compactPath, movesPaths, newPath, replacedPaths } from "./siblings.ts";
+import { backupPath, compactPath, hintPath, lockPath, movesPaths, newPath, replacedPaths } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { discardDraft } from "./swap.ts";
 
 /** Numbers that a generation is drawn from: no other file of this log has the same one. */
 const GENERATION_BYTES = 6;
+/** How much of a file tells whether it is an image. */
+const BEGIN_BYTES = 8;
 
 export class Backup {
   readonly #parts: CompactionParts;
@@ -54,7 +56,7 @@ export class Backup {
       noteTarget(core.control, undefined);
       lock?.release(true, targetLockOf(core.control));
     };
-    await this.#parts.work.run({ draftPath: backupPath(target), options, end }, async (check) => {
+    await this.#parts.work.run({ draftPath: backupPath(target, core.identity), options, end }, async (check) => {
       lock = LockFile.take(core.system, target, targetLockOf(core.control));
       refuseTakenImage(core.system, target);
       noteTarget(core.control, target);
@@ -66,7 +68,7 @@ export class Backup {
   *#steps(target: string): Generator<number, void> {
     const { engine, sync, relocation } = this.#parts;
     const core = this.#core;
-    const path = backupPath(target);
+    const path = backupPath(target, core.identity);
     const options = { keepFrom: Infinity, exclusively: this.#exclusively };
     if (!core.isReadOnly) while (relocation.step()) yield 0;
     const draft = this.#exclusively(() => {
@@ -101,22 +103,31 @@ export class Backup {
     if (!system.canMapPastEnd) releaseMaps(control.draft, undefined, mapRelease(system, true));
     must(system.truncate(handle, draft.log.end + markBytes), { syscall: "ftruncate", path });
     draft.log.sync();
-    // An image of what was there before would be passed over; it is of no use to anybody.
-    system.unlink(hintPath(target));
+    // An image of what was there before would be passed over; it is of no use to anybody. What is none is another's.
+    removeImage(system, target);
     must(system.rename(path, target), { syscall: "rename", path: target });
     const folder = dirname(target);
     must(syncFolder(this.#core, folder), { syscall: "fsync", path: folder });
   }
 }
 
+/** Removes the image, whoever's it was, from where the copy has its own. */
+function removeImage(system: System, target: string): void {
+  const path = hintPath(target);
+  const handle = system.open(path, "read");
+  if (handle < 0) return;
+  const begin = new Uint8Array(BEGIN_BYTES);
+  const count = system.read(handle, begin, { position: 0, bytes: BEGIN_BYTES });
+  system.close(handle);
+  if (count === 0 || beginsAsImage(begin)) system.unlink(path);
+}
+
 function refuseTarget(core: Core, target: string): void {
   const { system, file } = core;
   refuseSibling(core, target);
   const status = system.status(target);
-  if (status === -Errno.ENOENT) {
-    refuseSidecarName(system, target);
-    return;
-  }
+  refuseSidecarName(system, target);
+  if (status === -Errno.ENOENT) return;
   if (typeof status === "number") throw ioError(status, { syscall: "stat", path: target });
   const own = file === undefined ? undefined : system.statusOf(file.handle);
   const isSource = typeof own === "object" && own.identity === status.identity;
@@ -126,13 +137,13 @@ function refuseTarget(core: Core, target: string): void {
 }
 
 /** Nothing that a backup replaces, removes or locks may be a file of the database itself, nor the other way round. */
-function refuseSibling({ system, file }: Core, target: string): void {
-  if (file === undefined) return;
+function refuseSibling({ system, file, place }: Core, target: string): void {
+  if (file === undefined || place === undefined) return;
   const { path } = file;
-  const compact = compactPath(path);
-  const siblings = [hintPath(path), lockPath(path), compact, newPath(path)];
-  const own = new Set([path, ...siblings, ...movesPaths(system, compact), ...replacedPaths(system, path)]);
-  const draft = backupPath(target);
+  const compact = compactPath(place);
+  const siblings = [hintPath(path), lockPath(path), compact, newPath(place)];
+  const own = new Set([path, ...siblings, ...movesPaths(system, compact), ...replacedPaths(system, place)]);
+  const draft = backupPath(target, place);
   const log = system.statusOf(file.handle);
   for (const touched of [target, hintPath(target), lockPath(target), draft, ...movesPaths(system, draft)]) {
     const status = typeof log === "number" || touched === target ? 0 : system.status(touched);

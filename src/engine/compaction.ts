@@ -99,8 +99,8 @@ export class Compaction {
   }
 
   get #draftPath(): string | undefined {
-    const { file } = this.#core;
-    return file === undefined ? undefined : compactPath(file.path);
+    const { place } = this.#core;
+    return place && compactPath(place);
   }
 
   /** The steps to the swap, each of a few milliseconds at most; yields how far into the log it is. */
@@ -195,10 +195,10 @@ export class Compaction {
 
   /** Makes the sibling whole and durable, and opens it as the log is opened. */
   #end(draft: Draft): void {
-    const { system, control, file, writeThrough } = this.#core;
+    const { system, control, writeThrough } = this.#core;
     const { log } = draft;
-    if (file === undefined) return;
-    const path = compactPath(file.path);
+    const path = this.#draftPath;
+    if (path === undefined) return;
     log.tail.spill();
     writeMark(this.#core, draft, false);
     log.sync();

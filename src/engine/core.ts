@@ -40,6 +40,7 @@ import { Prefetch } from "./prefetch.ts";
 import { SealedEncoder } from "./sealed-encoder.ts";
 import { SealedLookup } from "./sealed-lookup.ts";
 import { Vault } from "./vault.ts";
+import type { LogPlace } from "./siblings.ts";
 
 /** The open log file, as it is now: a compaction puts another one in its place. */
 export class LogFile {
@@ -202,6 +203,11 @@ export class Core {
 
   get generation(): number {
     return this.control.log.numbers[LOG_GENERATION]!;
+  }
+
+  /** Where the log is, and which one; undefined in memory. */
+  get place(): LogPlace | undefined {
+    return this.file && { path: this.file.path, fileId: this.#fileId };
   }
 
   /** Which log the file is. */

@@ -6,14 +6,22 @@ import { must } from "../ffi/io-error.ts";
 import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
-import { newPath } from "./siblings.ts";
+import { createPath } from "./siblings.ts";
+
+/** What a death has left; anything longer is none of ours, and is told by the create that fails. */
+function removeBegun(system: System, path: string): void {
+  const there = system.status(path);
+  if (there === -Errno.ENOENT) return;
+  const { kind, bytes } =
+    typeof there === "number" ? { kind: "other", bytes: must(there, { syscall: "stat", path }) } : there;
+  if (kind === "file" && bytes <= HEADER_PAGE_BYTES) must(system.unlink(path), { syscall: "unlink", path });
+}
 
 /** Creates the log at `path` with this header page, durably, name and all; when that fails, nothing is there. Under the lock. */
 export function createLog(system: System, path: string, page: Pinned): void {
   const folder = dirname(path);
-  const sibling = newPath(path);
-  const stale = system.unlink(sibling);
-  if (stale < 0 && stale !== -Errno.ENOENT) must(stale, { syscall: "unlink", path: sibling });
+  const sibling = createPath(path);
+  removeBegun(system, sibling);
   const handle = must(system.open(sibling, "create"), { syscall: "open", path: sibling });
   let isDone = false;
   try {

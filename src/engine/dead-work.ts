@@ -20,14 +20,14 @@ import { closeFile, namedHandle } from "../log/shared-file.ts";
 import { noteTarget, notedTarget, targetLockOf, type Control } from "./control.ts";
 import { closeImageFile } from "./hint-writer.ts";
 import { releaseReplacement } from "./swap.ts";
-import { backupPath, compactPath, movesPaths, newHintPath } from "./siblings.ts";
+import { backupPath, compactPath, movesPaths, newHintPath, type LogPlace } from "./siblings.ts";
 
-/** Gives all of it back. Under the writer's lock, if there is one; `path` is the log's, undefined in memory. */
-export function giveBackDead(system: System, control: Control, path: string | undefined): void {
-  const names = path === undefined ? [] : namesOf(system, path, notedTarget(control));
+/** Gives all of it back. Under the writer's lock, if there is one; `log` is undefined in memory. */
+export function giveBackDead(system: System, control: Control, log: LogPlace | undefined): void {
+  const names = log === undefined ? [] : namesOf(system, log, notedTarget(control));
   const identities = new Set(names.map((name) => system.status(name)).map(identityOf));
   closeImageFile(system, control);
-  releaseReplacement(system, control, path !== undefined);
+  releaseReplacement(system, control, log !== undefined);
   const own = openOfLog(control);
   for (const identity of identities) {
     if (identity === undefined) continue;
@@ -38,9 +38,9 @@ export function giveBackDead(system: System, control: Control, path: string | un
   closeFile(system, targetLockOf(control));
 }
 
-function namesOf(system: System, path: string, target: string | undefined): string[] {
-  const drafts = [compactPath(path), ...(target === undefined ? [] : [backupPath(target)])];
-  return [newHintPath(path), ...drafts, ...drafts.flatMap((draft) => movesPaths(system, draft))];
+function namesOf(system: System, log: LogPlace, target: string | undefined): string[] {
+  const drafts = [compactPath(log), ...(target === undefined ? [] : [backupPath(target, log)])];
+  return [newHintPath(log), ...drafts, ...drafts.flatMap((draft) => movesPaths(system, draft))];
 }
 
 function identityOf(status: ReturnType<System["status"]>): string | undefined {

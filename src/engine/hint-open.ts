@@ -25,6 +25,7 @@ interface OpenLog {
 export class ImageAtOpen {
   readonly #system: System;
   readonly #path: string;
+  readonly #fileId: Uint8Array;
   readonly #hint: Hint | undefined;
   /** The index was filled from the image, the ordered one as well. */
   usedCheckpoint = false;
@@ -33,6 +34,7 @@ export class ImageAtOpen {
   private constructor(system: System, log: OpenLog) {
     this.#system = system;
     this.#path = log.file.path;
+    this.#fileId = log.identity.fileId;
     this.#hint = openHint(system, log, log.keys);
   }
 
@@ -91,7 +93,7 @@ export class ImageAtOpen {
   /** Removes what must not be met, or is of no use, from now on. Before the first write; under the lock. */
   tidy(): void {
     // Siblings of dead processes. One that cannot be removed now is in nobody's way before it is made again.
-    removeLeftOvers(this.#system, this.#path);
+    removeLeftOvers(this.#system, { path: this.#path, fileId: this.#fileId });
     const hint = this.#hint;
     if (hint !== undefined && hint.kinship !== "same") removeHint(this.#system, this.#path, dirname(this.#path));
   }

@@ -53,7 +53,8 @@ import {
   type ImageKeys,
   type SealedImage,
 } from "./hint-seal.ts";
-import { hintPath, readChecks } from "./hint-writer.ts";
+import { readChecks } from "./hint-writer.ts";
+import { hintPath } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 import { decodeName } from "./names.ts";
 

@@ -54,13 +54,8 @@ import {
 } from "./hint-seal.ts";
 import { rebaseLeaves, type LeafCopy } from "../ordered/leaf-copy.ts";
 import { syncFolder } from "./open-folder.ts";
-import { newHintPath } from "./siblings.ts";
+import { hintPath, newHintPath } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
-
-/** Where the image of a log is. */
-export function hintPath(logPath: string): string {
-  return `${logPath}.hint`;
-}
 
 /** Bytes that are written to the file at a time, and synced at a time by who may not wait for more. */
 const WRITE_BYTES = 1024 * 1024;
@@ -128,7 +123,7 @@ export class HintWriter {
     this.#spaces = spaces;
     this.#system = core.system;
     this.#log = log;
-    this.#path = newHintPath(log.path);
+    this.#path = newHintPath({ path: log.path, fileId: core.identity.fileId });
     this.#base = core.base;
     this.#leaves = core.ordering?.leafCopy();
     this.#deadlineCopy = new ExpiryCopy(core.heap);

@@ -17,18 +17,13 @@ import type { FileHandle, Result, System } from "../ffi/system.ts";
 import type { LockHolder } from "../api/types.ts";
 import { closeFile, nameFile, type SharedFile } from "../log/shared-file.ts";
 import { PACKAGE_VERSION } from "../version.ts";
-import { beginsAsLog } from "./siblings.ts";
+import { beginsAsLog, lockPath } from "./siblings.ts";
 
 const RECORD_BYTES_MAX = 4096;
 const ATTEMPTS = 100;
 /** Milliseconds that somebody else may have the lock before the database counts as open. */
 const PAUSES = 5;
 const pauseWord = new Int32Array(new SharedArrayBuffer(4));
-
-/** Where the lock of a log is. */
-export function lockPath(path: string): string {
-  return `${path}.lock`;
-}
 
 export class LockFile {
   readonly #system: System;

@@ -68,10 +68,10 @@ export class LongWork {
   }
 
   #giveBackDead(): void {
-    const { system, control, file } = this.#core;
+    const { system, control, place } = this.#core;
     this.#isLeft = true;
     try {
-      this.#exclusively(() => giveBackDead(system, control, file?.path));
+      this.#exclusively(() => giveBackDead(system, control, place));
       this.#isLeft = false;
     } catch (error) {
       // A database that is poisoned is still verified; what was left waits for the close, as nobody writes a draft.

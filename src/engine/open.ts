@@ -19,7 +19,7 @@ import type { FileHandle, System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
-import { decodeHeader, fileIdOf, saltsOf, type LogHeader } from "../log/header.ts";
+import { fileIdOf, saltsOf, type LogHeader } from "../log/header.ts";
 import {
   LOG_CLAIMED,
   LOG_DURABLE,
@@ -42,6 +42,7 @@ import { LogFile, closedError, type Core } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile, readHolder } from "./lock-file.ts";
+import { judgeFile, judgeHeader } from "./judge-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { buildOrdering } from "./ordering-build.ts";
 import type { ScanSource } from "../log/scanner.ts";
@@ -49,10 +50,10 @@ import { Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
-import { replacedPaths } from "./siblings.ts";
-import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
+import { findReplaced, putBack } from "./put-back.ts";
+import { refuseDraft, refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { Spaces } from "./spaces.ts";
-import { freshPage, refuseMismatch, unlockPage, type HeaderPage, type LogKeys } from "./unlock.ts";
+import { freshPage, refuseMismatch, unlockPage, type LogKeys } from "./unlock.ts";
 import { SEALED_MARK_BYTES } from "./sealed-encoder.ts";
 import { storeDataKey } from "./vault.ts";
 
@@ -82,47 +83,6 @@ export function realLogPath(system: System, path: string): string {
   throw ioError(-Errno.ELOOP, { syscall: "realpath", path });
 }
 
-/** The header page of a log; undefined when there is no file, or an empty one. Throws for what is not ours. */
-export function judgeFile(system: System, path: string): HeaderPage | undefined {
-  const status = system.status(path);
-  if (typeof status === "number") {
-    if (status === -Errno.ENOENT) return undefined;
-    throw ioError(status, { syscall: "stat", path });
-  }
-  if (status.kind !== "file")
-    throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not a file`, { path });
-  if (status.bytes === 0) return undefined;
-  const handle = must(system.open(path, "read"), { syscall: "open", path });
-  try {
-    const bytes = new Uint8Array(HEADER_PAGE_BYTES);
-    const count = must(system.read(handle, bytes, { position: 0, bytes: bytes.length }), { syscall: "pread", path });
-    return { header: judgeHeader(bytes.subarray(0, count), path), page: bytes };
-  } finally {
-    system.close(handle);
-  }
-}
-
-function judgeHeader(bytes: Uint8Array, path: string): LogHeader {
-  const verdict = decodeHeader(bytes);
-  switch (verdict.kind) {
-    case "sound":
-      return verdict.header;
-    case "foreign":
-      throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not an emdb database`, { path });
-    case "future":
-      throw new EmdbError(
-        "EMDB_VERSION",
-        `${JSON.stringify(path)} has format version ${verdict.version}; this emdb reads version 1`,
-        { path },
-      );
-    case "damaged":
-      throw new EmdbError("EMDB_CORRUPTED", `the header of ${JSON.stringify(path)} is damaged`, {
-        path,
-        offset: verdict.offset,
-      });
-  }
-}
-
 /** Shared memory and the words that describe it. */
 function makeControl(system: System): Control {
   const control = Control.create();
@@ -148,6 +108,7 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
   refuseMismatch(found, config, path);
   if (found === undefined && !config.createIfMissing && findReplaced(system, path) === undefined) throw missing(path);
   if (found === undefined) refuseSidecarName(system, path);
+  else refuseDraft(system, path);
   const lock = LockFile.take(system, path);
   let isMade = false;
   try {
@@ -210,25 +171,6 @@ function hasPage(system: System, handle: FileHandle, page: Uint8Array): boolean 
   const bytes = new Uint8Array(HEADER_PAGE_BYTES);
   const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
   return count >= 0 && compare(bytes, page, page.length) === 0;
-}
-
-/** The newest of the files that compactions have replaced and not removed yet; undefined when there is none. */
-export function findReplaced(system: System, path: string): string | undefined {
-  let newest: { readonly name: string; readonly generation: number } | undefined;
-  for (const name of replacedPaths(system, path)) {
-    const generation = judgeFile(system, name)?.header.generation ?? -1;
-    if (generation > (newest?.generation ?? -1)) newest = { name, generation };
-  }
-  return newest?.name;
-}
-
-/** A compaction that died between its two renames, where there are two, has left the log under another name. Under the lock. */
-export function putBack(system: System, path: string): HeaderPage | undefined {
-  const replaced = findReplaced(system, path);
-  if (replaced === undefined) return undefined;
-  must(system.rename(replaced, path), { syscall: "rename", path });
-  must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });
-  return judgeFile(system, path);
 }
 
 function missing(path: string): EmdbError {

@@ -26,12 +26,13 @@ import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import type { Environment } from "./assemble.ts";
 import type { Engine } from "./engine.ts";
-import { hintPath } from "./hint-writer.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
-import { findReplaced, judgeFile, openDraft, openLocked, putBack, realLogPath } from "./open.ts";
+import { judgeFile } from "./judge-file.ts";
+import { openDraft, openLocked, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
-import { newPath, removeLeftOvers } from "./siblings.ts";
+import { findReplaced, putBack } from "./put-back.ts";
+import { hintPath, newPath, removeLeftOvers, type LogPlace } from "./siblings.ts";
 import type { SpaceState } from "./spaces.ts";
 import { freshPageLater, keyPageOf, unlockPageLater, type HeaderPage } from "./unlock.ts";
 
@@ -65,7 +66,7 @@ export async function rewriteFile(
     try {
       const made = await freshPageLater(system, next);
       try {
-        const draft = { path: newPath(path), page: made.page, keys: made.keys };
+        const draft = { path: newPath({ path, fileId: found.header.fileId }), page: made.page, keys: made.keys };
         await copyInto(environment, { path, found, keys, draft }, options);
       } finally {
         made.keys?.dataKey.wipe();
@@ -73,7 +74,7 @@ export async function rewriteFile(
     } finally {
       keys?.dataKey.wipe();
     }
-    takeName(system, path, lock);
+    takeName(system, { path, fileId: found.header.fileId }, lock);
   });
 }
 
@@ -143,8 +144,9 @@ async function copyRecords(source: Engine, target: Engine, pace: Pace): Promise<
 }
 
 /** The draft, whole and durable, takes the log's name. */
-function takeName(system: System, path: string, lock: LockFile): void {
-  const draft = newPath(path);
+function takeName(system: System, log: LogPlace, lock: LockFile): void {
+  const { path } = log;
+  const draft = newPath(log);
   const folder = dirname(path);
   try {
     const hint = hintPath(path);
@@ -220,7 +222,7 @@ async function underLock(
   try {
     const found = judgeFile(system, path) ?? putBack(system, path);
     if (found === undefined) throw missing(path);
-    removeLeftOvers(system, path);
+    removeLeftOvers(system, { path, fileId: found.header.fileId });
     await work(path, found, lock);
   } finally {
     lock.release(true);

@@ -20,7 +20,7 @@ import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } 
 import { mapRelease, raiseOrigin, releaseMaps, segmentsOf } from "../log/log-words.ts";
 import { closeFile } from "../log/shared-file.ts";
 import type { Core } from "./core.ts";
-import { compactPath, movesPaths, replacedPaths } from "./siblings.ts";
+import { compactPath, movesPaths, replacedPaths, type LogPlace } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 const LEAVES_PER_STEP = 32;
@@ -153,7 +153,7 @@ export class Relocation {
     const { segments } = core.log;
     let at = segments.list()[0];
     for (; at !== undefined && !this.#isNeeded(at); at = segments.list()[0])
-      release(core.system, core.control, { at, ...(core.file !== undefined && { path: core.file.path }) });
+      release(core.system, core.control, { at, log: core.place });
     // Also what a thread has released that died before this.
     raiseOrigin(core.control.log);
     return at === undefined;
@@ -170,23 +170,26 @@ export class Relocation {
 }
 
 /** Unmaps and closes what a segment names. */
-function release(system: System, control: Control, segment: { readonly at: number; readonly path?: string }): void {
+function release(
+  system: System,
+  control: Control,
+  segment: { readonly at: number; readonly log: LogPlace | undefined },
+): void {
   const segments = segmentsOf(control.log);
-  const { at, path } = segment;
+  const { at, log } = segment;
   const { base, moves } = segments.facts(at);
-  const giveBack = mapRelease(system, path !== undefined);
+  const giveBack = mapRelease(system, log !== undefined);
   closeFile(system, segments.file(at));
   releaseMaps(control.log, base, giveBack);
   segments.drop(at);
   if (moves.address !== 0) giveBack(moves);
-  if (path === undefined) return;
+  if (log === undefined) return;
   // Where a mapped file keeps its name; those of others that are mapped still cannot be removed.
   if (system.canMapPastEnd) return;
-  for (const name of [...replacedPaths(system, path), ...movesPaths(system, compactPath(path))]) system.unlink(name);
+  for (const name of [...replacedPaths(system, log), ...movesPaths(system, compactPath(log))]) system.unlink(name);
 }
 
 /** At the end of everything: lets go of all files that were replaced. Nobody reads any more. */
-export function releaseReplaced(system: System, control: Control, path: string | undefined): void {
-  for (const at of segmentsOf(control.log).list())
-    release(system, control, { at, ...(path !== undefined && { path }) });
+export function releaseReplaced(system: System, control: Control, log: LogPlace | undefined): void {
+  for (const at of segmentsOf(control.log).list()) release(system, control, { at, log });
 }

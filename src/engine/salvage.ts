@@ -18,11 +18,13 @@ import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
+import { spareNames } from "../log/free-name.ts";
 import type { ScanSource } from "../log/scanner.ts";
 import type { Environment } from "./assemble.ts";
 import type { Engine } from "./engine.ts";
 import type { OpenConfig, SalvageRequest } from "./life.ts";
-import { LockFile, lockPath, readHolder } from "./lock-file.ts";
+import { LockFile, readHolder } from "./lock-file.ts";
+import { hintPath, lockPath, salvagePath } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { openFile, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
@@ -45,9 +47,14 @@ const TARGET_CONFIG: OpenConfig = {
   readOnly: false,
 };
 
-/** What is made while the target has no name yet. */
-function draftPath(target: string): string {
-  return `${target}.salvage`;
+/** A name for what is made while the target has none yet, under which nobody has anything: what a death has left there stays. */
+function freeDraftPath(system: System, target: string): string {
+  const isFree = (path: string): boolean => system.status(path) === -Errno.ENOENT;
+  const names = spareNames(salvagePath(target));
+  const path = names.find((name) => [name, lockPath(name), hintPath(name)].every(isFree));
+  if (path !== undefined) return path;
+  const message = `files named as ${JSON.stringify(names[0])} are in the way, numbered or not; remove what is of no use`;
+  throw new EmdbError("EMDB_INVALID_CONFIG", message, { path: target });
 }
 
 /**
@@ -151,13 +158,13 @@ interface Job {
 async function makeTarget(environment: Environment, job: Job, options: ProgressOptions): Promise<SalvageReport> {
   const { system } = environment;
   const { source, target, config } = job;
-  const draft = draftPath(target);
   refuseSidecarName(system, target);
   const lock = LockFile.take(system, target);
+  let draft: string | undefined;
   try {
     refuseTakenImage(system, target);
     mustBeFree(system, source.path, target);
-    removeDraft(system, draft);
+    draft = freeDraftPath(system, target);
     const report = await fillDraft(environment, { source, target: draft, config }, options);
     mustBeFree(system, source.path, target);
     must(system.rename(draft, target), { syscall: "rename", path: target });
@@ -165,14 +172,14 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
     must(system.syncFolder(folder), { syscall: "fsync", path: folder });
     return report;
   } finally {
-    removeDraft(system, draft);
+    if (draft !== undefined) removeDraft(system, draft);
     lock.release(true);
   }
 }
 
 /** Removes the draft with all that a database has beside it. */
 function removeDraft(system: System, draft: string): void {
-  for (const path of [draft, lockPath(draft), `${draft}.hint`]) {
+  for (const path of [draft, lockPath(draft), hintPath(draft)]) {
     const result = system.unlink(path);
     if (result < 0 && result !== -Errno.ENOENT) throw ioError(result, { syscall: "unlink", path });
   }

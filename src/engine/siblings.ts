@@ -1,41 +1,100 @@
 /**
- * The files that stand beside a log for a while. Their names say whose they are: what a user has put there with a plainer
- * name ("data.old", "data.new") is never touched.
+ * The files that stand beside a log, most of them for a while.
+ *
+ * A death leaves them in any state, a power loss with any content. So it is the name that says whose a file is: it has
+ * the first half of the log's file id in it, which is random. No user's file has such a name, and what a user has put
+ * there under a plainer one ("data.new", "data.emdb-compact") is never touched. A log that is being made has no id that
+ * the next open could know: its name has a number made of the log's own name, and only a file that holds no more than
+ * a header page is taken for one.
  */
 
+import { basename } from "node:path";
+import { pinned } from "../ffi/memory.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { xxh32 } from "../log/checksum.ts";
 import { firstFree, goneNames, numberedNames } from "../log/free-name.ts";
 import { decodeHeader } from "../log/header.ts";
 
 const BEGIN_BYTES = 8;
 
-/** A new log before it has its name. */
-export function newPath(path: string): string {
-  return `${path}.emdb-new`;
+/** Where a log is, and which one. */
+export interface LogPlace {
+  readonly path: string;
+  readonly fileId: Uint8Array;
+}
+
+const ID_BYTES = 8;
+
+function named(kind: string, { path, fileId }: LogPlace): string {
+  return `${path}.${kind}-${hexOf(fileId.subarray(0, ID_BYTES))}`;
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Where the lock of a log is. */
+export function lockPath(path: string): string {
+  return `${path}.lock`;
+}
+
+/** Where the image of a log is. */
+export function hintPath(path: string): string {
+  return `${path}.hint`;
+}
+
+/** A log that is being made where there is none, before it has its name. */
+export function createPath(path: string): string {
+  const name = new TextEncoder().encode(basename(path));
+  const memory = pinned(name.length + ID_BYTES);
+  memory.u8.set(name);
+  const halves = [1, 2].map((seed) => xxh32(memory, 0, name.length, seed) >>> 0);
+  return `${path}.emdb-new-${halves.map((half) => half.toString(16).padStart(8, "0")).join("")}`;
+}
+
+/** A log that is being written to take another one's place. */
+export function newPath(log: LogPlace): string {
+  return named("emdb-new", log);
 }
 
 /** An image before it has its name. */
-export function newHintPath(path: string): string {
-  return `${path}.hint.new`;
+export function newHintPath(log: LogPlace): string {
+  return named("hint.new", log);
 }
 
 /** What a compaction writes. */
-export function compactPath(path: string): string {
-  return `${path}.emdb-compact`;
+export function compactPath(log: LogPlace): string {
+  return named("emdb-compact", log);
+}
+
+/** What a salvage writes, beside its target. */
+export function salvagePath(target: string): string {
+  return `${target}.emdb-salvage`;
 }
 
 /**
  * The names that what a compaction replaces may have, where that keeps one as long as it is mapped: one for each file
  * that is kept, and one for the next.
  */
-export function replacedPaths(system: System, path: string): string[] {
-  return numberedNames(system, `${path}.emdb-replaced`);
+export function replacedPaths(system: System, log: LogPlace): string[] {
+  return numberedNames(system, named("emdb-replaced", log));
 }
 
-/** What a backup writes, beside its target. */
-export function backupPath(target: string): string {
-  return `${target}.emdb-backup`;
+/** The file id that such a name of a log says, as far as it does; undefined for any other name. */
+export function replacedId(path: string, name: string): string | undefined {
+  const start = `${path}.emdb-replaced-`;
+  return name.startsWith(start) ? /^([0-9a-f]{16})(?:-\d+)?$/.exec(name.slice(start.length))?.[1] : undefined;
+}
+
+/** Whether it is the id of a log. */
+export function isIdOf(id: string, fileId: Uint8Array): boolean {
+  return id === hexOf(fileId.subarray(0, ID_BYTES));
+}
+
+/** What a backup of a log writes, beside its target. */
+export function backupPath(target: string, { fileId }: Pick<LogPlace, "fileId">): string {
+  return named("emdb-backup", { path: target, fileId });
 }
 
 /** The names that a table of moves may have, beside the log that it belongs to; it keeps one as the files do. */
@@ -44,10 +103,10 @@ export function movesPaths(system: System, draft: string): string[] {
 }
 
 /** Removes what dead processes have left beside a log. Under the lock; what cannot be removed now is in nobody's way. */
-export function removeLeftOvers(system: System, path: string): void {
-  const drafts = [compactPath(path), newHintPath(path)];
-  const others = [...movesPaths(system, compactPath(path)), ...replacedPaths(system, path)];
-  for (const sibling of [newPath(path), ...drafts, ...others]) system.unlink(sibling);
+export function removeLeftOvers(system: System, log: LogPlace): void {
+  const drafts = [compactPath(log), newHintPath(log)];
+  const others = [...movesPaths(system, compactPath(log)), ...replacedPaths(system, log)];
+  for (const sibling of [newPath(log), ...drafts, ...others]) system.unlink(sibling);
   for (const draft of drafts) firstFree(system, goneNames(system, draft));
 }
 

@@ -5,20 +5,23 @@
 
 import { EmdbError } from "../errors.ts";
 import type { System } from "../ffi/system.ts";
-import { hintPath } from "./hint-writer.ts";
-import { lockPath } from "./lock-file.ts";
-import { beginsAsLog } from "./siblings.ts";
+import { beginsAsLog, hintPath } from "./siblings.ts";
 
-/** A new database must not stand where another one has its lock or its image. */
+/** Every name that a database may use beside its own; what has been made for one has a number in it. */
+const SIBLING =
+  /^(.*[^/\\])\.(?:lock|hint|(?:hint\.new|emdb-(?:new|compact|backup|replaced|salvage))(-[0-9a-f]{16})?(?:-moves|-gone)?(?:-\d+)?)$/s;
+
+/** A new database must not stand where another one has, or may come to have, a file of its own. */
 export function refuseSidecarName(system: System, path: string): void {
-  for (const sidecar of [lockPath, hintPath]) {
-    const ending = sidecar("");
-    const owner = path.slice(0, -ending.length);
-    if (path.endsWith(ending) && isLog(system, owner)) {
-      const what = `belongs to the database ${JSON.stringify(owner)}, which would write it anew`;
-      throw refused(path, path, what);
-    }
-  }
+  const owner = SIBLING.exec(path)?.[1];
+  if (owner === undefined || !isLog(system, owner)) return;
+  throw refused(path, path, `is a name that belongs to the database ${JSON.stringify(owner)}`);
+}
+
+/** Nor is one opened that is such a file, as what a compaction was writing when it died. */
+export function refuseDraft(system: System, path: string): void {
+  const parts = SIBLING.exec(path);
+  if (parts?.[2] !== undefined) refuseSidecarName(system, path);
 }
 
 /** Nor may a database have its image where another database is. */

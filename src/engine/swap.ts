@@ -64,14 +64,15 @@ import {
 import type { Core } from "./core.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
 import { syncFolder } from "./open-folder.ts";
-import { compactPath, replacedPaths } from "./siblings.ts";
+import { compactPath, replacedPaths, type LogPlace } from "./siblings.ts";
 import type { Spaces } from "./spaces.ts";
 
-/** Renames a file over another, in two steps where the system does not replace a mapped one. Returns 0 or an error, the names as before. */
-function replace(system: System, from: string, to: string): number {
+/** Renames the draft over the log, in two steps where the system does not replace a mapped one. Returns 0 or an error, the names as before. */
+function replace(system: System, log: LogPlace): number {
+  const [from, to] = [compactPath(log), log.path];
   const renamed = system.rename(from, to);
-  if (renamed !== -Errno.EBUSY && renamed !== -Errno.EACCES) return renamed;
-  const old = firstFree(system, replacedPaths(system, to));
+  if (system.canMapPastEnd || (renamed !== -Errno.EBUSY && renamed !== -Errno.EACCES)) return renamed;
+  const old = firstFree(system, replacedPaths(system, log));
   if (typeof old === "number") return renamed;
   const moved = system.rename(to, old);
   if (moved < 0) {
@@ -87,12 +88,12 @@ function replace(system: System, from: string, to: string): number {
 
 /** Gives the draft's file the name of the log. Throws with the names as before, or, when it is unknown what has the name, poisoned. */
 export function takeName(core: Core): void {
-  const { system, control, file } = core;
-  if (file === undefined) return;
-  const { path } = file;
+  const { system, control, place } = core;
+  if (place === undefined) return;
+  const { path } = place;
   core.lockWatch.look();
   Atomics.store(control.flags, SWAP, SWAP_RENAMES);
-  const renamed = replace(system, compactPath(path), path);
+  const renamed = replace(system, place);
   if (renamed >= 0) return;
   // It may have been done all the same. Then the log in service would have no name, and what is written to it be lost.
   if (isRenamed(core, path)) return;
@@ -208,12 +209,12 @@ export function releaseReplacement(system: System, control: Control, hasFile: bo
 
 /** After the death of a writer: ends or takes back the swap that it was at. Under the writer's lock. */
 export function endSwap(core: Core, spaces: Spaces): void {
-  const { system, control, file } = core;
+  const { system, control, place } = core;
   const phase = Atomics.load(control.flags, SWAP);
   if (phase === SWAP_NONE) return;
-  if (phase === SWAP_RENAMES && file !== undefined && !isRenamed(core, file.path)) {
+  if (phase === SWAP_RENAMES && place !== undefined && !isRenamed(core, place.path)) {
     // It may have died between two names.
-    if (system.status(file.path) === -Errno.ENOENT) takeBackName(core, file.path);
+    if (system.status(place.path) === -Errno.ENOENT) takeBackName(core, place);
     Atomics.store(control.flags, SWAP, SWAP_NONE);
     return;
   }
@@ -222,12 +223,12 @@ export function endSwap(core: Core, spaces: Spaces): void {
 }
 
 /** Of the files that compactions have replaced the one that the log has open gets its name back. */
-function takeBackName({ system, control }: Core, path: string): void {
+function takeBackName({ system, control }: Core, log: LogPlace): void {
   const own = system.statusOf(control.log.numbers[LOG_FILE]!);
-  for (const replaced of replacedPaths(system, path)) {
+  for (const replaced of replacedPaths(system, log)) {
     const there = system.status(replaced);
     if (typeof there === "number" || typeof own === "number" || there.identity !== own.identity) continue;
-    system.rename(replaced, path);
+    system.rename(replaced, log.path);
   }
 }
 

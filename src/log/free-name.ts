@@ -13,8 +13,12 @@ import { SEGMENT_COUNT_MAX } from "./segments.ts";
 
 /** The names that a file which keeps its name may have besides the first; only the first where none does. */
 export function numberedNames({ canMapPastEnd }: System, name: string): string[] {
-  const more = canMapPastEnd ? 0 : SEGMENT_COUNT_MAX;
-  return [name, ...Array.from({ length: more }, (_, index) => `${name}-${index + 1}`)];
+  return canMapPastEnd ? [name] : spareNames(name);
+}
+
+/** A name and the numbered ones behind it. */
+export function spareNames(name: string): string[] {
+  return [name, ...Array.from({ length: SEGMENT_COUNT_MAX }, (_, index) => `${name}-${index + 1}`)];
 }
 
 /** The first of some names that nothing has, once what nobody uses any more is removed; the error of the last when there is none. */

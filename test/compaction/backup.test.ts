@@ -115,7 +115,7 @@ test("the source under any spelling, and every file of its own, is EMDB_INVALID_
   expect(stateOf(again)).toBe(state);
 });
 
-test.each([".hint", ".lock", ".emdb-backup", ".emdb-backup-moves"])(
+test.each([".hint", ".lock"])(
   "a target whose %s is the source is EMDB_INVALID_CONFIG and harms nothing",
   async (suffix) => {
     using folder = temporaryFolder();

@@ -2,7 +2,9 @@
 
 import { copyFileSync, existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { newHintPath } from "../../src/engine/siblings.ts";
 import { Emdb } from "../../src/index.ts";
+import { fileIdOf } from "../../src/log/header.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { HintWriter } from "../../src/engine/hint-writer.ts";
 import { crashTo, EVERYTHING, expectRefused, stateOf, tell, turn } from "./fixture.ts";
@@ -119,7 +121,7 @@ test("a close in the middle of a checkpoint ends it with EMDB_CLOSED and makes t
   await turn();
   db.closeSync();
   expect(["EMDB_CLOSED", "done"]).toContain(await outcome);
-  expect(existsSync(`${hintOf(path)}.new`)).toBe(false);
+  expect(existsSync(newHintPath({ path, fileId: fileIdOf(readFileSync(path)) }))).toBe(false);
   using again = Emdb.open(path);
   expect(again.recovery.usedCheckpoint).toBe(true);
   expect(again.len()).toBe(300_000);
@@ -248,7 +250,8 @@ test("a read-only open uses the image and changes nothing on the disk", async ()
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
   const story = await tell(path, EVERYTHING);
-  writeFileSync(`${hintOf(path)}.new`, "left over");
+  const draft = newHintPath({ path, fileId: fileIdOf(readFileSync(path)) });
+  writeFileSync(draft, "left over");
   const before = readFileSync(hintOf(path));
   const db = Emdb.open(path, { createIfMissing: false, readOnly: true });
   expect(db.recovery.usedCheckpoint).toBe(true);
@@ -257,10 +260,10 @@ test("a read-only open uses the image and changes nothing on the disk", async ()
   expect(refused).toMatchObject({ code: "EMDB_READ_ONLY" });
   db.closeSync();
   expect(readFileSync(hintOf(path))).toEqual(before);
-  expect(existsSync(`${hintOf(path)}.new`)).toBe(true);
+  expect(existsSync(draft)).toBe(true);
   // An open that writes clears it away.
   Emdb.open(path).closeSync();
-  expect(existsSync(`${hintOf(path)}.new`)).toBe(false);
+  expect(existsSync(draft)).toBe(false);
 });
 
 test("a checkpoint in memory is nothing", async () => {

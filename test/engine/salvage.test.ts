@@ -304,7 +304,7 @@ test("a file that is no database, is missing, is open, is from the future, or ha
   await db.close();
 });
 
-test("an abort and a full disk leave nothing beside the target, and what a crash left is written over", async () => {
+test("an abort and a full disk leave nothing beside the target, and what has the name of the draft stays", async () => {
   using folder = temporaryFolder();
   const [path, target] = [folder.file("data.emdb"), folder.file("saved.emdb")];
   const db = Emdb.open(path);
@@ -338,9 +338,9 @@ test("an abort and a full disk leave nothing beside the target, and what a crash
   expect(readdirSync(folder.path).sort()).toEqual(names);
   room = Infinity;
 
-  writeFileSync(`${target}.salvage`, "left by a crash");
+  writeFileSync(`${target}.emdb-salvage`, "left by a crash, or another's");
   expect(await salvageFile(environment, request, {})).toEqual({ recoveredRecords: 50, lostRanges: [] });
-  expect(readdirSync(folder.path).sort()).toEqual([...names, "saved.emdb"].sort());
+  expect(readdirSync(folder.path).sort()).toEqual([...names, "saved.emdb", "saved.emdb.emdb-salvage"].sort());
 });
 
 test("what was salvaged is a database like any other", async () => {

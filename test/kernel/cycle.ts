@@ -1,7 +1,10 @@
 /** One death on a real kernel, by a seed: of a process, or of the file system under it; and what is found afterwards. */
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { compactPath, hintPath, lockPath, newHintPath } from "../../src/engine/siblings.ts";
+import { Emdb } from "../../src/index.ts";
+import { fileIdOf } from "../../src/log/header.ts";
 import { Random } from "../sim/random.ts";
 import { removeTree, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { expectSoundAfterDeath } from "./after-death.ts";
@@ -10,22 +13,30 @@ import { KernelChild } from "./host.ts";
 import { ENDED, kernelScript, oracleOf } from "./script.ts";
 
 const SCRIPT_LENGTH = 400;
-/** What the names of the files of a database end in, the siblings that it makes included. */
-const ENDS = [
-  ...["", ".emdb-new", ".hint", ".hint.new", ".lock"],
-  ...[".emdb-compact", ".emdb-compact-moves", ".emdb-replaced"],
-];
+/** The files of a database that is there, the siblings that it makes included. */
+function placesOf(path: string): string[] {
+  const log = { path, fileId: fileIdOf(readFileSync(path)) };
+  const compact = compactPath(log);
+  return [path, hintPath(path), newHintPath(log), lockPath(path), compact, `${compact}-moves`];
+}
 
-/** A folder for the database, with the paths of everything that may be in it. */
-export function room(
-  folder: TemporaryFolder,
-  name: string,
-): { readonly path: string; readonly places: readonly string[] } {
+/** A folder for the database. */
+export function room(folder: TemporaryFolder, name: string): { readonly path: string; readonly inside: string } {
   const inside = folder.file(name);
   removeTree(inside);
   mkdirSync(inside);
   const path = join(inside, "data.emdb");
-  return { path, places: [inside, ...ENDS.map((end) => path + end)] };
+  return { path, inside };
+}
+
+/** The same with an empty database in it, and the paths of everything that may come to be there. */
+export function roomWithDatabase(
+  folder: TemporaryFolder,
+  name: string,
+): { readonly path: string; readonly places: readonly string[] } {
+  const { path, inside } = room(folder, name);
+  Emdb.open(path).closeSync();
+  return { path, places: [inside, ...placesOf(path)] };
 }
 
 /** Kills a process at a moment that nobody chose. @throws when what it leaves is not right */

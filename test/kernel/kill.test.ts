@@ -11,7 +11,7 @@ import { Random } from "../sim/random.ts";
 import { fastFolder } from "../engine/fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { expectSoundAfterDeath } from "./after-death.ts";
-import { killOnce, room } from "./cycle.ts";
+import { killOnce, roomWithDatabase } from "./cycle.ts";
 import { bundledChild, callsIn, isSkipped, KernelChild, whyNoTracing, type Errand } from "./host.ts";
 import { ENDED, kernelScript, oracleOf } from "./script.ts";
 
@@ -53,7 +53,7 @@ test.skipIf(isSkipped("SIGKILL at every system call", whyNoTracing()))(
     const program = bundledChild(folder.path);
     const oracle = oracleOf(kernelScript(TRACED.seed, TRACED.length));
     const errand = (lane: number, under: (places: readonly string[]) => string[]): Errand => {
-      const { path, places } = room(folder, `lane ${lane}`);
+      const { path, places } = roomWithDatabase(folder, `lane ${lane}`);
       return { program, path, progressPath: folder.file(`progress ${lane}`), ...TRACED, under: under(places) };
     };
 

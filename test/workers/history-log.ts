@@ -80,11 +80,11 @@ export function keepReplaced(
   const own = system.rename;
   const hooked = system as { rename: System["rename"] };
   hooked.rename = (from, to) => {
-    if (from !== `${path}.emdb-compact` || to !== path) return own.call(system, from, to);
+    if (!from.startsWith(`${path}.emdb-compact-`) || to !== path) return own.call(system, from, to);
     const copied = [...framesIn(readFileSync(from), PAGE)].at(-1)?.end ?? PAGE;
     // Its number, and where in the new file that begins which is no copy. Swaps are made one after the other, under a lock.
     const copy = join(kept, `${String(readdirSync(kept).length).padStart(6, "0")}-${copied}`);
-    copyFileSync(existsSync(path) ? path : `${path}.emdb-replaced`, copy);
+    copyFileSync(existsSync(path) ? path : from.replace(".emdb-compact-", ".emdb-replaced-"), copy);
     const result = own.call(system, from, to);
     if (result < 0) rmSync(copy);
     return result;

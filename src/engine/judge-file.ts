@@ -1,0 +1,50 @@
+/** Judging what is at a path before anything is done with it. */
+
+import { EmdbError } from "../errors.ts";
+import { Errno } from "../ffi/errno.ts";
+import { ioError, must } from "../ffi/io-error.ts";
+import type { System } from "../ffi/system.ts";
+import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { decodeHeader, type LogHeader } from "../log/header.ts";
+import type { HeaderPage } from "./unlock.ts";
+
+/** The header page of a log; undefined when there is no file, or an empty one. Throws for what is not ours. */
+export function judgeFile(system: System, path: string): HeaderPage | undefined {
+  const status = system.status(path);
+  if (typeof status === "number") {
+    if (status === -Errno.ENOENT) return undefined;
+    throw ioError(status, { syscall: "stat", path });
+  }
+  if (status.kind !== "file")
+    throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not a file`, { path });
+  if (status.bytes === 0) return undefined;
+  const handle = must(system.open(path, "read"), { syscall: "open", path });
+  try {
+    const bytes = new Uint8Array(HEADER_PAGE_BYTES);
+    const count = must(system.read(handle, bytes, { position: 0, bytes: bytes.length }), { syscall: "pread", path });
+    return { header: judgeHeader(bytes.subarray(0, count), path), page: bytes };
+  } finally {
+    system.close(handle);
+  }
+}
+
+export function judgeHeader(bytes: Uint8Array, path: string): LogHeader {
+  const verdict = decodeHeader(bytes);
+  switch (verdict.kind) {
+    case "sound":
+      return verdict.header;
+    case "foreign":
+      throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not an emdb database`, { path });
+    case "future":
+      throw new EmdbError(
+        "EMDB_VERSION",
+        `${JSON.stringify(path)} has format version ${verdict.version}; this emdb reads version 1`,
+        { path },
+      );
+    case "damaged":
+      throw new EmdbError("EMDB_CORRUPTED", `the header of ${JSON.stringify(path)} is damaged`, {
+        path,
+        offset: verdict.offset,
+      });
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * Putting back the log that a compaction has moved aside, where a mapped file cannot be replaced: it died between its
+ * two renames, and nothing has the log's name.
+ *
+ * Such a file says in its name which log it is, and in its header the same. Whatever else is there is another's.
+ */
+
+import { basename, dirname, join } from "node:path";
+import { must } from "../ffi/io-error.ts";
+import type { System } from "../ffi/system.ts";
+import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { decodeHeader, type LogHeader } from "../log/header.ts";
+import { judgeFile } from "./judge-file.ts";
+import { isIdOf, replacedId } from "./siblings.ts";
+import type { HeaderPage } from "./unlock.ts";
+
+/** The newest of the files that compactions have replaced and not removed yet; undefined when there is none. */
+export function findReplaced(system: System, path: string): string | undefined {
+  if (system.canMapPastEnd) return undefined;
+  let newest: { readonly file: string; readonly generation: number } | undefined;
+  const names = system.list(dirname(path));
+  for (const name of typeof names === "number" ? [] : names) {
+    const id = replacedId(basename(path), name);
+    if (id === undefined) continue;
+    const file = join(dirname(path), name);
+    const header = headerAt(system, file);
+    if (header === undefined || !isIdOf(id, header.fileId)) continue;
+    if (header.generation > (newest?.generation ?? -1)) newest = { file, generation: header.generation };
+  }
+  return newest?.file;
+}
+
+function headerAt(system: System, path: string): LogHeader | undefined {
+  const handle = system.open(path, "read");
+  if (handle < 0) return undefined;
+  const page = new Uint8Array(HEADER_PAGE_BYTES);
+  const count = system.read(handle, page, { position: 0, bytes: page.length });
+  system.close(handle);
+  const verdict = decodeHeader(page.subarray(0, Math.max(0, count)));
+  return verdict.kind === "sound" ? verdict.header : undefined;
+}
+
+/** Gives it the log's name again. Under the lock. */
+export function putBack(system: System, path: string): HeaderPage | undefined {
+  const replaced = findReplaced(system, path);
+  if (replaced === undefined) return undefined;
+  must(system.rename(replaced, path), { syscall: "rename", path });
+  must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });
+  return judgeFile(system, path);
+}
