@@ -119,7 +119,7 @@ function removeImage(system: System, target: string): void {
   const begin = new Uint8Array(BEGIN_BYTES);
   const count = system.read(handle, begin, { position: 0, bytes: BEGIN_BYTES });
   system.close(handle);
-  if (count === 0 || beginsAsImage(begin)) system.unlink(path);
+  if (count >= 0 && beginsAsImage(begin.subarray(0, count))) system.unlink(path);
 }
 
 function refuseTarget(core: Core, target: string): void {

@@ -73,9 +73,9 @@ const WITNESS_CHECKS_AT = WITNESS_AT + 8;
 const CHECK_AT = WITNESS_CHECKS_AT + 8;
 export const HINT_HEADER_BYTES = CHECK_AT + 8;
 
-/** Whether a file begins as an image does. */
+/** Whether bytes begin as an image does, as far as they go. */
 export function beginsAsImage(bytes: Uint8Array): boolean {
-  return MAGIC.every((byte, index) => bytes[index] === byte);
+  return MAGIC.every((byte, index) => index >= bytes.length || bytes[index] === byte);
 }
 
 /** Which generation of which log an image belongs to. */

@@ -7,7 +7,9 @@
  *    file that was unlinked in between is not mistaken for the lock.
  * 3. It is unlinked only while its lock is held (an open that failed and had made it), or by force.
  * 4. Whose file is no longer the one at the path has been robbed and writes no more.
- * 5. Nothing is written to, or unlinked, that cannot be a lock: a database named "a.lock" is safe from one named "a".
+ * 5. Nothing is written to, or unlinked, but an empty file, zeros, and what begins as a record. A text or a database at
+ *    the place of the lock is refused, and a link not followed. A short file of other bytes may be what a power loss has
+ *    left of a record: it is locked as it is.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -17,7 +19,7 @@ import type { FileHandle, Result, System } from "../ffi/system.ts";
 import type { LockHolder } from "../api/types.ts";
 import { closeFile, nameFile, type SharedFile } from "../log/shared-file.ts";
 import { PACKAGE_VERSION } from "../version.ts";
-import { beginsAsLog, lockPath } from "./siblings.ts";
+import { isLogBeginning, isText, lockPath } from "./siblings.ts";
 
 const RECORD_BYTES_MAX = 4096;
 const ATTEMPTS = 100;
@@ -31,13 +33,19 @@ export class LockFile {
   readonly #logPath: string;
   readonly #identity: string;
   readonly #isNew: boolean;
+  readonly #isRecord: boolean;
 
-  private constructor(system: System, logPath: string, file: { handle: FileHandle; identity: string; isNew: boolean }) {
+  private constructor(
+    system: System,
+    logPath: string,
+    file: { handle: FileHandle; identity: string; isNew: boolean; isRecord: boolean },
+  ) {
     this.#system = system;
     this.#logPath = logPath;
     this.#handle = file.handle;
     this.#identity = file.identity;
     this.#isNew = file.isNew;
+    this.#isRecord = file.isRecord;
   }
 
   /**
@@ -48,7 +56,9 @@ export class LockFile {
     const path = lockPath(logPath);
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const existed = typeof system.status(path) !== "number";
-      const handle = must(system.open(path, "write-or-create"), { syscall: "open", path });
+      const handle = system.open(path, "write-or-create");
+      if (handle < 0) refuseLink(system, logPath);
+      must(handle, { syscall: "open", path });
       if (words !== undefined) nameFile(system, words, handle);
       const result = lockPatiently(system, handle);
       if (result < 0) {
@@ -58,9 +68,9 @@ export class LockFile {
       }
       const own = system.statusOf(handle);
       const there = system.status(path);
-      refuseStranger(system, { handle, path, logPath }, words);
+      const isRecord = mayBeRecord(system, { handle, logPath }, words);
       if (typeof own !== "number" && typeof there !== "number" && own.identity === there.identity) {
-        return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed });
+        return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed, isRecord });
       }
       closeLock(system, handle, words);
     }
@@ -77,7 +87,7 @@ export class LockFile {
     logPath: string,
     token: { readonly handle: FileHandle; readonly identity: string },
   ): LockFile {
-    return new LockFile(system, logPath, { ...token, isNew: false });
+    return new LockFile(system, logPath, { ...token, isNew: false, isRecord: true });
   }
 
   /** What `adopt` takes. */
@@ -85,8 +95,9 @@ export class LockFile {
     return { handle: this.#handle, identity: this.#identity };
   }
 
-  /** Writes down who holds the lock. */
+  /** Writes down who holds the lock, where a record may stand. */
   record(): void {
+    if (!this.#isRecord) return;
     const system = this.#system;
     const holder = {
       pid: system.processId(),
@@ -158,22 +169,38 @@ export function readHolder(system: System, logPath: string): LockHolder | undefi
   }
 }
 
-/** Throws, the file closed and as it was, when what is at the place of the lock is something else. */
-function refuseStranger(
+/** How every record begins. */
+const RECORD_START = new TextEncoder().encode('{"pid":');
+
+/**
+ * Whether a record may be written there. Throws, the file closed and as it was, when what is at the place of the lock is
+ * something else.
+ */
+function mayBeRecord(
   system: System,
-  at: { readonly handle: FileHandle; readonly path: string; readonly logPath: string },
+  at: { readonly handle: FileHandle; readonly logPath: string },
   words?: SharedFile,
-): void {
-  const { handle, path, logPath } = at;
-  const isLog = beginsAsLog(system, handle);
-  if (!isLog && system.size(handle) <= RECORD_BYTES_MAX) return;
+): boolean {
+  const { handle, logPath } = at;
+  const bytes = new Uint8Array(RECORD_BYTES_MAX + 1);
+  const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
+  const found = bytes.subarray(0, Math.max(0, count));
+  const isStart = RECORD_START.every((byte, index) => index >= found.length || found[index] === byte);
+  if (count >= 0 && count <= RECORD_BYTES_MAX && (isStart || found.every((byte) => byte === 0))) return true;
+  const isLog = isLogBeginning(found);
+  if (count <= RECORD_BYTES_MAX && !isLog && !isText(found)) return false;
   closeLock(system, handle, words);
-  const what = isLog ? "is a database itself" : "is not a lock file";
-  throw new EmdbError(
-    "EMDB_INVALID_CONFIG",
-    `${JSON.stringify(path)} ${what}, and this database would lock it; choose another path`,
-    { path: logPath },
-  );
+  throw stranger(logPath, isLog ? "is a database itself" : "is not a lock file");
+}
+
+/** Throws when the lock's place is a symbolic link: who takes the lock would write to what it leads to. */
+function refuseLink(system: System, logPath: string): void {
+  if (typeof system.linkTarget(lockPath(logPath)) === "string") throw stranger(logPath, "is a symbolic link");
+}
+
+function stranger(logPath: string, what: string): EmdbError {
+  const message = `${JSON.stringify(lockPath(logPath))} ${what}, and this database would lock it; choose another path`;
+  return new EmdbError("EMDB_INVALID_CONFIG", message, { path: logPath });
 }
 
 function parseRecord(text: string): Omit<LockHolder, "isHeld"> | undefined {
@@ -204,10 +231,12 @@ function lockedError(system: System, logPath: string): EmdbError {
 export function breakLock(system: System, logPath: string, isForced: boolean): void {
   const holder = readHolder(system, logPath);
   const path = lockPath(logPath);
+  refuseLink(system, logPath);
   const there = system.open(path, "read");
   if (there >= 0) {
-    refuseStranger(system, { handle: there, path, logPath });
+    const isRecord = mayBeRecord(system, { handle: there, logPath });
     system.close(there);
+    if (!isRecord) throw stranger(logPath, "is not a lock file");
   }
   if (isForced) {
     const result = system.unlink(path);

@@ -10,7 +10,7 @@
 
 import { basename } from "node:path";
 import { pinned } from "../ffi/memory.ts";
-import type { FileHandle, System } from "../ffi/system.ts";
+import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { xxh32 } from "../log/checksum.ts";
 import { firstFree, goneNames, numberedNames } from "../log/free-name.ts";
@@ -110,13 +110,22 @@ export function removeLeftOvers(system: System, log: LogPlace): void {
   for (const draft of drafts) firstFree(system, goneNames(system, draft));
 }
 
+/** Whether bytes are a text: what somebody has written there, and no power loss has left. */
+export function isText(bytes: Uint8Array): boolean {
+  if (bytes.length === 0 || bytes.some((byte) => byte < 0x20 && (byte < 9 || byte > 13))) return false;
+  try {
+    // The last character may be cut.
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
- * Whether a file begins as a log does: one of ours, of a later format or a damaged one too. What is shorter than any log
+ * Whether the first bytes of a file are a log's: one of ours, of a later format or a damaged one too. What is shorter than any log
  * is none: after a power loss a small file that was never synced may hold what another file's block once held.
  */
-export function beginsAsLog(system: System, handle: FileHandle): boolean {
-  const bytes = new Uint8Array(BEGIN_BYTES);
-  const count = system.read(handle, bytes, { position: 0, bytes: BEGIN_BYTES });
-  if (count !== BEGIN_BYTES || system.size(handle) < HEADER_PAGE_BYTES) return false;
-  return decodeHeader(bytes).kind !== "foreign";
+export function isLogBeginning(bytes: Uint8Array): boolean {
+  return bytes.length >= HEADER_PAGE_BYTES && decodeHeader(bytes.subarray(0, BEGIN_BYTES)).kind !== "foreign";
 }

@@ -5,7 +5,9 @@
 
 import { EmdbError } from "../errors.ts";
 import type { System } from "../ffi/system.ts";
-import { beginsAsLog, hintPath } from "./siblings.ts";
+import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { beginsAsImage } from "./hint-format.ts";
+import { hintPath, isLogBeginning, isText } from "./siblings.ts";
 
 /** Every name that a database may use beside its own; what has been made for one has a number in it. */
 const SIBLING =
@@ -27,8 +29,11 @@ export function refuseDraft(system: System, path: string): void {
 /** Nor may a database have its image where another database is. */
 export function refuseTakenImage(system: System, path: string): void {
   const image = hintPath(path);
-  if (isLog(system, image))
+  const found = beginningOf(system, image);
+  if (isLogBeginning(found))
     throw refused(path, image, "is a database itself, and this one would write its image there");
+  if (isText(found) && !beginsAsImage(found))
+    throw refused(path, image, "is no image, and this database would write its own there");
 }
 
 function refused(path: string, named: string, what: string): EmdbError {
@@ -36,9 +41,15 @@ function refused(path: string, named: string, what: string): EmdbError {
 }
 
 function isLog(system: System, path: string): boolean {
+  return isLogBeginning(beginningOf(system, path));
+}
+
+/** The first bytes of a file, a header page at most; none of what cannot be read. */
+function beginningOf(system: System, path: string): Uint8Array {
   const handle = system.open(path, "read");
-  if (handle < 0) return false;
-  const isOne = beginsAsLog(system, handle);
+  if (handle < 0) return new Uint8Array(0);
+  const bytes = new Uint8Array(HEADER_PAGE_BYTES);
+  const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
   system.close(handle);
-  return isOne;
+  return bytes.subarray(0, Math.max(0, count));
 }

@@ -96,13 +96,13 @@ export class PosixSystem extends Surroundings implements System {
   // -- files ---------------------------------------------------------------
 
   open(path: string, mode: OpenMode): FileHandle | Result {
-    const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK } = fs.constants;
+    const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
     const flagsOfMode: Record<OpenMode, number> = {
       read: O_RDONLY,
       write: O_RDWR,
       "write-through": O_RDWR | this.#kernel.openWriteThrough,
       create: O_RDWR | O_CREAT | O_EXCL,
-      "write-or-create": O_RDWR | O_CREAT,
+      "write-or-create": O_RDWR | O_CREAT | O_NOFOLLOW,
     };
     // O_NONBLOCK: opening a named pipe would otherwise wait for its other end. Files do not know the flag.
     const flags = flagsOfMode[mode] | this.#kernel.openCloseOnExec | O_NONBLOCK;

@@ -35,7 +35,7 @@ export type OpenMode =
   | "write-through"
   /** A new file (mode 0600) for reading and writing; EEXIST when there is one. */
   | "create"
-  /** An existing file for reading and writing, or a new one (mode 0600). */
+  /** An existing file for reading and writing, or a new one (mode 0600); an error where there is a symbolic link. */
   | "write-or-create";
 
 export interface FileStatus {

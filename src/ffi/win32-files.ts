@@ -23,6 +23,10 @@ const FILE_ATTRIBUTE_DIRECTORY = 0x10;
 const FILE_ATTRIBUTE_NORMAL = 0x80;
 const FILE_FLAG_BACKUP_SEMANTICS = 0x02000000;
 const FILE_FLAG_WRITE_THROUGH = 0x80000000;
+const FILE_FLAG_OPEN_REPARSE_POINT = 0x00200000;
+const FILE_ATTRIBUTE_REPARSE_POINT = 0x400;
+const TAG_NAME_SURROGATE = 0x20000000;
+const FILE_ATTRIBUTE_TAG_INFO = 9;
 const FILE_ID_INFO = 18;
 const FILE_RENAME_INFO_EX = 22;
 const MOVEFILE_REPLACE_EXISTING = 1;
@@ -42,7 +46,11 @@ const modes: Record<OpenMode, { readonly access: number; readonly disposition: n
     flags: FILE_FLAG_WRITE_THROUGH,
   },
   create: { access: GENERIC_READ + GENERIC_WRITE, disposition: CREATE_NEW, flags: 0 },
-  "write-or-create": { access: GENERIC_READ + GENERIC_WRITE, disposition: OPEN_ALWAYS, flags: 0 },
+  "write-or-create": {
+    access: GENERIC_READ + GENERIC_WRITE,
+    disposition: OPEN_ALWAYS,
+    flags: FILE_FLAG_OPEN_REPARSE_POINT,
+  },
 };
 
 /** The path as kernel32 wants it: prefixed so that it may be long, UTF-16, ended by a zero. */
@@ -58,12 +66,23 @@ export function openFile(calls: WindowsCalls, name: string, mode: OpenMode): Fil
   if (name.includes("\0")) return -Errno.EINVAL;
   const { access, disposition, flags } = modes[mode];
   const file = calls.CreateFileW(widePath(name), access, SHARE_ALL, 0, disposition, FILE_ATTRIBUTE_NORMAL + flags, 0);
+  if (file !== -1 && flags === FILE_FLAG_OPEN_REPARSE_POINT && isLink(calls, file)) {
+    calls.CloseHandle(file);
+    return -Errno.ELOOP;
+  }
   if (file !== -1) return file;
   const result = lastFailure(calls);
   if (result !== -Errno.EACCES) return result;
   // A folder is refused in the same words as a file that we may not open.
   const status = statusOfPath(calls, name);
   return typeof status !== "number" && status.kind === "folder" ? -Errno.EISDIR : result;
+}
+
+/** FILE_ATTRIBUTE_TAG_INFO: attributes u32, tag u32, of which one bit says that the file stands for another name. */
+function isLink(calls: WindowsCalls, file: FileHandle): boolean {
+  if (calls.GetFileInformationByHandleEx(file, FILE_ATTRIBUTE_TAG_INFO, scratch.address, 8) === 0) return false;
+  const { u32 } = scratch;
+  return (u32[0]! & FILE_ATTRIBUTE_REPARSE_POINT) !== 0 && (u32[1]! & TAG_NAME_SURROGATE) !== 0;
 }
 
 export function statusOfPath(calls: WindowsCalls, name: string): FileStatus | Result {

@@ -180,6 +180,12 @@ class Recovered {
     try {
       this.#store = this.#adapter.open(this.#system, STORE_PATH);
     } catch (error) {
+      // A power loss may leave what another file once held where the lock's record was never synced. If it is a text,
+      // it is whoever sees it who removes it.
+      if (errorText(error).includes(`"${STORE_PATH}.lock" is not a lock file`)) {
+        this.machine.names.current.delete(`${STORE_PATH}.lock`);
+        return this.open();
+      }
       return { property: codeOf(error) === undefined ? 0 : 6, detail: `open threw ${errorText(error)}` };
     }
     return this.attempt("reading after recovery", (store) => {
