@@ -202,11 +202,14 @@ export class Compaction {
     log.tail.spill();
     writeMark(this.#core, draft, false);
     log.sync();
-    if (!writeThrough) return;
-    const handle = must(system.open(path, "write-through"), { syscall: "open", path });
-    const former = control.draft.numbers[LOG_FILE]!;
-    nameFile(system, logFileOf(control.draft), handle);
-    system.close(former);
+    if (writeThrough) {
+      const handle = must(system.open(path, "write-through"), { syscall: "open", path });
+      const former = control.draft.numbers[LOG_FILE]!;
+      nameFile(system, logFileOf(control.draft), handle);
+      system.close(former);
+    }
+    // As the log's file is: before it has a name to which there could be a link.
+    must(system.lock(control.draft.numbers[LOG_FILE]!), { syscall: "flock", path });
   }
 }
 

@@ -6,6 +6,7 @@
  * 2. The file that is locked is the file at the path: after taking the lock its identity is compared, so a
  *    file that was unlinked in between is not mistaken for the lock.
  * 3. It is unlinked only while its lock is held (an open that failed and had made it), or by force.
+ *    The log's own file is locked besides, for who comes by another name of it.
  * 4. Whose file is no longer the one at the path has been robbed and writes no more.
  * 5. Nothing is written to, or unlinked, but an empty file, zeros, and what begins as a record. A text or a database at
  *    the place of the lock is refused, and a link not followed. A short file of other bytes may be what a power loss has
@@ -34,6 +35,8 @@ export class LockFile {
   readonly #identity: string;
   readonly #isNew: boolean;
   readonly #isRecord: boolean;
+  /** The file that the one who was robbed of this lock has still open and locked. */
+  #broken: string | undefined;
 
   private constructor(
     system: System,
@@ -95,6 +98,24 @@ export class LockFile {
     return { handle: this.#handle, identity: this.#identity };
   }
 
+  /**
+   * Locks the log's own file as well, which may have other names: a hard link leads past the lock file. Who was robbed of
+   * the lock by force keeps that one until it closes; the record tells of it, and it is passed over.
+   *
+   * @throws {EmdbError} EMDB_LOCKED
+   */
+  claim(handle: FileHandle): void {
+    const system = this.#system;
+    const result = lockPatiently(system, handle);
+    if (result >= 0) return;
+    const path = this.#logPath;
+    if (result !== -Errno.EAGAIN) throw ioError(result, { syscall: "flock", path });
+    const status = system.statusOf(handle);
+    const broken = recordIn(system, this.#handle)?.["broken"];
+    if (typeof status === "number" || status.identity !== broken) throw linkedError(path);
+    this.#broken = status.identity;
+  }
+
   /** Writes down who holds the lock, where a record may stand. */
   record(): void {
     if (!this.#isRecord) return;
@@ -104,6 +125,7 @@ export class LockFile {
       hostname: system.hostName(),
       acquiredAtMs: system.now(),
       packageVersion: PACKAGE_VERSION,
+      broken: this.#broken,
     };
     const bytes = new TextEncoder().encode(`${JSON.stringify(holder)}\n`);
     const path = lockPath(this.#logPath);
@@ -159,9 +181,7 @@ export function readHolder(system: System, logPath: string): LockHolder | undefi
   const handle = system.open(path, "read");
   if (handle < 0) return undefined;
   try {
-    const bytes = new Uint8Array(RECORD_BYTES_MAX);
-    const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
-    const record = count > 0 ? parseRecord(new TextDecoder().decode(bytes.subarray(0, count))) : undefined;
+    const record = holderOf(recordIn(system, handle));
     if (record === undefined) return undefined;
     return { ...record, isHeld: system.probeLock(handle) === -Errno.EAGAIN };
   } finally {
@@ -203,15 +223,21 @@ function stranger(logPath: string, what: string): EmdbError {
   return new EmdbError("EMDB_INVALID_CONFIG", message, { path: logPath });
 }
 
-function parseRecord(text: string): Omit<LockHolder, "isHeld"> | undefined {
-  let value: unknown;
+/** What stands in a lock file, whatever that is. */
+function recordIn(system: System, handle: FileHandle): Record<string, unknown> | undefined {
+  const bytes = new Uint8Array(RECORD_BYTES_MAX);
+  const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
+  if (count <= 0) return undefined;
   try {
-    value = JSON.parse(text);
+    const value: unknown = JSON.parse(new TextDecoder().decode(bytes.subarray(0, count)));
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
   } catch {
     return undefined;
   }
-  if (typeof value !== "object" || value === null) return undefined;
-  const { pid, hostname, acquiredAtMs, packageVersion } = value as Record<string, unknown>;
+}
+
+function holderOf(record: Record<string, unknown> | undefined): Omit<LockHolder, "isHeld"> | undefined {
+  const { pid, hostname, acquiredAtMs, packageVersion } = record ?? {};
   if (typeof pid !== "number" || typeof hostname !== "string") return undefined;
   if (typeof acquiredAtMs !== "number" || typeof packageVersion !== "string") return undefined;
   return { pid, hostname, acquiredAtMs, packageVersion };
@@ -225,6 +251,29 @@ function lockedError(system: System, logPath: string): EmdbError {
     ? "this process has the database open: close it, or if it is another Worker's, post db.share() to this one and use Emdb.attach"
     : `the database is open in ${who}`;
   return new EmdbError("EMDB_LOCKED", message, { path: logPath, holder });
+}
+
+/** The error for a file that is locked while its lock file is free. */
+export function linkedError(path: string): EmdbError {
+  const what = `the file ${JSON.stringify(path)} is open under another name: a hard link, or the one that it had before`;
+  return new EmdbError("EMDB_LOCKED", what, { path });
+}
+
+/**
+ * After a lock was broken by force: says in a new lock file whose lock on the log itself is of no account any more, if
+ * somebody has one. When that fails the log is refused to everybody until the robbed one has closed it.
+ */
+function noteBroken(system: System, logPath: string): void {
+  const log = system.open(logPath, "read");
+  if (log < 0) return;
+  const status = system.probeLock(log) === -Errno.EAGAIN ? system.statusOf(log) : undefined;
+  system.close(log);
+  if (typeof status !== "object") return;
+  const handle = system.open(lockPath(logPath), "create");
+  if (handle < 0) return;
+  const bytes = new TextEncoder().encode(`${JSON.stringify({ pid: null, broken: status.identity })}\n`);
+  system.write(handle, bytes, { position: 0, bytes: bytes.length });
+  system.close(handle);
 }
 
 /** Removes what a dead holder left; of a living one only by force. */
@@ -241,6 +290,7 @@ export function breakLock(system: System, logPath: string, isForced: boolean): v
   if (isForced) {
     const result = system.unlink(path);
     if (result < 0 && result !== -Errno.ENOENT) throw ioError(result, { syscall: "unlink", path });
+    noteBroken(system, logPath);
     return;
   }
   if (holder?.isHeld === true) throw lockedError(system, logPath);

@@ -240,6 +240,7 @@ function openLogAt(environment: Environment, plan: LogPlan, handle: FileHandle):
   try {
     control = makeControl(system);
     nameFile(system, logFileOf(control.log), handle);
+    plan.lock?.claim(handle);
     control.log.numbers[LOG_GENERATION] = plan.header.generation;
     const ring = config.readOnly ? 0 : must(system.reserve(RING_SPACE), { syscall: "mmap", path });
     control.log.numbers[LOG_RING] = ring;

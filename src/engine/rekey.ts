@@ -23,7 +23,7 @@ import { stretchLater } from "../crypto/argon2.ts";
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
-import type { System } from "../ffi/system.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
 import type { Environment } from "./assemble.ts";
 import type { Engine } from "./engine.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
@@ -58,7 +58,7 @@ export async function rewriteFile(
   request: RekeyRequest,
   options: ProgressOptions,
 ): Promise<void> {
-  await underLock(environment, request.path, async (path, found, lock) => {
+  await underLock(environment, request.path, async (path, found, { lock, letGo }) => {
     const { system } = environment;
     const current = { encryption: request.current, cipher: undefined };
     const next = { encryption: request.next, cipher: request.cipher };
@@ -74,6 +74,8 @@ export async function rewriteFile(
     } finally {
       keys?.dataKey.wipe();
     }
+    // Not every system replaces a file that is open.
+    letGo();
     takeName(system, { path, fileId: found.header.fileId }, lock);
   });
 }
@@ -174,7 +176,7 @@ export async function rotateSecret(
   request: RekeyRequest,
   options: ProgressOptions,
 ): Promise<void> {
-  await underLock(environment, request.path, async (path, found, lock) => {
+  await underLock(environment, request.path, async (path, found, { lock }) => {
     const { system } = environment;
     using secret = callerSecret(request.next);
     const keys = await unlockPageLater(found, { encryption: request.current, cipher: undefined }, path);
@@ -213,7 +215,7 @@ function writeSlots(system: System, path: string, writes: ReturnType<typeof repl
 async function underLock(
   environment: Environment,
   asked: string,
-  work: (path: string, found: HeaderPage, lock: LockFile) => Promise<void>,
+  work: (path: string, found: HeaderPage, held: { lock: LockFile; letGo: () => void }) => Promise<void>,
 ): Promise<void> {
   const { system } = environment;
   const path = realLogPath(system, asked);
@@ -222,8 +224,18 @@ async function underLock(
   try {
     const found = judgeFile(system, path) ?? putBack(system, path);
     if (found === undefined) throw missing(path);
-    removeLeftOvers(system, { path, fileId: found.header.fileId });
-    await work(path, found, lock);
+    let log: FileHandle | undefined = must(system.open(path, "read"), { syscall: "open", path });
+    const letGo = (): void => {
+      if (log !== undefined) system.close(log);
+      log = undefined;
+    };
+    try {
+      lock.claim(log);
+      removeLeftOvers(system, { path, fileId: found.header.fileId });
+      await work(path, found, { lock, letGo });
+    } finally {
+      letGo();
+    }
   } finally {
     lock.release(true);
   }

@@ -23,7 +23,7 @@ import type { ScanSource } from "../log/scanner.ts";
 import type { Environment } from "./assemble.ts";
 import type { Engine } from "./engine.ts";
 import type { OpenConfig, SalvageRequest } from "./life.ts";
-import { LockFile, readHolder } from "./lock-file.ts";
+import { LockFile, linkedError, readHolder } from "./lock-file.ts";
 import { hintPath, lockPath, salvagePath } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { openFile, realLogPath } from "./open.ts";
@@ -76,6 +76,7 @@ export async function salvageFile(
   try {
     const file = must(system.open(path, "read"), { syscall: "open", path });
     try {
+      if (system.lock(file) === -Errno.EAGAIN) throw linkedError(path);
       const end = must(system.size(file), { syscall: "fstat", path });
       const found = { system: new PatientReads(system), file, path, end };
       const log = findLog(found);
