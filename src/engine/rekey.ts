@@ -33,6 +33,7 @@ import { openDraft, openLocked, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
 import { findReplaced, putBack } from "./put-back.ts";
 import { hintPath, newPath, removeLeftOvers, type LogPlace } from "./siblings.ts";
+import { refuseTakenImage } from "./sidecar-names.ts";
 import type { SpaceState } from "./spaces.ts";
 import { freshPageLater, keyPageOf, unlockPageLater, type HeaderPage } from "./unlock.ts";
 
@@ -224,6 +225,7 @@ async function underLock(
   try {
     const found = judgeFile(system, path) ?? putBack(system, path);
     if (found === undefined) throw missing(path);
+    refuseTakenImage(system, path);
     let log: FileHandle | undefined = must(system.open(path, "read"), { syscall: "open", path });
     const letGo = (): void => {
       if (log !== undefined) system.close(log);

@@ -87,4 +87,7 @@ test("a text at the place of an image is neither removed nor replaced, and a dat
   expect(readFileSync(`${path}.hint`, "utf8")).toBe("my own notes");
   source.closeSync();
   expect(readdirSync(folder.path).sort()).toEqual(["a.hint", "source", "source.hint", "source.lock"]);
+  writeFileSync(folder.file("source.hint"), "my own notes");
+  await expectRejects("EMDB_INVALID_CONFIG", Emdb.enableEncryption(folder.file("source"), { key: new Uint8Array(32) }));
+  expect(readFileSync(folder.file("source.hint"), "utf8")).toBe("my own notes");
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { dlopen, type Pointer } from "bun:ffi";
-import { readFileSync, statSync, statfsSync } from "node:fs";
+import { existsSync, readFileSync, statSync, statfsSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { FileStatus } from "../../src/ffi/system.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
@@ -18,6 +18,14 @@ test("opening what is not there is ENOENT, unless it is to be created", () => {
   folder.open("first", "write-or-create");
   folder.open("second", "create");
   expect(system.list(folder.path)).toHaveLength(2);
+});
+
+// Under Wine `symlinkSync` makes nothing and says nothing.
+test.skipIf(isWindows)("write-or-create follows no symbolic link", () => {
+  using folder = new TemporaryFolder();
+  symlinkSync(folder.at("nothing"), folder.at("link"));
+  expect(outcome(system.open(folder.at("link"), "write-or-create"))).toBe("ELOOP");
+  expect(existsSync(folder.at("nothing"))).toBe(false);
 });
 
 test("create refuses a file that exists, write-or-create keeps what is in it", () => {
