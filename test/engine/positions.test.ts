@@ -9,8 +9,8 @@ import { openMemory } from "../../src/engine/open.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { statsOf } from "../../src/engine/stats.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
-import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, RING_BYTES } from "../../src/limits.ts";
-import { LOG_CLAIMED, positionsInUse } from "../../src/log/log-words.ts";
+import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../../src/limits.ts";
+import { LOG_CLAIMED, LOG_ORIGIN, LOG_TAIL, positionsInUse } from "../../src/log/log-words.ts";
 import { Life, type Config } from "../compaction/life.ts";
 import { Random } from "../sim/random.ts";
 import { baseBefore, leapTo, wrapAt } from "../support/far-positions.ts";
@@ -145,6 +145,17 @@ for (const [name, config] of ways) {
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 const textOf = (bytes: Uint8Array | undefined): string | undefined =>
   bytes === undefined ? undefined : Buffer.from(bytes).toString();
+
+/** The error that says that something is full. */
+function fullOf(work: () => void): EmdbError {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof EmdbError) return error;
+    throw error;
+  }
+  throw new Error("nothing was full");
+}
 
 /** A database and the model of it. */
 class Subject implements Disposable {
@@ -312,15 +323,6 @@ test.each(ways.slice(0, 2))(
     subject.compact();
     expect(core.base).toBe(end - RING_BYTES - bytes);
     expect(positionsInUse(core.control.log).origin).toBe(origin);
-    const fullOf = (work: () => void): EmdbError => {
-      try {
-        work();
-      } catch (error) {
-        if (error instanceof EmdbError) return error;
-        throw error;
-      }
-      throw new Error("nothing was full");
-    };
     const full = fullOf(() => {
       for (;;) put();
     });
@@ -337,6 +339,44 @@ test.each(ways.slice(0, 2))(
     expect(positionsInUse(core.control.log).origin).toBe(core.base);
     subject.compact();
     subject.check();
+  },
+);
+
+test.each(ways.slice(0, 3))(
+  "positions are exact up to 2^53, where a write is refused until the log is opened again (%s)",
+  (name, config) => {
+    using folder = temporaryFolder();
+    using subject = new Subject(name.startsWith("memory") ? undefined : folder.file("data.emdb"), config);
+    const { core } = subject.opened.engine;
+    const { engine, work, compaction } = subject.opened;
+    const first = POSITIONS_END_MAX - 5 * RING_BYTES;
+    subject.put("key", "v");
+    engine.clear(engine.defaultSpace);
+    subject.model.clear();
+    expect(work.tryTake()).toBe(true);
+    for (const _ of compaction.copySteps()) {
+      // The index holds nothing, so no position is in use but what the copy will get.
+      if (core.control.draft.numbers[LOG_TAIL] === 0) continue;
+      core.control.log.numbers[LOG_ORIGIN] = first - RING_BYTES;
+      core.control.log.numbers[LOG_CLAIMED] = first - RING_BYTES;
+    }
+    for (const _ of compaction.relocationSteps());
+    work.give();
+    expect(core.base).toBe(first);
+    let puts = 0;
+    const put = (): void => subject.put(`key ${puts++ % 300}`, "w".repeat(20_000));
+    for (let index = 0; index < 600; index += 1) put();
+    subject.check();
+    subject.compact();
+    expect(core.base).toBe(first + 2 * RING_BYTES);
+    subject.check();
+    const full = fullOf(() => {
+      for (;;) put();
+    });
+    expect([full.code, full.message.includes("reopen the database")]).toEqual(["EMDB_FULL", true]);
+    expect(POSITIONS_END_MAX - subject.end).toBeLessThan(20_100);
+    subject.check();
+    expect(fullOf(() => subject.compact()).message).toContain("reopen the database");
   },
 );
 
@@ -393,4 +433,34 @@ test("a sweep amid a relocation, and one after an image, finds each deadline by 
   const { live, entries } = engine.core.expiry.facts(engine.spaces.default.address);
   expect([live, entries >= live]).toEqual([1499, true]);
   expect(engine.sweepExpired(engine.defaultSpace)).toBe(500);
+});
+
+test("verify finds an index that names an older version, or another record, at any position", async () => {
+  using folder = temporaryFolder();
+  using subject = new Subject(folder.file("data.emdb"), {});
+  const { engine } = subject.opened;
+  leapTo(subject.opened, baseBefore(wrapAt(4), 200_000));
+  subject.fillTo(wrapAt(4) - 64);
+  const older = subject.end;
+  subject.put("key", "first");
+  subject.put("key", "second");
+  subject.put("other", "stays");
+  const { core } = engine;
+  const findings = async (lsn: number): Promise<string[]> => {
+    core.key.load("key");
+    expect(core.lookup.findNewest(engine.spaces.root(engine.spaces.default))).toBe(true);
+    const right = core.lookup.lsn;
+    core.keydir.replace(lsn / 8, false);
+    const { problems } = await verifyDatabase(subject.opened, {});
+    core.key.load("key");
+    core.keydir.seek(engine.spaces.root(engine.spaces.default), core.key.hash);
+    while (core.keydir.next() && core.keydir.units !== lsn / 8);
+    core.keydir.replace(right / 8, false);
+    return problems.map(({ reason }) => reason);
+  };
+  expect(await findings(older)).toContain(
+    `the index names an older version of this record, at byte ${older - core.base}`,
+  );
+  expect(await findings(older - 8)).toContain("the index names this place, where no record is");
+  expect((await verifyDatabase(subject.opened, {})).problems).toEqual([]);
 });
