@@ -72,13 +72,15 @@ test("who has read what is in use before the slot, and gets a position of a file
     // Nothing of the file before is left, and the position is one that its window could not hold.
     const first = Math.max((before + LOG_BYTES_MAX) / 8, after / 8 + 512);
     const units = Math.min(first + random.below(round % 2 === 0 ? 600 : 2 ** 31), after / 8 + UNITS_MAX - 1);
-    let origins = Infinity;
+    let [origins, base] = [Infinity, random.chance(0.5) ? before : after];
     const numbers = new Proxy(new Float64Array(2), {
-      get: (_, index) => (index === "0" && origins-- > 0 ? before : after),
+      get: (_, index) => (index === "1" ? base : origins-- > 0 ? before : after),
     });
     const positions = new Positions(numbers, words);
     positions.stored((before + HEADER_PAGE_BYTES) / 8);
-    origins = 1;
+    // The base is new to it, and `origin` is read together with that, or nothing is.
+    origins = base === before ? 1 : 0;
+    base = after;
     const stored = storedTwin(units);
     expect(positions.units(stored >>> 0, withStored(0, stored))).toBe(units);
     expect(origins).toBeLessThan(0);
