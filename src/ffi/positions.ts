@@ -14,8 +14,9 @@
  *    `512 + PERIOD = 2^36` units from `origin` on.
  * 2. `origin` is raised under the writer's lock, once nobody can hold what was stored for a position before it. Whoever
  *    still sees the old one gets the same positions, but for those that were given out since.
- * 3. Those he gets a period too low: before the base of the current file. A reader without the lock, whose processor may
- *    read `origin` before the slot (arm64), therefore looks again behind a barrier when he gets what is before that base.
+ * 3. Those he gets a period too low: before the first frame of the current file. A reader without the lock, whose processor may
+ *    read `origin` before the slot (arm64), therefore looks again behind a barrier when he gets what is before that. The base
+ *    he knows: `origin` was raised to it or less, which waited until he had been seen past the swap that it came with.
  */
 
 import { assert } from "../errors.ts";
@@ -58,6 +59,9 @@ export class Positions {
   #lap = 0;
   #least = 0;
   #end = UNITS_MAX;
+  /** The base of the current file as last seen, and its first position (units). */
+  #base = 0;
+  #first = UNITS_MIN;
 
   constructor(numbers: Float64Array, words: PositionWords) {
     this.#numbers = numbers;
@@ -72,32 +76,39 @@ export class Positions {
 
   /** The position that the two words of a slot name, in units; 0 when they name nothing. Needs no lock. */
   units(low: number, high: number): number {
-    const numbers = this.#numbers;
-    if (numbers[this.#originAt] !== this.#origin) this.#takeOrigin();
     const stored = (high & HIGH_MASK) * TWO_32 + low;
-    let units = stored + this.#lap;
-    if (units < this.#least) units = stored === 0 ? 0 : units + PERIOD_UNITS;
-    return units * 8 >= numbers[this.#baseAt]! + HEADER_PAGE_BYTES ? units : this.#unitsAgain(stored);
+    const units = stored + this.#lap;
+    // Of the current file it is right whatever has become of `origin`.
+    return units >= this.#first && this.#numbers[this.#baseAt] === this.#base ? units : this.#unitsOf(stored);
   }
 
-  #unitsAgain(stored: number): number {
+  #unitsOf(stored: number): number {
+    if (this.#numbers[this.#baseAt] !== this.#base) this.#take();
+    const units = this.#decode(stored);
+    if (units >= this.#first || stored === 0) return units;
     Atomics.add(this.#barrier, 0, 0);
-    if (this.#numbers[this.#originAt] !== this.#origin) this.#takeOrigin();
+    this.#take();
+    return this.#decode(stored);
+  }
+
+  #decode(stored: number): number {
     const units = stored + this.#lap;
     if (units >= this.#least) return units;
     return stored === 0 ? 0 : units + PERIOD_UNITS;
   }
 
-  /** What is stored for a position in units, of at most 36 bits. */
+  /** What is stored for a position in units, of at most 36 bits. Under the writer's lock. */
   stored(units: number): number {
-    if (this.#numbers[this.#originAt] !== this.#origin) this.#takeOrigin();
+    if (this.#numbers[this.#originAt] !== this.#origin) this.#take();
     if (units === 0) return 0;
     assert(units >= this.#least && units < this.#end, "a position that is stored is in use");
     const stored = units - this.#lap;
     return stored < UNITS_MAX ? stored : stored - PERIOD_UNITS;
   }
 
-  #takeOrigin(): void {
+  #take(): void {
+    this.#base = this.#numbers[this.#baseAt]!;
+    this.#first = this.#base / 8 + UNITS_MIN;
     const origin = this.#numbers[this.#originAt]!;
     this.#origin = origin;
     const units = origin / 8;

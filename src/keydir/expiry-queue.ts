@@ -128,8 +128,6 @@ export class ExpiryQueue {
     entry.f64[0] = deadlineMs;
     entry.u32[2] = low;
     entry.u32[3] = high;
-    // One that is put back may be older than the compaction whose relocation has passed this place.
-    this.#relocateAt(entry, 0);
     this.#rise(FIRST + pages.entries);
     pages.entries += 1;
     pages.save();

@@ -21,7 +21,7 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { HASH_BITS } from "./hash.ts";
 import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
-import { withStored } from "../ffi/positions.ts";
+import { withStored, type Positions } from "../ffi/positions.ts";
 import type { Reclaim } from "../ffi/reclaim.ts";
 import { Directories } from "./directories.ts";
 import { DirectoryWriter } from "./directory-writer.ts";
@@ -66,6 +66,7 @@ type Ahead = (hash: number, depth: number) => number;
 
 export class Keydir {
   readonly heap: Heap;
+  readonly #positions: Positions;
   readonly #reclaim: Reclaim;
   readonly #builder: ShardBuilder;
   readonly #pile = new SlotPile();
@@ -98,6 +99,7 @@ export class Keydir {
 
   constructor(heap: Heap, reclaim: Reclaim) {
     this.heap = heap;
+    this.#positions = heap.positions;
     this.#reclaim = reclaim;
     this.#builder = new ShardBuilder(heap);
     this.#directories = new Directories(heap, reclaim.flags);
@@ -215,13 +217,13 @@ export class Keydir {
 
   /** The position of the candidate in units; 0 for a removal that names nothing. */
   get units(): number {
-    return this.heap.positions.units(this.low, this.high);
+    return this.#positions.units(this.low, this.high);
   }
 
   /** Points the candidate's slot to another frame of its key, by its position in units. */
   replace(units: number, isTombstone: boolean): void {
     const wasTombstone = (this.high & TOMBSTONE) !== 0;
-    const stored = this.heap.positions.stored(units);
+    const stored = this.#positions.stored(units);
     this.low = stored >>> 0;
     this.high = withStored((this.#hash << HASH_SHIFT) | (isTombstone ? TOMBSTONE : 0), stored) | 0;
     this.#store(this.#slotAt, this.low, this.high);
@@ -285,7 +287,7 @@ export class Keydir {
     if (shard[DESCRIPTOR_USED]! >= shard[DESCRIPTOR_PAGES]! * PAGE_USED_MAX || this.#emptyAt === 0) {
       this.#relayout(space, keepFrom);
     }
-    const stored = this.heap.positions.stored(units);
+    const stored = this.#positions.stored(units);
     this.#store(this.#emptyAt, stored >>> 0, withStored(this.#hash << HASH_SHIFT, stored) | 0);
     this.#countSlots(1, 1);
   }

@@ -52,7 +52,7 @@ const LOG_FILE_STATE = 11;
 /** How far writes to the file have begun, done or not: it may hold frames up to there that `written` does not count. */
 export const LOG_TOUCHED = 12;
 /** The base of the oldest file in use: of the first segment, or of the current file. */
-const LOG_ORIGIN = 13;
+export const LOG_ORIGIN = 13;
 const LOG_MAPS_AT = 14;
 const MAP_COUNT_MAX = 128;
 /** Of a map: the address that position 0 would have, where the map ends, and the base of its file. */

@@ -397,6 +397,7 @@ export class MemoryTail implements Tail {
     const step = Math.min(Math.max((end - base) / 2, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX);
     const target = Math.min(base + Math.ceil((end - base + step) / 65536) * 65536, last);
     if (end > target) {
+      refuseBeyondMax(this.#words, end, undefined);
       const [bytes, bytesMax] = [end - base, last - base];
       throw new EmdbError("EMDB_FULL", `the log in memory would grow to ${bytes} bytes; its limit is ${bytesMax}`);
     }

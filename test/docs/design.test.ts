@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { PAGE_BYTES } from "../../src/ffi/heap.ts";
+import { PERIOD_UNITS } from "../../src/ffi/positions.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
 import { DEPTH_MAX, PAGE_BUCKETS, PAGE_SLOTS, SHARD_PAGES_MAX } from "../../src/keydir/shard.ts";
 import * as limits from "../../src/limits.ts";
@@ -36,6 +37,10 @@ test("the numbers of the index are those of src/keydir", () => {
   expect(text).toContain(`laying out ${(SHARD_PAGES_MAX * PAGE_BYTES) / KIB} KiB`);
   expect(text).toContain(`${(4 * 2 ** DEPTH_MAX) / MIB} MiB at the largest`);
   expect(limits.LOG_BYTES_MAX).toBe(2 ** 36 * 8);
+  expect(text).toContain("in units *modulo a period* of 2^36 - 512");
+  expect(PERIOD_UNITS).toBe(2 ** 36 - limits.HEADER_PAGE_BYTES / 8);
+  expect(text).toContain("exact up to 2^53 (8 PiB since the open)");
+  expect(limits.POSITIONS_END_MAX).toBe(2 ** 53);
 });
 
 test("the sizes of the ring and the steps of growth are those of src/limits.ts", () => {

@@ -9,12 +9,13 @@ import { openMemory } from "../../src/engine/open.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { statsOf } from "../../src/engine/stats.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
-import { LOG_BYTES_MAX, RING_BYTES } from "../../src/limits.ts";
-import { LOG_CLAIMED, positionsInUse } from "../../src/log/log-words.ts";
+import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../../src/limits.ts";
+import { LOG_CLAIMED, LOG_ORIGIN, LOG_TAIL, positionsInUse } from "../../src/log/log-words.ts";
 import { Life, type Config } from "../compaction/life.ts";
 import { Random } from "../sim/random.ts";
 import { baseBefore, leapTo, wrapAt } from "../support/far-positions.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { faulty } from "./engine-fixture.ts";
 import { openFile } from "./open-engine.ts";
 
 setDefaultTimeout(300_000);
@@ -71,12 +72,18 @@ test("who has read what is in use before the slot, and gets a position of a file
     // Nothing of the file before is left, and the position is one that its window could not hold.
     const first = Math.max((before + LOG_BYTES_MAX) / 8, after / 8 + 512);
     const units = Math.min(first + random.below(round % 2 === 0 ? 600 : 2 ** 31), after / 8 + UNITS_MAX - 1);
-    let reads = 0;
+    let [origins, base] = [Infinity, random.chance(0.5) ? before : after];
     const numbers = new Proxy(new Float64Array(2), {
-      get: (_, index) => (index === "1" ? after : reads++ < 1 ? before : after),
+      get: (_, index) => (index === "1" ? base : origins-- > 0 ? before : after),
     });
+    const positions = new Positions(numbers, words);
+    positions.stored((before + HEADER_PAGE_BYTES) / 8);
+    // The base is new to it, and `origin` is read together with that, or nothing is.
+    origins = base === before ? 1 : 0;
+    base = after;
     const stored = storedTwin(units);
-    expect(new Positions(numbers, words).units(stored >>> 0, withStored(0, stored))).toBe(units);
+    expect(positions.units(stored >>> 0, withStored(0, stored))).toBe(units);
+    expect(origins).toBeLessThan(0);
   }
 });
 
@@ -141,13 +148,25 @@ const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 const textOf = (bytes: Uint8Array | undefined): string | undefined =>
   bytes === undefined ? undefined : Buffer.from(bytes).toString();
 
+/** The error that says that something is full. */
+function fullOf(work: () => void): EmdbError {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof EmdbError) return error;
+    throw error;
+  }
+  throw new Error("nothing was full");
+}
+
 /** A database and the model of it. */
 class Subject implements Disposable {
   readonly opened: Opened;
   readonly model = new Map<string, string>();
+  nowMs = 1_700_000_000_000;
 
   constructor(path: string | undefined, changes: Partial<Config>) {
-    const system = hostSystem();
+    const system = faulty(hostSystem(), (call) => (call === "now" ? this.nowMs : undefined));
     const defer = (work: () => void): void => void setImmediate(work);
     const config = { ...CONFIG, ...changes };
     this.opened =
@@ -158,8 +177,9 @@ class Subject implements Disposable {
     return this.opened.engine.core.tail.end;
   }
 
-  put(name: string, value: string): void {
-    this.opened.engine.insert(this.opened.engine.defaultSpace, name, value, 0);
+  put(name: string, value: string, ttlMs = 0): void {
+    const expiresAtMs = ttlMs === 0 ? 0 : this.nowMs + ttlMs;
+    this.opened.engine.insert(this.opened.engine.defaultSpace, name, value, expiresAtMs);
     this.model.set(name, value);
   }
 
@@ -189,14 +209,19 @@ class Subject implements Disposable {
       space,
       names.map((name) => bytesOf(name)),
     );
-    expect(many.map(textOf)).toEqual(names.map((name) => this.model.get(name)));
+    for (const [index, name] of names.entries())
+      if (textOf(many[index]) !== this.model.get(name)) throw new Error(`${name} of many`);
     expect(engine.get(space, "absent")).toBe(undefined);
-    const walked = [...engine.snapshot(space)].map((record) => [textOf(record.key)!, textOf(record.value)!] as const);
-    expect(new Map(walked)).toEqual(this.model);
+    for (const record of engine.snapshot(space)) {
+      const name = textOf(record.key)!;
+      if (textOf(record.value) !== this.model.get(name)) throw new Error(`${name} of a walk`);
+      names.splice(names.indexOf(name), 1);
+    }
+    expect(names).toEqual([]);
     expect(engine.count(space)).toBe(this.model.size);
     if (!this.opened.base.config.rangeScans) return;
     const ranged = [...engine.range(space, { isReverse: false })].map((record) => textOf(record.key));
-    expect(ranged).toEqual(names.sort());
+    expect(ranged).toEqual([...this.model.keys()].sort());
   }
 
   compact(): void {
@@ -276,47 +301,168 @@ test("compactions go on for ever: a hundred of them over fifty periods, and the 
   expect(core.base).toBeGreaterThan(50 * PERIOD_UNITS * 8);
 });
 
-test("what is held keeps positions in use: the window is full then, which says so, and all goes on when it ends", () => {
+test.each(ways.slice(0, 2))(
+  "what is held keeps positions in use: these may be full, and all goes on when it ends (%s)",
+  (name, config) => {
+    using folder = temporaryFolder();
+    using subject = new Subject(name.startsWith("memory") ? undefined : folder.file("data.emdb"), config);
+    const { engine } = subject.opened;
+    const { core } = engine;
+    let puts = 0;
+    const put = (): void => subject.put(`key ${puts++ % 1500}`, "w".repeat(20_000));
+    for (let index = 0; index < 2000; index += 1) put();
+    leapTo(subject.opened, 5 * LOG_BYTES_MAX);
+    // The copy reserves more than is left.
+    const bytes = Math.ceil((subject.end - core.base) / RING_BYTES) * RING_BYTES;
+    expect(bytes).toBeGreaterThan(3 * RING_BYTES);
+    const seen = new Map(subject.model);
+    const held = engine.snapshot(engine.defaultSpace);
+    held.pull();
+    const { origin, end } = positionsInUse(core.control.log);
+    expect(end).toBe(origin + LOG_BYTES_MAX);
+    core.tail.spill();
+    core.control.log.numbers[LOG_CLAIMED] = end - 2 * RING_BYTES - bytes;
+    subject.compact();
+    expect(core.base).toBe(end - RING_BYTES - bytes);
+    expect(positionsInUse(core.control.log).origin).toBe(origin);
+    const full = fullOf(() => {
+      for (;;) put();
+    });
+    expect(full.code).toBe("EMDB_FULL");
+    expect(full.message).toContain("that began before the last compaction");
+    expect(end - subject.end).toBeLessThan(20_100);
+    expect(fullOf(() => subject.compact()).code).toBe("EMDB_FULL");
+    subject.check();
+    expect([...held].length).toBe(seen.size - 1);
+    // The write that is refused for their sake lets go of what is not needed any more.
+    expect(fullOf(put).code).toBe("EMDB_FULL");
+    for (let index = 0; index < 500; index += 1) put();
+    subject.check();
+    expect(positionsInUse(core.control.log).origin).toBe(core.base);
+    subject.compact();
+    subject.check();
+  },
+);
+
+test.each(ways.slice(0, 3))(
+  "positions are exact up to 2^53, where a write is refused until the log is opened again (%s)",
+  (name, config) => {
+    using folder = temporaryFolder();
+    using subject = new Subject(name.startsWith("memory") ? undefined : folder.file("data.emdb"), config);
+    const { core } = subject.opened.engine;
+    const { engine, work, compaction } = subject.opened;
+    const first = POSITIONS_END_MAX - 5 * RING_BYTES;
+    subject.put("key", "v");
+    engine.clear(engine.defaultSpace);
+    subject.model.clear();
+    expect(work.tryTake()).toBe(true);
+    for (const _ of compaction.copySteps()) {
+      // The index holds nothing, so no position is in use but what the copy will get.
+      if (core.control.draft.numbers[LOG_TAIL] === 0) continue;
+      core.control.log.numbers[LOG_ORIGIN] = first - RING_BYTES;
+      core.control.log.numbers[LOG_CLAIMED] = first - RING_BYTES;
+    }
+    for (const _ of compaction.relocationSteps());
+    work.give();
+    expect(core.base).toBe(first);
+    let puts = 0;
+    const put = (): void => subject.put(`key ${puts++ % 300}`, "w".repeat(20_000));
+    for (let index = 0; index < 600; index += 1) put();
+    subject.check();
+    subject.compact();
+    expect(core.base).toBe(first + 2 * RING_BYTES);
+    subject.check();
+    const full = fullOf(() => {
+      for (;;) put();
+    });
+    expect([full.code, full.message.includes("reopen the database")]).toEqual(["EMDB_FULL", true]);
+    expect(POSITIONS_END_MAX - subject.end).toBeLessThan(20_100);
+    subject.check();
+    expect(fullOf(() => subject.compact()).message).toContain("reopen the database");
+  },
+);
+
+test("a deadline that was overwritten does not pass for one of a record that stands a whole period behind it", () => {
   using folder = temporaryFolder();
   using subject = new Subject(folder.file("data.emdb"), {});
   const { engine } = subject.opened;
+  const place = subject.end;
+  subject.put("key", "first", 1000);
+  subject.put("key", "second", 2000);
+  subject.put("other", "stays");
+  const far = place + 2 * PERIOD_UNITS * 8;
+  leapTo(subject.opened, baseBefore(far, 200_000));
+  subject.fillTo(far);
+  subject.put("key", "third", 5000);
+  subject.nowMs += 3000;
+  expect(engine.sweepExpired(engine.defaultSpace)).toBe(0);
+  subject.check();
+  subject.nowMs += 3000;
+  expect(engine.sweepExpired(engine.defaultSpace)).toBe(1);
+  subject.model.delete("key");
+  subject.check();
+});
+
+test("a sweep amid a relocation, and one after an image, finds each deadline by the positions that it has", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using subject = new Subject(path, {});
+    const { engine, work, compaction, checkpoint } = subject.opened;
+    const space = engine.defaultSpace;
+    leapTo(subject.opened, baseBefore(wrapAt(3), 1));
+    for (let index = 0; index < 3000; index += 1) subject.put(`key ${index}`, "v", 1000 + index);
+    expect(work.tryTake()).toBe(true);
+    for (const _ of compaction.copySteps());
+    const steps = compaction.relocationSteps();
+    steps.next();
+    // The slots have been led over, the deadlines not yet.
+    subject.nowMs += 2000;
+    expect(engine.sweepExpired(space)).toBe(1001);
+    for (const _ of steps);
+    work.give();
+    subject.nowMs += 500;
+    expect(engine.sweepExpired(space)).toBe(500);
+    checkpoint!.runSync();
+    subject.model.clear();
+    const { live, entries } = engine.core.expiry.facts(engine.spaces.default.address);
+    expect([live, entries >= live]).toEqual([1499, true]);
+  }
+  using again = new Subject(path, {});
+  again.nowMs += 3000;
+  const { engine } = again.opened;
+  expect(again.opened.base.recovery.usedCheckpoint).toBe(true);
+  const { live, entries } = engine.core.expiry.facts(engine.spaces.default.address);
+  expect([live, entries >= live]).toEqual([1499, true]);
+  expect(engine.sweepExpired(engine.defaultSpace)).toBe(500);
+});
+
+test("verify finds an index that names an older version, or another record, at any position", async () => {
+  using folder = temporaryFolder();
+  using subject = new Subject(folder.file("data.emdb"), {});
+  const { engine } = subject.opened;
+  leapTo(subject.opened, baseBefore(wrapAt(4), 200_000));
+  subject.fillTo(wrapAt(4) - 64);
+  const older = subject.end;
+  subject.put("key", "first");
+  subject.put("key", "second");
+  subject.put("other", "stays");
   const { core } = engine;
-  for (let index = 0; index < 300; index += 1) subject.put(`key ${index}`, `of ${index}`);
-  leapTo(subject.opened, 5 * LOG_BYTES_MAX);
-  const seen = new Map(subject.model);
-  const held = engine.snapshot(engine.defaultSpace);
-  held.pull();
-  const { origin, end } = positionsInUse(core.control.log);
-  expect(end).toBe(origin + LOG_BYTES_MAX);
-  core.tail.spill();
-  core.control.log.numbers[LOG_CLAIMED] = end - 3 * RING_BYTES;
-  subject.compact();
-  expect(core.base).toBe(end - 2 * RING_BYTES);
-  expect(positionsInUse(core.control.log).origin).toBe(origin);
-  const fullOf = (work: () => void): EmdbError => {
-    try {
-      work();
-    } catch (error) {
-      if (error instanceof EmdbError) return error;
-      throw error;
-    }
-    throw new Error("nothing was full");
+  const findings = async (lsn: number): Promise<string[]> => {
+    core.key.load("key");
+    expect(core.lookup.findNewest(engine.spaces.root(engine.spaces.default))).toBe(true);
+    const right = core.lookup.lsn;
+    core.keydir.replace(lsn / 8, false);
+    const { problems } = await verifyDatabase(subject.opened, {});
+    core.key.load("key");
+    core.keydir.seek(engine.spaces.root(engine.spaces.default), core.key.hash);
+    while (core.keydir.next() && core.keydir.units !== lsn / 8);
+    core.keydir.replace(right / 8, false);
+    return problems.map(({ reason }) => reason);
   };
-  const put = (): void => subject.put(`key ${subject.end % 300}`, "w".repeat(20_000));
-  const full = fullOf(() => {
-    for (;;) put();
-  });
-  expect(full.code).toBe("EMDB_FULL");
-  expect(full.message).toContain("end the iterators");
-  expect(end - subject.end).toBeLessThan(20_100);
-  expect(fullOf(() => subject.compact()).code).toBe("EMDB_FULL");
-  subject.check();
-  expect([...held].length).toBe(seen.size - 1);
-  // The write that is refused for their sake lets go of what is not needed any more.
-  expect(fullOf(put).code).toBe("EMDB_FULL");
-  for (let index = 0; index < 2000; index += 1) put();
-  subject.check();
-  expect(positionsInUse(core.control.log).origin).toBe(core.base);
-  subject.compact();
-  subject.check();
+  expect(await findings(older)).toContain(
+    `the index names an older version of this record, at byte ${older - core.base}`,
+  );
+  expect(await findings(older - 8)).toContain("the index names this place, where no record is");
+  expect((await verifyDatabase(subject.opened, {})).problems).toEqual([]);
 });

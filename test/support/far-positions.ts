@@ -6,7 +6,7 @@ import { LOG_BYTES_MAX, RING_BYTES } from "../../src/limits.ts";
 import { LOG_CLAIMED, positionsInUse } from "../../src/log/log-words.ts";
 
 /** How far a leap may go at a time: the file that is left and the one that takes its place are in use together. */
-const LEAP_BYTES = LOG_BYTES_MAX - 64 * RING_BYTES;
+export const LEAP_BYTES = LOG_BYTES_MAX - 64 * RING_BYTES;
 
 /** The position at which what is stored for one begins anew for the time `lap`, counted from 0. */
 export function wrapAt(lap: number): number {

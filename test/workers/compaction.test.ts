@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { Emdb, type OpenOptions } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
+import { baseBefore, wrapAt } from "../support/far-positions.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineWords } from "./engine-words.ts";
 import { canCount, resourcesIn } from "./resources.ts";
@@ -40,6 +41,8 @@ test.each(ways)(
     const fresh = (): OpenOptions =>
       options.encryption === undefined ? options : { ...options, encryption: { key: new Uint8Array(32).fill(5) } };
     const db = Emdb.open(path, fresh());
+    // What an index stores for positions begins anew while they work.
+    await new EngineWords(db).leapTo(db, baseBefore(wrapAt(1), 1));
     const words = new Int32Array(new SharedArrayBuffer(12));
     const acknowledged = new Int32Array(new SharedArrayBuffer(4 * KEYS_EACH * threads));
     const shared = { acknowledged: acknowledged.buffer, words: words.buffer, hasRanges: options.rangeScans === true };
