@@ -40,6 +40,8 @@ import type { Sync } from "./sync.ts";
 const LAST_BYTES_MAX = 128 * 1024;
 /** A step of catching up, at least: one or two milliseconds. */
 const CATCH_UP_BYTES = 256 * 1024;
+/** How often it looks again in one step for what other Workers have written meanwhile. */
+const LOOKS_MAX = 4;
 /** What is told as progress is bytes of log, and then, as if each shard of the index were one, so much memory of it. */
 const SHARD_BYTES = 4096;
 /** Turns of the event loop to wait until no other Worker can be in the old file; iterators may keep it longer. */
@@ -294,13 +296,16 @@ export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft)
   const { core } = engine;
   const { copy: copying } = draft;
   while (copying.step()) yield copying.done;
+  let looks = 0;
   for (let before = core.visible; ;) {
     const visible = sync === undefined ? core.visible : sync.spill();
     const end = visible - core.base;
     if (end - copying.done <= LAST_BYTES_MAX) return;
     copying.catchUp(end, Math.max(CATCH_UP_BYTES, 2 * (visible - before)));
     before = visible;
-    yield copying.done;
+    // Where it has come to the end, it is looked at once more at once: a turn of the loop may write more than the last bytes.
+    looks = copying.done < end ? 0 : looks + 1;
+    if (looks % LOOKS_MAX === 0) yield copying.done;
   }
 }
 

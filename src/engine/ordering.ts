@@ -29,6 +29,15 @@ const TIDY_LEAVES_MIN = 2;
 const TIDY_LEAVES_MAX = 2000;
 const REMOVALS_PER_LEAF = 8;
 
+/** Most dead leaves that are remembered while a snapshot keeps them. */
+const DEAD_LEAVES_MAX = 65_536;
+
+/** A leaf that has nothing but tombstones: where the one of a key would be. */
+interface DeadLeaf {
+  readonly space: SpaceState;
+  readonly key: Uint8Array;
+}
+
 /** A frame of a record that an open reads. */
 interface ReplayedFrame {
   readonly lsn: number;
@@ -44,6 +53,15 @@ export class Ordering {
   readonly #keys: KeySource;
   /** Key spaces that may hold old tombstones, and the removals since they were last looked at. */
   readonly #thinned = new Map<SpaceState, number>();
+  /**
+   * Dead leaves of this thread's removals, oldest first. A queue leaves them all at its front, where each range begins:
+   * they go as soon as nobody needs their tombstones, however few they are of all records.
+   */
+  #deadLeaves: DeadLeaf[] = [];
+  /** Index of the oldest one that is still to be dropped. */
+  #deadFrom = 0;
+  /** How many of them came since the last publication. */
+  #newDeadLeaves = 0;
   #hasPassedLock = false;
 
   constructor(core: Core) {
@@ -77,8 +95,11 @@ export class Ordering {
     const isThere = this.index.find(spaces.tree(space), core.key, frame.prev / 8);
     assert(isThere, "a live record is in the ordered index");
     this.index.replace(frame.lsn / 8, true);
-    this.index.shrink(core.keepFrom());
+    const isDead = this.index.shrink(core.keepFrom());
     this.#thinned.set(space, (this.#thinned.get(space) ?? 0) + 1);
+    if (!isDead || this.#deadLeaves.length - this.#deadFrom >= DEAD_LEAVES_MAX) return;
+    this.#deadLeaves.push({ space, key: core.key.memory.u8.slice(0, core.key.bytes) });
+    this.#newDeadLeaves += 1;
   }
 
   /** Enters the frame of the loaded key that replay has come to. Tombstones before `keepFrom` (units) may go. */
@@ -101,8 +122,9 @@ export class Ordering {
 
   /** After a publication: drops a few tombstones that nobody needs any more. */
   tidy(spaces: Spaces): void {
-    if (this.#thinned.size === 0) return;
+    if (this.#thinned.size === 0 && this.#deadLeaves.length === 0) return;
     const keepFrom = this.#core.keepFrom();
+    this.#dropDeadLeaves(spaces, keepFrom);
     for (const [space, removals] of this.#thinned) {
       const tree = spaces.tree(space);
       const leaves = Math.min(TIDY_LEAVES_MIN + Math.floor(removals / REMOVALS_PER_LEAF), TIDY_LEAVES_MAX);
@@ -110,6 +132,21 @@ export class Ordering {
       if (tree === 0 || !this.index.tidy(tree, keepFrom, work)) this.#thinned.delete(space);
       else this.#thinned.set(space, 0);
     }
+  }
+
+  /** As many as have come, and some of those that had to wait, in the order in which their tombstones came. */
+  #dropDeadLeaves(spaces: Spaces, keepFrom: number): void {
+    const leaves = this.#deadLeaves;
+    const end = Math.min(this.#deadFrom + this.#newDeadLeaves + TIDY_LEAVES_MIN, leaves.length);
+    this.#newDeadLeaves = 0;
+    for (; this.#deadFrom < end; this.#deadFrom++) {
+      const { space, key } = leaves[this.#deadFrom]!;
+      const tree = spaces.tree(space);
+      if (tree !== 0 && !this.index.dropDead(tree, key, keepFrom)) break;
+    }
+    if (this.#deadFrom < leaves.length / 2) return;
+    this.#deadLeaves = leaves.slice(this.#deadFrom);
+    this.#deadFrom = 0;
   }
 
   /** Puts the entry of the key of the record frame at `lsn` back to where it pointed before `start`. */

@@ -3,7 +3,9 @@
  * loop turn.
  *
  * Invariants
- * 1. Between two pauses lie at most `STEP_BYTES_MAX` of work or, whatever the work, about `STEP_MS_MAX`.
+ * 1. Between two pauses lie at most `STEP_BYTES` of work or, whatever the work, about `STEP_MS`. Where the others took
+ *    longer for the turn before, it is as long, at most `STEP_MS_MAX`: a step of one length for each
+ *    turn of a busy loop would never catch up with what is written in the turns.
  * 2. What is told never goes back, and the last word is `done === total`.
  * 3. Once the signal is aborted no more work is done.
  */
@@ -13,8 +15,9 @@ import type { System } from "../ffi/system.ts";
 import type { ProgressOptions } from "../api/types.ts";
 import type { Defer } from "./core.ts";
 
-const STEP_BYTES_MAX = 1024 * 1024;
-const STEP_MS_MAX = 5;
+const STEP_BYTES = 1024 * 1024;
+const STEP_MS = 5;
+const STEP_MS_MAX = 500;
 /** The clock is read once in so many questions: it costs as much as the smallest step. */
 const QUESTIONS_PER_LOOK = 32;
 
@@ -33,6 +36,8 @@ export class Pace {
   #told = 0;
   #lastDone = 0;
   #lastMs: number;
+  /** How long the step at hand may take. */
+  #stepMs = STEP_MS;
   #questions = 0;
 
   /** @throws {EmdbError} EMDB_ABORTED when the signal is aborted already */
@@ -46,14 +51,14 @@ export class Pace {
 
   /** Whether the step has been long enough; `done` is in the unit of the total. */
   isDue(done: number): boolean {
-    if (Math.abs(done - this.#lastDone) >= STEP_BYTES_MAX) return true;
+    if (Math.abs(done - this.#lastDone) >= (STEP_BYTES / STEP_MS) * this.#stepMs) return true;
     this.#questions += 1;
     return this.#questions % QUESTIONS_PER_LOOK === 0 && this.isLate;
   }
 
   /** Whether the step has taken its time; to be asked after every piece of work that is long by itself. */
   get isLate(): boolean {
-    return this.#turns.system.monotonic() - this.#lastMs >= STEP_MS_MAX;
+    return this.#turns.system.monotonic() - this.#lastMs >= this.#stepMs;
   }
 
   /**
@@ -65,11 +70,14 @@ export class Pace {
     this.#tell(done);
     this.#refuseAborted();
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#turns.defer(resolve);
+    const { system, defer } = this.#turns;
+    const beganMs = system.monotonic();
+    defer(resolve);
     await promise;
     this.#refuseAborted();
     this.#lastDone = done;
-    this.#lastMs = this.#turns.system.monotonic();
+    this.#lastMs = system.monotonic();
+    this.#stepMs = Math.min(Math.max(this.#lastMs - beganMs, STEP_MS), STEP_MS_MAX);
   }
 
   /**

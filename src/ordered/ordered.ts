@@ -130,11 +130,24 @@ export class OrderedIndex {
     path.noteChange();
   }
 
-  /** To be called after `replace` made a tombstone: drops old ones, and leaves that hold too little. */
-  shrink(keepFrom: number): void {
+  /**
+   * To be called after `replace` made a tombstone: drops old ones, and leaves that hold too little. True when the leaf has
+   * no live entry any more: what must stay of it, at least the newest tombstone, is for `dropDead` once it may go.
+   */
+  shrink(keepFrom: number): boolean {
     const { leaf } = this.#path;
-    const dead = leaf.dead;
-    if (dead * 4 >= leaf.count && (dead % PURGE_STEP === 0 || dead === leaf.count)) this.#purgeLeaf(keepFrom);
+    const { dead, count } = leaf;
+    if (dead * 4 >= count && (dead % PURGE_STEP === 0 || dead === count)) this.#purgeLeaf(keepFrom);
+    return dead === count;
+  }
+
+  /** Drops the old tombstones of the leaf where a key would be; false when all of it is dead and nothing may go yet. */
+  dropDead(tree: number, key: Uint8Array, keepFrom: number): boolean {
+    const path = this.#path;
+    path.open(tree);
+    setText(this.#first, key);
+    const { dead, count } = path.descend(this.#first, false);
+    return dead === 0 || this.#purgeLeaf(keepFrom) > 0 || dead < count;
   }
 
   /** Adds the key that was not found. */
@@ -396,15 +409,17 @@ export class OrderedIndex {
     this.#inner.settle();
   }
 
-  #purgeLeaf(keepFrom: number): void {
+  /** Returns how many were dropped. */
+  #purgeLeaf(keepFrom: number): number {
     const path = this.#path;
     const leaf = path.leaf;
     const block = leaf.block;
     leaf.block = 0;
     const dropped = purge(leaf, keepFrom);
-    if (dropped === 0) return;
+    if (dropped === 0) return 0;
     path.treeMemory.f64[TREE_TOMBSTONES]! -= dropped;
     this.#storeThinned(block);
+    return dropped;
   }
 
   /** Stores a leaf that has lost entries, joined with a neighbour if both together leave room. */

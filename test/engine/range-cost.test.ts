@@ -17,6 +17,8 @@ class Counted implements Disposable {
   readonly fixture: EngineFixture;
   frames = 0;
   parts = 0;
+  /** Blocks of the tree that were looked at. */
+  blocks = 0;
 
   constructor(records = RECORDS) {
     this.fixture = new EngineFixture(this.#folder.file("data.emdb"), hostSystem(), { rangeScans: true });
@@ -29,6 +31,12 @@ class Counted implements Disposable {
     frames.load = (units, part, before) => {
       this.frames += part.count;
       load(units, part, before);
+    };
+    const { heap } = engine.core;
+    const blockAddress = heap.blockAddress.bind(heap);
+    heap.blockAddress = (block) => {
+      this.blocks += 1;
+      return blockAddress(block);
     };
     const reader = ordering!.reader;
     const take = reader.take.bind(reader);
@@ -125,4 +133,41 @@ test("a range that fails to begin in a shared database holds no moment afterward
   for (const limit of [1, Infinity])
     expect(() => engine.range(engine.defaultSpace, { isReverse: false, limit })).toThrow("no luck");
   expect(flags[SNAPSHOTS]).toBe(before);
+});
+
+test("the front of a queue costs the same however much was taken from it, one by one or as a batch", () => {
+  using counted = new Counted();
+  const { engine, sync } = counted.fixture;
+  const space = engine.defaultSpace;
+  const keyOf = (index: number): string => `key ${String(index).padStart(8, "0")}`;
+  let first = 0;
+  const front = (): { readonly loads: number; readonly key: string } => {
+    counted.blocks = 0;
+    const range = engine.range(space, { isReverse: false, limit: 1 });
+    const { value } = range.next();
+    range.return();
+    return { loads: counted.blocks, key: Buffer.from(value!.key).toString() };
+  };
+  const whole = front().loads;
+  for (const count of [1, 1, 100, 1000, 1, 1]) {
+    if (count > 1) {
+      engine.removeMany(
+        space,
+        Array.from({ length: count }, (_, index) => keyOf(first + index)),
+      );
+      first += count;
+    } else for (const end = first + 500; first < end; first++) engine.remove(space, keyOf(first));
+    sync.spill();
+    // One of the leaves may have its last tombstone still, and one more is looked at to see that.
+    expect(front()).toEqual({ loads: expect.any(Number), key: keyOf(first) });
+    expect(front().loads).toBeLessThanOrEqual(whole + 3);
+  }
+  const held = engine.range(space, { isReverse: false });
+  held.next();
+  for (const end = first + 1500; first < end; first++) engine.remove(space, keyOf(first));
+  expect(front().loads).toBeGreaterThan(whole + 5);
+  held.return();
+  // What had to wait goes with the next writes, some leaves with each.
+  for (let index = 0; index < 40; index++) engine.insert(space, `other ${index}`, "", 0);
+  expect(front().loads).toBeLessThanOrEqual(whole + 3);
 });
