@@ -418,6 +418,18 @@ const COMPACTION: readonly PlantedFault[] = [
     "copyFile(logFileOf(draft), logFileOf(log));",
     "",
   ]),
+  fault("what an index stores begins anew and is not told apart", "test/engine/positions.test.ts", "ffi/positions.ts", [
+    "return stored === 0 ? 0 : units + PERIOD_UNITS;",
+    "return stored === 0 ? 0 : units;",
+  ]),
+  fault("positions stay in use when their file is gone", "test/engine/positions.test.ts", "engine/relocation.ts", [
+    "    raiseOrigin(core.control.log);\n",
+    "",
+  ]),
+  fault("a stale deadline passes for a later record's", "test/engine/positions.test.ts", "keydir/expiry-queue.ts", [
+    "if (moved === units) return false;",
+    "if (moved === units || moved === 0) return false;",
+  ]),
   fault("the index is not led over to the compacted file", "test/compaction/moments.test.ts", "keydir/relocate.ts", [
     "if (moved === units) continue;",
     "if (moved !== 0) continue;",
@@ -436,7 +448,7 @@ const COMPACTION: readonly PlantedFault[] = [
     "the base of a compacted file is chosen when its copy begins",
     "test/compaction/moments.test.ts",
     "engine/compaction.ts",
-    ["nextBase(core);\n        takeName", "this.#core.base + 2 ** 23;\n        takeName"],
+    ["nextBase(core, draft.log.end);\n        takeName", "this.#core.base + 2 ** 23;\n        takeName"],
   ),
 ];
 

@@ -3,6 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync } from "node:fs";
 import { EmdbError } from "../../src/errors.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { PERIOD_UNITS, Positions, withStored } from "../../src/ffi/positions.ts";
 import { openMemory } from "../../src/engine/open.ts";
@@ -165,8 +166,11 @@ class Subject implements Disposable {
   readonly model = new Map<string, string>();
   nowMs = 1_700_000_000_000;
 
-  constructor(path: string | undefined, changes: Partial<Config>) {
-    const system = faulty(hostSystem(), (call) => (call === "now" ? this.nowMs : undefined));
+  constructor(path: string | undefined, changes: Partial<Config>, canReserve = true) {
+    const system = faulty(hostSystem(), (call) => {
+      if (call === "allocate" && !canReserve) return -Errno.EOPNOTSUPP;
+      return call === "now" ? this.nowMs : undefined;
+    });
     const defer = (work: () => void): void => void setImmediate(work);
     const config = { ...CONFIG, ...changes };
     this.opened =
@@ -301,11 +305,12 @@ test("compactions go on for ever: a hundred of them over fifty periods, and the 
   expect(core.base).toBeGreaterThan(50 * PERIOD_UNITS * 8);
 });
 
-test.each(ways.slice(0, 2))(
+test.each([...ways.slice(0, 2), ["a file whose space cannot be reserved", {}] as const])(
   "what is held keeps positions in use: these may be full, and all goes on when it ends (%s)",
   (name, config) => {
     using folder = temporaryFolder();
-    using subject = new Subject(name.startsWith("memory") ? undefined : folder.file("data.emdb"), config);
+    const path = name.startsWith("memory") ? undefined : folder.file("data.emdb");
+    using subject = new Subject(path, config, !name.endsWith("reserved"));
     const { engine } = subject.opened;
     const { core } = engine;
     let puts = 0;
