@@ -114,6 +114,9 @@ const STRIDE_MASK = STRIDE_BYTES - 1;
 /** How far the ring is claimed at a time, to need a memory barrier only now and then. */
 const CLAIM_AHEAD_BYTES = 65_536;
 
+/** Address space of the first map of a log, where that may reach beyond the file. */
+const FIRST_MAP_BYTES = 2 ** 34;
+
 /** How much longer than needed a map is, where address space is short. */
 const AMPLE_SHARE = 1.25;
 
@@ -293,16 +296,17 @@ export class FileTail implements Tail {
 }
 
 /**
- * Sees to it that a map covers the file up to `end`. Where a map may reach beyond the file, the first one is
- * made for the largest log there can be, so that growing never maps again; where address space is short, or
- * the system maps no further than the file, a new map is added that is longer by an eighth at least.
+ * Sees to it that a map covers the file up to `end`. Where a map may reach beyond the file, the first one is longer
+ * than most logs ever get, and any other twice as long as it needs to be, so that growing hardly ever maps again and a
+ * process can have a thousand databases open; where address space is short, or the system maps no further than the
+ * file, a new map is added that is longer by an eighth at least.
  */
 export function ensureMapped(system: System, file: OpenLogFile, words: LogWords, end: number): void {
   if (end <= (newestMap(words)?.end ?? 0)) return;
   const base = words.numbers[LOG_BASE]!;
   const needed = end - base;
   let bytes = system.canMapPastEnd
-    ? LOG_BYTES_MAX
+    ? Math.min(Math.max(FIRST_MAP_BYTES, 2 ** Math.ceil(Math.log2(2 * needed))), LOG_BYTES_MAX)
     : Math.max(needed, must(system.size(file.handle), { syscall: "fstat", path: file.path }));
   for (;;) {
     const address = system.map(file.handle, bytes);

@@ -13,8 +13,8 @@ import { pinned } from "../../src/ffi/memory.ts";
 import { Emdb, type EmdbShare } from "../../src/index.ts";
 import { ATTACHED_MAX, HEADER_PAGE_BYTES, LOG_BYTES_MAX, SPACE_COUNT_MAX } from "../../src/limits.ts";
 import { xxh32 } from "../../src/log/checksum.ts";
-import { addMap, LOG_TAIL } from "../../src/log/log-words.ts";
-import { FileTail, MemoryTail } from "../../src/log/tail.ts";
+import { addMap, listMaps, LOG_TAIL } from "../../src/log/log-words.ts";
+import { FileTail, MemoryTail, ensureMapped } from "../../src/log/tail.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 import { expectCode, place } from "./fixture.ts";
@@ -64,6 +64,20 @@ test("a range without an ordered index is refused below the door too", () => {
   using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
   const { engine } = fixture;
   expectCode("EMDB_INVALID_CONFIG", () => engine.range(engine.defaultSpace, {} as never));
+});
+
+test.skipIf(!hostSystem().canMapPastEnd)("a log that outgrows its map gets a longer one, and both are good", () => {
+  const mapped: number[] = [];
+  const system = faulty(hostSystem(), (call, args) => {
+    if (call === "map") mapped.push(args[1] as number);
+    return call === "map" ? 65_536 * mapped.length : undefined;
+  });
+  const { log } = Control.create();
+  const file = { handle: -1, path: "/long" };
+  const ends = [4096, 2 ** 34, 2 ** 34 + 8, 2 ** 35 + 8, 2 ** 36, 2 ** 38, 2 ** 39];
+  for (const end of ends) ensureMapped(system, file, log, end);
+  expect(mapped).toEqual([2 ** 34, 2 ** 36, 2 ** 39]);
+  expect(listMaps(log).map(({ bytes }) => bytes)).toEqual(mapped);
 });
 
 test("a log at its limit is EMDB_FULL, in a file and in memory, with nothing reserved", () => {
