@@ -8,9 +8,9 @@
  * 3. It is unlinked only while its lock is held (an open that failed and had made it), or by force.
  *    The log's own file is locked besides, for who comes by another name of it.
  * 4. Whose file is no longer the one at the path has been robbed and writes no more.
- * 5. Nothing is written to, or unlinked, but an empty file, zeros, and what begins as a record. A text or a database at
- *    the place of the lock is refused, and a link not followed. A short file of other bytes may be what a power loss has
- *    left of a record: it is locked as it is.
+ * 5. Nothing is written to, or unlinked, but an empty file, zeros, and what begins as a record. A link at the place of the
+ *    lock is not followed, and a database there refused. So is a text where there is no database yet. Any other short file
+ *    may be what a power loss has left of a record: it is locked as it is.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -20,6 +20,7 @@ import type { FileHandle, Result, System } from "../ffi/system.ts";
 import type { LockHolder } from "../api/types.ts";
 import { closeFile, nameFile, type SharedFile } from "../log/shared-file.ts";
 import { PACKAGE_VERSION } from "../version.ts";
+import { isLog } from "./sidecar-names.ts";
 import { isLogBeginning, isText, lockPath } from "./siblings.ts";
 
 const RECORD_BYTES_MAX = 4096;
@@ -207,10 +208,12 @@ function mayBeRecord(
   const found = bytes.subarray(0, Math.max(0, count));
   const isStart = RECORD_START.every((byte, index) => index >= found.length || found[index] === byte);
   if (count >= 0 && count <= RECORD_BYTES_MAX && (isStart || found.every((byte) => byte === 0))) return true;
-  const isLog = isLogBeginning(found);
-  if (count <= RECORD_BYTES_MAX && !isLog && !isText(found)) return false;
+  const isDatabase = isLogBeginning(found);
+  // Of a database that is there already it is the lock, whatever has become of it.
+  const isOwn = !isText(found) || isLog(system, logPath);
+  if (count <= RECORD_BYTES_MAX && !isDatabase && isOwn) return false;
   closeLock(system, handle, words);
-  throw stranger(logPath, isLog ? "is a database itself" : "is not a lock file");
+  throw stranger(logPath, isDatabase ? "is a database itself" : "is not a lock file");
 }
 
 /** Throws when the lock's place is a symbolic link: who takes the lock would write to what it leads to. */

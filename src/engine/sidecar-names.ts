@@ -32,7 +32,8 @@ export function refuseTakenImage(system: System, path: string): void {
   const found = beginningOf(system, image);
   if (isLogBeginning(found))
     throw refused(path, image, "is a database itself, and this one would write its image there");
-  if (isText(found) && !beginsAsImage(found))
+  // Beside a database that is there, it is an image that was damaged: it costs time only.
+  if (isText(found) && !beginsAsImage(found) && !isLog(system, path))
     throw refused(path, image, "is no image, and this database would write its own there");
 }
 
@@ -40,7 +41,8 @@ function refused(path: string, named: string, what: string): EmdbError {
   return new EmdbError("EMDB_INVALID_CONFIG", `${JSON.stringify(named)} ${what}; choose another path`, { path });
 }
 
-function isLog(system: System, path: string): boolean {
+/** Whether a log is at a path, whatever its format and state. */
+export function isLog(system: System, path: string): boolean {
   return isLogBeginning(beginningOf(system, path));
 }
 

@@ -75,7 +75,22 @@ test("what a power loss may have left of a lock is no obstacle, and is written o
   expect(existsSync(`${path}.lock`)).toBe(false);
 });
 
-test("a text at the place of an image is neither removed nor replaced, and a database is not opened beside it", async () => {
+test("a text at the place of the lock of a database that is there is locked as it is", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("a");
+  Emdb.open(path).closeSync();
+  writeFileSync(`${path}.lock`, "my own notes");
+  {
+    using db = Emdb.open(path);
+    db.insert("a", "1");
+  }
+  using again = Emdb.open(path);
+  expect(again.getText("a")).toBe("1");
+  expectCode("EMDB_INVALID_CONFIG", () => Emdb.breakLock(path));
+  expect(readFileSync(`${path}.lock`, "utf8")).toBe("my own notes");
+});
+
+test("a text at the place of an image is neither removed nor replaced where there is no database", async () => {
   using folder = temporaryFolder();
   const path = folder.file("a");
   writeFileSync(`${path}.hint`, "my own notes");
@@ -87,7 +102,23 @@ test("a text at the place of an image is neither removed nor replaced, and a dat
   expect(readFileSync(`${path}.hint`, "utf8")).toBe("my own notes");
   source.closeSync();
   expect(readdirSync(folder.path).sort()).toEqual(["a.hint", "source", "source.hint", "source.lock"]);
-  writeFileSync(folder.file("source.hint"), "my own notes");
-  await expectRejects("EMDB_INVALID_CONFIG", Emdb.enableEncryption(folder.file("source"), { key: new Uint8Array(32) }));
-  expect(readFileSync(folder.file("source.hint"), "utf8")).toBe("my own notes");
+});
+
+test("a text at the place of the image of a database costs an open time only", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("a");
+  {
+    using db = Emdb.open(path);
+    db.insert("a", "1");
+  }
+  writeFileSync(`${path}.hint`, "no image");
+  {
+    using db = Emdb.open(path);
+    expect([db.getText("a"), db.recovery.usedCheckpoint]).toEqual(["1", false]);
+    db.insert("b", "2");
+  }
+  const encryption = { key: new Uint8Array(32) };
+  await Emdb.enableEncryption(path, encryption);
+  using again = Emdb.open(path, { encryption });
+  expect(again.getText("b")).toBe("2");
 });
