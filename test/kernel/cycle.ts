@@ -2,7 +2,7 @@
 
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { compactPath, hintPath, lockPath, newHintPath } from "../../src/engine/siblings.ts";
+import { compactPath, createPath, hintPath, lockPath, newHintPath } from "../../src/engine/siblings.ts";
 import { Emdb } from "../../src/index.ts";
 import { fileIdOf } from "../../src/log/header.ts";
 import { Random } from "../sim/random.ts";
@@ -29,11 +29,20 @@ export function room(folder: TemporaryFolder, name: string): { readonly path: st
   return { path, inside };
 }
 
+/** A folder for a database, and paths that calls on it name. */
+export interface Room {
+  readonly path: string;
+  readonly places: readonly string[];
+}
+
+/** The same, with the paths that the making of a database names. */
+export function roomForDatabase(folder: TemporaryFolder, name: string): Room {
+  const { path, inside } = room(folder, name);
+  return { path, places: [inside, path, createPath(path), hintPath(path), lockPath(path)] };
+}
+
 /** The same with an empty database in it, and the paths of everything that may come to be there. */
-export function roomWithDatabase(
-  folder: TemporaryFolder,
-  name: string,
-): { readonly path: string; readonly places: readonly string[] } {
+export function roomWithDatabase(folder: TemporaryFolder, name: string): Room {
   const { path, inside } = room(folder, name);
   Emdb.open(path).closeSync();
   return { path, places: [inside, ...placesOf(path)] };

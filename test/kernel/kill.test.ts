@@ -9,15 +9,24 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { Random } from "../sim/random.ts";
 import { fastFolder } from "../engine/fixture.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
+import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { expectSoundAfterDeath } from "./after-death.ts";
-import { killOnce, roomWithDatabase } from "./cycle.ts";
+import { killOnce, roomForDatabase, roomWithDatabase, type Room } from "./cycle.ts";
 import { bundledChild, callsIn, isSkipped, KernelChild, whyNoTracing, type Errand } from "./host.ts";
 import { ENDED, kernelScript, oracleOf } from "./script.ts";
 
 const TIMEOUT_MS = 600_000;
-/** A script of these makes some 430 calls. */
-const TRACED = { seed: 4, length: 40 } as const;
+interface Traced {
+  readonly seed: number;
+  readonly length: number;
+  readonly roomOf: (folder: TemporaryFolder, name: string) => Room;
+  /** System calls that it makes at least. */
+  readonly callsMin: number;
+}
+/** Some 400 calls, over everything. */
+const WHOLE: Traced = { seed: 4, length: 40, roomOf: roomWithDatabase, callsMin: 280 };
+/** From the beginning: the making of a database and some writes. */
+const MADE: Traced = { seed: 4, length: 3, roomOf: roomForDatabase, callsMin: 20 };
 const RANDOM_KILL_COUNT = Number(process.env["EMDB_KILLS"] ?? 200);
 /** Every so manieth of the calls, for a quick look. */
 const CALL_STRIDE = Number(process.env["EMDB_CALL_STRIDE"] ?? 1);
@@ -46,47 +55,56 @@ const tracing = (places: readonly string[], ...more: string[]): string[] => [
   ...more,
 ];
 
+/** Kills a process at each call of a script, one after the other. @throws when what one leaves is not right */
+async function killAtEachCall({ seed, length, roomOf, callsMin }: Traced): Promise<void> {
+  using folder = fastFolder();
+  const program = bundledChild(folder.path);
+  const oracle = oracleOf(kernelScript(seed, length));
+  const errand = (lane: number, under: (places: readonly string[]) => string[]): Errand => {
+    const { path, places } = roomOf(folder, `lane ${lane}`);
+    return { program, path, progressPath: folder.file(`progress ${lane}`), seed, length, under: under(places) };
+  };
+
+  const trace = folder.file("trace");
+  const whole = new KernelChild(errand(0, (places) => tracing(places, "-o", trace)));
+  expect(await whole.ended()).toBe(0);
+  expect(whole.progress.ended).toBe(ENDED.through);
+  const counts = new Map<string, number>();
+  const points = callsIn(readFileSync(trace, "utf8")).map((name) => {
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+    return { name, nth: counts.get(name)! };
+  });
+  console.log(`${points.length} system calls: ${[...counts].map(([name, count]) => `${count} ${name}`).join(", ")}`);
+  expect(points.length).toBeGreaterThan(callsMin);
+
+  let late = 0;
+  const chosen = points.filter((_, index) => index % CALL_STRIDE === 0);
+  await inLanes(chosen, async ({ name, nth }, lane) => {
+    const one = errand(lane, (places) =>
+      tracing(places, "-o", "/dev/null", "-e", `inject=${name}:signal=SIGKILL:when=${nth}`),
+    );
+    const child = new KernelChild(one);
+    await child.ended();
+    try {
+      if (child.progress.ended !== ENDED.running) late += 1;
+      expectSoundAfterDeath(one.path, { oracle, progress: child.progress.progress });
+    } catch (error) {
+      throw new Error(`killed at ${name} number ${nth} of script ${seed}`, { cause: error });
+    }
+  });
+  // The last calls come when the script is through, or not at all.
+  expect(late).toBeLessThan(8);
+}
+
+test.skipIf(isSkipped("SIGKILL at every system call", whyNoTracing()))(
+  "a process killed at any system call with which a database is made leaves none or a whole one",
+  () => killAtEachCall(MADE),
+  TIMEOUT_MS,
+);
+
 test.skipIf(isSkipped("SIGKILL at every system call", whyNoTracing()))(
   "a process killed at any system call leaves a prefix that holds what was acknowledged",
-  async () => {
-    using folder = fastFolder();
-    const program = bundledChild(folder.path);
-    const oracle = oracleOf(kernelScript(TRACED.seed, TRACED.length));
-    const errand = (lane: number, under: (places: readonly string[]) => string[]): Errand => {
-      const { path, places } = roomWithDatabase(folder, `lane ${lane}`);
-      return { program, path, progressPath: folder.file(`progress ${lane}`), ...TRACED, under: under(places) };
-    };
-
-    const trace = folder.file("trace");
-    const whole = new KernelChild(errand(0, (places) => tracing(places, "-o", trace)));
-    expect(await whole.ended()).toBe(0);
-    expect(whole.progress.ended).toBe(ENDED.through);
-    const counts = new Map<string, number>();
-    const points = callsIn(readFileSync(trace, "utf8")).map((name) => {
-      counts.set(name, (counts.get(name) ?? 0) + 1);
-      return { name, nth: counts.get(name)! };
-    });
-    console.log(`${points.length} system calls: ${[...counts].map(([name, count]) => `${count} ${name}`).join(", ")}`);
-    expect(points.length).toBeGreaterThan(280);
-
-    let late = 0;
-    const chosen = points.filter((_, index) => index % CALL_STRIDE === 0);
-    await inLanes(chosen, async ({ name, nth }, lane) => {
-      const one = errand(lane, (places) =>
-        tracing(places, "-o", "/dev/null", "-e", `inject=${name}:signal=SIGKILL:when=${nth}`),
-      );
-      const child = new KernelChild(one);
-      await child.ended();
-      try {
-        if (child.progress.ended !== ENDED.running) late += 1;
-        expectSoundAfterDeath(one.path, { oracle, progress: child.progress.progress });
-      } catch (error) {
-        throw new Error(`killed at ${name} number ${nth} of script ${TRACED.seed}`, { cause: error });
-      }
-    });
-    // The last calls come when the script is through, or not at all.
-    expect(late).toBeLessThan(8);
-  },
+  () => killAtEachCall(WHOLE),
   TIMEOUT_MS,
 );
 
