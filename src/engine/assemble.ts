@@ -25,7 +25,7 @@ import { giveBackDead } from "./dead-work.ts";
 import { Engine } from "./engine.ts";
 import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
-import { LockFile } from "./lock-file.ts";
+import { LockFile, closeLog } from "./lock-file.ts";
 import { LockWatch } from "./lock-watch.ts";
 import { LongWork } from "./long-work.ts";
 import { Ordering } from "./ordering.ts";
@@ -221,7 +221,7 @@ function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void
   releaseReplaced(system, control, log);
   releaseMemory(system, control, base.path !== undefined);
   if (base.path === undefined) return;
-  system.close(control.log.numbers[LOG_FILE]!);
+  closeLog(system, control.log.numbers[LOG_FILE]!);
   if (base.lock !== undefined) LockFile.adopt(system, base.path, base.lock).release(hasFailed);
 }
 

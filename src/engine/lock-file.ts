@@ -171,6 +171,12 @@ function lockPatiently(system: System, handle: FileHandle): Result {
   return result;
 }
 
+/** Closes a log that may have been claimed: as long as a view of it is mapped somewhere, closing alone keeps it locked. */
+export function closeLog(system: System, handle: FileHandle): void {
+  system.unlock(handle);
+  system.close(handle);
+}
+
 function closeLock(system: System, handle: FileHandle, words: SharedFile | undefined): void {
   if (words === undefined) system.close(handle);
   else closeFile(system, words);

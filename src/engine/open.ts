@@ -41,7 +41,7 @@ import { Control } from "./control.ts";
 import { LogFile, closedError, type Core } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
-import { LockFile, readHolder } from "./lock-file.ts";
+import { LockFile, closeLog, readHolder } from "./lock-file.ts";
 import { judgeFile, judgeHeader } from "./judge-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { buildOrdering } from "./ordering-build.ts";
@@ -249,7 +249,7 @@ function openLogAt(environment: Environment, plan: LogPlan, handle: FileHandle):
     return recover(environment, plan, { control, file: new LogFile(control.log, path) });
   } catch (error) {
     if (control !== undefined) releaseMemory(system, control, true);
-    system.close(handle);
+    closeLog(system, handle);
     throw error;
   }
 }

@@ -88,3 +88,15 @@ test.skipIf(process.platform === "win32")(
     expect(again.getText("flushed")).toBe("by the child");
   },
 );
+
+test("a database whose views are still held may be opened again, and its lock goes with its close", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("a");
+  const db = Emdb.open(path);
+  db.insert("long", new Uint8Array(2_000_000).fill(7));
+  db.flushSync();
+  const view = db.getZeroCopy("long")!;
+  db.closeSync();
+  using again = Emdb.open(path);
+  expect(again.getZeroCopy("long")![0]).toBe(view[1_999_999]!);
+});

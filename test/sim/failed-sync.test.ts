@@ -42,9 +42,7 @@ function failAndReopen(syncFailure: SyncFailure, seed: number, canForgetCached =
   insert(store, "flushed");
   store.flush();
   insert(store, "not flushed");
-  const inode = [...machine.inodes.values()].find(
-    ({ handleCount, lockedBy }) => handleCount > 0 && lockedBy === undefined,
-  );
+  const inode = machine.inodeAt(PATH);
   const sync = first.sync.bind(first);
   first.sync = (file) => {
     first.sync = sync;
