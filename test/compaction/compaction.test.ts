@@ -11,6 +11,9 @@ import { heldClock } from "../support/held-clock.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { canCount, resourcesIn } from "../workers/resources.ts";
 
+/** A table of moves keeps its name where a mapped file does. */
+const DRAFT = /\.emdb-compact-[0-9a-f]{16}$/;
+
 setDefaultTimeout(145_000);
 afterEach(() => void setSystemTime());
 
@@ -259,7 +262,7 @@ test("a compaction that fails at any call leaves the original in service, or poi
       const outcome = await codeOf(opened.compaction.run({}));
       fault = () => undefined;
       expect([name, at, fixture.state() === state]).toEqual([name, at, true]);
-      expect(readdirSync(folder.path).some((name) => name.includes(".emdb-compact"))).toBe(false);
+      expect(readdirSync(folder.path).some((name) => DRAFT.test(name))).toBe(false);
       if (canCount && outcome !== "fine") expect(resourcesIn(folder.path).files).toBeLessThanOrEqual(3);
       if (name === "syncFolder" && seen >= at) {
         expect(() => engine.insert(engine.defaultSpace, "k", "v", 0)).toThrow(

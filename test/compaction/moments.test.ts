@@ -10,6 +10,9 @@ import { Emdb } from "../../src/index.ts";
 import { openFile } from "../engine/open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
+/** A table of moves keeps its name where a mapped file does. */
+const DRAFT = /\.emdb-compact-[0-9a-f]{16}$/;
+
 setDefaultTimeout(120_000);
 
 const text = (bytes: Uint8Array | undefined): string | undefined => bytes && Buffer.from(bytes).toString();
@@ -137,7 +140,7 @@ test("a throw out of onProgress ends a compaction at any of its calls, and the n
     db.insert(`after ${at}`, "x");
     db.remove(`key ${at}`);
     db.insert(`key ${at}`, `of key ${at}`);
-    expect(readdirSync(folder.path).some((name) => name.includes(".emdb-compact"))).toBe(false);
+    expect(readdirSync(folder.path).some((name) => DRAFT.test(name))).toBe(false);
     if (thrown === undefined) break;
     expect(thrown).toBe(`at ${at}`);
   }
