@@ -317,6 +317,30 @@ test("a single write that was refused when the disk had it all does not come bac
   expectOpens(folder.file("crashed.emdb"), fixture.image(), state);
 });
 
+test("a write that is refused by a disk which refuses all that follows leaves what was there, and goes on later", () => {
+  using folder = temporaryFolder();
+  let isFull = false;
+  let hasFailed = false;
+  const host = hostSystem();
+  const system = faulty(host, (call, args) => {
+    if (call !== "write" || !isFull) return undefined;
+    // The first one is there all the same.
+    if (!hasFailed) host.write(...(args as Parameters<System["write"]>));
+    hasFailed = true;
+    return -Errno.ENOSPC;
+  });
+  using fixture = new EngineFixture(folder.file("data.emdb"), system, WRITE_THROUGH);
+  const { engine } = fixture;
+  engine.insert(engine.defaultSpace, "kept", "x", 0);
+  const state = fixture.state();
+  isFull = true;
+  expect(() => engine.insert(engine.defaultSpace, "refused", "x", 0)).toThrow(EmdbError);
+  expect(fixture.state()).toBe(state);
+  isFull = false;
+  engine.insert(engine.defaultSpace, "later", "x", 0);
+  expectOpens(folder.file("crashed.emdb"), fixture.image(), fixture.state());
+});
+
 test("a close after a batch that failed leaves the file as a clean close does", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

@@ -2,8 +2,9 @@
 
 import { expect, test } from "bun:test";
 import { copyFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { compactPath, createPath, newHintPath, newPath } from "../../src/engine/siblings.ts";
+import { compactPath, createPath, newHintPath, newPath, salvagePath } from "../../src/engine/siblings.ts";
 import { Emdb } from "../../src/index.ts";
+import { spareNames } from "../../src/log/free-name.ts";
 import { fileIdOf } from "../../src/log/header.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";
@@ -117,6 +118,18 @@ test.each(ALL)("no database can be made, by an open or a backup, at the %s of on
       .filter((name) => !name.startsWith("source"))
       .sort(),
   ).toEqual(names);
+});
+
+test("a salvage that finds every name of a draft taken is refused, and removes none", async () => {
+  using folder = temporaryFolder();
+  const source = folder.file("source");
+  Emdb.open(source).closeSync();
+  const names = spareNames(salvagePath(folder.file("target")));
+  for (const name of names) writeFileSync(name, "kept");
+  const { message } = await expectRejects("EMDB_INVALID_CONFIG", Emdb.salvage(source, folder.file("target")));
+  expect(message).toContain(JSON.stringify(names[0]));
+  for (const name of names) expect(readFileSync(name, "utf8")).toBe("kept");
+  expect(existsSync(folder.file("target"))).toBe(false);
 });
 
 test("what a death leaves of a draft is removed by the next open, whatever it holds", () => {
