@@ -62,7 +62,8 @@ export const RING_FRAME_BYTES_MAX = MIB;
 
 /**
  * Longest frame that goes through the ring where a write is no sync; the value of a longer one is written to the file
- * from where it is. By `bench/value-sizes.ts` two copies cost more than three system calls from some 20 KiB on.
+ * from where it is: two copies cost about as much as three system calls at 16 KiB, and twice as much from 128 KiB on
+ * (docs/performance.md).
  */
 export const COPIED_FRAME_BYTES_MAX = 32 * KIB;
 

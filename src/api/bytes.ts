@@ -19,10 +19,9 @@ import { describe } from "./describe.ts";
 const encoder = new TextEncoder();
 
 /** Works on views of any realm, and cannot be overridden by a subclass or a proxy. */
-const tagOfView = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)?.get;
-const viewPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
-const getterOf = (name: string): ((this: unknown) => unknown) =>
-  Object.getOwnPropertyDescriptor(viewPrototype, name)?.get ?? (() => undefined);
+const getterOf = (name: string | symbol): ((this: unknown) => unknown) =>
+  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), name)?.get ?? (() => undefined);
+const tagOfView = getterOf(Symbol.toStringTag);
 const bufferOfView = getterOf("buffer");
 const offsetOfView = getterOf("byteOffset");
 const byteLengthOfView = getterOf("byteLength");
@@ -142,11 +141,11 @@ function checkText(text: string, bound: Bound): void {
 }
 
 function asByteArray(given: unknown, bound: Bound): Uint8Array {
-  if (ArrayBuffer.isView(given) && tagOfView?.call(given) === "Uint8Array") {
+  if (ArrayBuffer.isView(given) && tagOfView.call(given) === "Uint8Array") {
     if (byteLengthOfView.call(given) === 0 && isOutOfBuffer(given)) throw detached(bound);
     if (given instanceof Uint8Array && hasOwnLength(given)) return given;
-    const [buffer, offset, bytes] = [bufferOfView, offsetOfView, byteLengthOfView].map((of) => of.call(given));
-    return new Uint8Array(buffer as ArrayBuffer, offset as number, bytes as number);
+    const buffer = bufferOfView.call(given) as ArrayBuffer;
+    return new Uint8Array(buffer, offsetOfView.call(given) as number, byteLengthOfView.call(given) as number);
   }
   if (isArrayBuffer(given)) {
     if (given.detached) throw detached(bound);

@@ -12,9 +12,9 @@ import { createPath } from "./siblings.ts";
 function removeBegun(system: System, path: string): void {
   const there = system.status(path);
   if (there === -Errno.ENOENT) return;
-  const { kind, bytes } =
-    typeof there === "number" ? { kind: "other", bytes: must(there, { syscall: "stat", path }) } : there;
-  if (kind === "file" && bytes <= HEADER_PAGE_BYTES) must(system.unlink(path), { syscall: "unlink", path });
+  if (typeof there === "number") must(there, { syscall: "stat", path });
+  else if (there.kind === "file" && there.bytes <= HEADER_PAGE_BYTES)
+    must(system.unlink(path), { syscall: "unlink", path });
 }
 
 /** Creates the log at `path` with this header page, durably, name and all; when that fails, nothing is there. Under the lock. */

@@ -188,7 +188,10 @@ export class Engine implements Store {
 
   removeMany(space: Space, keys: readonly Bytes[]): number {
     const state = space as SpaceState;
-    if (keys.length === 0) this.#writing(() => this.spaces.mustBeLive(state));
+    if (keys.length === 0) {
+      this.#writing(() => this.spaces.mustBeLive(state));
+      return 0;
+    }
     return this.#batch(keys.length, (index, place) => {
       const wasVisible = this.#read.findForWrite(state, keys[index]!);
       return { hasFrame: this.#write.delete(state, place), counts: wasVisible };

@@ -8,10 +8,10 @@
 import { basename, dirname, join } from "node:path";
 import { must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
-import { HEADER_PAGE_BYTES } from "../limits.ts";
-import { decodeHeader, type LogHeader } from "../log/header.ts";
+import { decodeHeader } from "../log/header.ts";
 import { judgeFile } from "./judge-file.ts";
 import { isIdOf, replacedId } from "./siblings.ts";
+import { beginningOf } from "./sidecar-names.ts";
 import type { HeaderPage } from "./unlock.ts";
 
 /** The newest of the files that compactions have replaced and not removed yet; undefined when there is none. */
@@ -23,21 +23,12 @@ export function findReplaced(system: System, path: string): string | undefined {
     const id = replacedId(basename(path), name);
     if (id === undefined) continue;
     const file = join(dirname(path), name);
-    const header = headerAt(system, file);
-    if (header === undefined || !isIdOf(id, header.fileId)) continue;
-    if (header.generation > (newest?.generation ?? -1)) newest = { file, generation: header.generation };
+    const verdict = decodeHeader(beginningOf(system, file));
+    if (verdict.kind !== "sound" || !isIdOf(id, verdict.header.fileId)) continue;
+    const { generation } = verdict.header;
+    if (generation > (newest?.generation ?? -1)) newest = { file, generation };
   }
   return newest?.file;
-}
-
-function headerAt(system: System, path: string): LogHeader | undefined {
-  const handle = system.open(path, "read");
-  if (handle < 0) return undefined;
-  const page = new Uint8Array(HEADER_PAGE_BYTES);
-  const count = system.read(handle, page, { position: 0, bytes: page.length });
-  system.close(handle);
-  const verdict = decodeHeader(page.subarray(0, Math.max(0, count)));
-  return verdict.kind === "sound" ? verdict.header : undefined;
 }
 
 /** Gives it the log's name again. Under the lock. */

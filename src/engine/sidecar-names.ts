@@ -47,7 +47,7 @@ export function isLog(system: System, path: string): boolean {
 }
 
 /** The first bytes of a file, a header page at most; none of what cannot be read. */
-function beginningOf(system: System, path: string): Uint8Array {
+export function beginningOf(system: System, path: string): Uint8Array {
   const handle = system.open(path, "read");
   if (handle < 0) return new Uint8Array(0);
   const bytes = new Uint8Array(HEADER_PAGE_BYTES);

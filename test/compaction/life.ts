@@ -13,22 +13,10 @@ import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { faulty } from "../engine/engine-fixture.ts";
+import { CONFIG, type Config } from "../engine/open-engine.ts";
 import { Random } from "../sim/random.ts";
 import { baseBefore, leapTo, wrapAt } from "../support/far-positions.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
-
-export type Config = Parameters<typeof openFile>[1]["config"];
-
-const CONFIG: Config = {
-  defaultTtlMs: 0,
-  rangeScans: false,
-  flushPlan: { kind: "on-each-flush" },
-  encryption: undefined,
-  cipher: undefined,
-  verifyReads: false,
-  createIfMissing: true,
-  readOnly: false,
-};
 
 const KEYS = 700;
 const SPACES = ["", "one", "two", "three"];

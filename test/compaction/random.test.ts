@@ -2,7 +2,8 @@
 
 import { expect, test } from "bun:test";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { Life, type Config } from "./life.ts";
+import type { Config } from "../engine/open-engine.ts";
+import { Life } from "./life.ts";
 
 const key = new Uint8Array(32).fill(9);
 const ways: readonly (readonly [string, Partial<Config>])[] = [

@@ -12,19 +12,7 @@ import type { QueueFacts } from "../../src/keydir/expiry-queue.ts";
 import { isTombstone } from "../../src/keydir/keydir.ts";
 import type { TestClock } from "../support/memory-store.ts";
 import { faulty } from "./engine-fixture.ts";
-
-type Config = Parameters<typeof openFile>[1]["config"];
-
-const CONFIG: Config = {
-  defaultTtlMs: 0,
-  rangeScans: false,
-  flushPlan: { kind: "on-each-flush" },
-  encryption: undefined,
-  cipher: undefined,
-  verifyReads: false,
-  createIfMissing: true,
-  readOnly: false,
-};
+import { CONFIG, type Config } from "./open-engine.ts";
 
 /** A timer that waits to be fired. */
 export interface FakeTimer {

@@ -6,9 +6,10 @@ import type { System } from "../../src/ffi/system.ts";
 
 export type OpenedEngine = Opened;
 
-type Config = Parameters<typeof open>[1]["config"];
+export type Config = Parameters<typeof open>[1]["config"];
 
-const CONFIG: Config = {
+/** What engines are opened with unless a test says otherwise. */
+export const CONFIG: Config = {
   defaultTtlMs: 0,
   rangeScans: false,
   flushPlan: { kind: "on-each-flush" },

@@ -12,12 +12,12 @@ import { statsOf } from "../../src/engine/stats.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../../src/limits.ts";
 import { LOG_CLAIMED, LOG_ORIGIN, LOG_TAIL, positionsInUse } from "../../src/log/log-words.ts";
-import { Life, type Config } from "../compaction/life.ts";
+import { Life } from "../compaction/life.ts";
 import { Random } from "../sim/random.ts";
 import { baseBefore, leapTo, wrapAt } from "../support/far-positions.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty } from "./engine-fixture.ts";
-import { openFile } from "./open-engine.ts";
+import { CONFIG, openFile, type Config } from "./open-engine.ts";
 
 setDefaultTimeout(300_000);
 
@@ -87,17 +87,6 @@ test("who has read what is in use before the slot, and gets a position of a file
     expect(origins).toBeLessThan(0);
   }
 });
-
-const CONFIG: Config = {
-  defaultTtlMs: 0,
-  rangeScans: false,
-  flushPlan: { kind: "on-each-flush" },
-  encryption: undefined,
-  cipher: undefined,
-  verifyReads: false,
-  createIfMissing: true,
-  readOnly: false,
-};
 
 const ways: readonly (readonly [string, Partial<Config>])[] = [
   ["a file", {}],

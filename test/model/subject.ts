@@ -15,6 +15,7 @@ import { MemoryStore } from "../support/memory-store.ts";
 import type { Draw } from "../sim/draw.ts";
 import type { MachineOptions } from "../sim/machine.ts";
 import type { SimulatedSystem } from "../sim/system.ts";
+import { CONFIG } from "../engine/open-engine.ts";
 
 type OpenConfig = Parameters<typeof openFile>[1]["config"];
 
@@ -25,17 +26,6 @@ export interface Configuration {
   /** Left out: in a file. */
   readonly isInMemory?: boolean;
 }
-
-const DEFAULTS: OpenConfig = {
-  defaultTtlMs: 0,
-  rangeScans: false,
-  flushPlan: { kind: "on-each-flush" },
-  encryption: undefined,
-  cipher: undefined,
-  verifyReads: false,
-  createIfMissing: true,
-  readOnly: false,
-};
 
 /** One database, with the handles and iterators that a run holds on to. */
 export interface Side {
@@ -111,7 +101,7 @@ export class Subject implements Side {
   }
 
   #request(changes: Partial<OpenConfig>): Parameters<typeof openFile>[1] {
-    const config = { ...DEFAULTS, ...this.#configuration.config, ...changes };
+    const config = { ...CONFIG, ...this.#configuration.config, ...changes };
     return { path: "/db/store", createFolders: false, config };
   }
 

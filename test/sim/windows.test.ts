@@ -5,19 +5,9 @@ import { Control, WORK_LEFT, noteTarget } from "../../src/engine/control.ts";
 import { openFile } from "../../src/engine/open.ts";
 import { backupPath, compactPath, newHintPath, replacedPaths } from "../../src/engine/siblings.ts";
 import { ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
+import { CONFIG } from "../engine/open-engine.ts";
 import { Machine } from "./machine.ts";
 import type { SimulatedSystem } from "./system.ts";
-
-const CONFIG = {
-  defaultTtlMs: 0,
-  rangeScans: false,
-  flushPlan: { kind: "on-each-flush" },
-  encryption: undefined,
-  cipher: undefined,
-  verifyReads: false,
-  createIfMissing: true,
-  readOnly: false,
-} as const;
 
 /** The views that were mapped while a long value was read without a copy, and what close then says. */
 function readLongValue(isWindows: boolean): { views: number; close: string } {
