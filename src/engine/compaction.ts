@@ -303,7 +303,7 @@ export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft)
     if (end - copying.done <= LAST_BYTES_MAX) return;
     copying.catchUp(end, Math.max(CATCH_UP_BYTES, 2 * (visible - before)));
     before = visible;
-    // Where it has come to the end, it is looked at once more at once: a turn of the loop may write more than the last bytes.
+    // At the end it looks once more within the same step: in a turn of the loop more may be written than the last bytes.
     looks = copying.done < end ? 0 : looks + 1;
     if (looks % LOOKS_MAX === 0) yield copying.done;
   }

@@ -144,7 +144,7 @@ export class Ordering {
       const tree = spaces.tree(space);
       if (tree !== 0 && !this.index.dropDead(tree, key, keepFrom)) break;
     }
-    if (this.#deadFrom < leaves.length / 2) return;
+    if (this.#deadFrom === 0 || this.#deadFrom < leaves.length / 2) return;
     this.#deadLeaves = leaves.slice(this.#deadFrom);
     this.#deadFrom = 0;
   }
