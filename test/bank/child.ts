@@ -9,7 +9,7 @@ import type { RingReport } from "../sim/runner.ts";
 import type { ProbeOutcome, RingName } from "./fault.ts";
 
 /** Enough to say in how many crashes a fault shows, without going through thousands of them. */
-const FINDING_COUNT_MAX = 100;
+const FINDING_COUNT_MAX = 10;
 
 function runRing(name: RingName, seedCount: number): ProbeOutcome {
   const ring = RINGS[name];

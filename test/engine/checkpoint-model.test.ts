@@ -188,7 +188,7 @@ class Story {
   }
 }
 
-const seeds = Number(process.env["EMDB_CHECKPOINT_SEEDS"] ?? (emulator === undefined ? 6 : 1));
+const seeds = Number(process.env["EMDB_CHECKPOINT_SEEDS"] ?? (emulator === undefined ? 4 : 1));
 
 const runs = Array.from({ length: seeds }, (_, index) => index + 1).flatMap((seed) =>
   [false, true].map((rangeScans) => [seed, rangeScans ? "with" : "without", rangeScans] as const),

@@ -12,6 +12,6 @@ test.each([
   [" on Windows", compactingWindows],
 ] as const)(
   "writes and crashes between the steps of compactions%s show a prefix that holds all that was acknowledged",
-  (_, ring) => expectSound(ring, { seedCount: 12, crashCountMin: 3500 }),
+  (_, ring) => expectSound(ring, { seedCount: 8, crashCountMin: 2500 }),
   TIMEOUT_MS,
 );

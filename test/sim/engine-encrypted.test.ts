@@ -8,7 +8,7 @@ const TIMEOUT_MS = 300_000;
 
 test(
   "every crash of an encrypted log shows a prefix that holds all that was acknowledged, and no nonce repeats",
-  () => expectSound(encrypted, { seedCount: 20, crashCountMin: 3000 }),
+  () => expectSound(encrypted, { seedCount: 12, crashCountMin: 2000 }),
   TIMEOUT_MS,
 );
 

@@ -32,6 +32,6 @@ test(
 
 test(
   "a full disk of any size refuses writes and keeps what it has",
-  () => expectSound(fullDisks, { seedCount: 30, crashCountMin: 4000 }),
+  () => expectSound(fullDisks, { seedCount: 16, crashCountMin: 2500 }),
   TIMEOUT_MS,
 );

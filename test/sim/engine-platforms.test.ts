@@ -9,25 +9,25 @@ const TIMEOUT_MS = 300_000;
 
 test(
   "every crash on a system that neither cuts nor replaces a mapped file shows a right state",
-  () => expectSound(windows, { seedCount: 50, crashCountMin: 15_000 }),
+  () => expectSound(windows, { seedCount: 25, crashCountMin: 8000 }),
   TIMEOUT_MS,
 );
 
 test(
   "with write-through a write is durable when it returns, at every crash",
-  () => expectSound(writeThrough, { seedCount: 20, crashCountMin: 6000 }),
+  () => expectSound(writeThrough, { seedCount: 12, crashCountMin: 4000 }),
   TIMEOUT_MS,
 );
 
 test.skipIf(!hasStrictMemory)(
   "nothing is read that is not mapped",
-  () => expectSound(strictMemory, { seedCount: 16, crashCountMin: 2000 }),
+  () => expectSound(strictMemory, { seedCount: 10, crashCountMin: 1500 }),
   TIMEOUT_MS,
 );
 
 test.skipIf(!hasStrictMemory)(
   "nothing is read that is not mapped on a system whose maps end with the file",
-  () => expectSound(strictWindows, { seedCount: 30, crashCountMin: 3000 }),
+  () => expectSound(strictWindows, { seedCount: 15, crashCountMin: 2000 }),
   TIMEOUT_MS,
 );
 

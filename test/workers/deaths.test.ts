@@ -63,13 +63,19 @@ interface Run {
   readonly share: ReturnType<Emdb["share"]>;
   readonly operation: OperationName;
   readonly step: number;
+  readonly hasPending?: boolean;
 }
 
 /** Lets a thread do the operation up to a step and ends it there; false when there is no such step. Counts the steps. */
-async function dieAt({ share, operation, step }: Run): Promise<{ hasDied: boolean; steps: number }> {
+async function dieAt({
+  share,
+  operation,
+  step,
+  hasPending = false,
+}: Run): Promise<{ hasDied: boolean; steps: number }> {
   const report = new SharedArrayBuffer(16);
   const words = new Int32Array(report);
-  const thread = new Thread("dying-worker.ts", { share, operation, step, report });
+  const thread = new Thread("dying-worker.ts", { share, operation, step, hasPending, report });
   const outcome = Atomics.waitAsync(words, 0, 0, STANDSTILL_MS);
   // A thread that fails says so, and is not waited for.
   const said = outcome.async ? await Promise.race([outcome.value, thread.said()]) : outcome.value;
@@ -113,6 +119,14 @@ function expectGoesOn(db: Emdb): void {
   expect(db.remove("afterwards")).toBeDefined();
 }
 
+/** The log as it is on the disk, without an image, shows what the running database shows. */
+function expectSameInCopy(db: Emdb, { path, copy }: { readonly path: string; readonly copy: string }): void {
+  copyFileSync(path, copy);
+  using again = Emdb.open(copy);
+  expect(again.recovery.usedCheckpoint).toBe(false);
+  expect([contentOf(again), namespacesOf(again)]).toEqual([contentOf(db), namespacesOf(db)]);
+}
+
 /** Whether a flush comes between the death and the next write, and how the database is opened. */
 const AFTER_DEATH = [
   { after: "a write right after a death in write-through", hasFlush: false, options: { flushPolicy: "write-through" } },
@@ -146,18 +160,17 @@ for (const { after, hasFlush, options } of AFTER_DEATH) {
       const last = Array.from({ length: Math.min(LAST_STEPS, steps) }, (_, back) => steps - back);
       for (const step of new Set([...spread, ...last])) {
         fill(db);
-        await dieAt({ share: db.share(), operation, step });
+        await dieAt({ share: db.share(), operation, step, hasPending: hasFlush });
         // Takes the lock over, and writes what is there.
-        if (hasFlush) db.flushSync();
-        else db.remove("nothing");
+        if (hasFlush) {
+          db.flushSync();
+          // What nobody could see is not made durable either.
+          expectSameInCopy(db, { path, copy: folder.file(`flushed ${step}.emdb`) });
+        } else db.remove("nothing");
         expectBeforeOrAfter(db, operation, true);
         expectGoesOn(db);
         db.flushSync();
-        const copy = folder.file(`copy ${step}.emdb`);
-        copyFileSync(path, copy);
-        using again = Emdb.open(copy);
-        expect(again.recovery.usedCheckpoint).toBe(false);
-        expect([contentOf(again), namespacesOf(again)]).toEqual([contentOf(db), namespacesOf(db)]);
+        expectSameInCopy(db, { path, copy: folder.file(`copy ${step}.emdb`) });
       }
     },
     TIMEOUT_MS,

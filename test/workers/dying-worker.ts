@@ -14,6 +14,8 @@ export interface Order {
   readonly operation: OperationName;
   /** Stops before this step, counted from 1. */
   readonly step: number;
+  /** Whether an earlier write of its is still in the ring then. */
+  readonly hasPending: boolean;
   /** Word 0: 1 stuck, 2 done. Word 1: steps of the whole operation. */
   readonly report: SharedArrayBuffer;
 }
@@ -66,6 +68,8 @@ self.onmessage = ({ data }: MessageEvent<Order>): void => {
   const db = Emdb.attach(data.share);
   const { prepare, run } = operations[data.operation];
   const ready = prepare(db);
+  // It is there already, as the very same.
+  if (data.hasPending) db.insert("base 0", "value 0");
   isArmed = true;
   run(db, ready);
   isArmed = false;

@@ -39,7 +39,7 @@ class Ring {
     const share = this.db.share();
     const modes = Array.from({ length: VICTIMS }, () => this.#random.below(10));
     const threads = modes.map((mode, index) => {
-      const endAt = mode < 3 ? 1 + this.#random.below(75) : 0;
+      const endAt = mode < 3 ? 1 + this.#random.below(40) : 0;
       const ending = mode === 0 ? "exit" : "throw";
       const orders: Orders = { share, seed: this.#random.word(), index, done, counts: this.#counts, endAt, ending };
       return new Thread("victim-worker.ts", orders);
@@ -47,7 +47,7 @@ class Ring {
     for (const thread of threads) expect(await thread.said()).toBe("ready");
     for (const [index, thread] of threads.entries()) {
       const mode = modes[index]!;
-      if (mode >= 3) await this.#killAfter(thread, new Int32Array(done), { index, count: this.#random.below(60) });
+      if (mode >= 3) await this.#killAfter(thread, new Int32Array(done), { index, count: this.#random.below(30) });
       else if (mode === 0) await thread.ended();
       else expect(await thread.said()).toEqual({ failure: expect.stringContaining(ORDERED) });
       if (mode === 1 || mode === 2) await thread.kill();

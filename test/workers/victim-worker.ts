@@ -63,7 +63,7 @@ class Victim {
       case 3:
         return this.#removeGroup();
       case 4:
-        return this.#grow(1 + random.below(400));
+        return this.#grow(1 + random.below(150));
       case 5:
         return this.#shrink();
       case 6:
@@ -136,7 +136,7 @@ class Victim {
   }
 
   #walk(): void {
-    let left = this.#random.below(300);
+    let left = this.#random.below(100);
     for (const _ of this.#db.iter()) if (left-- === 0) break;
   }
 
