@@ -24,7 +24,7 @@ function programOf(file: string): string {
   // The instructions of a Worker's file are its effects, whatever package.json says of the modules of a library.
   const flags = ["--target=bun", "--ignore-dce-annotations", `--outfile=${program}`];
   const build = Bun.spawnSync([process.execPath, "build", ...flags, source], { stdio: ["ignore", "pipe", "pipe"] });
-  if (build.exitCode !== 0) throw new Error(`${file} cannot be bundled: ${build.stderr}`);
+  if (build.exitCode !== 0) throw new Error(`${file} cannot be bundled: ${build.stderr.toString()}`);
   bundles.set(source, program);
   return program;
 }
