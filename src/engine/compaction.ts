@@ -38,6 +38,12 @@ import type { Sync } from "./sync.ts";
 
 /** What has been written since may be copied under the lock if it is no more than this: a fraction of a millisecond. */
 const LAST_BYTES_MAX = 128 * 1024;
+/** Another round of copying by the index pays off for so much, or for such a share of what has been copied. */
+const ROUND_BYTES_MIN = 1024 * 1024;
+const ROUND_SHARE_MIN = 1 / 8;
+/** So many rounds there may be, and then more as long as each leaves no more than such a share of what the one before left. */
+const ROUNDS_ANYWAY = 3;
+const ROUND_SHRINKS_TO = 0.8;
 /** A step of catching up, at least: one or two milliseconds. */
 const CATCH_UP_BYTES = 256 * 1024;
 /** How often it looks again in one step for what other Workers have written meanwhile. */
@@ -167,7 +173,11 @@ export class Compaction {
       engine.spaces.emptyAllGraves(core.keepFrom() * 8);
       nextBase(core, core.control.numbers[LIVE_BYTES]!);
       core.tail.spill();
-      return beginDraft(engine, { path, generation: core.generation + 1 }, { keepFrom: core.keepFrom(), exclusively });
+      return beginDraft(
+        engine,
+        { path, generation: core.generation + 1 },
+        { keepFrom: () => core.keepFrom(), exclusively },
+      );
     });
   }
 
@@ -291,11 +301,21 @@ function headerPage(core: Core, generation: number): Pinned {
   return page;
 }
 
-/** Copies what is live, then catches up until little is left. However fast others write, each step copies more. */
+/**
+ * Copies what is live, then what is live of what was written meanwhile, and so on, then catches up with all of it until
+ * little is left. However fast others write, each of these steps copies more.
+ */
 export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft): Generator<number, void> {
   const { core } = engine;
   const { copy: copying } = draft;
-  while (copying.step()) yield copying.done;
+  for (let round = 1, before = Infinity, left: number; ; before = left) {
+    while (copying.step()) yield copying.done;
+    left = core.visible - core.base - copying.done;
+    const isWorthIt = left > Math.min(ROUND_BYTES_MIN, draft.log.end * ROUND_SHARE_MIN);
+    const shrinks = round < ROUNDS_ANYWAY || left <= before * ROUND_SHRINKS_TO;
+    if (!isWorthIt || !shrinks || !copying.goOn()) break;
+    round += 1;
+  }
   let looks = 0;
   for (let before = core.visible; ;) {
     const visible = sync === undefined ? core.visible : sync.spill();

@@ -83,7 +83,9 @@ const TARGET_BYTES = 13;
 export const GRAVES = 14;
 /** Blocks of counters claimed in the session that is being written. */
 export const SESSION_BLOCKS = 15;
-const ENGINE_FLAGS = 16;
+/** Batches that were closed with an abort in this log, or were about to be: copying a log by the index needs to know. */
+export const ABORTS = 16;
+const ENGINE_FLAGS = 17;
 
 export const SWAP_NONE = 0;
 /** The names are being changed: who finds it so looks which file is at the path. */

@@ -1,17 +1,22 @@
 /**
- * Copying a log into a new one while it is written on: first the frames that are live, in the order of the log,
- * then everything that was written meanwhile.
+ * Copying a log into a new one while it is written on: the frames that are live, in the order of the log, then of what was
+ * written meanwhile those that are live by then, and so on, and at last everything that was written in the end.
  *
  * The new log holds the same records as the old one at a moment: when it has caught up and nobody writes. It is read
  * with system calls and every checksum is looked at, so that what has rotted is not written anew as if it were sound.
  *
  * Invariants
- * 1. `start` is where the log ended, settled, when the copy began. Before it, a frame is copied if the index names it
- *    when it is met, with nothing half-written: what replaced it by then stands behind `start` and is copied as well.
- * 2. Behind `start` every frame is copied, batches with their borders. Where the version before was left out, the copy
- *    names none: for the new log it is a new key, or the removal of a key that it does not know.
- * 3. A namespace is created in the copy if it was there at `start`; what was dropped by then is left out.
- * 4. The table of moves gets a pair for each copied frame of a record or a creation, in ascending order.
+ * 1. `start` is where the log ended, settled, when the copy began, and `liveEnd` where it ended when the last round began.
+ *    Before that, a frame is copied if the index names it when it is met, with nothing half-written: what replaced it by
+ *    then stands further on. Each stands alone in the copy, since nobody sees that before all of it is there.
+ * 2. Behind `start`, what removes a value that has been copied, or clears, creates or drops a namespace, is copied too. A
+ *    batch that was taken back has no place there: if there is one behind `start`, there is no further round.
+ * 3. Behind `liveEnd` every frame is copied, batches with their borders.
+ * 4. A copy names as the version before it the last value of its key in the copy, and none if its key was last removed or
+ *    never there: for the new log it is a new key, or the removal of a key that it does not know.
+ * 5. A namespace is created in the copy if it was there at `start`, or created behind it.
+ * 6. The table of moves gets a pair for each copied frame of a record or a creation, and for each that was left out behind
+ *    `start` although a version before it was copied; in ascending order.
  */
 
 import { assert, EmdbError } from "../errors.ts";
@@ -22,16 +27,20 @@ import { appendFrame } from "../log/append.ts";
 import { FrameEncoder } from "../log/encoder.ts";
 import {
   FRAME_HEADER_BYTES,
+  KIND_CLEAR,
   KIND_MARK,
   KIND_PUT,
   KIND_REMOVE,
   KIND_SESSION,
   KIND_SPACE_CREATE,
+  KIND_SPACE_DROP,
   PLACE_ALONE,
   SHAPE_CLEAN,
 } from "../log/frame.ts";
+import { leftOutOf, removalOf } from "../log/moves.ts";
 import type { NewLog } from "../log/new-log.ts";
 import { Scanner, type ScanSource } from "../log/scanner.ts";
+import { ABORTS } from "./control.ts";
 import type { Core } from "./core.ts";
 import { DraftKeys } from "./draft-keys.ts";
 import { ForwardKeys } from "./forward-keys.ts";
@@ -45,6 +54,8 @@ import { MemoryReads } from "./verify-source.ts";
 const GROUP = 128;
 const GROUP_BYTES_MAX = SCAN_BYTES / 2;
 const BUCKET_BYTES = 64;
+/** What the link to a version farther away than 32 GiB adds to a frame. */
+const WIDE_PREV_BYTES = 8;
 /** So much is left to be written and synced under the writer's lock at most; syncs of little more hold nobody up. */
 const SYNC_BYTES = 4 * 1024 * 1024;
 
@@ -54,8 +65,8 @@ export interface CopyParts {
   readonly spaces: Spaces;
   readonly log: NewLog;
   readonly table: MoveTable;
-  /** Removals that the index holds at or behind this position (in units) are kept for the snapshots that need them. */
-  readonly keepFrom: number;
+  /** Removals that the index holds at or behind this position (in units) by then are kept for the snapshots that need them. */
+  readonly keepFrom: () => number;
   /** Runs something under the writer's lock with nothing half-written. */
   readonly exclusively: <T>(body: () => T) => T;
 }
@@ -63,8 +74,11 @@ export interface CopyParts {
 export class LogCopy {
   readonly #parts: CopyParts;
   readonly #base: number;
-  /** The end of what is copied by the index, as a place in the file. */
-  readonly start: number;
+  /** Where the log ended when the copy began, and the last round of it, as places in the file. */
+  readonly #start: number;
+  #liveEnd: number;
+  /** Batches that had been taken back by then. */
+  readonly #aborts: number;
   /** Namespaces that were there at the start. */
   readonly #ids: ReadonlySet<number>;
   readonly #encoder: FrameEncoder;
@@ -80,6 +94,8 @@ export class LogCopy {
   /** How far the scanner may look. */
   #scanned = 0;
   readonly #lsns = new Float64Array(GROUP);
+  readonly #prevs = new Float64Array(GROUP);
+  readonly #kinds = new Uint8Array(GROUP);
   readonly #ids32 = new Uint32Array(GROUP);
   readonly #hashes = new Int32Array(GROUP);
   readonly #isKept = new Uint8Array(GROUP);
@@ -90,7 +106,9 @@ export class LogCopy {
     const { core, spaces, log } = parts;
     this.#parts = parts;
     this.#base = core.base;
-    this.start = core.visible - core.base;
+    this.#start = core.visible - core.base;
+    this.#liveEnd = this.#start;
+    this.#aborts = core.control.flags[ABORTS]!;
     this.#ids = new Set(spaces.list().map((space) => space.id));
     const salts = core.saltsOf(generation);
     const { vault } = core;
@@ -104,8 +122,8 @@ export class LogCopy {
       this.#appendSession(draft, this.#draftKeys.twin(vault, log.end));
     }
     this.#encoder = this.#draftKeys === undefined ? new FrameEncoder(salts) : new SealedEncoder(salts, this.#draftKeys);
-    this.#scanner = new Scanner(this.#source(this.start), HEADER_PAGE_BYTES);
-    this.#scanned = this.start;
+    this.#scanner = new Scanner(this.#source(this.#start), HEADER_PAGE_BYTES);
+    this.#scanned = this.#start;
     this.#syncedEnd = log.end;
   }
 
@@ -131,13 +149,13 @@ export class LogCopy {
     return { system, file: core.file?.handle ?? 0, path, salts: core.salts, opener: this.#opener, end };
   }
 
-  /** Copies some of what is live; false when there is no more before `start`. */
+  /** Copies some of what is live; false when there is no more in this round. */
   step(): boolean {
-    if (this.#done >= this.start) return false;
+    if (this.#done >= this.#liveEnd) return false;
     const count = this.#takeGroup();
     this.#parts.exclusively(() => this.#judge(count));
     for (let index = 0; index < count; index++) {
-      if (this.#isKept[index] === 0) continue;
+      if (this.#isKept[index] === 0 && !this.#isMissed(index)) continue;
       this.#read(this.#lsns[index]!);
       this.#append(PLACE_ALONE);
     }
@@ -145,25 +163,67 @@ export class LogCopy {
     return true;
   }
 
+  /** Begins another round, over all that has been written since; false when that holds a batch that was taken back. */
+  goOn(): boolean {
+    const { core, exclusively } = this.#parts;
+    return exclusively(() => {
+      if (core.control.flags[ABORTS] !== this.#aborts) return false;
+      core.tail.spill();
+      this.#liveEnd = core.visible - core.base;
+      this.#scanTo(this.#liveEnd);
+      return true;
+    });
+  }
+
+  /** Lets the scanner look further; what it has read ahead may not have been whole. */
+  #scanTo(end: number): void {
+    if (end === this.#scanned) return;
+    this.#scanner.release();
+    this.#scanner = new Scanner(this.#source(end), this.#done);
+    this.#scanned = end;
+  }
+
   /** Reads on, and notes the frames that may have to be copied. */
   #takeGroup(): number {
     const { core } = this.#parts;
     const scanner = this.#scanner;
-    const until = Math.min(this.start, this.#done + GROUP_BYTES_MAX);
+    const until = Math.min(this.#liveEnd, this.#done + GROUP_BYTES_MAX);
     let count = 0;
     while (count < GROUP && this.#done < until) {
       this.#read(this.#done);
       const { facts, lsn } = scanner;
       const isRecord = facts.kind === KIND_PUT || facts.kind === KIND_REMOVE;
-      this.#isKept[count] = facts.kind === KIND_SPACE_CREATE && this.#ids.has(facts.space) ? 1 : 0;
+      this.#isKept[count] = !isRecord && this.#isEvent(facts.kind, facts.space) ? 1 : 0;
       if (isRecord)
         this.#hashes[count] = core.hash.at(scanner.head, scanner.headAt + FRAME_HEADER_BYTES, facts.keyBytes);
       this.#lsns[count] = lsn;
+      this.#prevs[count] = facts.prev;
+      this.#kinds[count] = facts.kind;
       this.#ids32[count] = facts.space;
       if (isRecord || this.#isKept[count] === 1) count += 1;
       this.#done = lsn + facts.frameBytes;
     }
     return count;
+  }
+
+  /** Whether a frame at hand that is no record has to be copied. */
+  #isEvent(kind: number, space: number): boolean {
+    if (this.#done < this.#start) return kind === KIND_SPACE_CREATE && this.#ids.has(space);
+    return kind === KIND_SPACE_CREATE || kind === KIND_SPACE_DROP || kind === KIND_CLEAR;
+  }
+
+  /**
+   * Whether a record that the index does not name has to be copied nevertheless: a removal, of what was copied. Of a value,
+   * notes the one before it that was copied.
+   */
+  #isMissed(index: number): boolean {
+    // Before `start` no version but the newest is copied.
+    if (this.#lsns[index]! < this.#start) return false;
+    const held = this.#heldAt(this.#prevs[index]!);
+    if (held === 0) return false;
+    if (this.#kinds[index] === KIND_REMOVE) return true;
+    this.#parts.table.add(leftOutOf((this.#base + this.#lsns[index]!) / 8), held / 8);
+    return false;
   }
 
   /** Reads the sound frame at a place in the file. @throws {EmdbError} EMDB_CORRUPTED */
@@ -177,8 +237,9 @@ export class LogCopy {
 
   /** Finds out which frames of the group the index names. Under the writer's lock. */
   #judge(count: number): void {
-    const { core, spaces, keepFrom } = this.#parts;
+    const { core, spaces } = this.#parts;
     const { keydir } = core;
+    const keepFrom = this.#parts.keepFrom();
     for (let index = 0; index < count; index++) {
       if (this.#isKept[index] === 1) continue;
       const root = this.#root(index, spaces);
@@ -201,14 +262,10 @@ export class LogCopy {
     return space === undefined ? 0 : spaces.root(space);
   }
 
-  /** Copies what was written behind `start`: up to a place in the file, or so many bytes of it. */
+  /** Copies what was written behind the last round as it is: up to a place in the file, or so many bytes of it. */
   catchUp(end: number, bytesMax = Infinity): void {
     if (this.#done >= end) return;
-    if (end !== this.#scanned) {
-      this.#scanner.release();
-      this.#scanner = new Scanner(this.#source(end), this.#done);
-      this.#scanned = end;
-    }
+    this.#scanTo(end);
     const until = Math.min(end, this.#done + bytesMax);
     while (this.#done < until) {
       this.#read(this.#done);
@@ -233,21 +290,23 @@ export class LogCopy {
     draft.space = facts.space;
     draft.expiresAtMs = facts.expiresAtMs;
     draft.flags = 0;
-    draft.prev = this.#moved(facts.prev);
+    draft.prev = this.#heldAt(facts.prev);
     draft.durable = position;
     draft.loadValue(scanner.value());
     const key = scanner.head.address + scanner.headAt + FRAME_HEADER_BYTES;
     if (facts.keyBytes > 0) copy(this.#key.address, key, facts.keyBytes);
     appendFrame(log.tail, draft, this.#key, facts.keyBytes, position);
     if (facts.kind !== KIND_PUT && facts.kind !== KIND_REMOVE && facts.kind !== KIND_SPACE_CREATE) return;
-    assert(log.end - position <= facts.frameBytes, "a copy is no longer than its frame");
-    table.add((this.#base + scanner.lsn) / 8, position / 8);
+    // The version before may be further away than the one that was left out between them.
+    assert(log.end - position <= facts.frameBytes + WIDE_PREV_BYTES, "a copy is no longer than its frame");
+    const former = (this.#base + scanner.lsn) / 8;
+    table.add(facts.kind === KIND_REMOVE ? removalOf(former) : former, position / 8);
   }
 
-  /** Where in the new file the version before is; 0 when it was left out. */
-  #moved(prev: number): number {
+  /** Where in the new file the value of the version before is, or that of the last one before it that was copied; 0: nowhere. */
+  #heldAt(prev: number): number {
     if (prev === 0) return 0;
-    return this.#parts.table.moves.present((this.#base + prev) / 8) * 8;
+    return this.#parts.table.moves.heldAt((this.#base + prev) / 8) * 8;
   }
 
   /** Now and then, so that the last sync has little to do. */

@@ -33,7 +33,7 @@ import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, STRIDE_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
-import { AUDIT, STATE, STATE_POISONED } from "./control.ts";
+import { ABORTS, AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
@@ -132,9 +132,11 @@ export class WritePath {
     const isInFile = core.writeThrough && core.file !== undefined && tail.pendingBytes === 0;
     const isDone = isInFile && end !== undefined;
     if (!isDone || end === KIND_ABORT) undo(core, this.#spaces, start);
+    if (end === KIND_ABORT) Atomics.add(core.control.flags, ABORTS, 1);
     if (!isDone) {
       if (!tail.retreat(written)) tail.retreat(core.control.log.numbers[LOG_WRITTEN]!);
       if (tail.end === start) return;
+      Atomics.add(core.control.flags, ABORTS, 1);
       this.#append(KIND_ABORT, PLACE_LAST, 0);
     }
     this.publish();

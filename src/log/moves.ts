@@ -5,6 +5,11 @@
  *
  * A compaction copies frames in the order of the log, so both columns ascend and one table answers in both
  * directions. Every 64th pair is kept at hand; the block of 64 that a search ends in is copied in one go.
+ *
+ * What was overwritten while the compaction ran is left out too, yet what follows it must name the version before it that
+ * is there. So such a frame has a pair as well, when there is one: with the place of that version, and half a unit added
+ * to its former position. A quarter is added to that of a removal: what follows it begins anew, and names nothing.
+ * Positions are below 2^50 units, so quarters of them are exact.
  */
 
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
@@ -18,12 +23,24 @@ const sharedBlock = sharedScratch(BLOCK_PAIRS * PAIR_BYTES);
 export type PairReader = (to: Pinned, first: number, count: number) => void;
 
 /** Looks pairs up, wherever they are. */
+/** What is added to the former position of a frame that was left out, and of a removal that was kept. */
+const LEFT_OUT = 0.5;
+const REMOVAL = 0.25;
+
+/** The former position of a pair, as the table holds it. */
+export const removalOf = (former: number): number => former + REMOVAL;
+export const leftOutOf = (former: number): number => former + LEFT_OUT;
+
+const isLeftOut = (former: number): boolean => former - Math.floor(former) === LEFT_OUT;
+
 export class Moves {
   readonly #read: PairReader;
   readonly #block = sharedBlock();
-  /** The first pair of each block: former and present positions. */
+  /** Of each block the first former position, and the first place of a frame that was kept: the next block's if it has none. */
   #formers: number[] = [];
   #presents: number[] = [];
+  /** Blocks at the end that have none yet. */
+  #openBlocks = 0;
   /** Pairs in the table. */
   count = 0;
 
@@ -34,11 +51,16 @@ export class Moves {
   /** Over a table in memory that is whole. */
   static at(address: Address, count: number): Moves {
     const moves = new Moves((to, first, pairs) => copy(to.address, address + first * PAIR_BYTES, pairs * PAIR_BYTES));
-    const pair = moves.#block;
+    const pairs = moves.#block.f64;
     for (let first = 0; first < count; first += BLOCK_PAIRS) {
-      copy(pair.address, address + first * PAIR_BYTES, PAIR_BYTES);
-      moves.#formers.push(pair.f64[0]!);
-      moves.#presents.push(pair.f64[1]!);
+      moves.#read(moves.#block, first, 1);
+      moves.count = first;
+      moves.note(pairs[0]!, pairs[1]!);
+      const blockPairs = Math.min(BLOCK_PAIRS, count - first);
+      // A block that begins with what was left out is looked through; few do.
+      if (moves.#openBlocks > 0) moves.#read(moves.#block, first, blockPairs);
+      for (let pair = 1; moves.#openBlocks > 0 && pair < blockPairs; pair++)
+        moves.note(pairs[pair * 2]!, pairs[pair * 2 + 1]!);
     }
     moves.count = count;
     return moves;
@@ -48,25 +70,45 @@ export class Moves {
   note(former: number, present: number): void {
     if (this.count % BLOCK_PAIRS === 0) {
       this.#formers.push(former);
-      this.#presents.push(present);
+      this.#presents.push(Infinity);
+      this.#openBlocks += 1;
     }
     this.count += 1;
+    if (this.#openBlocks === 0 || isLeftOut(former)) return;
+    this.#presents.fill(present, this.#presents.length - this.#openBlocks);
+    this.#openBlocks = 0;
   }
 
   /** Where in the new file the frame of a former position (in units) is; 0 when it was not copied. */
   present(former: number): number {
-    const index = this.#search(this.#formers, 0, former);
-    return index < 0 ? 0 : this.#block.f64[index * 2 + 1]!;
+    const index = this.#find(former);
+    return index < 0 || isLeftOut(this.#block.f64[index * 2]!) ? 0 : this.#block.f64[index * 2 + 1]!;
+  }
+
+  /**
+   * Where in the new file the value is that a frame which followed the one at a former position (in units) overwrites or
+   * removes: that frame, or if it was left out the value before it. 0 when there is none.
+   */
+  heldAt(former: number): number {
+    const index = this.#find(former);
+    if (index < 0) return 0;
+    const isRemoval = this.#block.f64[index * 2] === removalOf(former);
+    return isRemoval ? 0 : this.#block.f64[index * 2 + 1]!;
   }
 
   /** The position that the frame at a place in the new file (in units) had before; 0 when it is none that was copied. */
   former(present: number): number {
-    const index = this.#search(this.#presents, 1, present);
-    return index < 0 ? 0 : this.#block.f64[index * 2]!;
+    const pairs = this.#load(this.#presents, present);
+    const block = this.#block.f64;
+    for (let pair = 0; pair < pairs; pair++) {
+      const former = block[pair * 2]!;
+      if (block[pair * 2 + 1] === present && !isLeftOut(former)) return Math.floor(former);
+    }
+    return 0;
   }
 
-  /** Loads the block that would hold a position and finds it there; negative when it does not. */
-  #search(firsts: readonly number[], column: 0 | 1, units: number): number {
+  /** Loads the block that would hold a position, by the first ones of all; returns how many pairs it has. */
+  #load(firsts: readonly number[], units: number): number {
     let low = 0;
     let high = firsts.length;
     while (low < high) {
@@ -74,19 +116,24 @@ export class Moves {
       if (firsts[middle]! <= units) low = middle + 1;
       else high = middle;
     }
-    if (low === 0) return -1;
+    if (low === 0) return 0;
     const first = (low - 1) * BLOCK_PAIRS;
     const pairs = Math.min(BLOCK_PAIRS, this.count - first);
-    if (pairs <= 0) return -1;
-    this.#read(this.#block, first, pairs);
+    if (pairs > 0) this.#read(this.#block, first, pairs);
+    return pairs;
+  }
+
+  /** The pair of a former position in the block that it then loads; negative when there is none. */
+  #find(former: number): number {
+    const pairs = this.#load(this.#formers, former + LEFT_OUT);
     const block = this.#block.f64;
     let from = 0;
     let to = pairs;
     while (from < to) {
       const middle = (from + to) >>> 1;
-      const at = block[middle * 2 + column]!;
-      if (at === units) return middle;
-      if (at < units) from = middle + 1;
+      const at = Math.floor(block[middle * 2]!);
+      if (at === former) return middle;
+      if (at < former) from = middle + 1;
       else to = middle;
     }
     return -1;

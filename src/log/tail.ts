@@ -368,6 +368,9 @@ export class MemoryTail implements Tail {
     const address = this.place(sizes.frameBytes);
     copy(address, head.address, sizes.headBytes);
     copy(address + sizes.headBytes, sizes.value, sizes.value.length);
+    // A frame that was taken back may have stood there.
+    const paddingAt = sizes.headBytes + sizes.value.length;
+    copy(address + paddingAt, PADDING, sizes.frameBytes - paddingAt);
     this.advance(sizes.frameBytes);
   }
 

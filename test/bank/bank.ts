@@ -393,6 +393,8 @@ const SECRETS: readonly PlantedFault[] = [
 ];
 
 /** What compactions have to get right. */
+const OVERWRITTEN = "test/compaction/overwritten.test.ts";
+
 const COMPACTION: readonly PlantedFault[] = [
   fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
     "const synced = syncFolder(core, folder);",
@@ -435,8 +437,24 @@ const COMPACTION: readonly PlantedFault[] = [
     "if (moved !== 0) continue;",
   ]),
   fault("removals that iterators need are left out", "test/compaction/compaction.test.ts", "engine/compaction.ts", [
-    "{ keepFrom: core.keepFrom(), exclusively }",
-    "{ keepFrom: Infinity, exclusively }",
+    "{ keepFrom: () => core.keepFrom(), exclusively }",
+    "{ keepFrom: () => Infinity, exclusively }",
+  ]),
+  fault("a removal that a batch took back is compacted as if it counted", OVERWRITTEN, "engine/log-copy.ts", [
+    "if (core.control.flags[ABORTS] !== this.#aborts) return false;",
+    "",
+  ]),
+  fault("what a compaction leaves out breaks the way to the version before", OVERWRITTEN, "engine/log-copy.ts", [
+    "    this.#parts.table.add(leftOutOf((this.#base + this.#lsns[index]!) / 8), held / 8);\n",
+    "",
+  ]),
+  fault("the removal of what was compacted is left out", OVERWRITTEN, "engine/log-copy.ts", [
+    "if (this.#kinds[index] === KIND_REMOVE) return true;",
+    "if (this.#kinds[index] === KIND_REMOVE) return false;",
+  ]),
+  fault("a long value in memory ends with what stood there", OVERWRITTEN, "log/tail.ts", [
+    "    copy(address + paddingAt, PADDING, sizes.frameBytes - paddingAt);\n",
+    "",
   ]),
   fault(
     "an index is led over from where another compaction was left",

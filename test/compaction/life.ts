@@ -38,6 +38,7 @@ interface Held {
 export class Life {
   readonly random: Random;
   readonly #seed: number;
+  readonly #keyCount: number;
   readonly #path: string | undefined;
   readonly #config: Config;
   readonly #system: System;
@@ -48,7 +49,8 @@ export class Life {
   #writes = 0;
   opened: Opened;
 
-  constructor(path: string | undefined, seed: number, changes: Partial<Config>) {
+  constructor(path: string | undefined, seed: number, changes: Partial<Config>, { keyCount = KEYS } = {}) {
+    this.#keyCount = keyCount;
     this.random = new Random(seed);
     this.#seed = seed;
     this.#path = path;
@@ -76,7 +78,7 @@ export class Life {
   }
 
   #key(): string {
-    return `key ${this.random.below(KEYS)}`;
+    return `key ${this.random.below(this.#keyCount)}`;
   }
 
   #value(): string {

@@ -25,7 +25,7 @@ for (const [name, config] of ways) {
       const life = new Life(name.startsWith("memory") ? undefined : folder.file("data.emdb"), seed, config);
       for (let round = 0; round < 5; round++) {
         for (let change = life.random.below(900); change > 0; change--) life.one();
-        expect(life.compact([0, 3, 12][round % 3]!)).toBeGreaterThan(0);
+        expect(life.compact([0, 3, 40][round % 3]!)).toBeGreaterThan(0);
         life.check();
         if (round % 2 === 1) life.checkSweep();
         if (round === 2) life.reopen();
