@@ -3,7 +3,9 @@
  * the syncs.
  *
  * The Worker is started by the first flush of a thread, from text (see `log/commit-script.ts`), is unreferenced,
- * and sleeps on a word of its own between requests. Where no Worker can be had, the sync runs on this thread.
+ * and sleeps on a word of its own between requests. One that nobody asks for a while ends, so that who has thousands of
+ * databases open has not as many threads; the next flush starts another. Where no Worker can be had, the sync runs on this
+ * thread.
  *
  * Invariants
  * 1. A promise resolves only when `durable` has reached what was written before its call, and rejects only when
@@ -24,6 +26,8 @@ import type { Sync } from "./sync.ts";
 
 /** How long a thread sleeps on the conversation before it asks whether the owner still lives. */
 const TURN_MS = 50;
+/** A Worker ends when nobody has asked it for so long, or up to twice as long. */
+const IDLE_MS = 60_000;
 /** Index of the word of a commit Worker's own that counts what it has served. */
 const SERVED = 4;
 
@@ -47,6 +51,9 @@ export class GroupCommit {
   readonly #sync: Sync;
   readonly #plan: FlushPlan;
   #worker: CommitWorker | undefined;
+  #idleTimer: ReturnType<typeof setInterval> | undefined;
+  /** Whether it has been asked for anything since the timer was there last. */
+  #wasAsked = false;
   #hasNoWorker: boolean;
   #waiting: Waiting[] = [];
   #isListening = false;
@@ -141,6 +148,7 @@ export class GroupCommit {
   #ask(worker: CommitWorker, target: number): void {
     if (worker.wanted[1]! >= target && this.#plan.kind !== "on-each-flush") return;
     worker.wanted[1] = target;
+    this.#wasAsked = true;
     Atomics.add(worker.request, 0, 1);
     Atomics.notify(worker.request, 0);
   }
@@ -214,10 +222,12 @@ export class GroupCommit {
     worker.addEventListener("message", () => URL.revokeObjectURL(url), { once: true });
     worker.addEventListener("error", (event) => {
       event.preventDefault();
-      this.#goOnWithout();
+      if (this.#worker === started) this.#goOnWithout();
     });
     (worker as { unref?: () => void }).unref?.();
     worker.postMessage(this.#orders(own));
+    this.#idleTimer = setInterval(() => this.rest(), IDLE_MS);
+    this.#idleTimer.unref();
     return started;
   }
 
@@ -251,6 +261,7 @@ export class GroupCommit {
   #goOnWithout(): void {
     this.#hasNoWorker = true;
     this.#worker = undefined;
+    clearInterval(this.#idleTimer);
     this.#sync.releaseOwn();
     if (this.#waiting.length > 0) this.finish();
   }
@@ -269,12 +280,24 @@ export class GroupCommit {
     this.#settle(Infinity);
   }
 
+  /** Lets the Worker end if nobody has asked it for anything since the last time. */
+  rest(): void {
+    if (this.#waiting.length > 0) return;
+    if (!this.#wasAsked) this.#endWorker();
+    this.#wasAsked = false;
+  }
+
   /** Lets the Worker end. */
   close(): void {
     this.#isClosed = true;
+    this.#endWorker();
+  }
+
+  #endWorker(): void {
     const worker = this.#worker;
     if (worker === undefined) return;
     this.#worker = undefined;
+    clearInterval(this.#idleTimer);
     worker.request[1] = 1;
     Atomics.add(worker.request, 0, 1);
     Atomics.notify(worker.request, 0);
