@@ -26,6 +26,7 @@ const FILE_FLAG_WRITE_THROUGH = 0x80000000;
 const FILE_FLAG_OPEN_REPARSE_POINT = 0x00200000;
 const FILE_ATTRIBUTE_REPARSE_POINT = 0x400;
 const TAG_NAME_SURROGATE = 0x20000000;
+const FILE_STANDARD_INFO = 1;
 const FILE_ATTRIBUTE_TAG_INFO = 9;
 const FILE_ID_INFO = 18;
 const FILE_RENAME_INFO_EX = 22;
@@ -96,19 +97,29 @@ export function statusOfPath(calls: WindowsCalls, name: string): FileStatus | Re
 }
 
 /**
- * BY_HANDLE_FILE_INFORMATION: attributes u32 at 0, volume u32 at 28, size high and low u32 at 32, index high and
- * low u32 at 44. FILE_ID_INFO: volume u64, file id 16 bytes; the only one that is unique on ReFS.
+ * FILE_STANDARD_INFO: size i64 at 8, whether it is a folder u8 at 21. FILE_ID_INFO: volume u64, file id 16 bytes; the
+ * only one that is unique on ReFS.
  */
 export function statusOfHandle(calls: WindowsCalls, file: FileHandle): FileStatus | Result {
-  if (calls.GetFileInformationByHandle(file, scratch.address) === 0) return lastFailure(calls);
   const { u8, u32 } = scratch;
-  const kind = (u32[0]! & FILE_ATTRIBUTE_DIRECTORY) === 0 ? "file" : "folder";
-  const bytes = u32[8]! * 2 ** 32 + u32[9]!;
-  let identity = `${u32[7]!}:${u32[11]!}:${u32[12]!}`;
-  if (calls.GetFileInformationByHandleEx(file, FILE_ID_INFO, scratch.address, 24) !== 0) {
-    identity = Buffer.from(u8.subarray(0, 24)).toString("hex");
+  if (calls.GetFileInformationByHandleEx(file, FILE_ID_INFO, scratch.address, 24) === 0) {
+    return statusWithoutId(calls, file);
   }
-  return { kind, bytes, identity };
+  const identity = Buffer.from(u8.subarray(0, 24)).toString("hex");
+  if (calls.GetFileInformationByHandleEx(file, FILE_STANDARD_INFO, scratch.address, 24) === 0)
+    return lastFailure(calls);
+  return { kind: u8[21] === 0 ? "file" : "folder", bytes: u32[3]! * 2 ** 32 + u32[2]!, identity };
+}
+
+/**
+ * For a file system that has no FILE_ID_INFO (FAT, some servers). BY_HANDLE_FILE_INFORMATION: attributes u32 at 0, volume
+ * u32 at 28, size high and low u32 at 32, index high and low u32 at 44.
+ */
+function statusWithoutId(calls: WindowsCalls, file: FileHandle): FileStatus | Result {
+  if (calls.GetFileInformationByHandle(file, scratch.address) === 0) return lastFailure(calls);
+  const { u32 } = scratch;
+  const kind = (u32[0]! & FILE_ATTRIBUTE_DIRECTORY) === 0 ? "file" : "folder";
+  return { kind, bytes: u32[8]! * 2 ** 32 + u32[9]!, identity: `${u32[7]!}:${u32[11]!}:${u32[12]!}` };
 }
 
 /**
