@@ -24,9 +24,10 @@ flock 9
 [ -f "$home/ready" ] || install_wine 9>&-
 exec 9>&-
 
-# The server and its services start here, with no pipe of ours in hand, and outlive the last program by a minute.
-wineserver -p60 </dev/null >/dev/null 2>&1 || true
-wine cmd /c exit </dev/null >/dev/null 2>&1
+# The server and its services start here, with no pipe of ours in hand, and outlive the last program by a minute. Most
+# system calls wait for them, so where we may say so they go before the tests: what waits is then some three times as fast.
+nice -n -15 wineserver -p60 </dev/null >/dev/null 2>&1 || true
+nice -n -15 wine cmd /c exit </dev/null >/dev/null 2>&1
 
 export EMDB_TEST_EMULATOR=wine
 if [ "${1:-}" = --bun ]; then
