@@ -23,7 +23,7 @@ const SECRET = { key: KEY };
 const PASSPHRASE = { passphrase: "a passphrase that nobody guesses" };
 const TIMEOUT_MS = 300_000;
 /** An emulator takes twenty times as long for each of the thousands of opens. */
-const STEP = emulator === undefined ? 1 : 29;
+const STEP = emulator === undefined ? 1 : 97;
 
 let folder: TemporaryFolder;
 let bait: Bait;

@@ -16,7 +16,7 @@ import { expectOpens, fastFolder, stateAt, stateOf, tell, type Step } from "./fi
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 
 setDefaultTimeout(120_000);
-const STRIDE = emulator === undefined ? 1 : 17;
+const STRIDE = emulator === undefined ? 1 : 53;
 
 const many = (count: number, prefix: string): [string, string][] =>
   Array.from({ length: count }, (_, index): [string, string] => [`${prefix}${index}`, `value ${index}`]);

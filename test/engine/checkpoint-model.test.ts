@@ -188,6 +188,7 @@ class Story {
   }
 }
 
+const STEPS = emulator === undefined ? 120 : 30;
 const seeds = Number(process.env["EMDB_CHECKPOINT_SEEDS"] ?? (emulator === undefined ? 4 : 1));
 
 const runs = Array.from({ length: seeds }, (_, index) => index + 1).flatMap((seed) =>
@@ -199,7 +200,7 @@ test.each(runs)(
   (seed, _, rangeScans) => {
     using folder = temporaryFolder();
     const story = new Story(seed, folder.file("data.emdb"), rangeScans);
-    story.run(120);
+    story.run(STEPS);
     expect(story.images).toBeGreaterThan(0);
     expect(story.used).toBeGreaterThan(0);
   },

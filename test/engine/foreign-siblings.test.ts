@@ -6,6 +6,7 @@ import { compactPath, createPath, newHintPath, newPath, salvagePath } from "../.
 import { Emdb } from "../../src/index.ts";
 import { spareNames } from "../../src/log/free-name.ts";
 import { fileIdOf } from "../../src/log/header.ts";
+import { sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";
 
@@ -46,7 +47,7 @@ async function copyTo(target: string, source: string): Promise<void> {
 
 test.each(ALL)("a text at a database's %s stays through all that it does", async (ending) => {
   using folder = temporaryFolder();
-  for (const text of ["my own notes", "n".repeat(9000)]) {
+  for (const text of sampleOf(["n".repeat(9000), "my own notes"], 1)) {
     const [made, copied] = [folder.file(`made ${text.length}`), folder.file(`copied ${text.length}`)];
     const files = [made, copied, `${copied}.saved`].map((path) => `${path}${ending}`);
     for (const file of files) writeFileSync(file, text);

@@ -4,7 +4,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, truncateSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { Random } from "../sim/random.ts";
-import { emulator } from "../support/platform.ts";
+import { emulator, sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EVERYTHING, stateOf, tell, turn } from "./fixture.ts";
 import { Thread } from "../workers/thread.ts";
@@ -40,7 +40,7 @@ function act(db: Emdb, random: Random): void {
 test("a database of any history is sound, open, reopened, read-only and after its namespaces went", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
-  for (let seed = 1; seed <= 6; seed += 1) {
+  for (const seed of sampleOf([1, 2, 3, 4, 5, 6], 2)) {
     const random = new Random(seed);
     const db = Emdb.open(path, { rangeScans: seed % 2 === 0 });
     for (let step = 0; step < 1500; step += 1) act(db, random);
@@ -83,7 +83,7 @@ test("a database whose torn tail was just cut off is sound", async () => {
 test("records are written, in every way, while a verify runs, and it finds nothing wrong", async () => {
   using folder = temporaryFolder();
   const db = Emdb.open(folder.file("data.emdb"), { rangeScans: true });
-  for (let seed = 20; seed < 26; seed += 1) {
+  for (const seed of sampleOf([20, 21, 22, 23, 24, 25], 2)) {
     const random = new Random(seed);
     const many = Array.from({ length: 20_000 }, (_, index): [string, string] => [`many ${index}`, "x".repeat(100)]);
     db.insertMany(many);
@@ -110,7 +110,7 @@ test("a Worker writes all the while, and verify finds nothing wrong", async () =
   db.insertMany(Array.from({ length: 30_000 }, (_, index): [string, string] => [`base ${index}`, "x".repeat(100)]));
   const thread = new Thread("verified-worker.ts", db.share());
   expect(await thread.said()).toBe("writing");
-  for (let round = 0; round < 4; round += 1) {
+  for (let round = 0; round < (emulator === undefined ? 4 : 2); round += 1) {
     const before = db.stats().logicalSizeBytes;
     const { problems, bytes } = await db.verify();
     expect({ round, problems }).toEqual({ round, problems: [] });

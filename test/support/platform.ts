@@ -26,6 +26,14 @@ export const platformExceptions = list.exceptions as readonly PlatformException[
 const named = process.env["EMDB_TEST_EMULATOR"];
 export const emulator: Emulator | undefined = named === "wine" || named === "qemu" ? named : undefined;
 
+/**
+ * Under an emulator the first of them alone: of what runs the same on every platform, and takes many times as long there,
+ * as many as show what the platform does.
+ */
+export function sampleOf<T>(all: readonly T[], count: number): readonly T[] {
+  return emulator === undefined ? all : all.slice(0, count);
+}
+
 /** The command line that starts `program` here: `Bun.spawn([...childCommand(), "script.ts"])` starts Bun. */
 export function childCommand(program: string = process.execPath): string[] {
   const prefix = (process.env["EMDB_TEST_EXEC"] ?? "").split(" ").filter((word) => word !== "");
