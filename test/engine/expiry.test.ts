@@ -216,7 +216,7 @@ describe.each([
   test("the first sweep loads the frames of what has expired and of nothing else", () => {
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");
-    const records = 100_000;
+    const records = emulator === undefined ? 100_000 : 20_000;
     {
       using fixture = new ExpiryFixture(path, changes());
       const keys = Array.from({ length: records }, (_unused, index) => `${index}`);
