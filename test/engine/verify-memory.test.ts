@@ -54,7 +54,8 @@ test("verify and salvage of 100 MiB hold a few buffers, and salvage the new inde
     expect(report.problems).toEqual([]);
     expect(report.bytes).toBeGreaterThanOrEqual(LOG_BYTES);
   });
-  expect(steps).toBeGreaterThanOrEqual(LOG_BYTES / MIB / 2);
+  // A look at memory each few megabytes, also where the turns of the event loop are long and the steps with them.
+  expect(steps).toBeGreaterThanOrEqual(LOG_BYTES / MIB / 8);
   const records = db.len();
   await db.close();
   const salvaging = await peakOf(async (onProgress) => {
