@@ -61,7 +61,10 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     return new Emdb(door.open({ path, createFolders: config.createIfMissing, config }));
   }
 
-  /** Nothing on disk; everything else behaves alike. @throws {EmdbError} EMDB_INVALID_CONFIG */
+  /**
+   * Nothing on disk; everything else behaves alike. One that is not closed goes with the last that refers to it, unless it
+   * was shared; `using` does not wait for the garbage collector. @throws {EmdbError} EMDB_INVALID_CONFIG
+   */
   static openInMemory(options?: EngineOptions): Emdb {
     return new Emdb(door.openInMemory(checkedEngineOptions(options)));
   }

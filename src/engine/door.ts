@@ -14,10 +14,12 @@ import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest, RekeyRequest } f
 import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
-import { checkedShare, type SharedConfig } from "./base.ts";
+import { checkedShare, type SharedBase, type SharedConfig } from "./base.ts";
+import { Control } from "./control.ts";
 import { judgeFile } from "./judge-file.ts";
 import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
 import { rewriteFile, rotateSecret } from "./rekey.ts";
+import { clearRow } from "./rows.ts";
 import { salvageFile } from "./salvage.ts";
 import { unlockPage, wipeAsked } from "./unlock.ts";
 import { statsOf } from "./stats.ts";
@@ -79,6 +81,21 @@ function register(opened: Opened, path: string | undefined): Lifecycle {
   return lifecycle(entry);
 }
 
+/**
+ * Databases in memory that nobody else can have: when nothing of one can be reached any more, it is given back, as any other
+ * data in memory is. What is shared or in a file stays until it is closed.
+ */
+const unreachable = new FinalizationRegistry<SharedBase>((base) => {
+  clearRow(new Control(base.buffer), 0);
+  noteLeft(hostEnvironment(), base);
+});
+
+/** Whoever reads or writes holds the core: handles, key spaces, iterators, streams. */
+function registerUnreachable(opened: Opened): Lifecycle {
+  unreachable.register(opened.engine.core, opened.base, opened.base);
+  return lifecycle({ opened, path: undefined, handles: 1 });
+}
+
 function oneMore(entry: Entry): Lifecycle {
   entry.handles += 1;
   return lifecycle(entry);
@@ -127,7 +144,7 @@ export const door: EngineDoor = {
     const environment = hostEnvironment();
     try {
       endAbandoned(environment, undefined);
-      return register(openMemory(environment, config), undefined);
+      return registerUnreachable(openMemory(environment, config));
     } finally {
       wipeAsked(config);
     }
@@ -210,6 +227,7 @@ function lifecycle(entry: Entry): Lifecycle {
     return entry.handles > 0;
   };
   const leave = (): void => {
+    unreachable.unregister(base);
     registry().delete(base.id);
     try {
       opened.leave();
@@ -235,6 +253,8 @@ function lifecycle(entry: Entry): Lifecycle {
     recovery: base.recovery,
     findSpace: (name) => engine.findSpace(name),
     share: () => {
+      unreachable.unregister(base);
+      registry().set(base.id, entry);
       engine.core.becomeShared();
       return base;
     },
