@@ -59,7 +59,7 @@ export class MoveTable {
     this.#buffer.f64[at] = former;
     this.#buffer.f64[at + 1] = present;
     this.#buffered += 1;
-    this.moves.note(former, present);
+    this.moves.note(former);
   }
 
   #spill(): void {

@@ -36,11 +36,10 @@ const isLeftOut = (former: number): boolean => former - Math.floor(former) === L
 export class Moves {
   readonly #read: PairReader;
   readonly #block = sharedBlock();
-  /** Of each block the first former position, and the first place of a frame that was kept: the next block's if it has none. */
+  /** The first former position of each block. */
   #formers: number[] = [];
-  #presents: number[] = [];
-  /** Blocks at the end that have none yet. */
-  #openBlocks = 0;
+  /** Of each block the first place of a frame that was kept, the next block's if it has none; looked for when first asked. */
+  #presents: number[] | undefined;
   /** Pairs in the table. */
   count = 0;
 
@@ -51,32 +50,18 @@ export class Moves {
   /** Over a table in memory that is whole. */
   static at(address: Address, count: number): Moves {
     const moves = new Moves((to, first, pairs) => copy(to.address, address + first * PAIR_BYTES, pairs * PAIR_BYTES));
-    const pairs = moves.#block.f64;
     for (let first = 0; first < count; first += BLOCK_PAIRS) {
       moves.#read(moves.#block, first, 1);
-      moves.count = first;
-      moves.note(pairs[0]!, pairs[1]!);
-      const blockPairs = Math.min(BLOCK_PAIRS, count - first);
-      // A block that begins with what was left out is looked through; few do.
-      if (moves.#openBlocks > 0) moves.#read(moves.#block, first, blockPairs);
-      for (let pair = 1; moves.#openBlocks > 0 && pair < blockPairs; pair++)
-        moves.note(pairs[pair * 2]!, pairs[pair * 2 + 1]!);
+      moves.#formers.push(moves.#block.f64[0]!);
     }
     moves.count = count;
     return moves;
   }
 
   /** Takes up the next pair of the table, which is readable by then. */
-  note(former: number, present: number): void {
-    if (this.count % BLOCK_PAIRS === 0) {
-      this.#formers.push(former);
-      this.#presents.push(Infinity);
-      this.#openBlocks += 1;
-    }
+  note(former: number): void {
+    if (this.count % BLOCK_PAIRS === 0) this.#formers.push(former);
     this.count += 1;
-    if (this.#openBlocks === 0 || isLeftOut(former)) return;
-    this.#presents.fill(present, this.#presents.length - this.#openBlocks);
-    this.#openBlocks = 0;
   }
 
   /** Where in the new file the frame of a former position (in units) is; 0 when it was not copied. */
@@ -96,8 +81,9 @@ export class Moves {
     return isRemoval ? 0 : this.#block.f64[index * 2 + 1]!;
   }
 
-  /** The position that the frame at a place in the new file (in units) had before; 0 when it is none that was copied. */
+  /** The position that the frame at a place in the new file (in units) had before; 0 when it is none that was copied. Of a whole table. */
   former(present: number): number {
+    this.#presents ??= this.#firstPresents();
     const pairs = this.#load(this.#presents, present);
     const block = this.#block.f64;
     for (let pair = 0; pair < pairs; pair++) {
@@ -105,6 +91,22 @@ export class Moves {
       if (block[pair * 2 + 1] === present && !isLeftOut(former)) return Math.floor(former);
     }
     return 0;
+  }
+
+  #firstPresents(): number[] {
+    const presents = this.#formers.map(() => Infinity);
+    const block = this.#block.f64;
+    let next = Infinity;
+    for (let index = presents.length - 1; index >= 0; index--) {
+      const first = index * BLOCK_PAIRS;
+      const pairs = isLeftOut(this.#formers[index]!) ? Math.min(BLOCK_PAIRS, this.count - first) : 1;
+      this.#read(this.#block, first, pairs);
+      let pair = 0;
+      while (pair < pairs && isLeftOut(block[pair * 2]!)) pair++;
+      if (pair < pairs) next = block[pair * 2 + 1]!;
+      presents[index] = next;
+    }
+    return presents;
   }
 
   /** Loads the block that would hold a position, by the first ones of all; returns how many pairs it has. */
