@@ -354,3 +354,28 @@ test("a sweep of a dropped namespace is EMDB_NAMESPACE_DROPPED", () => {
   fixture.engine.dropSpace("dropped");
   expect(() => fixture.engine.sweepExpired(space)).toThrow(expect.objectContaining({ code: "EMDB_NAMESPACE_DROPPED" }));
 });
+
+test("a deadline of a batch that was taken back is nothing to what the same key has at the same place", () => {
+  using fixture = new ExpiryFixture();
+  const { engine, clock, space } = fixture;
+  const gone = engine.spaceNamed("gone");
+  engine.dropSpace("gone");
+  for (const ttlMs of [undefined, 1000]) {
+    const place = engine.core.visible;
+    const expiresAtMs = clock.nowMs + 50;
+    expect(() =>
+      engine.writeBatch([
+        { space, key: "key", value: "v", expiresAtMs },
+        { space: gone, key: "k", value: "v", expiresAtMs: 0 },
+      ]),
+    ).toThrow();
+    expect(engine.core.visible).toBe(place);
+    fixture.put("key", ttlMs);
+    clock.nowMs += 60;
+    expect(engine.sweepExpired(space)).toBe(0);
+    expect(engine.has(space, "key")).toBe(true);
+    fixture.checkQueue();
+  }
+  clock.nowMs += 1000;
+  expect(engine.sweepExpired(space)).toBe(1);
+});
