@@ -12,8 +12,9 @@
  * 2. Behind `start`, what removes a value that has been copied, or clears, creates or drops a namespace, is copied too. A
  *    batch that was taken back has no place there: if there is one behind `start`, there is no further round.
  * 3. Behind `liveEnd` every frame is copied, batches with their borders.
- * 4. A copy names as the version before it the last value of its key in the copy, and none if its key was last removed or
- *    never there: for the new log it is a new key, or the removal of a key that it does not know.
+ * 4. A copy names as the version before it the one that it followed, or the last value of its key in the copy if that was
+ *    left out, and none if there is none: for the new log it is a new key, or the removal of a key that it does not know.
+ *    What a batch writes after its own removal needs that name: replay gives a batch no slot of a removal in it otherwise.
  * 5. A namespace is created in the copy if it was there at `start`, or created behind it.
  * 6. The table of moves gets a pair for each copied frame of a record or a creation, and for each that was left out behind
  *    `start` although a version before it was copied; in ascending order.
@@ -290,7 +291,7 @@ export class LogCopy {
     draft.space = facts.space;
     draft.expiresAtMs = facts.expiresAtMs;
     draft.flags = 0;
-    draft.prev = this.#heldAt(facts.prev);
+    draft.prev = facts.prev === 0 ? 0 : table.moves.beforeNext((this.#base + facts.prev) / 8) * 8;
     draft.durable = position;
     draft.loadValue(scanner.value());
     const key = scanner.head.address + scanner.headAt + FRAME_HEADER_BYTES;

@@ -8,7 +8,7 @@
  *
  * What was overwritten while the compaction ran is left out too, yet what follows it must name the version before it that
  * is there. So such a frame has a pair as well, when there is one: with the place of that version, and half a unit added
- * to its former position. A quarter is added to that of a removal: what follows it begins anew, and names nothing.
+ * to its former position. A quarter is added to that of a removal: what is left out behind it leads nowhere.
  * Positions are below 2^50 units, so quarters of them are exact.
  */
 
@@ -71,9 +71,15 @@ export class Moves {
   }
 
   /**
-   * Where in the new file the value is that a frame which followed the one at a former position (in units) overwrites or
-   * removes: that frame, or if it was left out the value before it. 0 when there is none.
+   * Where in the new file the frame is that one which followed the one at a former position (in units) names as the version
+   * before it: that frame, a removal too, or if it was left out the value before it. 0 when there is none.
    */
+  beforeNext(former: number): number {
+    const index = this.#find(former);
+    return index < 0 ? 0 : this.#block.f64[index * 2 + 1]!;
+  }
+
+  /** The same if it is a value, which what followed overwrites or removes; 0 for a removal. */
   heldAt(former: number): number {
     const index = this.#find(former);
     if (index < 0) return 0;

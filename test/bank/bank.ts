@@ -452,6 +452,10 @@ const COMPACTION: readonly PlantedFault[] = [
     "if (this.#kinds[index] === KIND_REMOVE) return true;",
     "if (this.#kinds[index] === KIND_REMOVE) return false;",
   ]),
+  fault("what a batch removes and writes again is compacted as a new key", OVERWRITTEN, "engine/log-copy.ts", [
+    "table.moves.beforeNext((this.#base + facts.prev) / 8) * 8",
+    "this.#heldAt(facts.prev)",
+  ]),
   fault("a long value in memory ends with what stood there", OVERWRITTEN, "log/tail.ts", [
     "    copy(address + paddingAt, PADDING, sizes.frameBytes - paddingAt);\n",
     "",

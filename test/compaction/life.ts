@@ -3,11 +3,13 @@
  * time between writes, with iterators, ranges and views that were taken before, in between and after.
  */
 
+import { rmSync } from "node:fs";
 import { recount } from "../../src/engine/audit.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import type { BatchWrite, RecordSource, Space } from "../../src/engine/contract.ts";
 import { RELOCATED } from "../../src/engine/control.ts";
 import { openFile, openMemory } from "../../src/engine/open.ts";
+import { hintPath } from "../../src/engine/siblings.ts";
 
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
@@ -338,11 +340,12 @@ export class Life {
     leapTo(this.opened, baseBefore(wrapAt(lap), bytes));
   }
 
-  /** Closes it, and opens it again where it has a file. */
-  reopen(): void {
+  /** Closes it, and opens it again where it has a file, with its image or by the log alone. */
+  reopen({ hasImage = true } = {}): void {
     if (this.#path === undefined) return;
     this.finishHeld();
     this.opened.leave();
+    if (!hasImage) rmSync(hintPath(this.#path), { force: true });
     this.opened = this.#open();
   }
 

@@ -33,7 +33,7 @@ for (const [name, config] of ways) {
         expect(life.compact([0, 3, 40][round % 3]!)).toBeGreaterThan(0);
         life.check();
         if (round % 2 === 1) life.checkSweep();
-        if (round === 2) life.reopen();
+        if (round >= 2) life.reopen({ hasImage: round === 2 });
         life.check();
       }
       life.finishHeld();

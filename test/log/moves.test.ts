@@ -38,7 +38,8 @@ function draw(random: Random, count: number, leftOut: number): { frames: Frame[]
 
 function expectFound(moves: Moves, frames: readonly Frame[]): void {
   const wrong = frames.filter(({ former, present, held }) => {
-    const isThere = moves.present(former) === present && moves.heldAt(former) === held;
+    const isNamed = moves.beforeNext(former) === (present === 0 ? held : present);
+    const isThere = moves.present(former) === present && moves.heldAt(former) === held && isNamed;
     return !isThere || moves.present(former + 1) !== 0 || moves.heldAt(former + 1) !== 0;
   });
   expect(wrong).toEqual([]);
