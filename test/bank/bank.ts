@@ -428,10 +428,6 @@ const COMPACTION: readonly PlantedFault[] = [
     "    raiseOrigin(core.control.log);\n",
     "",
   ]),
-  fault("a stale deadline passes for a later record's", "test/engine/positions.test.ts", "keydir/expiry-queue.ts", [
-    "if (moved === units) return false;",
-    "if (moved === units || moved === 0) return false;",
-  ]),
   fault("the index is not led over to the compacted file", "test/compaction/moments.test.ts", "keydir/relocate.ts", [
     "if (moved === units) continue;",
     "if (moved !== 0) continue;",
