@@ -12,6 +12,7 @@
  */
 
 import { copy, pinned } from "../ffi/memory.ts";
+import type { Address } from "../ffi/system.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { isTombstone } from "../keydir/keydir.ts";
 import { FRAME_HEADER_BYTES, KIND_PUT, KIND_REMOVE, SHAPE_EXPIRY, kindOf, type FrameFacts } from "../log/frame.ts";
@@ -310,12 +311,45 @@ export class ReplayGroup {
   #findSlot(space: SpaceState, index: number): boolean {
     const { keydir, key } = this.#core;
     const { f64, batches } = this.#rows;
-    if (!keydir.seek(this.#spaces.root(space), key.hash)) return false;
+    const root = this.#spaces.root(space);
+    if (!keydir.seek(root, key.hash)) return false;
     const prevUnits = f64[4 * index + 1]! / 8;
+    if (prevUnits === 0) return this.#findRemoved(root, f64[4 * index]!, batches[index]!);
+    while (keydir.next()) if (keydir.units === prevUnits) return true;
+    return false;
+  }
+
+  /**
+   * The slot of a removal before a position, of the hash that is sought: that of the record's own key if there are several,
+   * or the removal could be met before the record.
+   */
+  #findRemoved(root: Address, lsn: number, before: number): boolean {
+    const { keydir, key } = this.#core;
+    let [found, others] = [0, 0];
+    while (keydir.next()) {
+      if (!isTombstone(keydir.high) || keydir.units >= before) continue;
+      if (found === 0) found = keydir.units;
+      else others += 1;
+    }
+    if (found === 0) return false;
+    if (others > 0) found = this.#ownRemoval(root, lsn, before) || found;
+    keydir.seek(root, key.hash);
+    while (keydir.next()) if (keydir.units === found) return true;
+    return false;
+  }
+
+  /** Where the key of a record was removed before, in units; 0 when no slot says so. */
+  #ownRemoval(root: Address, lsn: number, before: number): number {
+    const { keydir, key, lookup } = this.#core;
+    lookup.loadAnyAt(lsn);
+    const own = lookup.keyCopy();
+    keydir.seek(root, key.hash);
     while (keydir.next()) {
       const { units } = keydir;
-      if (prevUnits === 0 ? isTombstone(keydir.high) && units < batches[index]! : units === prevUnits) return true;
+      if (!isTombstone(keydir.high) || units >= before) continue;
+      lookup.loadAnyAt(units * 8);
+      if (Buffer.from(lookup.keyCopy()).equals(own)) return units;
     }
-    return false;
+    return 0;
   }
 }

@@ -210,9 +210,15 @@ const READS: readonly PlantedFault[] = [
       "if (facts.kind === KIND_REMOVE) this.#takesNew = true;",
     ],
   ),
+  fault(
+    "replay gives a key that comes back the slot of another's removal",
+    "test/engine/same-hash.test.ts",
+    "engine/replay-group.ts",
+    ["    if (others > 0) found = this.#ownRemoval(root, lsn, before) || found;\n", ""],
+  ),
   fault("replay gives a key that comes back a second slot", "test/engine/replay.test.ts", "engine/replay-group.ts", [
-    "prevUnits === 0 ? isTombstone(keydir.high) && units < batches[index]! : units === prevUnits",
-    "prevUnits !== 0 && units === prevUnits",
+    "    if (found === 0) return false;\n",
+    "    return false;\n",
   ]),
   fault("a shard that is laid out anew forgets its image", "test/engine/checkpoint-held.test.ts", "keydir/shard.ts", [
     "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = share.standsFor;",
