@@ -3,16 +3,10 @@
 import { afterAll, setSystemTime } from "bun:test";
 import { Emdb } from "../../src/index.ts";
 import type { TestClock } from "../support/memory-store.ts";
-import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { contractSuite } from "./suite.ts";
 
 const lacks = ["checkpoint", "verify"] as const;
-
-/** What asks nothing of the platform that another suite here does not ask: an emulator leaves it out. */
-const onHost: typeof contractSuite = (...suite) => {
-  if (emulator === undefined) contractSuite(...suite);
-};
 
 /** The clock of the process, which stands still until a test moves it. */
 function heldClock(): TestClock {
@@ -45,7 +39,7 @@ contractSuite(
   { lacks },
 );
 
-onHost(
+contractSuite(
   "in a file, reopened after each step",
   (options) => {
     const folder = temporaryFolder();
@@ -66,7 +60,7 @@ onHost(
 /** The same with the ordered index kept whatever a case asks for. */
 const always = { lacks, isAlwaysOrdered: true } as const;
 
-onHost(
+contractSuite(
   "in memory, ordered",
   (options) => ({ db: Emdb.openInMemory({ ...options, rangeScans: true }), clock: heldClock() }),
   always,
@@ -96,8 +90,7 @@ const SECRET = { key: new Uint8Array(32).fill(0x5e) };
 for (const cipher of ["aes-256-gcm", "chacha20-poly1305"] as const) {
   const encrypted = { encryption: SECRET, cipher };
 
-  const suite = cipher === "aes-256-gcm" ? contractSuite : onHost;
-  suite(
+  contractSuite(
     `encrypted with ${cipher}, in a file, ordered, reopened after each step`,
     (options) => {
       const folder = temporaryFolder();
@@ -116,7 +109,7 @@ for (const cipher of ["aes-256-gcm", "chacha20-poly1305"] as const) {
     always,
   );
 
-  onHost(
+  contractSuite(
     `encrypted with ${cipher}, in memory`,
     (options) => ({ db: Emdb.openInMemory({ ...options, ...encrypted }), clock: heldClock() }),
     { lacks },

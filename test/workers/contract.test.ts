@@ -9,7 +9,7 @@ import { callerSecret } from "../../src/crypto/open-matrix.ts";
 import { Emdb, type EmdbShare } from "../../src/index.ts";
 import { contractSuite } from "../contract/suite.ts";
 import { heldClock } from "../support/held-clock.ts";
-import { emulator, sampleOf } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineWords } from "./engine-words.ts";
 
@@ -97,8 +97,7 @@ const inTurn = [
   ["attached to an encrypted database in a file, in turn with the owner and a third", { encryption: SECRET }],
 ] as const;
 
-/** Wine takes the first: what is encrypted is computed, and shared as the rest is. */
-for (const [name, more] of isQuick ? sampleOf(inTurn, 1) : [])
+for (const [name, more] of isQuick ? inTurn : [])
   contractSuite(
     name,
     (options) => {
