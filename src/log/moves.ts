@@ -22,7 +22,6 @@ const sharedBlock = sharedScratch(BLOCK_PAIRS * PAIR_BYTES);
 /** Copies pairs `[first, first + count)` to the beginning of some memory. */
 export type PairReader = (to: Pinned, first: number, count: number) => void;
 
-/** Looks pairs up, wherever they are. */
 /** What is added to the former position of a frame that was left out, and of a removal that was kept. */
 const LEFT_OUT = 0.5;
 const REMOVAL = 0.25;
@@ -33,6 +32,7 @@ export const leftOutOf = (former: number): number => former + LEFT_OUT;
 
 const isLeftOut = (former: number): boolean => former - Math.floor(former) === LEFT_OUT;
 
+/** Looks pairs up, wherever they are. */
 export class Moves {
   readonly #read: PairReader;
   readonly #block = sharedBlock();

@@ -398,9 +398,10 @@ const SECRETS: readonly PlantedFault[] = [
   ]),
 ];
 
-/** What compactions have to get right. */
+/** What looks at writes beside a compaction, over and over to a few keys. */
 const OVERWRITTEN = "test/compaction/overwritten.test.ts";
 
+/** What compactions have to get right. */
 const COMPACTION: readonly PlantedFault[] = [
   fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
     "const synced = syncFolder(core, folder);",
