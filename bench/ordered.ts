@@ -2,12 +2,13 @@
  * What the ordered index costs and gives: prefix scans, ranges and full scans beside the peers, inserts and removes with
  * and without it, how even a load of sorted and of random keys is, and opening with its leaves in the image and without.
  *
- *     bun ordered.ts [records] [part ...]      parts: open, load, writes, ranges
+ *     bun ordered.ts [records] [part ...]      parts: open, load, batches, writes, ranges
  *
  * Times of ranges and opens are of the processor, not of the clock, and the stores take turns: on a machine that is busy
  * with other work these ratios hold better. `ranges.ts` has the same with a process for each store, by the clock.
  */
 
+import { Ordering } from "../src/engine/ordering.ts";
 import { Emdb } from "../src/index.ts";
 import { Data } from "./lib/data.ts";
 import { Folder } from "./lib/folder.ts";
@@ -112,6 +113,36 @@ function loads(): void {
   }
 }
 
+/** A load by batches: without the index, with it, and with each key entered as it comes instead of in the order of all. */
+function batches(): void {
+  const { prototype } = Ordering;
+  const inOrder = Object.getOwnPropertyDescriptor(prototype, "beginBatch")!;
+  const kinds = ["without the index", "with it", "in the order of coming"] as const;
+  for (const size of [records, 10_000, 1000]) {
+    const times = kinds.map((): number[] => []);
+    for (let round = 0; round < 5; round++) {
+      kinds.forEach((kind, index) => {
+        const db = Emdb.openInMemory({ rangeScans: kind !== "without the index" });
+        if (kind === "in the order of coming")
+          Object.defineProperty(prototype, "beginBatch", { value: () => undefined });
+        let spent = 0;
+        for (let from = 0; from < records; from += size) {
+          const entries = data.entries(from, Math.min(records, from + size));
+          const started = processor();
+          db.insertMany(entries);
+          spent += processor() - started;
+        }
+        times[index]?.push((spent * 1000) / records);
+        Object.defineProperty(prototype, "beginBatch", inOrder);
+        db.closeSync();
+        Bun.gc(true);
+      });
+    }
+    const all = kinds.map((kind, index) => `${median(times[index] ?? []).toFixed(0)} ns ${kind}`).join(", ");
+    console.log(`batches of ${size}: ${all}`);
+  }
+}
+
 /** Single writes with and without the index, in turns over two databases of one size. */
 function writes(): void {
   const stores = [false, true].map((rangeScans) => Emdb.openInMemory({ rangeScans }));
@@ -178,5 +209,6 @@ function opens(): void {
 const isWanted = (part: string): boolean => parts.size === 0 || parts.has(part);
 if (isWanted("open")) opens();
 if (isWanted("load")) loads();
+if (isWanted("batches")) batches();
 if (isWanted("writes")) writes();
 if (isWanted("ranges")) await ranges();

@@ -171,7 +171,7 @@ export class Engine implements Store {
     const { prefetch, key } = this.core;
     const state = space as SpaceState;
     const count = keys.length;
-    this.#writing(() => {
+    this.#writingMany(count, () => {
       this.spaces.mustBeLive(state);
       if (count === 0) return;
       for (let first = 0; first < count; first += prefetch.groupMax) {
@@ -222,7 +222,7 @@ export class Engine implements Store {
     count: number,
     write: (index: number, place: number) => { readonly hasFrame: boolean; readonly counts: boolean },
   ): number {
-    return this.#writing(() => {
+    return this.#writingMany(count, () => {
       let frames = 0;
       let counted = 0;
       let isEnded = false;
@@ -269,6 +269,19 @@ export class Engine implements Store {
 
   atOneMoment<T>(body: () => T): T {
     return this.core.atOneMoment(body);
+  }
+
+  /** Runs a batch of so many writes. */
+  #writingMany<T>(count: number, body: () => T): T {
+    const { ordering } = this.core;
+    return this.#writing(() => {
+      ordering?.beginBatch(count);
+      try {
+        return body();
+      } finally {
+        ordering?.endBatch();
+      }
+    });
   }
 
   /** Runs a write under the lock; what a throw leaves unpublished is taken back. */

@@ -3,37 +3,27 @@
  *
  * The slots of the hash index give positions in no order. When there are more than fit a chunk, they are first laid
  * out by the first bits of their keys, so that each chunk is a stretch of the key space. A chunk is sorted by position,
- * so that the log is read forwards; the first bytes of each key are kept, and the chunk is then sorted by 32 bits of
- * them, so that neighbours in the tree are added one after the other and their leaf stays in scratch. The order need
- * not be exact for that: each key is searched for all the same. Memory: one chunk, and 8 bytes a record.
+ * so that the log is read forwards, and then its keys are entered in their order (`key-order.ts`). Memory: one chunk, and
+ * 8 bytes a record.
  */
 
-import { copy, pinned, type Pinned } from "../ffi/memory.ts";
+import { copy, pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
 import { isTombstone } from "../keydir/keydir.ts";
-import { FRAME_HEADER_BYTES, WORD_SHAPE } from "../log/frame.ts";
 import type { Core } from "./core.ts";
+import { KEY_ORDER_MAX, KEY_PEEK_BYTES, PEEK_BYTES, firstWord, sharedBytes, type KeyOrder } from "./key-order.ts";
 import { Ordering } from "./ordering.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
-/** Records of a chunk at most, 80 bytes each. */
-const CHUNK = 1 << 20;
 /** Beside a position in units, of 36 bits since the log begins at 0 when it is opened, a double holds so many bits of a key. */
 const UNITS_SPAN = 2 ** 36;
 const KEY_BITS = 17;
 /** Keys that are looked at to find what all begin with. */
 const SAMPLES = 512;
-/** A header and the key behind it, if it is no longer than 40 bytes. */
-const PEEK_BYTES = 64;
-const PEEK_WORDS = PEEK_BYTES / 4;
-/** Peeks that are brought together before their keys are added. */
-const GROUP = 64;
-const KEY_PEEK_BYTES = PEEK_BYTES - FRAME_HEADER_BYTES;
-
 /** Builds the trees of all key spaces. Nobody else reads or writes yet. */
-export function buildOrdering(core: Core, spaces: Spaces, chunkMax = CHUNK): Ordering {
+export function buildOrdering(core: Core, spaces: Spaces, chunkMax = KEY_ORDER_MAX): Ordering {
   const ordering = new Ordering(core);
   const builder = new Builder(core, spaces, { ordering, chunkMax });
   for (const space of [spaces.default, ...spaces.list()]) builder.build(space);
@@ -47,8 +37,8 @@ class Builder {
   readonly #chunkMax: number;
   readonly #page = pinned(PAGE_BYTES);
   #units = new Float64Array(0);
-  readonly #near = pinned(GROUP * PEEK_BYTES);
-  #peeks: Pinned | undefined;
+  readonly #near = pinned(2 * PEEK_BYTES);
+  #order: KeyOrder | undefined;
   #count = 0;
 
   constructor(core: Core, spaces: Spaces, parts: { readonly ordering: Ordering; readonly chunkMax: number }) {
@@ -116,73 +106,20 @@ class Builder {
   }
 
   #addChunk(space: SpaceState, units: Float64Array): void {
-    const { key, lookup, vault } = this.#core;
-    const count = units.length;
+    const { lookup, vault } = this.#core;
     units.sort();
-    if (this.#peeks === undefined || this.#peeks.u8.length < count * PEEK_BYTES)
-      this.#peeks = pinned(count * PEEK_BYTES);
-    const peeks = this.#peeks;
-    for (let index = 0; index < count; index++) {
-      const to = peeks.address + index * PEEK_BYTES;
-      if (vault === undefined) this.#peek(units[index]!, to);
+    this.#order ??= this.#ordering.keyOrder(Math.min(units.length, this.#chunkMax));
+    const order = this.#order;
+    for (let index = 0; index < units.length; index++) {
+      const at = units[index]!;
+      if (vault === undefined) this.#peek(at, order.next);
       else {
-        lookup.loadAt(units[index]! * 8);
-        copy(to, lookup.frame.address, PEEK_BYTES);
+        lookup.loadAt(at * 8);
+        copy(order.next, lookup.frame.address, PEEK_BYTES);
       }
+      order.add(at, 0);
     }
-    const order = this.#orderOf(peeks, count);
     const tree = this.#ordering.treeOf(this.#spaces, space);
-    const ordered = this.#ordering.index;
-    const near = this.#near;
-    for (let first = 0; first < count; first += GROUP) {
-      const end = Math.min(first + GROUP, count);
-      // Nothing but copies in this loop: the peeks are in no order, and their misses overlap.
-      for (let rank = first; rank < end; rank++) {
-        copy(near.address + (rank - first) * PEEK_BYTES, peeks.address + order[rank]! * PEEK_BYTES, PEEK_BYTES);
-      }
-      for (let rank = first; rank < end; rank++) {
-        const at = units[order[rank]!]!;
-        const bytes = near.u32[(rank - first) * PEEK_WORDS + WORD_SHAPE]! >>> 16;
-        const head = near.address + (rank - first) * PEEK_BYTES;
-        if (bytes <= KEY_PEEK_BYTES) key.takeFrom(head + FRAME_HEADER_BYTES, bytes);
-        else {
-          lookup.loadAt(at * 8);
-          key.takeFrom(lookup.frame.address + FRAME_HEADER_BYTES, bytes);
-        }
-        ordered.append(tree, key, at);
-      }
-    }
-    ordered.endAppend();
+    order.enter({ index: this.#ordering.index, tree, keepFrom: 0 });
   }
-
-  /** The indexes of the keys in the chunk, by the first 32 bits behind what all have in common. */
-  #orderOf(peeks: Pinned, count: number): Uint32Array {
-    const u8 = peeks.u8;
-    let shared = KEY_PEEK_BYTES - 4;
-    for (let index = 1; index < count; index++) {
-      shared = sharedBytes(u8, index * PEEK_BYTES, shared);
-    }
-    const order = new Float64Array(count);
-    for (let index = 0; index < count; index++) {
-      order[index] = firstWord(u8, index * PEEK_BYTES + shared) * CHUNK + index;
-    }
-    order.sort();
-    const indexes = new Uint32Array(count);
-    // Not `%`, which takes longer for doubles than all the rest.
-    for (let rank = 0; rank < count; rank++) indexes[rank] = order[rank]! - Math.floor(order[rank]! / CHUNK) * CHUNK;
-    return indexes;
-  }
-}
-
-/** How many of the first `most` bytes of two keys are the same: of the first peek, and of the one at `at`. */
-function sharedBytes(u8: Uint8Array, at: number, most: number): number {
-  let same = 0;
-  while (same < most && u8[at + FRAME_HEADER_BYTES + same] === u8[FRAME_HEADER_BYTES + same]) same += 1;
-  return same;
-}
-
-/** Four bytes of a key, from a byte of the peeks on, headers not counted. */
-function firstWord(u8: Uint8Array, from: number): number {
-  const at = FRAME_HEADER_BYTES + from;
-  return ((u8[at]! << 24) | (u8[at + 1]! << 16) | (u8[at + 2]! << 8) | u8[at + 3]!) >>> 0;
 }

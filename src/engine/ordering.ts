@@ -19,6 +19,7 @@ import { OrderedIndex } from "../ordered/ordered.ts";
 import { RangeReader } from "../ordered/range-reader.ts";
 import { FRAME_HEADER_BYTES, KIND_PUT, kindOf } from "../log/frame.ts";
 import type { Core } from "./core.ts";
+import { KeyOrder } from "./key-order.ts";
 import type { KeySource } from "../ordered/path.ts";
 import { LogKeys } from "./log-keys.ts";
 import { SealedKeys } from "./sealed-keys.ts";
@@ -28,6 +29,11 @@ import type { SpaceState, Spaces } from "./spaces.ts";
 const TIDY_LEAVES_MIN = 2;
 const TIDY_LEAVES_MAX = 2000;
 const REMOVALS_PER_LEAF = 8;
+
+/** A batch of fewer writes enters them as they come. */
+const GATHERED_MIN = 8;
+/** So does one into a key space that has more records than this for each: neighbours would not share a leaf. */
+const RECORDS_PER_GATHERED = 32;
 
 /** Most dead leaves that are remembered while a snapshot keeps them. */
 const DEAD_LEAVES_MAX = 65_536;
@@ -63,6 +69,11 @@ export class Ordering {
   /** How many of them came since the last publication. */
   #newDeadLeaves = 0;
   #hasPassedLock = false;
+  /** Writes of the batch at hand, 0 for few or none. */
+  #batchWrites = 0;
+  /** What it has put into one key space and is yet to be entered; undefined where it goes in at once. */
+  #gathered: KeyOrder | undefined;
+  #gatheredSpace: SpaceState | undefined;
 
   constructor(core: Core) {
     this.#core = core;
@@ -84,14 +95,62 @@ export class Ordering {
   /** Enters a new frame of the loaded key; `prev` is where the one before it is, 0 for none. */
   put(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
     const core = this.#core;
+    if (this.#batchWrites !== 0 && this.#gathers(spaces, space)) {
+      this.#gathered!.addLoaded(core.key, frame.lsn / 8, frame.prev / 8);
+      return;
+    }
     const tree = this.treeOf(spaces, space);
     if (this.index.find(tree, core.key, frame.prev / 8)) this.index.replace(frame.lsn / 8, false);
     else this.index.add(frame.lsn / 8, core.keepFrom());
   }
 
+  /**
+   * Begins a batch of so many writes: where these are many beside the records of a key space, what is put is entered in the
+   * order of the keys, with `enterGathered` at the latest. `endBatch` ends it, whatever has come of it.
+   */
+  beginBatch(writes: number): void {
+    if (writes >= GATHERED_MIN) this.#batchWrites = writes;
+  }
+
+  /** Whether what the batch puts into a key space is gathered; there is room for one more then. */
+  #gathers(spaces: Spaces, space: SpaceState): boolean {
+    if (space !== this.#gatheredSpace) {
+      this.enterGathered(spaces);
+      this.#gatheredSpace = space;
+      const isWorthIt = this.#batchWrites * RECORDS_PER_GATHERED >= spaces.records(space);
+      this.#gathered = isWorthIt ? this.keyOrder(this.#batchWrites) : undefined;
+    }
+    if (this.#gathered?.isFull === true) this.enterGathered(spaces);
+    return this.#gathered !== undefined;
+  }
+
+  /** Enters what the batch has gathered so far. */
+  enterGathered(spaces: Spaces): void {
+    const [gathered, space] = [this.#gathered, this.#gatheredSpace];
+    if (gathered === undefined || space === undefined || gathered.count === 0) return;
+    const place = { index: this.index, tree: this.treeOf(spaces, space), keepFrom: this.#core.keepFrom() };
+    gathered.enter(place);
+  }
+
+  /** Ends a batch. What has not been entered then is for `undo`. */
+  endBatch(): void {
+    if (this.#batchWrites === 0) return;
+    this.#batchWrites = 0;
+    this.#gathered = undefined;
+    this.#gatheredSpace = undefined;
+    this.index.forgetRun();
+  }
+
+  /** What enters up to so many keys in their order. */
+  keyOrder(countMax: number): KeyOrder {
+    return new KeyOrder(this.#keys, countMax);
+  }
+
   /** Enters the frame that removes the loaded key. */
   remove(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
     const core = this.#core;
+    // What it removes may be among them.
+    this.enterGathered(spaces);
     const isThere = this.index.find(spaces.tree(space), core.key, frame.prev / 8);
     assert(isThere, "a live record is in the ordered index");
     this.index.replace(frame.lsn / 8, true);

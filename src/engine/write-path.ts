@@ -163,6 +163,7 @@ export class WritePath {
   /** Lets every reader see what has been written, and sees to it that it reaches the file. */
   publish(): void {
     const core = this.#core;
+    core.ordering?.enterGathered(this.#spaces);
     if (core.writeThrough) this.#writeThrough();
     const log = core.control.log;
     core.orderStores();

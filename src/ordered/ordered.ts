@@ -36,6 +36,14 @@ const PURGE_STEP = 8;
 /** Tombstones in a tree that no tidying is worth. */
 const TIDY_MIN = 64;
 
+/** A frame of a key on its way into a tree, in units; `last` is the one that the entry is thought to hold, 0 for none. */
+export interface EnteredFrame {
+  readonly units: number;
+  readonly last: number;
+  /** Tombstones before this may make room. */
+  readonly keepFrom: number;
+}
+
 export class OrderedIndex {
   readonly #heap: Heap;
   readonly #reclaim: Reclaim;
@@ -52,7 +60,7 @@ export class OrderedIndex {
   #side = 0;
   #index = 0;
 
-  /** The block of the leaf that `append` is filling, 0 for none, and what separates it from its neighbours. */
+  /** The block of the leaf that `enter` is filling, 0 for none, and what separates it from its neighbours. */
   #filling = 0;
   readonly #low = makeText();
   readonly #high = makeText();
@@ -85,10 +93,15 @@ export class OrderedIndex {
    * thought to hold, 0 for none: it is then found without a look at the log.
    */
   find(tree: number, key: ProbeKey, last: number): boolean {
+    this.#path.open(tree);
+    this.#path.descend(key, false);
+    return this.#findInLeaf(key, last);
+  }
+
+  #findInLeaf(key: ProbeKey, last: number): boolean {
     const path = this.#path;
-    path.open(tree);
+    const { leaf } = path;
     path.loads = 0;
-    const leaf = path.descend(key, false);
     this.#key = key;
     this.#side = leaf.probe(key);
     if (this.#side !== 0) {
@@ -152,22 +165,9 @@ export class OrderedIndex {
 
   /** Adds the key that was not found. */
   add(units: number, keepFrom: number): void {
-    const path = this.#path;
-    const leaf = path.leaf;
-    const block = leaf.block;
-    this.#enter(units);
-    if (leaf.count > leaf.capacity(leaf.prefixBytes)) {
-      const dropped = purge(leaf, keepFrom);
-      path.treeMemory.f64[TREE_TOMBSTONES]! -= dropped;
-      if (leaf.count > leaf.capacity(leaf.prefixBytes)) {
-        this.#divide(block);
-        return;
-      }
-    } else if (path.loads > 0) {
-      growPrefix(leaf, path.keys, { first: this.#first, last: this.#last });
-    }
-    this.#storeLeaf(block);
-    this.#inner.settle();
+    this.#filling = this.#path.leaf.block;
+    this.#addInRun(units, keepFrom);
+    this.endRun();
   }
 
   /** Puts the key that was not found into the leaf in scratch, which may then be too full by one. */
@@ -183,45 +183,71 @@ export class OrderedIndex {
   }
 
   /**
-   * Adds a key that is not there to a tree that nobody else can see yet. Keys in order, or nearly so, cost a tenth of
-   * `find` and `add`: a leaf is filled in scratch and stored when a key comes that is not its. `endAppend` stores the last.
+   * Points the entry of a key to a frame, unless it knows a newer one; a new entry if it has none. Keys in order, or
+   * nearly so, cost a tenth of `find` and `add`: a leaf is filled in scratch and stored when a key comes that is not its.
+   * `endRun` stores the last, and until then nothing else may be done with the index; `forgetRun` leaves it out.
    */
-  append(tree: number, key: ProbeKey, units: number): void {
-    const path = this.#path;
-    const { leaf } = path;
-    if (this.#filling === 0 || !this.#isBetweenFences(key)) {
-      this.endAppend();
-      const isThere = this.find(tree, key, 0);
-      assert(!isThere, "an appended key is not there yet");
-      this.#filling = leaf.block;
+  enter(tree: number, key: ProbeKey, { units, last, keepFrom }: EnteredFrame): void {
+    let isThere: boolean;
+    if (this.#filling !== 0 && this.#isBetweenFences(key)) isThere = this.#findInLeaf(key, last);
+    else {
+      this.endRun();
+      isThere = this.find(tree, key, last);
+      this.#filling = this.#path.leaf.block;
       this.#takeFences();
-    } else {
-      path.loads = 0;
-      this.#key = key;
-      this.#side = leaf.probe(key);
-      this.#index = this.#side < 0 ? 0 : leaf.count;
-      if (this.#side === 0) {
-        const found = path.resolve(leaf, key, leaf.lowerInline(0));
-        assert(!found.isExact, "an appended key is not there yet");
-        this.#index = found.index;
-      }
     }
-    this.#enter(units);
-    if (leaf.count > leaf.capacity(leaf.prefixBytes)) {
-      const block = this.#filling;
-      this.#filling = 0;
-      this.#divide(block);
-    } else if (path.loads > 0) {
-      growPrefix(leaf, path.keys, { first: this.#first, last: this.#last });
+    if (isThere) {
+      if (units > this.units) this.#replaceInRun(units);
+      return;
     }
+    this.#addInRun(units, keepFrom);
   }
 
-  /** Stores what `append` has left in scratch. */
-  endAppend(): void {
-    if (this.#filling === 0) return;
-    this.#storeLeaf(this.#filling);
-    this.#inner.settle();
+  /** Adds the key that was not found to the leaf in scratch. */
+  #addInRun(units: number, keepFrom: number): void {
+    const path = this.#path;
+    const { leaf } = path;
+    this.#enter(units);
+    if (leaf.count > leaf.capacity(leaf.prefixBytes)) this.#makeRoom(keepFrom);
+    else if (path.loads > 0) growPrefix(leaf, path.keys, { first: this.#first, last: this.#last });
+  }
+
+  /** Points the entry that was found to a newer frame, in scratch if the leaf has yet to be stored. */
+  #replaceInRun(units: number): void {
+    const path = this.#path;
+    const { leaf } = path;
+    if (leaf.block !== 0) {
+      this.replace(units, false);
+      return;
+    }
+    if (leaf.isTombstone(this.#index)) path.treeMemory.f64[TREE_TOMBSTONES]! -= 1;
+    leaf.setUnits(this.#index, units, false);
+  }
+
+  /** Drops old tombstones of the leaf in scratch, which is too full by one, or divides it. */
+  #makeRoom(keepFrom: number): void {
+    const path = this.#path;
+    const { leaf } = path;
+    path.treeMemory.f64[TREE_TOMBSTONES]! -= purge(leaf, keepFrom);
+    if (leaf.count <= leaf.capacity(leaf.prefixBytes)) return;
+    const block = this.#filling;
     this.#filling = 0;
+    this.#divide(block);
+  }
+
+  /** Stores what `enter` has left in scratch. */
+  endRun(): void {
+    const block = this.#filling;
+    this.#filling = 0;
+    if (block === 0 || this.#path.leaf.block !== 0) return;
+    this.#storeLeaf(block);
+    this.#inner.settle();
+  }
+
+  /** After a throw: what `enter` has left in scratch is not stored. */
+  forgetRun(): void {
+    this.#filling = 0;
+    this.#path.forget();
   }
 
   #takeFences(): void {

@@ -3,16 +3,18 @@
  * seed, with ranges held across all of it, against a plain sorted model.
  */
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import type { RangeBounds, SnapshotRecord } from "../../src/engine/contract.ts";
+import { EmdbError } from "../../src/errors.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
 import { buildOrdering } from "../../src/engine/ordering-build.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
-import { EngineFixture } from "./engine-fixture.ts";
+import { EngineFixture, faulty } from "./engine-fixture.ts";
 
 setDefaultTimeout(120_000);
 const SEEDS = emulator === undefined ? 30 : 2;
@@ -62,7 +64,7 @@ class Story {
     if (model === undefined) this.models.set(name, (model = new Map()));
     const bytes = (key: string): Uint8Array => new Uint8Array(Buffer.from(key, "latin1"));
     const batch = Array.from({ length: 1 + random.below(40) }, () => this.key());
-    switch (random.below(14)) {
+    switch (random.below(15)) {
       case 0:
       case 1:
       case 2: {
@@ -129,9 +131,34 @@ class Story {
         for (const key of many) model.delete(key);
         break;
       }
+      case 13: {
+        this.#transaction(batch, name);
+        break;
+      }
       default: {
         this.hold(space, model);
       }
+    }
+  }
+
+  /** One batch over two key spaces, which now and then removes what it has just put. */
+  #transaction(keys: readonly string[], name: string): void {
+    const { random } = this;
+    const writes = keys.map((key) => {
+      const place = random.below(4) === 0 ? "" : name;
+      const value = random.below(5) === 0 ? undefined : `transaction ${random.below(9)}`;
+      return { key, place, value };
+    });
+    this.fixture.engine.writeBatch(
+      writes.map(({ key, place, value }) => {
+        const bytes = new Uint8Array(Buffer.from(key, "latin1"));
+        return { space: this.space(place), key: bytes, value, expiresAtMs: 0 };
+      }),
+    );
+    for (const { key, place, value } of writes) {
+      const model = this.models.get(place)!;
+      if (value === undefined) model.delete(key);
+      else model.set(key, value);
     }
   }
 
@@ -208,6 +235,66 @@ test("both indexes agree after every kind of write, and ranges show their own mo
       story.fixture[Symbol.dispose]();
     }
   }
+});
+
+test("a batch that finds no memory for either index is taken back, wherever that strikes it", () => {
+  using folder = temporaryFolder();
+  const plan = { left: Infinity };
+  const system = faulty(hostSystem(), (call) => (call === "commit" && --plan.left < 0 ? -Errno.ENOMEM : undefined));
+  using fixture = new EngineFixture(folder.file("data.emdb"), system, { rangeScans: true });
+  const { engine } = fixture;
+  const space = engine.defaultSpace;
+  const random = new Random(5);
+  const model = new Map<string, string>();
+  let refusals = 0;
+  for (let round = 0; round < 12; round++) {
+    const keys = Array.from({ length: 4000 }, () => `key ${random.below(30_000)}`);
+    const before = fixture.state();
+    for (let left = 0; ; left += 1) {
+      plan.left = left;
+      try {
+        engine.insertMany(space, keys, keys, 0);
+        break;
+      } catch (error) {
+        plan.left = Infinity;
+        expect(error).toMatchObject({ code: "EMDB_IO", errno: "ENOMEM" });
+        expect(orderingFaults(engine.core, engine.spaces)).toEqual([]);
+        expect(fixture.state()).toBe(before);
+        refusals += 1;
+      }
+    }
+    plan.left = Infinity;
+    for (const key of keys) model.set(key, key);
+    expect(orderingFaults(engine.core, engine.spaces)).toEqual([]);
+    const found = [...engine.range(space, { isReverse: false })];
+    expect(found.map(({ key, value }) => `${text(key)}=${text(value)}`)).toEqual(within(model, { isReverse: false }));
+  }
+  expect(refusals).toBeGreaterThan(2);
+});
+
+test("what a batch that was thrown out of has left in scratch is in no later one", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem(), { rangeScans: true });
+  const { engine } = fixture;
+  const { core, spaces, defaultSpace: space } = engine;
+  const { index } = core.ordering!;
+  const keys = Array.from({ length: 400 }, (_, number) => `key ${100 + number}`);
+  engine.insertMany(space, keys, keys, 0);
+  const enter = index.enter.bind(index);
+  let left = 20;
+  const spy = spyOn(index, "enter").mockImplementation((...frame) => {
+    enter(...frame);
+    if (--left === 0) throw new EmdbError("EMDB_CORRUPTED", "the key of a neighbour cannot be read");
+  });
+  expect(() => engine.insertMany(space, keys, keys, 0)).toThrow("the key of a neighbour cannot be read");
+  spy.mockRestore();
+  expect(orderingFaults(core, spaces)).toEqual([]);
+  const others = Array.from({ length: 20 }, (_, number) => `key ${115 + number}a`);
+  engine.insertMany(space, others, others, 0);
+  expect(orderingFaults(core, spaces)).toEqual([]);
+  expect([...engine.range(space, { isReverse: false })].map(({ key }) => text(key))).toEqual(
+    [...keys, ...others].sort(),
+  );
 });
 
 test("many records are put in order again at open, and verify finds both indexes alike", () => {

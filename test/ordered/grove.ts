@@ -72,6 +72,13 @@ export class Grove {
     return units;
   }
 
+  /** The same as part of a run. */
+  enter(key: Uint8Array, last: number, keepFrom = Infinity): number {
+    const units = this.keys.append(key);
+    this.index.enter(this.tree, this.probe(key), { units, last, keepFrom });
+    return units;
+  }
+
   /** Makes a key a tombstone. */
   remove(key: Uint8Array, last: number, keepFrom = Infinity): number {
     const units = this.keys.append(key);

@@ -1,0 +1,141 @@
+/**
+ * Keys on their way into the ordered index, in order, well enough: gathered with their first bytes, sorted by 32 bits of
+ * them behind what all have in common, and entered, so that neighbours find their leaf in scratch.
+ *
+ * The order need not be exact, since each key is searched for all the same, and of two frames of one key the newer counts
+ * whichever comes last. Memory: 80 bytes a key.
+ */
+
+import { assert } from "../errors.ts";
+import { copy, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { KEY_BYTES_MAX } from "../limits.ts";
+import { FRAME_HEADER_BYTES, WORD_SHAPE } from "../log/frame.ts";
+import type { OrderedIndex } from "../ordered/ordered.ts";
+import type { KeySource } from "../ordered/path.ts";
+import type { KeyBuffer } from "./key-buffer.ts";
+
+/** Keys at most. */
+export const KEY_ORDER_MAX = 1 << 20;
+/** A header and the key behind it, if it is no longer than 40 bytes. */
+export const PEEK_BYTES = 64;
+const PEEK_WORDS = PEEK_BYTES / 4;
+/** Numbers that stand where nothing of the header is of use. */
+const UNITS_NUMBER = 0;
+const LAST_NUMBER = 2;
+assert(WORD_SHAPE === 2, "the shape is kept between them");
+export const KEY_PEEK_BYTES = PEEK_BYTES - FRAME_HEADER_BYTES;
+/** Peeks that are brought together before their keys are entered. */
+const GROUP = 64;
+/** For so many keys the memory is kept. */
+const KEPT_COUNT = 4096;
+
+const sharedNear = sharedScratch(GROUP * PEEK_BYTES);
+const sharedPeeks = sharedScratch(KEPT_COUNT * PEEK_BYTES);
+const sharedKey = sharedScratch(KEY_BYTES_MAX);
+
+/** Where keys go: tombstones before `keepFrom` (units) may make room for them. */
+export interface EntryPlace {
+  readonly index: OrderedIndex;
+  readonly tree: number;
+  readonly keepFrom: number;
+}
+
+export class KeyOrder {
+  readonly #keys: KeySource;
+  readonly #countMax: number;
+  readonly #peeks: Pinned;
+  /** The key that is entered. */
+  readonly #key = { memory: sharedKey(), bytes: 0 };
+  #count = 0;
+
+  constructor(keys: KeySource, countMax: number) {
+    this.#keys = keys;
+    this.#countMax = Math.min(countMax, KEY_ORDER_MAX);
+    this.#peeks = countMax <= KEPT_COUNT ? sharedPeeks() : pinned(this.#countMax * PEEK_BYTES);
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get isFull(): boolean {
+    return this.#count === this.#countMax;
+  }
+
+  /** Where the first `PEEK_BYTES` of the next frame, as far as its key goes, are to be put before `add`. */
+  get next(): number {
+    return this.#peeks.address + this.#count * PEEK_BYTES;
+  }
+
+  /** Notes that the key at `next` has a frame at a position, and where the index has it, 0 for nowhere (both in units). */
+  add(units: number, last: number): void {
+    const number = (this.#count++ * PEEK_BYTES) / 8;
+    this.#peeks.f64[number + UNITS_NUMBER] = units;
+    this.#peeks.f64[number + LAST_NUMBER] = last;
+  }
+
+  /** The same for a loaded key. */
+  addLoaded(key: KeyBuffer, units: number, last: number): void {
+    if (key.bytes > 0) copy(this.next + FRAME_HEADER_BYTES, key.memory.address, Math.min(key.bytes, KEY_PEEK_BYTES));
+    this.#peeks.u32[this.#count * PEEK_WORDS + WORD_SHAPE] = key.bytes << 16;
+    this.add(units, last);
+  }
+
+  /** Enters all keys in an index, and begins anew. */
+  enter({ index, tree, keepFrom }: EntryPlace): void {
+    const near = sharedNear();
+    const [key, count, peeks, keys] = [this.#key, this.#count, this.#peeks, this.#keys];
+    const order = this.#order();
+    for (let first = 0; first < count; first += GROUP) {
+      const end = Math.min(first + GROUP, count);
+      // Nothing but copies in this loop: the peeks are in no order, and their misses overlap.
+      for (let rank = first; rank < end; rank++) {
+        copy(near.address + (rank - first) * PEEK_BYTES, peeks.address + order[rank]! * PEEK_BYTES, PEEK_BYTES);
+      }
+      for (let at = 0; at < end - first; at++) {
+        const bytes = near.u32[at * PEEK_WORDS + WORD_SHAPE]! >>> 16;
+        const number = (at * PEEK_BYTES) / 8;
+        const units = near.f64[number + UNITS_NUMBER]!;
+        if (bytes <= KEY_PEEK_BYTES) this.#takeKey(near.address + at * PEEK_BYTES + FRAME_HEADER_BYTES, bytes);
+        else this.#takeKey(keys.memory.address + keys.keyAt, keys.loadKey(units));
+        index.enter(tree, key, { units, last: near.f64[number + LAST_NUMBER]!, keepFrom });
+      }
+    }
+    index.endRun();
+    this.#count = 0;
+  }
+
+  #takeKey(from: number, bytes: number): void {
+    if (bytes > 0) copy(this.#key.memory.address, from, bytes);
+    this.#key.bytes = bytes;
+  }
+
+  /** The keys' numbers in their order. */
+  #order(): Uint32Array {
+    const { u8 } = this.#peeks;
+    const count = this.#count;
+    let shared = KEY_PEEK_BYTES - 4;
+    for (let at = 1; at < count; at++) shared = sharedBytes(u8, at * PEEK_BYTES, shared);
+    const ranks = new Float64Array(count);
+    for (let at = 0; at < count; at++) ranks[at] = firstWord(u8, at * PEEK_BYTES + shared) * KEY_ORDER_MAX + at;
+    ranks.sort();
+    const order = new Uint32Array(count);
+    // Not `%`, which takes longer for doubles than all the rest.
+    for (let rank = 0; rank < count; rank++)
+      order[rank] = ranks[rank]! - Math.floor(ranks[rank]! / KEY_ORDER_MAX) * KEY_ORDER_MAX;
+    return order;
+  }
+}
+
+/** How many of the first `most` bytes of two keys are the same: of the first peek, and of the one at `at`. */
+export function sharedBytes(u8: Uint8Array, at: number, most: number): number {
+  let same = 0;
+  while (same < most && u8[at + FRAME_HEADER_BYTES + same] === u8[FRAME_HEADER_BYTES + same]) same += 1;
+  return same;
+}
+
+/** Four bytes of a key, from a byte of the peeks on, headers not counted. */
+export function firstWord(u8: Uint8Array, from: number): number {
+  const at = FRAME_HEADER_BYTES + from;
+  return ((u8[at]! << 24) | (u8[at + 1]! << 16) | (u8[at + 2]! << 8) | u8[at + 3]!) >>> 0;
+}
