@@ -168,19 +168,15 @@ export class Engine implements Store {
   }
 
   insertMany(space: Space, keys: readonly Bytes[], values: readonly Bytes[], expiresAtMs: number): void {
-    const { prefetch, key } = this.core;
     const state = space as SpaceState;
     const count = keys.length;
     this.#writingMany(count, () => {
       this.spaces.mustBeLive(state);
       if (count === 0) return;
-      for (let first = 0; first < count; first += prefetch.groupMax) {
-        const end = Math.min(first + prefetch.groupMax, count);
-        prefetch.touchBuckets(this.spaces.root(state), keys, { first, count: end - first });
-        for (let index = first; index < end; index++) {
-          key.loadHashed(keys[index]!, prefetch.hashAt(index - first));
-          this.#write.put(state, values[index]!, expiresAtMs, placeInBatch(index, count));
-        }
+      const load = this.#loading(state, keys);
+      for (let index = 0; index < count; index++) {
+        load(index);
+        this.#write.put(state, values[index]!, expiresAtMs, placeInBatch(index, count));
       }
       this.#write.publish();
     });
@@ -192,9 +188,12 @@ export class Engine implements Store {
       this.#writing(() => this.spaces.mustBeLive(state));
       return 0;
     }
+    let load: ((index: number) => void) | undefined;
     return this.#batch(keys.length, (index, place) => {
-      const wasVisible = this.#read.findForWrite(state, keys[index]!);
-      return { hasFrame: this.#write.delete(state, place), counts: wasVisible };
+      load ??= this.#loading(state, keys);
+      load(index);
+      const hasFrame = this.#write.delete(state, place);
+      return { hasFrame, counts: hasFrame && this.#write.wasPresent };
     });
   }
 
@@ -215,6 +214,27 @@ export class Engine implements Store {
       this.#write.put(state, write.value, write.expiresAtMs, place);
       return { hasFrame: true, counts: false };
     });
+  }
+
+  /**
+   * What loads the keys of a batch, one after the other: in groups, of which the buckets, and the frames that these name,
+   * are brought into the cache side by side.
+   */
+  #loading(space: SpaceState, keys: readonly Bytes[]): (index: number) => void {
+    const { prefetch, key, visible } = this.core;
+    let first = 0;
+    let end = 0;
+    return (index) => {
+      if (index === end) {
+        first = end;
+        end = Math.min(first + prefetch.groupMax, keys.length);
+        const part = { first, count: end - first };
+        const root = this.spaces.root(space);
+        prefetch.touchBuckets(root, keys, part);
+        if (root !== 0) prefetch.touchFrames(part, visible);
+      }
+      key.loadHashed(keys[index]!, prefetch.hashAt(index - first));
+    };
   }
 
   /** Runs writes as one batch; each says whether it wrote a frame and whether it counts. Returns how many counted. */

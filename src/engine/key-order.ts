@@ -1,16 +1,17 @@
 /**
- * Keys on their way into the ordered index, in order, well enough: gathered with their first bytes, sorted by 32 bits of
- * them behind what all have in common, and entered, so that neighbours find their leaf in scratch.
+ * Keys on their way into the ordered index: gathered with their first bytes, and handed over in order, well enough, so that
+ * neighbours find their leaf in scratch.
  *
- * The order need not be exact, since each key is searched for all the same, and of two frames of one key the newer counts
- * whichever comes last. Memory: 80 bytes a key.
+ * They are sorted by 32 bits behind what all have in common, those that are alike there in the order in which they came.
+ * So of two frames of one key the older comes first, and that the rest is not exact does no harm: each key is searched for
+ * all the same. Memory: 80 bytes a key.
  */
 
 import { assert } from "../errors.ts";
 import { copy, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { KEY_BYTES_MAX } from "../limits.ts";
 import { FRAME_HEADER_BYTES, WORD_SHAPE } from "../log/frame.ts";
-import type { OrderedIndex } from "../ordered/ordered.ts";
+import type { ProbeKey } from "../ordered/node.ts";
 import type { KeySource } from "../ordered/path.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
 
@@ -33,12 +34,8 @@ const sharedNear = sharedScratch(GROUP * PEEK_BYTES);
 const sharedPeeks = sharedScratch(KEPT_COUNT * PEEK_BYTES);
 const sharedKey = sharedScratch(KEY_BYTES_MAX);
 
-/** Where keys go: tombstones before `keepFrom` (units) may make room for them. */
-export interface EntryPlace {
-  readonly index: OrderedIndex;
-  readonly tree: number;
-  readonly keepFrom: number;
-}
+/** Takes a key, the position of its frame and the one that the index has for it, as they were added. */
+export type TakeKey = (key: ProbeKey, units: number, last: number) => void;
 
 export class KeyOrder {
   readonly #keys: KeySource;
@@ -67,7 +64,10 @@ export class KeyOrder {
     return this.#peeks.address + this.#count * PEEK_BYTES;
   }
 
-  /** Notes that the key at `next` has a frame at a position, and where the index has it, 0 for nowhere (both in units). */
+  /**
+   * Notes that the key at `next` has a frame at a position, below 0 for one that removes it, and where the index has it,
+   * 0 for nowhere (in units).
+   */
   add(units: number, last: number): void {
     const number = (this.#count++ * PEEK_BYTES) / 8;
     this.#peeks.f64[number + UNITS_NUMBER] = units;
@@ -76,16 +76,21 @@ export class KeyOrder {
 
   /** The same for a loaded key. */
   addLoaded(key: KeyBuffer, units: number, last: number): void {
-    if (key.bytes > 0) copy(this.next + FRAME_HEADER_BYTES, key.memory.address, Math.min(key.bytes, KEY_PEEK_BYTES));
-    this.#peeks.u32[this.#count * PEEK_WORDS + WORD_SHAPE] = key.bytes << 16;
+    const { address, u32, f64 } = this.#peeks;
+    const at = this.#count * PEEK_BYTES;
+    // Alike keys are to be alike behind their ends.
+    for (let number = FRAME_HEADER_BYTES / 8; number < PEEK_BYTES / 8; number++) f64[at / 8 + number] = 0;
+    if (key.bytes > 0) copy(address + at + FRAME_HEADER_BYTES, key.memory.address, Math.min(key.bytes, KEY_PEEK_BYTES));
+    u32[at / 4 + WORD_SHAPE] = key.bytes << 16;
     this.add(units, last);
   }
 
-  /** Enters all keys in an index, and begins anew. */
-  enter({ index, tree, keepFrom }: EntryPlace): void {
+  /** Hands all keys over, and begins anew. */
+  take(takeKey: TakeKey): void {
     const near = sharedNear();
     const [key, count, peeks, keys] = [this.#key, this.#count, this.#peeks, this.#keys];
     const order = this.#order();
+    this.#count = 0;
     for (let first = 0; first < count; first += GROUP) {
       const end = Math.min(first + GROUP, count);
       // Nothing but copies in this loop: the peeks are in no order, and their misses overlap.
@@ -97,12 +102,10 @@ export class KeyOrder {
         const number = (at * PEEK_BYTES) / 8;
         const units = near.f64[number + UNITS_NUMBER]!;
         if (bytes <= KEY_PEEK_BYTES) this.#takeKey(near.address + at * PEEK_BYTES + FRAME_HEADER_BYTES, bytes);
-        else this.#takeKey(keys.memory.address + keys.keyAt, keys.loadKey(units));
-        index.enter(tree, key, { units, last: near.f64[number + LAST_NUMBER]!, keepFrom });
+        else this.#takeKey(keys.memory.address + keys.keyAt, keys.loadKey(Math.abs(units)));
+        takeKey(key, units, near.f64[number + LAST_NUMBER]!);
       }
     }
-    index.endRun();
-    this.#count = 0;
   }
 
   #takeKey(from: number, bytes: number): void {

@@ -120,6 +120,8 @@ class Builder {
       order.add(at, 0);
     }
     const tree = this.#ordering.treeOf(this.#spaces, space);
-    order.enter({ index: this.#ordering.index, tree, keepFrom: 0 });
+    const { index } = this.#ordering;
+    order.take((key, at, last) => index.enter(tree, key, { units: at, last, keepFrom: 0 }));
+    index.endRun();
   }
 }

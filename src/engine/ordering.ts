@@ -20,6 +20,7 @@ import { RangeReader } from "../ordered/range-reader.ts";
 import { FRAME_HEADER_BYTES, KIND_PUT, kindOf } from "../log/frame.ts";
 import type { Core } from "./core.ts";
 import { KeyOrder } from "./key-order.ts";
+import type { ProbeKey } from "../ordered/node.ts";
 import type { KeySource } from "../ordered/path.ts";
 import { LogKeys } from "./log-keys.ts";
 import { SealedKeys } from "./sealed-keys.ts";
@@ -42,6 +43,14 @@ const DEAD_LEAVES_MAX = 65_536;
 interface DeadLeaf {
   readonly space: SpaceState;
   readonly key: Uint8Array;
+}
+
+/** A frame that removes a key, and the one that the entry is thought to hold, in units. */
+interface RemovingFrame {
+  readonly tree: number;
+  readonly units: number;
+  readonly last: number;
+  readonly keepFrom: number;
 }
 
 /** A frame of a record that an open reads. */
@@ -105,14 +114,14 @@ export class Ordering {
   }
 
   /**
-   * Begins a batch of so many writes: where these are many beside the records of a key space, what is put is entered in the
-   * order of the keys, with `enterGathered` at the latest. `endBatch` ends it, whatever has come of it.
+   * Begins a batch of so many writes: where these are many beside the records of a key space, what is written is entered in
+   * the order of the keys, with `enterGathered` at the latest. `endBatch` ends it, whatever has come of it.
    */
   beginBatch(writes: number): void {
     if (writes >= GATHERED_MIN) this.#batchWrites = writes;
   }
 
-  /** Whether what the batch puts into a key space is gathered; there is room for one more then. */
+  /** Whether what the batch writes to a key space is gathered; there is room for one more then. */
   #gathers(spaces: Spaces, space: SpaceState): boolean {
     if (space !== this.#gatheredSpace) {
       this.enterGathered(spaces);
@@ -128,8 +137,18 @@ export class Ordering {
   enterGathered(spaces: Spaces): void {
     const [gathered, space] = [this.#gathered, this.#gatheredSpace];
     if (gathered === undefined || space === undefined || gathered.count === 0) return;
-    const place = { index: this.index, tree: this.treeOf(spaces, space), keepFrom: this.#core.keepFrom() };
-    gathered.enter(place);
+    const { index } = this;
+    const tree = this.treeOf(spaces, space);
+    const keepFrom = this.#core.keepFrom();
+    gathered.take((key, units, last) => {
+      if (units > 0) {
+        index.enter(tree, key, { units, last, keepFrom });
+        return;
+      }
+      index.endRun();
+      this.#bury(space, key, { tree, units: -units, last, keepFrom });
+    });
+    index.endRun();
   }
 
   /** Ends a batch. What has not been entered then is for `undo`. */
@@ -149,15 +168,27 @@ export class Ordering {
   /** Enters the frame that removes the loaded key. */
   remove(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
     const core = this.#core;
-    // What it removes may be among them.
-    this.enterGathered(spaces);
-    const isThere = this.index.find(spaces.tree(space), core.key, frame.prev / 8);
+    if (this.#batchWrites !== 0 && this.#gathers(spaces, space)) {
+      this.#gathered!.addLoaded(core.key, -frame.lsn / 8, frame.prev / 8);
+      return;
+    }
+    this.#bury(space, core.key, {
+      tree: spaces.tree(space),
+      units: frame.lsn / 8,
+      last: frame.prev / 8,
+      keepFrom: core.keepFrom(),
+    });
+  }
+
+  /** Makes the entry of a key a tombstone. */
+  #bury(space: SpaceState, key: ProbeKey, frame: RemovingFrame): void {
+    const isThere = this.index.find(frame.tree, key, frame.last);
     assert(isThere, "a live record is in the ordered index");
-    this.index.replace(frame.lsn / 8, true);
-    const isDead = this.index.shrink(core.keepFrom());
+    this.index.replace(frame.units, true);
+    const isDead = this.index.shrink(frame.keepFrom);
     this.#thinned.set(space, (this.#thinned.get(space) ?? 0) + 1);
     if (!isDead || this.#deadLeaves.length - this.#deadFrom >= DEAD_LEAVES_MAX) return;
-    this.#deadLeaves.push({ space, key: core.key.memory.u8.slice(0, core.key.bytes) });
+    this.#deadLeaves.push({ space, key: key.memory.u8.slice(0, key.bytes) });
     this.#newDeadLeaves += 1;
   }
 

@@ -49,12 +49,6 @@ export class ReadPath {
     return true;
   }
 
-  /** Finds what a write at this point of a batch would replace. Under the writer's lock; loads the key. */
-  findForWrite(space: SpaceState, key: Bytes): boolean {
-    this.#core.key.load(key);
-    return this.findLoaded(space, Infinity);
-  }
-
   get(space: SpaceState, key: Bytes): Uint8Array | undefined {
     return this.find(space, key) ? this.#core.lookup.value() : undefined;
   }

@@ -49,6 +49,8 @@ export class WritePath {
   readonly #spaces: Spaces;
   /** Whether the last `put` or `delete` found a value, expired or not. */
   wasLive = false;
+  /** Whether the value that the last `delete` found had not expired. */
+  wasPresent = false;
   #spillIsDue = false;
   /** Records that the batch at hand has removed, by key space. */
   readonly #removals = new Map<SpaceState, number>();
@@ -344,6 +346,7 @@ export class WritePath {
     if (!this.#findOld(space) || !this.wasLive) return false;
     const oldBytes = lookup.liveBytes();
     const hadDeadline = (lookup.shape & SHAPE_EXPIRY) !== 0;
+    this.wasPresent = !hadDeadline || lookup.expiresAtMs() > core.now();
     const prev = lookup.lsn;
     this.#emptyDraft(space.id);
     core.encoder.prev = core.inFile(prev);

@@ -183,8 +183,7 @@ export class OrderedIndex {
   }
 
   /**
-   * Points the entry of a key to a frame, unless it knows a newer one; a new entry if it has none. Keys in order, or
-   * nearly so, cost a tenth of `find` and `add`: a leaf is filled in scratch and stored when a key comes that is not its.
+   * Points the entry of a key to a frame, a new one if it has none. Keys in order, or nearly so, cost a tenth of `find` and `add`: a leaf is filled in scratch and stored when a key comes that is not its.
    * `endRun` stores the last, and until then nothing else may be done with the index; `forgetRun` leaves it out.
    */
   enter(tree: number, key: ProbeKey, { units, last, keepFrom }: EnteredFrame): void {
@@ -196,11 +195,8 @@ export class OrderedIndex {
       this.#filling = this.#path.leaf.block;
       this.#takeFences();
     }
-    if (isThere) {
-      if (units > this.units) this.#replaceInRun(units);
-      return;
-    }
-    this.#addInRun(units, keepFrom);
+    if (isThere) this.#replaceInRun(units);
+    else this.#addInRun(units, keepFrom);
   }
 
   /** Adds the key that was not found to the leaf in scratch. */

@@ -73,15 +73,13 @@ for (const [attached, seeds] of [
           held.set(key.toHex(), { units: grove.remove(key, known.units, keepFrom), isTombstone: true });
         }
         const run = Array.from({ length: 1 + below(40) }, () => below(150)).sort((a, b) => a - b);
-        // Now and then two neighbours in the wrong order, and an older frame of a key behind a newer one.
+        // Now and then two neighbours in the wrong order.
         for (let at = 0; at + 1 < run.length; at += 1 + below(5)) [run[at], run[at + 1]] = [run[at + 1]!, run[at]!];
         for (const number of run) {
           const key = keyOf(number);
           const known = held.get(key.toHex());
-          // What is thought to be held may be a frame that has not been entered, or a tombstone that is gone.
-          const older = grove.keys.append(key);
-          const units = grove.enter(key, below(3) === 0 ? older : (known?.units ?? 0), keepFrom);
-          if (below(2) === 0) grove.index.enter(grove.tree, grove.probe(key), { units: older, last: 0, keepFrom });
+          // What is thought to be held may be a tombstone that is gone, or nothing.
+          const units = grove.enter(key, below(3) === 0 ? 0 : (known?.units ?? 0), keepFrom);
           held.set(key.toHex(), { units, isTombstone: false });
         }
         grove.index.endRun();
