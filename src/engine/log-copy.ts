@@ -40,7 +40,7 @@ import {
 } from "../log/frame.ts";
 import { leftOutOf, removalOf } from "../log/moves.ts";
 import type { NewLog } from "../log/new-log.ts";
-import { Scanner, type ScanSource } from "../log/scanner.ts";
+import { Scanner, type Finding, type ScanSource } from "../log/scanner.ts";
 import { ABORTS } from "./control.ts";
 import type { Core } from "./core.ts";
 import { DraftKeys } from "./draft-keys.ts";
@@ -55,6 +55,8 @@ import { MemoryReads } from "./verify-source.ts";
 const GROUP = 128;
 const GROUP_BYTES_MAX = SCAN_BYTES / 2;
 const BUCKET_BYTES = 64;
+/** A longer value may be in a frame that is not staged. */
+const SHORT_VALUE_BYTES = 4096;
 /** What the link to a version farther away than 32 GiB adds to a frame. */
 const WIDE_PREV_BYTES = 8;
 /** So much is left to be written and synced under the writer's lock at most; syncs of little more hold nobody up. */
@@ -99,6 +101,7 @@ export class LogCopy {
   readonly #kinds = new Uint8Array(GROUP);
   readonly #ids32 = new Uint32Array(GROUP);
   readonly #hashes = new Int32Array(GROUP);
+  readonly #roots = new Float64Array(GROUP);
   readonly #isKept = new Uint8Array(GROUP);
   readonly #touched: Pinned = pinned(BUCKET_BYTES);
 
@@ -153,11 +156,12 @@ export class LogCopy {
   /** Copies some of what is live; false when there is no more in this round. */
   step(): boolean {
     if (this.#done >= this.#liveEnd) return false;
+    const { reads } = this.#scanner;
     const count = this.#takeGroup();
     this.#parts.exclusively(() => this.#judge(count));
     for (let index = 0; index < count; index++) {
       if (this.#isKept[index] === 0 && !this.#isMissed(index)) continue;
-      this.#read(this.#lsns[index]!);
+      this.#mustBeSound(this.#scanner.judgeAgain(this.#lsns[index]!, reads));
       this.#append(PLACE_ALONE);
     }
     this.#syncNowAndThen();
@@ -229,27 +233,35 @@ export class LogCopy {
 
   /** Reads the sound frame at a place in the file. @throws {EmdbError} EMDB_CORRUPTED */
   #read(place: number): void {
-    const finding = this.#scanner.judge(place);
+    this.#mustBeSound(this.#scanner.judge(place));
+  }
+
+  #mustBeSound(finding: Finding): void {
     if (finding.kind === "frame") return;
+    const offset = this.#scanner.lsn;
     const reason = finding.kind === "bad" ? finding.reason : "the log ends";
-    const message = `${reason} at byte ${place}; nothing has been changed. verify lists what is wrong`;
-    throw new EmdbError("EMDB_CORRUPTED", message, { path: this.#parts.core.file?.path, offset: place });
+    const message = `${reason} at byte ${offset}; nothing has been changed. verify lists what is wrong`;
+    throw new EmdbError("EMDB_CORRUPTED", message, { path: this.#parts.core.file?.path, offset });
   }
 
   /** Finds out which frames of the group the index names. Under the writer's lock. */
   #judge(count: number): void {
-    const { core, spaces } = this.#parts;
-    const { keydir } = core;
+    const { keydir } = this.#parts.core;
     const keepFrom = this.#parts.keepFrom();
+    const roots = this.#roots;
     for (let index = 0; index < count; index++) {
-      if (this.#isKept[index] === 1) continue;
-      const root = this.#root(index, spaces);
+      const isSame = index > 0 && this.#ids32[index] === this.#ids32[index - 1];
+      roots[index] = isSame ? roots[index - 1]! : this.#root(this.#ids32[index]!);
+    }
+    // Nothing but copies in this loop: their misses overlap.
+    for (let index = 0; index < count; index++) {
+      const root = roots[index]!;
       if (root !== 0) copy(this.#touched.address, keydir.bucketOf(root, this.#hashes[index]!), BUCKET_BYTES);
     }
     for (let index = 0; index < count; index++) {
       if (this.#isKept[index] === 1) continue;
       const units = (this.#base + this.#lsns[index]!) / 8;
-      if (!keydir.seek(this.#root(index, spaces), this.#hashes[index]!)) continue;
+      if (!keydir.seek(roots[index]!, this.#hashes[index]!)) continue;
       while (keydir.next()) {
         if (keydir.units !== units) continue;
         this.#isKept[index] = !isTombstone(keydir.high) || units >= keepFrom ? 1 : 0;
@@ -258,8 +270,9 @@ export class LogCopy {
     }
   }
 
-  #root(index: number, spaces: Spaces): number {
-    const space = spaces.byId(this.#ids32[index]!);
+  #root(id: number): number {
+    const { spaces } = this.#parts;
+    const space = spaces.byId(id);
     return space === undefined ? 0 : spaces.root(space);
   }
 
@@ -293,7 +306,9 @@ export class LogCopy {
     draft.flags = 0;
     draft.prev = facts.prev === 0 ? 0 : table.moves.beforeNext((this.#base + facts.prev) / 8) * 8;
     draft.durable = position;
-    draft.loadValue(scanner.value());
+    const value = facts.valueBytes <= SHORT_VALUE_BYTES ? scanner.valueAddress : 0;
+    if (value === 0) draft.loadValue(scanner.value());
+    else draft.loadValueFrom(value, facts.valueBytes);
     const key = scanner.head.address + scanner.headAt + FRAME_HEADER_BYTES;
     if (facts.keyBytes > 0) copy(this.#key.address, key, facts.keyBytes);
     appendFrame(log.tail, draft, this.#key, facts.keyBytes, position);

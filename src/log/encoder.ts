@@ -88,6 +88,12 @@ export class FrameEncoder {
     this.valueBytes = this.value.length;
   }
 
+  /** The same of a value in pinned memory, for a frame that is staged whole. */
+  loadValueFrom(address: number, bytes: number): void {
+    this.value = address;
+    this.valueBytes = bytes;
+  }
+
   /** The next frame has no value. */
   loadNothing(): void {
     this.valueBytes = 0;
@@ -96,7 +102,9 @@ export class FrameEncoder {
 
   /** The value taken last, for a frame that is not staged whole. */
   get longValue(): Uint8Array {
-    return typeof this.value === "number" ? this.#text.u8.subarray(0, this.valueBytes) : this.value;
+    if (typeof this.value !== "number") return this.value;
+    assert(this.value === this.#text.address, "a value that is not staged is a view or text");
+    return this.#text.u8.subarray(0, this.valueBytes);
   }
 
   /** Bytes of the frame that `encode` would build for a key of this length at this position. */

@@ -118,6 +118,8 @@ export class Scanner {
   /** The part of the file that is in memory. */
   #start = 0;
   #bytes = 0;
+  /** How often it has read: as long as that stands still, what has been judged is in memory as it was then. */
+  reads = 0;
 
   /** Position of the frame that `next` spoke about, and what it says. */
   lsn: number;
@@ -156,6 +158,16 @@ export class Scanner {
     this.headAt = this.at;
     this.#next = lsn + this.facts.frameBytes;
     return this.facts.kind === KIND_MARK ? MARK : FRAME;
+  }
+
+  /** Takes up a frame that was found sound when `reads` stood at a number: without its checks if it still does. */
+  judgeAgain(lsn: number, reads: number): Finding {
+    if (reads !== this.reads || this.#source.opener !== undefined) return this.judge(lsn);
+    this.lsn = lsn;
+    this.at = this.headAt = lsn - this.#start;
+    decodeInto(this.facts, this.memory, { at: this.at, lsn });
+    this.#next = lsn + this.facts.frameBytes;
+    return FRAME;
   }
 
   /** Opens the frame at hand, whose checks are right. */
@@ -279,6 +291,13 @@ export class Scanner {
     return value;
   }
 
+  /** Where the value of the sound frame at hand begins in the scanner's memory; 0 where `value` alone gives it. */
+  get valueAddress(): number {
+    const head = FRAME_HEADER_BYTES + bodyBytes(this.shape, 0);
+    const isThere = this.#source.opener === undefined && head + this.facts.valueBytes <= SCAN_BYTES;
+    return isThere ? this.memory.address + this.at + head : 0;
+  }
+
   #isPaddingZero(lsn: number, from: number): boolean {
     const bytes = this.facts.frameBytes - from;
     if (bytes === 0) return true;
@@ -332,6 +351,7 @@ export class Scanner {
 
   #read(into: Uint8Array, span: { readonly position: number; readonly bytes: number }): number {
     const { system, file, path } = this.#source;
+    this.reads += 1;
     return must(system.read(file, into, span), { syscall: "pread", path });
   }
 
