@@ -59,7 +59,8 @@ function successorBound(prefix: Uint8Array): Bound | undefined {
   let length = prefix.length;
   while (length > 0 && prefix[length - 1] === 0xff) length -= 1;
   if (length === 0) return undefined;
-  const successor = prefix.slice(0, length);
+  // Not `slice`, which gives a view where a Buffer is given.
+  const successor = new Uint8Array(prefix.subarray(0, length));
   successor[length - 1] = (successor[length - 1] ?? 0) + 1;
   return { key: successor, isInclusive: false };
 }

@@ -8,7 +8,7 @@
  *
  *     header   0 magic   8 version   12 flags   16 file id   32 generation   40 seed of the key hash
  *              56 start   64 end   72 bytes of the image   80 pages   84 namespace ids   88 chunks   92 salt
- *              96 witness   104 its header check   108 its body check   112 check   116 zero
+ *              96 witness   104 its CRC-32   108 its XXH32   112 check   116 zero
  *     chunk    0 check   4 kind   8 namespace   12 bytes of the body   16 position it stands for
  *              24 facts (32 bytes)   56 body, padded with zeros to a multiple of 8
  *     flags    bit 0: sealed (`hint-seal.ts`); 1: the leaves of the ordered index are in it
@@ -30,8 +30,8 @@
  * 1. start <= every position <= end, and the log was durable up to `end` before the image got its name.
  * 2. A check is a CRC-32 of all that follows it in its header or chunk, begun from a seed: the place of the chunk
  *    in the file under the image's salt, so that chunks cannot change places or come from another image.
- * 3. The witness is the newest frame that the index knows (0: none). A log that holds it at its place with the
- *    same checks is the log that the image was made from, not a fork of it.
+ * 3. The witness is the last stretch of the log before `end`, from the position that is named. A log that holds the same
+ *    bytes there is the log that the image was made from, and did not go another way.
  * 4. A namespace below `namespace ids` without a chunk was not there at `end`.
  * 5. Deadlines are those of records that stand before the position of their namespace's chunk: each that is still
  *    there is among them, unless they are unknown; some may be there twice, or be of records that are gone. Replay
@@ -43,7 +43,7 @@ import { PAGE_BYTES } from "../ffi/heap.ts";
 import { DEADLINES_PART_BYTES_MAX } from "../keydir/expiry-copy.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { DEPTH_MAX, SHARD_PAGES_MAX } from "../keydir/shard.ts";
-import { LOG_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, SPACE_COUNT_MAX } from "../limits.ts";
+import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, SPACE_COUNT_MAX } from "../limits.ts";
 import { crc32, placeSeed } from "../log/checksum.ts";
 import { readWide, writeWide } from "../log/frame.ts";
 import { FILE_ID_BYTES } from "../log/header.ts";
@@ -52,7 +52,7 @@ import { isPosition, unitHigh, unitLow } from "../log/log-words.ts";
 
 /** "emdbhint". */
 const MAGIC = [0x65, 0x6d, 0x64, 0x62, 0x68, 0x69, 0x6e, 0x74] as const;
-const HINT_VERSION = 2;
+const HINT_VERSION = 3;
 /** Never renumber. */
 const FLAG_ORDERED = 2;
 
@@ -72,6 +72,14 @@ const WITNESS_AT = SALT_AT + 4;
 const WITNESS_CHECKS_AT = WITNESS_AT + 8;
 const CHECK_AT = WITNESS_CHECKS_AT + 8;
 export const HINT_HEADER_BYTES = CHECK_AT + 8;
+
+/** Longest stretch of the log that is compared before an image is believed. */
+export const WITNESS_BYTES_MAX = 64 * 1024;
+
+/** Where that stretch begins. */
+export function witnessBefore(end: number): number {
+  return Math.max(HEADER_PAGE_BYTES, end - WITNESS_BYTES_MAX);
+}
 
 /** Whether bytes begin as an image does, as far as they go. */
 export function beginsAsImage(bytes: Uint8Array): boolean {
@@ -96,7 +104,7 @@ export interface HintHeader {
   readonly salt: number;
   /** It holds the leaves of the ordered index. */
   readonly isOrdered: boolean;
-  /** Position of the newest frame in the index, and its two checks; 0: none. */
+  /** Where the stretch of the log begins that ends at `end` and has these checks. */
   readonly witness: number;
   readonly witnessChecks: readonly [number, number];
 }
@@ -194,7 +202,7 @@ export function decodeHintHeader(bytes: Uint8Array): HintHeader | undefined {
 function isCoherent(header: HintHeader): boolean {
   const { start, end, witness, pages, bytes, spaces } = header;
   if (!isPosition(start) || !isPosition(end) || !isPosition(witness)) return false;
-  if (start > end || end > LOG_BYTES_MAX || (witness !== 0 && witness >= end)) return false;
+  if (start > end || end > LOG_BYTES_MAX || witness !== witnessBefore(end)) return false;
   return pages * PAGE_BYTES <= bytes && spaces > 0 && spaces <= SPACE_COUNT_MAX;
 }
 

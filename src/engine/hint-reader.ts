@@ -53,7 +53,7 @@ import {
   type ImageKeys,
   type SealedImage,
 } from "./hint-seal.ts";
-import { readChecks } from "./hint-writer.ts";
+import { witnessChecks } from "./hint-writer.ts";
 import { hintPath } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 import { decodeName } from "./names.ts";
@@ -66,7 +66,7 @@ export interface Hint {
   readonly handle: FileHandle;
   /**
    * The log is what the image was made from, or shorter than it once was, or holds something else where the image
-   * knows a frame (it grew another way, or it is damaged). Unless it is the same, it must not be written on beside
+   * ends (it grew another way, or it is damaged). Unless it is the same, it must not be written on beside
    * this image, whose positions it would then seem to have.
    */
   readonly kinship: "same" | "short" | "other";
@@ -114,9 +114,8 @@ function isSameLog(one: LogIdentity, other: LogIdentity): boolean {
 }
 
 function isWitnessed(system: System, log: LogFile, header: HintHeader): boolean {
-  const [header0, body0] = header.witnessChecks;
-  const [header1, body1] = readChecks(system, log, header.witness);
-  return header0 === header1 && body0 === body1;
+  const checks = witnessChecks(system, log, header.end);
+  return checks.every((check, index) => check === header.witnessChecks[index]);
 }
 
 /** Whether the log holds the session record that the image knows. */

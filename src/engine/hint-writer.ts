@@ -13,13 +13,14 @@ import { dirname } from "node:path";
 import { assert } from "../errors.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
-import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
-import { storedIn, withStored } from "../ffi/positions.ts";
+import { copy, fill, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { withStored } from "../ffi/positions.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { ExpiryCopy } from "../keydir/expiry-copy.ts";
 import { ENTRY_BYTES, QUEUE_UNKNOWN } from "../keydir/expiry-pages.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
-import { FRAME_HEADER_BYTES, WORD_BODY_CHECK, WORD_HEADER_CHECK, writeWide } from "../log/frame.ts";
+import { crc32 } from "../log/checksum.ts";
+import { writeWide } from "../log/frame.ts";
 import { freeName } from "../log/free-name.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
 import { imageFileOf, type Control } from "./control.ts";
@@ -38,10 +39,12 @@ import {
   CHUNK_SPACE,
   CHUNK_SPACE_AT,
   HINT_HEADER_BYTES,
+  WITNESS_BYTES_MAX,
   chunkBytes,
   chunkCheck,
   encodeHintHeader,
   encodeShard,
+  witnessBefore,
   type HintHeader,
 } from "./hint-format.ts";
 import {
@@ -62,6 +65,8 @@ const WRITE_BYTES = 1024 * 1024;
 const HASHES = 1 << HASH_BITS;
 /** Ids without a live namespace that are passed over in one step. */
 const IDS_PER_STEP = 16_384;
+
+const sharedWitness = sharedScratch(WITNESS_BYTES_MAX);
 
 /** The buffer of a writer that is done: each close makes an image, and a megabyte costs more than a small one does. */
 let spareBuffer: Pinned | undefined;
@@ -114,8 +119,6 @@ export class HintWriter {
   #end = 0;
   #pages = 0;
   #chunks = 0;
-  /** The place in the file of the newest frame in any slot, in units. */
-  #witness = 0;
 
   /** Makes the sibling, in place of one that a dead process left. */
   constructor(core: Core, spaces: Spaces, log: LogFile) {
@@ -285,10 +288,7 @@ export class HintWriter {
       assert(least > 0, "the ordered index names only what is in the current file");
     }
     if (kind === CHUNK_DEADLINES) bytes = this.#siftDeadlines(at);
-    if (kind === CHUNK_SHARD) {
-      if (this.#base !== 0) this.#rebase(at + CHUNK_HEAD_BYTES, at + bytes);
-      this.#findWitness(at + CHUNK_HEAD_BYTES, at + bytes);
-    }
+    if (kind === CHUNK_SHARD && this.#base !== 0) this.#rebase(at + CHUNK_HEAD_BYTES, at + bytes);
     this.#chunks += 1;
     this.#filled += this.#seal === undefined ? this.#checkChunk(at, bytes) : this.#sealChunk(this.#seal, at, bytes);
   }
@@ -342,14 +342,6 @@ export class HintWriter {
     return CHUNK_HEAD_BYTES + words[bodyWord];
   }
 
-  #findWitness(from: number, to: number): void {
-    const words = this.#buffer.u32;
-    let newest = this.#witness;
-    for (let word = from >> 2; word < to >> 2; word += 2)
-      newest = Math.max(newest, storedIn(words[word]!, words[word + 1]!));
-    this.#witness = newest;
-  }
-
   /** Writes what is in the buffer to the sibling. */
   spill(): void {
     this.#write(this.#buffer.address, this.#position, this.#filled);
@@ -370,20 +362,20 @@ export class HintWriter {
   /** Ends the image. All pieces have been copied, and the log is durable up to `end`. */
   writeHeader(): void {
     this.spill();
-    const witness = this.#witness * 8;
+    const end = this.#end - this.#base;
     const header: HintHeader = {
       identity: this.#core.identity,
       seed: this.#core.hash.seed,
       start: this.start - this.#base,
-      end: this.#end - this.#base,
+      end,
       bytes: this.#position,
       pages: this.#pages,
       spaces: this.#id,
       chunks: this.#chunks,
       salt: this.#salt,
       isOrdered: this.#leaves !== undefined,
-      witness,
-      witnessChecks: readChecks(this.#system, this.#log, witness),
+      witness: witnessBefore(end),
+      witnessChecks: witnessChecks(this.#system, this.#log, end),
     };
     const seal = this.#seal;
     const bytes =
@@ -423,13 +415,13 @@ export function closeImageFile(system: System, control: Control): void {
   closeFile(system, imageFileOf(control));
 }
 
-/** The two checks of the frame at a position of the log, as they stand in the file; zeros for position 0. */
-export function readChecks(system: System, log: LogFile, lsn: number): [number, number] {
-  if (lsn === 0) return [0, 0];
-  const memory = pinned(FRAME_HEADER_BYTES);
-  must(system.read(log.handle, memory.u8, { position: lsn, bytes: FRAME_HEADER_BYTES }), {
-    syscall: "pread",
-    path: log.path,
-  });
-  return [memory.u32[WORD_HEADER_CHECK]!, memory.u32[WORD_BODY_CHECK]!];
+/** The checks of the last stretch of the log before the end of an image, as it stands in the file. */
+export function witnessChecks(system: System, log: LogFile, end: number): [number, number] {
+  const position = witnessBefore(end);
+  const bytes = Math.max(0, end - position);
+  const memory = sharedWitness().u8;
+  const call = { syscall: "pread", path: log.path };
+  const count = must(system.read(log.handle, memory, { position, bytes }), call);
+  const stretch = memory.subarray(0, count);
+  return [crc32(stretch, 0) >>> 0, Bun.hash.xxHash32(stretch)];
 }

@@ -39,7 +39,8 @@ export type TakeKey = (key: ProbeKey, units: number, last: number) => void;
 
 export class KeyOrder {
   readonly #keys: KeySource;
-  readonly #countMax: number;
+  /** Keys that there is room for. */
+  readonly countMax: number;
   readonly #peeks: Pinned;
   /** The key that is entered. */
   readonly #key = { memory: sharedKey(), bytes: 0 };
@@ -47,20 +48,22 @@ export class KeyOrder {
 
   constructor(keys: KeySource, countMax: number) {
     this.#keys = keys;
-    this.#countMax = Math.min(countMax, KEY_ORDER_MAX);
-    this.#peeks = countMax <= KEPT_COUNT ? sharedPeeks() : pinned(this.#countMax * PEEK_BYTES);
+    this.countMax = Math.min(countMax, KEY_ORDER_MAX);
+    this.#peeks = countMax <= KEPT_COUNT ? sharedPeeks() : pinned(this.countMax * PEEK_BYTES);
   }
 
   get count(): number {
     return this.#count;
   }
 
+  /** Whether no more keys may be added before they are taken. */
   get isFull(): boolean {
-    return this.#count === this.#countMax;
+    return this.#count === this.countMax;
   }
 
   /** Where the first `PEEK_BYTES` of the next frame, as far as its key goes, are to be put before `add`. */
   get next(): number {
+    assert(!this.isFull, "there is room for one more key");
     return this.#peeks.address + this.#count * PEEK_BYTES;
   }
 
@@ -76,6 +79,7 @@ export class KeyOrder {
 
   /** The same for a loaded key. */
   addLoaded(key: KeyBuffer, units: number, last: number): void {
+    assert(!this.isFull, "there is room for one more key");
     const { address, u32, f64 } = this.#peeks;
     const at = this.#count * PEEK_BYTES;
     // Alike keys are to be alike behind their ends.

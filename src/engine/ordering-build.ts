@@ -108,7 +108,8 @@ class Builder {
   #addChunk(space: SpaceState, units: Float64Array): void {
     const { lookup, vault } = this.#core;
     units.sort();
-    this.#order ??= this.#ordering.keyOrder(Math.min(units.length, this.#chunkMax));
+    if (this.#order === undefined || this.#order.countMax < units.length)
+      this.#order = this.#ordering.keyOrder(units.length);
     const order = this.#order;
     for (let index = 0; index < units.length; index++) {
       const at = units[index]!;

@@ -297,6 +297,32 @@ test("what a batch that was thrown out of has left in scratch is in no later one
   );
 });
 
+test("a key space with many records behind one with few is put in order at open", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const counts = [30, 9000, 3, 5000];
+  const keysOf = (count: number): string[] =>
+    Array.from({ length: count }, (_, number) => `${number * 7919} ${"k".repeat(number % 60)}`);
+  {
+    using fixture = new EngineFixture(path, hostSystem());
+    const { engine } = fixture;
+    for (const [number, count] of counts.entries())
+      engine.insertMany(
+        number === 0 ? engine.defaultSpace : engine.spaceNamed(`space ${number}`),
+        keysOf(count),
+        keysOf(count),
+        0,
+      );
+  }
+  using fixture = new EngineFixture(path, hostSystem(), { rangeScans: true });
+  const { engine } = fixture;
+  expect(orderingFaults(engine.core, engine.spaces)).toEqual([]);
+  for (const [number, space] of [engine.spaces.default, ...engine.spaces.list()].entries()) {
+    const found = [...engine.range(space, { isReverse: false })].map(({ key }) => text(key));
+    expect(found).toEqual(keysOf(counts[number]!).sort());
+  }
+});
+
 test("many records are put in order again at open, and verify finds both indexes alike", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

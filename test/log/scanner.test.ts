@@ -5,7 +5,7 @@ import { pinned } from "../../src/ffi/memory.ts";
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../../src/limits.ts";
 import { FrameEncoder } from "../../src/log/encoder.ts";
 import { KIND_PUT, PLACE_ALONE } from "../../src/log/frame.ts";
-import { Scanner } from "../../src/log/scanner.ts";
+import { Scanner, type ScanSource } from "../../src/log/scanner.ts";
 import { SALTS } from "./fixture.ts";
 
 const FAR = HEADER_PAGE_BYTES + 2 * SCAN_BYTES;
@@ -35,7 +35,8 @@ function scanner(): Scanner {
       return bytes;
     },
   };
-  return new Scanner({ system, file: 0, path: "made up", salts: SALTS, end: file.length } as never, HEADER_PAGE_BYTES);
+  const source = { system: system as unknown as ScanSource["system"], file: 0, path: "made up", salts: SALTS };
+  return new Scanner({ ...source, end: file.length }, HEADER_PAGE_BYTES);
 }
 
 test("what is in memory still is taken up with its facts, its value and what comes next", () => {
