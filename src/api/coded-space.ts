@@ -42,6 +42,15 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
     return givesFreshBytes(codec) ? bytes : ownCopy(bytes);
   }
 
+  /**
+   * As `keyIn`, in bytes that stay as they were checked while the value's codec runs: that is code of the caller's, which
+   * may change, resize or detach an array.
+   */
+  keyKept(key: KeyIn): Bytes {
+    const bytes = this.keyIn(key);
+    return this.keyCodec === undefined && this.valueCodec !== undefined ? ownCopy(bytes) : bytes;
+  }
+
   /** Checked bytes of a value, possibly the caller's own array or a codec's buffer: good until the next call. */
   valueIn(value: ValueIn): Bytes {
     const codec = this.valueCodec;

@@ -31,7 +31,7 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     const store = coded.handle.writable();
     // First: a property of the options may be code that changes the bytes.
     const expiresAtMs = deadlineOf(options, coded.handle);
-    const keyBytes = coded.keyIn(key);
+    const keyBytes = coded.keyKept(key);
     store.insert(coded.space, keyBytes, coded.valueIn(value), expiresAtMs);
   }
 

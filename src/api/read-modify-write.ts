@@ -22,7 +22,7 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
   const { handle, space } = coded;
   const store = handle.writable();
   const expiresAtMs = deadlineOf(swap.options, handle);
-  const key = coded.keyIn(swap.key);
+  const key = coded.keyKept(swap.key);
   const expected = swap.expected === undefined ? undefined : coded.valueKept(swap.expected);
   const next = swap.next === undefined ? undefined : coded.valueKept(swap.next);
   return store.exclusively(() => {
@@ -93,7 +93,7 @@ export function removeDecoded<K, V, KeyIn, ValueIn>(
 ): V | undefined {
   const { handle, space } = coded;
   handle.writable();
-  const key = coded.keyIn(keyGiven);
+  const key = coded.keyKept(keyGiven);
   return handle.guarded("remove", (store: Store) => {
     const current = store.get(space, key);
     const value = current === undefined ? undefined : coded.valueOut(current);

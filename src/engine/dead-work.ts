@@ -22,12 +22,17 @@ import { closeImageFile } from "./hint-writer.ts";
 import { releaseReplacement } from "./swap.ts";
 import { backupPath, compactPath, movesPaths, newHintPath, type LogPlace } from "./siblings.ts";
 
-/** Gives all of it back. Under the writer's lock, if there is one; `log` is undefined in memory. */
-export function giveBackDead(system: System, control: Control, log: LogPlace | undefined): void {
-  const names = log === undefined ? [] : namesOf(system, log, notedTarget(control));
+/** A log as what names its drafts: in memory it has an id, and no path. */
+interface Named extends Pick<LogPlace, "fileId"> {
+  readonly path: string | undefined;
+}
+
+/** Gives all of it back. Under the writer's lock, if there is one. */
+export function giveBackDead(system: System, control: Control, log: Named): void {
+  const names = namesOf(system, log, notedTarget(control));
   const identities = new Set(names.map((name) => system.status(name)).map(identityOf));
   closeImageFile(system, control);
-  releaseReplacement(system, control, log !== undefined);
+  releaseReplacement(system, control, log.path !== undefined);
   const own = openOfLog(control);
   for (const identity of identities) {
     if (identity === undefined) continue;
@@ -38,9 +43,12 @@ export function giveBackDead(system: System, control: Control, log: LogPlace | u
   closeFile(system, targetLockOf(control));
 }
 
-function namesOf(system: System, log: LogPlace, target: string | undefined): string[] {
-  const drafts = [compactPath(log), ...(target === undefined ? [] : [backupPath(target, log)])];
-  return [newHintPath(log), ...drafts, ...drafts.flatMap((draft) => movesPaths(system, draft))];
+function namesOf(system: System, { path, fileId }: Named, target: string | undefined): string[] {
+  const place = path === undefined ? undefined : { path, fileId };
+  const drafts = place === undefined ? [] : [compactPath(place)];
+  if (target !== undefined) drafts.push(backupPath(target, { fileId }));
+  const image = place === undefined ? [] : [newHintPath(place)];
+  return [...image, ...drafts, ...drafts.flatMap((draft) => movesPaths(system, draft))];
 }
 
 function identityOf(status: ReturnType<System["status"]>): string | undefined {

@@ -68,10 +68,10 @@ export class LongWork {
   }
 
   #giveBackDead(): void {
-    const { system, control, place } = this.#core;
+    const { system, control, file, identity } = this.#core;
     this.#isLeft = true;
     try {
-      this.#exclusively(() => giveBackDead(system, control, place));
+      this.#exclusively(() => giveBackDead(system, control, { path: file?.path, fileId: identity.fileId }));
       this.#isLeft = false;
     } catch (error) {
       // A database that is poisoned is still verified; what was left waits for the close, as nobody writes a draft.

@@ -20,9 +20,30 @@ export function deadBytes(core: Core, spaces: Spaces): number {
   return logBytes(core) - live;
 }
 
+/** How often the numbers are read anew, when another Worker wrote meanwhile, before its lock is waited for. */
+const ATTEMPTS = 10;
+
 export function statsOf(engine: Engine, base: SharedBase): EmdbStats {
-  const { core, spaces } = engine;
+  const { core } = engine;
   core.enter();
+  if (!core.isShared || core.isReadOnly) return read(engine, base);
+  const words = core.control.log.numbers;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const [tail, visible, at] = [words[LOG_TAIL]!, words[LOG_VISIBLE]!, core.base];
+    core.log.barrier();
+    const stats = read(engine, base);
+    core.log.barrier();
+    if (tail === visible && words[LOG_TAIL] === tail && core.base === at) return stats;
+  }
+  core.mutex.lock();
+  try {
+    return read(engine, base);
+  } finally {
+    core.mutex.unlock();
+  }
+}
+
+function read({ core, spaces }: Engine, base: SharedBase): EmdbStats {
   const logical = logBytes(core);
   const named = spaces.list();
   let records = spaces.visibleRecords(spaces.default);

@@ -292,6 +292,10 @@ describe("range bounds", () => {
     for (let value = 0; value < 65_536; value += 1) {
       const prefix = new Uint8Array([value >> 8, value & 255]);
       const { upper } = prefixBounds(prefix);
+      // A Buffer's `slice` is a view of what the caller gave.
+      const given = Buffer.from(prefix);
+      expect(prefixBounds(given).upper).toEqual(upper);
+      expect(prefix).toEqual(new Uint8Array(given));
       if (value === 65_535) {
         expect(upper).toBeUndefined();
         continue;

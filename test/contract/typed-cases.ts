@@ -31,6 +31,51 @@ export function typedCases(on: OnFresh): void {
     }),
   );
   test(
+    "a value codec that changes, grows or takes away the key at hand changes nothing of the call",
+    on(async (bench) => {
+      let spoil = (): void => undefined;
+      const spoiling: Codec<string> = {
+        encode: (value) => (spoil(), new TextEncoder().encode(value)),
+        decode: (bytes) => (spoil(), new TextDecoder().decode(bytes)),
+      };
+      const view = bench.db.typed({ value: spoiling });
+      const keyOf = (text: string): Uint8Array<ArrayBuffer> => {
+        const key = new Uint8Array(new ArrayBuffer(text.length, { maxByteLength: 4_000_000 }));
+        key.set(new TextEncoder().encode(text));
+        return key;
+      };
+      const spoils: ((key: Uint8Array<ArrayBuffer>) => void)[] = [
+        (key) => key.fill(98),
+        (key) => key.buffer.resize(3_500_000),
+        (key) => structuredClone(key.buffer, { transfer: [key.buffer] }),
+      ];
+      for (const how of spoils) {
+        for (const call of ["insert", "swap", "update", "remove"] as const) {
+          spoil = () => undefined;
+          view.insertMany([
+            ["aaa", "of a"],
+            ["bbb", "of b"],
+          ]);
+          const key = keyOf("aaa");
+          spoil = () => {
+            spoil = () => undefined;
+            how(key);
+          };
+          if (call === "insert") view.insert(key, "new");
+          else if (call === "swap") expect(view.compareAndSwap(key, "of a", "new")).toBe(true);
+          else if (call === "update") expect(view.update(key, () => "new")).toBe("new");
+          else expect(view.remove(key)).toBe("of a");
+          spoil = () => undefined;
+          const { db } = bench;
+          expect(db.len()).toBe(call === "remove" ? 1 : 2);
+          expect(db.getText("aaa")).toBe(call === "remove" ? undefined : "new");
+          expect(db.getText("bbb")).toBe("of b");
+        }
+      }
+      expect((await bench.settle()).len()).toBe(1);
+    }),
+  );
+  test(
     "a view of values only takes keys as bytes and gives them so",
     on(({ db }) => {
       const view = db.typed({ value: codec.text });

@@ -1,9 +1,10 @@
 /** `stats` says the truth at every moment: of the log, of what is dead in it, of records and of the file. */
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { rmSync, statSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import type { Keyspace } from "../../src/api/types.ts";
+import { Spaces } from "../../src/engine/spaces.ts";
 import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
 import { Random } from "../sim/random.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -170,4 +171,25 @@ test.each([
     if (hasImage) expect(deadBytes).toBeGreaterThan(0);
     else await expectExact(db);
   }
+});
+
+test("stats hold together although another thread writes while they are gathered", () => {
+  using db = Emdb.openInMemory();
+  db.share();
+  db.insertMany(Array.from({ length: 100 }, (_, number): [string, string] => [`key ${number}`, "first"]));
+  const counts = Spaces.prototype.counts;
+  let writes = 0;
+  const spy = spyOn(Spaces.prototype, "counts").mockImplementation(function (this: Spaces, space) {
+    // As if another thread did it; at last it pauses.
+    if (writes++ < 3) {
+      db.insertMany(Array.from({ length: 100 }, (_, number): [string, string] => [`key ${number}`, "again"]));
+      if (writes === 2) db.clear();
+    }
+    return counts.call(this, space);
+  });
+  const stats = db.stats();
+  spy.mockRestore();
+  expect(writes).toBeGreaterThan(3);
+  expect(stats).toEqual(db.stats());
+  checkStats(db);
 });

@@ -111,6 +111,21 @@ test("what a dead thread left is not in the way of a verify of a poisoned databa
   if (canCount) expect(resourcesIn(folder.path).fileNames).toEqual([]);
 });
 
+test("the draft that a thread leaves that dies in a backup of a database in memory goes with the next work, or the close", async () => {
+  for (const next of ["verify", "close"]) {
+    using folder = temporaryFolder();
+    const target = folder.file("copy.emdb");
+    using db = Emdb.openInMemory({ rangeScans: true });
+    fill(db, 0);
+    await dieAt(db, { target, step: 1, call: "rename" });
+    expect(namesIn(folder.path).some((name) => name.includes("emdb-backup"))).toBe(true);
+    if (next === "verify") await db.verify();
+    else db.closeSync();
+    expect(namesIn(folder.path)).toEqual(["copy.emdb.lock"]);
+    if (canCount) expect(resourcesIn(folder.path).fileNames).toEqual([]);
+  }
+});
+
 test.each(["compaction", "backup"])(
   "a thread that dies at any step of a %s leaves the rest at work, and the next one works",
   async (name) => {

@@ -1,0 +1,104 @@
+/**
+ * A log that went another way than the one that an image was made from: a copy that was written on, and put in the place of
+ * the file it was made of. Its image of before costs time, and nothing else.
+ */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { copyFileSync, renameSync, rmSync } from "node:fs";
+import { Emdb } from "../../src/index.ts";
+import type { OpenOptions } from "../../src/api/types.ts";
+import { sampleOf } from "../support/platform.ts";
+import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
+
+setDefaultTimeout(60_000);
+
+const PLAIN: OpenOptions = { rangeScans: true };
+const SEALED: OpenOptions = { ...PLAIN, encryption: { key: new Uint8Array(32).fill(1) } };
+const texts = (keys: Iterable<Uint8Array>): string[] => [...keys].map((key) => Buffer.from(key).toString());
+
+interface Fork {
+  /** The file at the path, before it is copied; whether it is copied while it is open. */
+  readonly stem: (db: Emdb) => void;
+  readonly isOpen: boolean;
+  /** How the one goes on whose image stays, and the other, which takes its place. */
+  readonly one: (db: Emdb) => void;
+  readonly other: (db: Emdb) => void;
+}
+
+/** Opens the other way of a log beside the image of the one; what it holds must be what it holds without. */
+async function expectImagePassedOver(folder: TemporaryFolder, options: OpenOptions, fork: Fork): Promise<void> {
+  const [path, copy, alone] = ["db", "copy", "alone"].map((name) => folder.file(name)) as [string, string, string];
+  {
+    using db = Emdb.open(path, options);
+    fork.stem(db);
+    db.flushSync();
+    if (fork.isOpen) {
+      copyFileSync(path, copy);
+      fork.one(db);
+    }
+  }
+  if (!fork.isOpen) {
+    copyFileSync(path, copy);
+    using db = Emdb.open(path, options);
+    fork.one(db);
+  }
+  {
+    using db = Emdb.open(copy, options);
+    fork.other(db);
+  }
+  copyFileSync(copy, alone);
+  rmSync(`${copy}.hint`);
+  renameSync(copy, path);
+  using expected = Emdb.open(alone, options);
+  {
+    using db = Emdb.open(path, options);
+    expect(db.recovery.usedCheckpoint).toBe(false);
+    expect(texts(db.keys()).sort()).toEqual(texts(expected.keys()).sort());
+    expect(texts([...db.range()].map(([key]) => key))).toEqual(texts([...expected.range()].map(([key]) => key)));
+    for (const key of expected.keys()) expect(db.get(key)).toEqual(expected.get(key));
+    expect(db.listNamespaces()).toEqual(expected.listNamespaces());
+    expect((await db.verify()).problems).toEqual([]);
+    db.insert("written on", "it");
+  }
+  using again = Emdb.open(path, options);
+  expect(again.recovery.usedCheckpoint).toBe(true);
+  expect(again.len()).toBe(expected.len() + 1);
+  for (const file of [path, alone]) for (const suffix of ["", ".hint"]) rmSync(file + suffix, { force: true });
+}
+
+const insert = (...keys: string[]) => {
+  return (db: Emdb): void => keys.forEach((key) => db.insert(key, "1"));
+};
+
+for (const [name, options] of [
+  ["plain", PLAIN],
+  ["encrypted", SEALED],
+] as const) {
+  test(`a copy that ends as the file does and held something else before, ${name}`, async () => {
+    for (const isOpen of [false, true]) {
+      using folder = temporaryFolder();
+      await expectImagePassedOver(folder, options, {
+        stem: insert("base"),
+        isOpen,
+        one: insert("ann", "state"),
+        other: insert("bob", "state"),
+      });
+    }
+  });
+
+  test(`a copy of a file that was cleared, or given namespaces, since, ${name}`, async () => {
+    const ways: ((db: Emdb) => void)[] = [
+      (db) => db.clear(),
+      (db) => ["n", "n1", "n2", "n3"].forEach((space) => void db.namespace(space)),
+    ];
+    for (const one of ways) {
+      for (const isOpen of [false, true]) {
+        for (const count of sampleOf([1, 2, 3, 5, 12], 2)) {
+          using folder = temporaryFolder();
+          const keys = Array.from({ length: count }, (_, number) => `bob ${number}`);
+          await expectImagePassedOver(folder, options, { stem: insert("base"), isOpen, one, other: insert(...keys) });
+        }
+      }
+    }
+  });
+}
