@@ -53,7 +53,7 @@ import {
   type ImageKeys,
   type SealedImage,
 } from "./hint-seal.ts";
-import { witnessChecks } from "./hint-writer.ts";
+import { isWitnessed } from "./hint-witness.ts";
 import { hintPath } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 import { decodeName } from "./names.ts";
@@ -66,8 +66,8 @@ export interface Hint {
   readonly handle: FileHandle;
   /**
    * The log is what the image was made from, or shorter than it once was, or holds something else where the image
-   * ends (it grew another way, or it is damaged). Unless it is the same, it must not be written on beside
-   * this image, whose positions it would then seem to have.
+   * ends (it grew another way). Unless it is the same, it must not be written on beside this image, whose positions it
+   * would then seem to have.
    */
   readonly kinship: "same" | "short" | "other";
   /** The same, and as long as its header says: worth reading on. */
@@ -95,8 +95,7 @@ export function openHint(
     const isShort = log.bytes < header.end;
     // A writer in another process may just have gone on, and made this image: it is too new for what is read here.
     if (isShort && system.size(log.file.handle) >= header.end) return undefined;
-    const isKnown =
-      isWitnessed(system, log.file, header) && (sealed === undefined || isContinued(system, log.file, sealed));
+    const isKnown = isWitnessed(system, log, header) && (sealed === undefined || isContinued(system, log.file, sealed));
     const kinship = isShort ? "short" : isKnown ? "same" : "other";
     const isUsable = kinship === "same" && system.size(handle) === header.bytes;
     hint = { header, sealed, handle, kinship, isUsable };
@@ -111,11 +110,6 @@ export function openHint(
 
 function isSameLog(one: LogIdentity, other: LogIdentity): boolean {
   return one.generation === other.generation && one.fileId.every((byte, index) => byte === other.fileId[index]);
-}
-
-function isWitnessed(system: System, log: LogFile, header: HintHeader): boolean {
-  const checks = witnessChecks(system, log, header.end);
-  return checks.every((check, index) => check === header.witnessChecks[index]);
 }
 
 /** Whether the log holds the session record that the image knows. */

@@ -13,13 +13,12 @@ import { dirname } from "node:path";
 import { assert } from "../errors.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
-import { copy, fill, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { copy, fill, pinned, type Pinned } from "../ffi/memory.ts";
 import { withStored } from "../ffi/positions.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { ExpiryCopy } from "../keydir/expiry-copy.ts";
 import { ENTRY_BYTES, QUEUE_UNKNOWN } from "../keydir/expiry-pages.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
-import { crc32 } from "../log/checksum.ts";
 import { writeWide } from "../log/frame.ts";
 import { freeName } from "../log/free-name.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
@@ -39,7 +38,6 @@ import {
   CHUNK_SPACE,
   CHUNK_SPACE_AT,
   HINT_HEADER_BYTES,
-  WITNESS_BYTES_MAX,
   chunkBytes,
   chunkCheck,
   encodeHintHeader,
@@ -55,6 +53,7 @@ import {
   encodeSealedHeader,
   type ImageSession,
 } from "./hint-seal.ts";
+import { witnessChecks } from "./hint-witness.ts";
 import { rebaseLeaves, type LeafCopy } from "../ordered/leaf-copy.ts";
 import { syncFolder } from "./open-folder.ts";
 import { hintPath, newHintPath } from "./siblings.ts";
@@ -65,8 +64,6 @@ const WRITE_BYTES = 1024 * 1024;
 const HASHES = 1 << HASH_BITS;
 /** Ids without a live namespace that are passed over in one step. */
 const IDS_PER_STEP = 16_384;
-
-const sharedWitness = sharedScratch(WITNESS_BYTES_MAX);
 
 /** The buffer of a writer that is done: each close makes an image, and a megabyte costs more than a small one does. */
 let spareBuffer: Pinned | undefined;
@@ -413,15 +410,4 @@ export class HintWriter {
 /** Closes the file of an image whose writer has died, or is done. */
 export function closeImageFile(system: System, control: Control): void {
   closeFile(system, imageFileOf(control));
-}
-
-/** The checks of the last stretch of the log before the end of an image, as it stands in the file. */
-export function witnessChecks(system: System, log: LogFile, end: number): [number, number] {
-  const position = witnessBefore(end);
-  const bytes = Math.max(0, end - position);
-  const memory = sharedWitness().u8;
-  const call = { syscall: "pread", path: log.path };
-  const count = must(system.read(log.handle, memory, { position, bytes }), call);
-  const stretch = memory.subarray(0, count);
-  return [crc32(stretch, 0) >>> 0, Bun.hash.xxHash32(stretch)];
 }

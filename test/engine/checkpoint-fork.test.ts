@@ -4,7 +4,7 @@
  */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { copyFileSync, renameSync, rmSync } from "node:fs";
+import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import type { OpenOptions } from "../../src/api/types.ts";
 import { sampleOf } from "../support/platform.ts";
@@ -83,6 +83,43 @@ for (const [name, options] of [
         one: insert("ann", "state"),
         other: insert("bob", "state"),
       });
+    }
+  });
+
+  test(`a copy of a long file, ${name}`, async () => {
+    const stem = (db: Emdb): void => {
+      for (let number = 0; number < 400; number++) db.insert(`base ${number}`, "v".repeat(100 + number));
+    };
+    for (const [one, other] of [
+      [insert("ann", "state"), insert("bob", "state")],
+      [insert("a", "longer"), insert("another", "state", "and more")],
+      [(db: Emdb) => db.clear(), insert("bob")],
+    ] as const) {
+      using folder = temporaryFolder();
+      await expectImagePassedOver(folder, options, { stem, isOpen: false, one, other });
+    }
+  });
+
+  test(`a rotten byte among the last ones before the end of an image costs its own record, ${name}`, () => {
+    using folder = temporaryFolder();
+    const path = folder.file("db");
+    const lsns: number[] = [];
+    {
+      using db = Emdb.open(path, options);
+      for (let number = 0; number < 40; number++) {
+        lsns.push(db.stats().logicalSizeBytes);
+        db.insert(`key ${number}`, "v".repeat(100));
+      }
+    }
+    const sound = readFileSync(path);
+    for (const rotten of sampleOf([3, 20, 39], 1)) {
+      const file = Uint8Array.from(sound);
+      file[lsns[rotten]! + 60]! ^= 1;
+      writeFileSync(path, file);
+      using db = Emdb.open(path, { ...options, readOnly: true });
+      expect(db.recovery.usedCheckpoint).toBe(true);
+      expect(db.len()).toBe(40);
+      for (let number = 0; number < 40; number++) if (number !== rotten) expect(db.get(`key ${number}`)).toBeDefined();
     }
   });
 
