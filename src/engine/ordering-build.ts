@@ -101,8 +101,17 @@ class Builder {
     for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
       const high = words[word + 1]!;
       const units = positions.units(words[word]!, high);
-      if (units !== 0 && !isTombstone(high)) this.#units[this.#count++] = units;
+      if (units === 0 || isTombstone(high)) continue;
+      if (this.#count === this.#units.length) this.#grow();
+      this.#units[this.#count++] = units;
     }
+  }
+
+  /** The slots tell how many records there are, and the count is only where it begins. */
+  #grow(): void {
+    const grown = new Float64Array(Math.max(PAGE_SLOTS, 2 * this.#units.length));
+    grown.set(this.#units);
+    this.#units = grown;
   }
 
   #addChunk(space: SpaceState, units: Float64Array): void {

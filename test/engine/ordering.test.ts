@@ -323,6 +323,25 @@ test("a key space with many records behind one with few is put in order at open"
   }
 });
 
+test("every record is put in order at open, whatever the count of records says", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const keys = Array.from({ length: 3000 }, (_, number) => `key ${number * 7919}`);
+  {
+    using fixture = new EngineFixture(path, hostSystem());
+    fixture.engine.insertMany(fixture.engine.defaultSpace, keys, keys, 0);
+  }
+  for (const counted of [0, 100, 2999, 5000]) {
+    using plain = new EngineFixture(path, hostSystem(), { readOnly: true });
+    const { core, spaces } = plain.engine;
+    const spy = spyOn(spaces, "records").mockImplementation(() => counted);
+    core.ordering = buildOrdering(core, spaces);
+    spy.mockRestore();
+    const found = [...plain.engine.range(spaces.default, { isReverse: false })].map(({ key }) => text(key));
+    expect(found).toEqual(keys.toSorted());
+  }
+});
+
 test("many records are put in order again at open, and verify finds both indexes alike", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
