@@ -187,6 +187,27 @@ function* unlocking(page: KeyPage, secret: CallerSecret): Generator<StretchReque
   );
 }
 
+/**
+ * For salvage: takes back what rot has done to a key area, as far as checks tell, one flipped bit in each slot and anything
+ * behind them. Nothing is believed for it: a secret still opens only what was sealed.
+ */
+export function mendKeyArea(keyArea: Uint8Array): void {
+  keyArea.fill(0, UNUSED_AT);
+  for (let at = 0; at < UNUSED_AT; at += KEY_SLOT_BYTES) {
+    const sector = keyArea.subarray(at, at + KEY_SLOT_BYTES);
+    if (decodeKeySlot(sector).kind === "damaged") mendSlot(sector);
+  }
+}
+
+function mendSlot(sector: Uint8Array): void {
+  for (let bit = 0; bit < KEY_SLOT_BYTES * 8; bit++) {
+    sector[bit >> 3]! ^= 1 << (bit & 7);
+    // Also the empty slot of which one bit was set.
+    if (decodeKeySlot(sector).kind !== "damaged") return;
+    sector[bit >> 3]! ^= 1 << (bit & 7);
+  }
+}
+
 interface SoundSlot {
   readonly index: SlotIndex;
   readonly slot: KeySlot;

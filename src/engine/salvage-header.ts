@@ -6,8 +6,10 @@
  * 1. the sector as it stands, if its check is right;
  * 2. the sector with one bit flipped back, if that makes the check right;
  * 3. the file id and generation as they stand, if a frame in the file proves them.
+ * In each key slot one bit is flipped back too, if that makes its check right, and what stands behind them is passed over.
  */
 
+import { KEY_AREA_OFFSET, mendKeyArea } from "../crypto/key-area.ts";
 import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../limits.ts";
@@ -40,6 +42,7 @@ export function findLog(source: Omit<ScanSource, "salts">): FoundLog {
   const verdict = mend(bytes);
   if (verdict.kind === "sound") {
     const { header } = verdict;
+    mendKeyArea(page.subarray(KEY_AREA_OFFSET));
     return { salts: saltsOf(header), page: { header, page } };
   }
   const named = JSON.stringify(path);
