@@ -1,4 +1,10 @@
-/** What an open does with the hint image: looks for it, fills the index from it, and judges the log by what it knows. */
+/**
+ * What an open does with the hint image: looks for it, fills the index from it, and judges the log by what it knows.
+ *
+ * Invariant: an image that is there is either used or removed before the log is written on, whatever was wrong with it. It
+ * knows of namespace ids that a compacted log does not name any more: beside frames of an open that did not know them, it
+ * would pass for an image of the log, and the log for damaged.
+ */
 
 import { dirname } from "node:path";
 import { EmdbError } from "../errors.ts";
@@ -90,12 +96,14 @@ export class ImageAtOpen {
     );
   }
 
-  /** Removes what must not be met, or is of no use, from now on. Before the first write; under the lock. */
+  /**
+   * Removes what must not be met, or is of no use, from now on. Before the first write; under the lock.
+   * @throws {EmdbError} EMDB_IO when the image cannot be removed
+   */
   tidy(): void {
     // Siblings of dead processes. One that cannot be removed now is in nobody's way before it is made again.
     removeLeftOvers(this.#system, { path: this.#path, fileId: this.#fileId });
-    const hint = this.#hint;
-    if (hint !== undefined && hint.kinship !== "same") removeHint(this.#system, this.#path, dirname(this.#path));
+    if (!this.usedCheckpoint) removeHint(this.#system, this.#path, dirname(this.#path));
   }
 
   [Symbol.dispose](): void {
