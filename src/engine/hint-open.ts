@@ -24,6 +24,8 @@ interface OpenLog {
   readonly file: LogFile;
   readonly identity: LogIdentity;
   readonly bytes: number;
+  /** It was made in the place of an empty file: an image beside it is of what that once held. */
+  readonly wasEmptied: boolean;
   /** Of an encrypted log. */
   readonly keys: ImageKeys | undefined;
 }

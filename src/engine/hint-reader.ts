@@ -74,10 +74,18 @@ export interface Hint {
   readonly isUsable: boolean;
 }
 
-/** Looks for the image of a log that is open and `logBytes` long. The caller closes its handle. */
+/**
+ * Looks for the image of a log that is open and `bytes` long. Where that was an empty file before, whatever image is there
+ * is of a log that is cut short, to nothing. The caller closes its handle.
+ */
 export function openHint(
   system: System,
-  log: { readonly file: LogFile; readonly identity: LogIdentity; readonly bytes: number },
+  log: {
+    readonly file: LogFile;
+    readonly identity: LogIdentity;
+    readonly bytes: number;
+    readonly wasEmptied: boolean;
+  },
   keys: ImageKeys | undefined,
 ): Hint | undefined {
   const handle = system.open(hintPath(log.file.path), "read");
@@ -91,8 +99,8 @@ export function openHint(
     const sealed = keys === undefined ? undefined : decodeSealedHeader(begin, keys);
     seal = sealed?.seal;
     const header = keys === undefined ? decodeHintHeader(begin) : sealed?.header;
-    if (header === undefined || !isSameLog(header.identity, log.identity)) return undefined;
-    const isShort = log.bytes < header.end;
+    if (header === undefined || !(log.wasEmptied || isSameLog(header.identity, log.identity))) return undefined;
+    const isShort = log.wasEmptied || log.bytes < header.end;
     // A writer in another process may just have gone on, and made this image: it is too new for what is read here.
     if (isShort && system.size(log.file.handle) >= header.end) return undefined;
     const isKnown = isWitnessed(system, log, header) && (sealed === undefined || isContinued(system, log.file, sealed));

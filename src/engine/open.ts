@@ -116,13 +116,15 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
     const locked = judgeFile(system, path) ?? putBack(system, path);
     const made = locked === undefined ? freshPage(system, config) : undefined;
     using keys = disposable(locked === undefined ? made?.keys : unlockPage(locked, config, path));
+    // An empty file is made a database, and may have been one.
+    const wasEmptied = locked === undefined && typeof system.status(path) !== "number";
     if (made !== undefined) {
       createLog(system, path, made.page);
       isMade = true;
     }
     const header = (locked ?? judgeFile(system, path))?.header;
     if (header === undefined) throw missing(path);
-    return openLog(environment, { path, header, keys: keys.value, config, lock });
+    return openLog(environment, { path, header, keys: keys.value, config, lock, wasEmptied });
   } catch (error) {
     if (isMade) system.unlink(path);
     lock.release(true);
@@ -222,6 +224,8 @@ interface LogPlan {
   readonly keys: LogKeys | undefined;
   readonly config: OpenRequest["config"];
   readonly lock: LockFile | undefined;
+  /** It was made in the place of an empty file. */
+  readonly wasEmptied?: boolean;
 }
 
 /** Maps, recovers and starts an engine on a log whose header is sound. */
@@ -272,7 +276,8 @@ function recover(
   ensureMapped(system, file, control.log, bytes);
   const { fileId, generation } = plan.header;
   const identity = { fileId, generation };
-  using image = ImageAtOpen.look(system, { file, identity, bytes, keys: plan.keys });
+  const wasEmptied = plan.wasEmptied === true;
+  using image = ImageAtOpen.look(system, { file, identity, bytes, wasEmptied, keys: plan.keys });
   const seed = image.seed ?? makeSeed(system);
   const base = makeBase(system, control, { ...plan, fileId, seed });
   const core = makeCore(environment, base, 0);

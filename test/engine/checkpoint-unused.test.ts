@@ -6,6 +6,7 @@ import type { System } from "../../src/ffi/system.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
+import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 import { expectCode } from "./fixture.ts";
@@ -78,6 +79,24 @@ test("a read-only open leaves an image that it cannot use where it is", async ()
   using db = Emdb.open(path, { createIfMissing: false, readOnly: true });
   expect(db.recovery.usedCheckpoint).toBe(false);
   expect(readFileSync(hintOf(path), "utf8")).toBe("no image");
+});
+
+test("a log that was cut to nothing opens empty, and its image tells how much is missing, once", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let end = 0;
+  {
+    using db = Emdb.open(path);
+    for (let index = 0; index < 30; index += 1) db.insert(`k${index}`, "v");
+    end = db.stats().logicalSizeBytes;
+  }
+  writeFileSync(path, "");
+  const db = Emdb.open(path);
+  expect(db.recovery).toMatchObject({ usedCheckpoint: false, missingBytes: end - HEADER_PAGE_BYTES, tornBytes: 0 });
+  expect([db.len(), existsSync(hintOf(path))]).toEqual([0, false]);
+  db.closeSync();
+  using again = Emdb.open(path);
+  expect(again.recovery.missingBytes).toBe(0);
 });
 
 test("a log that was removed and is made anew misses nothing", () => {
