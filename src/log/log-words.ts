@@ -10,7 +10,7 @@
  *    written, which no reader takes for the present.
  * 2. A frame below `written` is read through the map, any other from the ring, at its position modulo the
  *    ring's size. It is whole there until `claimed` passes its position by the ring's size: a reader of the
- *    ring checks that after it has copied, and goes to the map when it was too slow.
+ *    ring checks that after it has copied, and that `written` has not passed it, and goes to the map when it was too slow.
  * 3. The map covers the file up to `written` at least. A map is never changed: a larger one is added to the
  *    table and the old one stays until everything is closed, or its file has been replaced and nobody reads it.
  * 4. Only the holder of the writer's lock changes these words, except `durable`, which only grows.
@@ -331,10 +331,13 @@ export class LogReader {
     return before > base ? 0 : this.segments.former(lsn, base);
   }
 
-  /** Whether what was copied from the ring for the frame at `lsn` had not been overwritten by then. */
+  /**
+   * Whether what was copied from the ring for the frame at `lsn` had not been overwritten by then, and was that frame: `at`
+   * may have seen a `written` older than the slot that named it, and a long frame is in the file only.
+   */
   isStillWhole(lsn: number): boolean {
     this.barrier();
-    return this.#numbers[LOG_CLAIMED]! - RING_BYTES <= lsn;
+    return this.#numbers[LOG_CLAIMED]! - RING_BYTES <= lsn && this.#numbers[LOG_WRITTEN]! <= lsn;
   }
 
   /** What was read before was read before what is read after. */
