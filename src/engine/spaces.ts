@@ -13,7 +13,9 @@
  * 1. Id 0 is the default key space; ids are given out in order and not again.
  * 2. State, root and counts change under the writer's lock; the root is one store, by `Keydir.setRoot` alone, which
  *    tells every Worker to read it again.
- * 3. The writer counts as it goes; what others are told is the count that goes with `visible`, stored right after it.
+ * 3. An entry is whole before the count of ids says that there is one. One without a creation by then is of a namespace
+ *    that was taken back or that the log does not name any more.
+ * 4. The writer counts as it goes; what others are told is the count that goes with `visible`, stored right after it.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -226,6 +228,7 @@ export class Spaces {
     heap.writeNumber(state.address + CREATED_AT, lsn);
     heap.writeNumber(state.address + TREE_AT, 0);
     heap.write32(state.address + STATE_AT, SPACE_LIVE);
+    this.#core.orderStores();
     control.numbers[SPACE_COUNT] = Math.max(control.numbers[SPACE_COUNT]!, space.id + 1);
     this.#remember(state);
     return state;
@@ -288,6 +291,9 @@ export class Spaces {
   /** Takes up what other Workers have created. */
   #learn(): void {
     const count = this.nextId;
+    if (count <= this.#known.length) return;
+    // The count vouches for the entries: one that says of no creation then is none, for good.
+    this.#core.log.barrier();
     for (let id = this.#known.length; id < count; id++) {
       this.#known[id] = undefined;
       const address = this.#core.heap.spaceAddress(id);

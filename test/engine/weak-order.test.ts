@@ -1,11 +1,14 @@
 /** What a core may see that loads and stores out of order (arm64): words of another thread older than others that were written after them. */
 
 import { expect, test } from "bun:test";
+import { attachTo } from "../../src/engine/open.ts";
 import { Lookup } from "../../src/engine/lookup.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { LOG_WRITTEN, LogReader } from "../../src/log/log-words.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
+
+const ENVIRONMENT = { system: hostSystem(), defer: () => undefined, hasWorkers: false };
 
 /** A reader that sees `written` as it was when it was told to, until its next barrier. */
 class StaleReader extends LogReader {
@@ -55,4 +58,59 @@ test("a reader that sees the end of a long frame before it sees that it is in th
   engine.insert(space, key, long, 0);
   expect(found(began)).toBe(new TextEncoder().encode("old value").toString());
   expect(found(core.visible)).toBe(long.toString());
+});
+
+test("a Worker that learns of namespaces while one is entered learns of it later, and creates no other", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+  const { engine, opened } = fixture;
+  const { core } = engine;
+  core.becomeShared();
+  const other = attachTo(ENVIRONMENT, opened.base);
+  const held: (() => void)[] = [];
+  const arrive = (): void => {
+    for (const store of held.splice(0)) store();
+  };
+  // Stores into memory arrive at the next barrier; those of the words that count, at once, and the other Worker looks.
+  const { heap } = core;
+  const [writeNumber, write32, orderStores] = [heap.writeNumber, heap.write32, core.orderStores];
+  heap.writeNumber = (address, value) => void held.push(() => writeNumber.call(heap, address, value));
+  heap.write32 = (address, value) => void held.push(() => write32.call(heap, address, value));
+  core.orderStores = () => {
+    arrive();
+    orderStores.call(core);
+  };
+  const numbers = new Proxy(core.control.numbers, {
+    get: (target, name): unknown => Reflect.get(target, name, target),
+    set: (target, name, value): boolean => {
+      Reflect.set(target, name, value, target);
+      expect(other.engine.spaces.list()).toEqual([]);
+      return true;
+    },
+  });
+  Object.defineProperty(core.control, "numbers", { value: numbers });
+  const one = engine.spaceNamed("users");
+  arrive();
+  expect(other.engine.spaceNames()).toEqual(["users"]);
+  expect(other.engine.spaceNamed("users").id).toBe(one.id);
+  other.leave();
+});
+
+test("a Worker that reads the entry of a namespace before it reads that there is one reads it again", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+  const { engine, opened } = fixture;
+  engine.core.becomeShared();
+  const other = attachTo(ENVIRONMENT, opened.base);
+  const { heap, log } = other.engine.core;
+  const [readNumber, barrier] = [heap.readNumber, log.barrier];
+  engine.spaceNamed("users");
+  let isStale = true;
+  heap.readNumber = (address) => (isStale ? 0 : readNumber.call(heap, address));
+  log.barrier = () => {
+    isStale = false;
+    barrier.call(log);
+  };
+  expect(other.engine.spaceNames()).toEqual(["users"]);
+  other.leave();
 });
