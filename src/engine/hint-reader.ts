@@ -135,11 +135,13 @@ function isContinued(system: System, log: LogFile, { newest }: SealedImage): boo
   });
 }
 
-/** Removes an image that must not be met by what is written next. */
+/** Removes an image that must not be met by what is written next. A folder of that name is none, and stays. */
 export function removeHint(system: System, logPath: string, folder: string): void {
   const path = hintPath(logPath);
   const result = system.unlink(path);
   if (result === -Errno.ENOENT) return;
+  const status = result < 0 ? system.status(path) : undefined;
+  if (typeof status === "object" && status.kind === "folder") return;
   must(result, { syscall: "unlink", path });
   must(system.syncFolder(folder), { syscall: "fsync", path: folder });
 }

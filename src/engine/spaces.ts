@@ -268,10 +268,8 @@ export class Spaces {
   named(name: string): SpaceState | undefined {
     this.#learn();
     const state = this.#byName.get(name);
-    if (state === undefined) return undefined;
-    if (this.isLive(state)) return state;
-    this.#byName.delete(name);
-    return undefined;
+    // One that is dropped keeps its name: a drop that another Worker did not finish is taken back.
+    return state !== undefined && this.isLive(state) ? state : undefined;
   }
 
   /** The key space with an id, dropped ones included; undefined when there never was one. */
@@ -307,7 +305,7 @@ export class Spaces {
       const name = this.#core.lookup.nameAt(lsn);
       const state = stateOf({ id, name }, address);
       this.#known[id] = state;
-      if (this.isLive(state)) this.#byName.set(name, state);
+      this.#byName.set(name, state);
     }
   }
 

@@ -1,6 +1,6 @@
 /** Images that an open finds and does not use: none is there any more when the log goes another way. */
 
-import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { expect, test } from "bun:test";
 import type { System } from "../../src/ffi/system.ts";
 import { Errno } from "../../src/ffi/errno.ts";
@@ -69,6 +69,18 @@ test("an image that is not used and cannot be removed fails the open, which chan
   expectCode("EMDB_IO", () => new EngineFixture(path, failing("unlink", Errno.EACCES)));
   expect(readFileSync(path)).toEqual(before);
   expect(readFileSync(hintOf(path), "utf8")).toBe("no image");
+});
+
+test("a folder that has the name of the image is in nobody's way", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  mkdirSync(`${path}.hint`);
+  for (const key of ["a", "b"]) {
+    using db = Emdb.open(path);
+    db.insert(key, "1");
+  }
+  using db = Emdb.open(path);
+  expect(db.len()).toBe(2);
 });
 
 test("a read-only open leaves an image that it cannot use where it is", async () => {
