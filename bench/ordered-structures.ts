@@ -8,7 +8,7 @@
 import { HEAP_NUMBERS, Heap } from "../src/ffi/heap.ts";
 import { hostSystem } from "../src/ffi/host.ts";
 import { compare, copy, pinned } from "../src/ffi/memory.ts";
-import { RECLAIM_ATTACHED, RECLAIM_ERA, RECLAIM_FLAGS, Reclaim } from "../src/ffi/reclaim.ts";
+import { FIRST_ERA, RECLAIM_ATTACHED, RECLAIM_ERA, RECLAIM_FLAGS, Reclaim } from "../src/ffi/reclaim.ts";
 import { OrderedIndex } from "../src/ordered/ordered.ts";
 import { RangeReader, remainderOf } from "../src/ordered/range-reader.ts";
 import { Data, randomFrom, shuffledNumbers } from "./lib/data.ts";
@@ -56,7 +56,7 @@ interface Structure {
 
 function treeOf(): Structure {
   const flags = new Int32Array(RECLAIM_FLAGS);
-  flags[RECLAIM_ERA] = 1;
+  flags[RECLAIM_ERA] = FIRST_ERA;
   flags[RECLAIM_ATTACHED] = 1;
   const heap = Heap.create(system, new Float64Array(HEAP_NUMBERS));
   const memory = pinned(KEY_BYTES);

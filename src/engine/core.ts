@@ -117,7 +117,8 @@ export class Core {
   onSpill: () => void = () => undefined;
   /** Lets go of files that compactions have replaced and nobody reads any more; under the writer's lock. */
   releaseFiles: () => void = () => undefined;
-  #era = -1;
+  /** The era that the row says. */
+  #era = IDLE;
   /** What `present` returned last. */
   #present = -1;
   #hasLeft = false;
@@ -284,7 +285,7 @@ export class Core {
       const era = Atomics.load(rows, RECLAIM_ERA);
       Atomics.store(rows, ROW_ERA_AT + this.row, era);
       if (Atomics.load(rows, RECLAIM_ERA) === era) {
-        if (this.#era === -1 && this.isShared) this.defer(() => this.rest());
+        if (this.#era === IDLE && this.isShared) this.defer(() => this.rest());
         this.#era = era;
         return;
       }
@@ -299,7 +300,7 @@ export class Core {
 
   /** Says that no operation of this Worker is under way. */
   rest(): void {
-    this.#era = -1;
+    this.#era = IDLE;
     if (this.#hasLeft) return;
     Atomics.store(this.control.reclaim, ROW_ERA_AT + this.row, IDLE);
   }

@@ -13,7 +13,7 @@ import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { Heap } from "../ffi/heap.ts";
 import { ioError, must } from "../ffi/io-error.ts";
-import { RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
+import { FIRST_ERA, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { compare, type Pinned } from "../ffi/memory.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
@@ -87,7 +87,7 @@ export function realLogPath(system: System, path: string): string {
 function makeControl(system: System): Control {
   const control = Control.create();
   Heap.create(system, control.heap);
-  control.reclaim[RECLAIM_ERA] = 1;
+  control.reclaim[RECLAIM_ERA] = FIRST_ERA;
   control.reclaim[RECLAIM_ATTACHED] = 1;
   control.reclaim[ROW_THREAD_AT] = system.threadId() + 1;
   return control;

@@ -13,7 +13,7 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import { IDLE, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_ERA_AT, ROW_THREAD_AT } from "../ffi/reclaim.ts";
+import { IDLE, RECLAIM_ATTACHED, ROW_ERA_AT, ROW_THREAD_AT, beginEra } from "../ffi/reclaim.ts";
 import type { System } from "../ffi/system.ts";
 import { ATTACHED_MAX } from "../limits.ts";
 import { closeFile } from "../log/shared-file.ts";
@@ -29,8 +29,8 @@ import {
   type Control,
 } from "./control.ts";
 
-/** In place of a row's era: its thread has nothing more to do with the database than to clear the row. */
-const LEAVING = -1;
+/** In place of a row's era, even as IDLE is: its thread has nothing more to do with the database than to clear the row. */
+const LEAVING = 2;
 
 /** Takes a free row for the calling thread. */
 export function claimRow(control: Control, system: System): number {
@@ -40,7 +40,7 @@ export function claimRow(control: Control, system: System): number {
   for (let row = 0; row < ATTACHED_MAX; row++) {
     if (Atomics.compareExchange(rows, ROW_THREAD_AT + row, 0, name) !== 0) continue;
     Atomics.add(rows, RECLAIM_ATTACHED, 1);
-    Atomics.add(rows, RECLAIM_ERA, 1);
+    beginEra(rows);
     return row;
   }
   throw new EmdbError("EMDB_FULL", `the database is open in ${ATTACHED_MAX} Workers, which is the limit`);

@@ -9,11 +9,15 @@
  * Invariants
  * 1. A row is written by its own Worker, or by another once that Worker's thread is dead.
  * 2. Retired memory is unreachable from every root before the era is raised.
+ * 3. Eras are odd and go round, from 2^31 - 1 to -2^31 + 1; of two, the later one is less than half of the round ahead.
+ *    An even word stands for no era.
+ * 4. Retiring does not fail: what the heap has no room to take back waits for another time.
  *
  * Source: Fraser, "Practical lock-freedom" (2004), epoch-based reclamation.
  */
 
 import { ATTACHED_MAX } from "../limits.ts";
+import { leaveForLater } from "./give-back.ts";
 import type { Heap } from "./heap.ts";
 
 // Indexes of the shared flags (i32).
@@ -21,30 +25,46 @@ export const RECLAIM_ERA = 0;
 export const RECLAIM_ATTACHED = 1;
 /** A row's thread number + 1; 0: free; negative: of a dead thread, being cleared. */
 export const ROW_THREAD_AT = 2;
-/** The era a row's Worker has seen; IDLE or less between its operations. */
+/** The era a row's Worker has seen; an even word between its operations. */
 export const ROW_ERA_AT = ROW_THREAD_AT + ATTACHED_MAX;
 /** How often a root, a directory or a shard has been replaced: see `directories.ts`. */
 export const RECLAIM_LAYOUT = ROW_ERA_AT + ATTACHED_MAX;
 export const RECLAIM_FLAGS = RECLAIM_LAYOUT + 1;
 export const IDLE = 0;
+export const FIRST_ERA = 1;
+const ERA_STEP = 2;
 
 /** Retired pieces that are tried together; fewer trials, a little more memory. */
 const BATCH = 64;
 
-interface Retired {
-  readonly era: number;
+interface Pieces {
   readonly pages: number[];
   readonly blocks: number[];
   readonly units: number[];
+}
+
+interface Retired extends Pieces {
+  readonly era: number;
+}
+
+const noPieces = (): Pieces => ({ pages: [], blocks: [], units: [] });
+
+/** Raises the era; returns the new one. */
+export function beginEra(flags: Int32Array): number {
+  return (Atomics.add(flags, RECLAIM_ERA, ERA_STEP) + ERA_STEP) | 0;
+}
+
+/** Whether an era began before another one. */
+function isBefore(era: number, other: number): boolean {
+  return ((era - other) | 0) < 0;
 }
 
 export class Reclaim {
   readonly #heap: Heap;
   readonly flags: Int32Array;
   readonly #isAlive: (thread: number) => boolean;
-  #pages: number[] = [];
-  #blocks: number[] = [];
-  #units: number[] = [];
+  /** Retired since the last batch. */
+  #pieces = noPieces();
   readonly #waiting: Retired[] = [];
 
   constructor(heap: Heap, flags: Int32Array, isAlive: (thread: number) => boolean) {
@@ -68,27 +88,26 @@ export class Reclaim {
 
   /** Begins an era; what nobody can reach any more is free when everybody `isPast` it. */
   nextEra(): number {
-    return Atomics.add(this.flags, RECLAIM_ERA, 1) + 1;
+    return beginEra(this.flags);
   }
 
   /** Whether no Worker can still be reading what was unreachable when an era began. */
   isPast(era: number): boolean {
-    return this.#isAlone() || this.#oldestEra() >= era;
+    return this.#isAlone() || !isBefore(this.#oldestEra(), era);
   }
 
   retirePage(page: number): void {
+    const { pages } = this.#pieces;
+    pages.push(page);
     if (this.#isAlone()) {
-      this.#heap.givePage(page);
+      this.#giveBack(this.#pieces);
       this.collect();
-      return;
-    }
-    this.#pages.push(page);
-    if (this.#pages.length >= BATCH) this.#closeBatch();
+    } else if (pages.length >= BATCH) this.#closeBatch();
   }
 
   retireUnit(unit: number): void {
     if (this.#isAlone()) this.#heap.giveUnit(unit);
-    else this.#units.push(unit);
+    else this.#pieces.units.push(unit);
   }
 
   /** Whether no other Worker can be reading. A locked operation, not a load: what was unlinked is out before it looks. */
@@ -97,32 +116,36 @@ export class Reclaim {
   }
 
   retireBlock(block: number): void {
-    if (this.#isAlone()) {
-      this.#heap.giveBlock(block);
-      return;
-    }
-    this.#blocks.push(block);
-    if (this.#blocks.length >= BATCH) this.#closeBatch();
+    const { blocks } = this.#pieces;
+    blocks.push(block);
+    if (this.#isAlone()) this.#giveBack(this.#pieces);
+    else if (blocks.length >= BATCH) this.#closeBatch();
   }
 
   #closeBatch(): void {
-    const era = this.nextEra();
-    this.#waiting.push({ era, pages: this.#pages, blocks: this.#blocks, units: this.#units });
-    this.#pages = [];
-    this.#blocks = [];
-    this.#units = [];
+    this.#waiting.push({ era: this.nextEra(), ...this.#pieces });
+    this.#pieces = noPieces();
     this.collect();
   }
 
   /** Frees what nobody can be reading any more. */
   collect(): void {
-    if (this.#waiting.length === 0) return;
+    const waiting = this.#waiting;
+    if (waiting.length === 0) return;
     const oldest = this.#oldestEra();
-    while (this.#waiting.length > 0 && this.#waiting[0]!.era <= oldest) {
-      const retired = this.#waiting.shift()!;
-      for (const page of retired.pages) this.#heap.givePage(page);
-      for (const block of retired.blocks) this.#heap.giveBlock(block);
-      for (const unit of retired.units) this.#heap.giveUnit(unit);
+    while (waiting.length > 0 && !isBefore(oldest, waiting[0]!.era) && this.#giveBack(waiting[0]!)) waiting.shift();
+  }
+
+  /** Takes pieces off their lists as the heap takes them; false when it did not take all. */
+  #giveBack({ pages, blocks, units }: Pieces): boolean {
+    try {
+      for (; pages.length > 0; pages.pop()) this.#heap.givePage(pages.at(-1)!);
+      for (; blocks.length > 0; blocks.pop()) this.#heap.giveBlock(blocks.at(-1)!);
+      for (; units.length > 0; units.pop()) this.#heap.giveUnit(units.at(-1)!);
+      return true;
+    } catch (error) {
+      leaveForLater(error);
+      return false;
     }
   }
 
@@ -133,7 +156,7 @@ export class Reclaim {
       const thread = Atomics.load(this.flags, ROW_THREAD_AT + row);
       if (thread <= 0) continue;
       const era = Atomics.load(this.flags, ROW_ERA_AT + row);
-      if (era <= IDLE || era >= oldest) continue;
+      if (era % 2 === 0 || !isBefore(era, oldest)) continue;
       if (this.#isAlive(thread - 1)) oldest = era;
       else Atomics.store(this.flags, ROW_ERA_AT + row, IDLE);
     }

@@ -222,10 +222,9 @@ export class Inner {
   /** Ends a change. */
   settle(): void {
     this.#path.noteChange();
-    for (const block of this.#oldBlocks) this.#reclaim.retireBlock(block);
-    for (const unit of this.#oldUnits) this.#path.separators.retire(unit, this.#reclaim);
-    this.#oldBlocks.length = 0;
-    this.#oldUnits.length = 0;
+    // Off the lists first: what was once retired is never retired again, whatever a failure leaves undone.
+    while (this.#oldBlocks.length > 0) this.#reclaim.retireBlock(this.#oldBlocks.pop()!);
+    while (this.#oldUnits.length > 0) this.#path.separators.retire(this.#oldUnits.pop()!, this.#reclaim);
   }
 }
 

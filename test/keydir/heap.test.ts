@@ -1,9 +1,11 @@
 /** The memory of the index: nothing is given out twice, and what was given back is used again. */
 
 import { expect, test } from "bun:test";
+import { EmdbError } from "../../src/errors.ts";
 import { Heap, HEAP_NUMBERS, HEAP_RESERVED, PAGE_BYTES, UNIT_BYTES } from "../../src/ffi/heap.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import {
+  FIRST_ERA,
   IDLE,
   RECLAIM_ATTACHED,
   RECLAIM_ERA,
@@ -107,7 +109,7 @@ test("with other Workers reading, a retired page is not given out before each of
   const { heap } = fixture;
   const flags = new Int32Array(RECLAIM_FLAGS);
   flags[RECLAIM_ATTACHED] = 2;
-  flags[RECLAIM_ERA] = 1;
+  flags[RECLAIM_ERA] = FIRST_ERA;
   let isReaderAlive = true;
   const reclaim = new Reclaim(heap, flags, () => isReaderAlive);
   const reader = 5;
@@ -140,4 +142,70 @@ test("with other Workers reading, a retired page is not given out before each of
   isReaderAlive = false;
   reclaim.collect();
   expect(heap.idlePages).toBe(192);
+});
+
+/** Retires a batch of pages under a reader; whether they were given out again while it read, and after it. */
+function reuse(flags: Int32Array): readonly [whileRead: number, after: number] {
+  using fixture = new HeapFixture();
+  const { heap } = fixture;
+  const reclaim = new Reclaim(heap, flags, () => true);
+  const reader = 5;
+  flags[RECLAIM_ATTACHED] = 2;
+  flags[ROW_THREAD_AT + reader] = 77;
+  flags[ROW_ERA_AT + reader] = flags[RECLAIM_ERA]!;
+  for (const page of Array.from({ length: 64 }, () => heap.takePages(1))) reclaim.retirePage(page);
+  const whileRead = heap.idlePages;
+  flags[ROW_ERA_AT + reader] = flags[RECLAIM_ERA]!;
+  reclaim.collect();
+  return [whileRead, heap.idlePages];
+}
+
+test("a retired page waits for its readers wherever the count of eras goes round, and no era is taken for none", () => {
+  const flags = new Int32Array(RECLAIM_FLAGS);
+  for (const [first, rounds] of [
+    [FIRST_ERA, 5],
+    [2 ** 31 - 5, 10],
+    [-5, 10],
+  ] as const) {
+    flags[RECLAIM_ERA] = first;
+    for (let round = 0; round < rounds; round += 1) {
+      const before = flags[RECLAIM_ERA];
+      expect([before, ...reuse(flags)]).toEqual([before, 0, 64]);
+      expect(flags[RECLAIM_ERA] % 2).not.toBe(0);
+    }
+  }
+  using fixture = new HeapFixture();
+  const reclaim = new Reclaim(fixture.heap, flags, () => true);
+  flags[RECLAIM_ERA] = 2 ** 31 - 1;
+  const era = reclaim.nextEra();
+  flags[ROW_ERA_AT + 5] = 2 ** 31 - 1;
+  expect(reclaim.isPast(era)).toBe(false);
+  flags[ROW_ERA_AT + 5] = era;
+  expect(reclaim.isPast(era)).toBe(true);
+});
+
+test("retired pieces that the heap finds no memory to take back are given back another time, each once", () => {
+  const flags = new Int32Array(RECLAIM_FLAGS);
+  flags[RECLAIM_ERA] = FIRST_ERA;
+  for (const attached of [1, 2]) {
+    using fixture = new HeapFixture();
+    const { heap } = fixture;
+    flags[RECLAIM_ATTACHED] = attached;
+    const reclaim = new Reclaim(heap, flags, () => true);
+    const givePage = heap.givePage.bind(heap);
+    let room = 10;
+    const given: number[] = [];
+    heap.givePage = (page) => {
+      if (--room < 0) throw new EmdbError("EMDB_IO", "no memory");
+      given.push(page);
+      givePage(page);
+    };
+    const pages = Array.from({ length: 64 }, () => heap.takePages(1));
+    for (const page of pages) reclaim.retirePage(page);
+    expect(given.length).toBe(10);
+    room = Infinity;
+    const more = Array.from({ length: 64 }, () => heap.takePages(1));
+    for (const page of more) reclaim.retirePage(page);
+    expect(given.sort((a, b) => a - b)).toEqual([...pages, ...more]);
+  }
 });

@@ -3,7 +3,7 @@
 import { hostSystem } from "../../src/ffi/host.ts";
 import { HEAP_NUMBERS, Heap } from "../../src/ffi/heap.ts";
 import { copy, pinned, type Pinned } from "../../src/ffi/memory.ts";
-import { RECLAIM_ATTACHED, RECLAIM_ERA, RECLAIM_FLAGS, Reclaim } from "../../src/ffi/reclaim.ts";
+import { FIRST_ERA, RECLAIM_ATTACHED, RECLAIM_ERA, RECLAIM_FLAGS, Reclaim } from "../../src/ffi/reclaim.ts";
 import { TreeCheck, type TreeFacts } from "../../src/ordered/check.ts";
 import { FULL_SHAPE, type ProbeKey, type Shape } from "../../src/ordered/node.ts";
 import { OrderedIndex } from "../../src/ordered/ordered.ts";
@@ -46,7 +46,7 @@ export class Grove {
 
   constructor(options: { readonly shape?: Shape; readonly attached?: number } = {}) {
     this.shape = options.shape ?? FULL_SHAPE;
-    this.flags[RECLAIM_ERA] = 1;
+    this.flags[RECLAIM_ERA] = FIRST_ERA;
     this.flags[RECLAIM_ATTACHED] = options.attached ?? 1;
     const reclaim = new Reclaim(this.heap, this.flags, () => true);
     this.index = new OrderedIndex(this.heap, reclaim, this.keys, this.shape);
