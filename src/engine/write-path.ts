@@ -36,6 +36,7 @@ import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { ABORTS, AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
+import { leaveForLater } from "../ffi/give-back.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { endSwap } from "./swap.ts";
 import { undo } from "./undo.ts";
@@ -327,9 +328,10 @@ export class WritePath {
     core.orderStores();
     if (exists) core.keydir.replace(lsn / 8, false);
     else core.keydir.add(space.address, lsn / 8, core.keepFrom());
-    core.ordering?.put(this.#spaces, space, { lsn, prev });
+    // Before anything that may fail: `undo` takes every slot that it finds out of the counts.
     this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);
     if (hadDeadline || expiresAtMs !== 0) noteDeadline(core, space, { hadDeadline, expiresAtMs, lsn });
+    core.ordering?.put(this.#spaces, space, { lsn, prev });
     if (isLongEnd) this.endBatch();
   }
 
@@ -353,12 +355,23 @@ export class WritePath {
     const lsn = this.#append(KIND_REMOVE, place, core.key.bytes);
     core.orderStores();
     core.keydir.replace(lsn / 8, true);
-    core.ordering?.remove(this.#spaces, space, { lsn, prev });
+    // Before anything that may fail, as in `put`. The queue looks into the index: the shard comes before it.
     this.#spaces.count(space, -1, -oldBytes);
-    core.keydir.shrink(space.address, core.keepFrom());
-    if (place !== PLACE_ALONE) this.#removals.set(space, (this.#removals.get(space) ?? 0) + 1);
+    this.#shrink(space);
     if (hadDeadline) core.expiry.count(space.address, -1);
+    core.ordering?.remove(this.#spaces, space, { lsn, prev });
+    if (place !== PLACE_ALONE) this.#removals.set(space, (this.#removals.get(space) ?? 0) + 1);
     return true;
+  }
+
+  /** After the slot that was found became a tombstone. */
+  #shrink(space: SpaceState): void {
+    const { keydir } = this.#core;
+    try {
+      keydir.shrink(space.address, this.#core.keepFrom());
+    } catch (error) {
+      leaveForLater(error);
+    }
   }
 
   /** Finds the newest frame of the loaded key and fills in `wasLive`. */
