@@ -213,6 +213,8 @@ export class Ordering {
   /** After a publication: drops a few tombstones that nobody needs any more. */
   tidy(spaces: Spaces): void {
     if (this.#thinned.size === 0 && this.#deadLeaves.length === 0) return;
+    // What was published is out before the snapshots are looked at: a new one then is behind it.
+    this.#core.orderStores();
     const keepFrom = this.#core.keepFrom();
     this.#dropDeadLeaves(spaces, keepFrom);
     for (const [space, removals] of this.#thinned) {

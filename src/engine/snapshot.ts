@@ -20,6 +20,7 @@ import { verifyFound } from "./body-check.ts";
 import type { RecordSource, SnapshotRecord } from "./contract.ts";
 import { GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
 import type { Core } from "./core.ts";
+import { leaveForLater } from "../ffi/give-back.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** One open snapshot; closing it twice is harmless. */
@@ -85,8 +86,13 @@ export class Snapshots {
     if (this.#open.size === 0) Atomics.sub(core.control.flags, SNAPSHOTS, 1);
     // It may have been the last to ask for graves of any key space.
     if (oldest > before && core.control.flags[GRAVES] !== 0 && !core.isClosed && core.mutex.tryLock()) {
-      this.#spaces.emptyAllGraves(core.keepFrom() * 8);
-      core.mutex.unlock();
+      try {
+        this.#spaces.emptyAllGraves(core.keepFrom() * 8);
+      } catch (error) {
+        leaveForLater(error);
+      } finally {
+        core.mutex.unlock();
+      }
     }
   }
 

@@ -28,7 +28,7 @@ import {
   kindOf,
   placeOf,
 } from "../log/frame.ts";
-import { LOG_DURABLE, LOG_FENCE, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
+import { LOG_DURABLE, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
 import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, STRIDE_BYTES } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
@@ -91,15 +91,17 @@ export class WritePath {
   /** After a published batch: what its removals left in the index is given back, now that nobody needs it. */
   tidy(): void {
     const core = this.#core;
+    const removals = this.#removals;
+    for (const [space, count] of removals) if (count < TIDY_REMOVALS_MIN) removals.delete(space);
+    if (removals.size === 0) return;
+    // What was published is out before the snapshots are looked at: a new one then is behind the batch.
+    core.orderStores();
     try {
-      for (const [space, count] of this.#removals) {
-        if (count >= TIDY_REMOVALS_MIN) core.keydir.shrinkAll(space.address, core.keepFrom());
-      }
+      for (const space of removals.keys()) core.keydir.shrinkAll(space.address, core.keepFrom());
     } catch (error) {
-      // The batch is written; memory is given back another time.
-      if (!(error instanceof EmdbError)) throw error;
+      leaveForLater(error);
     } finally {
-      this.#removals.clear();
+      removals.clear();
     }
   }
 
@@ -175,8 +177,18 @@ export class WritePath {
     const pending = core.tail.pendingBytes;
     if (pending > 0 && !this.#spillIsDue) this.#spillLater();
     if (pending >= STRIDE_BYTES) this.#spill(true);
-    core.ordering?.tidy(this.#spaces);
-    if (core.tail.end >= core.growthAt) core.onGrowth();
+    this.#tend();
+  }
+
+  /** What comes with a publication, which has taken effect whatever becomes of this. */
+  #tend(): void {
+    const core = this.#core;
+    try {
+      core.ordering?.tidy(this.#spaces);
+      if (core.tail.end >= core.growthAt) core.onGrowth();
+    } catch (error) {
+      leaveForLater(error);
+    }
   }
 
   #writeThrough(): void {
@@ -414,9 +426,14 @@ export class WritePath {
 
   /** After a published clear: gives the old index back as soon as no iterator needs it. */
   emptyGraves(space: SpaceState): void {
+    const core = this.#core;
     // What was published is out before the snapshots are looked at: a new one then is behind the clear.
-    Atomics.add(this.#core.control.log.flags, LOG_FENCE, 1);
-    this.#spaces.emptyGraves(space, this.#core.keepFrom() * 8);
+    core.orderStores();
+    try {
+      this.#spaces.emptyGraves(space, core.keepFrom() * 8);
+    } catch (error) {
+      leaveForLater(error);
+    }
   }
 }
 

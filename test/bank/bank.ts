@@ -166,7 +166,7 @@ const READS: readonly PlantedFault[] = [
     "return lookup.walkBack(Infinity);",
   ]),
   fault("a clear takes the index away from an open walk", "model", "engine/write-path.ts", [
-    "this.#spaces.emptyGraves(space, this.#core.keepFrom() * 8);",
+    "this.#spaces.emptyGraves(space, core.keepFrom() * 8);",
     "this.#spaces.emptyGraves(space, Infinity);",
   ]),
   fault("a dropped namespace still answers", "model", "engine/write-path.ts", [
