@@ -15,7 +15,7 @@ import { copy, pinned } from "../ffi/memory.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { isTombstone } from "../keydir/keydir.ts";
-import { PAGE_SLOTS } from "../keydir/shard.ts";
+import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
 import { SWEEP_LOOKS_PER_SLICE, SWEEP_RECORDS_PER_SLICE } from "../limits.ts";
 import { FRAME_HEADER_BYTES, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
 import { verifyFound } from "./body-check.ts";
@@ -43,7 +43,12 @@ export class Sweeper {
     this.#write = write;
   }
 
-  /** Removes all records of a key space that have expired by now; returns how many. */
+  /**
+   * Removes all records of a key space that have expired by now; returns how many.
+   *
+   * @throws {EmdbError} EMDB_CORRUPTED: one of them has rotted. It is not passed over: what its key was is not known any more,
+   * and it would never go. The slice that it is in is taken back; those before it stay removed.
+   */
   sweep(space: SpaceState): number {
     const failure = this.#failure;
     this.#failure = undefined;
@@ -89,7 +94,8 @@ export class Sweeper {
       const { low, high, deadlineMs } = expiry;
       if (!expiry.isHeld(space.address, low, high)) continue;
       try {
-        const expiresAtMs = this.#loadRecord(low, high);
+        const lsn = this.#core.heap.positions.units(low, high) * 8;
+        const expiresAtMs = this.#loadRecord(lsn, high);
         if (expiresAtMs !== deadlineMs) {
           // A frame of the same key that was taken back has stood here. What stands here now has an entry of its own.
           if (this.#core.vault === undefined) verifyFound(this.#core);
@@ -97,7 +103,7 @@ export class Sweeper {
         }
         const isLast = !expiry.isDue(space.address, nowMs);
         const place = removed === 0 ? (isLast ? PLACE_ALONE : PLACE_FIRST) : isLast ? PLACE_LAST : PLACE_MIDDLE;
-        this.#write.delete(space, place);
+        if (!this.#write.delete(space, place)) throw this.#core.log.corrupted(lsn);
         isEnded = isLast;
       } catch (error) {
         expiry.restore(space.address, deadlineMs, low, high);
@@ -110,12 +116,14 @@ export class Sweeper {
     return { removed, isDone: !expiry.isDue(space.address, nowMs) };
   }
 
-  /** Loads the key of the frame in a slot; returns its deadline. */
-  #loadRecord(low: number, high: number): number {
-    const { heap, lookup, key } = this.#core;
-    lookup.loadAt(heap.positions.units(low, high) * 8);
+  /** Loads the key of the frame that a slot names; returns its deadline. @throws {EmdbError} EMDB_CORRUPTED */
+  #loadRecord(lsn: number, high: number): number {
+    const { log, lookup, key } = this.#core;
+    lookup.loadAt(lsn);
     const expiresAtMs = lookup.expiresAtMs();
     key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
+    // A key that has rotted may be another record's by now, which stays.
+    if (key.hash !== high >>> HASH_SHIFT) throw log.corrupted(lsn);
     return expiresAtMs;
   }
 }
