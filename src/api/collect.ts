@@ -44,7 +44,7 @@ export function collectKeys<K, V, KeyIn, ValueIn>(
   keys: Iterable<KeyIn>,
 ): readonly Bytes[] {
   requireIterable(keys, "keys");
-  if (Array.isArray(keys) && isTakenWhole(coded, keys)) return keys;
+  if (Array.isArray(keys)) return collectArray(coded, keys);
   const isSteady = isBuiltIn(keys);
   const collected: Bytes[] = [];
   for (const key of keys) {
@@ -55,17 +55,19 @@ export function collectKeys<K, V, KeyIn, ValueIn>(
   return collected;
 }
 
-/** An array of keys that all stay as they are needs no second one. */
-function isTakenWhole<K, V, KeyIn, ValueIn>(
+/**
+ * Each element is read once, as that may run code (a getter, a proxy): what was checked is what the engine is given, not the
+ * caller's array. By index it takes half as long as by the iterator.
+ */
+function collectArray<K, V, KeyIn, ValueIn>(
   coded: CodedSpace<K, V, KeyIn, ValueIn>,
   keys: readonly KeyIn[],
-): keys is readonly (KeyIn & Bytes)[] {
-  if (coded.keyCodec !== undefined || keys.length > BATCH_WRITES_MAX) return false;
-  for (let index = 0; index < keys.length; index += 1) {
-    const key = keys[index] as KeyIn;
-    if (coded.keyIn(key) !== key) return false;
-  }
-  return true;
+): readonly Bytes[] {
+  const count = keys.length;
+  if (count > BATCH_WRITES_MAX) throw tooMany();
+  const collected: Bytes[] = [];
+  for (let index = 0; index < count; index += 1) collected.push(coded.keyIn(keys[index] as KeyIn));
+  return collected;
 }
 
 function requireIterable(given: unknown, what: "entries" | "keys"): void {

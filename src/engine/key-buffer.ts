@@ -1,6 +1,7 @@
 /** The key of the operation at hand: its bytes in pinned memory, padded with zeros to whole words, and its hash. */
 
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { EmdbError } from "../errors.ts";
 import type { KeyHash } from "../keydir/hash.ts";
 import { KEY_BYTES_MAX } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
@@ -18,7 +19,12 @@ export class KeyBuffer {
     this.#hash = hash;
   }
 
-  /** Takes a key; its length was checked at the door. */
+  /**
+   * Takes a key, whose length was checked at the door: once more, since code of the caller's may have run behind that check
+   * (a codec, a proxy) and have made its buffer longer.
+   *
+   * @throws {EmdbError} EMDB_TOO_LARGE
+   */
   load(key: Bytes): void {
     this.#take(key);
     this.hash = this.#hash.of(this.memory, this.bytes);
@@ -32,13 +38,14 @@ export class KeyBuffer {
       for (let at = bytes; (at & 3) !== 0; at++) memory.u8[at] = 0;
     } else {
       bytes = key.length;
+      if (bytes > KEY_BYTES_MAX) throw outgrown(bytes);
       memory.u32[bytes >> 2] = 0;
       if (bytes > 0) copy(memory.address, key, bytes);
     }
     this.bytes = bytes;
   }
 
-  /** Takes a key whose hash is known. */
+  /** The same of a key whose hash is known. */
   loadHashed(key: Bytes, hash: number): void {
     this.#take(key);
     this.hash = hash;
@@ -57,4 +64,8 @@ export class KeyBuffer {
     if (bytes > 0) copy(this.memory.address, address, bytes);
     this.bytes = bytes;
   }
+}
+
+function outgrown(bytes: number): EmdbError {
+  return new EmdbError("EMDB_TOO_LARGE", `the key has grown to ${bytes} bytes; the limit is ${KEY_BYTES_MAX}`);
 }

@@ -79,10 +79,11 @@ export class Prefetch {
     for (let index = 0; index < count; index++) {
       const bytes = keys[first + index]!;
       const at = index * KEY_BYTES;
-      if (typeof bytes !== "string" && bytes.length <= KEY_BYTES && bytes.length > 0) {
-        copy(memory.address + at, bytes, bytes.length);
-        this.#lengths[index] = bytes.length;
-        hashes[index] = this.#hash.at(memory, at, bytes.length);
+      const length = typeof bytes === "string" ? 0 : bytes.length;
+      if (length > 0 && length <= KEY_BYTES) {
+        copy(memory.address + at, bytes as Uint8Array, length);
+        this.#lengths[index] = length;
+        hashes[index] = this.#hash.at(memory, at, length);
         continue;
       }
       key.load(bytes);

@@ -30,7 +30,7 @@ import {
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
 import { must } from "../ffi/io-error.ts";
-import { HEADER_PAGE_BYTES, STRIDE_BYTES } from "../limits.ts";
+import { HEADER_PAGE_BYTES, STRIDE_BYTES, VALUE_BYTES_MAX } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { ABORTS, AUDIT, STATE, STATE_POISONED } from "./control.ts";
@@ -330,6 +330,8 @@ export class WritePath {
     const prev = exists ? lookup.lsn : 0;
     draft.prev = prev === 0 ? 0 : core.inFile(prev);
     draft.loadValue(value);
+    // As with a key: its length was checked before code of the caller's may have run.
+    if (draft.valueBytes > VALUE_BYTES_MAX) throw outgrown(draft.valueBytes);
     const oldBytes = this.wasLive ? lookup.liveBytes() : 0;
     const hadDeadline = this.wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
     // A frame that goes to the file at once can only be taken back as part of a batch that has not ended.
@@ -442,4 +444,8 @@ export function placeInBatch(index: number, count: number): number {
   if (count === 1) return PLACE_ALONE;
   if (index === 0) return PLACE_FIRST;
   return index === count - 1 ? PLACE_LAST : PLACE_MIDDLE;
+}
+
+function outgrown(bytes: number): EmdbError {
+  return new EmdbError("EMDB_TOO_LARGE", `the value has grown to ${bytes} bytes; the limit is ${VALUE_BYTES_MAX}`);
 }
