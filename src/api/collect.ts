@@ -29,7 +29,7 @@ export function collectEntries<K, V, KeyIn, ValueIn>(
   const values: Bytes[] = [];
   for (const entry of entries) {
     if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
-    const key = coded.keyIn(entry[0]);
+    const key = coded.keyKept(entry[0]);
     const value = coded.valueKept(entry[1]);
     keys.push(isSteady ? key : ownCopy(key));
     values.push(isSteady ? value : ownCopy(value));
@@ -44,8 +44,8 @@ export function collectKeys<K, V, KeyIn, ValueIn>(
   keys: Iterable<KeyIn>,
 ): readonly Bytes[] {
   requireIterable(keys, "keys");
-  if (Array.isArray(keys)) return collectArray(coded, keys);
   const isSteady = isBuiltIn(keys);
+  if (isSteady && Array.isArray(keys)) return collectArray(coded, keys);
   const collected: Bytes[] = [];
   for (const key of keys) {
     const bytes = coded.keyIn(key);
@@ -77,8 +77,12 @@ function requireIterable(given: unknown, what: "entries" | "keys"): void {
   throw wrong(`the ${what} must be an iterable, got ${describe(given)}${advice}`);
 }
 
-function isBuiltIn(given: unknown): boolean {
-  return Array.isArray(given) || given instanceof Map || given instanceof Set;
+/** A subclass, or an array with an iterator of its own, gives what that says. */
+function isBuiltIn(given: Iterable<unknown>): boolean {
+  const iterator = given[Symbol.iterator];
+  if (Array.isArray(given)) return iterator === Array.prototype[Symbol.iterator];
+  if (given instanceof Map) return iterator === Map.prototype[Symbol.iterator];
+  return given instanceof Set && iterator === Set.prototype[Symbol.iterator];
 }
 
 function tooMany(): EmdbError {

@@ -52,10 +52,6 @@ test("a key whose buffer outgrows the limit behind its check is EMDB_TOO_LARGE, 
   const state = stateOf(db);
   for (const write of [
     (key: Uint8Array, grow: () => void): void => {
-      const encode = (value: number): Uint8Array => (grow(), new Uint8Array([value]));
-      db.typed({ value: { encode, decode: (bytes: Uint8Array) => bytes[0]! } }).insert(key, 1);
-    },
-    (key: Uint8Array, grow: () => void): void => {
       const last = Object.defineProperty<[string, string]>(["", ""], 1, { get: () => (grow(), "value") });
       db.insertMany([["first", "value"], [key, "value"], last]);
     },
@@ -79,4 +75,29 @@ test("a value that has outgrown the limit behind its check is EMDB_TOO_LARGE, an
   expectCode("EMDB_TOO_LARGE", () => engine.insert(space, "c", value, 0));
   expect([engine.count(space), engine.core.tail.end]).toEqual([0, engine.core.visible]);
   leave();
+});
+
+test("an array, a map or a set that gives its elements its own way may fill one buffer again for each", () => {
+  const buffer = new Uint8Array(1);
+  function* letters<T>(give: () => T): Generator<T> {
+    for (const byte of [65, 66, 67]) {
+      buffer[0] = byte;
+      yield give();
+    }
+  }
+  const pair = (): [Uint8Array, Uint8Array] => [buffer, buffer];
+  class Rows extends Array<[Uint8Array, Uint8Array]> {
+    override [Symbol.iterator] = () => letters(pair);
+  }
+  class Table extends Map<Uint8Array, Uint8Array> {
+    override [Symbol.iterator] = () => letters(pair) as MapIterator<[Uint8Array, Uint8Array]>;
+  }
+  for (const entries of [new Rows(), new Table()]) {
+    using db = Emdb.openInMemory();
+    expect(db.insertMany(entries)).toBe(3);
+    expect(db.getMany(["A", "B", "C"]).map((value) => value?.[0])).toEqual([65, 66, 67]);
+    const keys = Object.assign([], { [Symbol.iterator]: () => letters(() => buffer) }) as Uint8Array[];
+    expect(db.getMany(keys).map((value) => value?.[0])).toEqual([65, 66, 67]);
+    expect(db.removeMany(keys)).toBe(3);
+  }
 });
