@@ -8,8 +8,8 @@
  *
  * Invariants
  * 1. Until the swap a failure changes nothing: the sibling and the table of moves are gone, the log goes on.
- * 2. The swap waits for the sync under way and keeps others from beginning one: what a flush acknowledges is durable in
- *    the file that has the name.
+ * 2. Before the sibling takes the name, the swap waits for the sync under way and keeps others from beginning one: what a
+ *    flush acknowledges is durable in the file that has the name. It has the writer's lock by then, see `sync.ts`.
  * 3. Memory is a few buffers of fixed size, whatever the log's; the table of moves is in a file.
  */
 
@@ -185,24 +185,28 @@ export class Compaction {
   #swap(draft: Draft): void {
     const { engine, sync } = this.#parts;
     const core = this.#core;
-    const swap = (): void =>
-      engine.exclusively(() => {
-        core.tail.spill();
-        draft.copy.catchUp(core.visible - core.base);
-        draft.table.finish();
-        this.#end(draft);
-        core.control.numbers[NEXT_BASE] = nextBase(core, draft.log.end);
-        takeName(core);
-        try {
-          syncName(core);
-        } finally {
-          install(core, engine.spaces);
-          core.takeFile();
-          core.log.takeMap();
-        }
-      });
-    if (sync === undefined) swap();
-    else sync.alone(swap);
+    engine.exclusively(() => {
+      core.tail.spill();
+      draft.copy.catchUp(core.visible - core.base);
+      draft.table.finish();
+      this.#end(draft);
+      core.control.numbers[NEXT_BASE] = nextBase(core, draft.log.end);
+      if (sync === undefined) this.#exchange();
+      else sync.alone(() => this.#exchange());
+    });
+  }
+
+  /** The sibling is the log from here on. */
+  #exchange(): void {
+    const core = this.#core;
+    takeName(core);
+    try {
+      syncName(core);
+    } finally {
+      install(core, this.#parts.engine.spaces);
+      core.takeFile();
+      core.log.takeMap();
+    }
   }
 
   /** Makes the sibling whole and durable, and opens it as the log is opened. */

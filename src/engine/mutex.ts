@@ -11,7 +11,8 @@
  *
  * Invariants
  * 1. The lock nests within a Worker; only the outermost release gives it back.
- * 2. Nothing waits for anything else while holding it, except system calls.
+ * 2. Who holds it waits for nothing else but system calls and the sync under way, whose owner never waits for the lock
+ *    (`sync.ts`).
  * 3. Before another Worker can attach, the word says whether this one holds the lock.
  */
 

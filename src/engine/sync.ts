@@ -10,10 +10,11 @@
  * 2. A failed sync poisons: the kernel may have dropped the pages and report success the next time.
  * 3. After a sync that left nothing behind it, a mark is written behind the tail: it proves to recovery that
  *    what stands before it was durable, and the next frame overwrites it.
- * 4. The writer's lock is never held while a sync runs, except to end the log.
+ * 4. Who needs both takes the writer's lock first and `SYNC_OWNER` then. An owner waits for nothing but the system, so
+ *    whoever waits for it gets it, also with the lock in hand: inside a transaction, to swap files, to end the log.
  */
 
-import type { EmdbError } from "../errors.ts";
+import { assert, type EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
@@ -66,8 +67,10 @@ export class Sync {
   #flush(hasPaid: boolean): void {
     const target = this.spill();
     let isPaid = hasPaid;
-    while (this.durable < target || !isPaid) {
+    for (;;) {
+      const isDone = this.durable >= target && isPaid;
       this.refuseIfPoisoned();
+      if (isDone) break;
       if (this.#takeOwner()) {
         this.#lead();
         isPaid = true;
@@ -122,10 +125,12 @@ export class Sync {
     }
   }
 
-  /** Runs something while nobody syncs, and nobody begins to. */
+  /** Runs something while nobody syncs, and nobody begins to. Under the writer's lock. */
   alone(body: () => void): void {
+    assert(this.#core.mutex.isHeld, "the lock is taken before the conversation");
     while (!this.#takeOwner()) this.#awaitOwner();
     try {
+      this.refuseIfPoisoned();
       body();
     } finally {
       this.#giveOwner();
@@ -226,24 +231,27 @@ export class Sync {
   finish(unmap: () => void): void {
     const core = this.#core;
     this.flushRest();
-    while (!this.#takeOwner()) this.#awaitOwner();
     core.mutex.lock();
     try {
-      const end = core.visible;
-      core.lockWatch.look();
-      const call = { path: this.#file.path };
-      // Nor is there one where not even a session had room.
-      const marked = this.#canMark ? this.#writeMark(end, SHAPE_CLEAN) : 0;
-      const hasRoom = marked !== -Errno.ENOSPC && marked !== -Errno.EDQUOT;
-      const markBytes = hasRoom ? must(marked, { syscall: "pwrite", ...call }) : 0;
-      unmap();
-      // Windows refuses while another process has the file mapped: the reserved space then stays, all zeros.
-      const cut = core.system.truncate(this.#file.handle, end - core.base + markBytes);
-      if (cut !== -Errno.EBUSY) must(cut, { syscall: "ftruncate", ...call });
-      this.#sync(end);
+      this.alone(() => this.#end(unmap));
     } finally {
       core.mutex.unlock();
-      this.#giveOwner();
     }
+  }
+
+  #end(unmap: () => void): void {
+    const core = this.#core;
+    const end = core.visible;
+    core.lockWatch.look();
+    const call = { path: this.#file.path };
+    // Nor is there one where not even a session had room.
+    const marked = this.#canMark ? this.#writeMark(end, SHAPE_CLEAN) : 0;
+    const hasRoom = marked !== -Errno.ENOSPC && marked !== -Errno.EDQUOT;
+    const markBytes = hasRoom ? must(marked, { syscall: "pwrite", ...call }) : 0;
+    unmap();
+    // Windows refuses while another process has the file mapped: the reserved space then stays, all zeros.
+    const cut = core.system.truncate(this.#file.handle, end - core.base + markBytes);
+    if (cut !== -Errno.EBUSY) must(cut, { syscall: "ftruncate", ...call });
+    this.#sync(end);
   }
 }

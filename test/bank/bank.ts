@@ -416,7 +416,7 @@ const COMPACTION: readonly PlantedFault[] = [
     "generation: core.generation }",
   ]),
   fault("what was written last is not caught up with", "compacting", "engine/compaction.ts", [
-    "        draft.copy.catchUp(core.visible - core.base);\n",
+    "      draft.copy.catchUp(core.visible - core.base);\n",
     "",
   ]),
   fault("a dead thread's open file keeps its name", "test/sim/windows.test.ts", "log/free-name.ts", [
@@ -473,7 +473,7 @@ const COMPACTION: readonly PlantedFault[] = [
     "the base of a compacted file is chosen when its copy begins",
     "test/compaction/moments.test.ts",
     "engine/compaction.ts",
-    ["nextBase(core, draft.log.end);\n        takeName", "this.#core.base + 2 ** 23;\n        takeName"],
+    ["nextBase(core, draft.log.end);\n      if (sync", "this.#core.base + 2 ** 23;\n      if (sync"],
   ),
 ];
 

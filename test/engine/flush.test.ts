@@ -1,0 +1,74 @@
+/** Flushes beside what else goes on: compactions, writes that fail, other threads that hold the writer's lock or died with it. */
+
+import { expect, test } from "bun:test";
+import { STATE, STATE_POISONED, SYNC_OWNER } from "../../src/engine/control.ts";
+import { openFile } from "../../src/engine/open.ts";
+import type { Environment, Opened } from "../../src/engine/assemble.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { faulty, type Fault } from "./engine-fixture.ts";
+import { CONFIG, type Config } from "./open-engine.ts";
+
+const GROUP: Partial<Config> = { flushPlan: { kind: "group", waitMsMax: 0, batchMax: 1 } };
+
+/** An open database in a folder of its own. */
+class Subject implements Disposable {
+  readonly #folder = temporaryFolder();
+  readonly opened: Opened;
+  /** What a call gives instead of being made. */
+  fault: Fault = () => undefined;
+
+  constructor(changes: Partial<Environment> = {}, config: Partial<Config> = GROUP) {
+    const system = faulty(hostSystem(), (call, args) => this.fault(call, args));
+    const defer = (work: () => void): void => void setImmediate(work);
+    const environment = { system, defer, hasWorkers: false, ...changes };
+    const path = this.#folder.file("data.emdb");
+    this.opened = openFile(environment, { path, createFolders: false, config: { ...CONFIG, ...config } });
+  }
+
+  insert(key: string): void {
+    this.opened.engine.insert(this.opened.engine.defaultSpace, key, "value", 0);
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      this.opened.leave();
+    } catch {
+      // What a poisoned database says to that is of no interest here.
+    }
+    this.#folder[Symbol.dispose]();
+  }
+}
+
+test("nobody waits for the writer's lock who keeps others from syncing, in a compaction and in a close", () => {
+  const waits: number[] = [];
+  {
+    using subject = new Subject();
+    const { mutex, control } = subject.opened.engine.core;
+    const lock = mutex.lock.bind(mutex);
+    mutex.lock = () => {
+      if (!mutex.isHeld) waits.push(Atomics.load(control.flags, SYNC_OWNER));
+      lock();
+    };
+    subject.insert("key");
+    subject.opened.compaction.runSync();
+    subject.insert("key");
+  }
+  expect(waits.length).toBeGreaterThan(5);
+  expect(waits.filter((owner) => owner !== 0)).toEqual([]);
+});
+
+test("a swap that finds the database poisoned when it has waited for the sync under way changes no name", () => {
+  using subject = new Subject();
+  const { sync, engine, compaction } = subject.opened;
+  subject.insert("key");
+  const calls: string[] = [];
+  subject.fault = (call) => void calls.push(call);
+  const alone = sync!.alone.bind(sync!);
+  sync!.alone = (body) => {
+    Atomics.or(engine.core.control.flags, STATE, STATE_POISONED);
+    alone(body);
+  };
+  expect(() => compaction.runSync()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
+  expect(calls).not.toContain("rename");
+});
