@@ -176,13 +176,13 @@ export class GroupCommit {
     const left: Waiting[] = [];
     let newest = 0;
     for (const flush of this.#waiting) {
-      if (flush.target <= durable && flush.request <= served) {
+      if (failure !== undefined) flush.reject(failure);
+      else if (flush.target <= durable && flush.request <= served) {
         newest = Math.max(newest, flush.target);
         flush.resolve();
-      } else if (failure !== undefined) flush.reject(failure);
-      else left.push(flush);
+      } else left.push(flush);
     }
-    if (newest > 0 && !isPoisoned) this.#sync.mark(newest);
+    if (newest > 0) this.#sync.mark(newest);
     this.#replaceWaiting(left);
   }
 

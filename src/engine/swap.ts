@@ -153,7 +153,8 @@ function takeWords(core: Core, spaces: Spaces): void {
   Atomics.add(log.flags, LOG_FENCE, 1);
   log.numbers[LOG_WRITTEN] = end;
   log.numbers[LOG_TAIL] = end;
-  log.numbers[LOG_DURABLE] = end;
+  // The draft is durable if its name is: `syncName` says so before this is called.
+  if ((core.control.flags[STATE]! & STATE_POISONED) === 0) log.numbers[LOG_DURABLE] = end;
   Atomics.add(log.flags, LOG_FENCE, 1);
   log.numbers[LOG_VISIBLE] = end;
   numbers[IMAGE_START] = 0;

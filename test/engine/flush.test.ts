@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { STATE, STATE_POISONED, SYNC_OWNER } from "../../src/engine/control.ts";
 import { openFile } from "../../src/engine/open.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty, type Fault } from "./engine-fixture.ts";
@@ -71,4 +72,19 @@ test("a swap that finds the database poisoned when it has waited for the sync un
   };
   expect(() => compaction.runSync()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
   expect(calls).not.toContain("rename");
+});
+
+test("a swap whose new name cannot be made durable makes nothing durable, and every flush is refused", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  const { sync, commit, engine, compaction } = subject.opened;
+  subject.insert("before");
+  await commit!.flush();
+  subject.insert("acknowledged by nobody");
+  const flush = commit!.flush();
+  subject.fault = (call) => (call === "syncFolder" ? -Errno.EIO : undefined);
+  expect(() => compaction.runSync()).toThrow(expect.objectContaining({ code: "EMDB_IO" }));
+  expect(sync!.durable).toBeLessThan(engine.core.visible);
+  const poisoned = expect.objectContaining({ code: "EMDB_POISONED" });
+  expect(await flush.catch((error: unknown) => error)).toEqual(poisoned);
+  expect(() => sync!.flush()).toThrow(poisoned);
 });
