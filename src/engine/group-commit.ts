@@ -33,8 +33,8 @@ const SERVED = 4;
 
 interface Waiting {
   readonly target: number;
-  /** The request that it made, where each needs a sync of its own; 0 elsewhere. */
-  readonly request: number;
+  /** The request that it made, where each needs a sync of its own; undefined elsewhere. */
+  readonly request: number | undefined;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -44,6 +44,11 @@ interface CommitWorker {
   readonly worker: Worker;
   readonly request: Int32Array;
   readonly wanted: Float64Array;
+}
+
+/** Whether a flush has got the sync of its own that it asked for, if it did. The count of requests wraps. */
+function hasServed(worker: CommitWorker, { request }: Waiting): boolean {
+  return request === undefined || ((Atomics.load(worker.request, SERVED) - request) | 0) >= 0;
 }
 
 export class GroupCommit {
@@ -87,7 +92,7 @@ export class GroupCommit {
     if (!isEach && this.#sync.durable >= target) return Promise.resolve();
     const worker = this.#ensureWorker();
     return new Promise((resolve, reject) => {
-      const request = isEach && worker !== undefined ? Atomics.load(worker.request, 0) + 1 : 0;
+      const request = isEach && worker !== undefined ? (Atomics.load(worker.request, 0) + 1) | 0 : undefined;
       this.#waiting.push({ target, request, resolve, reject });
       this.#keepAlive ??= setInterval(() => undefined, NEVER_MS);
       this.#join(1);
@@ -117,11 +122,13 @@ export class GroupCommit {
       return;
     }
     try {
-      this.#ask(worker, this.#sync.spill());
+      this.#sync.spill();
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
       this.#rejectUnwritten(error);
     }
+    if (this.#waiting.length === 0) return;
+    this.#ask(worker);
     if (!this.#isListening) void this.#listen();
   }
 
@@ -145,7 +152,10 @@ export class GroupCommit {
     if (count > 0 && this.#plan.kind === "group" && this.#plan.waitMsMax > 0) Atomics.notify(flags, SYNC_JOINED);
   }
 
-  #ask(worker: CommitWorker, target: number): void {
+  /** Asks for all that waits. */
+  #ask(worker: CommitWorker): void {
+    let target = 0;
+    for (const flush of this.#waiting) target = Math.max(target, flush.target);
     if (worker.wanted[1]! >= target && this.#plan.kind !== "on-each-flush") return;
     worker.wanted[1] = target;
     this.#wasAsked = true;
@@ -159,7 +169,7 @@ export class GroupCommit {
     const flags = this.#core.control.flags;
     while (this.#waiting.length > 0) {
       const done = Atomics.load(flags, SYNC_DONE);
-      this.#settle(this.#served);
+      this.#settle(this.#worker);
       if (this.#waiting.length === 0) break;
       const outcome = Atomics.waitAsync(flags, SYNC_DONE, done, TURN_MS);
       const woken = outcome.async ? await outcome.value : outcome.value;
@@ -168,8 +178,8 @@ export class GroupCommit {
     this.#isListening = false;
   }
 
-  /** Answers the flushes that the last sync has decided, of those that made one of the first `served` requests. */
-  #settle(served: number): void {
+  /** Answers the flushes that the last sync has decided, of those whose requests a commit Worker has served if there is one. */
+  #settle(worker: CommitWorker | undefined): void {
     const durable = this.#sync.durable;
     const isPoisoned = (this.#core.control.flags[STATE]! & STATE_POISONED) !== 0;
     const failure = isPoisoned ? this.#failure() : undefined;
@@ -177,18 +187,13 @@ export class GroupCommit {
     let newest = 0;
     for (const flush of this.#waiting) {
       if (failure !== undefined) flush.reject(failure);
-      else if (flush.target <= durable && flush.request <= served) {
+      else if (flush.target <= durable && (worker === undefined || hasServed(worker, flush))) {
         newest = Math.max(newest, flush.target);
         flush.resolve();
       } else left.push(flush);
     }
     if (newest > 0) this.#sync.mark(newest);
     this.#replaceWaiting(left);
-  }
-
-  /** The last request that got a sync of its own. */
-  get #served(): number {
-    return this.#worker === undefined ? Infinity : Atomics.load(this.#worker.request, SERVED);
   }
 
   #failure(): EmdbError {
@@ -277,7 +282,7 @@ export class GroupCommit {
       this.#replaceWaiting([]);
       return;
     }
-    this.#settle(Infinity);
+    this.#settle(undefined);
   }
 
   /** Lets the Worker end if nobody has asked it for anything since the last time. */

@@ -7,7 +7,8 @@
  * joins: whoever sets `owner` runs one sync that covers all that had been written when it began; everybody else
  * waits for `done` and looks again.
  *
- *     request (its own, i32)   0 count of requests   1 not 0: end   4 requests that a sync of their own was made for
+ *     request (its own, i32)   0 count of requests   1 not 0: end   4 requests that a sync of their own was made for;
+ *                              the counts wrap, so nobody asks which is larger
  *     wanted (its own, f64)    1 how far the log has to be durable
  *     owner, done, errno, joined, state: words of the shared block, by index
  *

@@ -1,11 +1,12 @@
 /** Flushes beside what else goes on: compactions, writes that fail, other threads that hold the writer's lock or died with it. */
 
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { STATE, STATE_POISONED, SYNC_OWNER } from "../../src/engine/control.ts";
 import { openFile } from "../../src/engine/open.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import type { CommitOrders } from "../../src/log/commit-script.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty, type Fault } from "./engine-fixture.ts";
 import { CONFIG, type Config } from "./open-engine.ts";
@@ -88,3 +89,43 @@ test("a swap whose new name cannot be made durable makes nothing durable, and ev
   expect(await flush.catch((error: unknown) => error)).toEqual(poisoned);
   expect(() => sync!.flush()).toThrow(poisoned);
 });
+
+test("a flush of what is in the file already resolves beside one whose write fails", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  const { sync, commit } = subject.opened;
+  subject.insert("warm");
+  await commit!.flush();
+  subject.insert("in the file");
+  sync!.spill();
+  const first = commit!.flush();
+  subject.insert("not in the file");
+  let failures = 1;
+  subject.fault = (call) => (call === "write" && failures-- > 0 ? -Errno.ENOSPC : undefined);
+  const second = commit!.flush();
+  const refused = expect.objectContaining({ code: "EMDB_FULL" });
+  expect(await second.catch((error: unknown) => error)).toEqual(refused);
+  await first;
+  expect(sync!.durable).toBeGreaterThan(0);
+});
+
+test.each<Config["flushPlan"]>([GROUP.flushPlan!, { kind: "on-each-flush" }])(
+  "with %j, flushes go on when the count of requests begins anew with negative numbers",
+  async (flushPlan) => {
+    const orders = spyOn(Worker.prototype, "postMessage");
+    using subject = new Subject({ hasWorkers: true }, { flushPlan });
+    const { sync, commit, engine } = subject.opened;
+    subject.insert("first");
+    await commit!.flush();
+    const requests = new Int32Array((orders.mock.calls[0]![0] as CommitOrders).own);
+    orders.mockRestore();
+    // As if so many had been made; the commit Worker serves the last one.
+    Atomics.store(requests, 0, 2 ** 31 - 3);
+    Atomics.notify(requests, 0);
+    for (let index = 0; index < 6; index += 1) {
+      subject.insert(`${index}`);
+      await commit!.flush();
+      expect(sync!.durable).toBe(engine.core.visible);
+    }
+    expect(requests[0]!).toBeLessThan(0);
+  },
+);
