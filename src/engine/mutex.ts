@@ -3,7 +3,7 @@
  *
  * Taking it when it is free is one compare-and-swap (2 ns). A Worker that finds it taken sleeps on the word in
  * short turns, and between two of them asks whether the holder's thread still runs: a dead one's lock is
- * taken over. Either way the new holder finds a half-done write by `tail !== visible` and undoes it; after a take-over the
+ * taken over, also by one who would not wait. Either way the new holder finds a half-done write by `tail !== visible` and undoes it; after a take-over the
  * counts are checked as well (`audit.ts`).
  *
  * As long as nobody else can attach, the word is left alone: each change of it is a locked instruction, which waits
@@ -57,14 +57,15 @@ export class Mutex {
 
   lock(): void {
     if (this.#depth === 0 && !this.#isAlone && Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) !== 0)
-      this.#wait();
+      this.#wait(Infinity);
     this.#depth += 1;
   }
 
-  /** Takes the lock if that needs no waiting. */
-  tryLock(): boolean {
+  /** Takes the lock if it is free or a dead one's, or comes to be so in that many turns of 10 ms at most. */
+  tryLock(turnsMax = 0): boolean {
     const isFree = this.#depth > 0 || this.#isAlone;
-    if (!isFree && Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) !== 0) return false;
+    if (!isFree && Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) !== 0 && !this.#wait(turnsMax))
+      return false;
     this.#depth += 1;
     return true;
   }
@@ -83,17 +84,20 @@ export class Mutex {
     Atomics.wait(this.#flags, MUTEX, 0, GIVE_WAY_MS);
   }
 
-  #wait(): void {
-    for (let spin = 0; spin < SPINS; spin++) {
-      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return;
+  /** Returns whether it has got the lock. */
+  #wait(turnsMax: number): boolean {
+    const spins = turnsMax === 0 ? 0 : SPINS;
+    for (let spin = 0; spin < spins; spin++) {
+      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;
     }
     Atomics.add(this.#flags, MUTEX_WAITERS, 1);
     try {
-      for (;;) {
+      for (let turn = 0; ; turn++) {
         const holder = Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own);
-        if (holder === 0) return;
+        if (holder === 0) return true;
+        if (turn === turnsMax) return this.#takeOver(holder);
         const outcome = Atomics.wait(this.#flags, MUTEX, holder, TURN_MS);
-        if (outcome === "timed-out" && this.#takeOver(holder)) return;
+        if (outcome === "timed-out" && this.#takeOver(holder)) return true;
       }
     } finally {
       Atomics.sub(this.#flags, MUTEX_WAITERS, 1);

@@ -18,7 +18,7 @@ import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
 import { verifyFound } from "./body-check.ts";
 import type { RecordSource, SnapshotRecord } from "./contract.ts";
-import { GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
+import { AUDIT, GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
 import type { Core } from "./core.ts";
 import { leaveForLater } from "../ffi/give-back.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
@@ -87,7 +87,8 @@ export class Snapshots {
     // It may have been the last to ask for graves of any key space.
     if (oldest > before && core.control.flags[GRAVES] !== 0 && !core.isClosed && core.mutex.tryLock()) {
       try {
-        this.#spaces.emptyAllGraves(core.keepFrom() * 8);
+        // What a dead writer has left is looked at by the next one first.
+        if (core.control.flags[AUDIT] === 0) this.#spaces.emptyAllGraves(core.keepFrom() * 8);
       } catch (error) {
         leaveForLater(error);
       } finally {

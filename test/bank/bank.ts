@@ -301,8 +301,8 @@ const KERNEL: readonly PlantedFault[] = [
 /** What stepping the protocols of shared memory looks for. */
 const THREADS: readonly PlantedFault[] = [
   fault("the writer's lock is taken by a look and a store", "test/steps/index.test.ts", "engine/mutex.ts", [
-    "      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return;",
-    "      if (Atomics.load(this.#flags, MUTEX) === 0) return void Atomics.store(this.#flags, MUTEX, this.#own);",
+    "      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;",
+    "      if (Atomics.load(this.#flags, MUTEX) === 0) return Atomics.store(this.#flags, MUTEX, this.#own) > 0;",
   ]),
   fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/mutex.ts", [
     "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",

@@ -97,6 +97,18 @@ test("a lock taken while nobody else could attach is seen to be held, and given 
   expect(mutex.tryLock()).toBe(false);
 });
 
+test("who does not wait for the lock takes a dead holder's place too, and no living one's", () => {
+  const [control, threads] = [Control.create(), new Threads()];
+  const holder = threads.mutex(control, claimRow(control, threads.as(1)));
+  const other = threads.mutex(control, claimRow(control, threads.as(2)));
+  holder.lock();
+  expect([other.tryLock(), control.flags[AUDIT]]).toEqual([false, 0]);
+  threads.dead.add(1);
+  expect([other.tryLock(), control.flags[AUDIT]]).toEqual([true, 1]);
+  other.unlock();
+  expect(control.flags[MUTEX]).toBe(0);
+});
+
 test("a lock whose dead holder had the number that this thread has now is taken over", () => {
   const control = Control.create();
   const [dead, own] = [new Mutex(control, 0, () => true), new Mutex(control, 1, () => true)];
