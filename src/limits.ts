@@ -118,6 +118,18 @@ export const SWEEP_INTERVAL_MS_MAX = 2_147_483_647;
 /** Handles of one database in one process, one a Worker. */
 export const ATTACHED_MAX = 256;
 
+/**
+ * Longest pause before what is pending is tried to be written again, while another thread holds the lock: so much later
+ * than a turn of the event loop it may reach the system, and an idle process wakes no more often.
+ */
+export const SPILL_PAUSE_MS_MAX = 64;
+
+/**
+ * How long a process that ends waits for a thread that is in a transaction or puts a compacted file in its place: longer
+ * than either takes, and shorter than the patience of who has told it to end.
+ */
+export const EXIT_WAIT_MS_MAX = 5000;
+
 /** Longest path in bytes that is noted for whoever cleans up after a dead thread: what Linux takes in one call. */
 export const NOTED_PATH_BYTES_MAX = 4096;
 

@@ -58,8 +58,8 @@ export class LogFile {
   }
 }
 
-/** How a Worker puts work off to the turn of its event loop. */
-export type Defer = (work: () => void) => void;
+/** How a Worker puts work off to the turn of its event loop, or for so many milliseconds at least; its process lives as long. */
+export type Defer = (work: () => void, delayMs?: number) => void;
 
 export interface CoreParts {
   readonly system: System;

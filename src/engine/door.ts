@@ -11,6 +11,7 @@ import type { System } from "../ffi/system.ts";
 import { onProcessExit } from "../ffi/process-exit.ts";
 import type { EmdbShare, ProgressOptions } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
+import { EXIT_WAIT_MS_MAX } from "../limits.ts";
 import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
@@ -44,24 +45,26 @@ function registry(): Map<string, Entry> {
     holder[REGISTRY] = map;
     const open = map;
     onProcessExit(() => {
-      for (const entry of open.values()) spillQuietly(entry);
+      const until = hostSystem().monotonic() + EXIT_WAIT_MS_MAX;
+      for (const entry of open.values()) spillQuietly(entry, until);
     });
   }
   return map;
 }
 
 /** What is pending goes to the page cache when the process ends in good order; durability never depends on it. */
-function spillQuietly(entry: Entry): void {
+function spillQuietly(entry: Entry, untilMs = Infinity): void {
   try {
-    entry.opened.sync?.spill();
+    entry.opened.sync?.spillUntil(untilMs);
   } catch (error) {
     if (!(error instanceof EmdbError)) throw error;
   }
 }
 
-/** Runs work when the event loop turns. */
-function deferToTurn(work: () => void): void {
-  setImmediate(work);
+/** Runs work when the event loop turns, or after a delay. */
+function deferToTurn(work: () => void, delayMs = 0): void {
+  if (delayMs === 0) setImmediate(work);
+  else setTimeout(work, delayMs);
 }
 
 /** Runs work after a delay in a process that goes on anyway. */

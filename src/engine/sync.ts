@@ -81,15 +81,42 @@ export class Sync {
 
   /**
    * Writes what is visible to the file; returns how far the file then holds the log. What a dead writer has left behind
-   * that stays in the ring, where it can be taken back.
+   * that stays in the ring, where it can be taken back. With nothing to write it waits for nobody.
    */
   spill(): number {
     const core = this.#core;
+    const target = core.visible;
+    if (this.#isWritten(target)) return target;
     core.mutex.lock();
+    return this.#spillLocked();
+  }
+
+  /** The same, given up when the lock cannot be had before a moment of the monotonic clock. */
+  spillUntil(untilMs: number): void {
+    const { mutex, system } = this.#core;
+    while (!this.#isWritten(this.#core.visible)) {
+      if (mutex.tryLock(1)) {
+        this.#spillLocked();
+        return;
+      }
+      // Whoever has it may write what is pending here as well.
+      if (system.monotonic() >= untilMs) return;
+    }
+  }
+
+  /** Whether the file holds the log up to a position. */
+  #isWritten(target: number): boolean {
+    const core = this.#core;
+    if (core.control.flags[STATE] !== 0) throw refusal(core);
+    return core.control.log.numbers[LOG_WRITTEN]! >= target;
+  }
+
+  /** Writes and gives the lock back. */
+  #spillLocked(): number {
+    const core = this.#core;
     try {
-      if (core.control.flags[STATE] !== 0) throw refusal(core);
       const target = core.visible;
-      if (core.control.log.numbers[LOG_WRITTEN]! < target) {
+      if (!this.#isWritten(target)) {
         core.tail.spill(target);
         core.onSpill();
       }

@@ -30,7 +30,7 @@ import {
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
 import { must } from "../ffi/io-error.ts";
-import { HEADER_PAGE_BYTES, STRIDE_BYTES, VALUE_BYTES_MAX } from "../limits.ts";
+import { HEADER_PAGE_BYTES, SPILL_PAUSE_MS_MAX, STRIDE_BYTES, VALUE_BYTES_MAX } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
 import { ABORTS, AUDIT, STATE, STATE_POISONED } from "./control.ts";
@@ -217,14 +217,15 @@ export class WritePath {
     }
   }
 
-  #spillLater(): void {
+  /** Writes what is pending at the turn of the event loop; beside a holder of the lock it tries again, less and less often. */
+  #spillLater(delayMs = 0): void {
     this.#spillIsDue = true;
     const core = this.#core;
     core.defer(() => {
       this.#spillIsDue = false;
-      if (core.control.flags[STATE] !== 0 || core.tail.pendingBytes === 0) return;
+      if (core.isClosed || core.control.flags[STATE] !== 0 || core.tail.pendingBytes === 0) return;
       if (!core.mutex.tryLock()) {
-        this.#spillLater();
+        this.#spillLater(delayMs === 0 ? 1 : Math.min(2 * delayMs, SPILL_PAUSE_MS_MAX));
         return;
       }
       try {
@@ -232,7 +233,7 @@ export class WritePath {
       } finally {
         core.mutex.unlock();
       }
-    });
+    }, delayMs);
   }
 
   /** Encodes the frame that the encoder was told of, for the loaded key, at the tail; returns its position. */

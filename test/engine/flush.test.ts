@@ -1,11 +1,12 @@
 /** Flushes beside what else goes on: compactions, writes that fail, other threads that hold the writer's lock or died with it. */
 
 import { expect, spyOn, test } from "bun:test";
-import { STATE, STATE_POISONED, SYNC_OWNER } from "../../src/engine/control.ts";
-import { openFile } from "../../src/engine/open.ts";
+import { AUDIT, MUTEX, STATE, STATE_POISONED, SYNC_OWNER } from "../../src/engine/control.ts";
+import { attachTo, openFile } from "../../src/engine/open.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { CommitOrders } from "../../src/log/commit-script.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty, type Fault } from "./engine-fixture.ts";
@@ -39,6 +40,26 @@ class Subject implements Disposable {
       // What a poisoned database says to that is of no interest here.
     }
     this.#folder[Symbol.dispose]();
+  }
+}
+
+/** Another thread that holds the writer's lock of an open database, as far as words and the system say. */
+class OtherHolder implements Disposable {
+  readonly #flags: Int32Array;
+  readonly #row = 5;
+
+  constructor(subject: Subject, { isAlive }: { readonly isAlive: () => boolean }) {
+    const { control, system } = subject.opened.engine.core;
+    const thread = system.threadId() + 1;
+    subject.fault = (call, [asked]) => (call === "isThreadAlive" && asked === thread ? Number(isAlive()) : undefined);
+    this.#flags = control.flags;
+    subject.opened.engine.core.becomeShared();
+    Atomics.store(control.reclaim, ROW_THREAD_AT + this.#row, thread + 1);
+    Atomics.store(this.#flags, MUTEX, this.#row + 1);
+  }
+
+  [Symbol.dispose](): void {
+    Atomics.store(this.#flags, MUTEX, 0);
   }
 }
 
@@ -129,3 +150,84 @@ test.each<Config["flushPlan"]>([GROUP.flushPlan!, { kind: "on-each-flush" }])(
     expect(requests[0]!).toBeLessThan(0);
   },
 );
+
+/** Work that was put off, each with how long it was at least. */
+class Deferred {
+  #queue: { readonly work: () => void; readonly delayMs: number }[] = [];
+
+  readonly defer = (work: () => void, delayMs = 0): void => void this.#queue.push({ work, delayMs });
+
+  /** Runs what there is now; returns the delays. */
+  turn(): number[] {
+    const queue = this.#queue;
+    this.#queue = [];
+    for (const { work } of queue) work();
+    return queue.map(({ delayMs }) => delayMs);
+  }
+}
+
+test("what is pending beside a lock's holder is tried again less and less often, and written when the holder is dead", () => {
+  const deferred = new Deferred();
+  using subject = new Subject({ defer: deferred.defer });
+  const { tail, control } = subject.opened.engine.core;
+  let isAlive = true;
+  subject.insert("key");
+  using _ = new OtherHolder(subject, { isAlive: () => isAlive });
+  const delays = Array.from({ length: 9 }, () => deferred.turn());
+  expect(delays.flat()).toEqual([0, 1, 2, 4, 8, 16, 32, 64, 64]);
+  expect(tail.pendingBytes).toBeGreaterThan(0);
+  isAlive = false;
+  expect(deferred.turn()).toEqual([64]);
+  expect([tail.pendingBytes, control.flags[MUTEX], control.flags[AUDIT]]).toEqual([0, 0, 1]);
+  expect(deferred.turn()).toEqual([]);
+});
+
+test("what was put off is left to the others once this thread has closed the database", () => {
+  const deferred = new Deferred();
+  using subject = new Subject();
+  subject.opened.engine.core.becomeShared();
+  const environment = { system: hostSystem(), defer: deferred.defer, hasWorkers: false };
+  const other = attachTo(environment, subject.opened.base);
+  const { tail, mutex } = other.engine.core;
+  other.engine.insert(other.engine.defaultSpace, "other", "value", 0);
+  other.leave();
+  subject.insert("key");
+  const tryLock = spyOn(mutex, "tryLock");
+  deferred.turn();
+  expect(tryLock).not.toHaveBeenCalled();
+  expect(tail.pendingBytes).toBeGreaterThan(0);
+});
+
+test("with nothing pending a flush and the end of a process need no lock", () => {
+  using subject = new Subject();
+  const { sync, engine } = subject.opened;
+  subject.insert("key");
+  sync!.spill();
+  using _ = new OtherHolder(subject, { isAlive: () => true });
+  const lock = spyOn(engine.core.mutex, "lock").mockImplementation(() => {
+    throw new Error("the lock is waited for");
+  });
+  try {
+    sync!.flush();
+    expect(sync!.durable).toBe(engine.core.visible);
+    sync!.spillUntil(-Infinity);
+  } finally {
+    lock.mockRestore();
+  }
+});
+
+test("a process that ends waits for the holder of the lock until a moment of the clock, and no longer", () => {
+  using subject = new Subject();
+  const { sync, engine } = subject.opened;
+  subject.insert("key");
+  using holder = new OtherHolder(subject, { isAlive: () => true });
+  const { fault } = subject;
+  let nowMs = 0;
+  subject.fault = (call, args) => (call === "monotonic" ? (nowMs += 500) : fault(call, args));
+  sync!.spillUntil(1000);
+  expect(nowMs).toBe(1000);
+  expect(engine.core.tail.pendingBytes).toBeGreaterThan(0);
+  holder[Symbol.dispose]();
+  sync!.spillUntil(1000);
+  expect(engine.core.tail.pendingBytes).toBe(0);
+});

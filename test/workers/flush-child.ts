@@ -60,6 +60,17 @@ async function poison(): Promise<void> {
   }
 }
 
+/** Starts a Worker on a database, and waits until it has what it is there for. */
+async function startOther(file: string, db: Emdb): Promise<Worker> {
+  const other = new Worker(new URL(file, import.meta.url).href);
+  const share = db.share();
+  await new Promise((resolve) => {
+    other.addEventListener("message", resolve);
+    other.postMessage(share);
+  });
+  return other;
+}
+
 switch (what) {
   case "idle": {
     const db = Emdb.open(path);
@@ -80,18 +91,21 @@ switch (what) {
     void db.flush().then(() => process.exit(7));
     break;
   }
+  case "held": {
+    const db = Emdb.open(path);
+    db.insert("a", "b");
+    db.flushSync();
+    await startOther("holding-worker.ts", db);
+    process.exit(7);
+    break;
+  }
   case "poison":
     await poison();
     break;
   case "waiting": {
     const db = Emdb.open(path);
-    const share = db.share();
     // Another Worker has the place of long work, holds no process, and dies some time later.
-    const other = new Worker(new URL("waiting-worker.ts", import.meta.url).href);
-    await new Promise((resolve) => {
-      other.addEventListener("message", resolve);
-      other.postMessage(share);
-    });
+    const other = await startOther("waiting-worker.ts", db);
     (other as { unref?: () => void }).unref?.();
     setTimeout(() => other.terminate(), 300).unref();
     void db.compact().then(() => console.log("compacted"));

@@ -38,6 +38,11 @@ test("a process with a commit Worker ends with the exit code that it asked for",
   expect(run("code", folder.file("data.emdb")).code).toBe(7);
 });
 
+test("a process with nothing to write ends at once when it says so, whatever transaction another Worker is in", () => {
+  using folder = temporaryFolder();
+  expect(run("held", folder.file("data.emdb")).code).toBe(7);
+});
+
 test.skipIf(process.platform !== "linux" || emulator !== undefined)(
   "a failed sync rejects every pending and later flush, refuses writes, lets reads go on, and a reopen recovers",
   () => {
