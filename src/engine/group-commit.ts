@@ -79,7 +79,13 @@ export class GroupCommit {
   async flush(): Promise<void> {
     if (this.#plan.kind !== "on-each-flush") return this.#flushShared();
     // Each flush waits for the sync of the one before, and then needs one of its own.
-    const own = this.#last.catch(() => undefined).then(() => this.#flushShared());
+    const core = this.#core;
+    if (core.control.flags[STATE] !== 0 || core.isClosed) throw refusal(core);
+    const target = core.visible;
+    // By its turn the handle may have been closed, which flushes.
+    const own = this.#last
+      .catch(() => undefined)
+      .then(() => (core.isClosed && this.#sync.durable >= target ? undefined : this.#flushShared()));
     this.#last = own;
     return own;
   }

@@ -2,8 +2,8 @@
  * Whether a log is still the one that an image was made from: the last stretch of it before the image's end tells.
  *
  * A log that was put back from a copy and written on may be as long, and end alike. What it holds there is sound then. So a
- * stretch that is not what it was counts as the same log only if it is damaged: the image still says where everything is,
- * and that is worth more than to refuse the database for one rotten record.
+ * stretch that is not what it was counts as the same log only if a frame in it has rotted: the image still says where
+ * everything is, and that is worth more than to refuse the database for one record.
  */
 
 import { must } from "../ffi/io-error.ts";
@@ -41,18 +41,29 @@ export function isWitnessed(system: System, log: OpenLog, header: HintHeader): b
   return isDamaged(system, log, header);
 }
 
-/** Whether a frame of the stretch is not sound. Where no frame can be told to begin, it is not said to be. */
+/**
+ * Whether a frame of the stretch has rotted: its header still stands, or a sound one stands behind it. An end that is spoilt
+ * is not taken for that, nor a stretch in which no frame can be told to begin.
+ */
 function isDamaged(system: System, { file, bytes }: OpenLog, { identity, end }: HintHeader): boolean {
   const { handle, path } = file;
   const scanner = new Scanner({ system, file: handle, path, salts: saltsOf(identity), end: bytes }, 0);
   try {
     const from = witnessBefore(end);
     let at = from === HEADER_PAGE_BYTES ? from : (scanner.findSound(from, -1, end) ?? end);
+    let isRotten = false;
     while (at < end) {
-      if (scanner.findSound(at, -1, at + 8) !== at) return true;
-      at += scanner.facts.frameBytes;
+      if (scanner.findSound(at, -1, at + 8) === at) {
+        at += scanner.facts.frameBytes;
+        continue;
+      }
+      isRotten = true;
+      scanner.judge(at);
+      const behind = scanner.soundReach || scanner.findSound(at + 8, -1, end);
+      if (behind === undefined) return false;
+      at = behind;
     }
-    return false;
+    return isRotten;
   } finally {
     scanner.release();
   }

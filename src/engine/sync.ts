@@ -16,7 +16,7 @@
 
 import { assert, type EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
-import { ioError, must } from "../ffi/io-error.ts";
+import { ioError, lacksRoom, must } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
 import type { Result } from "../ffi/system.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
@@ -273,8 +273,7 @@ export class Sync {
     const call = { path: this.#file.path };
     // Nor is there one where not even a session had room.
     const marked = this.#canMark ? this.#writeMark(end, SHAPE_CLEAN) : 0;
-    const hasRoom = marked !== -Errno.ENOSPC && marked !== -Errno.EDQUOT;
-    const markBytes = hasRoom ? must(marked, { syscall: "pwrite", ...call }) : 0;
+    const markBytes = lacksRoom(marked) ? 0 : must(marked, { syscall: "pwrite", ...call });
     unmap();
     // Windows refuses while another process has the file mapped: the reserved space then stays, all zeros.
     const cut = core.system.truncate(this.#file.handle, end - core.base + markBytes);

@@ -4,7 +4,13 @@ import { EmdbError, type EmdbErrorCode } from "../errors.ts";
 import { errnoName } from "./errno.ts";
 import type { Result } from "./system.ts";
 
-const FULL = new Set(["ENOSPC", "EDQUOT"]);
+/** No room on the disk, within the quota, or in a file as long as the system or a limit of the process lets it be. */
+const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/** Whether a call failed for want of room. */
+export function lacksRoom(result: Result): boolean {
+  return result < 0 && FULL.has(errnoName(result));
+}
 
 /** What failed, and on which file. */
 export interface FailedCall {

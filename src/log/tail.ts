@@ -17,7 +17,7 @@
 
 import { EmdbError, assert } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
-import { ioError, must } from "../ffi/io-error.ts";
+import { ioError, lacksRoom, must } from "../ffi/io-error.ts";
 import { copy, type Pinned } from "../ffi/memory.ts";
 import type { Address, FileHandle, System } from "../ffi/system.ts";
 import {
@@ -285,7 +285,7 @@ export class FileTail implements Tail {
     const step = Math.min(Math.max(bytes / 2, GROWTH_BYTES_MIN), stepMax);
     let target = Math.min(Math.ceil((bytes + step) / 4096) * 4096, bytesMax);
     let result = this.#system.allocate(this.#file.handle, target);
-    if (result === -Errno.ENOSPC || result === -Errno.EDQUOT || result === -Errno.EFBIG) {
+    if (lacksRoom(result)) {
       target = Math.min(Math.ceil(bytes / 4096) * 4096, bytesMax);
       result = this.#system.allocate(this.#file.handle, target);
     }

@@ -291,8 +291,8 @@ const KERNEL: readonly PlantedFault[] = [
   },
   {
     ...fault("a full disk makes a close fail", "test/kernel/full.test.ts", "engine/sync.ts", [
-      "const hasRoom = marked !== -Errno.ENOSPC && marked !== -Errno.EDQUOT;",
-      "const hasRoom = true;",
+      "const markBytes = lacksRoom(marked) ? 0 : must(",
+      "const markBytes = must(",
     ]),
     needs: "ext4",
   },

@@ -255,19 +255,22 @@ test("the index that finds no memory refuses the write as EMDB_FULL or EMDB_IO, 
   fixture.checkLiveBytes();
 });
 
-test("a disk that is full up to the last byte does not make the close of a flushed database fail", () => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  const plan = { isFull: false };
-  const system = faulty(hostSystem(), (call) => (call === "write" && plan.isFull ? -Errno.ENOSPC : undefined));
-  using fixture = new EngineFixture(path, system);
-  const { engine, sync } = fixture;
-  engine.insert(engine.defaultSpace, "a", "b", 0);
-  sync.flush();
-  const state = fixture.state();
-  const end = engine.core.visible;
-  plan.isFull = true;
-  fixture.close();
-  expect(Bun.file(path).size).toBe(end);
-  expectOpens(path, new Uint8Array(readFileSync(path)), state);
-});
+test.each(["ENOSPC", "EFBIG"] as const)(
+  "no room for one byte more (%s) does not make the close of a flushed database fail",
+  (errno) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const plan = { isFull: false };
+    const system = faulty(hostSystem(), (call) => (call === "write" && plan.isFull ? -Errno[errno] : undefined));
+    using fixture = new EngineFixture(path, system);
+    const { engine, sync } = fixture;
+    engine.insert(engine.defaultSpace, "a", "b", 0);
+    sync.flush();
+    const state = fixture.state();
+    const end = engine.core.visible;
+    plan.isFull = true;
+    fixture.close();
+    expect(Bun.file(path).size).toBe(end);
+    expectOpens(path, new Uint8Array(readFileSync(path)), state);
+  },
+);
