@@ -1,6 +1,6 @@
 /** Sweeping by the queue of deadlines: what it removes, what it leaves, what it costs, and that no change of a record loses its deadline. */
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, copyFileSync, openSync, readFileSync, writeSync } from "node:fs";
 import { HintWriter } from "../../src/engine/hint-writer.ts";
 import { EmdbError } from "../../src/errors.ts";
@@ -10,6 +10,8 @@ import { emulator, sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { ExpiryFixture } from "./expiry-fixture.ts";
 import { expectCode } from "./fixture.ts";
+
+setDefaultTimeout(60_000);
 
 const IMAGE_SEEDS = sampleOf([341, 342, 343], 1);
 
