@@ -6,6 +6,7 @@
  *    undoes what a failed or dead writer left between `visible` and the tail.
  * 2. Frame bytes, then `tail`, then the slot, then `visible`: a reader that finds a slot finds the frame.
  * 3. Nothing is visible before `publish`; until then `undo` can take everything back.
+ * 4. Between a slot and the counts that go with it nothing can fail; behind `publish` nothing fails.
  */
 
 import { EmdbError, assert } from "../errors.ts";
