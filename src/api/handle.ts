@@ -19,6 +19,8 @@ type Occupant = "transaction" | "update" | "remove";
 
 interface Gate {
   occupant: Occupant | undefined;
+  /** Whose it is. */
+  holder: Handle | undefined;
 }
 
 const gates = new WeakMap<Store, Gate>();
@@ -26,7 +28,7 @@ const gates = new WeakMap<Store, Gate>();
 function gateOf(store: Store): Gate {
   const known = gates.get(store);
   if (known !== undefined) return known;
-  const gate: Gate = { occupant: undefined };
+  const gate: Gate = { occupant: undefined, holder: undefined };
   gates.set(store, gate);
   return gate;
 }
@@ -83,10 +85,12 @@ export class Handle {
     const gate = this.#gate;
     const run = (): T => {
       gate.occupant = occupant;
+      gate.holder = this;
       try {
         return body(store);
       } finally {
         gate.occupant = undefined;
+        gate.holder = undefined;
       }
     };
     // What was opened for reading stands still without a lock: a transaction that only reads has nothing to wait for.
@@ -104,19 +108,15 @@ export class Handle {
 
   close(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
+    // Refused, nothing is closed: the next call tries again.
+    if (this.#mustStayOpen) return this.#closeOnce();
     this.#closing = this.#closeOnce();
-    // Inside a transaction nothing was closed: the next call tries again.
-    if (this.#gate.occupant !== undefined) {
-      const refused = this.#closing;
-      this.#closing = undefined;
-      return refused;
-    }
     return this.#closing;
   }
 
   async #closeOnce(): Promise<void> {
     if (this.#isReleased) return;
-    this.writable();
+    this.#refuseIfNeeded();
     this.#shut();
     try {
       await this.life.close();
@@ -128,13 +128,24 @@ export class Handle {
   /** Also finishes a `close` that is under way. */
   closeSync(): void {
     if (this.#isReleased) return;
-    this.writable();
+    this.#refuseIfNeeded();
     this.#shut();
     try {
       this.life.closeSync();
     } finally {
       this.#isReleased = true;
     }
+  }
+
+  /** Inside the function of its own transaction or update a handle cannot be closed; another one of the database can. */
+  get #mustStayOpen(): boolean {
+    return this.#gate.holder === this && !this.#isReleased;
+  }
+
+  #refuseIfNeeded(): void {
+    if (!this.#mustStayOpen) return;
+    const message = `the handle cannot be closed inside a callback of its own ${this.#gate.occupant}`;
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", message, { path: this.path });
   }
 
   #shut(): void {

@@ -206,3 +206,21 @@ test("where no flag makes writes durable, every write of every thread is followe
   expectCode("EMDB_IO", write);
   expectCode("EMDB_POISONED", write);
 });
+
+test("inside a transaction another handle of the database may be closed, not the one whose it is", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using db = Emdb.open(path);
+  const [other, third] = [Emdb.open(path), Emdb.open(path)];
+  let closing: Promise<void> | undefined;
+  db.transaction((tx) => {
+    tx.insert("a", "1");
+    expectCode("EMDB_INVALID_ARGUMENT", () => db.closeSync());
+    other.closeSync();
+    closing = third.close();
+    tx.insert("b", "2");
+  });
+  await closing;
+  for (const closed of [other, third]) expectCode("EMDB_CLOSED", () => closed.get("a"));
+  expect([db.getText("a"), db.getText("b")]).toEqual(["1", "2"]);
+});
