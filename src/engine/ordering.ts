@@ -80,9 +80,11 @@ export class Ordering {
   #hasPassedLock = false;
   /** Writes of the batch at hand, 0 for few or none. */
   #batchWrites = 0;
-  /** What it has put into one key space and is yet to be entered; undefined where it goes in at once. */
+  /** What it has written to one key space and is yet to be entered. */
   #gathered: KeyOrder | undefined;
   #gatheredSpace: SpaceState | undefined;
+  /** Whether what is written to that is gathered. */
+  #isWorthIt = false;
 
   constructor(core: Core) {
     this.#core = core;
@@ -104,8 +106,9 @@ export class Ordering {
   /** Enters a new frame of the loaded key; `prev` is where the one before it is, 0 for none. */
   put(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
     const core = this.#core;
-    if (this.#batchWrites !== 0 && this.#gathers(spaces, space)) {
-      this.#gathered!.addLoaded(core.key, frame.lsn / 8, frame.prev / 8);
+    const gathered = this.#gathering(spaces, space);
+    if (gathered !== undefined) {
+      gathered.addLoaded(core.key, frame.lsn / 8, frame.prev / 8);
       return;
     }
     const tree = this.treeOf(spaces, space);
@@ -121,16 +124,19 @@ export class Ordering {
     if (writes >= GATHERED_MIN) this.#batchWrites = writes;
   }
 
-  /** Whether what the batch writes to a key space is gathered; there is room for one more then. */
-  #gathers(spaces: Spaces, space: SpaceState): boolean {
+  /** What gathers what the batch writes to a key space, with room for one more; undefined where it goes in at once. */
+  #gathering(spaces: Spaces, space: SpaceState): KeyOrder | undefined {
+    if (this.#batchWrites === 0) return undefined;
     if (space !== this.#gatheredSpace) {
       this.enterGathered(spaces);
       this.#gatheredSpace = space;
-      const isWorthIt = this.#batchWrites * RECORDS_PER_GATHERED >= spaces.records(space);
-      this.#gathered = isWorthIt ? this.keyOrder(this.#batchWrites) : undefined;
+      this.#isWorthIt = this.#batchWrites * RECORDS_PER_GATHERED >= spaces.records(space);
     }
-    if (this.#gathered?.isFull === true) this.enterGathered(spaces);
-    return this.#gathered !== undefined;
+    if (!this.#isWorthIt) return undefined;
+    // One for the whole batch, which may go to and fro between key spaces.
+    this.#gathered ??= this.keyOrder(this.#batchWrites);
+    if (this.#gathered.isFull) this.enterGathered(spaces);
+    return this.#gathered;
   }
 
   /** Enters what the batch has gathered so far. */
@@ -168,8 +174,9 @@ export class Ordering {
   /** Enters the frame that removes the loaded key. */
   remove(spaces: Spaces, space: SpaceState, frame: { readonly lsn: number; readonly prev: number }): void {
     const core = this.#core;
-    if (this.#batchWrites !== 0 && this.#gathers(spaces, space)) {
-      this.#gathered!.addLoaded(core.key, -frame.lsn / 8, frame.prev / 8);
+    const gathered = this.#gathering(spaces, space);
+    if (gathered !== undefined) {
+      gathered.addLoaded(core.key, -frame.lsn / 8, frame.prev / 8);
       return;
     }
     this.#bury(space, core.key, {

@@ -323,6 +323,24 @@ test("a key space with many records behind one with few is put in order at open"
   }
 });
 
+test("a batch that goes to and fro between key spaces is gathered in one memory", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem(), { rangeScans: true });
+  const { engine } = fixture;
+  const places = [engine.defaultSpace, engine.spaceNamed("other")];
+  const keyOrder = spyOn(engine.core.ordering!, "keyOrder");
+  const writes = Array.from({ length: 6000 }, (_, number) => ({
+    space: places[number % 2]!,
+    key: `key ${number * 7919}`,
+  }));
+  engine.writeBatch(writes.map((write) => ({ ...write, value: "v", expiresAtMs: 0 })));
+  engine.writeBatch(writes.slice(0, 1000).map((write) => ({ ...write, value: undefined, expiresAtMs: 0 })));
+  expect(keyOrder).toHaveBeenCalledTimes(2);
+  keyOrder.mockRestore();
+  expect(orderingFaults(engine.core, engine.spaces)).toEqual([]);
+  expect(places.map((space) => [...engine.range(space, { isReverse: false })].length)).toEqual([2500, 2500]);
+});
+
 test("every record is put in order at open, whatever the count of records says", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
