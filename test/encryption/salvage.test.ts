@@ -26,8 +26,10 @@ test("salvage brings all of an encrypted file back whose header page has a flipp
     writeFileSync(path, file);
     const report = await Emdb.salvage(path, target, { encryption });
     expect([byte, report.recoveredRecords, report.lostRanges]).toEqual([byte, 20, []]);
-    using db = Emdb.open(target, { encryption, readOnly: true });
-    expect(db.getText("key 7")).toBe("value 7");
+    {
+      using db = Emdb.open(target, { encryption, readOnly: true });
+      expect(db.getText("key 7")).toBe("value 7");
+    }
     for (const suffix of ["", ".hint", ".lock"]) rmSync(target + suffix, { force: true });
   }
 });
