@@ -117,7 +117,7 @@ test("the draft that a thread leaves that dies in a backup of a database in memo
     const target = folder.file("copy.emdb");
     using db = Emdb.openInMemory({ rangeScans: true });
     fill(db, 0);
-    await dieAt(db, { target, step: 1, call: "rename" });
+    await dieAt(db, { target, step: 1, call: "sync" });
     expect(namesIn(folder.path).some((name) => name.includes("emdb-backup"))).toBe(true);
     if (next === "verify") await db.verify();
     else db.closeSync();
