@@ -23,11 +23,12 @@
 import { assert, EmdbError } from "../errors.ts";
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { isTombstone } from "../keydir/keydir.ts";
-import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES } from "../limits.ts";
+import { COPIED_FRAME_BYTES_MAX, HEADER_PAGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES } from "../limits.ts";
 import { appendFrame } from "../log/append.ts";
 import { FrameEncoder } from "../log/encoder.ts";
 import {
   FRAME_HEADER_BYTES,
+  FRAME_OVERHEAD_BYTES_MAX,
   KIND_CLEAR,
   KIND_MARK,
   KIND_PUT,
@@ -55,8 +56,9 @@ import { MemoryReads } from "./verify-source.ts";
 const GROUP = 128;
 const GROUP_BYTES_MAX = SCAN_BYTES / 2;
 const BUCKET_BYTES = 64;
-/** A longer value may be in a frame that is not staged. */
-const SHORT_VALUE_BYTES = 4096;
+/** Key and value of a frame that is staged for sure. */
+const SHORT_RECORD_BYTES = 4096;
+assert(SHORT_RECORD_BYTES + FRAME_OVERHEAD_BYTES_MAX <= COPIED_FRAME_BYTES_MAX, "a short record is staged");
 /** What the link to a version farther away than 32 GiB adds to a frame. */
 const WIDE_PREV_BYTES = 8;
 /** So much is left to be written and synced under the writer's lock at most; syncs of little more hold nobody up. */
@@ -306,7 +308,8 @@ export class LogCopy {
     draft.flags = 0;
     draft.prev = facts.prev === 0 ? 0 : table.moves.beforeNext((this.#base + facts.prev) / 8) * 8;
     draft.durable = position;
-    const value = facts.valueBytes <= SHORT_VALUE_BYTES ? scanner.valueAddress : 0;
+    const isShort = facts.keyBytes + facts.valueBytes <= SHORT_RECORD_BYTES;
+    const value = isShort ? scanner.valueAddress : 0;
     if (value === 0) draft.loadValue(scanner.value());
     else draft.loadValueFrom(value, facts.valueBytes);
     const key = scanner.head.address + scanner.headAt + FRAME_HEADER_BYTES;

@@ -103,7 +103,8 @@ export class FrameEncoder {
   /** The value taken last, for a frame that is not staged whole. */
   get longValue(): Uint8Array {
     if (typeof this.value !== "number") return this.value;
-    assert(this.value === this.#text.address, "a value that is not staged is a view or text");
+    const isText = this.value === this.#text.address || this.valueBytes === 0;
+    assert(isText, "a value that is not staged is a view, text or nothing");
     return this.#text.u8.subarray(0, this.valueBytes);
   }
 

@@ -165,9 +165,10 @@ export class OrderedIndex {
 
   /** Adds the key that was not found. */
   add(units: number, keepFrom: number): void {
-    this.#filling = this.#path.leaf.block;
-    this.#addInRun(units, keepFrom);
-    this.endRun();
+    const { block } = this.#path.leaf;
+    if (!this.#addInScratch(block, units, keepFrom)) return;
+    this.#storeLeaf(block);
+    this.#inner.settle();
   }
 
   /** Puts the key that was not found into the leaf in scratch, which may then be too full by one. */
@@ -183,12 +184,14 @@ export class OrderedIndex {
   }
 
   /**
-   * Points the entry of a key to a frame, a new one if it has none. Keys in order, or nearly so, cost a tenth of `find` and `add`: a leaf is filled in scratch and stored when a key comes that is not its.
-   * `endRun` stores the last, and until then nothing else may be done with the index; `forgetRun` leaves it out.
+   * Points the entry of a key to a frame, a new one if it has none. Keys in order, or nearly so, cost a tenth of `find`
+   * and `add`: a leaf is filled in scratch and stored when a key comes that is not its. `endRun` stores the last, and
+   * until then nothing else may be done with the index; `forgetRun`, also after a throw, leaves it out.
    */
   enter(tree: number, key: ProbeKey, { units, last, keepFrom }: EnteredFrame): void {
     let isThere: boolean;
-    if (this.#filling !== 0 && this.#isBetweenFences(key)) isThere = this.#findInLeaf(key, last);
+    if (this.#filling !== 0 && this.#path.tree === tree && this.#isBetweenFences(key))
+      isThere = this.#findInLeaf(key, last);
     else {
       this.endRun();
       isThere = this.find(tree, key, last);
@@ -196,16 +199,7 @@ export class OrderedIndex {
       this.#takeFences();
     }
     if (isThere) this.#replaceInRun(units);
-    else this.#addInRun(units, keepFrom);
-  }
-
-  /** Adds the key that was not found to the leaf in scratch. */
-  #addInRun(units: number, keepFrom: number): void {
-    const path = this.#path;
-    const { leaf } = path;
-    this.#enter(units);
-    if (leaf.count > leaf.capacity(leaf.prefixBytes)) this.#makeRoom(keepFrom);
-    else if (path.loads > 0) growPrefix(leaf, path.keys, { first: this.#first, last: this.#last });
+    else if (!this.#addInScratch(this.#filling, units, keepFrom)) this.#filling = 0;
   }
 
   /** Points the entry that was found to a newer frame, in scratch if the leaf has yet to be stored. */
@@ -220,15 +214,19 @@ export class OrderedIndex {
     leaf.setUnits(this.#index, units, false);
   }
 
-  /** Drops old tombstones of the leaf in scratch, which is too full by one, or divides it. */
-  #makeRoom(keepFrom: number): void {
+  /** Adds the key that was not found to the copy of a leaf in scratch; false when that was divided, and is stored. */
+  #addInScratch(block: number, units: number, keepFrom: number): boolean {
     const path = this.#path;
     const { leaf } = path;
+    this.#enter(units);
+    if (leaf.count <= leaf.capacity(leaf.prefixBytes)) {
+      if (path.loads > 0) growPrefix(leaf, path.keys, { first: this.#first, last: this.#last });
+      return true;
+    }
     path.treeMemory.f64[TREE_TOMBSTONES]! -= purge(leaf, keepFrom);
-    if (leaf.count <= leaf.capacity(leaf.prefixBytes)) return;
-    const block = this.#filling;
-    this.#filling = 0;
+    if (leaf.count <= leaf.capacity(leaf.prefixBytes)) return true;
     this.#divide(block);
+    return false;
   }
 
   /** Stores what `enter` has left in scratch. */

@@ -108,3 +108,27 @@ test("a run that is forgotten leaves out what was in scratch, and nothing else",
   expect(grove.range().map((units) => grove.keys.keys[units]![0])).toEqual([1, 3, 4, 5]);
   expect(grove.check().faults).toEqual([]);
 });
+
+test("a key that cannot be added because a neighbour cannot be read leaves nothing for a run over another tree", () => {
+  using grove = new Grove();
+  const stem = "p".repeat(FULL_SHAPE.prefixBytesMax + 20);
+  const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
+  const first = grove.put(bytes(`${stem}1`), 0);
+  for (const end of ["2", "3", "4", "5"]) grove.put(bytes(stem + end), 0);
+  const { keys } = grove.keys;
+  const rotten = keys[first]!;
+  delete keys[first];
+  expect(() => grove.put(bytes(`${stem}45`), 0)).toThrow(`no key at ${first}`);
+  keys[first] = rotten;
+  // As `undo` does.
+  expect(grove.index.find(grove.tree, grove.probe(bytes(`${stem}45`)), 0)).toBe(false);
+  const other = grove.index.plant();
+  const tree = grove.tree;
+  grove.tree = other;
+  for (const key of ["other 1", "other 2"]) grove.enter(bytes(key), 0);
+  grove.index.endRun();
+  const textsOf = (): string[] => grove.range().map((units) => Buffer.from(keys[units]!).toString());
+  expect([textsOf(), grove.check().faults]).toEqual([["other 1", "other 2"], []]);
+  grove.tree = tree;
+  expect([textsOf(), grove.check().faults]).toEqual([["1", "2", "3", "4", "5"].map((end) => stem + end), []]);
+});
