@@ -79,21 +79,24 @@ export class GroupCommit {
   async flush(): Promise<void> {
     if (this.#plan.kind !== "on-each-flush") return this.#flushShared();
     // Each flush waits for the sync of the one before, and then needs one of its own.
-    const core = this.#core;
-    if (core.control.flags[STATE] !== 0 || core.isClosed) throw refusal(core);
-    const target = core.visible;
+    const target = this.#target();
     // By its turn the handle may have been closed, which flushes.
     const own = this.#last
       .catch(() => undefined)
-      .then(() => (core.isClosed && this.#sync.durable >= target ? undefined : this.#flushShared()));
+      .then(() => (this.#core.isClosed && this.#sync.durable >= target ? undefined : this.#flushShared()));
     this.#last = own;
     return own;
   }
 
-  #flushShared(): Promise<void> {
+  /** What a flush that begins now has to make durable. */
+  #target(): number {
     const core = this.#core;
     if (core.control.flags[STATE] !== 0 || core.isClosed) throw refusal(core);
-    const target = core.visible;
+    return core.visible;
+  }
+
+  #flushShared(): Promise<void> {
+    const target = this.#target();
     const isEach = this.#plan.kind === "on-each-flush";
     if (!isEach && this.#sync.durable >= target) return Promise.resolve();
     const worker = this.#ensureWorker();

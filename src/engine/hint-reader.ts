@@ -103,8 +103,9 @@ export function openHint(
     const isShort = log.wasEmptied || log.bytes < header.end;
     // A writer in another process may just have gone on, and made this image: it is too new for what is read here.
     if (isShort && system.size(log.file.handle) >= header.end) return undefined;
-    const isKnown = isWitnessed(system, log, header) && (sealed === undefined || isContinued(system, log.file, sealed));
-    const kinship = isShort ? "short" : isKnown ? "same" : "other";
+    const isKnown = (): boolean =>
+      isWitnessed(system, log, header) && (sealed === undefined || isContinued(system, log.file, sealed));
+    const kinship = isShort ? "short" : isKnown() ? "same" : "other";
     const isUsable = kinship === "same" && system.size(handle) === header.bytes;
     hint = { header, sealed, handle, kinship, isUsable };
     return hint;

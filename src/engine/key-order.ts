@@ -79,9 +79,8 @@ export class KeyOrder {
 
   /** The same for a loaded key. */
   addLoaded(key: KeyBuffer, units: number, last: number): void {
-    assert(!this.isFull, "there is room for one more key");
     const { address, u32, f64 } = this.#peeks;
-    const at = this.#count * PEEK_BYTES;
+    const at = this.next - address;
     // Alike keys are to be alike behind their ends.
     for (let number = FRAME_HEADER_BYTES / 8; number < PEEK_BYTES / 8; number++) f64[at / 8 + number] = 0;
     if (key.bytes > 0) copy(address + at + FRAME_HEADER_BYTES, key.memory.address, Math.min(key.bytes, KEY_PEEK_BYTES));

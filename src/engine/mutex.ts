@@ -3,8 +3,8 @@
  *
  * Taking it when it is free is one compare-and-swap (2 ns). A Worker that finds it taken sleeps on the word in
  * short turns, and between two of them asks whether the holder's thread still runs: a dead one's lock is
- * taken over, also by one who would not wait. Either way the new holder finds a half-done write by `tail !== visible` and undoes it; after a take-over the
- * counts are checked as well (`audit.ts`).
+ * taken over, also by one who would not wait. Either way the new holder finds a half-done write by `tail !== visible`
+ * and undoes it; after a take-over the counts are checked as well (`audit.ts`).
  *
  * As long as nobody else can attach, the word is left alone: each change of it is a locked instruction, which waits
  * until all stores before it have reached the cache (40 to 75 ns right after a frame was written to cold memory).

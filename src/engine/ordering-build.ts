@@ -22,6 +22,7 @@ const UNITS_SPAN = 2 ** 36;
 const KEY_BITS = 17;
 /** Keys that are looked at to find what all begin with. */
 const SAMPLES = 512;
+
 /** Builds the trees of all key spaces. Nobody else reads or writes yet. */
 export function buildOrdering(core: Core, spaces: Spaces, chunkMax = KEY_ORDER_MAX): Ordering {
   const ordering = new Ordering(core);
