@@ -149,6 +149,12 @@ export const PASSPHRASE_BYTES_MAX = 1024;
  */
 export const LOCATION_NAME_BYTES_MAX = 200;
 
+/**
+ * Longest name of a database's file, without its folder, in bytes (UTF-16 units on Windows): file systems stop at 255, and
+ * the longest that is appended to it, for a table of moves in the way of another, has 43.
+ */
+export const FILE_NAME_BYTES_MAX = 212;
+
 /** Longest wait of a group flush for others to join, in milliseconds: a flush is somebody waiting. */
 export const GROUP_WAIT_MS_MAX = 60_000;
 

@@ -31,6 +31,7 @@ export class Data {
   readonly valueBytes: number;
   readonly #seed: number;
   readonly #pool: Uint8Array[] = [];
+  #words = new Uint32Array(16);
 
   constructor(shape: DataShape) {
     this.#seed = mix(shape.seed + 0x9e3779b9);
@@ -64,12 +65,22 @@ export class Data {
 
   /** `count` keys out of the first `records`, in a random order that is the same for every peer; all different up to `records`. */
   shuffledKeys(records: number, count: number): Uint8Array[] {
-    return shuffledNumbers(records, count, this.#seed).map((index) => this.key(index));
+    return this.shuffled(records, count).map((index) => this.key(index));
   }
 
   /** `count` keys that no record below `records` has. */
   missingKeys(records: number, count: number): Uint8Array[] {
-    return Array.from({ length: count }, (_, index) => this.key(records + 1_000_000_000 + index));
+    return this.missing(records, count).map((index) => this.key(index));
+  }
+
+  /** The numbers of `shuffledKeys`, for whoever does not want all of them in memory. */
+  shuffled(records: number, count: number): number[] {
+    return shuffledNumbers(records, count, this.#seed);
+  }
+
+  /** The numbers of `missingKeys`. */
+  missing(records: number, count: number): number[] {
+    return Array.from({ length: count }, (_, index) => records + 1_000_000_000 + index);
   }
 
   /** `count` keys skewed as in YCSB (Zipf, constant 0.99): a few are asked for most of the time. */
@@ -93,14 +104,22 @@ export class Data {
     });
   }
 
+  /**
+   * An array that is no view of a buffer of its own: of a million keys that are views the collector keeps two objects more
+   * for each, and whoever makes garbage, as all stores do, pays for going over them.
+   */
   #bytes(length: number, salt: number): Uint8Array {
-    const words = new Uint32Array(Math.ceil(length / 4));
+    const count = Math.ceil(length / 4);
+    if (this.#words.length < count) this.#words = new Uint32Array(count);
+    const words = this.#words;
     let state = mix(salt + this.#seed);
-    for (let at = 0; at < words.length; at++) {
+    for (let at = 0; at < count; at++) {
       state = (state + 0x9e3779b9) >>> 0;
       words[at] = mix(state ^ salt);
     }
-    return new Uint8Array(words.buffer, 0, length);
+    const bytes = new Uint8Array(length);
+    bytes.set(new Uint8Array(words.buffer, 0, length));
+    return bytes;
   }
 }
 

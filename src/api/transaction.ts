@@ -28,6 +28,12 @@ export function runTransaction<T>(handle: Handle, body: (tx: Transaction) => T):
   if (typeof body !== "function") {
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `transaction takes a function, got ${describe(body)}`);
   }
+  if (/GeneratorFunction/.test(Object.prototype.toString.call(body))) {
+    throw new EmdbError(
+      "EMDB_INVALID_ARGUMENT",
+      "transaction takes a function, got a generator, of which nothing would run",
+    );
+  }
   return handle.guarded("transaction", (store) => {
     const state = new TransactionState(handle, store);
     try {

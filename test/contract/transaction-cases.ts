@@ -182,6 +182,22 @@ export function transactionCases(on: OnFresh): void {
     }),
   );
   test(
+    "a generator, of which a call runs nothing, is EMDB_INVALID_ARGUMENT",
+    on(({ db }) => {
+      const bodies = [
+        function* (tx: { insert(key: string, value: string): void }) {
+          tx.insert("key", "x");
+          yield;
+        },
+        async function* (tx: { insert(key: string, value: string): void }) {
+          tx.insert("key", "x");
+          yield;
+        },
+      ];
+      for (const body of bodies) expectCode("EMDB_INVALID_ARGUMENT", () => db.transaction<unknown>(body));
+    }),
+  );
+  test(
     "its object is EMDB_INVALID_ARGUMENT after the end, also after a throw",
     on(({ db }) => {
       const kept: Transaction[] = [];
