@@ -6,8 +6,8 @@
  * 1. A string with a lone surrogate has no UTF-8 bytes and is refused: replacing it, as TextEncoder does, would
  *    make two different keys one.
  * 2. A view on a detached or shrunk buffer is refused; it would read as empty.
- * 3. Bytes in a SharedArrayBuffer are taken. Another thread must leave them alone until the call returns: looking
- *    for them would cost 150 ns per call, since asking for a view's buffer creates it.
+ * 3. Bytes in a SharedArrayBuffer are taken. What is stored while another thread writes them is some mixture of old and
+ *    new ones: they are copied before they are checked (`log/encoder.ts`).
  * 4. Other views (DataView, Uint16Array ...) are refused: their bytes depend on the machine.
  */
 
@@ -48,9 +48,9 @@ const VALUE_UNITS_SURE = Math.floor(VALUE_BYTES_MAX / 3);
 export function checkedKey(key: unknown): Bytes {
   if (typeof key === "string") {
     if (key.length <= KEY_UNITS_SURE && key.isWellFormed()) return key;
-  } else if (ArrayBuffer.isView(key) && key instanceof Uint8Array) {
+  } else if (ArrayBuffer.isView(key) && key instanceof Uint8Array && hasOwnLength(key)) {
     const count = key.length;
-    if (count !== 0 && count <= KEY_BYTES_MAX && hasOwnLength(key)) return key;
+    if (count !== 0 && count <= KEY_BYTES_MAX) return key;
   }
   return checkedSlowly(key, KEY);
 }
@@ -63,9 +63,9 @@ export function checkedKey(key: unknown): Bytes {
 export function checkedValue(value: unknown): Bytes {
   if (typeof value === "string") {
     if (value.length <= VALUE_UNITS_SURE && value.isWellFormed()) return value;
-  } else if (ArrayBuffer.isView(value) && value instanceof Uint8Array) {
+  } else if (ArrayBuffer.isView(value) && value instanceof Uint8Array && hasOwnLength(value)) {
     const count = value.length;
-    if (count !== 0 && count <= VALUE_BYTES_MAX && hasOwnLength(value)) return value;
+    if (count !== 0 && count <= VALUE_BYTES_MAX) return value;
   }
   return checkedSlowly(value, VALUE);
 }
@@ -111,12 +111,12 @@ export function startsWith(bytes: Uint8Array, start: { readonly prefix: Uint8Arr
 }
 
 /**
- * Whether `length` is what the array has and not what somebody made it say: as many bytes would be read. A subclass is
- * looked at more closely.
+ * Whether `length` is what the array has and not what somebody made it say: as many bytes would be read. What has one of
+ * its own, and a subclass, is looked at more closely.
  */
 function hasOwnLength(view: Uint8Array): boolean {
   const prototype: unknown = Object.getPrototypeOf(view);
-  return (prototype === Uint8Array.prototype || prototype === Buffer.prototype) && view.length === view.byteLength;
+  return (prototype === Uint8Array.prototype || prototype === Buffer.prototype) && !Object.hasOwn(view, "length");
 }
 
 function checkedSlowly(given: unknown, bound: Bound): Bytes {

@@ -23,6 +23,10 @@ export class ClosedStore implements Store {
   get hasRangeScans(): boolean {
     return this.#refuse();
   }
+  clockMs(): never {
+    return this.#refuse();
+  }
+
   now(): never {
     return this.#refuse();
   }

@@ -17,7 +17,7 @@ const NEVER = 0;
 export interface DeadlineSource {
   /** 0 for none. */
   readonly defaultTtlMs: number;
-  readonly store: { now(): number };
+  readonly store: { now(): number; clockMs(): number };
 }
 
 /**
@@ -28,7 +28,7 @@ export interface DeadlineSource {
 export function deadlineOf(options: InsertOptions | undefined, source: DeadlineSource): number {
   if (options !== undefined) return deadlineAsked(options, source);
   const { defaultTtlMs } = source;
-  return defaultTtlMs === 0 ? NEVER : rounded(source.store.now() + defaultTtlMs);
+  return defaultTtlMs === 0 ? NEVER : rounded(source.store.clockMs() + defaultTtlMs);
 }
 
 /** Whether a deadline that `deadlineOf` gave has passed. */
@@ -52,7 +52,8 @@ function deadlineAsked(options: InsertOptions, source: DeadlineSource): number {
         `ttlMs must be a number of milliseconds >= 0, got ${describe(ttlMs)}`,
       );
     }
-    return rounded(source.store.now() + ttlMs);
+    // What has no time to live is expired at once, also for whoever goes by an earlier moment.
+    return rounded(ttlMs === 0 ? source.store.now() : source.store.clockMs() + ttlMs);
   }
   if (expiresAtMs !== undefined) {
     if (typeof expiresAtMs !== "number" || Number.isNaN(expiresAtMs)) {

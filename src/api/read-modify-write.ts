@@ -52,7 +52,7 @@ export function update<K, V, KeyIn, ValueIn>(
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `update takes a function, got ${describe(change)}`);
   }
   handle.writable();
-  const expiresAtMs = deadlineOf(request.options, handle);
+  deadlineOf(request.options, handle);
   // Copied: the function may change the caller's array.
   const key = ownCopy(coded.keyIn(request.key));
   return handle.guarded("update", (store) => {
@@ -66,6 +66,8 @@ export function update<K, V, KeyIn, ValueIn>(
     const bytes = coded.valueKept(next);
     // Decoded before the write, so that a codec that cannot read its own bytes leaves the old value.
     const stored = coded.valueOut(ownArray(bytes));
+    // A time to live begins now, however long the function took.
+    const expiresAtMs = deadlineOf(request.options, handle);
     store.insert(space, key, bytes, expiresAtMs);
     return isPast(expiresAtMs, store) ? undefined : stored;
   });

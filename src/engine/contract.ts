@@ -70,8 +70,10 @@ export interface Store {
   readonly isReadOnly: boolean;
   /** Whether the ordered index is kept. */
   readonly hasRangeScans: boolean;
-  /** The clock that expiry uses, in Unix milliseconds. */
+  /** The moment by which records are expired, in Unix milliseconds: the clock's, but where that stands still. */
   now(): number;
+  /** The clock, which stands still for nobody: what a duration is counted from. */
+  clockMs(): number;
 
   /** Opens or creates. */
   spaceNamed(name: string): Space;

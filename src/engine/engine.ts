@@ -42,6 +42,10 @@ export class Engine implements Store {
     return this.core.isReadOnly;
   }
 
+  clockMs(): number {
+    return this.core.system.now();
+  }
+
   now(): number {
     return this.core.now();
   }

@@ -54,6 +54,8 @@ export class Prefetch {
   /** Where each bucket, then each frame is; 0: to be looked up. */
   readonly #places = new Float64Array(GROUP);
   readonly #copied = new Int32Array(GROUP);
+  /** What the longest frame of the last group took, 0 if nothing is known: so much is copied, since each line is a miss. */
+  #longest = 0;
   readonly #keys = sharedKeys();
   readonly #buckets = sharedBuckets();
   readonly #frames = sharedFrames();
@@ -102,33 +104,46 @@ export class Prefetch {
   touchFrames(part: Part, visible: number): void {
     const { count } = part;
     const places = this.#places;
-    for (let index = 0; index < count; index++) this.#locate(index, visible);
+    const copied = this.#copied;
+    const log = this.#log;
+    const end = log.mapEnd();
+    const from = log.mapFrom;
+    const origin = log.mapOrigin;
+    const until = Math.min(visible, end - FRAME_HEADER_BYTES + 1);
+    const most = this.#longest === 0 ? FRAME_BYTES : this.#longest;
+    this.#longest = 0;
+    for (let index = 0; index < count; index++) {
+      const lsn = this.#locate(index);
+      // No frame stands where a file begins; 0 is for no position.
+      const isThere = lsn > from && lsn < until;
+      places[index] = isThere ? origin + lsn : 0;
+      copied[index] = isThere ? Math.min(most, end - lsn) : 0;
+    }
     const frames = this.#frames.address;
     for (let index = 0; index < count; index++) {
-      if (places[index] !== 0) copy(frames + index * FRAME_BYTES, places[index]!, this.#copied[index]!);
+      if (places[index] !== 0) copy(frames + index * FRAME_BYTES, places[index]!, copied[index]!);
     }
   }
 
-  /** Finds the only slot of the home bucket that can be the key's. */
-  #locate(index: number, visible: number): void {
+  /**
+   * The position in the only slot of the home bucket that can be the key's, if there is one; otherwise 0. All slots are
+   * looked at, by arithmetic: where the key's stands nobody can predict, and a wrong guess costs more than the others.
+   */
+  #locate(index: number): number {
     const words = this.#buckets.i32;
     const hash = this.#hashes[index]!;
     const first = (index * BUCKET_BYTES) >> 2;
-    this.#places[index] = 0;
-    for (let word = first; word < first + 16; word += 2) {
-      const high = words[word + 1]!;
-      if (high >>> HASH_SHIFT !== hash) continue;
-      const low = words[word]! >>> 0;
-      const lsn = this.#keydir.heap.positions.units(low, high) * 8;
-      // An empty slot has the hash 0, which a key may have too.
-      if (lsn === 0) continue;
-      if (isTombstone(high) || lsn >= visible) return;
-      const address = this.#log.at(lsn);
-      if (address === 0 || this.#log.isInRing) return;
-      this.#copied[index] = Math.min(FRAME_BYTES, this.#log.limit);
-      this.#places[index] = address;
-      return;
+    let found = 0;
+    let count = 0;
+    for (let word = first; word < first + BUCKET_BYTES / 4; word += 2) {
+      // All ones where the hashes are the same.
+      const isSame = (((words[word + 1]! >>> HASH_SHIFT) ^ hash) - 1) >> 31;
+      found |= isSame & word;
+      count -= isSame;
     }
+    const high = words[found + 1]!;
+    // Empty slots have the hash 0, which a key may have too.
+    return count !== 1 || isTombstone(high) ? 0 : this.#keydir.heap.positions.units(words[found]! >>> 0, high) * 8;
   }
 
   /** The value of a key of the group, or undefined when it takes more than this class knows. */
@@ -141,7 +156,9 @@ export class Prefetch {
     const bytes = frame[word + WORD_VALUE_BYTES]!;
     const end = FRAME_HEADER_BYTES + keyBytes + bytes;
     if ((shape & 15) !== KIND_PUT || (shape & ANY_EXTENSION) !== 0) return undefined;
-    if (shape >>> 16 !== keyBytes || keyBytes > KEY_BYTES || end > this.#copied[index]!) return undefined;
+    if (shape >>> 16 !== keyBytes || keyBytes > KEY_BYTES || end > FRAME_BYTES) return undefined;
+    if (end > this.#longest) this.#longest = end;
+    if (end > this.#copied[index]!) return undefined;
     if (!this.#equalsKey(index, word, keyBytes)) return undefined;
     const value = new Uint8Array(bytes);
     if (bytes > 0) copy(value, this.#frames.address + index * FRAME_BYTES + FRAME_HEADER_BYTES + keyBytes, bytes);

@@ -35,7 +35,7 @@ import { findReplaced, putBack } from "./put-back.ts";
 import { hintPath, newPath, removeLeftOvers, type LogPlace } from "./siblings.ts";
 import { refuseTakenImage } from "./sidecar-names.ts";
 import type { SpaceState } from "./spaces.ts";
-import { freshPageLater, keyPageOf, unlockPageLater, type HeaderPage } from "./unlock.ts";
+import { cipherOf, freshPageLater, keyPageOf, unlockPageLater, type HeaderPage } from "./unlock.ts";
 
 const CONFIG: OpenConfig = {
   defaultTtlMs: 0,
@@ -61,6 +61,10 @@ export async function rewriteFile(
 ): Promise<void> {
   await underLock(environment, request.path, async (path, found, { lock, letGo }) => {
     const { system } = environment;
+    if (request.current === undefined && cipherOf(found.header) !== undefined) {
+      const message = "the database is encrypted already; rotateEncryptionKey gives it another secret";
+      throw new EmdbError("EMDB_INVALID_CONFIG", message, { path });
+    }
     const current = { encryption: request.current, cipher: undefined };
     const next = { encryption: request.next, cipher: request.cipher };
     const keys = await unlockPageLater(found, current, path);

@@ -135,12 +135,21 @@ export class FrameEncoder {
       assert(bytes <= RING_FRAME_BYTES_MAX, "a frame that is staged fits the stage");
       words[(bytes >> 2) - 1] = 0;
       words[(bytes >> 2) - 2] = 0;
-    }
+    } else this.#ownShared();
     this.#putHead(key, keyBytes, lsn);
     if (isStaged && this.valueBytes > 0) copy(stage.address + this.headBytes, this.value, this.valueBytes);
     words[WORD_BODY_CHECK] = this.#bodyCheck(isStaged, placeSeed(this.salts.body, low, high));
     const seed = placeSeed(this.salts.header, low, high);
     words[WORD_HEADER_CHECK] = xxh32Of20(stage.i32, 1, seed);
+  }
+
+  /**
+   * A value that is not staged is checked, and then written, from where it is: what another thread writes to memory that it
+   * shares in between would be rot.
+   */
+  #ownShared(): void {
+    const { value } = this;
+    if (typeof value !== "number" && value.buffer instanceof SharedArrayBuffer) this.value = new Uint8Array(value);
   }
 
   #putHead(key: Pinned, keyBytes: number, lsn: number): void {

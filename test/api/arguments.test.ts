@@ -145,7 +145,7 @@ describe("keys and values", () => {
 });
 
 describe("deadlines", () => {
-  const clock = { now: () => 1000 };
+  const clock = { now: () => 1000, clockMs: () => 1000 };
   const of = (options: object | undefined, defaultTtlMs = 0): number =>
     deadlineOf(options, { defaultTtlMs, store: clock });
 
@@ -169,7 +169,7 @@ describe("deadlines", () => {
   });
 
   test("a clock at 0 still expires at once", () => {
-    expect(deadlineOf({ ttlMs: 0 }, { defaultTtlMs: 0, store: { now: () => 0 } })).toBe(1);
+    expect(deadlineOf({ ttlMs: 0 }, { defaultTtlMs: 0, store: { now: () => 0, clockMs: () => 0 } })).toBe(1);
   });
 
   test("an unknown name is refused with the nearest known one", () => {
@@ -260,7 +260,8 @@ test("no length that somebody made up is believed", () => {
     }
   }
   const own = Object.defineProperty(new Uint8Array([1, 2, 3]), "length", { value: 64 });
-  for (const odd of [new Odd([1, 2, 3]), own]) {
+  const both = Object.defineProperties(new Uint8Array([1, 2, 3]), { length: { value: 64 }, byteLength: { value: 64 } });
+  for (const odd of [new Odd([1, 2, 3]), own, both]) {
     db.insert("of a value", odd);
     expect(db.get("of a value")).toEqual(new Uint8Array([1, 2, 3]));
     db.insert(odd, "of a key");

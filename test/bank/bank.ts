@@ -144,7 +144,7 @@ const BATCHES: readonly PlantedFault[] = [
 ];
 
 const READS: readonly PlantedFault[] = [
-  fault("getMany takes an empty slot for a record", "model", "engine/prefetch.ts", ["if (lsn === 0) continue;", ""]),
+  fault("getMany takes an empty slot for a record", "model", "engine/prefetch.ts", ["lsn > from &&", "lsn >= from &&"]),
   fault("a byte-order mark is no part of a name", "model", "engine/names.ts", [
     'new TextDecoder("utf-8", { ignoreBOM: true })',
     "new TextDecoder()",

@@ -65,6 +65,17 @@ export function swapCases(on: OnFresh): void {
     }),
   );
   test(
+    "a time to live begins when update writes, however long its function took",
+    on(({ db, clock }) => {
+      const slowly = (): string => {
+        clock.nowMs += 50;
+        return "value";
+      };
+      expect(textOf(db.update("key", slowly, { ttlMs: 20 }))).toBe("value");
+      expect(db.ttl("key")).toBe(20);
+    }),
+  );
+  test(
     "what update throws comes through unchanged and nothing is written",
     on(({ db }) => {
       const failure = new Error("from the change");

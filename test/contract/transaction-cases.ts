@@ -136,6 +136,9 @@ export function transactionCases(on: OnFresh): void {
         expect(tx.containsKey("new")).toBe(true);
       });
       expect(db.get("key")).toBeUndefined();
+      // A time to live is counted from the insert.
+      expect(db.ttl("new")).toBe(104);
+      clock.nowMs += 104;
       expect(db.get("new")).toBeUndefined();
       expect(() =>
         db.transaction(() => {

@@ -46,7 +46,8 @@ describe("enableEncryption", () => {
     make(plain!);
     writeFileSync(text!, "no database");
     const before = filesIn(folder.path).map((name) => readFileSync(folder.file(name)).toString("latin1"));
-    await expectRejects("EMDB_INVALID_CONFIG", Emdb.enableEncryption(encrypted!, { key: OTHER }));
+    const already = await expectRejects("EMDB_INVALID_CONFIG", Emdb.enableEncryption(encrypted!, { key: OTHER }));
+    expect(already.message).toContain("encrypted already; rotateEncryptionKey");
     await expectRejects("EMDB_NOT_FOUND", Emdb.enableEncryption(folder.file("none"), { key: OTHER }));
     await expectRejects("EMDB_NOT_A_DATABASE", Emdb.enableEncryption(text!, { key: OTHER }));
     await expectRejects("EMDB_INVALID_CONFIG", Emdb.enableEncryption(plain!, { key: KEY.subarray(1) }));

@@ -69,6 +69,10 @@ export class MemoryStore implements Store {
 
   #heldMs: number | undefined;
 
+  clockMs(): number {
+    return this.clock.nowMs;
+  }
+
   now(): number {
     return this.#heldMs ?? this.clock.nowMs;
   }
