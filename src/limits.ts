@@ -107,6 +107,12 @@ export const SWEEP_RECORDS_PER_SLICE = 1024;
 /** Most entries of the queue that a slice looks at, stale ones included. */
 export const SWEEP_LOOKS_PER_SLICE = 4 * SWEEP_RECORDS_PER_SLICE;
 
+/**
+ * Most entries of a queue that `stats` looks at, to count what has expired among what is dead: some milliseconds of work.
+ * What more has expired counts as live until it is swept.
+ */
+export const EXPIRED_LOOKS_MAX = 16_384;
+
 /** Pause between two slices of a background sweep: other work of the event loop gets its turn, a backlog still goes fast. */
 export const SWEEP_SLICE_PAUSE_MS = 2;
 

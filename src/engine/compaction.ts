@@ -16,10 +16,11 @@
 import { carryKeyArea } from "../crypto/key-area.ts";
 import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
-import type { Pinned } from "../ffi/memory.ts";
+import { collectGarbage, type Pinned } from "../ffi/memory.ts";
 import type { ProgressOptions } from "../api/types.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../limits.ts";
 import { KEY_AREA_AT, decodeHeader, encodeHeader } from "../log/header.ts";
+import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
 import { nameFile } from "../log/shared-file.ts";
@@ -91,6 +92,7 @@ export class Compaction {
     const pace = new Pace(core, options, copied + core.heap.bytes / SHARD_BYTES);
     await this.#parts.work.run({ draftPath: this.#draftPath, options }, async (check) => {
       if (!isWanted()) return;
+      if (this.#isOutOfSegments()) await this.#releaseDropped(check);
       await pace.drive(this.copySteps(), check);
       // What has been swapped in stays: it is too late to abort.
       pace.commit();
@@ -140,12 +142,26 @@ export class Compaction {
     return engine.exclusively(() => relocation.releaseUnneeded());
   }
 
+  #isOutOfSegments(): boolean {
+    const { segments } = this.#core.log;
+    if (segments.free() === 0) this.#release();
+    return segments.free() === 0;
+  }
+
+  /** Iterators that nobody has any more keep their files until the collector comes by: before those are too many, it is called. */
+  async #releaseDropped(check: () => void): Promise<void> {
+    collectGarbage();
+    for (let turn = 0; turn < RELEASE_TURNS && this.#isOutOfSegments(); turn++) await this.#turn(check);
+  }
+
+  async #turn(check: () => void): Promise<void> {
+    await new Promise<void>((resolve) => this.#core.defer(resolve));
+    check();
+  }
+
   /** Waits some turns for the others to be seen past it. What is held longer goes with a later write. */
   async #releaseSoon(check: () => void): Promise<void> {
-    for (let turn = 0; turn < RELEASE_TURNS && !this.#release(); turn++) {
-      await new Promise<void>((resolve) => this.#core.defer(resolve));
-      check();
-    }
+    for (let turn = 0; turn < RELEASE_TURNS && !this.#release(); turn++) await this.#turn(check);
   }
 
   /** What has expired need not be copied. */
@@ -251,8 +267,8 @@ function nextBase(core: Core, bytes: number): number {
   const hasRoom = base + bytes + RING_BYTES <= end;
   if (hasRoom && core.log.segments.free() !== 0) return base;
   const inUse =
-    "the files that the last compactions replaced are still in use, by iterators that began before or by a Worker " +
-    "whose event loop has not turned since it read: end the iterators, or let that Worker's loop turn";
+    `the files that the last ${SEGMENT_COUNT_MAX} compactions replaced, the most that are kept, are still in use, by iterators ` +
+    "that began before or by a Worker whose event loop has not turned since it read: end the iterators, or let that Worker's loop turn";
   const whole = `the log and its compacted copy would span ${base + bytes - origin} bytes; the limit is ${LOG_BYTES_MAX}`;
   const spent = `more than ${POSITIONS_END_MAX} bytes have been written since the open; reopen the database`;
   const what = hasRoom || origin < core.base ? inUse : end === POSITIONS_END_MAX ? spent : whole;

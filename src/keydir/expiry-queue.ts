@@ -172,6 +172,29 @@ export class ExpiryQueue {
     return this.#entry.f64[0]! <= nowMs;
   }
 
+  /** Goes over the entries whose deadlines have passed, `most` at most, stale ones included; each is as `takeDue` gives it. */
+  eachDue(space: Address, due: { readonly nowMs: number; readonly most: number }, visit: () => void): void {
+    if (!this.#open(space)) return;
+    const pages = this.#pages;
+    const entry = this.#entry;
+    const end = FIRST + pages.entries;
+    // No child is due before its parent.
+    const indexes = [FIRST];
+    for (let looks = 0; looks < due.most;) {
+      const index = indexes.pop();
+      if (index === undefined) return;
+      if (index >= end) continue;
+      copy(entry.address, pages.address(index), ENTRY_BYTES);
+      if (entry.f64[0]! > due.nowMs) continue;
+      looks += 1;
+      this.deadlineMs = entry.f64[0]!;
+      this.low = entry.u32[2]!;
+      this.high = entry.u32[3]!;
+      for (let child = 0; child < CHILDREN; child++) indexes.push((index - FIRST + 1) * CHILDREN + child);
+      visit();
+    }
+  }
+
   /** Whether a sweep would find something to do. */
   mayBeDue(space: Address, nowMs: number): boolean {
     return this.isUnknown(space) || this.isDue(space, nowMs);

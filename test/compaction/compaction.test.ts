@@ -159,6 +159,15 @@ test("iterators that keep every file they may make the next compaction EMDB_FULL
   expect(db.getText("key")).toBe(`${walks.length - 1}`);
 });
 
+test("iterators that were dropped half-way keep no file longer than the next compaction needs it", async () => {
+  using db = Emdb.openInMemory();
+  db.insertMany(Array.from({ length: 100 }, (_, index) => [`${index}`, "value"]));
+  for (let round = 0; round < 20; round++) {
+    db.iter().next();
+    expect(await codeOf(db.compact())).toBe("fine");
+  }
+});
+
 test("expired records and dropped namespaces go, the others keep order, handle and deadline, and sweeps find them", async () => {
   using folder = temporaryFolder();
   const clock = heldClock();

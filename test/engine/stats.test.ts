@@ -5,6 +5,7 @@ import { rmSync, statSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import type { Keyspace } from "../../src/api/types.ts";
 import { Spaces } from "../../src/engine/spaces.ts";
+import { EXPIRED_LOOKS_MAX } from "../../src/limits.ts";
 import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
 import { Random } from "../sim/random.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -119,16 +120,26 @@ test("after clear and drop all but the header and the namespaces that are left i
   await db.close();
 });
 
-test("expired records count until they are swept, and are dead from then on", async () => {
+test("expired records count until they are swept, and are dead before", async () => {
   using folder = temporaryFolder();
   const db = Emdb.open(folder.file("data.emdb"));
   for (let index = 0; index < 10; index += 1) db.insert(`key ${index}`, "value", { ttlMs: 0 });
   const before = db.stats();
-  expect(before).toMatchObject({ liveRecords: 10, deadBytes: 0 });
+  expect(before).toMatchObject({ liveRecords: 10, deadBytes: before.logicalSizeBytes - 4096 });
   expect(db.sweepExpired()).toBe(10);
   const after = db.stats();
   expect(after).toMatchObject({ liveRecords: 0, deadBytes: after.logicalSizeBytes - 4096 });
   await db.close();
+});
+
+test("of very many expired records those that can be looked at in some milliseconds are dead", () => {
+  using db = Emdb.openInMemory();
+  db.insertMany(
+    Array.from({ length: 2 * EXPIRED_LOOKS_MAX }, (_, index) => [`${index}`.padStart(8), "12345678"] as const),
+    { ttlMs: 0 },
+  );
+  const { deadBytes } = db.stats();
+  expect(deadBytes).toBe(EXPIRED_LOOKS_MAX * (FRAME_HEADER_BYTES + 8 + 8 + 8));
 });
 
 test.each([
@@ -147,6 +158,11 @@ test.each([
     expect((await db.verify()).problems).toEqual([]);
   };
   const write = (db: Emdb, round: number): void => {
+    for (let index = 0; index < 50; index++) {
+      const options = { expiresAtMs: index % 3 === 0 ? 5_000_000_000_000 : 1000 + index };
+      db.insert(`short ${index % 40}`, "y".repeat(index), options);
+      db.namespace("kept").insert(`short ${index}`, "y", options);
+    }
     db.insertMany(Array.from({ length: 1000 }, (_, index) => [`k${index}`, `${round}`.repeat(index % 200)] as const));
     db.insertMany(Array.from({ length: 400 }, (_, index) => [`k${index * 2}`, "w".repeat(99)] as const));
     for (let index = 0; index < 200; index += 1) db.remove(`k${index}`);
