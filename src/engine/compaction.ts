@@ -24,6 +24,7 @@ import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
 import { nameFile } from "../log/shared-file.ts";
+import { catchUpSteps } from "./catch-up.ts";
 import { LIVE_BYTES, NEXT_BASE, STATE } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
@@ -37,18 +38,12 @@ import { compactPath } from "./siblings.ts";
 import { discardDraft, install, syncName, takeName } from "./swap.ts";
 import type { Sync } from "./sync.ts";
 
-/** What has been written since may be copied under the lock if it is no more than this: a fraction of a millisecond. */
-const LAST_BYTES_MAX = 128 * 1024;
 /** Another round of copying by the index pays off for so much, or for such a share of what has been copied. */
 const ROUND_BYTES_MIN = 1024 * 1024;
 const ROUND_SHARE_MIN = 1 / 8;
 /** So many rounds there may be, and then more as long as each leaves no more than such a share of what the one before left. */
 const ROUNDS_ANYWAY = 3;
 const ROUND_SHRINKS_TO = 0.8;
-/** A step of catching up, at least: one or two milliseconds. */
-const CATCH_UP_BYTES = 256 * 1024;
-/** How often it looks again in one step for what other Workers have written meanwhile. */
-const LOOKS_MAX = 4;
 /** What is told as progress is bytes of log, and then, as if each shard of the index were one, so much memory of it. */
 const SHARD_BYTES = 4096;
 /** Turns of the event loop to wait until no other Worker can be in the old file; iterators may keep it longer. */
@@ -323,7 +318,7 @@ function headerPage(core: Core, generation: number): Pinned {
 
 /**
  * Copies what is live, then what is live of what was written meanwhile, and so on, then catches up with all of it until
- * little is left. However fast others write, each of these steps copies more.
+ * little is left.
  */
 export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft): Generator<number, void> {
   const { core } = engine;
@@ -336,17 +331,7 @@ export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft)
     if (!isWorthIt || !shrinks || !copying.goOn()) break;
     round += 1;
   }
-  let looks = 0;
-  for (let before = core.visible; ;) {
-    const visible = sync === undefined ? core.visible : sync.spill();
-    const end = visible - core.base;
-    if (end - copying.done <= LAST_BYTES_MAX) return;
-    copying.catchUp(end, Math.max(CATCH_UP_BYTES, 2 * (visible - before)));
-    before = visible;
-    // At the end it looks once more within the same step: in a turn of the loop more may be written than the last bytes.
-    looks = copying.done < end ? 0 : looks + 1;
-    if (looks % LOOKS_MAX === 0) yield copying.done;
-  }
+  yield* catchUpSteps(engine, sync, copying);
 }
 
 /** Writes the mark behind the end of a draft; returns its length. */

@@ -166,7 +166,7 @@ export class LogCopy {
       this.#mustBeSound(this.#scanner.judgeAgain(this.#lsns[index]!, reads));
       this.#append(PLACE_ALONE);
     }
-    this.#syncNowAndThen();
+    this.syncNowAndThen();
     return true;
   }
 
@@ -287,7 +287,6 @@ export class LogCopy {
       this.#read(this.#done);
       this.#append(this.#scanner.facts.place);
       this.#done += this.#scanner.facts.frameBytes;
-      this.#syncNowAndThen();
     }
     assert(this.#done <= end, "what was written ends with a frame");
   }
@@ -328,8 +327,8 @@ export class LogCopy {
     return this.#parts.table.moves.heldAt((this.#base + prev) / 8) * 8;
   }
 
-  /** Now and then, so that the last sync has little to do. */
-  #syncNowAndThen(): void {
+  /** After each step, and now and then, so that the last sync has little to do. */
+  syncNowAndThen(): void {
     const { log } = this.#parts;
     if (log.end - this.#syncedEnd < SYNC_BYTES) return;
     log.sync();
