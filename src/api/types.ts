@@ -135,7 +135,7 @@ export interface RangeOptions<K = BytesLike> {
  *
  * Every method throws `EmdbError`: EMDB_INVALID_ARGUMENT or EMDB_TOO_LARGE for an argument that cannot be,
  * EMDB_CLOSED after `close`, EMDB_NAMESPACE_DROPPED after `dropNamespace`; a write also EMDB_READ_ONLY,
- * EMDB_POISONED, EMDB_FULL, EMDB_IO. After an error nothing has changed. A key has 1 to 65 535 bytes, a value at most
+ * EMDB_POISONED, EMDB_FULL, EMDB_IO. After an error nothing has changed. A key has 0 to 65 535 bytes, a value at most
  * 1 073 000 000.
  */
 export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, ValueIn = BytesLike> {
