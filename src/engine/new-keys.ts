@@ -3,8 +3,10 @@
  * in one go, in the cache, by stores into an array. One by one each of them would pay for a bucket fetched and a slot stored
  * by calls.
  *
- * Invariant: only what needs no look at the index is taken: keys without an earlier version, of one namespace, and only
- * while the log has removed nothing. A removed key's slot may still stand in the index, and a new version has to take it.
+ * Invariants
+ * 1. Only what needs no look at the index is taken: keys without an earlier version, of one namespace, and none whose hash
+ *    the log may have removed a key of. A removed key's slot may still stand in the index, and a new version has to take it.
+ * 2. No tombstone is dropped that a batch, whose keys are among them, may need back.
  */
 
 import { HASH_BITS } from "../keydir/hash.ts";
@@ -23,6 +25,25 @@ const SORTED_MIN = 4096;
 const PART_BITS = 16;
 /** A shard is fetched and stored whole, up to 28 KiB each way: fewer keys for it go in one by one. */
 const KEYS_PER_SHARD_MIN = 64;
+
+/** Bits of the filter of hashes: half a megabyte, of which a hundred thousand removals mark a fortieth. */
+const FILTER_BITS = 22;
+
+/** The hashes of removed keys, and some others: a set of their first bits. */
+export class RemovedHashes {
+  readonly #marks = new Uint32Array(1 << (FILTER_BITS - 5));
+
+  note(hash: number): void {
+    const bits = hash >>> (HASH_BITS - FILTER_BITS);
+    this.#marks[bits >>> 5]! |= 1 << (bits & 31);
+  }
+
+  /** False only for a hash that was never noted. */
+  mayHave(hash: number): boolean {
+    const bits = hash >>> (HASH_BITS - FILTER_BITS);
+    return (this.#marks[bits >>> 5]! & (1 << (bits & 31))) !== 0;
+  }
+}
 
 /** Hashes counted by their first bits. */
 export class HashCounts {
@@ -68,6 +89,8 @@ export class HashCounts {
 
 export class NewKeys {
   count = 0;
+  /** Tombstones before this position, in units, may go. */
+  #keepFrom = Infinity;
   /** The slots, two words each: as they came, and sorted. */
   #slots = new Uint32Array(2 * KEYS_MIN);
   #sorted = new Uint32Array(0);
@@ -77,8 +100,12 @@ export class NewKeys {
     return this.count === KEYS_MAX;
   }
 
-  /** Takes a key that is not in the index, with the position of its frame in units: its place in the file, at an open. */
-  add(hash: number, units: number): void {
+  /**
+   * Takes a key that is not in the index, with the position of its frame in units (its place in the file, at an open) and
+   * where its batch began.
+   */
+  add(hash: number, units: number, batch: number): void {
+    if (batch < this.#keepFrom) this.#keepFrom = batch;
     const at = 2 * this.count;
     if (at === this.#slots.length) this.#enlarge();
     this.#slots[at] = units >>> 0;
@@ -92,25 +119,26 @@ export class NewKeys {
     this.#slots = larger;
   }
 
-  /** Puts all of them into the index of a namespace; nobody else uses it. */
-  flushInto(keydir: Keydir, space: Address): void {
+  /** Puts all of them into the index of a namespace; nobody else uses it. Tombstones at or behind `keepFrom` stay. */
+  flushInto(keydir: Keydir, place: { readonly space: Address; readonly keepFrom: number }): void {
     const { count } = this;
+    const into = { keydir, space: place.space, keepFrom: Math.min(place.keepFrom, this.#keepFrom) };
     this.count = 0;
+    this.#keepFrom = Infinity;
     const slots = this.#slots;
     if (count < SORTED_MIN) {
-      addEach(keydir, space, slots, { from: 0, to: count });
+      addEach(into, slots, { from: 0, to: count });
       return;
     }
     const counts = (this.#counts ??= new HashCounts(PART_BITS));
     counts.clear();
     for (let index = 0; index < count; index++) counts.note(slots[2 * index + 1]! >>> HASH_SHIFT);
     counts.finish();
-    keydir.prepare(space, Infinity, (hash, depth) => counts.within(hash, depth));
-    const depth = keydir.root(space) % 32;
+    keydir.prepare(into.space, into.keepFrom, (hash, depth) => counts.within(hash, depth));
+    const depth = keydir.root(into.space) % 32;
     const sorted = this.#sort(counts, count, Math.min(depth, PART_BITS));
-    if (depth > PART_BITS || count < KEYS_PER_SHARD_MIN << depth)
-      addEach(keydir, space, sorted, { from: 0, to: count });
-    else addByShard(counts, keydir, space, sorted);
+    if (depth > PART_BITS || count < KEYS_PER_SHARD_MIN << depth) addEach(into, sorted, { from: 0, to: count });
+    else addByShard(counts, into, sorted);
   }
 
   /** The slots by the first bits of their hashes. */
@@ -131,17 +159,25 @@ export class NewKeys {
   }
 }
 
+/** Where new keys go. */
+interface Into {
+  readonly keydir: Keydir;
+  readonly space: Address;
+  readonly keepFrom: number;
+}
+
 /** Adds new keys one by one. */
-function addEach(keydir: Keydir, space: Address, slots: Uint32Array, span: Span): void {
+function addEach({ keydir, space, keepFrom }: Into, slots: Uint32Array, span: Span): void {
   for (let index = span.from; index < span.to; index++) {
     const high = slots[2 * index + 1]!;
     if (keydir.seek(keydir.root(space), high >>> HASH_SHIFT)) while (keydir.next());
-    keydir.add(space, storedIn(slots[2 * index]!, high), Infinity);
+    keydir.add(space, storedIn(slots[2 * index]!, high), keepFrom);
   }
 }
 
 /** Adds sorted new keys, those of each shard in one go. */
-function addByShard(counts: HashCounts, keydir: Keydir, space: Address, sorted: Uint32Array): void {
+function addByShard(counts: HashCounts, into: Into, sorted: Uint32Array): void {
+  const { keydir, space } = into;
   for (let hash = 0, from = 0; hash < 1 << HASH_BITS;) {
     const root = keydir.root(space);
     hash += 1 << (HASH_BITS - keydir.shardOf(root, hash).depth);
@@ -149,7 +185,7 @@ function addByShard(counts: HashCounts, keydir: Keydir, space: Address, sorted: 
     if (from === to) continue;
     keydir.seek(root, sorted[2 * from + 1]! >>> HASH_SHIFT);
     const left = keydir.addToShard(sorted, { from, to });
-    addEach(keydir, space, sorted, { from, to: from + left });
+    addEach(into, sorted, { from, to: from + left });
     from = to;
   }
 }

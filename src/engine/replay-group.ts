@@ -1,6 +1,6 @@
 /**
  * Records that replay has read and not yet put into the index. New keys go in by themselves (`new-keys.ts`); the others, and
- * all once something was removed, up to 65 536 at a time, sorted by the first bits of their
+ * those that may have been removed before, up to 65 536 at a time, sorted by the first bits of their
  * hashes, so that shards are filled one after the other and not at random. Versions that they replace lie anywhere in the
  * log; the misses of those overlap over a part of the group.
  *
@@ -20,7 +20,7 @@ import type { Scanner } from "../log/scanner.ts";
 import type { Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
 import type { Gates } from "./gates.ts";
-import { HashCounts, NewKeys } from "./new-keys.ts";
+import { HashCounts, NewKeys, RemovedHashes } from "./new-keys.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Most records of a group: their rows take 2 MiB, and stay in the processor's cache. */
@@ -97,8 +97,9 @@ export class ReplayGroup {
   readonly #newKeys = new NewKeys();
   #newSpace: SpaceState | undefined;
   #newBytes = 0;
-  /** Whether there are such keys: nothing was removed yet, and nothing stands in the index but what was read. */
+  /** Whether there are such keys: nothing stands in the index but what was read. */
   #takesNew: boolean;
+  #removed: RemovedHashes | undefined;
   readonly #touched = pinned(BUCKET_BYTES);
 
   // Counts of the namespace at hand that are not in its entry yet.
@@ -123,8 +124,12 @@ export class ReplayGroup {
     const { facts, lsn, head, headAt } = scanner;
     if (this.#gates !== undefined && lsn < this.#gates.of(facts.space)) return;
     const hash = this.#core.hash.at(head, headAt + FRAME_HEADER_BYTES, facts.keyBytes);
-    if (facts.kind === KIND_REMOVE) this.#takesNew = false;
-    else if (facts.prev === 0 && this.#takesNew && this.#takeNew(facts, lsn, hash)) return;
+    const batch = batchStart === 0 ? Infinity : batchStart / 8;
+    if (this.#takesNew) {
+      if (facts.kind === KIND_REMOVE) (this.#removed ??= new RemovedHashes()).note(hash);
+      else if (facts.prev === 0 && this.#removed?.mayHave(hash) !== true && this.#takeNew(facts, { lsn, hash, batch }))
+        return;
+    }
     const index = this.#count;
     if (index === this.#rows.capacity) this.#rows = this.#rows.enlarged();
     const { f64, i32, ids, batches } = this.#rows;
@@ -136,7 +141,6 @@ export class ReplayGroup {
     i32[2 * row + 7] = facts.liveBytes | (facts.kind === KIND_REMOVE ? REMOVAL : 0);
     ids[index] = facts.space;
     if (index > 0 && ids[index - 1] !== facts.space) this.#isMixed = true;
-    const batch = batchStart === 0 ? Infinity : batchStart / 8;
     batches[index] = batch;
     if (batch < this.#keepFrom) this.#keepFrom = batch;
     this.#count = index + 1;
@@ -144,12 +148,15 @@ export class ReplayGroup {
   }
 
   /** Takes a new key if it belongs to the namespace that new keys are taken of. */
-  #takeNew(facts: FrameFacts, lsn: number, hash: number): boolean {
+  #takeNew(
+    facts: FrameFacts,
+    { lsn, hash, batch }: { readonly lsn: number; readonly hash: number; readonly batch: number },
+  ): boolean {
     const newKeys = this.#newKeys;
     if (newKeys.count === 0) this.#newSpace = this.#space(facts.space, lsn);
     const space = this.#newSpace!;
     if (space.id !== facts.space) return false;
-    newKeys.add(hash, lsn / 8);
+    newKeys.add(hash, lsn / 8, batch);
     this.#newBytes += facts.liveBytes;
     if (facts.expiresAtMs !== 0 && !this.#core.isReadOnly) {
       this.#core.key.hash = hash;
@@ -185,7 +192,8 @@ export class ReplayGroup {
     const { count } = newKeys;
     if (count === 0) return;
     const space = this.#newSpace!;
-    keydir.exclusively(() => newKeys.flushInto(keydir, space.address));
+    const keepFrom = this.#keepFrom;
+    keydir.exclusively(() => newKeys.flushInto(keydir, { space: space.address, keepFrom }));
     this.#spaces.count(space, count, this.#newBytes);
     this.#newBytes = 0;
   }

@@ -205,10 +205,7 @@ const READS: readonly PlantedFault[] = [
     "replay gives a removed key that comes back a second slot among the new ones",
     "test/engine/replay.test.ts",
     "engine/replay-group.ts",
-    [
-      "if (facts.kind === KIND_REMOVE) this.#takesNew = false;",
-      "if (facts.kind === KIND_REMOVE) this.#takesNew = true;",
-    ],
+    ["new RemovedHashes()).note(hash);", "new RemovedHashes()).note(0);"],
   ),
   fault(
     "replay gives a key that comes back the slot of another's removal",

@@ -1,7 +1,7 @@
 /** A log of many groups of replay, without its image, gives the index that the writer had. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { copyFileSync, rmSync } from "node:fs";
+import { copyFileSync, rmSync, statSync, truncateSync } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
@@ -20,6 +20,7 @@ const shapes = [
   { name: "new keys alone", keys: 2 ** 31, spaces: 1, removal: 0 },
   { name: "a few keys over and over", keys: 700, spaces: 1, removal: 0.3 },
   { name: "half of it overwritten or removed", keys: WRITES / 2, spaces: 1, removal: 0.2 },
+  { name: "new keys, of which some are removed and come back", keys: WRITES * 2, spaces: 1, removal: 0.1 },
   { name: "five key spaces in turn", keys: WRITES / 5, spaces: 5, removal: 0.1 },
 ];
 
@@ -63,6 +64,31 @@ test.each(shapes)("replayed, $name are what they were, counts and live bytes too
   again.checkLiveBytes();
 });
 
+test("a batch without its end is taken back, its removals too, however many new keys came behind them", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const [many, removed, added] = emulator === undefined ? [100_000, 70_000, 120_000] : [2000, 1000, 2000];
+  let before = "";
+  {
+    using fixture = new EngineFixture(path, hostSystem());
+    const { engine } = fixture;
+    const space = engine.defaultSpace;
+    const keys = Array.from({ length: many }, (_, index) => `key ${index}`);
+    engine.insertMany(space, keys, keys, 0);
+    before = fixture.state();
+    const write = { space, expiresAtMs: 0 };
+    engine.writeBatch([
+      ...keys.slice(0, removed).map((key) => ({ ...write, key, value: undefined })),
+      ...Array.from({ length: added }, (_, index) => ({ ...write, key: `new ${index}`, value: "x" })),
+    ]);
+  }
+  rmSync(`${path}.hint`);
+  truncateSync(path, statSync(path).size - 60);
+  using again = new EngineFixture(path, hostSystem());
+  expect(again.opened.base.recovery.tornBytes).toBeGreaterThan(0);
+  expect(again.state() === before).toBe(true);
+});
+
 test("an index that was replayed takes no more memory for a record than one that was written", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
@@ -82,10 +108,12 @@ test("the first record of an empty key space loses no counts of the shard before
   const [path, copy] = [folder.file("data.emdb"), folder.file("copy.emdb")];
   await using db = Emdb.open(path);
   const other = db.namespace("other");
-  // From the first removal in the log on, records are replayed one by one, in groups.
-  db.insert("removed", "x");
-  db.remove("removed");
-  for (let index = 0; index < 10; index += 1) db.insert(`key ${index}`, "x");
+  // What was removed before is replayed one by one, in groups.
+  for (let index = 0; index < 10; index += 1) {
+    db.insert(`key ${index}`, "w");
+    db.remove(`key ${index}`);
+    db.insert(`key ${index}`, "x");
+  }
   other.insert("x", "y");
   db.flushSync();
   copyFileSync(path, copy);

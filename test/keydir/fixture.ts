@@ -84,10 +84,10 @@ export class IndexFixture extends HeapFixture {
     const newKeys = new NewKeys();
     for (const [index, hash] of hashes.entries()) {
       const units = this.#takeUnits();
-      newKeys.add(hash, units);
+      newKeys.add(hash, units, Infinity);
       this.model.set(first + index, { hash, units, isRemoved: false });
     }
-    this.keydir.exclusively(() => newKeys.flushInto(this.keydir, this.space));
+    this.keydir.exclusively(() => newKeys.flushInto(this.keydir, { space: this.space, keepFrom: Infinity }));
   }
 
   remove(key: number, keepFrom = Infinity): void {
