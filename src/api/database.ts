@@ -143,7 +143,8 @@ export class Database
    * Rewrites the live records into a fresh file and swaps it in, while reads and writes go on. The disk needs room for
    * both files until then. An error leaves the database as it was.
    *
-   * @throws {EmdbError} EMDB_ABORTED, EMDB_FULL, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED
+   * @throws {EmdbError} EMDB_FULL when the disk is, or when iterators that began before keep eight replaced files already;
+   *   EMDB_ABORTED, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED
    */
   async compact(options?: ProgressOptions): Promise<void> {
     await this.#handle.openLife().compact(checkedProgress(options));
