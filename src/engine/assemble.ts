@@ -129,7 +129,7 @@ export function assemble(
     core.releaseFiles();
   };
   const { autoCompact } = base.config;
-  if (autoCompact !== undefined && !base.isReadOnly) void new AutoCompact(engine, compaction, autoCompact);
+  if (autoCompact !== undefined && !base.isReadOnly) void new AutoCompact(drafts, compaction, autoCompact);
   const timer = makeTimer(environment, base, engine);
   const opened = { base, engine, sync, commit, work, relocation, checkpoint, compaction, backup, timer };
   return { ...opened, leave: () => leave(opened) };

@@ -28,9 +28,12 @@ export function repairDirectories(core: Core, spaces: Spaces): void {
   core.keydir.allChanged();
 }
 
-/** Gives up the queues of deadlines, which may be half changed; the next sweep makes them anew. Under the writer's lock. */
+/**
+ * Gives up the queues of deadlines, which may be half changed; the next sweep makes them anew. Under the writer's lock.
+ * Those of dropped namespaces too: a drop that is taken back may have got as far as to let go of the queue.
+ */
 export function forgetDeadlines(core: Core, spaces: Spaces): void {
-  for (const space of [spaces.default, ...spaces.list()]) core.expiry.forget(space.address);
+  for (let id = 0; id < spaces.nextId; id++) core.expiry.forget(core.heap.spaceAddress(id));
 }
 
 /** Counts anew what the dead writer may have miscounted. Under the writer's lock, nothing unpublished left. */

@@ -3,16 +3,17 @@
  *
  * The thread whose write makes the log cross the line begins it when its event loop turns. The writer looks each time
  * the log has grown by a step, and after a clear; looking is a subtraction. It waits until nobody needs the file that
- * the compaction before has replaced.
+ * the compaction before has replaced, and lets go of that file itself: it may be the only one who comes by.
  */
 
 import { EmdbError } from "../errors.ts";
 import { AUTO_COMPACT_LOOK_BYTES, HEADER_PAGE_BYTES } from "../limits.ts";
-import type { Compaction } from "./compaction.ts";
+import type { Compaction, CompactionParts } from "./compaction.ts";
 import { LIVE_BYTES, STATE } from "./control.ts";
 import type { Core } from "./core.ts";
-import type { Engine } from "./engine.ts";
 import type { AutoCompactPlan } from "./life.ts";
+import type { Relocation } from "./relocation.ts";
+import { reapDeadRows } from "./rows.ts";
 import type { Spaces } from "./spaces.ts";
 import { deadBytes } from "./stats.ts";
 
@@ -20,14 +21,16 @@ export class AutoCompact {
   readonly #core: Core;
   readonly #spaces: Spaces;
   readonly #compaction: Compaction;
+  readonly #relocation: Relocation;
   readonly #plan: AutoCompactPlan;
   #isRunning = false;
 
-  constructor(engine: Engine, compaction: Compaction, plan: AutoCompactPlan) {
-    const { core } = engine;
+  constructor(parts: Pick<CompactionParts, "engine" | "relocation">, compaction: Compaction, plan: AutoCompactPlan) {
+    const { core, spaces } = parts.engine;
     this.#core = core;
-    this.#spaces = engine.spaces;
+    this.#spaces = spaces;
     this.#compaction = compaction;
+    this.#relocation = parts.relocation;
     this.#plan = plan;
     core.onGrowth = () => this.#look();
     core.growthAt = 0;
@@ -37,15 +40,28 @@ export class AutoCompact {
   #look(): void {
     const core = this.#core;
     core.growthAt = core.tail.end + AUTO_COMPACT_LOOK_BYTES;
-    if (this.#isRunning || !this.#isDue) return;
+    if (this.#isRunning) return;
+    this.#releaseReplaced();
+    if (!this.#isDue) return;
     this.#isRunning = true;
     core.defer(() => void this.#run());
+  }
+
+  /** Whoever was in the way when the compaction before ended may be gone by now, also for good. */
+  #releaseReplaced(): void {
+    const core = this.#core;
+    if (core.log.segments.list().length === 0) return;
+    // The iterators of a thread that has died keep nothing.
+    reapDeadRows(core.control, core.system);
+    core.releaseFiles();
   }
 
   get #isDue(): boolean {
     const core = this.#core;
     // As long as somebody is in the file before, what is kept for them is dead here, and another file would be held too.
-    if (core.log.segments.list().length > 0) return false;
+    // Where it is the index that names it, a compaction is under way, which is waited for, or its thread has died: then
+    // nobody but the next one leads the index over.
+    if (core.log.segments.list().length > 0 && !this.#relocation.isPending) return false;
     const bytes = core.tail.end - core.base;
     const least = Math.max(this.#plan.bytesMin, this.#plan.ratio * bytes);
     // The creations of namespaces are left out of the quick look.

@@ -88,7 +88,7 @@ export const ABORTS = 16;
 const ENGINE_FLAGS = 17;
 
 export const SWAP_NONE = 0;
-/** The names are being changed: who finds it so looks which file is at the path. */
+/** The names are being changed: who finds it so looks which file is at the path; in memory, which has none, the swap goes on. */
 export const SWAP_RENAMES = 1;
 /** The new file is at the path, and its words are being copied. */
 export const SWAP_INSTALLS = 2;

@@ -89,10 +89,12 @@ function replace(system: System, log: LogPlace): number {
 /** Gives the draft's file the name of the log. Throws with the names as before, or, when it is unknown what has the name, poisoned. */
 export function takeName(core: Core): void {
   const { system, control, place } = core;
+  if (place !== undefined) core.lockWatch.look();
+  Atomics.store(control.flags, SWAP, SWAP_RENAMES);
+  // In memory nothing has a name. Whoever dies from here on leaves a swap to be ended all the same: without the word its
+  // segment would be taken for a file that was replaced, and the log in service be given back.
   if (place === undefined) return;
   const { path } = place;
-  core.lockWatch.look();
-  Atomics.store(control.flags, SWAP, SWAP_RENAMES);
   const renamed = replace(system, place);
   if (renamed >= 0) return;
   // It may have been done all the same. Then the log in service would have no name, and what is written to it be lost.

@@ -303,9 +303,13 @@ export class Heap {
     let cold = this.numbers[HEAP_STACK_COLD]!;
     while (cold < depth) {
       const page = this.read32(this.base + SPACES_BYTES + cold * 4);
-      if (this.#system.decommit(this.pageAddress(page), PAGE_BYTES) < 0) return;
+      // Counted first: whoever dies in between leaves a page that is backed once more, not one that is believed to be.
+      this.numbers[HEAP_STACK_COLD] = cold + 1;
+      if (this.#system.decommit(this.pageAddress(page), PAGE_BYTES) < 0) {
+        this.numbers[HEAP_STACK_COLD] = cold;
+        return;
+      }
       cold += 1;
-      this.numbers[HEAP_STACK_COLD] = cold;
     }
   }
 

@@ -14,6 +14,8 @@
  * 1. Under the writer's lock. `open` before anything else; `save` ends what changed the head.
  * 2. The head is stored in one copy, before a page that it no longer names is given back and after one that it
  *    names anew was taken: a writer that dies in between loses a page, and none is given out twice.
+ * 3. There may be a table without a page: the first page comes after it, the last one goes before it, and a writer may
+ *    die, or find no memory, in between.
  */
 
 import { assert } from "../errors.ts";
@@ -227,7 +229,8 @@ export class ExpiryPages {
     assert(this.journal === 0, "a journal goes before its queue");
     this.entries = 0;
     this.saveShrunk();
-    assert(this.#head.u32[HEAD_PLACES] === 0, "a queue without entries has no table");
+    // Where there was no page to give back, there may have been a table all the same.
+    if (this.#head.u32[HEAD_PLACES] !== 0) this.#dropTable();
     this.heap.giveUnit(unit);
   }
 }

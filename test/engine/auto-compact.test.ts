@@ -1,7 +1,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import type { Environment, Opened } from "../../src/engine/assemble.ts";
+import { LONG_WORK } from "../../src/engine/control.ts";
+import { attachTo, openFile as openFileIn, openMemory } from "../../src/engine/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
-import { openFile } from "./open-engine.ts";
+import { faulty } from "./engine-fixture.ts";
+import { CONFIG, openFile } from "./open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 setDefaultTimeout(60_000);
@@ -81,6 +85,98 @@ test("while an iterator keeps the file before, it is compacted once, and again w
   });
   leave();
 });
+
+/** The number of a thread that there is not. */
+const OTHER_THREAD = 2 ** 31 - 3;
+
+/** A database that is open in two threads: this one, and one that lives, dies and turns its event loop when a test says so. */
+class TwoThreads implements Disposable {
+  readonly own: Opened;
+  readonly other: Opened;
+  readonly #deferred: (() => void)[] = [];
+  #isAlive = true;
+
+  constructor(path: string | undefined) {
+    const system = faulty(hostSystem(), (call, [thread]) =>
+      call === "isThreadAlive" && thread === OTHER_THREAD ? (this.#isAlive as never) : undefined,
+    );
+    const environment: Environment = { system, defer: (work) => void setImmediate(work), hasWorkers: false };
+    const config = { ...CONFIG, autoCompact: { ratio: 0.5, bytesMin: 500_000 } };
+    const request = { path: path ?? "", createFolders: false, config };
+    this.own = path === undefined ? openMemory(environment, config) : openFileIn(environment, request);
+    this.own.engine.core.becomeShared();
+    const others = faulty(system, (call) => (call === "threadId" ? OTHER_THREAD : undefined));
+    const defer = (work: () => void): void => void this.#deferred.push(work);
+    this.other = attachTo({ system: others, defer, hasWorkers: false }, this.own.base);
+  }
+
+  /** The event loop of the other thread turns. */
+  turnOther(): void {
+    for (const work of this.#deferred.splice(0)) work();
+  }
+
+  killOther(): void {
+    this.#isAlive = false;
+  }
+
+  /** Overwrites a key until a compaction by itself has come to its end; false when none comes. */
+  async isCompacted(): Promise<boolean> {
+    const { engine } = this.own;
+    const { core, defaultSpace: space } = engine;
+    const { base } = core;
+    for (let count = 0; core.base === base && count < 300; count += 1) {
+      engine.insert(space, "key", new Uint8Array(50_000), 0);
+      await turn();
+    }
+    if (core.base === base) return false;
+    await until(() => core.control.flags[LONG_WORK] === 0);
+    return true;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isAlive) this.other.leave();
+    this.own.leave();
+  }
+}
+
+for (const where of ["a file", "memory"]) {
+  /** What the other thread does to keep the file before, and how that ends. */
+  test.each<[string, (threads: TwoThreads) => void, (threads: TwoThreads) => void]>([
+    [
+      "has not turned its event loop since it read",
+      ({ other }) => void other.engine.get(other.engine.defaultSpace, "key"),
+      (threads) => threads.turnOther(),
+    ],
+    [
+      "dies with an iterator",
+      ({ other }) => void other.engine.snapshot(other.engine.defaultSpace).next(),
+      (threads) => threads.killOther(),
+    ],
+  ])(`a log in ${where} goes on being compacted after another thread %s`, async (_, keep, end) => {
+    using folder = temporaryFolder();
+    using threads = new TwoThreads(where === "memory" ? undefined : folder.file("data.emdb"));
+    const { core } = threads.own.engine;
+    threads.own.engine.insert(threads.own.engine.defaultSpace, "key", VALUE, 0);
+    keep(threads);
+    expect(await threads.isCompacted()).toBe(true);
+    expect(core.log.segments.list().length).toBe(1);
+    end(threads);
+    for (let round = 0; round < 3; round += 1) expect(await threads.isCompacted()).toBe(true);
+    expect(core.log.segments.list().length).toBe(0);
+  });
+
+  test(`a log in ${where} goes on being compacted after a thread dies that was leading the index over`, async () => {
+    using folder = temporaryFolder();
+    using threads = new TwoThreads(where === "memory" ? undefined : folder.file("data.emdb"));
+    const { other, own } = threads;
+    own.engine.insert(own.engine.defaultSpace, "key", VALUE, 0);
+    expect(other.work.tryTake()).toBe(true);
+    for (const _ of other.compaction.copySteps());
+    threads.killOther();
+    for (let round = 0; round < 3; round += 1) expect(await threads.isCompacted()).toBe(true);
+    expect(own.engine.core.log.segments.list().length).toBe(0);
+  });
+}
 
 test("below the floor, below the ratio, and without the option nothing is compacted", async () => {
   for (const autoCompact of [{ minBytes: 50_000_000 }, { ratio: 0.99, minBytes: 1 }, false] as const) {

@@ -1,6 +1,9 @@
 /** The queue of deadlines against a sorted array, over a hash index with made-up positions. */
 
 import { expect, test } from "bun:test";
+import { PAGE_BYTES, UNIT_BYTES } from "../../src/ffi/heap.ts";
+import { pinned } from "../../src/ffi/memory.ts";
+import { DEADLINES_PART_BYTES_MAX, ExpiryCopy } from "../../src/keydir/expiry-copy.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
 import { TWO_32 } from "../../src/log/frame.ts";
 import { Random } from "../sim/random.ts";
@@ -149,50 +152,79 @@ test("a detached queue is the same when it is attached again, and nothing is ent
 /** What a thread that was ended sees of its last call. */
 class Ended extends Error {}
 
-test("a writer that dies at any access to the heap leaves a queue that can be freed, and no page in two hands", () => {
-  const random = new Random(308);
-  for (let death = 1; death < 400; death += 1) {
-    using fixture = new QueueFixture();
-    const { heap, queue, space } = fixture;
-    const hashes = Array.from({ length: 5000 }, () => random.below(HASHES));
-    // Near the edge of a page and of the first table, where most happens.
-    const count = [250, 4090, 500, 3 * 256][death % 4]!;
-    for (let key = 0; key < count; key += 1) fixture.put(key, hashes[key]!, random.below(1000));
-    let left = death;
-    const fatal = ["read32", "write32", "takePage", "takePages", "takeUnit", "givePage", "giveUnit"] as const;
-    const sound = new Map(fatal.map((name) => [name, heap[name].bind(heap)]));
-    for (const name of fatal) {
-      const original = sound.get(name) as (...args: number[]) => never;
-      Object.defineProperty(heap, name, {
-        configurable: true,
-        value: (...args: number[]): unknown => {
-          left -= 1;
-          if (left === 0) throw new Ended();
-          return original(...args);
-        },
-      });
-    }
-    let hasDied = false;
-    try {
-      for (let step = 0; step < 40; step += 1) {
-        if (death % 2 === 0) queue.enter(space, random.below(1000), step, step);
-        else queue.takeDue(space, Infinity);
-      }
-    } catch (error) {
-      if (!(error instanceof Ended)) throw error;
-      hasDied = true;
-    }
-    for (const name of fatal) Reflect.deleteProperty(heap, name);
-    const { entries } = queue.facts(space);
-    expect(entries).toBeLessThanOrEqual(count + 40);
-    queue.forget(space);
-    const taken = new Set<number>();
-    for (let page = 0; page < 60; page += 1) taken.add(heap.takePage());
-    expect([hasDied, taken.size]).toEqual([hasDied, 60]);
-    queue.begin(space);
-    fixture.deadlines.clear();
-    for (let key = 0; key < 10; key += 1) fixture.put(key, hashes[key]!, key);
-    expect(queue.takeDue(space, 0)).toBe(true);
-    fixture.check();
+/** A death before one of these is one between any two changes of the heap: `unitAddress` is asked for before a head is saved. */
+const FATAL = [
+  "read32",
+  "write32",
+  "takePage",
+  "takePages",
+  "takeUnit",
+  "givePage",
+  "giveUnit",
+  "unitAddress",
+] as const;
+const WORK_STEPS = 4;
+
+/** Ends the work at an access to the heap, counted from 1; false when there is none with that number. */
+function dieAt(heap: QueueFixture["heap"], access: number, work: () => void): boolean {
+  let left = access;
+  for (const name of FATAL) {
+    const original = heap[name].bind(heap) as (...args: number[]) => never;
+    Object.defineProperty(heap, name, {
+      configurable: true,
+      value: (...args: number[]): unknown => {
+        left -= 1;
+        if (left <= 0) throw new Ended();
+        return original(...args);
+      },
+    });
   }
-});
+  try {
+    work();
+  } catch (error) {
+    if (!(error instanceof Ended)) throw error;
+  } finally {
+    for (const name of FATAL) Reflect.deleteProperty(heap, name);
+  }
+  return left <= 0;
+}
+
+const enter = ({ queue, space }: QueueFixture, step: number): void => queue.enter(space, step, step, step);
+const take = ({ queue, space }: QueueFixture): boolean => queue.takeDue(space, Infinity);
+
+test.each<[string, number, (fixture: QueueFixture, step: number) => unknown]>([
+  ["enters the first deadlines", 0, enter],
+  ["needs a page more", 247, enter],
+  ["needs a longer table", 4087, enter],
+  ["takes the last deadlines", 3, take],
+  ["gives a page back", 763, take],
+  ["gives a queue with its journal up", 300, ({ queue, space }) => queue.forget(space)],
+])(
+  "a writer that %s and dies at any access to the heap leaves a queue that can be freed, and no page in two hands",
+  (_, count, work) => {
+    const random = new Random(308);
+    let hasDied = true;
+    for (let access = 1; hasDied; access += 1) {
+      using fixture = new QueueFixture();
+      const { heap, queue, space } = fixture;
+      if (count === 0) queue.count(space, 1);
+      for (let key = 0; key < count; key += 1) fixture.put(key, random.below(HASHES), random.below(1000));
+      const isCopied = access % 2 === 0 && count > 0;
+      if (isCopied) new ExpiryCopy(heap).next(queue.queueOf(space), pinned(DEADLINES_PART_BYTES_MAX).address);
+      hasDied = dieAt(heap, access, () => {
+        for (let step = 0; step < WORK_STEPS; step += 1) work(fixture, step);
+      });
+      expect(queue.facts(space).entries).toBeLessThanOrEqual(count + WORK_STEPS);
+      queue.forget(space);
+      const pages = new Set(Array.from({ length: 60 }, () => heap.takePage()));
+      const units = new Set(Array.from({ length: 200 }, () => heap.takeUnit()));
+      const isTaken = (unit: number): boolean => pages.has(Math.floor((unit * UNIT_BYTES) / PAGE_BYTES));
+      expect([access, pages.size, units.size, [...units].some(isTaken)]).toEqual([access, 60, 200, false]);
+      queue.begin(space);
+      fixture.deadlines.clear();
+      for (let key = 5000; key < 5010; key += 1) fixture.put(key, random.below(HASHES), key - 5000);
+      expect(queue.takeDue(space, 0)).toBe(true);
+      fixture.check();
+    }
+  },
+);

@@ -1,7 +1,13 @@
 /** What comes right after the death of a thread that was putting a compacted file in its place. */
 
 import { expect, test } from "bun:test";
+import { SWAP, WORK_LEFT } from "../../src/engine/control.ts";
+import { attachTo, openMemory } from "../../src/engine/open.ts";
+import { clearRow } from "../../src/engine/rows.ts";
+import { verifyDatabase } from "../../src/engine/verify.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
+import { CONFIG } from "../engine/open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { dieAt, expectWhole, fill } from "./die-at.ts";
 
@@ -50,4 +56,62 @@ test.each(stops)(
     expectWhole(again, 0);
   },
   TIMEOUT_MS,
+);
+
+/** Runs work that ends before it stores a word for the `which`th time, as its thread does: from then on it stores nothing. */
+function dieBeforeStore(
+  flags: Int32Array,
+  at: { readonly word: number; readonly which: number },
+  work: () => void,
+): void {
+  const { store } = Atomics;
+  let left = at.which;
+  const watched = (array: Int32Array, index: number, value: number): number => {
+    // Others have arrays of their own over the same words.
+    if (index === at.word && array.byteOffset === flags.byteOffset && array.buffer === flags.buffer) left -= 1;
+    if (left === 0) throw new Error("it has died");
+    return store(array, index, value);
+  };
+  Object.assign(Atomics, { store: watched });
+  try {
+    expect(work).toThrow("it has died");
+  } finally {
+    Object.assign(Atomics, { store });
+  }
+}
+
+test.each([1, 2, 3, 4])(
+  "a thread that dies before it says how far its swap in memory is (%i) leaves a log in service",
+  async (which) => {
+    const environment = {
+      system: hostSystem(),
+      defer: (work: () => void) => void setImmediate(work),
+      hasWorkers: false,
+    };
+    const own = openMemory(environment, CONFIG);
+    const { engine } = own;
+    const { core, defaultSpace: space } = engine;
+    const keys = Array.from({ length: 2000 }, (_, index) => `key ${index % 500}`);
+    const write = (): void => engine.insertMany(space, keys, keys, 0);
+    write();
+    core.becomeShared();
+    const other = attachTo(environment, own.base);
+    dieBeforeStore(core.control.flags, { word: SWAP, which }, () => {
+      for (const _ of other.compaction.copySteps());
+    });
+    // It has the lock still, and what it had of long work is found by the next one.
+    Atomics.store(core.control.flags, WORK_LEFT, 1);
+    expect(core.mutex.tryLock()).toBe(true);
+    core.mutex.unlock();
+    clearRow(core.control, other.engine.core.row);
+    engine.settle();
+    const { segments } = core.log;
+    expect(segments.list().filter((at) => segments.end(at) > core.base)).toEqual([]);
+    await own.compaction.run({});
+    expect(segments.list()).toEqual([]);
+    write();
+    expect((await verifyDatabase(own, {})).problems).toEqual([]);
+    expect(engine.count(space)).toBe(500);
+    own.leave();
+  },
 );
