@@ -34,7 +34,7 @@ import { Pace } from "./progress.ts";
 import type { Relocation } from "./relocation.ts";
 import { reapDeadRows } from "./rows.ts";
 import { compactPath } from "./siblings.ts";
-import { discardDraft, install, syncName, takeName } from "./swap.ts";
+import { discardDraft, holdLogFolder, install, syncName, takeName } from "./swap.ts";
 import type { Sync } from "./sync.ts";
 
 /** What has been written since may be copied under the lock if it is no more than this: a fraction of a millisecond. */
@@ -215,9 +215,10 @@ export class Compaction {
   /** The sibling is the log from here on. */
   #exchange(): void {
     const core = this.#core;
+    using folder = holdLogFolder(core);
     takeName(core);
     try {
-      syncName(core);
+      syncName(core, folder);
     } finally {
       install(core, this.#parts.engine.spaces);
       core.takeFile();
