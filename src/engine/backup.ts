@@ -21,7 +21,7 @@ import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } fr
 import type { Core } from "./core.ts";
 import { beginsAsImage } from "./hint-format.ts";
 import { LockFile } from "./lock-file.ts";
-import { syncFolder } from "./open-folder.ts";
+import { holdFolder } from "./open-folder.ts";
 import { Pace } from "./progress.ts";
 import { backupPath, compactPath, hintPath, lockPath, movesPaths, newPath, replacedPaths } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
@@ -103,11 +103,11 @@ export class Backup {
     if (!system.canMapPastEnd) releaseMaps(control.draft, undefined, mapRelease(system, true));
     must(system.truncate(handle, draft.log.end + markBytes), { syscall: "ftruncate", path });
     draft.log.sync();
+    using folder = holdFolder(this.#core, dirname(target));
     // An image of what was there before would be passed over; it is of no use to anybody. What is none is another's.
     removeImage(system, target);
     must(system.rename(path, target), { syscall: "rename", path: target });
-    const folder = dirname(target);
-    must(syncFolder(this.#core, folder), { syscall: "fsync", path: folder });
+    folder.mustSync();
   }
 }
 

@@ -35,7 +35,7 @@ import { Pace } from "./progress.ts";
 import type { Relocation } from "./relocation.ts";
 import { reapDeadRows } from "./rows.ts";
 import { compactPath } from "./siblings.ts";
-import { discardDraft, install, syncName, takeName } from "./swap.ts";
+import { discardDraft, holdLogFolder, install, syncName, takeName } from "./swap.ts";
 import type { Sync } from "./sync.ts";
 
 /** Another round of copying by the index pays off for so much, or for such a share of what has been copied. */
@@ -210,9 +210,10 @@ export class Compaction {
   /** The sibling is the log from here on. */
   #exchange(): void {
     const core = this.#core;
+    using folder = holdLogFolder(core);
     takeName(core);
     try {
-      syncName(core);
+      syncName(core, folder);
     } finally {
       install(core, this.#parts.engine.spaces);
       core.takeFile();

@@ -55,7 +55,7 @@ import {
 } from "./hint-seal.ts";
 import { witnessChecks } from "./hint-witness.ts";
 import { rebaseLeaves, type LeafCopy } from "../ordered/leaf-copy.ts";
-import { syncFolder } from "./open-folder.ts";
+import { holdFolder } from "./open-folder.ts";
 import { hintPath, newHintPath } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
@@ -384,11 +384,15 @@ export class HintWriter {
   publish(): void {
     this.#close();
     const path = hintPath(this.#log.path);
-    const renamed = this.#system.rename(this.#path, path);
-    if (renamed < 0) this.#system.unlink(this.#path);
-    must(renamed, { syscall: "rename", path });
-    const folder = dirname(path);
-    must(syncFolder(this.#core, folder), { syscall: "fsync", path: folder });
+    let isNamed = false;
+    try {
+      using folder = holdFolder(this.#core, dirname(path));
+      must(this.#system.rename(this.#path, path), { syscall: "rename", path });
+      isNamed = true;
+      folder.mustSync();
+    } finally {
+      if (!isNamed) this.#system.unlink(this.#path);
+    }
   }
 
   #close(): void {

@@ -29,6 +29,7 @@ import type { Engine } from "./engine.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { judgeFile } from "./judge-file.ts";
+import { HeldFolder } from "./open-folder.ts";
 import { openDraft, openLocked, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
 import { findReplaced, putBack } from "./put-back.ts";
@@ -154,19 +155,20 @@ async function copyRecords(source: Engine, target: Engine, pace: Pace): Promise<
 function takeName(system: System, log: LogPlace, lock: LockFile): void {
   const { path } = log;
   const draft = newPath(log);
-  const folder = dirname(path);
+  let isNamed = false;
   try {
+    using folder = new HeldFolder(system, dirname(path));
     const hint = hintPath(path);
     const gone = system.unlink(hint);
     if (gone < 0 && gone !== -Errno.ENOENT) throw ioError(gone, { syscall: "unlink", path: hint });
-    must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+    folder.mustSync();
     lock.mustBeOurs();
     must(system.rename(draft, path), { syscall: "rename", path });
-  } catch (error) {
-    system.unlink(draft);
-    throw error;
+    isNamed = true;
+    folder.mustSync();
+  } finally {
+    if (!isNamed) system.unlink(draft);
   }
-  must(system.syncFolder(folder), { syscall: "fsync", path: folder });
 }
 
 /**

@@ -26,6 +26,7 @@ import type { OpenConfig, SalvageRequest } from "./life.ts";
 import { LockFile, linkedError, readHolder } from "./lock-file.ts";
 import { hintPath, lockPath, salvagePath } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
+import { HeldFolder } from "./open-folder.ts";
 import { openFile, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
 import { findLog, type FoundLog } from "./salvage-header.ts";
@@ -168,9 +169,9 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
     draft = freeDraftPath(system, target);
     const report = await fillDraft(environment, { source, target: draft, config }, options);
     mustBeFree(system, source.path, target);
+    using folder = new HeldFolder(system, dirname(target));
     must(system.rename(draft, target), { syscall: "rename", path: target });
-    const folder = dirname(target);
-    must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+    folder.mustSync();
     return report;
   } finally {
     if (draft !== undefined) removeDraft(system, draft);

@@ -1,7 +1,7 @@
 /**
  * Putting the file that a compaction has written in the place of the one before, under the writer's lock.
  *
- *     names    <path>.emdb-compact -> <path>, the folder synced
+ *     names    the folder opened, <path>.emdb-compact -> <path>, the folder synced
  *              where a mapped file cannot be replaced: <path> -> <path>.emdb-replaced (-1, -2 ... while others have the
  *              name) before that, removed when it can be
  *     words    the old file becomes a segment, the draft's words become the log's
@@ -63,7 +63,7 @@ import {
 } from "./control.ts";
 import type { Core } from "./core.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
-import { syncFolder } from "./open-folder.ts";
+import { holdFolder, type HeldFolder } from "./open-folder.ts";
 import { compactPath, replacedPaths, type LogPlace } from "./siblings.ts";
 import type { Spaces } from "./spaces.ts";
 
@@ -105,15 +105,17 @@ export function takeName(core: Core): void {
   throw ioError(renamed, { syscall: "rename", path });
 }
 
+/** Opens the log's folder, before the name in it changes. @throws {EmdbError} EMDB_IO; nothing has changed */
+export function holdLogFolder(core: Core): HeldFolder | undefined {
+  return core.file && holdFolder(core, dirname(core.file.path));
+}
+
 /** Makes the new name durable. If that fails, what comes after it could be lost with it: the database is poisoned. */
-export function syncName(core: Core): void {
-  const { control, file } = core;
-  if (file === undefined) return;
-  const folder = dirname(file.path);
-  const synced = syncFolder(core, folder);
+export function syncName({ control }: Core, folder: HeldFolder | undefined): void {
+  const synced = folder?.sync() ?? 0;
   if (synced >= 0) return;
   Atomics.or(control.flags, STATE, STATE_POISONED);
-  throw ioError(synced, { syscall: "fsync", path: folder });
+  throw ioError(synced, { syscall: "fsync", path: folder?.path });
 }
 
 /** Lets the draft's words be the log's. Nothing here can fail; every step may be done again. */
@@ -221,7 +223,11 @@ export function endSwap(core: Core, spaces: Spaces): void {
     Atomics.store(control.flags, SWAP, SWAP_NONE);
     return;
   }
-  if (phase === SWAP_RENAMES) syncName(core);
+  if (phase === SWAP_RENAMES) {
+    // Where it cannot even be opened no sync has failed: the next writer tries again.
+    using folder = holdLogFolder(core);
+    syncName(core, folder);
+  }
   install(core, spaces);
 }
 

@@ -14,7 +14,7 @@ import { FRAME_HEADER_BYTES, KIND_REMOVE, kindOf } from "../log/frame.ts";
 import type { Core } from "./core.ts";
 import type { Spaces } from "./spaces.ts";
 import type { LogCheck } from "./verify-log.ts";
-import type { Moment, Problems, SpaceMoment } from "./verify-moment.ts";
+import { placeInFile, type Moment, type Problems, type SpaceMoment } from "./verify-moment.ts";
 
 export class IndexCheck {
   readonly #core: Core;
@@ -97,8 +97,7 @@ export class IndexCheck {
   }
 
   #checkSlot(known: SpaceMoment, slot: number): void {
-    // An undone first version leaves a removal that names nothing.
-    if (this.#shard.lsnOf(slot) === 0 && this.#shard.isRemoval(slot)) return;
+    if (this.#isGone(this.#shard.lsnOf(slot)) && this.#shard.isRemoval(slot)) return;
     const place = this.#placeOf(slot);
     if (this.#problems.isLost(place)) return;
     try {
@@ -114,8 +113,9 @@ export class IndexCheck {
   #faultOf({ space }: SpaceMoment, slot: number): string | undefined {
     const { lookup, key } = this.#core;
     const shard = this.#shard;
-    const lsn = shard.lsnOf(slot);
-    lookup.loadAt(lsn);
+    const place = this.#placeOf(slot);
+    if (place === 0) return "the index names what is not in the file";
+    lookup.loadAt(this.#moment.base + place);
     const isRemoval = kindOf(lookup.shape) === KIND_REMOVE;
     const ownSpace = lookup.space();
     key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
@@ -124,15 +124,20 @@ export class IndexCheck {
     if (isRemoval !== shard.isRemoval(slot)) {
       return "the index takes a removal for a record, or a record for a removal";
     }
-    if (this.#isOutOfDate(space.id, this.#placeOf(slot)))
-      return "the index names a record that was cleared, or never committed";
+    if (this.#isOutOfDate(space.id, place)) return "the index names a record that was cleared, or never committed";
     if (lookup.walkBack(this.#moment.base + this.#moment.end)) this.#records += 1;
     return this.#rivalFault(slot);
   }
 
-  /** Where in the file the frame is that a slot names. */
+  /** An undone first version leaves a removal that names nothing, and so does a removal that a compaction had no use for. */
+  #isGone(lsn: number): boolean {
+    const { segments } = this.#core.log;
+    return lsn === 0 || (segments.holding(lsn) !== 0 && segments.present(lsn) === 0);
+  }
+
+  /** Where in the file the frame is that a slot names; 0: nowhere. */
   #placeOf(slot: number): number {
-    return this.#shard.lsnOf(slot) - this.#moment.base;
+    return placeInFile(this.#core, this.#moment, this.#shard.lsnOf(slot));
   }
 
   /** Whether the log says that a frame before the moment's end no longer counts. */
@@ -146,12 +151,12 @@ export class IndexCheck {
     const rivals = this.#shard.rivals(slot);
     if (rivals.length === 0) return undefined;
     const { lookup } = this.#core;
-    lookup.loadAt(this.#shard.lsnOf(slot));
+    lookup.loadAt(this.#moment.base + this.#placeOf(slot));
     const key = lookup.keyCopy();
     for (const rival of rivals) {
-      const lsn = this.#shard.lsnOf(rival);
-      if (lsn === 0) continue;
-      lookup.loadAt(lsn);
+      const place = this.#placeOf(rival);
+      if (place === 0) continue;
+      lookup.loadAt(this.#moment.base + place);
       if (Buffer.compare(lookup.keyCopy(), key) === 0)
         return `the index names this key twice, at byte ${this.#placeOf(rival)} as well`;
     }

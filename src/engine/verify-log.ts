@@ -37,7 +37,7 @@ import type { SessionKeeper } from "./scan-opener.ts";
 import { sealedLiveBytes } from "./sealed-encoder.ts";
 import type { Spaces } from "./spaces.ts";
 import { PastRecords } from "./verify-past.ts";
-import type { Moment, Problems, SpaceMoment } from "./verify-moment.ts";
+import { placeInFile, type Moment, type Problems, type SpaceMoment } from "./verify-moment.ts";
 import { decodeName } from "./names.ts";
 
 /** A key space as the log up to here makes it. */
@@ -353,7 +353,7 @@ export class LogCheck {
     keydir.seek(root, key.hash);
     this.#older.length = 0;
     while (keydir.next()) {
-      const position = keydir.units * 8 - this.#moment.base;
+      const position = placeInFile(this.#core, this.#moment, keydir.units * 8);
       if (position >= HEADER_PAGE_BYTES && position < lsn) this.#older.push(position);
       if (position !== lsn) continue;
       if (isTombstone(keydir.high) !== (facts.kind === KIND_REMOVE)) {

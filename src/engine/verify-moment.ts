@@ -10,6 +10,7 @@ import { EmdbError } from "../errors.ts";
 import type { VerifyReport } from "../api/types.ts";
 import { LOG_WRITTEN } from "../log/log-words.ts";
 import type { Opened } from "./assemble.ts";
+import type { Core } from "./core.ts";
 import type { SpaceState } from "./spaces.ts";
 
 /** A key space as it was. */
@@ -66,6 +67,15 @@ export function takeMoment({ engine, sync }: Opened): Moment {
   } finally {
     core.mutex.unlock();
   }
+}
+
+/**
+ * Where in the file the frame is that an index names, 0 for nowhere. As long as an index has not been led over to a
+ * compacted file, which a poisoned database never does, it names places in the one before.
+ */
+export function placeInFile(core: Core, moment: Moment, lsn: number): number {
+  if (lsn >= moment.base) return lsn - moment.base;
+  return Math.max(0, core.log.segments.present(lsn) - moment.base);
 }
 
 /** What is wrong, in the order in which it was found. */

@@ -12,7 +12,7 @@ import { RELOCATED } from "./control.ts";
 import type { Core } from "./core.ts";
 import type { Ordering } from "./ordering.ts";
 import type { Spaces } from "./spaces.ts";
-import type { Moment, Problems, SpaceMoment } from "./verify-moment.ts";
+import { placeInFile, type Moment, type Problems, type SpaceMoment } from "./verify-moment.ts";
 
 /** Leaves for which the lock is held: some hundred records, about a millisecond. */
 const SLICE_LEAVES = 8;
@@ -78,7 +78,7 @@ export class OrderedCheck {
 
   /** Compares an entry with what the hash index says of its key, and counts the record that the moment shows. */
   #visit(lsn: number, isTombstone: boolean): void {
-    const { lookup, key, base } = this.#core;
+    const { lookup, key } = this.#core;
     lookup.loadAt(lsn);
     key.loadFrom(lookup.frame.address + FRAME_HEADER_BYTES, lookup.shape >>> 16);
     const isFound = this.#root !== 0 && lookup.findNewest(this.#root);
@@ -87,7 +87,7 @@ export class OrderedCheck {
     const isSame = lookup.lsn === lsn || this.#core.control.numbers[RELOCATED] !== 0;
     if (isTombstone ? isLive : !isLive || !isSame) {
       const reason = isTombstone ? "the ordered index takes this for removed, the hash index does not" : DISAGREES;
-      this.#problems.add(lsn - base, reason);
+      this.#problems.add(placeInFile(this.#core, this.#moment, lsn), reason);
     }
     if (isFound && lookup.walkBack(this.#moment.base + this.#moment.end)) this.#records += 1;
   }

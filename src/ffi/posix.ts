@@ -17,7 +17,7 @@ import { viewOfMapping } from "./mapped-view.ts";
 import { addressOf, pinned } from "./memory.ts";
 import { attempt, statusFromStats, Surroundings } from "./surroundings.ts";
 import type { PosixCalls } from "./symbols-posix.ts";
-import type { Address, ByteSource, FileHandle, FileStatus, FolderNote, OpenMode, Result, System } from "./system.ts";
+import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "./system.ts";
 
 // The same numbers on all three.
 const PROT_NONE = 0;
@@ -96,13 +96,14 @@ export class PosixSystem extends Surroundings implements System {
   // -- files ---------------------------------------------------------------
 
   open(path: string, mode: OpenMode): FileHandle | Result {
-    const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+    const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = fs.constants;
     const flagsOfMode: Record<OpenMode, number> = {
       read: O_RDONLY,
       write: O_RDWR,
       "write-through": O_RDWR | this.#kernel.openWriteThrough,
       create: O_RDWR | O_CREAT | O_EXCL,
       "write-or-create": O_RDWR | O_CREAT | O_NOFOLLOW,
+      folder: O_RDONLY | O_DIRECTORY,
     };
     // O_NONBLOCK: opening a named pipe would otherwise wait for its other end. Files do not know the flag.
     const flags = flagsOfMode[mode] | this.#kernel.openCloseOnExec | O_NONBLOCK;
@@ -167,14 +168,11 @@ export class PosixSystem extends Surroundings implements System {
     return bytes > 0 ? this.#kernel.forgetCached(file, bytes) : bytes;
   }
 
-  syncFolder(path: string, note?: FolderNote): Result {
-    const { O_RDONLY, O_DIRECTORY } = fs.constants;
-    const folder = attempt(() => fs.openSync(path, O_RDONLY | O_DIRECTORY | this.#kernel.openCloseOnExec));
-    if (folder < 0) return folder;
-    note?.(folder);
-    const result = this.#untilDone(() => this.#kernel.syncFolder(folder));
-    this.close(folder);
-    note?.(undefined);
+  syncFolder(path: string, folder?: FileHandle): Result {
+    const opened = folder ?? this.open(path, "folder");
+    if (opened < 0) return opened;
+    const result = this.#untilDone(() => this.#kernel.syncFolder(opened));
+    if (folder === undefined) this.close(opened);
     // EINVAL: fsync(2) says that the file system cannot sync folders; there is nothing better to do.
     return result === -Errno.EINVAL ? 0 : result;
   }

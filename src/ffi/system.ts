@@ -36,7 +36,9 @@ export type OpenMode =
   /** A new file (mode 0600) for reading and writing; EEXIST when there is one. */
   | "create"
   /** An existing file for reading and writing, or a new one (mode 0600); an error where there is a symbolic link. */
-  | "write-or-create";
+  | "write-or-create"
+  /** A folder, for `syncFolder`, `statusOf` and `close` alone. */
+  | "folder";
 
 export interface FileStatus {
   readonly kind: "file" | "folder" | "other";
@@ -44,9 +46,6 @@ export interface FileStatus {
   /** Device and inode (volume and file index): equal exactly when the file is the same one. */
   readonly identity: string;
 }
-
-/** Called with a folder right after it was opened, and with undefined once it is closed. */
-export type FolderNote = (folder: FileHandle | undefined) => void;
 
 export interface System {
   readonly platform: "posix" | "win32" | "simulated";
@@ -70,8 +69,8 @@ export interface System {
    * device. What is mapped anywhere stays. Nothing on Windows, which has no call for it.
    */
   forgetCached(file: FileHandle): Result;
-  /** Makes creations, renames and unlinks in a folder durable. Nothing to do on Windows. `note` hears what is open meanwhile. */
-  syncFolder(path: string, note?: FolderNote): Result;
+  /** Makes creations, renames and unlinks in a folder durable, through `folder` if it is open already. Nothing to do on Windows. */
+  syncFolder(path: string, folder?: FileHandle): Result;
   /** Reserves space so that writes up to `bytes` cannot find the disk full; the file is then that long. EOPNOTSUPP where the file system cannot. */
   allocate(file: FileHandle, bytes: number): Result;
   /** Sets the length, giving back what lay behind. */

@@ -52,6 +52,7 @@ const modes: Record<OpenMode, { readonly access: number; readonly disposition: n
     disposition: OPEN_ALWAYS,
     flags: FILE_FLAG_OPEN_REPARSE_POINT,
   },
+  folder: { access: FILE_READ_ATTRIBUTES, disposition: OPEN_EXISTING, flags: FILE_FLAG_BACKUP_SEMANTICS },
 };
 
 /** The path as kernel32 wants it: prefixed so that it may be long, UTF-16, ended by a zero. */
@@ -71,12 +72,21 @@ export function openFile(calls: WindowsCalls, name: string, mode: OpenMode): Fil
     calls.CloseHandle(file);
     return -Errno.ELOOP;
   }
+  if (file !== -1 && mode === "folder") return folderOrError(calls, file);
   if (file !== -1) return file;
   const result = lastFailure(calls);
   if (result !== -Errno.EACCES) return result;
   // A folder is refused in the same words as a file that we may not open.
   const status = statusOfPath(calls, name);
   return typeof status !== "number" && status.kind === "folder" ? -Errno.EISDIR : result;
+}
+
+/** What opens a folder opens a file as well. */
+function folderOrError(calls: WindowsCalls, file: FileHandle): FileHandle | Result {
+  const status = statusOfHandle(calls, file);
+  if (typeof status !== "number" && status.kind === "folder") return file;
+  calls.CloseHandle(file);
+  return typeof status === "number" ? status : -Errno.ENOTDIR;
 }
 
 /** FILE_ATTRIBUTE_TAG_INFO: attributes u32, tag u32, of which one bit says that the file stands for another name. */

@@ -401,7 +401,7 @@ const OVERWRITTEN = "test/compaction/overwritten.test.ts";
 /** What compactions have to get right. */
 const COMPACTION: readonly PlantedFault[] = [
   fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
-    "const synced = syncFolder(core, folder);",
+    "const synced = folder?.sync() ?? 0;",
     "const synced = 0;",
   ]),
   fault("a compacted file gets its name before it is synced", "compacting", "engine/compaction.ts", [
@@ -478,7 +478,7 @@ const COMPACTION: readonly PlantedFault[] = [
 const BACKUP: readonly PlantedFault[] = [
   fault("a backup gets its name before it is synced", "backingUp", "engine/backup.ts", ["    draft.log.sync();\n", ""]),
   fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [
-    '    must(syncFolder(this.#core, folder), { syscall: "fsync", path: folder });\n',
+    "    folder.mustSync();\n",
     "",
   ]),
   fault("the target of a backup is removed before it is replaced", "backingUp", "engine/backup.ts", [

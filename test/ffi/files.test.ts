@@ -263,14 +263,18 @@ test("the handles that are a file are found by its identity, as long as they are
   expect(system.openHandles("no such file")).toEqual([]);
 });
 
-test.skipIf(isWindows)("a folder that is being synced is told as long as it is open", () => {
+test("a folder is opened as one, synced through its handle, and stays open", () => {
   using folder = new TemporaryFolder();
-  const told: (string | undefined)[] = [];
+  folder.close(folder.opened("a", "0"));
   const { identity } = system.status(folder.path) as FileStatus;
-  system.syncFolder(folder.path, (open) => {
-    told.push(open === undefined ? undefined : (system.statusOf(open) as FileStatus).identity);
-  });
-  expect(told).toEqual([identity, undefined]);
+  const held = system.open(folder.path, "folder");
+  expect(held).toBeGreaterThan(0);
+  system.rename(folder.at("a"), folder.at("b"));
+  expect(system.syncFolder(folder.path, held)).toBe(0);
+  expect(system.statusOf(held)).toMatchObject({ kind: "folder", identity });
+  expect(system.close(held)).toBe(0);
+  expect(outcome(system.open(folder.at("none"), "folder"))).toBe("ENOENT");
+  expect(outcome(system.open(folder.at("b"), "folder"))).toBe("ENOTDIR");
 });
 
 test.skipIf(!isLinux)("no call leaves a descriptor open", () => {

@@ -46,7 +46,9 @@ export function statusAt(machine: Machine, path: string): FileStatus | Result {
 export function findOrCreate(machine: Machine, path: string, mode: OpenMode): Inode | Result {
   const { current } = machine.names;
   const entry = current.get(path);
-  if (entry?.kind === "folder") return -Errno.EISDIR;
+  if (mode === "folder" && entry?.kind === "file") return -Errno.ENOTDIR;
+  // Nothing is read or written there: any inode will do.
+  if (entry?.kind === "folder") return mode === "folder" ? machine.createInode() : -Errno.EISDIR;
   if (entry !== undefined && mode === "create") return -Errno.EEXIST;
   if (isLeaving(machine, path)) return -Errno.EACCES;
   const there = machine.inodeAt(path);

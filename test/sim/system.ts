@@ -47,6 +47,7 @@ export interface ProcessOptions {
 interface OpenFile {
   readonly inode: Inode;
   readonly mode: OpenMode;
+  readonly path: string;
 }
 
 export class SimulatedSystem implements System {
@@ -194,8 +195,9 @@ export class SimulatedSystem implements System {
     });
   }
 
-  syncFolder(path: string): Result {
+  syncFolder(path: string, folder?: FileHandle): Result {
     return this.#calls.make({ name: "syncFolder", subject: path }, () => {
+      if (folder !== undefined && this.#files.get(folder)?.path !== path) return this.#unknown(folder);
       const kind = this.#machine.names.current.get(path)?.kind;
       if (kind !== "folder") return kind === undefined ? -Errno.ENOENT : -Errno.ENOTDIR;
       this.#machine.syncFolder(path);
@@ -242,9 +244,10 @@ export class SimulatedSystem implements System {
 
   statusOf(file: FileHandle): FileStatus | Result {
     return this.#calls.make({ name: "statusOf", subject: file }, () => {
-      const inode = this.#files.get(file)?.inode;
+      const open = this.#files.get(file);
       // Not a misuse: who follows a dead thread asks whether a handle still is open.
-      return inode === undefined ? -Errno.EBADF : statusOfInode(this.#machine, inode);
+      if (open === undefined) return -Errno.EBADF;
+      return open.mode === "folder" ? statusAt(this.#machine, open.path) : statusOfInode(this.#machine, open.inode);
     });
   }
 
@@ -414,7 +417,7 @@ export class SimulatedSystem implements System {
     const handle = this.#nextHandle;
     this.#nextHandle += 1;
     inode.handleCount += 1;
-    this.#files.set(handle, { inode, mode });
+    this.#files.set(handle, { inode, mode, path });
     return handle;
   }
 
@@ -469,7 +472,7 @@ export class SimulatedSystem implements System {
   #writable(file: FileHandle): Inode | Result {
     const open = this.#files.get(file);
     if (open === undefined) return this.#unknown(file);
-    return open.mode === "read" ? -Errno.EBADF : open.inode;
+    return open.mode === "read" || open.mode === "folder" ? -Errno.EBADF : open.inode;
   }
 
   #unknown(file: FileHandle): Result {

@@ -13,7 +13,7 @@ interface Order {
   readonly call?: string;
   /** Counted from the first call with this name. */
   readonly after?: string;
-  /** Counts only the steps at which files are opened, closed, named or unnamed. */
+  /** Counts only the steps at which files are opened, closed, named, unnamed, or folders synced. */
   readonly isOfFiles?: boolean;
   /** Word 0: 1 stuck, 2 done. Words 1 and 2: steps of the whole operation, and those of files. */
   readonly report: SharedArrayBuffer;
@@ -37,10 +37,10 @@ const CALLS = [
   "unmap",
   "write",
 ] as const;
-const OF_FILES: ReadonlySet<string> = new Set(["open", "close", "unlink", "rename"]);
+const OF_FILES: ReadonlySet<string> = new Set(["open", "close", "unlink", "rename", "syncFolder"]);
 /**
  * After these it stops too: what was opened is not in the words yet, what was closed still is. Not after the open of a
- * lock: others may have that file open, so nobody can tell which handle was lost (docs/workers.md).
+ * lock or a folder: others may have that open, so nobody can tell which handle was lost (docs/workers.md).
  */
 const STOPS_AFTER: ReadonlySet<string> = new Set(["open", "close", "unmap", "release"]);
 
@@ -56,19 +56,13 @@ function guard(pass: (name: string, isOfFiles: boolean) => void): void {
       const isOfFiles = owner !== Atomics && OF_FILES.has(name);
       if (isArmed) pass(name, isOfFiles);
       const result = call.apply(owner, args);
-      if (isArmed && STOPS_AFTER.has(name) && !String(args[0]).endsWith(".lock")) pass(name, isOfFiles);
+      const isOthersToo = String(args[0]).endsWith(".lock") || args[1] === "folder";
+      if (isArmed && STOPS_AFTER.has(name) && !isOthersToo) pass(name, isOfFiles);
       return result;
     };
   };
   for (const name of ATOMICS) wrap(Atomics, name);
   const system = hostSystem();
-  const { syncFolder } = system;
-  // In the middle of it, with the folder open.
-  system.syncFolder = (path, note) =>
-    syncFolder.call(system, path, (folder) => {
-      note?.(folder);
-      if (isArmed) pass("folder", true);
-    });
   for (const name of CALLS) wrap(system, name);
 }
 

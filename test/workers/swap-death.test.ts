@@ -5,6 +5,7 @@ import { SWAP, WORK_LEFT } from "../../src/engine/control.ts";
 import { attachTo, openMemory } from "../../src/engine/open.ts";
 import { clearRow } from "../../src/engine/rows.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { CONFIG } from "../engine/open-engine.ts";
@@ -31,6 +32,35 @@ test.each(["compaction", "backup", "checkpoint"])(
     expect((await db.verify()).problems).toEqual([]);
     db.closeSync();
     using again = Emdb.open(name === "backup" ? target : path, { rangeScans: true });
+    expectWhole(again, 0);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a swap that a dead thread left waits for the next write where no descriptor is free to sync the folder",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path, { rangeScans: true });
+    fill(db, 0);
+    await dieAt(db, { step: 1, call: "syncFolder" });
+    const system = hostSystem();
+    const { open } = system;
+    system.open = (at, mode) => (mode === "folder" ? -Errno.EMFILE : open.call(system, at, mode));
+    try {
+      const insert = (): void => db.insert("refused", "for now");
+      expect(insert).toThrow(expect.objectContaining({ code: "EMDB_IO", syscall: "open", errno: "EMFILE" }));
+    } finally {
+      Reflect.deleteProperty(system, "open");
+    }
+    db.insert("afterwards", "written");
+    expect(db.get("refused")).toBeUndefined();
+    expectWhole(db, 0);
+    expect((await db.verify()).problems).toEqual([]);
+    db.closeSync();
+    using again = Emdb.open(path, { rangeScans: true });
+    expect(again.getText("afterwards")).toBe("written");
     expectWhole(again, 0);
   },
   TIMEOUT_MS,
