@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { Emdb, EmdbError } from "emdb";
 import manifest from "../../package.json" with { type: "json" };
 import * as limits from "../../src/limits.ts";
+import { SEGMENT_COUNT_MAX } from "../../src/log/segments.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { documents } from "./documents.ts";
 import { rowsUnder } from "./markdown.ts";
@@ -70,7 +71,9 @@ test("the table of limits gives the numbers of src/limits.ts", () => {
   expect(first("namespaces ever created in one file")).toBe(limits.SPACE_COUNT_MAX);
   expect(first("log") * 2 ** 30).toBe(limits.LOG_BYTES_MAX);
   expect(first("threads that share a database")).toBe(limits.ATTACHED_MAX);
-  expect(rows.size).toBe(6);
+  expect(first("name of a database's file")).toBe(limits.FILE_NAME_BYTES_MAX);
+  expect(first("files that compactions have replaced and iterators keep")).toBe(SEGMENT_COUNT_MAX);
+  expect(rows.size).toBe(8);
 });
 
 describe("the documents", () => {
