@@ -4,10 +4,15 @@ import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { rmSync, statSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import type { Keyspace } from "../../src/api/types.ts";
+import { openMemory } from "../../src/engine/open.ts";
 import { Spaces } from "../../src/engine/spaces.ts";
+import { statsOf } from "../../src/engine/stats.ts";
+import { EmdbError } from "../../src/errors.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { EXPIRED_LOOKS_MAX } from "../../src/limits.ts";
 import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
 import { Random } from "../sim/random.ts";
+import { CONFIG } from "./open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 setDefaultTimeout(60_000);
@@ -130,6 +135,23 @@ test("expired records count until they are swept, and are dead before", async ()
   const after = db.stats();
   expect(after).toMatchObject({ liveRecords: 0, deadBytes: after.logicalSizeBytes - 4096 });
   await db.close();
+});
+
+test("an expired record that has rotted is left to the sweep, and counts as live", () => {
+  const opened = openMemory(
+    { system: hostSystem(), defer: (work) => void setImmediate(work), hasWorkers: false },
+    CONFIG,
+  );
+  const { engine, base } = opened;
+  engine.insert(engine.defaultSpace, "key", "value", 1);
+  expect(statsOf(engine, base).deadBytes).toBeGreaterThan(0);
+  const { lookup } = engine.core;
+  lookup.loadAt = () => {
+    throw new EmdbError("EMDB_CORRUPTED", "planted");
+  };
+  expect(statsOf(engine, base).deadBytes).toBe(0);
+  Reflect.deleteProperty(lookup, "loadAt");
+  opened.leave();
 });
 
 test("of very many expired records those that can be looked at in some milliseconds are dead", () => {
