@@ -127,8 +127,7 @@ export class ReplayGroup {
     const batch = batchStart === 0 ? Infinity : batchStart / 8;
     if (this.#takesNew) {
       if (facts.kind === KIND_REMOVE) (this.#removed ??= new RemovedHashes()).note(hash);
-      else if (facts.prev === 0 && this.#removed?.mayHave(hash) !== true && this.#takeNew(facts, { lsn, hash, batch }))
-        return;
+      else if (facts.prev === 0 && this.#isFast(facts, hash) && this.#takeNew(facts, { lsn, hash, batch })) return;
     }
     const index = this.#count;
     if (index === this.#rows.capacity) this.#rows = this.#rows.enlarged();
@@ -145,6 +144,15 @@ export class ReplayGroup {
     if (batch < this.#keepFrom) this.#keepFrom = batch;
     this.#count = index + 1;
     if (this.#count === GROUP_MAX) this.flush();
+  }
+
+  /**
+   * Whether a new key needs no look at the index. Behind a removal one with a deadline does: its queue may drop stale
+   * entries then, and one whose key is not in the index yet looks like that.
+   */
+  #isFast(facts: FrameFacts, hash: number): boolean {
+    const removed = this.#removed;
+    return removed === undefined || (facts.expiresAtMs === 0 && !removed.mayHave(hash));
   }
 
   /** Takes a new key if it belongs to the namespace that new keys are taken of. */
