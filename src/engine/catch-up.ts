@@ -4,7 +4,8 @@
  *
  * Each step copies more than was written since the one before, so whoever writes in the turns of the event loop is caught.
  * Others write during the steps as well. Where they are about as fast, the steps
- * hold the writer's lock, each for twice what was written before it: then they wait for it, tens of milliseconds at most.
+ * hold the writer's lock, each for twice what was written before it: then they wait for it, most often some tens of
+ * milliseconds, and at most for as long as 64 MiB take to be copied, in the end also to be synced.
  */
 
 import type { Engine } from "./engine.ts";
