@@ -108,7 +108,7 @@ export const SWEEP_RECORDS_PER_SLICE = 1024;
 export const SWEEP_LOOKS_PER_SLICE = 4 * SWEEP_RECORDS_PER_SLICE;
 
 /**
- * Most entries of a queue that `stats` looks at, to count what has expired among what is dead: some milliseconds of work.
+ * Most entries of queues that one call of `stats` looks at, to count what has expired among what is dead: some milliseconds of work.
  * What more has expired counts as live until it is swept.
  */
 export const EXPIRED_LOOKS_MAX = 16_384;

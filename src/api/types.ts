@@ -283,7 +283,7 @@ export interface EmdbStats {
   readonly preallocatedBytes: number;
   /**
    * Log bytes that a compaction would give back. Those of expired records that no sweep has removed are among them as far as
-   * that can be told at once: of the first 16384 in each key space, and not while another Worker writes, nor with `readOnly`.
+   * that can be told at once: of 16384 at most, and not while another Worker writes, nor with `readOnly`.
    */
   readonly deadBytes: number;
   /** Memory of the hash index and, if kept, the ordered index. */

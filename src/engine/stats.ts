@@ -39,8 +39,10 @@ export function statsOf(engine: Engine, base: SharedBase): EmdbStats {
     const isWhole = core.control.flags[AUDIT] === 0 && core.tail.end === core.visible;
     const stats = statsOfMoment(engine, base);
     if (!isWhole) return stats;
+    core.takeFile();
+    const budget = { nowMs, looksLeft: EXPIRED_LOOKS_MAX };
     let expired = 0;
-    for (const space of all) expired += expiredBytes(core, space, nowMs);
+    for (const space of all) expired += expiredBytes(core, space, budget);
     return expired === 0 ? stats : { ...stats, deadBytes: stats.deadBytes + expired };
   } finally {
     core.mutex.unlock();
@@ -48,12 +50,13 @@ export function statsOf(engine: Engine, base: SharedBase): EmdbStats {
 }
 
 /** What the records of a key space whose deadlines have passed take in a compacted log. Under the writer's lock. */
-function expiredBytes(core: Core, space: SpaceState, nowMs: number): number {
+function expiredBytes(core: Core, space: SpaceState, budget: { readonly nowMs: number; looksLeft: number }): number {
   const { expiry, lookup } = core;
   // Some records have two entries.
   const seen = new Set<number>();
   let bytes = 0;
-  expiry.eachDue(space.address, { nowMs, most: EXPIRED_LOOKS_MAX }, () => {
+  expiry.eachDue(space.address, { nowMs: budget.nowMs, most: budget.looksLeft }, () => {
+    budget.looksLeft -= 1;
     const { low, high, deadlineMs } = expiry;
     const units = core.heap.positions.units(low, high);
     if (seen.has(units) || !expiry.isHeld(space.address, low, high)) return;
