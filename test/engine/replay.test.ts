@@ -89,6 +89,32 @@ test("a batch without its end is taken back, its removals too, however many new 
   expect(again.state() === before).toBe(true);
 });
 
+test("deadlines of new keys behind many removals are all in the queue, for a sweep to find", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const many = 3000;
+  {
+    using db = Emdb.open(path);
+    const keys = Array.from({ length: many }, (_, index) => `far ${index}`);
+    db.insertMany(
+      keys.map((key) => [key, "x"] as const),
+      { expiresAtMs: 9e12 },
+    );
+    db.removeMany(keys.slice(1700));
+    // What has been read goes into the index. The queue has more stale entries than it is to have, behind the live ones.
+    db.namespace("other");
+    db.insertMany(
+      keys.map((key) => [`near ${key}`, "x"] as const),
+      { expiresAtMs: 1 },
+    );
+  }
+  rmSync(`${path}.hint`);
+  using db = Emdb.open(path);
+  expect(db.recovery.usedCheckpoint).toBe(false);
+  expect(db.sweepExpired()).toBe(many);
+  expect(db.len()).toBe(1700);
+});
+
 test("an index that was replayed takes no more memory for a record than one that was written", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
