@@ -99,8 +99,8 @@ export class Backup {
     const handle = control.draft.numbers[LOG_FILE]!;
     draft.log.tail.spill();
     const markBytes = writeMark(this.#core, draft, true);
-    // Where a mapped file cannot be cut.
-    if (!system.canMapPastEnd) releaseMaps(control.draft, undefined, mapRelease(system, true));
+    // Before it is cut, which a mapped file cannot be everywhere, and while its name leads to what a death would leave.
+    releaseMaps(control.draft, undefined, mapRelease(system, true));
     must(system.truncate(handle, draft.log.end + markBytes), { syscall: "ftruncate", path });
     draft.log.sync();
     using folder = holdFolder(this.#core, dirname(target));

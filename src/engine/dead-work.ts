@@ -2,22 +2,22 @@
  * What a thread that died in the middle of long work has left: open files, a table of moves, a draft with its maps, the
  * lock of a backup's target, and files that nobody needs.
  *
- * The words name what it had open. What it had opened and not named yet is found by its name: before the words are
- * emptied each of the names that such work uses is looked at, and what this process still has open of those files after
- * that is nobody's. Windows tells nobody what is open: there such a file loses its name, and stays open until the
- * process ends.
+ * The words name what it had open and mapped. What it had not named yet, or named no more and not let go of yet, is found
+ * by the file's name: before the words are emptied each of the names that such work uses is looked at, and what this
+ * process still has of those files after that is nobody's. Windows tells nobody what is open: there such a file loses its
+ * name, and stays open until the process ends. What is mapped only Linux tells.
  *
  * Invariants
  * 1. Who calls this has the place of long work, or is the last one out: no living thread uses the names.
  * 2. A target is noted only as long as its lock is held, so its names are ours too; its lock goes last.
- * 3. What the log itself has open is never closed, whatever name its file has been given.
+ * 3. What the log itself has open or mapped, or has given out views of, is left alone, whatever name its file has.
  */
 
-import type { FileHandle, System } from "../ffi/system.ts";
+import type { System } from "../ffi/system.ts";
 import { logFileOf, segmentsOf } from "../log/log-words.ts";
 import { freeName } from "../log/free-name.ts";
-import { closeFile, namedHandle } from "../log/shared-file.ts";
-import { noteTarget, notedTarget, targetLockOf, type Control } from "./control.ts";
+import { closeFile, namedIdentity, type SharedFile } from "../log/shared-file.ts";
+import { movesFileOf, noteTarget, notedTarget, targetLockOf, type Control } from "./control.ts";
 import { closeImageFile } from "./hint-writer.ts";
 import { releaseReplacement } from "./swap.ts";
 import { backupPath, compactPath, movesPaths, newHintPath, type LogPlace } from "./siblings.ts";
@@ -30,13 +30,16 @@ interface Named extends Pick<LogPlace, "fileId"> {
 /** Gives all of it back. Under the writer's lock, if there is one. */
 export function giveBackDead(system: System, control: Control, log: Named): void {
   const names = namesOf(system, log, notedTarget(control));
-  const identities = new Set(names.map((name) => system.status(name)).map(identityOf));
+  const drafts = new Set(names.map((name) => identityOf(system.status(name))));
+  // It has lost its name. A draft that has got another one may be open by that already, and is not looked for.
+  drafts.add(namedIdentity(system, movesFileOf(control)));
+  for (const file of filesOf(control)) drafts.delete(namedIdentity(system, file));
   closeImageFile(system, control);
   releaseReplacement(system, control, log.path !== undefined);
-  const own = openOfLog(control);
-  for (const identity of identities) {
+  for (const identity of drafts) {
     if (identity === undefined) continue;
-    for (const handle of system.openHandles(identity)) if (!own.has(handle)) system.close(handle);
+    for (const { address, bytes } of system.mappingsOf(identity)) system.unmap(address, bytes);
+    for (const handle of system.openHandles(identity)) system.close(handle);
   }
   for (const name of names) freeName(system, name);
   noteTarget(control, undefined);
@@ -55,7 +58,8 @@ function identityOf(status: ReturnType<System["status"]>): string | undefined {
   return typeof status === "number" || status.kind !== "file" ? undefined : status.identity;
 }
 
-function openOfLog({ log }: Control): ReadonlySet<FileHandle | undefined> {
+/** What a living database has open. */
+function filesOf({ log }: Control): SharedFile[] {
   const segments = segmentsOf(log);
-  return new Set([logFileOf(log), ...segments.list().map((at) => segments.file(at))].map(namedHandle));
+  return [logFileOf(log), ...segments.list().map((at) => segments.file(at))];
 }

@@ -6,7 +6,7 @@
 
 import type { ErrnoDialect } from "./errno.ts";
 import type { PosixCalls } from "./symbols-posix.ts";
-import type { Address, FileHandle, FileStatus, Result } from "./system.ts";
+import type { Address, FileHandle, FileMapping, FileStatus, Result } from "./system.ts";
 
 export interface Kernel {
   readonly calls: PosixCalls;
@@ -33,6 +33,8 @@ export interface Kernel {
   allocate(file: FileHandle, span: { readonly size: number; readonly bytes: number }): Result;
   /** As `System.status` and `statusOf`, where that is cheaper than asking `node:fs`; undefined where it cannot be had. */
   readonly status?: (of: string | FileHandle) => FileStatus | Result | undefined;
+  /** As `System.mappingsOf`, where the system tells. */
+  readonly mappingsOf?: (identity: string) => readonly FileMapping[];
   /** Asks for huge pages; a refusal costs speed only. */
   adviseHuge(address: Address, bytes: number): void;
   /** Gives the memory of pages back so that they read as zeros, in the map that is there, where that can be done. Raw. */

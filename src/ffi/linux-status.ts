@@ -84,6 +84,20 @@ function answerInMemory(): FileStatus | undefined {
   return {
     kind: type === S_IFREG ? "file" : type === S_IFDIR ? "folder" : "other",
     bytes: words[first + WORD_SIZE]! + words[first + WORD_SIZE + 1]! * 2 ** 32,
-    identity: `${words[device]}.${words[device + 1]}:${words[inode + 1]}.${words[inode]}`,
+    identity: identityOf({
+      major: words[device]!,
+      minor: words[device + 1]!,
+      inode: [words[inode + 1]!, words[inode]!],
+    }),
   };
+}
+
+/** The identity of a file by its device and the upper and lower half of its inode's number. */
+export function identityOf(of: {
+  readonly major: number;
+  readonly minor: number;
+  readonly inode: readonly [number, number];
+}): string {
+  const { major, minor, inode } = of;
+  return `${major}.${minor}:${inode[0]}.${inode[1]}`;
 }

@@ -5,6 +5,7 @@ import { Errno, resultOfNumber } from "./errno.ts";
 import type { Kernel } from "./kernel.ts";
 import { openLibrary } from "./library.ts";
 import { symbolTables } from "./symbols.ts";
+import { mappingsOf } from "./linux-maps.ts";
 import { StatusCall } from "./linux-status.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 
@@ -41,6 +42,7 @@ export function linuxKernel(): Kernel {
       return result === -Errno.ENOSYS ? -Errno.EOPNOTSUPP : result;
     },
     status: (of) => statusCall.of(of),
+    mappingsOf,
     adviseHuge(address, bytes) {
       calls.madvise(address, bytes, MADV_HUGEPAGE);
     },

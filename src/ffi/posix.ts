@@ -17,7 +17,7 @@ import { viewOfMapping } from "./mapped-view.ts";
 import { addressOf, pinned } from "./memory.ts";
 import { attempt, statusFromStats, Surroundings } from "./surroundings.ts";
 import type { PosixCalls } from "./symbols-posix.ts";
-import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "./system.ts";
+import type { Address, ByteSource, FileHandle, FileMapping, FileStatus, OpenMode, Result, System } from "./system.ts";
 
 // The same numbers on all three.
 const PROT_NONE = 0;
@@ -273,6 +273,10 @@ export class PosixSystem extends Surroundings implements System {
     assertPages(address, 0, this.pageBytes);
     assertWhole(bytes, "a length is a whole number of bytes");
     return this.#calls.munmap(address, bytes) === 0 ? 0 : this.#failure();
+  }
+
+  mappingsOf(identity: string): readonly FileMapping[] {
+    return this.#kernel.mappingsOf?.(identity) ?? [];
   }
 
   mapView(file: FileHandle, span: Span): Uint8Array | Result {

@@ -47,6 +47,12 @@ export interface FileStatus {
   readonly identity: string;
 }
 
+/** Where a file, or a part of it, is mapped. */
+export interface FileMapping {
+  readonly address: Address;
+  readonly bytes: number;
+}
+
 export interface System {
   readonly platform: "posix" | "win32" | "simulated";
   /** Whether no flag makes each write to a file that was opened as write-through durable: then who writes has to sync. */
@@ -109,6 +115,8 @@ export interface System {
   /** Maps `[0, bytes)` of a file for reading and private writing: nothing reaches the file. */
   mapPrivate(file: FileHandle, bytes: number): Address | Result;
   unmap(address: Address, bytes: number): Result;
+  /** What this process has mapped of the file with an identity, as far as the system tells: Linux alone does. */
+  mappingsOf(identity: string): readonly FileMapping[];
   /** A read-only-by-contract view of its own over part of a file; unmapped when it is collected. The span lies inside the file. */
   mapView(file: FileHandle, span: { readonly position: number; readonly bytes: number }): Uint8Array | Result;
   /** Address space that nothing backs yet; a page of it may be touched only after `commit`. */

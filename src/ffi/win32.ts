@@ -19,7 +19,7 @@ import {
   type WindowsCalls,
   type WindowsRandomCalls,
 } from "./symbols-win32.ts";
-import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "./system.ts";
+import type { Address, ByteSource, FileHandle, FileMapping, FileStatus, OpenMode, Result, System } from "./system.ts";
 import { lastFailure, openFile, renameFile, statusOfHandle, statusOfPath } from "./win32-files.ts";
 
 const GENERIC_WRITE = 0x40000000;
@@ -282,6 +282,11 @@ export class WindowsSystem extends Surroundings implements System {
     assertPages(address, 0, this.pageBytes);
     assertWhole(bytes, "a length is a whole number of bytes");
     return this.#result(this.#calls.UnmapViewOfFile(address));
+  }
+
+  /** The calls that tell of mappings name files, which are renamed; not their identities. */
+  mappingsOf(_identity: string): readonly FileMapping[] {
+    return [];
   }
 
   mapView(file: FileHandle, span: Span): Uint8Array | Result {

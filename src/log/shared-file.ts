@@ -71,6 +71,15 @@ export function namedHandle(file: SharedFile): FileHandle | undefined {
   return file.numbers[file.stateAt] === 0 ? undefined : file.numbers[file.handleAt]!;
 }
 
+/** The identity of the file that is named, if it still is that one: after a death the handle may be another file's. */
+export function namedIdentity(system: System, file: SharedFile): string | undefined {
+  const handle = namedHandle(file);
+  if (handle === undefined) return undefined;
+  const status = system.statusOf(handle);
+  const isThat = typeof status !== "number" && numberOf(status.identity) === Math.abs(file.numbers[file.stateAt]!);
+  return isThat ? status.identity : undefined;
+}
+
 /** Closes what is named, whoever opened it, also when that one died while it did the same. */
 export function closeFile(system: System, file: SharedFile): void {
   const { numbers, handleAt, stateAt } = file;

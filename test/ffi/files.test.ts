@@ -263,6 +263,34 @@ test("the handles that are a file are found by its identity, as long as they are
   expect(system.openHandles("no such file")).toEqual([]);
 });
 
+test("what is mapped of a file is found by its identity, where the system tells", () => {
+  using folder = new TemporaryFolder();
+  const [first, other] = [folder.opened("a", "some text"), folder.opened("b", "some text")];
+  const { identity } = system.statusOf(first) as FileStatus;
+  const bytes = isWindows ? 9 : 2 ** 20;
+  const [one, two] = [system.map(first, bytes), system.map(first, bytes)].sort((left, right) => left - right) as [
+    number,
+    number,
+  ];
+  const others = system.map(other, bytes);
+  const found = (): number[] =>
+    system
+      .mappingsOf(identity)
+      .map((map) => map.address)
+      .sort((left, right) => left - right);
+  const tells = process.platform === "linux";
+  expect(found()).toEqual(tells ? [one, two] : []);
+  if (tells) expect(system.mappingsOf(identity)[0]).toEqual({ address: expect.any(Number), bytes });
+  folder.close(first);
+  system.unlink(folder.at("a"));
+  expect(found()).toEqual(tells ? [one, two] : []);
+  system.unmap(one, bytes);
+  expect(found()).toEqual(tells ? [two] : []);
+  system.unmap(two, bytes);
+  system.unmap(others, bytes);
+  expect([found(), system.mappingsOf("no such file")]).toEqual([[], []]);
+});
+
 test("a folder is opened as one, synced through its handle, and stays open", () => {
   using folder = new TemporaryFolder();
   folder.close(folder.opened("a", "0"));

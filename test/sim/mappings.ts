@@ -6,7 +6,7 @@
  * 2. Mappings of one file may share an address; they are told apart by their length, and each is undone once.
  */
 
-import type { Address } from "../../src/ffi/system.ts";
+import type { Address, FileMapping } from "../../src/ffi/system.ts";
 import type { Inode } from "./inode.ts";
 
 interface Mapping {
@@ -33,6 +33,11 @@ export class Mappings {
     if (found === undefined) return false;
     end(found);
     return true;
+  }
+
+  /** Those of some inodes. */
+  list(isWanted: (inode: Inode) => boolean): readonly FileMapping[] {
+    return this.#mappings.filter(({ inode }) => isWanted(inode));
   }
 
   dispose(): void {

@@ -6,10 +6,11 @@
  * need (`forbid`, memory files) is there on Linux only; the pooled modes run everywhere.
  */
 
+import { toArrayBuffer, type Pointer } from "bun:ffi";
 import { libraryNames } from "../../src/ffi/library-names.ts";
 import { openLibrary } from "../../src/ffi/library.ts";
 import { copy, fill } from "../../src/ffi/memory.ts";
-import type { Address } from "../../src/ffi/system.ts";
+import type { Address, ByteSource } from "../../src/ffi/system.ts";
 
 interface UnixCalls {
   mmap(at: Address, bytes: number, protection: number, flags: number, file: number, position: number): Address;
@@ -133,6 +134,24 @@ export function discard(address: Address, bytes: number): void {
 
 export function copyOut(into: Uint8Array, from: Address): void {
   if (into.length > 0) copy(into, from, into.length);
+}
+
+/** A copy of so many bytes of what is to be written. */
+export function takeBytes(from: ByteSource, bytes: number): Uint8Array {
+  if (typeof from !== "number") return from.slice(0, bytes);
+  const taken = new Uint8Array(bytes);
+  copyOut(taken, from);
+  return taken;
+}
+
+/** A number is what a pointer is at run time; the type only marks it. */
+function pointerTo(address: Address): Pointer {
+  return address as Pointer;
+}
+
+/** Memory as it is there. */
+export function viewOf(address: Address, bytes: number): ArrayBuffer {
+  return toArrayBuffer(pointerTo(address), 0, bytes);
 }
 
 export function copyIn(to: Address, from: Uint8Array): void {

@@ -7,8 +7,6 @@
  * 2. After `kill` every call fails with EIO and changes nothing: the machine outlives its processes.
  */
 
-import { toArrayBuffer } from "bun:ffi";
-import type { Pointer } from "bun:ffi";
 import { AnonymousMemory } from "./anonymous-memory.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { Calls } from "./calls.ts";
@@ -28,8 +26,17 @@ import {
   statusOfInode,
 } from "./name-calls.ts";
 import { Random } from "./random.ts";
-import { copyOut } from "./real-memory.ts";
-import type { Address, ByteSource, FileHandle, FileStatus, OpenMode, Result, System } from "../../src/ffi/system.ts";
+import { takeBytes, viewOf } from "./real-memory.ts";
+import type {
+  Address,
+  ByteSource,
+  FileHandle,
+  FileMapping,
+  FileStatus,
+  OpenMode,
+  Result,
+  System,
+} from "../../src/ffi/system.ts";
 import type { ByteSpan, Point } from "./calls.ts";
 import type { Fault, FaultPlan } from "./faults.ts";
 import type { Inode } from "./inode.ts";
@@ -252,10 +259,16 @@ export class SimulatedSystem implements System {
   }
 
   openHandles(identity: string): readonly FileHandle[] {
-    // As kernel32, which has no list of them.
-    if (this.#machine.options.isWindows) return [];
-    const open = [...this.#files].filter(([, { inode }]) => statusOfInode(this.#machine, inode).identity === identity);
-    return open.map(([handle]) => handle);
+    return [...this.#files].flatMap(([handle, { inode }]) => (this.#isFile(inode, identity) ? [handle] : []));
+  }
+
+  mappingsOf(identity: string): readonly FileMapping[] {
+    return this.#mappings.list((inode) => this.#isFile(inode, identity));
+  }
+
+  /** As kernel32, which tells nobody. */
+  #isFile(inode: Inode, identity: string): boolean {
+    return !this.#machine.options.isWindows && statusOfInode(this.#machine, inode).identity === identity;
   }
 
   realPath(path: string): string | Result {
@@ -347,7 +360,7 @@ export class SimulatedSystem implements System {
       if (span.position + span.bytes > inode.bytes)
         return this.#misuse("a view beyond the end of the file", Errno.EINVAL);
       if (this.#options.viewsAlias === true && span.bytes > 0) {
-        return new Uint8Array(toArrayBuffer(pointerTo(inode.image.address + span.position), 0, span.bytes));
+        return new Uint8Array(viewOf(inode.image.address + span.position, span.bytes));
       }
       const copy = new Uint8Array(span.bytes);
       inode.read(copy, span.position);
@@ -483,16 +496,4 @@ export class SimulatedSystem implements System {
     this.misuses.push(what);
     return -errno;
   }
-}
-
-/** A number is what a pointer is at run time; the type only marks it. */
-function pointerTo(address: Address): Pointer {
-  return address as Pointer;
-}
-
-function takeBytes(from: ByteSource, bytes: number): Uint8Array {
-  if (typeof from !== "number") return from.slice(0, bytes);
-  const taken = new Uint8Array(bytes);
-  copyOut(taken, from);
-  return taken;
 }

@@ -42,7 +42,7 @@ const OF_FILES: ReadonlySet<string> = new Set(["open", "close", "unlink", "renam
  * After these it stops too: what was opened is not in the words yet, what was closed still is. Not after the open of a
  * lock or a folder: others may have that open, so nobody can tell which handle was lost (docs/workers.md).
  */
-const STOPS_AFTER: ReadonlySet<string> = new Set(["open", "close", "unmap", "release"]);
+const STOPS_AFTER: ReadonlySet<string> = new Set(["open", "close", "map", "unmap", "release"]);
 
 let isArmed = false;
 let steps = 0;

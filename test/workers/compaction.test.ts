@@ -126,6 +126,30 @@ test("the draft that a thread leaves that dies in a backup of a database in memo
   }
 });
 
+test.skipIf(!canCount)(
+  "no map is left of a thread that dies right before or after it maps or unmaps a draft",
+  async () => {
+    using folder = temporaryFolder();
+    using elsewhere = temporaryFolder();
+    const target = elsewhere.file("copy.emdb");
+    const db = Emdb.open(folder.file("data.emdb"), { rangeScans: true });
+    fill(db, 0);
+    // What a compaction unmaps is the file that has been replaced, which no draft's name leads to.
+    const orders = [{ call: "map" }, { call: "map", target }, { call: "unmap", target }];
+    for (const order of orders) {
+      const [steps] = await dieAt(db, { ...order, step: 0 });
+      expect(steps).toBeGreaterThanOrEqual(2);
+      for (let step = 1; step <= steps; step++) {
+        await dieAt(db, { ...order, step });
+        await db.compact();
+        const mapped = [folder, elsewhere].map(({ path }) => resourcesIn(path).mappingLines.length);
+        expect([order, step, mapped]).toEqual([order, step, [1, 0]]);
+      }
+    }
+    db.closeSync();
+  },
+);
+
 test.each(["compaction", "backup"])(
   "a thread that dies at any step of a %s leaves the rest at work, and the next one works",
   async (name) => {
