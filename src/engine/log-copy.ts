@@ -53,7 +53,7 @@ import type { Spaces } from "./spaces.ts";
 import { MemoryReads } from "./verify-source.ts";
 
 /** Frames that are looked up together, and the longest stretch of log that they may come from. */
-const GROUP = 128;
+const GROUP = 512;
 const GROUP_BYTES_MAX = SCAN_BYTES / 2;
 const BUCKET_BYTES = 64;
 /** Key and value of a frame that is staged for sure. */

@@ -4,7 +4,8 @@
  *     pair (16 bytes)   f64 0 former position   f64 1 present place, in the new file   (both in 8-byte units)
  *
  * A compaction copies frames in the order of the log, so both columns ascend and one table answers in both
- * directions. Every 64th pair is kept at hand; the block of 64 that a search ends in is copied in one go.
+ * directions. Every 64th pair is kept at hand. In the block of 64 that a search ends in the pair is looked for where it
+ * would stand if all were as far apart: few lines of memory are copied, and the whole block only when it is not there.
  *
  * What was overwritten while the compaction ran is left out too, yet what follows it must name the version before it that
  * is there. So such a frame has a pair as well, when there is one: with the place of that version, and half a unit added
@@ -17,6 +18,8 @@ import type { Address } from "../ffi/system.ts";
 
 export const PAIR_BYTES = 16;
 const BLOCK_PAIRS = 64;
+/** Pairs that are looked at first. */
+const WINDOW_PAIRS = 12;
 const sharedBlock = sharedScratch(BLOCK_PAIRS * PAIR_BYTES);
 
 /** Copies pairs `[first, first + count)` to the beginning of some memory. */
@@ -117,23 +120,36 @@ export class Moves {
 
   /** Loads the block that would hold a position, by the first ones of all; returns how many pairs it has. */
   #load(firsts: readonly number[], units: number): number {
-    let low = 0;
-    let high = firsts.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (firsts[middle]! <= units) low = middle + 1;
-      else high = middle;
-    }
-    if (low === 0) return 0;
-    const first = (low - 1) * BLOCK_PAIRS;
-    const pairs = Math.min(BLOCK_PAIRS, this.count - first);
+    const block = blockOf(firsts, units);
+    return block < 0 ? 0 : this.#loadPairs(block * BLOCK_PAIRS, BLOCK_PAIRS);
+  }
+
+  /** Loads so many pairs, or as many as there are. */
+  #loadPairs(first: number, wanted: number): number {
+    const pairs = Math.min(wanted, this.count - first);
     if (pairs > 0) this.#read(this.#block, first, pairs);
     return pairs;
   }
 
-  /** The pair of a former position in the block that it then loads; negative when there is none. */
+  /** The pair of a former position among those that it then loads; negative when there is none. */
   #find(former: number): number {
-    const pairs = this.#load(this.#formers, former + LEFT_OUT);
+    const formers = this.#formers;
+    const block = blockOf(formers, former + LEFT_OUT);
+    if (block < 0) return -1;
+    const first = block * BLOCK_PAIRS;
+    if (block + 1 < formers.length) {
+      const from = formers[block]!;
+      const guess = (BLOCK_PAIRS * (former - from)) / (formers[block + 1]! - from);
+      const at = Math.min(Math.max(Math.floor(guess) - WINDOW_PAIRS / 2, 0), BLOCK_PAIRS - WINDOW_PAIRS);
+      const pairs = this.#loadPairs(first + at, WINDOW_PAIRS);
+      const reaches = this.#block.f64[0]! <= former + LEFT_OUT && this.#block.f64[pairs * 2 - 2]! >= former;
+      if (reaches) return this.#among(pairs, former);
+    }
+    return this.#among(this.#loadPairs(first, BLOCK_PAIRS), former);
+  }
+
+  /** The pair of a former position among the first ones that are loaded; negative when there is none. */
+  #among(pairs: number, former: number): number {
     const block = this.#block.f64;
     let from = 0;
     let to = pairs;
@@ -146,4 +162,16 @@ export class Moves {
     }
     return -1;
   }
+}
+
+/** The last block that does not begin behind a position; negative when there is none. */
+function blockOf(firsts: readonly number[], units: number): number {
+  let low = 0;
+  let high = firsts.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (firsts[middle]! <= units) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
 }

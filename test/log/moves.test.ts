@@ -17,10 +17,11 @@ function draw(random: Random, count: number, leftOut: number): { frames: Frame[]
   const frames: Frame[] = [];
   const pairs: number[] = [];
   // Far up, where quarters of a unit are as small as they get beside it.
-  let former = 2 ** 50 - 100 * count;
+  let former = 2 ** 50 - 500 * count;
   let present = 512;
   while (pairs.length < 2 * count) {
-    former += 3 + random.below(90);
+    // Mostly close together, and far apart now and then: where a pair stands cannot be told from those around it.
+    former += 3 + random.below(random.chance(0.1) ? 900 : 10);
     if (random.chance(leftOut)) {
       // Of its versions before it, one or none was copied.
       const held = random.chance(0.2) ? 0 : 512 + random.below(present);
