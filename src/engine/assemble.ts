@@ -111,7 +111,7 @@ export function assemble(
   const options = { plan: base.config.flushPlan, hasWorkers: environment.hasWorkers };
   const commit = sync === undefined ? undefined : new GroupCommit(core, sync, options);
   const work = new LongWork(core, (body) => (base.isReadOnly ? body() : engine.exclusively(body)));
-  const relocation = new Relocation(core, spaces, (body) => engine.exclusively(body));
+  const relocation = new Relocation(core, spaces, (body) => engine.exclusivelyInMemory(body));
   const checkpoint =
     // A draft, which has no lock of its own, gets no image either.
     sync === undefined || commit === undefined || file === undefined || lock === undefined

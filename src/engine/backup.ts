@@ -69,7 +69,8 @@ export class Backup {
     const { engine, sync, relocation } = this.#parts;
     const core = this.#core;
     const path = backupPath(target, core.identity);
-    const options = { keepFrom: () => Infinity, exclusively: this.#exclusively };
+    const exclusively = this.#exclusively;
+    const options = { keepFrom: () => Infinity, exclusively, exclusivelyInMemory: exclusively };
     if (!core.isReadOnly) while (relocation.step()) yield 0;
     const draft = this.#exclusively(() => {
       discardDraft(core, undefined);

@@ -175,6 +175,7 @@ export class Compaction {
     const { engine, relocation } = this.#parts;
     const core = this.#core;
     const exclusively = <T>(body: () => T): T => engine.exclusively(body);
+    const exclusivelyInMemory = <T>(body: () => T): T => engine.exclusivelyInMemory(body);
     return exclusively(() => {
       const path = this.#draftPath;
       discardDraft(core, path);
@@ -187,7 +188,7 @@ export class Compaction {
       return beginDraft(
         engine,
         { path, generation: core.generation + 1 },
-        { keepFrom: () => core.keepFrom(), exclusively },
+        { keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory },
       );
     });
   }
@@ -275,7 +276,7 @@ function nextBase(core: Core, bytes: number): number {
 export function beginDraft(
   engine: Engine,
   plan: DraftPlan,
-  options: Pick<CopyParts, "keepFrom" | "exclusively">,
+  options: Pick<CopyParts, "keepFrom" | "exclusively" | "exclusivelyInMemory">,
 ): Draft {
   const { core, spaces } = engine;
   const { system, control } = core;

@@ -291,6 +291,11 @@ export class Engine implements Store {
     return this.#writing(() => this.core.atOneMoment(body));
   }
 
+  /** The same for what changes memory alone: whether the lock is still ours need not be asked, which takes a system call. */
+  exclusivelyInMemory<T>(body: () => T): T {
+    return this.#writing(() => this.core.atOneMoment(body), false);
+  }
+
   atOneMoment<T>(body: () => T): T {
     return this.core.atOneMoment(body);
   }
@@ -309,10 +314,10 @@ export class Engine implements Store {
   }
 
   /** Runs a write under the lock; what a throw leaves unpublished is taken back. */
-  #writing<T>(body: () => T): T {
+  #writing<T>(body: () => T, isOfFile = true): T {
     const write = this.#write;
     try {
-      write.begin();
+      write.begin(isOfFile);
       return body();
     } catch (error) {
       write.abandon();

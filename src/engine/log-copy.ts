@@ -53,7 +53,7 @@ import type { Spaces } from "./spaces.ts";
 import { MemoryReads } from "./verify-source.ts";
 
 /** Frames that are looked up together, and the longest stretch of log that they may come from. */
-const GROUP = 512;
+const GROUP = 128;
 const GROUP_BYTES_MAX = SCAN_BYTES / 2;
 const BUCKET_BYTES = 64;
 /** Key and value of a frame that is staged for sure. */
@@ -74,6 +74,8 @@ export interface CopyParts {
   readonly keepFrom: () => number;
   /** Runs something under the writer's lock with nothing half-written. */
   readonly exclusively: <T>(body: () => T) => T;
+  /** The same for what looks at memory alone. */
+  readonly exclusivelyInMemory: <T>(body: () => T) => T;
 }
 
 export class LogCopy {
@@ -160,7 +162,7 @@ export class LogCopy {
     if (this.#done >= this.#liveEnd) return false;
     const { reads } = this.#scanner;
     const count = this.#takeGroup();
-    this.#parts.exclusively(() => this.#judge(count));
+    this.#parts.exclusivelyInMemory(() => this.#judge(count));
     for (let index = 0; index < count; index++) {
       if (this.#isKept[index] === 0 && !this.#isMissed(index)) continue;
       this.#mustBeSound(this.#scanner.judgeAgain(this.#lsns[index]!, reads));

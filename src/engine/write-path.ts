@@ -62,8 +62,8 @@ export class WritePath {
     this.#spaces = spaces;
   }
 
-  /** Takes the lock and makes sure that writing can begin. The caller unlocks in any case. */
-  begin(): void {
+  /** Takes the lock and makes sure that writing, to the log or to memory alone, can begin. The caller unlocks in any case. */
+  begin(isOfFile = true): void {
     const core = this.#core;
     core.mutex.lock();
     if (core.isReadOnly)
@@ -71,9 +71,15 @@ export class WritePath {
     if (core.control.flags[STATE] !== 0) throw refusal(core);
     core.enter();
     core.takeFile();
-    if (core.tail.pendingBytes === 0 || core.lockWatch.wasRobbed) core.lockWatch.look();
+    const isSettled = core.control.flags[AUDIT] === 0 && core.tail.end === core.visible;
+    if (isOfFile || !isSettled) this.#look();
     if (core.control.flags[AUDIT] !== 0) this.#audit();
-    else if (core.tail.end !== core.visible) this.rollBack();
+    else if (!isSettled) this.rollBack();
+  }
+
+  #look(): void {
+    const { tail, lockWatch } = this.#core;
+    if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.look();
   }
 
   /** After a writer's death: directories first, or its frames could not be looked up to be undone. */

@@ -174,7 +174,7 @@ const READS: readonly PlantedFault[] = [
     "",
   ]),
   fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write-path.ts", [
-    "if (core.tail.pendingBytes === 0 || core.lockWatch.wasRobbed) core.lockWatch.look();",
+    "if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.look();",
     "",
   ]),
   fault("a mark is written without a look at the lock", "test/engine/lock.test.ts", "engine/sync.ts", [
@@ -437,8 +437,8 @@ const COMPACTION: readonly PlantedFault[] = [
     "if (moved !== 0) continue;",
   ]),
   fault("removals that iterators need are left out", "test/compaction/compaction.test.ts", "engine/compaction.ts", [
-    "{ keepFrom: () => core.keepFrom(), exclusively }",
-    "{ keepFrom: () => Infinity, exclusively }",
+    "{ keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory }",
+    "{ keepFrom: () => Infinity, exclusively, exclusivelyInMemory }",
   ]),
   fault("a removal that a batch took back is compacted as if it counted", OVERWRITTEN, "engine/log-copy.ts", [
     "if (core.control.flags[ABORTS] !== this.#aborts) return false;",
