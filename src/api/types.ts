@@ -58,8 +58,9 @@ export interface EngineOptions {
   readonly sweepIntervalMs?: number;
   /**
    * Compacts in the background whenever at least this share of the log (`ratio`, between 0 and 1, default 0.5) and at
-   * least so many bytes of it (`minBytes`, default 4 MiB) are dead; `true` is both defaults. Begun by the thread whose
-   * write crosses the line. Reports nothing; what fails is tried again when the log has doubled. Default false.
+   * least so many bytes of it (`minBytes`, default 4 MiB) are dead; `true` is both defaults. Sweeps what has expired as
+   * well, now and then, so that it counts. Begun by the thread whose write crosses the line. Reports nothing; what fails
+   * is tried again when the log has doubled. Default false.
    */
   readonly autoCompact?: boolean | { readonly ratio?: number; readonly minBytes?: number };
   /** Keep an ordered index beside the hash index; needed by `range`. Default false. */

@@ -4,6 +4,9 @@
  * The thread whose write makes the log cross the line begins it when its event loop turns. The writer looks each time
  * the log has grown by a step, and after a clear; looking is a subtraction. It waits until nobody needs the file that
  * the compaction before has replaced, and lets go of that file itself: it may be the only one who comes by.
+ *
+ * What has expired is dead when it has been swept. So it is swept here as well, whenever the log has grown by a share of
+ * the floor: a log of records that are never removed in another way would grow for ever.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -17,6 +20,9 @@ import { reapDeadRows } from "./rows.ts";
 import type { Spaces } from "./spaces.ts";
 import { deadBytes } from "./stats.ts";
 
+/** How often it is swept while the log grows by the floor. */
+const SWEEPS_PER_FLOOR = 4;
+
 export class AutoCompact {
   readonly #core: Core;
   readonly #spaces: Spaces;
@@ -24,6 +30,8 @@ export class AutoCompact {
   readonly #relocation: Relocation;
   readonly #plan: AutoCompactPlan;
   #isRunning = false;
+  /** How long the log has to be for the next sweep. */
+  #sweepAt = 0;
 
   constructor(parts: Pick<CompactionParts, "engine" | "relocation">, compaction: Compaction, plan: AutoCompactPlan) {
     const { core, spaces } = parts.engine;
@@ -42,7 +50,7 @@ export class AutoCompact {
     core.growthAt = core.tail.end + AUTO_COMPACT_LOOK_BYTES;
     if (this.#isRunning) return;
     this.#releaseReplaced();
-    if (!this.#isDue) return;
+    if (!this.#isDue && !this.#mustSweep) return;
     this.#isRunning = true;
     core.defer(() => void this.#run());
   }
@@ -69,9 +77,25 @@ export class AutoCompact {
     return deadBytes(core, this.#spaces) >= least;
   }
 
+  /** Whether the log is so long that it could be compacted if enough of it has expired, and has grown since the last sweep. */
+  get #mustSweep(): boolean {
+    const { tail, base } = this.#core;
+    return tail.end - base >= this.#plan.bytesMin && tail.end >= this.#sweepAt;
+  }
+
+  async #sweep(): Promise<void> {
+    const core = this.#core;
+    this.#sweepAt = core.tail.end + this.#plan.bytesMin / SWEEPS_PER_FLOOR;
+    for (const _ of this.#compaction.sweepSteps()) {
+      await new Promise<void>((resolve) => core.defer(resolve));
+      core.enter();
+    }
+  }
+
   async #run(): Promise<void> {
     const core = this.#core;
     try {
+      if (this.#mustSweep) await this.#sweep();
       // Once more if what was overwritten meanwhile is too much again. Whoever had the place may have compacted already.
       while (!core.isClosed && core.control.flags[STATE] === 0 && this.#isDue)
         await this.#compaction.run({}, () => this.#isDue);

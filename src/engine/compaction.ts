@@ -36,6 +36,7 @@ import type { Relocation } from "./relocation.ts";
 import { reapDeadRows } from "./rows.ts";
 import { compactPath } from "./siblings.ts";
 import { discardDraft, holdLogFolder, install, syncName, takeName } from "./swap.ts";
+import type { SpaceState } from "./spaces.ts";
 import type { Sync } from "./sync.ts";
 
 /** Another round of copying by the index pays off for so much, or for such a share of what has been copied. */
@@ -112,7 +113,7 @@ export class Compaction {
   *copySteps(): Generator<number, void> {
     const { relocation, engine, sync } = this.#parts;
     while (relocation.step()) yield 0;
-    yield* this.#sweep();
+    yield* this.sweepSteps();
     const draft = this.#begin();
     try {
       yield* copySteps(engine, sync, draft);
@@ -159,14 +160,17 @@ export class Compaction {
     for (let turn = 0; turn < RELEASE_TURNS && !this.#release(); turn++) await this.#turn(check);
   }
 
-  /** What has expired need not be copied. */
-  *#sweep(): Generator<number, void> {
+  /** What has expired need not be copied: the steps in which it is removed. */
+  *sweepSteps(): Generator<number, void> {
     const { engine } = this.#parts;
-    const nowMs = this.#core.now();
-    for (const space of [engine.spaces.default, ...engine.spaces.list()]) {
+    const { spaces, sweeper } = engine;
+    const core = this.#core;
+    const nowMs = core.now();
+    const mayBeDue = (space: SpaceState): boolean => core.expiry.mayBeDue(space.address, nowMs);
+    for (const space of engine.exclusivelyInMemory(() => [spaces.default, ...spaces.list()].filter(mayBeDue))) {
       for (let isDone = false; !isDone; yield 0) {
         // Under one lock: another Worker may drop it in between.
-        isDone = engine.exclusively(() => !engine.spaces.isLive(space) || engine.sweeper.slice(space, nowMs).isDone);
+        isDone = engine.exclusively(() => !spaces.isLive(space) || sweeper.slice(space, nowMs).isDone);
       }
     }
   }

@@ -2,9 +2,11 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import { LONG_WORK } from "../../src/engine/control.ts";
 import { attachTo, openFile as openFileIn, openMemory } from "../../src/engine/open.ts";
+import { verifyDatabase } from "../../src/engine/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { faulty } from "./engine-fixture.ts";
+import { ExpiryFixture } from "./expiry-fixture.ts";
 import { CONFIG, openFile } from "./open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -193,4 +195,28 @@ test("a second handle must ask for the same", () => {
   using folder = temporaryFolder();
   using db = Emdb.open(folder.file("data.emdb"), { autoCompact: true });
   expect(() => Emdb.open(db.path!)).toThrow("autoCompact");
+});
+
+test.each([
+  ["in a file", "data.emdb"],
+  ["in memory", undefined],
+])("records %s that expire and are never swept do not make the log longer", async (_, name) => {
+  using folder = temporaryFolder();
+  const autoCompact = { ratio: 0.5, bytesMin: 500_000 };
+  using fixture = new ExpiryFixture(name && folder.file(name), { autoCompact });
+  const { engine, clock } = fixture;
+  const { core } = engine;
+  const space = engine.spaceNamed("sessions");
+  engine.insert(space, "kept", VALUE, 0);
+  for (let key = 0; key < 8000; key += 1) {
+    engine.insert(space, `key ${key}`, VALUE, clock.nowMs + 100);
+    clock.nowMs += 1;
+    if (key % 100 === 0) for (let turns = 0; turns < 20; turns += 1) await turn();
+    expect(core.visible - core.base).toBeLessThan(3_000_000);
+  }
+  await until(() => core.control.flags[LONG_WORK] === 0);
+  expect(engine.count(space)).toBeLessThan(3000);
+  expect(engine.get(space, "kept")).toEqual(VALUE);
+  expect(fixture.timers.size).toBe(0);
+  expect((await verifyDatabase(fixture.opened, {})).problems).toEqual([]);
 });
