@@ -4,8 +4,9 @@
  *     pair (16 bytes)   f64 0 former position   f64 1 present place, in the new file   (both in 8-byte units)
  *
  * A compaction copies frames in the order of the log, so both columns ascend and one table answers in both
- * directions. Every 64th pair is kept at hand. In the block of 64 that a search ends in the pair is looked for where it
- * would stand if all were as far apart: few lines of memory are copied, and the whole block only when it is not there.
+ * directions. Every 64th pair is kept at hand; of a whole table a directory says which of them lie in each of many equal
+ * stretches of positions. In the block of 64 that a search ends in the pair is looked for where it would stand if all were
+ * as far apart: few lines of memory are copied, and the whole block only when it is not there.
  *
  * What was overwritten while the compaction ran is left out too, yet what follows it must name the version before it that
  * is there. So such a frame has a pair as well, when there is one: with the place of that version, and half a unit added
@@ -20,6 +21,9 @@ export const PAIR_BYTES = 16;
 const BLOCK_PAIRS = 64;
 /** Pairs that are looked at first. */
 const WINDOW_PAIRS = 12;
+const STRETCHES_PER_BLOCK = 2;
+/** Entries of a directory that are more than there are stretches. */
+const DIRECTORY_MARGIN = 4;
 const sharedBlock = sharedScratch(BLOCK_PAIRS * PAIR_BYTES);
 
 /** Copies pairs `[first, first + count)` to the beginning of some memory. */
@@ -41,6 +45,8 @@ export class Moves {
   readonly #block = sharedBlock();
   /** The first former position of each block. */
   #formers: number[] = [];
+  /** Of a whole table: see `directoryOf`. */
+  #directory: Uint32Array | undefined;
   /** Of each block the first place of a frame that was kept, the next block's if it has none; looked for when first asked. */
   #presents: number[] | undefined;
   /** Pairs in the table. */
@@ -58,6 +64,7 @@ export class Moves {
       moves.#formers.push(moves.#block.f64[0]!);
     }
     moves.count = count;
+    moves.#directory = directoryOf(moves.#formers);
     return moves;
   }
 
@@ -120,7 +127,7 @@ export class Moves {
 
   /** Loads the block that would hold a position, by the first ones of all; returns how many pairs it has. */
   #load(firsts: readonly number[], units: number): number {
-    const block = blockOf(firsts, units);
+    const block = lastBefore(firsts, units, 0, firsts.length);
     return block < 0 ? 0 : this.#loadPairs(block * BLOCK_PAIRS, BLOCK_PAIRS);
   }
 
@@ -131,16 +138,30 @@ export class Moves {
     return pairs;
   }
 
+  /** The block that would hold a former position; negative when it is before all. */
+  #blockOf(former: number): number {
+    const formers = this.#formers;
+    const directory = this.#directory;
+    // A pair has up to half a unit more than the position that it is for.
+    const units = former + LEFT_OUT;
+    if (directory === undefined) return lastBefore(formers, units, 0, formers.length);
+    const stretches = directory.length - DIRECTORY_MARGIN;
+    const at = Math.floor(((units - formers[0]!) * stretches) / (formers.at(-1)! - formers[0]!));
+    const stretch = Math.min(Math.max(at, 0), stretches);
+    return lastBefore(formers, units, directory[stretch]!, directory[stretch + DIRECTORY_MARGIN - 1]! + 1);
+  }
+
   /** The pair of a former position among those that it then loads; negative when there is none. */
   #find(former: number): number {
-    const formers = this.#formers;
-    const block = blockOf(formers, former + LEFT_OUT);
+    const block = this.#blockOf(former);
     if (block < 0) return -1;
     const first = block * BLOCK_PAIRS;
-    if (block + 1 < formers.length) {
-      const from = formers[block]!;
-      const guess = (BLOCK_PAIRS * (former - from)) / (formers[block + 1]! - from);
-      const at = Math.min(Math.max(Math.floor(guess) - WINDOW_PAIRS / 2, 0), BLOCK_PAIRS - WINDOW_PAIRS);
+    const from = this.#formers[block]!;
+    const to = this.#formers[block + 1];
+    // The last block may be short.
+    if (to !== undefined) {
+      const guess = Math.floor((BLOCK_PAIRS * (former - from)) / (to - from)) - WINDOW_PAIRS / 2;
+      const at = Math.min(Math.max(guess, 0), BLOCK_PAIRS - WINDOW_PAIRS);
       const pairs = this.#loadPairs(first + at, WINDOW_PAIRS);
       const reaches = this.#block.f64[0]! <= former + LEFT_OUT && this.#block.f64[pairs * 2 - 2]! >= former;
       if (reaches) return this.#among(pairs, former);
@@ -164,14 +185,31 @@ export class Moves {
   }
 }
 
-/** The last block that does not begin behind a position; negative when there is none. */
-function blockOf(firsts: readonly number[], units: number): number {
-  let low = 0;
-  let high = firsts.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (firsts[middle]! <= units) low = middle + 1;
-    else high = middle;
+/** Which of the ascending numbers from `low` up to `high` is the last that is not above another; the one before `low` if none is. */
+function lastBefore(numbers: readonly number[], limit: number, low: number, high: number): number {
+  let [from, to] = [low, high];
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if (numbers[middle]! <= limit) from = middle + 1;
+    else to = middle;
   }
-  return low - 1;
+  return from - 1;
+}
+
+/**
+ * An entry is the last block that begins before the stretch before its own, or 0. So what lies in a stretch is at or
+ * behind its own entry, and not behind the third one after it, however the numbers are rounded.
+ */
+function directoryOf(formers: readonly number[]): Uint32Array | undefined {
+  if (formers.length < 2) return undefined;
+  const stretches = formers.length * STRETCHES_PER_BLOCK;
+  const width = (formers.at(-1)! - formers[0]!) / stretches;
+  const directory = new Uint32Array(stretches + DIRECTORY_MARGIN);
+  let block = 0;
+  for (let stretch = 0; stretch < directory.length; stretch++) {
+    const end = formers[0]! + (stretch - 1) * width;
+    while (block + 1 < formers.length && formers[block + 1]! < end) block++;
+    directory[stretch] = block;
+  }
+  return directory;
 }
