@@ -6,9 +6,9 @@
  * 1. A string with a lone surrogate has no UTF-8 bytes and is refused: replacing it, as TextEncoder does, would
  *    make two different keys one.
  * 2. A view on a detached or shrunk buffer is refused; it would read as empty.
- * 3. Bytes in a SharedArrayBuffer are taken. Another thread must leave those of a key alone until the call returns: a batch
- *    hashes keys before it copies them. Of a value that is written meanwhile some mixture of old and new bytes is stored:
- *    it is copied before it is checked (`log/encoder.ts`).
+ * 3. Bytes in a SharedArrayBuffer are taken, and copied once: of what another thread writes to meanwhile some mixture of old
+ *    and new bytes is the key, or is stored. A key is hashed as that copy (`engine/prefetch.ts`), a value is checked as it
+ *    (`log/encoder.ts`).
  * 4. Other views (DataView, Uint16Array ...) are refused: their bytes depend on the machine.
  */
 
