@@ -4,7 +4,7 @@ import type { Store } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { isSameBytes, ownArray, ownCopy } from "./bytes.ts";
 import type { CodedSpace } from "./coded-space.ts";
-import { deadlineOf, isPast } from "./deadline.ts";
+import { deadlineOf, isPast, lifetimeOf } from "./deadline.ts";
 import { describe } from "./describe.ts";
 import { isThenable, silence } from "./thenable.ts";
 import type { InsertOptions } from "./types.ts";
@@ -21,7 +21,7 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
 ): boolean {
   const { handle, space } = coded;
   const store = handle.writable();
-  const expiresAtMs = deadlineOf(swap.options, handle);
+  const lifetime = lifetimeOf(swap.options);
   const key = coded.keyKept(swap.key);
   const expected = swap.expected === undefined ? undefined : coded.valueKept(swap.expected);
   const next = swap.next === undefined ? undefined : coded.valueKept(swap.next);
@@ -30,7 +30,7 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
     if (current === undefined || expected === undefined) {
       if (current !== expected) return false;
     } else if (!isSameBytes(current, expected)) return false;
-    if (next !== undefined) store.insert(space, key, next, expiresAtMs);
+    if (next !== undefined) store.insert(space, key, next, deadlineOf(lifetime, handle));
     // Also where nothing is visible: an expired record goes with it.
     else store.remove(space, key);
     return true;
@@ -52,7 +52,7 @@ export function update<K, V, KeyIn, ValueIn>(
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `update takes a function, got ${describe(change)}`);
   }
   handle.writable();
-  deadlineOf(request.options, handle);
+  const lifetime = lifetimeOf(request.options);
   // Copied: the function may change the caller's array.
   const key = ownCopy(coded.keyIn(request.key));
   return handle.guarded("update", (store) => {
@@ -67,7 +67,7 @@ export function update<K, V, KeyIn, ValueIn>(
     // Decoded before the write, so that a codec that cannot read its own bytes leaves the old value.
     const stored = coded.valueOut(ownArray(bytes));
     // A time to live begins now, however long the function took.
-    const expiresAtMs = deadlineOf(request.options, handle);
+    const expiresAtMs = deadlineOf(lifetime, handle);
     store.insert(space, key, bytes, expiresAtMs);
     return isPast(expiresAtMs, store) ? undefined : stored;
   });
