@@ -101,3 +101,160 @@ test("an array, a map or a set that gives its elements its own way may fill one 
     expect(db.removeMany(keys)).toBe(3);
   }
 });
+
+/** What code of the caller's can do to bytes that stand elsewhere in the same call. */
+const SPOILS: readonly (readonly [string, (view: Uint8Array<ArrayBuffer>) => unknown])[] = [
+  ["detached", (view) => view.buffer.transfer()],
+  ["shrunk", (view) => view.buffer.resize(4)],
+  ["emptied", (view) => view.buffer.resize(0)],
+  ["grown", (view) => view.buffer.resize(16)],
+];
+
+/** Eight bytes that a view of a whole buffer has, or one of a part of it. */
+function spoilable(part: "whole" | "part"): Uint8Array<ArrayBuffer> {
+  const buffer = new ArrayBuffer(8, { maxByteLength: 16 });
+  return (part === "whole" ? new Uint8Array(buffer) : new Uint8Array(buffer, 0, 8)).fill(97);
+}
+
+/** A list of which the last element is code, run when it is read. */
+function endingIn<T>(list: readonly T[], last: () => T): T[] {
+  return Object.defineProperty([...list, last] as T[], list.length, { get: last });
+}
+
+const BATCHES: readonly (readonly [string, (db: Emdb, view: Uint8Array, spoil: () => unknown) => unknown])[] = [
+  [
+    "a key of insertMany",
+    (db, view, spoil) =>
+      db.insertMany(endingIn<[Uint8Array | string, string]>([[view, "1"]], () => (spoil(), ["last", "2"]))),
+  ],
+  [
+    "a value of insertMany",
+    (db, view, spoil) =>
+      db.insertMany(endingIn<[string, Uint8Array | string]>([["first", view]], () => (spoil(), ["last", "2"]))),
+  ],
+  [
+    "a key beside its own value",
+    (db, view, spoil) =>
+      db.insertMany([
+        ["first", "1"],
+        endingIn<Uint8Array | string>([view], () => (spoil(), "value")) as [string, string],
+      ]),
+  ],
+  [
+    "a key of a set of entries",
+    (db, view, spoil) =>
+      db.insertMany(
+        new Set([[view, "1"], endingIn<string>(["last"], () => (spoil(), "value"))] as [Uint8Array | string, string][]),
+      ),
+  ],
+  ["a key of removeMany", (db, view, spoil) => db.removeMany(endingIn([view, "before"], () => (spoil(), "last")))],
+  ["a key of getMany", (db, view, spoil) => db.getMany(endingIn([view, "before"], () => (spoil(), "last")))],
+];
+
+for (const [subject, call] of BATCHES) {
+  test.each(SPOILS)(`${subject} that a later element has %s is refused, and nothing is written`, (how, spoil) => {
+    for (const part of ["whole", "part"] as const) {
+      // That view has the same bytes as before.
+      if (part === "part" && how === "grown") continue;
+      using db = Emdb.openInMemory();
+      db.insert("before", "1");
+      db.insert("", "the empty key");
+      db.insert("aaaa", "a shortened key");
+      const state = stateOf(db);
+      const view = spoilable(part);
+      const { message } = expectCode("EMDB_INVALID_ARGUMENT", () => call(db, view, () => spoil(view)));
+      expect(message).toContain(subject.includes("value of") ? "the value" : "the key");
+      expect(stateOf(db)).toBe(state);
+    }
+  });
+}
+
+test("what an iterator gave before it took the buffer away stays as it was given", () => {
+  for (const [, spoil] of SPOILS) {
+    using db = Emdb.openInMemory();
+    function* taking<T>(give: (view: Uint8Array) => T): Generator<T> {
+      const view = spoilable("whole");
+      yield give(view);
+      spoil(view);
+    }
+    expect(db.insertMany(taking<[Uint8Array, Uint8Array]>((view) => [view, view]))).toBe(1);
+    expect(db.getMany(taking((view) => view))).toEqual([new Uint8Array(8).fill(97)]);
+    expect(db.removeMany(taking((view) => view))).toBe(1);
+  }
+});
+
+test("an entry of an iterator whose value, when it is read, takes the key away has the key that it gave", () => {
+  for (const [, spoil] of SPOILS) {
+    using db = Emdb.openInMemory();
+    function* entries(): Generator<[Uint8Array, string]> {
+      const view = spoilable("whole");
+      yield endingIn<Uint8Array | string>([view], () => (spoil(view), "value")) as [Uint8Array, string];
+    }
+    expect(db.insertMany(entries())).toBe(1);
+    expect([...db.keys()]).toEqual([new Uint8Array(8).fill(97)]);
+  }
+});
+
+test("a batch takes memory that another thread shares as long as it is when it is copied", () => {
+  using db = Emdb.openInMemory();
+  const buffer = new SharedArrayBuffer(8, { maxByteLength: 16 });
+  const view = new Uint8Array(buffer).fill(97);
+  db.insertMany(
+    endingIn<[Uint8Array | string, Uint8Array | string]>([[view, view]], () => (buffer.grow(16), ["b", "2"])),
+  );
+  const grown = new Uint8Array(16).fill(97, 0, 8);
+  expect(db.get(grown)).toEqual(grown);
+  expect(db.getMany([grown, "b"]).map((value) => value?.length)).toEqual([16, 1]);
+});
+
+test("no code of the caller's runs where a value is checked: the key has been", () => {
+  class Spoiling extends ArrayBuffer {
+    override get detached(): boolean {
+      return (spoil(), false);
+    }
+  }
+  let spoil = (): void => undefined;
+  const trap = new Proxy(Uint8Array.prototype, {
+    getPrototypeOf: () => (spoil(), Uint8Array.prototype),
+    get: (target, name) => (spoil(), Reflect.get(target, name)),
+  });
+  const values: (() => Uint8Array | ArrayBuffer)[] = [
+    () => Object.setPrototypeOf(new Uint8Array(4), trap) as Uint8Array,
+    () => Object.defineProperty(new Uint8Array(4), "length", { get: () => (spoil(), 4) }),
+    () => new Spoiling(4),
+    () => Object.defineProperty(new ArrayBuffer(4), "detached", { get: () => (spoil(), false) }),
+  ];
+  for (const valueOf of values) {
+    const calls: ((db: Emdb, key: Uint8Array, value: Uint8Array) => unknown)[] = [
+      (db, key, value) => db.insert(key, value),
+      (db, key, value) => db.insertMany([[key, value]]),
+      (db, key, value) => db.compareAndSwap(key, undefined, value),
+      (db, key, value) => db.update(key, () => value),
+      (db, key, value) => db.transaction((tx) => tx.insert(key, value)),
+    ];
+    for (const call of calls) {
+      using db = Emdb.openInMemory();
+      const key = spoilable("whole");
+      const value = valueOf();
+      spoil = () => void (key.buffer.detached || key.buffer.transfer());
+      call(db, key, value as Uint8Array);
+      spoil = () => undefined;
+      expect(stateOf(db)).toBe(`[["",["${"61".repeat(8)}=00000000@0"]]]`);
+    }
+  }
+});
+
+test("update reads its options before the function gives the value", () => {
+  using db = Emdb.openInMemory();
+  const view = spoilable("whole");
+  let reads = 0;
+  const options = {
+    get ttlMs(): number {
+      reads += 1;
+      if (reads === 2) view.buffer.transfer();
+      return Infinity;
+    },
+  };
+  expect(db.update("key", () => view, options)).toEqual(new Uint8Array(8).fill(97));
+  expect(db.get("key")).toEqual(new Uint8Array(8).fill(97));
+});

@@ -115,6 +115,9 @@ test("keys of every length side by side, more than are looked at together, are e
   }
   expect(await soundKeys(life)).toHaveLength(keys.length);
   expect(engine.removeMany(space, keys)).toBe(keys.length);
-  expectCode("EMDB_TOO_LARGE", () => engine.getMany(space, ["before", filled(KEY_BYTES_MAX + 1, "k")]));
+  const tooLong = filled(KEY_BYTES_MAX + 1, "k");
+  expectCode("EMDB_TOO_LARGE", () => engine.insertMany(space, ["before", tooLong], ["1", "2"], 0));
+  expectCode("EMDB_TOO_LARGE", () => engine.insert(space, tooLong, "1", 0));
+  expect(engine.count(space)).toBe(0);
   life.leave();
 });
