@@ -1,10 +1,13 @@
 /** Arrays and buffers that change under a call, by code of the caller's that the call itself runs. */
 
 import { expect, test } from "bun:test";
+import type { Database } from "../../src/api/database.ts";
 import { openMemory } from "../../src/engine/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from "../../src/limits.ts";
+import { memoryDatabase } from "../contract/memory-life.ts";
+import { MemoryStore } from "../support/memory-store.ts";
 import { CONFIG } from "../engine/open-engine.ts";
 import { expectCode, stateOf } from "../engine/fixture.ts";
 
@@ -257,4 +260,80 @@ test("update reads its options before the function gives the value", () => {
   };
   expect(db.update("key", () => view, options)).toEqual(new Uint8Array(8).fill(97));
   expect(db.get("key")).toEqual(new Uint8Array(8).fill(97));
+});
+
+/** A database over the twin, with bytes that another thread changes from `a`s to `b`s around a call of the twin. */
+function beside(
+  asked: "get" | "expiresAt" | "insert" | "range",
+  moment: "before" | "behind",
+): { readonly db: Database; readonly shared: Uint8Array } {
+  const store = new MemoryStore({ rangeScans: true });
+  const db = memoryDatabase(store);
+  db.insert("aaa", "of a", { ttlMs: 1000 });
+  db.insert("bbb", "of b", { ttlMs: 1000 });
+  const shared = new Uint8Array(new SharedArrayBuffer(3)).fill(97);
+  const call = store[asked].bind(store) as (...parts: unknown[]) => unknown;
+  const disturbed = (...parts: unknown[]): unknown => {
+    if (moment === "before") shared.fill(98);
+    const answer = call(...parts);
+    shared.fill(98);
+    return answer;
+  };
+  Object.assign(store, { [asked]: disturbed });
+  return { db, shared };
+}
+
+function textsOf(db: Database): (string | undefined)[] {
+  return [db.getText("aaa"), db.getText("bbb")];
+}
+
+test("compareAndSwap writes to the key whose value it compared, also in memory that another thread writes to", () => {
+  const { db, shared } = beside("get", "behind");
+  expect(db.compareAndSwap(shared, "of a", "new")).toBe(true);
+  expect(textsOf(db)).toEqual(["new", "of b"]);
+  shared.fill(97);
+  expect(db.compareAndSwap(shared, "new", undefined)).toBe(true);
+  expect(textsOf(db)).toEqual([undefined, "of b"]);
+});
+
+test("persist writes to the key whose deadline it read, also in memory that another thread writes to", () => {
+  const { db, shared } = beside("expiresAt", "behind");
+  expect(db.persist(shared)).toBe(true);
+  expect(textsOf(db)).toEqual(["of a", "of b"]);
+  expect([db.expiresAt("aaa"), db.ttl("bbb")]).toEqual([0, 1000]);
+});
+
+test("update returns what is stored, also of a value in memory that another thread writes to", () => {
+  const { db, shared } = beside("insert", "before");
+  expect(db.update("aaa", () => shared)).toEqual(new TextEncoder().encode("aaa"));
+  expect(textsOf(db)).toEqual(["aaa", "of b"]);
+});
+
+test("a transaction writes to the key that it found, also in memory that another thread writes to", () => {
+  const { db, shared } = beside("get", "behind");
+  expect(db.transaction((tx) => tx.remove(shared))).toEqual(new TextEncoder().encode("of a"));
+  expect(textsOf(db)).toEqual([undefined, "of b"]);
+  shared.fill(97);
+  const toText = Buffer.prototype.toString;
+  db.transaction((tx) => {
+    Buffer.prototype.toString = function (this: Buffer, ...parts: []) {
+      const text = toText.apply(this, parts);
+      shared.fill(98);
+      return text;
+    };
+    try {
+      tx.insert(shared, "new");
+    } finally {
+      Buffer.prototype.toString = toText;
+    }
+    expect(tx.get("aaa")).toEqual(new TextEncoder().encode("new"));
+  });
+  expect(textsOf(db)).toEqual(["new", "of b"]);
+});
+
+test("a range has the bounds that it was given, also in memory that another thread writes to", () => {
+  for (const bounds of ["gte", "prefix"] as const) {
+    const { db, shared } = beside("range", "before");
+    expect([...db.range({ [bounds]: shared })].length).toBe(bounds === "gte" ? 2 : 1);
+  }
 });
