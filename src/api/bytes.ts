@@ -6,10 +6,11 @@
  * 1. A string with a lone surrogate has no UTF-8 bytes and is refused: replacing it, as TextEncoder does, would
  *    make two different keys one.
  * 2. A view on a detached or shrunk buffer is refused; it would read as empty.
- * 3. Bytes in a SharedArrayBuffer are taken. Another thread must leave those of a key alone until the call returns: a batch
- *    hashes keys before it copies them. Of a value that is written meanwhile some mixture of old and new bytes is stored:
- *    it is copied before it is checked (`log/encoder.ts`).
- * 4. Other views (DataView, Uint16Array ...) are refused: their bytes depend on the machine.
+ * 3. Bytes in a SharedArrayBuffer are taken, and copied once: of what another thread writes to meanwhile some mixture of old
+ *    and new bytes is the key, or is stored. A key is hashed as that copy (`engine/prefetch.ts`), a value is checked as it
+ *    (`log/encoder.ts`).
+ * 4. No check runs code of the caller's, which could change what was checked before.
+ * 5. Other views (DataView, Uint16Array ...) are refused: their bytes depend on the machine.
  */
 
 import type { Bytes } from "../engine/contract.ts";
@@ -19,13 +20,14 @@ import { describe } from "./describe.ts";
 
 const encoder = new TextEncoder();
 
-/** Works on views of any realm, and cannot be overridden by a subclass or a proxy. */
+/** Works on views of any realm, and cannot be overridden by a subclass or a proxy: no code of the caller's runs. */
 const getterOf = (name: string | symbol): ((this: unknown) => unknown) =>
   Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), name)?.get ?? (() => undefined);
 const tagOfView = getterOf(Symbol.toStringTag);
 const bufferOfView = getterOf("buffer");
 const offsetOfView = getterOf("byteOffset");
 const byteLengthOfView = getterOf("byteLength");
+const isDetached = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "detached")?.get;
 const lengthOfBuffer = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "byteLength")?.get;
 
 interface Bound {
@@ -49,7 +51,7 @@ const VALUE_UNITS_SURE = Math.floor(VALUE_BYTES_MAX / 3);
 export function checkedKey(key: unknown): Bytes {
   if (typeof key === "string") {
     if (key.length <= KEY_UNITS_SURE && key.isWellFormed()) return key;
-  } else if (ArrayBuffer.isView(key) && key instanceof Uint8Array && hasOwnLength(key)) {
+  } else if (ArrayBuffer.isView(key) && isPlain(key)) {
     const count = key.length;
     if (count !== 0 && count <= KEY_BYTES_MAX) return key;
   }
@@ -64,7 +66,7 @@ export function checkedKey(key: unknown): Bytes {
 export function checkedValue(value: unknown): Bytes {
   if (typeof value === "string") {
     if (value.length <= VALUE_UNITS_SURE && value.isWellFormed()) return value;
-  } else if (ArrayBuffer.isView(value) && value instanceof Uint8Array && hasOwnLength(value)) {
+  } else if (ArrayBuffer.isView(value) && isPlain(value)) {
     const count = value.length;
     if (count !== 0 && count <= VALUE_BYTES_MAX) return value;
   }
@@ -83,6 +85,21 @@ export function checkedNamespaceName(name: unknown): string {
   if (name === "") throw new EmdbError("EMDB_INVALID_ARGUMENT", "a namespace name must not be empty");
   checkText(name, NAME);
   return name;
+}
+
+/** How many bytes there are; of a string, which cannot change, 0. */
+export function lengthOf(bytes: Bytes): number {
+  return typeof bytes === "string" ? 0 : bytes.length;
+}
+
+/**
+ * Refuses bytes that have another length than when they were checked.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
+ */
+export function refuseResized(what: "key" | "value", bytes: Bytes, checked: number): void {
+  if (typeof bytes !== "string" && bytes.length !== checked)
+    refuseChange(bytes, { from: checked, bound: what === "key" ? KEY : VALUE });
 }
 
 /** The same bytes, safe from what the caller does with its array afterwards. */
@@ -112,10 +129,10 @@ export function startsWith(bytes: Uint8Array, start: { readonly prefix: Uint8Arr
 }
 
 /**
- * Whether `length` is what the array has and not what somebody made it say: as many bytes would be read. What has one of
- * its own, and a subclass, is looked at more closely.
+ * A byte array of which `length` is what it has and not what somebody made it say: as many bytes would be read. What has one
+ * of its own, and a subclass, is looked at more closely. Not `instanceof`, which may run code of the caller's.
  */
-function hasOwnLength(view: Uint8Array): boolean {
+function isPlain(view: ArrayBufferView): view is Uint8Array {
   const prototype: unknown = Object.getPrototypeOf(view);
   return (prototype === Uint8Array.prototype || prototype === Buffer.prototype) && !Object.hasOwn(view, "length");
 }
@@ -144,12 +161,12 @@ function checkText(text: string, bound: Bound): void {
 function asByteArray(given: unknown, bound: Bound): Uint8Array {
   if (ArrayBuffer.isView(given) && tagOfView.call(given) === "Uint8Array") {
     if (byteLengthOfView.call(given) === 0 && isOutOfBuffer(given)) throw detached(bound);
-    if (given instanceof Uint8Array && hasOwnLength(given)) return given;
+    if (isPlain(given)) return given;
     const buffer = bufferOfView.call(given) as ArrayBuffer;
     return new Uint8Array(buffer, offsetOfView.call(given) as number, byteLengthOfView.call(given) as number);
   }
   if (isArrayBuffer(given)) {
-    if (given.detached) throw detached(bound);
+    if (isDetached?.call(given) === true) throw detached(bound);
     return new Uint8Array(given);
   }
   const advice = ArrayBuffer.isView(given) ? "; wrap its buffer, offset and byteLength in a Uint8Array" : "";
@@ -181,6 +198,17 @@ function isArrayBuffer(given: unknown): given is ArrayBuffer {
 
 function detached(bound: Bound): EmdbError {
   return new EmdbError("EMDB_INVALID_ARGUMENT", `the ${bound.what}'s buffer is detached or shrunk; its bytes are gone`);
+}
+
+/** Memory that another thread shares may grow at any time, and is taken as long as it is when it is copied. */
+function refuseChange(bytes: Uint8Array, was: { readonly from: number; readonly bound: Bound }): void {
+  const { from, bound } = was;
+  const to = bytes.length;
+  if (to > bound.bytesMax) throw tooLarge(bound, to);
+  if (to === 0) throw detached(bound);
+  if (to > from && bufferOfView.call(bytes) instanceof SharedArrayBuffer) return;
+  const told = `the ${bound.what} had ${from} bytes and has ${to} now; its buffer was resized while the batch was read`;
+  throw new EmdbError("EMDB_INVALID_ARGUMENT", told);
 }
 
 function tooLarge(bound: Bound, byteCount: number): EmdbError {

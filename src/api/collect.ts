@@ -1,14 +1,16 @@
 /**
  * Batches: everything that a caller's iterable gives, checked and encoded before the engine hears of any of it.
  *
- * A generator may fill one buffer again for each entry, so what comes from one is copied; arrays, maps and sets
- * run no code of the caller's between two entries, and their bytes are used in place.
+ * A generator may fill one buffer again for each entry, so what comes from one is copied at once. Arrays, maps and sets
+ * have none that runs between two entries, unless somebody made an element a getter, and their bytes are used in place.
+ * For the sake of that somebody each length is looked at again when all have been read: of a buffer that was detached,
+ * shrunk or grown meanwhile, other bytes would be written than were checked.
  */
 
 import type { Bytes } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { BATCH_WRITES_MAX } from "../limits.ts";
-import { ownCopy } from "./bytes.ts";
+import { lengthOf, ownCopy, refuseResized } from "./bytes.ts";
 import type { CodedSpace } from "./coded-space.ts";
 import { describe } from "./describe.ts";
 
@@ -24,15 +26,44 @@ export function collectEntries<K, V, KeyIn, ValueIn>(
   entries: Iterable<readonly [KeyIn, ValueIn]>,
 ): CollectedEntries {
   requireIterable(entries, "entries");
-  const isSteady = isBuiltIn(entries);
+  return isBuiltIn(entries) ? collectInPlace(coded, entries) : collectCopies(coded, entries);
+}
+
+function collectInPlace<K, V, KeyIn, ValueIn>(
+  coded: CodedSpace<K, V, KeyIn, ValueIn>,
+  entries: Iterable<readonly [KeyIn, ValueIn]>,
+): CollectedEntries {
+  const keys: Bytes[] = [];
+  const values: Bytes[] = [];
+  const lengths: number[] = [];
+  for (const entry of entries) {
+    if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
+    const key = coded.keyKept(entry[0]);
+    lengths.push(lengthOf(key));
+    keys.push(key);
+    const value = coded.valueKept(entry[1]);
+    lengths.push(lengthOf(value));
+    values.push(value);
+    if (keys.length > BATCH_WRITES_MAX) throw tooMany();
+  }
+  for (let index = 0; index < keys.length; index += 1) {
+    refuseResized("key", keys[index]!, lengths[2 * index]!);
+    refuseResized("value", values[index]!, lengths[2 * index + 1]!);
+  }
+  return { keys, values };
+}
+
+function collectCopies<K, V, KeyIn, ValueIn>(
+  coded: CodedSpace<K, V, KeyIn, ValueIn>,
+  entries: Iterable<readonly [KeyIn, ValueIn]>,
+): CollectedEntries {
   const keys: Bytes[] = [];
   const values: Bytes[] = [];
   for (const entry of entries) {
     if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
-    const key = coded.keyKept(entry[0]);
-    const value = coded.valueKept(entry[1]);
-    keys.push(isSteady ? key : ownCopy(key));
-    values.push(isSteady ? value : ownCopy(value));
+    // The key first: reading the value may be code as well.
+    keys.push(ownCopy(coded.keyIn(entry[0])));
+    values.push(ownCopy(coded.valueIn(entry[1])));
     if (keys.length > BATCH_WRITES_MAX) throw tooMany();
   }
   return { keys, values };
@@ -47,6 +78,7 @@ export function collectKeys<K, V, KeyIn, ValueIn>(
   const isSteady = isBuiltIn(keys);
   if (isSteady && Array.isArray(keys)) return collectArray(coded, keys);
   const collected: Bytes[] = [];
+  // Of a set or a map no element can be a getter.
   for (const key of keys) {
     const bytes = coded.keyIn(key);
     collected.push(isSteady ? bytes : ownCopy(bytes));
@@ -66,7 +98,13 @@ function collectArray<K, V, KeyIn, ValueIn>(
   const count = keys.length;
   if (count > BATCH_WRITES_MAX) throw tooMany();
   const collected: Bytes[] = [];
-  for (let index = 0; index < count; index += 1) collected.push(coded.keyIn(keys[index] as KeyIn));
+  const lengths = new Int32Array(count);
+  for (let index = 0; index < count; index += 1) {
+    const key = coded.keyIn(keys[index] as KeyIn);
+    lengths[index] = lengthOf(key);
+    collected.push(key);
+  }
+  for (let index = 0; index < count; index += 1) refuseResized("key", collected[index]!, lengths[index]!);
   return collected;
 }
 

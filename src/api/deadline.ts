@@ -20,15 +20,26 @@ export interface DeadlineSource {
   readonly store: { now(): number; clockMs(): number };
 }
 
+/** What insert options say, undefined if nothing: read and checked, once, since reading them may run code of the caller's. */
+export type Lifetime = { readonly ttlMs: number } | { readonly expiresAtMs: number } | undefined;
+
 /**
- * The deadline of a record inserted now with `options`; 0 is never.
+ * What `options` say of how long a record lives.
  *
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT
  */
-export function deadlineOf(options: InsertOptions | undefined, source: DeadlineSource): number {
-  if (options !== undefined) return deadlineAsked(options, source);
-  const { defaultTtlMs } = source;
-  return defaultTtlMs === 0 ? NEVER : rounded(source.store.clockMs() + defaultTtlMs);
+export function lifetimeOf(options: InsertOptions | undefined): Lifetime {
+  return options === undefined ? undefined : lifetimeAsked(options);
+}
+
+/** The deadline of a record inserted now; 0 is never. A duration begins here: behind whatever code of the caller's the call runs. */
+export function deadlineOf(lifetime: Lifetime, source: DeadlineSource): number {
+  const { defaultTtlMs, store } = source;
+  if (lifetime === undefined) return defaultTtlMs === 0 ? NEVER : rounded(store.clockMs() + defaultTtlMs);
+  if ("expiresAtMs" in lifetime) return lifetime.expiresAtMs === NEVER ? NEVER : rounded(lifetime.expiresAtMs);
+  const { ttlMs } = lifetime;
+  // What has no time to live is expired at once, also for whoever goes by an earlier moment.
+  return rounded(ttlMs === 0 ? store.now() : store.clockMs() + ttlMs);
 }
 
 /** Whether a deadline that `deadlineOf` gave has passed. */
@@ -36,7 +47,7 @@ export function isPast(expiresAtMs: number, clock: { now(): number }): boolean {
   return expiresAtMs !== NEVER && expiresAtMs <= clock.now();
 }
 
-function deadlineAsked(options: InsertOptions, source: DeadlineSource): number {
+function lifetimeAsked(options: InsertOptions): Lifetime {
   if (!isOptions(options)) {
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `the insert options must be an object, got ${describe(options)}`);
   }
@@ -52,19 +63,13 @@ function deadlineAsked(options: InsertOptions, source: DeadlineSource): number {
         `ttlMs must be a number of milliseconds >= 0, got ${describe(ttlMs)}`,
       );
     }
-    // What has no time to live is expired at once, also for whoever goes by an earlier moment.
-    return rounded(ttlMs === 0 ? source.store.now() : source.store.clockMs() + ttlMs);
+    return { ttlMs };
   }
-  if (expiresAtMs !== undefined) {
-    if (typeof expiresAtMs !== "number" || Number.isNaN(expiresAtMs)) {
-      throw new EmdbError(
-        "EMDB_INVALID_ARGUMENT",
-        `expiresAtMs must be Unix milliseconds, got ${describe(expiresAtMs)}`,
-      );
-    }
-    return expiresAtMs === NEVER ? NEVER : rounded(expiresAtMs);
+  if (expiresAtMs === undefined) return undefined;
+  if (typeof expiresAtMs !== "number" || Number.isNaN(expiresAtMs)) {
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", `expiresAtMs must be Unix milliseconds, got ${describe(expiresAtMs)}`);
   }
-  return deadlineOf(undefined, source);
+  return { expiresAtMs };
 }
 
 const INSERT_RULE = {

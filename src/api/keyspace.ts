@@ -8,7 +8,7 @@ import type { KeyValue, SnapshotRecord } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { CodedSpace, checkedCodecs } from "./coded-space.ts";
 import { collectEntries, collectKeys } from "./collect.ts";
-import { deadlineOf } from "./deadline.ts";
+import { deadlineOf, lifetimeOf } from "./deadline.ts";
 import { INSPECT, type Inspect, inspected } from "./inspect.ts";
 import { rangePlanOf } from "./range-bounds.ts";
 import { RangeIterator } from "./range-iterator.ts";
@@ -30,9 +30,10 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     const coded = this.#coded;
     const store = coded.handle.writable();
     // First: a property of the options may be code that changes the bytes.
-    const expiresAtMs = deadlineOf(options, coded.handle);
+    const lifetime = lifetimeOf(options);
     const keyBytes = coded.keyKept(key);
-    store.insert(coded.space, keyBytes, coded.valueIn(value), expiresAtMs);
+    const valueBytes = coded.valueIn(value);
+    store.insert(coded.space, keyBytes, valueBytes, deadlineOf(lifetime, coded.handle));
   }
 
   get(key: KeyIn): V | undefined {
@@ -82,9 +83,9 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
   insertMany(entries: Iterable<readonly [KeyIn, ValueIn]>, options?: InsertOptions): number {
     const coded = this.#coded;
     const store = coded.handle.writable();
-    const expiresAtMs = deadlineOf(options, coded.handle);
+    const lifetime = lifetimeOf(options);
     const { keys, values } = collectEntries(coded, entries);
-    store.insertMany(coded.space, keys, values, expiresAtMs);
+    store.insertMany(coded.space, keys, values, deadlineOf(lifetime, coded.handle));
     return keys.length;
   }
 

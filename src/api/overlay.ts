@@ -46,18 +46,19 @@ export class Overlay {
     return this.#isVisible(pending);
   }
 
-  /** Copies both: the caller may change its arrays before the commit. */
+  /** Copies both: the caller may change its arrays before the commit, another thread at any time. */
   insert(write: { readonly key: Bytes; readonly value: Bytes; readonly expiresAtMs: number }): void {
-    const { key, value, expiresAtMs } = write;
-    this.#pending.set(idOf(key), { key: ownCopy(key), value: ownCopy(value), expiresAtMs });
+    const key = ownCopy(write.key);
+    this.#pending.set(idOf(key), { key, value: ownCopy(write.value), expiresAtMs: write.expiresAtMs });
   }
 
-  remove(key: Bytes): Uint8Array | undefined {
+  remove(given: Bytes): Uint8Array | undefined {
+    const key = ownCopy(given);
     const current = this.get(key);
     // In a namespace that does not exist there is nothing to remove, and a removal must not create it. In any other also
     // where nothing is visible, since an expired record may be held; the engine writes nothing where none is.
     if (this.space === undefined) this.#pending.delete(idOf(key));
-    else this.#pending.set(idOf(key), { key: ownCopy(key), value: undefined, expiresAtMs: 0 });
+    else this.#pending.set(idOf(key), { key, value: undefined, expiresAtMs: 0 });
     return current;
   }
 

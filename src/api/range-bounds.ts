@@ -22,7 +22,7 @@ const RANGE_RULE = {
 } as const;
 
 /**
- * Checks `range` and turns it into bounds, whose bytes may be the caller's: good until the call returns.
+ * Checks `range` and turns it into bounds with bytes of their own.
  *
  * @param keyIn checks and encodes one bound as the key space does its keys
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
@@ -69,8 +69,11 @@ function boundAt(key: Bytes, side: { readonly isInclusive: boolean }): Bound {
   return { key: arrayOf(key), isInclusive: side.isInclusive };
 }
 
+/** Its own bytes, checked once more: memory that another thread shares may have changed, and grown, behind the check. */
 function arrayOf(key: Bytes): Uint8Array {
-  return typeof key === "string" ? ownArray(key) : key;
+  const own = ownArray(key);
+  checkedKey(own);
+  return own;
 }
 
 function planOf(

@@ -1,10 +1,13 @@
-/** The calls that read and write one record as one step. All of them hold the writer's lock in between. */
+/**
+ * The calls that read and write one record as one step. All of them hold the writer's lock in between, and work with a copy of
+ * the key: one that another thread changed in between would be another record.
+ */
 
 import type { Store } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { isSameBytes, ownArray, ownCopy } from "./bytes.ts";
 import type { CodedSpace } from "./coded-space.ts";
-import { deadlineOf, isPast } from "./deadline.ts";
+import { deadlineOf, isPast, lifetimeOf } from "./deadline.ts";
 import { describe } from "./describe.ts";
 import { isThenable, silence } from "./thenable.ts";
 import type { InsertOptions } from "./types.ts";
@@ -21,8 +24,8 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
 ): boolean {
   const { handle, space } = coded;
   const store = handle.writable();
-  const expiresAtMs = deadlineOf(swap.options, handle);
-  const key = coded.keyKept(swap.key);
+  const lifetime = lifetimeOf(swap.options);
+  const key = ownCopy(coded.keyIn(swap.key));
   const expected = swap.expected === undefined ? undefined : coded.valueKept(swap.expected);
   const next = swap.next === undefined ? undefined : coded.valueKept(swap.next);
   return store.exclusively(() => {
@@ -30,7 +33,7 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
     if (current === undefined || expected === undefined) {
       if (current !== expected) return false;
     } else if (!isSameBytes(current, expected)) return false;
-    if (next !== undefined) store.insert(space, key, next, expiresAtMs);
+    if (next !== undefined) store.insert(space, key, next, deadlineOf(lifetime, handle));
     // Also where nothing is visible: an expired record goes with it.
     else store.remove(space, key);
     return true;
@@ -52,8 +55,7 @@ export function update<K, V, KeyIn, ValueIn>(
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `update takes a function, got ${describe(change)}`);
   }
   handle.writable();
-  deadlineOf(request.options, handle);
-  // Copied: the function may change the caller's array.
+  const lifetime = lifetimeOf(request.options);
   const key = ownCopy(coded.keyIn(request.key));
   return handle.guarded("update", (store) => {
     const current = store.get(space, key);
@@ -63,11 +65,15 @@ export function update<K, V, KeyIn, ValueIn>(
       return undefined;
     }
     refusePromise(next);
-    const bytes = coded.valueKept(next);
+    const kept = coded.valueKept(next);
+    const own = ownArray(kept);
     // Decoded before the write, so that a codec that cannot read its own bytes leaves the old value.
-    const stored = coded.valueOut(ownArray(bytes));
+    const stored = coded.valueOut(own);
+    // Without a codec what was kept is the caller's array, and what is returned must be what is stored; with one it is the
+    // other way round, since decoding may change what it is given.
+    const bytes = coded.valueCodec === undefined ? own : kept;
     // A time to live begins now, however long the function took.
-    const expiresAtMs = deadlineOf(request.options, handle);
+    const expiresAtMs = deadlineOf(lifetime, handle);
     store.insert(space, key, bytes, expiresAtMs);
     return isPast(expiresAtMs, store) ? undefined : stored;
   });
@@ -77,7 +83,7 @@ export function update<K, V, KeyIn, ValueIn>(
 export function persist<K, V, KeyIn, ValueIn>(coded: CodedSpace<K, V, KeyIn, ValueIn>, keyGiven: KeyIn): boolean {
   const { handle, space } = coded;
   const store = handle.writable();
-  const key = coded.keyIn(keyGiven);
+  const key = ownCopy(coded.keyIn(keyGiven));
   return store.exclusively(() => {
     const expiresAtMs = store.expiresAt(space, key);
     if (expiresAtMs === undefined || expiresAtMs === 0) return false;

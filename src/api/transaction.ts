@@ -12,7 +12,7 @@
 import type { BatchWrite, Store } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { checkedKey, checkedNamespaceName, checkedValue } from "./bytes.ts";
-import { deadlineOf } from "./deadline.ts";
+import { deadlineOf, lifetimeOf } from "./deadline.ts";
 import { describe } from "./describe.ts";
 import type { Handle } from "./handle.ts";
 import { Overlay } from "./overlay.ts";
@@ -99,7 +99,7 @@ class TransactionView {
 
   insert(key: BytesLike, value: BytesLike, options?: InsertOptions): void {
     this.#requireWritable();
-    const expiresAtMs = deadlineOf(options, this.#state.handle);
+    const expiresAtMs = deadlineOf(lifetimeOf(options), this.#state.handle);
     this.#overlay.insert({ key: checkedKey(key), value: checkedValue(value), expiresAtMs });
   }
 

@@ -103,7 +103,10 @@ export interface EmdbShare {
 
 /** How long what is written lives; at most one of the two. */
 export interface InsertOptions {
-  /** Lives this long from now; `Infinity` never expires, whatever the default; 0 is expired at once. */
+  /**
+   * Lives this long from now, which is when the entries have been read, the codecs and the function of `update` have run.
+   * `Infinity` never expires, whatever the default; 0 is expired at once.
+   */
   readonly ttlMs?: number;
   /**
    * Absolute deadline instead of a duration. Not together with `ttlMs`. `Infinity` and 0 are never, 0 because

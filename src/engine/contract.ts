@@ -55,7 +55,7 @@ export interface RangeSource extends RecordSource {
   batch(): readonly KeyValue[] | undefined;
 }
 
-/** Where a range begins and ends. The keys may be the caller's: they are good until the call returns. */
+/** Where a range begins and ends. Nobody changes the keys. */
 export interface RangeBounds {
   readonly lower?: { readonly key: Uint8Array; readonly isInclusive: boolean } | undefined;
   readonly upper?: { readonly key: Uint8Array; readonly isInclusive: boolean } | undefined;

@@ -225,19 +225,17 @@ export class Engine implements Store {
    * are brought into the cache side by side.
    */
   #loading(space: SpaceState, keys: readonly Bytes[]): (index: number) => void {
-    const { prefetch, key, visible } = this.core;
+    const { prefetch, visible } = this.core;
     let first = 0;
     let end = 0;
     return (index) => {
       if (index === end) {
         first = end;
-        end = Math.min(first + prefetch.groupMax, keys.length);
-        const part = { first, count: end - first };
         const root = this.spaces.root(space);
-        prefetch.touchBuckets(root, keys, part);
-        if (root !== 0) prefetch.touchFrames(part, visible);
+        end += prefetch.touchBuckets(root, keys, first);
+        if (root !== 0) prefetch.touchFrames(visible);
       }
-      key.loadHashed(keys[index]!, prefetch.hashAt(index - first));
+      prefetch.load(index - first);
     };
   }
 

@@ -1,4 +1,4 @@
-/** The key of the operation at hand: its bytes in pinned memory, padded with zeros to whole words, and its hash. */
+/** The key of the operation at hand: its bytes in pinned memory, padded with zeros to whole words where it is hashed, and its hash. */
 
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { EmdbError } from "../errors.ts";
@@ -26,11 +26,6 @@ export class KeyBuffer {
    * @throws {EmdbError} EMDB_TOO_LARGE
    */
   load(key: Bytes): void {
-    this.#take(key);
-    this.hash = this.#hash.of(this.memory, this.bytes);
-  }
-
-  #take(key: Bytes): void {
     const memory = this.memory;
     let bytes: number;
     if (typeof key === "string") {
@@ -43,12 +38,7 @@ export class KeyBuffer {
       if (bytes > 0) copy(memory.address, key, bytes);
     }
     this.bytes = bytes;
-  }
-
-  /** The same of a key whose hash is known. */
-  loadHashed(key: Bytes, hash: number): void {
-    this.#take(key);
-    this.hash = hash;
+    this.hash = this.#hash.of(memory, bytes);
   }
 
   /** Takes a key from pinned memory. */
@@ -59,13 +49,14 @@ export class KeyBuffer {
     this.hash = this.#hash.of(this.memory, bytes);
   }
 
-  /** The same for a key that is not looked up by its hash. */
+  /** The same for a key whose hash is known, or not asked for: the caller sets it. */
   takeFrom(address: number, bytes: number): void {
     if (bytes > 0) copy(this.memory.address, address, bytes);
     this.bytes = bytes;
   }
 }
 
-function outgrown(bytes: number): EmdbError {
+/** What was checked at the door has more bytes by now. */
+export function outgrown(bytes: number): EmdbError {
   return new EmdbError("EMDB_TOO_LARGE", `the key has grown to ${bytes} bytes; the limit is ${KEY_BYTES_MAX}`);
 }

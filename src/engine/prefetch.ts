@@ -1,15 +1,19 @@
 /**
- * Many keys at once: the memory's latency overlapped over a group.
+ * Many keys at once: the memory's latency overlapped over a group, of at most 64 keys, or as many as its memory takes.
  *
  * The processor overlaps the misses of loads that do not depend on each other; a loop of `get` gives it one
  * chain at a time. So a group is gone over in steps: hash every key, copy every bucket, copy every frame, and
  * only then compare and return. Measured at 1 GiB: a dependent 64-byte copy takes 362 ns, one of many
  * independent ones 40 ns.
  *
- * Invariant: only the plain case is answered here (a short key found in its home bucket, its frame in the file,
- * short, visible, without expiry); `isAnswered` is false for every other key, which the caller looks up.
+ * Invariants
+ * 1. Only the plain case is answered here (a short key found in its home bucket, its frame in the file, short,
+ *    visible, without expiry); for every other key `answer` gives undefined, and the caller looks it up.
+ * 2. A key is copied once, and hashed, compared and written as that copy: the caller's bytes may lie in memory that
+ *    another thread writes to, and a key under another one's hash would never be found.
  */
 
+import { assert } from "../errors.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { KeyHash } from "../keydir/hash.ts";
 import { HASH_SHIFT } from "../keydir/shard.ts";
@@ -24,32 +28,32 @@ import {
   WORD_VALUE_BYTES,
 } from "../log/frame.ts";
 import type { LogReader } from "../log/log-words.ts";
+import { KEY_BYTES_MAX } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
-import type { KeyBuffer } from "./key-buffer.ts";
+import { outgrown, type KeyBuffer } from "./key-buffer.ts";
 
 const GROUP = 64;
 const BUCKET_BYTES = 64;
-const KEY_BYTES = 64;
+/** Keys of a kibibyte, a group of them; of the longest there is one in a group. */
+const KEYS_BYTES = 64 * 1024;
+assert(KEY_BYTES_MAX <= KEYS_BYTES, "the longest key is a group at least by itself");
 const FRAME_BYTES = 256;
 const ANY_EXTENSION = SHAPE_EXPIRY | SHAPE_WIDE_SPACE | SHAPE_WIDE_PREV;
 
-const sharedKeys = sharedScratch(GROUP * KEY_BYTES);
+const sharedKeys = sharedScratch(KEYS_BYTES);
 const sharedBuckets = sharedScratch(GROUP * BUCKET_BYTES);
 const sharedFrames = sharedScratch(GROUP * FRAME_BYTES);
 
-/** A part of a list of keys, at most `groupMax` long. */
-export interface Part {
-  readonly first: number;
-  readonly count: number;
-}
-
 export class Prefetch {
-  readonly groupMax = GROUP;
   readonly #keydir: Keydir;
   readonly #log: LogReader;
   readonly #key: KeyBuffer;
   readonly #hash: KeyHash;
+  /** How many keys the group has. */
+  #count = 0;
   readonly #hashes = new Int32Array(GROUP);
+  /** Where each key begins in `#keys`, at multiples of four, and how long it is. */
+  readonly #starts = new Int32Array(GROUP);
   readonly #lengths = new Int32Array(GROUP);
   /** Where each bucket, then each frame is; 0: to be looked up. */
   readonly #places = new Float64Array(GROUP);
@@ -67,33 +71,56 @@ export class Prefetch {
     this.#hash = keys.hash;
   }
 
-  /** The hash of a key of the group, once its buckets have been touched. */
-  hashAt(index: number): number {
-    return this.#hashes[index]!;
+  /** Makes a key of the group the one at hand, with the hash that was taken. */
+  load(index: number): void {
+    const key = this.#key;
+    key.takeFrom(this.#keys.address + this.#starts[index]!, this.#lengths[index]!);
+    key.hash = this.#hashes[index]!;
   }
 
-  /** Hashes the keys and brings their buckets into the cache. */
-  touchBuckets(root: number, keys: readonly Bytes[], part: Part): void {
-    const { first, count } = part;
-    const key = this.#key;
-    const hashes = this.#hashes;
+  /**
+   * Copies and hashes the keys from the one at `first` on, and brings their buckets into the cache. Returns how many make
+   * the group: one at least.
+   *
+   * @throws {EmdbError} EMDB_TOO_LARGE
+   */
+  touchBuckets(root: number, keys: readonly Bytes[], first: number): number {
+    this.#count = this.#take(keys, first);
+    if (root !== 0) this.#touch(root);
+    return this.#count;
+  }
+
+  #take(keys: readonly Bytes[], first: number): number {
+    const most = Math.min(GROUP, keys.length - first);
     const memory = this.#keys;
-    for (let index = 0; index < count; index++) {
+    const key = this.#key;
+    let at = 0;
+    for (let index = 0; index < most; index++) {
       const bytes = keys[first + index]!;
-      const at = index * KEY_BYTES;
-      const length = typeof bytes === "string" ? 0 : bytes.length;
-      if (length > 0 && length <= KEY_BYTES) {
-        copy(memory.address + at, bytes as Uint8Array, length);
-        this.#lengths[index] = length;
-        hashes[index] = this.#hash.at(memory, at, length);
-        continue;
+      let length: number;
+      if (typeof bytes === "string") {
+        key.load(bytes);
+        length = key.bytes;
+        if (at + length > KEYS_BYTES) return index;
+        if (length > 0) copy(memory.address + at, key.memory.address, length);
+        this.#hashes[index] = key.hash;
+      } else {
+        length = bytes.length;
+        if (length > KEY_BYTES_MAX) throw outgrown(length);
+        if (at + length > KEYS_BYTES) return index;
+        if (length > 0) copy(memory.address + at, bytes, length);
+        this.#hashes[index] = this.#hash.at(memory, at, length);
       }
-      key.load(bytes);
-      hashes[index] = key.hash;
-      this.#lengths[index] = key.bytes;
-      if (key.bytes <= KEY_BYTES) copy(memory.address + at, key.memory.address, (key.bytes + 3) & ~3);
+      this.#starts[index] = at;
+      this.#lengths[index] = length;
+      at += (length + 3) & ~3;
     }
-    if (root === 0) return;
+    return most;
+  }
+
+  #touch(root: number): void {
+    const count = this.#count;
+    const hashes = this.#hashes;
     const places = this.#places;
     for (let index = 0; index < count; index++) places[index] = this.#keydir.bucketOf(root, hashes[index]!);
     const buckets = this.#buckets.address;
@@ -101,8 +128,8 @@ export class Prefetch {
   }
 
   /** Brings the frames that the keys' home buckets name into the cache, and into reach of `answer`. */
-  touchFrames(part: Part, visible: number): void {
-    const { count } = part;
+  touchFrames(visible: number): void {
+    const count = this.#count;
     const places = this.#places;
     const copied = this.#copied;
     const log = this.#log;
@@ -156,7 +183,7 @@ export class Prefetch {
     const bytes = frame[word + WORD_VALUE_BYTES]!;
     const end = FRAME_HEADER_BYTES + keyBytes + bytes;
     if ((shape & 15) !== KIND_PUT || (shape & ANY_EXTENSION) !== 0) return undefined;
-    if (shape >>> 16 !== keyBytes || keyBytes > KEY_BYTES || end > FRAME_BYTES) return undefined;
+    if (shape >>> 16 !== keyBytes || end > FRAME_BYTES) return undefined;
     if (end > this.#longest) this.#longest = end;
     if (end > this.#copied[index]!) return undefined;
     if (!this.#equalsKey(index, word, keyBytes)) return undefined;
@@ -168,7 +195,7 @@ export class Prefetch {
   #equalsKey(index: number, frameWord: number, keyBytes: number): boolean {
     const keys = this.#keys.i32;
     const frame = this.#frames.i32;
-    const from = (index * KEY_BYTES) >> 2;
+    const from = this.#starts[index]! >> 2;
     const to = frameWord + (FRAME_HEADER_BYTES >> 2);
     const whole = keyBytes >> 2;
     for (let word = 0; word < whole; word++) {

@@ -127,17 +127,10 @@ function keepOpen(
 ): RangeWalk {
   const { hold, begun, limit } = range;
   const { rest, count } = begun;
-  rest.near = ownBound(rest.near);
-  rest.far = ownBound(rest.far);
   const clears = begun.clears === -1 ? parts.spaces.clearsAt(hold.space, hold.lsn) : begun.clears;
   const walk = new RangeWalk(parts, { hold, clears, rest, count, limit });
   parts.snapshots.letGoWith(walk, hold);
   return walk;
-}
-
-/** The same bound, whatever becomes of the caller's array. */
-function ownBound(bound: Bound | undefined): Bound | undefined {
-  return bound === undefined ? undefined : { key: new Uint8Array(bound.key), isInclusive: bound.isInclusive };
 }
 
 /** A part of a tree that is left to a range with a moment. */

@@ -64,25 +64,23 @@ export class ReadPath {
       this.#spaces.mustBeLive(space);
       return Array.from({ length: keys.length });
     }
-    for (let first = 0; first < keys.length; first += prefetch.groupMax) {
-      const part = { first, count: Math.min(prefetch.groupMax, keys.length - first) };
-      prefetch.touchBuckets(root, keys, part);
-      prefetch.touchFrames(part, visible);
-      for (let index = 0; index < part.count; index++) {
+    const moment = { root, visible };
+    for (let first = 0; first < keys.length;) {
+      const count = prefetch.touchBuckets(root, keys, first);
+      prefetch.touchFrames(visible);
+      for (let index = 0; index < count; index++) {
         const value = verifyReads ? undefined : prefetch.answer(index);
-        values.push(value ?? this.#getHashed(root, keys[first + index]!, { hash: prefetch.hashAt(index), visible }));
+        values.push(value ?? this.#getTouched(index, moment));
       }
+      first += count;
     }
     return values;
   }
 
-  #getHashed(
-    root: number,
-    key: Bytes,
-    known: { readonly hash: number; readonly visible: number },
-  ): Uint8Array | undefined {
-    this.#core.key.loadHashed(key, known.hash);
-    return this.#findIn(root, known.visible) ? this.#core.lookup.value() : undefined;
+  /** The value of a key of the group at hand. */
+  #getTouched(index: number, moment: { readonly root: number; readonly visible: number }): Uint8Array | undefined {
+    this.#core.prefetch.load(index);
+    return this.#findIn(moment.root, moment.visible) ? this.#core.lookup.value() : undefined;
   }
 
   /**

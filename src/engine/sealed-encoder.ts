@@ -7,7 +7,7 @@
  */
 
 import { assert } from "../errors.ts";
-import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { addressOf, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import { SEAL_BYTES, type FrameSealer } from "../crypto/frame-sealer.ts";
 import {
   encodeRecordHead,
@@ -145,7 +145,8 @@ export class SealedEncoder extends FrameEncoder {
     const body = new Uint8Array(this.#bodyBytes);
     const at = encodeRecordHead(body, this.#numbers, keyBytes);
     body.set(key.u8.subarray(0, keyBytes), at);
-    body.set(super.longValue, at + keyBytes);
+    // As many bytes as were measured: another thread may have made the memory of a value that it shares longer.
+    if (this.valueBytes > 0) copy(addressOf(body) + at + keyBytes, this.value, this.valueBytes);
     return body;
   }
 

@@ -1,5 +1,6 @@
 /** Putting a frame at the end of a log. */
 
+import { assert } from "../errors.ts";
 import { copy, type Pinned } from "../ffi/memory.ts";
 import type { FrameEncoder } from "./encoder.ts";
 import type { Tail } from "./tail.ts";
@@ -17,6 +18,8 @@ export function appendFrame(tail: Tail, draft: FrameEncoder, key: Pinned, keyByt
     tail.advance(bytes);
   } else {
     draft.encode(key, keyBytes, position, false);
-    tail.appendLong(draft.stage, { headBytes: draft.headBytes, value: draft.longValue, frameBytes: bytes });
+    const { headBytes, longValue: value } = draft;
+    assert(headBytes + value.length <= bytes, "a frame takes no more than was measured");
+    tail.appendLong(draft.stage, { headBytes, value, frameBytes: bytes });
   }
 }

@@ -36,6 +36,10 @@ const SHORT_STRING_UNITS = 16_384;
 const sharedStage = sharedScratch(RING_FRAME_BYTES_MAX);
 const sharedText = sharedScratch(SHORT_STRING_UNITS * 3);
 const encoder = new TextEncoder();
+const bufferOfView: ((this: unknown) => unknown) | undefined = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype),
+  "buffer",
+)?.get;
 assert(
   FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX <= RING_FRAME_BYTES_MAX,
   "the longest head can be staged",
@@ -145,11 +149,14 @@ export class FrameEncoder {
 
   /**
    * A value that is not staged is checked, and then written, from where it is: what another thread writes to memory that it
-   * shares in between would be rot.
+   * shares in between would be rot. It may have made the memory longer too: what was measured is taken.
    */
   #ownShared(): void {
-    const { value } = this;
-    if (typeof value !== "number" && value.buffer instanceof SharedArrayBuffer) this.value = new Uint8Array(value);
+    const { value, valueBytes } = this;
+    // The getter of all views: one that somebody gave to this view would run here, between measure and copy.
+    if (typeof value === "number" || bufferOfView?.call(value) instanceof ArrayBuffer) return;
+    this.value = new Uint8Array(valueBytes);
+    if (valueBytes > 0) copy(this.value, value, valueBytes);
   }
 
   #putHead(key: Pinned, keyBytes: number, lsn: number): void {

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { checkedKey, checkedNamespaceName, checkedValue, startsWith } from "../../src/api/bytes.ts";
-import { deadlineOf } from "../../src/api/deadline.ts";
+import { deadlineOf, lifetimeOf } from "../../src/api/deadline.ts";
 import { prefixBounds, rangePlanOf } from "../../src/api/range-bounds.ts";
 import { Emdb } from "../../src/index.ts";
 import { EXPIRES_AT_MS_MAX, KEY_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, VALUE_BYTES_MAX } from "../../src/limits.ts";
@@ -147,7 +147,7 @@ describe("keys and values", () => {
 describe("deadlines", () => {
   const clock = { now: () => 1000, clockMs: () => 1000 };
   const of = (options: object | undefined, defaultTtlMs = 0): number =>
-    deadlineOf(options, { defaultTtlMs, store: clock });
+    deadlineOf(lifetimeOf(options), { defaultTtlMs, store: clock });
 
   test("are absolute, whole, and 0 for never", () => {
     expect(of(undefined)).toBe(0);

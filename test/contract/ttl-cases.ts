@@ -101,8 +101,79 @@ export function ttlCases(on: OnFresh): void {
         expect(after.expiresAt("key")).toBe(0);
       }),
     );
+    test(
+      `${place.name} counts a time to live from when the entries of a batch have been read, however long that took`,
+      on(
+        ({ db, clock }) => {
+          const space = place.of(db);
+          function* slow(...keys: string[]): Generator<[string, string]> {
+            for (const key of keys) {
+              clock.nowMs += 1000;
+              yield [key, "x"];
+            }
+          }
+          space.insertMany(slow("a", "b"), { ttlMs: 100 });
+          expect(["a", "b"].map((key) => space.ttl(key))).toEqual([100, 100]);
+          space.insertMany(slow("c"));
+          expect(["a", "b", "c"].map((key) => space.ttl(key))).toEqual([undefined, undefined, 500]);
+          space.insertMany(slow("d"), { expiresAtMs: clock.nowMs + 1001 });
+          expect(space.ttl("d")).toBe(1);
+        },
+        { defaultTtlMs: 500 },
+      ),
+    );
   }
 
+  test(
+    "a time to live counts from when a slow codec has done its work",
+    on(
+      ({ db, clock }) => {
+        const slow = {
+          encode: (text: string): string => ((clock.nowMs += 1000), text),
+          decode: (bytes: Uint8Array): string => textOf(bytes)!,
+        };
+        const view = db.typed({ key: slow, value: slow });
+        view.insert("insert", "x", { ttlMs: 100 });
+        expect(db.ttl("insert")).toBe(100);
+        view.insert("default", "x");
+        expect(db.ttl("default")).toBe(500);
+        view.insertMany([["many", "x"]], { ttlMs: 100 });
+        expect(db.ttl("many")).toBe(100);
+        expect(view.compareAndSwap("swap", undefined, "x", { ttlMs: 100 })).toBe(true);
+        expect(db.ttl("swap")).toBe(100);
+        db.insert("ever", "x", { ttlMs: Infinity });
+        expect(view.compareAndSwap("ever", "x", "y")).toBe(true);
+        expect(db.ttl("ever")).toBe(500);
+        view.update("update", () => "x", { ttlMs: 100 });
+        expect(db.ttl("update")).toBe(100);
+      },
+      { defaultTtlMs: 500 },
+    ),
+  );
+  test(
+    "each of the insert options is read once",
+    on(({ db, clock }) => {
+      let reads = 0;
+      const options = {
+        get ttlMs(): number {
+          reads += 1;
+          return reads;
+        },
+      };
+      const writes: (() => unknown)[] = [
+        () => db.insert("key", "x", options),
+        () => db.insertMany([["key", "x"]], options),
+        () => db.update("key", () => "x", options),
+        () => db.compareAndSwap("key", "x", "x", options),
+        () => db.transaction((tx) => tx.insert("key", "x", options)),
+      ];
+      for (const write of writes) {
+        reads = 0;
+        write();
+        expect([reads, db.expiresAt("key")]).toEqual([1, clock.nowMs + 1]);
+      }
+    }),
+  );
   test(
     "a transaction removes an expired record that it cannot see, and creates no namespace to remove from",
     on(async (bench) => {
