@@ -87,6 +87,11 @@ export function checkedNamespaceName(name: unknown): string {
   return name;
 }
 
+/** How many bytes a view has, whatever it says of itself. */
+export function viewBytes(view: ArrayBufferView): number {
+  return byteLengthOfView.call(view) as number;
+}
+
 /** How many bytes there are; of a string, which cannot change, 0. */
 export function lengthOf(bytes: Bytes): number {
   return typeof bytes === "string" ? 0 : bytes.length;

@@ -5,6 +5,7 @@
 
 import { EmdbError } from "../errors.ts";
 import { ENCRYPTION_KEY_BYTES, PASSPHRASE_BYTES_MAX } from "../limits.ts";
+import { viewBytes } from "./bytes.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Cipher, EncryptionInput } from "./types.ts";
 
@@ -44,11 +45,13 @@ function checkedRawKey(key: unknown): Uint8Array {
   if (!(ArrayBuffer.isView(key) && key instanceof Uint8Array)) {
     throw wrong(`an encryption key must be a Uint8Array of ${ENCRYPTION_KEY_BYTES} bytes, got ${kindOf(key)}`);
   }
-  if (key.length !== ENCRYPTION_KEY_BYTES) {
-    throw wrong(`an encryption key has ${ENCRYPTION_KEY_BYTES} bytes, got ${key.length}`);
+  // Not what the key says of itself: a shorter one would be filled up with zeros.
+  const bytes = viewBytes(key);
+  if (bytes !== ENCRYPTION_KEY_BYTES) {
+    throw wrong(`an encryption key has ${ENCRYPTION_KEY_BYTES} bytes, got ${bytes}`);
   }
   // Over a buffer of its own, which stays in its place: what is overwritten later is then all there was.
-  const copy = new Uint8Array(new ArrayBuffer(key.length));
+  const copy = new Uint8Array(new ArrayBuffer(bytes));
   copy.set(key);
   return copy;
 }

@@ -269,6 +269,11 @@ test("no length that somebody made up is believed", () => {
     db.insertMany([[odd, odd]]);
     expect(db.getMany([odd])).toEqual([new Uint8Array([1, 2, 3])]);
   }
+  const short = Object.defineProperty(new Uint8Array([1, 2, 3]), "length", { value: 32 });
+  const open = (): Emdb => Emdb.openInMemory({ encryption: { key: short } });
+  expect(open).toThrow(
+    expect.objectContaining({ code: "EMDB_INVALID_CONFIG", message: expect.stringContaining("got 3") }),
+  );
   class Tame extends Uint8Array {}
   db.insert("tame", new Tame([7]));
   expect(db.get("tame")).toEqual(new Uint8Array([7]));
