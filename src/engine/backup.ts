@@ -21,6 +21,7 @@ import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } fr
 import type { Core } from "./core.ts";
 import { beginsAsImage } from "./hint-format.ts";
 import { LockFile } from "./lock-file.ts";
+import { refuseLongName } from "./name-room.ts";
 import { holdFolder } from "./open-folder.ts";
 import { Pace } from "./progress.ts";
 import { backupPath, compactPath, hintPath, lockPath, movesPaths, newPath, replacedPaths } from "./siblings.ts";
@@ -124,6 +125,7 @@ function removeImage(system: System, target: string): void {
 
 function refuseTarget(core: Core, target: string): void {
   const { system, file } = core;
+  refuseLongName(system, target, "target");
   refuseSibling(core, target);
   const status = system.status(target);
   refuseSidecarName(system, target);

@@ -29,6 +29,7 @@ import type { Engine } from "./engine.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { judgeFile } from "./judge-file.ts";
+import { mustFit } from "./name-room.ts";
 import { HeldFolder } from "./open-folder.ts";
 import { openDraft, openLocked, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
@@ -68,6 +69,8 @@ export async function rewriteFile(
     }
     const current = { encryption: request.current, cipher: undefined };
     const next = { encryption: request.next, cipher: request.cipher };
+    const names = [newPath({ path, fileId: found.header.fileId })];
+    mustFit(system, path, { names, says: "the database is not written anew" });
     const keys = await unlockPageLater(found, current, path);
     try {
       const made = await freshPageLater(system, next);

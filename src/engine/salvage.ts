@@ -26,6 +26,7 @@ import type { OpenConfig, SalvageRequest } from "./life.ts";
 import { LockFile, linkedError, readHolder } from "./lock-file.ts";
 import { hintPath, lockPath, salvagePath } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
+import { refuseLongName } from "./name-room.ts";
 import { HeldFolder } from "./open-folder.ts";
 import { openFile, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
@@ -73,6 +74,7 @@ export async function salvageFile(
   const path = mustExist(system, request.path);
   const target = realLogPath(system, request.target);
   mustBeFree(system, path, target);
+  refuseLongName(system, target, "target");
   const unlock = lockSource(system, path);
   try {
     const file = must(system.open(path, "read"), { syscall: "open", path });
