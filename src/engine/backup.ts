@@ -108,7 +108,7 @@ export class Backup {
     // An image of what was there before would be passed over; it is of no use to anybody. What is none is another's.
     removeImage(system, target);
     must(system.rename(path, target), { syscall: "rename", path: target });
-    folder.mustSync();
+    folder.mustSync("the backup is whole and has replaced the target; a loss of power may undo that, so back up again");
   }
 }
 

@@ -164,11 +164,13 @@ function takeName(system: System, log: LogPlace, lock: LockFile): void {
     const hint = hintPath(path);
     const gone = system.unlink(hint);
     if (gone < 0 && gone !== -Errno.ENOENT) throw ioError(gone, { syscall: "unlink", path: hint });
-    folder.mustSync();
+    folder.mustSync("the checkpoint is removed; nothing else has changed");
     lock.mustBeOurs();
     must(system.rename(draft, path), { syscall: "rename", path });
     isNamed = true;
-    folder.mustSync();
+    folder.mustSync(
+      "the file has been written anew as was asked and is whole; a loss of power may bring back the one before",
+    );
   } finally {
     if (!isNamed) system.unlink(draft);
   }

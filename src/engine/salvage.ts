@@ -173,7 +173,7 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
     mustBeFree(system, source.path, target);
     using folder = new HeldFolder(system, dirname(target));
     must(system.rename(draft, target), { syscall: "rename", path: target });
-    folder.mustSync();
+    folder.mustSync("the target is whole and in its place; a loss of power may take its name away, so keep the source");
     return report;
   } finally {
     if (draft !== undefined) removeDraft(system, draft);

@@ -16,14 +16,17 @@ export function lacksRoom(result: Result): boolean {
 export interface FailedCall {
   readonly syscall: string;
   readonly path: string | undefined;
+  /** What the caller finds now, where that is not what there was before the call. */
+  readonly state?: string | undefined;
 }
 
 /** EMDB_FULL when there is no space, EMDB_NOT_FOUND when there is no such file, otherwise EMDB_IO. */
 export function ioError(result: Result, call: FailedCall): EmdbError {
   const errno = errnoName(result);
   const on = call.path === undefined ? "" : ` on ${JSON.stringify(call.path)}`;
+  const state = call.state === undefined ? "" : `; ${call.state}`;
   const details = { path: call.path, syscall: call.syscall, errno };
-  return new EmdbError(codeFor(errno), `${call.syscall}${on} failed: ${errno}`, details);
+  return new EmdbError(codeFor(errno), `${call.syscall}${on} failed: ${errno}${state}`, details);
 }
 
 function codeFor(errno: string): EmdbErrorCode {
