@@ -263,9 +263,10 @@ function lockedError(system: System, logPath: string): EmdbError {
   const holder = readHolder(system, logPath);
   const isOurs = holder?.pid === system.processId() && holder.hostname === system.hostName();
   const who = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.hostname}`;
+  const path = JSON.stringify(logPath);
   const message = isOurs
-    ? "this process has the database open: close it, or if it is another Worker's, post db.share() to this one and use Emdb.attach"
-    : `the database is open in ${who}`;
+    ? `${path} is open in this process: close it, or if it is another Worker's, post db.share() to this one and use Emdb.attach`
+    : `${path} is open in ${who}; close it there, or only read it: an open with readOnly needs no lock`;
   return new EmdbError("EMDB_LOCKED", message, { path: logPath, holder });
 }
 

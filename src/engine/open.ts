@@ -74,7 +74,11 @@ export function realLogPath(system: System, path: string): string {
     const folder = system.realPath(dirname(asked));
     if (typeof folder !== "string") {
       if (folder !== -Errno.ENOENT) throw ioError(folder, { syscall: "realpath", path: dirname(asked) });
-      throw new EmdbError("EMDB_NOT_FOUND", `the folder ${JSON.stringify(dirname(asked))} does not exist`, { path });
+      throw new EmdbError(
+        "EMDB_NOT_FOUND",
+        `the folder ${JSON.stringify(dirname(asked))} does not exist; make it first`,
+        { path },
+      );
     }
     asked = join(folder, basename(asked));
     const target = system.linkTarget(asked);

@@ -37,7 +37,7 @@ function makeDatabase(path: string): void {
 /** The call and the folder stand first, then what has happened. */
 function expectTold({ message, syscall, errno }: EmdbError, path: string, words: readonly string[]): void {
   expect([syscall, errno]).toEqual(["fsync", "EIO"]);
-  expect(message).toStartWith(`fsync on ${JSON.stringify(dirname(path))} failed: EIO; `);
+  expect(message).toStartWith(`fsync on ${JSON.stringify(dirname(path))} failed: EIO (`);
   for (const word of words) expect(message).toContain(word);
 }
 
