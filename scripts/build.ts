@@ -3,7 +3,8 @@
  *
  * One JavaScript file and one declaration per source file, written by TypeScript: a stack trace names the file that
  * the repository has, a bundler drops what is not used, and `await import("hash-wasm")` stays where it is, so that the
- * crypto packages load only when encryption is used. Beside them `needs-bun.js`, which every other runtime gets.
+ * crypto packages load only when encryption is used. Beside them `needs-bun.js`, which every other runtime gets, and a bundle that is not
+ * built for Bun.
  */
 
 import { mkdirSync, rmSync } from "node:fs";
@@ -14,11 +15,13 @@ const out = resolve(root, process.argv[2] ?? "dist");
 
 /** Every name is exported, since else a named import fails to link before the module can say why. */
 export function stubSource(names: readonly string[]): string {
-  const message = "emdb needs Bun 1.4 or later, because it calls the operating system through bun:ffi.";
+  const needsBun = "emdb needs Bun 1.4 or later, because it calls the operating system through bun:ffi.";
+  const isBundled = "emdb was bundled for a browser or for Node.js, and this is Bun: build with --target=bun.";
   return [
-    "// What a runtime other than Bun gets (package.json, exports, default).",
+    "// What a runtime other than Bun gets, and a bundle for one (package.json, exports, default).",
     ...[...names].sort().map((name) => `export const ${name} = undefined;`),
-    `throw new Error(${JSON.stringify(message)});`,
+    "const isBun = globalThis.process?.versions?.bun !== undefined;",
+    `throw new Error(isBun ? ${JSON.stringify(isBundled)} : ${JSON.stringify(needsBun)});`,
     "",
   ].join("\n");
 }

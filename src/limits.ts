@@ -155,9 +155,12 @@ export const PASSPHRASE_BYTES_MAX = 1024;
  */
 export const LOCATION_NAME_BYTES_MAX = 200;
 
+/** Longest name that every file system takes, in bytes (UTF-16 units on Windows): POSIX systems and Windows stop there. */
+export const SYSTEM_NAME_BYTES_MAX = 255;
+
 /**
- * Longest name of a database's file, without its folder, in bytes (UTF-16 units on Windows): file systems stop at 255, and
- * the longest that is appended to it, for a table of moves in the way of another, has 43.
+ * Longest name of a new database's file, without its folder, in the same: the longest that is appended to it, for a table of
+ * moves in the way of another, has 43.
  */
 export const FILE_NAME_BYTES_MAX = 212;
 

@@ -133,7 +133,8 @@ export class Database
   /**
    * Flushes, and makes the next open fast whatever the size of the log.
    *
-   * @throws {EmdbError} EMDB_POISONED, EMDB_FULL, EMDB_IO
+   * @throws {EmdbError} EMDB_POISONED, EMDB_FULL, EMDB_IO, EMDB_READ_ONLY; EMDB_INVALID_CONFIG when the file's name is so
+   *   long that none fits beside it
    */
   async checkpoint(): Promise<void> {
     await this.#handle.openLife().checkpoint();
@@ -144,7 +145,8 @@ export class Database
    * both files until then. An error leaves the database as it was.
    *
    * @throws {EmdbError} EMDB_FULL when the disk is, or when iterators that began before keep eight replaced files already;
-   *   EMDB_ABORTED, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED
+   *   EMDB_ABORTED, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED; EMDB_INVALID_CONFIG when the file's name is so
+   *   long that none fits beside it
    */
   async compact(options?: ProgressOptions): Promise<void> {
     await this.#handle.openLife().compact(checkedProgress(options));
@@ -154,7 +156,7 @@ export class Database
    * Writes a consistent, openable database to `target`, atomically, while reads and writes go on. A file that is there
    * already is replaced.
    *
-   * @throws {EmdbError} EMDB_INVALID_CONFIG for the database itself, EMDB_LOCKED for one that somebody has open,
+   * @throws {EmdbError} EMDB_INVALID_ARGUMENT for a name that is too long, EMDB_INVALID_CONFIG for the database itself, EMDB_LOCKED for one that somebody has open,
    *   EMDB_ABORTED, EMDB_FULL, EMDB_IO, EMDB_NOT_FOUND
    */
   async backupTo(target: string | URL, options?: ProgressOptions): Promise<void> {

@@ -15,7 +15,7 @@ export function describe(value: unknown): string {
     case "bigint":
       return "a bigint";
     case "string":
-      return `a string of ${value.length} characters`;
+      return `a string of ${value.length} character${value.length === 1 ? "" : "s"}`;
     case "symbol":
       return "a symbol";
     case "function":

@@ -1,10 +1,9 @@
 /** Paths and the options of long calls, as a caller gives them. */
 
-import { basename, resolve } from "node:path";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
-import { FILE_NAME_BYTES_MAX } from "../limits.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { ProgressOptions } from "./types.ts";
 
@@ -23,21 +22,7 @@ export function checkedPath(path: unknown, { what }: { readonly what: string } =
   if (text.endsWith("/") || (processEnvironment.platform === "win32" && text.endsWith("\\"))) {
     throw wrong(`the ${what} ends in a separator; it must name a file`);
   }
-  const resolved = resolve(text);
-  refuseLongName(basename(resolved), what);
-  return resolved;
-}
-
-/** Whatever is made beside the file later must find room for its name, too. */
-function refuseLongName(name: string, what: string): void {
-  const isCountedInUnits = processEnvironment.platform === "win32";
-  const length = isCountedInUnits ? name.length : Buffer.byteLength(name);
-  if (length <= FILE_NAME_BYTES_MAX) return;
-  const unit = isCountedInUnits ? "UTF-16 units" : "bytes";
-  throw wrong(
-    `the ${what} names a file of ${length} ${unit}; the limit is ${FILE_NAME_BYTES_MAX}, ` +
-      "since the names of the files beside it begin with that",
-  );
+  return resolve(text);
 }
 
 /**

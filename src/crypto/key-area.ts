@@ -183,7 +183,7 @@ function* unlocking(page: KeyPage, secret: CallerSecret): Generator<StretchReque
   if (candidates === 0) throw new EmdbError("EMDB_INVALID_CONFIG", `no key slot takes a ${secret.kind} secret`);
   throw new EmdbError(
     "EMDB_KEY_MISMATCH",
-    `the ${secret.kind === "raw" ? "key" : "passphrase"} is not this database's`,
+    `the ${secret.kind === "raw" ? "key" : "passphrase"} is not this database's; nothing but the right one opens it`,
   );
 }
 

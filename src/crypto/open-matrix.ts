@@ -97,14 +97,16 @@ function refusal(
         return "a cipher without a key or passphrase encrypts nothing";
       return undefined;
     case "plain":
-      if (secretKind !== undefined) return "the database is not encrypted, and a key or passphrase was given";
-      if (cipher !== undefined) return "the database is not encrypted, and a cipher was given";
+      if (secretKind !== undefined)
+        return "the database is not encrypted, and a key or passphrase was given; leave out encryption, or have Emdb.enableEncryption change the file";
+      if (cipher !== undefined) return "the database is not encrypted, and a cipher was given; leave it out";
       return undefined;
     case "encrypted":
-      if (secretKind === undefined) return "the database is encrypted, and neither a key nor a passphrase was given";
+      if (secretKind === undefined)
+        return "the database is encrypted, and neither a key nor a passphrase was given; pass encryption: { key } or { passphrase }";
       if (!file.slotKinds.includes(secretKind)) return wrongKind(secretKind);
       if (cipher !== undefined && cipher !== file.cipher)
-        return `the database is encrypted with ${file.cipher}, not ${cipher}`;
+        return `the database is encrypted with ${file.cipher}, not ${cipher}; leave out cipher, which the file knows`;
       return undefined;
   }
 }

@@ -4,7 +4,7 @@
  * Invariants
  * 1. Importing any file of this room loads none of them; a database without encryption never pays for one.
  * 2. Names are literal, so that a bundler sees them, and `require` is used because `open` is synchronous.
- * 3. No package is looked up while descriptors are short. For Bun 1.4 a folder that it could not open is not there as
+ * 3. No package is looked up while descriptors are short, and none again that was found. For Bun 1.4 a folder that it could not open is not there as
  *    long as the process lives, and neither another name of the module nor a path that it resolves finds it again.
  */
 
@@ -25,6 +25,8 @@ const SPARE_DESCRIPTORS = 16;
 let nodeCryptoLoaded: typeof NodeCrypto | undefined;
 let chachaLoaded: typeof NobleChaCha | undefined;
 let hashesLoaded: Hashes | undefined;
+let argon2Loaded: typeof NobleArgon2 | undefined;
+let hashWasmLoaded: typeof HashWasm | undefined;
 
 /** HKDF, HMAC and SHA-256 of @noble/hashes. */
 export interface Hashes {
@@ -65,15 +67,18 @@ export function nobleHashes(): Hashes {
  * @throws {EmdbError} EMDB_IO, EMDB_UNSUPPORTED
  */
 export function nobleArgon2(): typeof NobleArgon2 {
-  return load("@noble/hashes", () => require("@noble/hashes/argon2.js") as typeof NobleArgon2);
+  argon2Loaded ??= load("@noble/hashes", () => require("@noble/hashes/argon2.js") as typeof NobleArgon2);
+  return argon2Loaded;
 }
 
 /** Argon2 in WebAssembly, for asynchronous work on a runtime that has none. @throws {EmdbError} EMDB_IO, EMDB_UNSUPPORTED */
 export async function hashWasm(): Promise<typeof HashWasm> {
+  if (hashWasmLoaded !== undefined) return hashWasmLoaded;
   mustHaveSpare("hash-wasm");
-  return import("hash-wasm").catch((cause: unknown) => {
+  hashWasmLoaded = await import("hash-wasm").catch((cause: unknown) => {
     throw notLoaded("hash-wasm", cause);
   });
+  return hashWasmLoaded;
 }
 
 function load<T>(name: string, body: () => T): T {

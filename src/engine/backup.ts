@@ -21,6 +21,7 @@ import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } fr
 import type { Core } from "./core.ts";
 import { beginsAsImage } from "./hint-format.ts";
 import { LockFile } from "./lock-file.ts";
+import { refuseLongName } from "./name-room.ts";
 import { holdFolder } from "./open-folder.ts";
 import { Pace } from "./progress.ts";
 import { backupPath, compactPath, hintPath, lockPath, movesPaths, newPath, replacedPaths } from "./siblings.ts";
@@ -108,7 +109,7 @@ export class Backup {
     // An image of what was there before would be passed over; it is of no use to anybody. What is none is another's.
     removeImage(system, target);
     must(system.rename(path, target), { syscall: "rename", path: target });
-    folder.mustSync();
+    folder.mustSync("the backup is whole and has replaced the target; a loss of power may undo that, so back up again");
   }
 }
 
@@ -125,6 +126,7 @@ function removeImage(system: System, target: string): void {
 
 function refuseTarget(core: Core, target: string): void {
   const { system, file } = core;
+  refuseLongName(system, target, "target");
   refuseSibling(core, target);
   const status = system.status(target);
   refuseSidecarName(system, target);

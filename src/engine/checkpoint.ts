@@ -16,7 +16,9 @@ import type { Engine } from "./engine.ts";
 import type { GroupCommit } from "./group-commit.ts";
 import { HintWriter } from "./hint-writer.ts";
 import type { LongWork } from "./long-work.ts";
+import { mustFit } from "./name-room.ts";
 import type { Relocation } from "./relocation.ts";
+import { newHintPaths } from "./siblings.ts";
 import type { Sync } from "./sync.ts";
 
 /** How long the event loop is held at a time, at most a little more. */
@@ -154,6 +156,9 @@ export class Checkpoint {
   }
 
   #begin(): HintWriter {
+    const { path } = this.#parts.file;
+    const names = newHintPaths(this.#core.system, { path, fileId: this.#core.identity.fileId });
+    mustFit(this.#core.system, path, { names, says: "no checkpoint is made" });
     return this.#engine.exclusively(() => new HintWriter(this.#core, this.#engine.spaces, this.#parts.file));
   }
 

@@ -18,7 +18,9 @@ import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedBase, type SharedConfig } from "./base.ts";
 import { Control } from "./control.ts";
 import { judgeFile } from "./judge-file.ts";
+import { isLongName, refuseLongName } from "./name-room.ts";
 import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
+import { findReplaced } from "./put-back.ts";
 import { rewriteFile, rotateSecret } from "./rekey.ts";
 import { clearRow } from "./rows.ts";
 import { salvageFile } from "./salvage.ts";
@@ -121,7 +123,14 @@ function openOnce(request: OpenRequest): Lifecycle {
     proveSecret(environment, request.config, path);
     return oneMore(entry);
   }
+  if (request.config.createIfMissing && isLongName(environment.system, path)) mustBeThere(environment.system, path);
   return register(openFile(environment, { ...request, path }), path);
+}
+
+/** A name that is too long for a new database is good enough for one that is there. */
+function mustBeThere(system: System, path: string): void {
+  if (judgeFile(system, path) === undefined && findReplaced(system, path) === undefined)
+    refuseLongName(system, path, "path");
 }
 
 /** Changes how a file is encrypted, and wipes the secrets that were given for it. */

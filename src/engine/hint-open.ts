@@ -92,8 +92,8 @@ export class ImageAtOpen {
     if (hint.kinship === "short" || missing === 0 || replay.tornBytes === 0) return missing;
     throw new EmdbError(
       "EMDB_CORRUPTED",
-      `the log ends at byte ${replay.end}, yet the checkpoint knows that it was durable up to byte ` +
-        `${hint.header.end}; nothing has been changed. verify lists what is wrong, salvage copies what is sound`,
+      `${JSON.stringify(this.#path)}: the log ends at byte ${replay.end}, yet the checkpoint knows that it was durable up to byte ` +
+        `${hint.header.end}; nothing has been changed. Emdb.salvage copies what is sound into a new file, and tells what it could not use`,
       { path: this.#path, offset: replay.end },
     );
   }

@@ -144,7 +144,8 @@ export function removeHint(system: System, logPath: string, folder: string): voi
   const status = result < 0 ? system.status(path) : undefined;
   if (typeof status === "object" && status.kind === "folder") return;
   must(result, { syscall: "unlink", path });
-  must(system.syncFolder(folder), { syscall: "fsync", path: folder });
+  const state = "the checkpoint, of no use any more, is removed; nothing else has changed, so open again";
+  must(system.syncFolder(folder), { syscall: "fsync", path: folder, state });
 }
 
 /** Fills an empty index from an image; undefined, and the index empty as before, when it is not sound. */

@@ -389,7 +389,7 @@ export class HintWriter {
       using folder = holdFolder(this.#core, dirname(path));
       must(this.#system.rename(this.#path, path), { syscall: "rename", path });
       isNamed = true;
-      folder.mustSync();
+      folder.mustSync("the checkpoint is whole and in its place; a loss of power may bring back the one before");
     } finally {
       if (!isNamed) this.#system.unlink(this.#path);
     }

@@ -15,8 +15,7 @@ export function judgeFile(system: System, path: string): HeaderPage | undefined 
     if (status === -Errno.ENOENT) return undefined;
     throw ioError(status, { syscall: "stat", path });
   }
-  if (status.kind !== "file")
-    throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not a file`, { path });
+  if (status.kind !== "file") throw noFile(path, status.kind);
   if (status.bytes === 0) return undefined;
   const handle = must(system.open(path, "read"), { syscall: "open", path });
   try {
@@ -28,13 +27,23 @@ export function judgeFile(system: System, path: string): HeaderPage | undefined 
   }
 }
 
+/** The error for what is there and cannot be a database. */
+export function noFile(path: string, kind: "folder" | "other"): EmdbError {
+  const what = kind === "folder" ? "is a folder; give the path of a file in it" : "is neither a file nor a folder";
+  return new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} ${what}`, { path });
+}
+
 export function judgeHeader(bytes: Uint8Array, path: string): LogHeader {
   const verdict = decodeHeader(bytes);
   switch (verdict.kind) {
     case "sound":
       return verdict.header;
     case "foreign":
-      throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not an emdb database`, { path });
+      throw new EmdbError(
+        "EMDB_NOT_A_DATABASE",
+        `${JSON.stringify(path)} is not an emdb database; give the path of one, or of no file`,
+        { path },
+      );
     case "future":
       throw new EmdbError(
         "EMDB_VERSION",

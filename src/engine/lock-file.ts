@@ -20,6 +20,7 @@ import type { FileHandle, Result, System } from "../ffi/system.ts";
 import type { LockHolder } from "../api/types.ts";
 import { closeFile, nameFile, type SharedFile } from "../log/shared-file.ts";
 import { PACKAGE_VERSION } from "../version.ts";
+import { mustFit } from "./name-room.ts";
 import { isLog } from "./sidecar-names.ts";
 import { isLogBeginning, isText, lockPath } from "./siblings.ts";
 
@@ -61,7 +62,13 @@ export class LockFile {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const existed = typeof system.status(path) !== "number";
       const handle = system.open(path, "write-or-create");
-      if (handle < 0) refuseLink(system, logPath);
+      if (handle < 0) {
+        refuseLink(system, logPath);
+        mustFit(system, logPath, {
+          names: [path],
+          says: "the database cannot be locked, so it opens with readOnly alone",
+        });
+      }
       must(handle, { syscall: "open", path });
       if (words !== undefined) nameFile(system, words, handle);
       const result = lockPatiently(system, handle);
@@ -256,9 +263,10 @@ function lockedError(system: System, logPath: string): EmdbError {
   const holder = readHolder(system, logPath);
   const isOurs = holder?.pid === system.processId() && holder.hostname === system.hostName();
   const who = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.hostname}`;
+  const path = JSON.stringify(logPath);
   const message = isOurs
-    ? "this process has the database open: close it, or if it is another Worker's, post db.share() to this one and use Emdb.attach"
-    : `the database is open in ${who}`;
+    ? `${path} is open in this process: close it, or if it is another Worker's, post db.share() to this one and use Emdb.attach`
+    : `${path} is open in ${who}; close it there, or only read it: an open with readOnly needs no lock`;
   return new EmdbError("EMDB_LOCKED", message, { path: logPath, holder });
 }
 
@@ -298,7 +306,9 @@ export function breakLock(system: System, logPath: string, isForced: boolean): v
   }
   if (isForced) {
     const result = system.unlink(path);
-    if (result < 0 && result !== -Errno.ENOENT) throw ioError(result, { syscall: "unlink", path });
+    // What no file can be called there is none of.
+    const isNone = result === -Errno.ENOENT || result === -Errno.ENAMETOOLONG;
+    if (result < 0 && !isNone) throw ioError(result, { syscall: "unlink", path });
     noteBroken(system, logPath);
     return;
   }

@@ -13,7 +13,9 @@ import { NEVER_MS } from "../limits.ts";
 import { LONG_WORK, WORK_LEFT } from "./control.ts";
 import { closedError, type Core } from "./core.ts";
 import { giveBackDead } from "./dead-work.ts";
+import { mustFit } from "./name-room.ts";
 import { refuseAborted } from "./progress.ts";
+import { draftPaths } from "./siblings.ts";
 import { discardDraft } from "./swap.ts";
 
 /** How long to wait for another's work before asking whether it still lives. */
@@ -119,6 +121,7 @@ export class LongWork {
    * is left of the draft at the end is given up.
    */
   async run(work: Work, body: (check: () => void) => Promise<void>): Promise<void> {
+    this.#mustFit(work);
     const turn = await this.take(work.options);
     if (this.turn !== turn) throw closedError(this.#core.file?.path);
     const run = { ...work };
@@ -131,6 +134,13 @@ export class LongWork {
     } finally {
       if (this.#run === run) this.cancel();
     }
+  }
+
+  /** Beside a backup's target there is room: its name is new. */
+  #mustFit({ draftPath }: Work): void {
+    const { system, file } = this.#core;
+    if (draftPath === undefined || file === undefined) return;
+    mustFit(system, file.path, { names: draftPaths(system, draftPath), says: "the database is not compacted" });
   }
 
   /** Gives up the draft that this thread is writing, and the place: its part of the database closes, or it is done. */

@@ -39,9 +39,9 @@ export class HeldFolder implements Disposable {
     return this.#system.syncFolder(this.path, this.#handle);
   }
 
-  /** The same. @throws {EmdbError} EMDB_IO */
-  mustSync(): void {
-    must(this.sync(), { syscall: "fsync", path: this.path });
+  /** The same. `state` says what has been done by then, of which a loss of power may undo the names. @throws {EmdbError} EMDB_IO */
+  mustSync(state: string): void {
+    must(this.sync(), { syscall: "fsync", path: this.path, state });
   }
 
   [Symbol.dispose](): void {

@@ -48,6 +48,7 @@ import { buildOrdering } from "./ordering-build.ts";
 import type { ScanSource } from "../log/scanner.ts";
 import { Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
+import { realPathError } from "./name-room.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
 import { findReplaced, putBack } from "./put-back.ts";
@@ -69,11 +70,15 @@ export function realLogPath(system: System, path: string): string {
   for (let links = 0; links <= LINKS_MAX; links++) {
     const real = system.realPath(asked);
     if (typeof real === "string") return real;
-    if (real !== -Errno.ENOENT) throw ioError(real, { syscall: "realpath", path });
+    if (real !== -Errno.ENOENT) throw realPathError(system, real, path);
     const folder = system.realPath(dirname(asked));
     if (typeof folder !== "string") {
       if (folder !== -Errno.ENOENT) throw ioError(folder, { syscall: "realpath", path: dirname(asked) });
-      throw new EmdbError("EMDB_NOT_FOUND", `the folder ${JSON.stringify(dirname(asked))} does not exist`, { path });
+      throw new EmdbError(
+        "EMDB_NOT_FOUND",
+        `the folder ${JSON.stringify(dirname(asked))} does not exist; make it first`,
+        { path },
+      );
     }
     asked = join(folder, basename(asked));
     const target = system.linkTarget(asked);

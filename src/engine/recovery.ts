@@ -180,8 +180,8 @@ export class Replayer {
     const reason = finding.kind === "bad" ? finding.reason : "the log ends";
     throw new EmdbError(
       "EMDB_CORRUPTED",
-      `${reason} at byte ${stop}, yet the frame at byte ${proof} was written after that place had become durable; ` +
-        "nothing has been changed. verify lists what is wrong, salvage copies what is sound",
+      `${JSON.stringify(this.#path)}: ${reason} at byte ${stop}, yet the frame at byte ${proof} was written after that place had become durable; ` +
+        "nothing has been changed. Emdb.salvage copies what is sound into a new file, and tells what it could not use",
       { path: this.#path, offset: stop },
     );
   }
@@ -190,8 +190,8 @@ export class Replayer {
     const reason = finding.kind === "bad" ? finding.reason : "the log ends";
     return new EmdbError(
       "EMDB_CORRUPTED",
-      `${reason} at byte ${stop}, yet the checkpoint knows that the log was durable up to byte ${this.#durable}; ` +
-        "nothing has been changed. verify lists what is wrong, salvage copies what is sound",
+      `${JSON.stringify(this.#path)}: ${reason} at byte ${stop}, yet the checkpoint knows that the log was durable up to byte ${this.#durable}; ` +
+        "nothing has been changed. Emdb.salvage copies what is sound into a new file, and tells what it could not use",
       { path: this.#path, offset: stop },
     );
   }

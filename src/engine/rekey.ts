@@ -29,6 +29,7 @@ import type { Engine } from "./engine.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { judgeFile } from "./judge-file.ts";
+import { mustFit } from "./name-room.ts";
 import { HeldFolder } from "./open-folder.ts";
 import { openDraft, openLocked, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
@@ -68,6 +69,8 @@ export async function rewriteFile(
     }
     const current = { encryption: request.current, cipher: undefined };
     const next = { encryption: request.next, cipher: request.cipher };
+    const names = [newPath({ path, fileId: found.header.fileId })];
+    mustFit(system, path, { names, says: "the database is not written anew" });
     const keys = await unlockPageLater(found, current, path);
     try {
       const made = await freshPageLater(system, next);
@@ -161,11 +164,13 @@ function takeName(system: System, log: LogPlace, lock: LockFile): void {
     const hint = hintPath(path);
     const gone = system.unlink(hint);
     if (gone < 0 && gone !== -Errno.ENOENT) throw ioError(gone, { syscall: "unlink", path: hint });
-    folder.mustSync();
+    folder.mustSync("the checkpoint is removed; nothing else has changed");
     lock.mustBeOurs();
     must(system.rename(draft, path), { syscall: "rename", path });
     isNamed = true;
-    folder.mustSync();
+    folder.mustSync(
+      "the file has been written anew as was asked and is whole; a loss of power may bring back the one before",
+    );
   } finally {
     if (!isNamed) system.unlink(draft);
   }

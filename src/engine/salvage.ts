@@ -23,9 +23,11 @@ import type { ScanSource } from "../log/scanner.ts";
 import type { Environment } from "./assemble.ts";
 import type { Engine } from "./engine.ts";
 import type { OpenConfig, SalvageRequest } from "./life.ts";
+import { noFile } from "./judge-file.ts";
 import { LockFile, linkedError, readHolder } from "./lock-file.ts";
 import { hintPath, lockPath, salvagePath } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
+import { refuseLongName } from "./name-room.ts";
 import { HeldFolder } from "./open-folder.ts";
 import { openFile, realLogPath } from "./open.ts";
 import { Pace } from "./progress.ts";
@@ -73,6 +75,7 @@ export async function salvageFile(
   const path = mustExist(system, request.path);
   const target = realLogPath(system, request.target);
   mustBeFree(system, path, target);
+  refuseLongName(system, target, "target");
   const unlock = lockSource(system, path);
   try {
     const file = must(system.open(path, "read"), { syscall: "open", path });
@@ -116,7 +119,7 @@ function mustExist(system: System, asked: string): string {
   const status = system.status(path);
   if (typeof status === "number") throw ioError(status, { syscall: "stat", path });
   if (status.kind === "file") return path;
-  throw new EmdbError("EMDB_NOT_A_DATABASE", `${JSON.stringify(path)} is not a file`, { path });
+  throw noFile(path, status.kind);
 }
 
 function mustBeFree(system: System, source: string, target: string): void {
@@ -125,7 +128,7 @@ function mustBeFree(system: System, source: string, target: string): void {
   if (typeof status === "number") throw ioError(status, { syscall: "stat", path: target });
   const own = system.status(source);
   const isSource = typeof own !== "number" && own.identity === status.identity;
-  const what = isSource ? "is the damaged file itself" : "exists already";
+  const what = isSource ? "is the damaged file itself" : "exists already; give a path where nothing is";
   throw new EmdbError("EMDB_INVALID_CONFIG", `the target ${JSON.stringify(target)} ${what}`, { path: target });
 }
 
@@ -143,10 +146,14 @@ function lockSource(system: System, path: string): () => void {
   system.close(handle);
   if (result !== -Errno.EAGAIN) throw ioError(result, { syscall: "flock", path: lockPath(path) });
   const holder = readHolder(system, path);
-  throw new EmdbError("EMDB_LOCKED", `${JSON.stringify(path)} is open; salvage reads what nobody writes`, {
-    path,
-    holder,
-  });
+  throw new EmdbError(
+    "EMDB_LOCKED",
+    `${JSON.stringify(path)} is open; close it first: salvage reads what nobody writes`,
+    {
+      path,
+      holder,
+    },
+  );
 }
 
 interface Job {
@@ -171,7 +178,7 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
     mustBeFree(system, source.path, target);
     using folder = new HeldFolder(system, dirname(target));
     must(system.rename(draft, target), { syscall: "rename", path: target });
-    folder.mustSync();
+    folder.mustSync("the target is whole and in its place; a loss of power may take its name away, so keep the source");
     return report;
   } finally {
     if (draft !== undefined) removeDraft(system, draft);

@@ -63,6 +63,12 @@ export function newHintPath(log: LogPlace): string {
   return named("hint.new", log);
 }
 
+/** The same, and where it goes if it is in the way of another. */
+export function newHintPaths(system: System, log: LogPlace): string[] {
+  const path = newHintPath(log);
+  return [path, ...goneNames(system, path)];
+}
+
 /** What a compaction writes. */
 export function compactPath(log: LogPlace): string {
   return named("emdb-compact", log);
@@ -100,6 +106,11 @@ export function backupPath(target: string, { fileId }: Pick<LogPlace, "fileId">)
 /** The names that a table of moves may have, beside the log that it belongs to; it keeps one as the files do. */
 export function movesPaths(system: System, draft: string): string[] {
   return numberedNames(system, `${draft}-moves`);
+}
+
+/** The names that work with a draft may need beside its file. */
+export function draftPaths(system: System, draft: string): string[] {
+  return [draft, ...goneNames(system, draft), ...movesPaths(system, draft)];
 }
 
 /** Removes what dead processes have left beside a log. Under the lock; what cannot be removed now is in nobody's way. */

@@ -56,7 +56,8 @@ function withPath<T>(path: string | undefined, body: () => T): T {
 
 function located(error: EmdbError, path: string | undefined): EmdbError {
   if (error.path !== undefined || path === undefined) return error;
-  return new EmdbError(error.code, error.message, { path, offset: error.offset, cause: error.cause });
+  const message = `${JSON.stringify(path)}: ${error.message}`;
+  return new EmdbError(error.code, message, { path, offset: error.offset, cause: error.cause });
 }
 
 /** The cipher of an encrypted log; undefined for a plain one. @throws {EmdbError} EMDB_VERSION for one to come */

@@ -1,7 +1,7 @@
 /** From a negative result of `System` to the `EmdbError` that a caller sees. */
 
 import { EmdbError, type EmdbErrorCode } from "../errors.ts";
-import { errnoName } from "./errno.ts";
+import { errnoName, type ErrnoName } from "./errno.ts";
 import type { Result } from "./system.ts";
 
 /** No room on the disk, within the quota, or in a file as long as the system or a limit of the process lets it be. */
@@ -12,18 +12,40 @@ export function lacksRoom(result: Result): boolean {
   return result < 0 && FULL.has(errnoName(result));
 }
 
+/** What the errors that somebody can do something about mean. A `Map`: the name comes from the system. */
+const MEANINGS: ReadonlyMap<string, string> = new Map<ErrnoName, string>([
+  ["EACCES", "no permission: the user of this process must be let into the file and its folder"],
+  ["EPERM", "the system does not let this process do it"],
+  ["EROFS", "the file system is read-only; what is there opens with readOnly"],
+  ["ENOSPC", "the disk is full; make room on it"],
+  ["EDQUOT", "the quota on the disk is used up; make room"],
+  ["EFBIG", "the file would be longer than its file system or the limit of this process, ulimit -f, lets it be"],
+  ["EMFILE", "this process has as many files open as its limit, ulimit -n, lets it have"],
+  ["ENFILE", "the system has as many files open as it can"],
+  ["ENOMEM", "the system gives no more memory or address space"],
+  ["ENOTDIR", "a folder in the path is a file"],
+  ["ENAMETOOLONG", "the name or the path is longer than the file system takes"],
+  ["ELOOP", "too many symbolic links lead on to each other"],
+  ["EIO", "the device cannot read or write it"],
+]);
+
 /** What failed, and on which file. */
 export interface FailedCall {
   readonly syscall: string;
   readonly path: string | undefined;
+  /** What the caller finds now, where that is not what there was before the call. */
+  readonly state?: string | undefined;
 }
 
 /** EMDB_FULL when there is no space, EMDB_NOT_FOUND when there is no such file, otherwise EMDB_IO. */
 export function ioError(result: Result, call: FailedCall): EmdbError {
   const errno = errnoName(result);
   const on = call.path === undefined ? "" : ` on ${JSON.stringify(call.path)}`;
+  const state = call.state === undefined ? "" : `; ${call.state}`;
+  const meaning = MEANINGS.get(errno);
+  const told = meaning === undefined ? errno : `${errno} (${meaning})`;
   const details = { path: call.path, syscall: call.syscall, errno };
-  return new EmdbError(codeFor(errno), `${call.syscall}${on} failed: ${errno}`, details);
+  return new EmdbError(codeFor(errno), `${call.syscall}${on} failed: ${told}${state}`, details);
 }
 
 function codeFor(errno: string): EmdbErrorCode {

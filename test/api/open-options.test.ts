@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 import { checkedEngineOptions, checkedOpenOptions, requireLocation } from "../../src/api/open-options.ts";
 import { checkedPath, checkedProgress } from "../../src/api/paths.ts";
 import { checkedSecret } from "../../src/api/secrets.ts";
-import { FILE_NAME_BYTES_MAX, GROUP_BATCH_MAX, PASSPHRASE_BYTES_MAX } from "../../src/limits.ts";
+import { GROUP_BATCH_MAX, PASSPHRASE_BYTES_MAX } from "../../src/limits.ts";
 import { expectCode } from "../contract/fixture.ts";
 
 const open = (options: unknown): ReturnType<typeof checkedOpenOptions> =>
@@ -184,14 +184,6 @@ describe("paths", () => {
     ];
     for (const path of wrong) expectCode("EMDB_INVALID_ARGUMENT", () => checkedPath(path));
     expect(expectCode("EMDB_INVALID_ARGUMENT", () => checkedPath(":memory:")).message).toContain("openInMemory");
-  });
-
-  test("the name of a file leaves room for the names beside it, and says the limit", () => {
-    const longest = "\u00e9".repeat(FILE_NAME_BYTES_MAX / 2);
-    expect(checkedPath(longest)).toBe(resolve(longest));
-    const error = expectCode("EMDB_INVALID_ARGUMENT", () => checkedPath("x".repeat(FILE_NAME_BYTES_MAX + 1)));
-    expect(error.message).toContain(`${FILE_NAME_BYTES_MAX + 1}`);
-    expect(error.message).toContain(`the limit is ${FILE_NAME_BYTES_MAX}`);
   });
 
   test("progress options are reduced to what they are", () => {

@@ -478,8 +478,8 @@ const COMPACTION: readonly PlantedFault[] = [
 const BACKUP: readonly PlantedFault[] = [
   fault("a backup gets its name before it is synced", "backingUp", "engine/backup.ts", ["    draft.log.sync();\n", ""]),
   fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [
-    "    folder.mustSync();\n",
-    "",
+    "    folder.mustSync(",
+    "    void (",
   ]),
   fault("the target of a backup is removed before it is replaced", "backingUp", "engine/backup.ts", [
     "    must(system.rename(path, target),",

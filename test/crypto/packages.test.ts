@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { hashWasm, nobleArgon2 } from "../../src/crypto/packages.ts";
+import { hashWasm, nobleArgon2, nobleChaCha, nobleHashes } from "../../src/crypto/packages.ts";
 import { shortage } from "../../src/ffi/descriptors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
@@ -38,6 +38,18 @@ test("no package is looked up while descriptors are short", async () => {
   }
   expect(nobleArgon2().argon2id).toBeFunction();
   expect((await hashWasm()).argon2id).toBeFunction();
+});
+
+test("a package that is loaded is there also while descriptors are short, and is asked for without one", async () => {
+  const loaded = [nobleChaCha(), nobleHashes(), nobleArgon2(), await hashWasm()];
+  let opened = 0;
+  system.open = () => ((opened += 1), -Errno.EMFILE);
+  try {
+    expect([nobleChaCha(), nobleHashes(), nobleArgon2(), await hashWasm()]).toEqual(loaded);
+  } finally {
+    Reflect.deleteProperty(system, "open");
+  }
+  expect(opened).toBe(0);
 });
 
 const index = join(import.meta.dir, "../../src/index.ts");

@@ -15,8 +15,9 @@ export interface TemporaryFolder extends Disposable {
   file(name: string): string;
 }
 
-export function temporaryFolder(): TemporaryFolder {
-  const path = mkdtempSync(join(tmpdir(), "emdb-test-"));
+/** `start` is how its path begins. */
+export function temporaryFolder(start: string = join(tmpdir(), "emdb-test-")): TemporaryFolder {
+  const path = mkdtempSync(start);
   return { path, file: (name) => join(path, name), [Symbol.dispose]: () => removeTree(path) };
 }
 

@@ -1,0 +1,105 @@
+/** The messages that a user meets first: each names what it is about, and what to do. */
+
+import { expect, test } from "bun:test";
+import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ioError } from "../../src/ffi/io-error.ts";
+import { Errno } from "../../src/ffi/errno.ts";
+import { Emdb, type OpenOptions } from "../../src/index.ts";
+import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
+import { expectCode, expectRejects } from "../contract/fixture.ts";
+import { childCommand, childText } from "../support/platform.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const KEY = { key: new Uint8Array(32).fill(1) };
+const OTHER_KEY = { key: new Uint8Array(32).fill(2) };
+const index = join(import.meta.dir, "../../src/index.ts");
+
+function expectWords({ message }: Error, words: readonly string[]): void {
+  for (const word of words) expect(message).toContain(word);
+}
+
+test("what is no database is told from what could be one", async () => {
+  using folder = temporaryFolder();
+  const { path } = folder;
+  const named = JSON.stringify(path);
+  expectWords(
+    expectCode("EMDB_NOT_A_DATABASE", () => Emdb.open(path)),
+    [named, "folder", "file in it"],
+  );
+  const salvaging = Emdb.salvage(path, folder.file("saved.emdb"));
+  expectWords(await expectRejects("EMDB_NOT_A_DATABASE", salvaging), [named, "folder"]);
+  const text = folder.file("notes.txt");
+  writeFileSync(text, "notes");
+  expectWords(
+    expectCode("EMDB_NOT_A_DATABASE", () => Emdb.open(text)),
+    [JSON.stringify(text), "give the path"],
+  );
+  expectWords(
+    expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("none/data.emdb"))),
+    [JSON.stringify(folder.file("none")), "make it first"],
+  );
+});
+
+test("a secret that does not fit says which file, and what is to be passed", () => {
+  using folder = temporaryFolder();
+  const [sealed, plain] = [folder.file("sealed.emdb"), folder.file("plain.emdb")];
+  Emdb.open(sealed, { encryption: KEY }).closeSync();
+  Emdb.open(plain).closeSync();
+  const open = (path: string, options: OpenOptions) => () => Emdb.open(path, options);
+  expectWords(expectCode("EMDB_KEY_MISMATCH", open(sealed, { encryption: OTHER_KEY })), [JSON.stringify(sealed)]);
+  const without = expectCode("EMDB_INVALID_CONFIG", open(sealed, {}));
+  expectWords(without, [JSON.stringify(sealed), "pass encryption: { key } or { passphrase }"]);
+  const needless = expectCode("EMDB_INVALID_CONFIG", open(plain, { encryption: KEY }));
+  expectWords(needless, [JSON.stringify(plain), "leave out encryption", "Emdb.enableEncryption"]);
+  const another = open(sealed, { encryption: KEY, cipher: "chacha20-poly1305" });
+  expectWords(expectCode("EMDB_INVALID_CONFIG", another), ["aes-256-gcm", "leave out cipher"]);
+});
+
+test("a database that is refused for damage names what can still be done to it", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using db = Emdb.open(path);
+    db.insert("one", "1");
+    db.flushSync();
+    db.insert("two", "2");
+  }
+  unlinkSync(`${path}.hint`);
+  const bytes = readFileSync(path);
+  bytes[HEADER_PAGE_BYTES + 4]! ^= 1;
+  writeFileSync(path, bytes);
+  const { message } = expectCode("EMDB_CORRUPTED", () => Emdb.open(path));
+  expectWords(new Error(message), [JSON.stringify(path), `${HEADER_PAGE_BYTES}`, "Emdb.salvage"]);
+  // Nobody can call it: the database is not open.
+  expect(message).not.toContain("verify");
+});
+
+test("a database that is open elsewhere says where, and how it can be read all the same", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using db = Emdb.open(path);
+  db.flushSync();
+  const script = `
+    import { Emdb } from ${JSON.stringify(index)};
+    try { Emdb.open(${JSON.stringify(path)}); } catch (error) { console.log(error.message); }`;
+  const child = Bun.spawnSync([...childCommand(), "-e", script], { stderr: "inherit" });
+  expectWords(new Error(childText(child.stdout)), [
+    path.replaceAll("\\", "\\\\"),
+    `process ${process.pid}`,
+    "readOnly",
+  ]);
+  const salvaging = Emdb.salvage(path, folder.file("saved.emdb"));
+  expectWords(await expectRejects("EMDB_LOCKED", salvaging), [JSON.stringify(path), "close it first"]);
+});
+
+test("an error of the system says what it means and what has happened by then, as far as either is known", () => {
+  const call = { syscall: "open", path: "/data/x" };
+  const told = (errno: number, state?: string): string => ioError(-errno, { ...call, state }).message;
+  expect(told(Errno.EACCES)).toStartWith('open on "/data/x" failed: EACCES (no permission');
+  expect(told(Errno.ENOSPC)).toContain("make room");
+  expect(told(Errno.EMFILE)).toContain("ulimit -n");
+  expect(told(Errno.EROFS)).toContain("readOnly");
+  expect(told(Errno.EINVAL)).toBe('open on "/data/x" failed: EINVAL');
+  expect(told(Errno.EIO, "it is done")).toEndWith("; it is done");
+});
