@@ -115,7 +115,10 @@ export function syncName({ control }: Core, folder: HeldFolder | undefined): voi
   const synced = folder?.sync() ?? 0;
   if (synced >= 0) return;
   Atomics.or(control.flags, STATE, STATE_POISONED);
-  throw ioError(synced, { syscall: "fsync", path: folder?.path });
+  const state =
+    "the compacted log is whole and in its place; a loss of power may bring back the one before, so nothing more is " +
+    "written to it: reopen the database";
+  throw ioError(synced, { syscall: "fsync", path: folder?.path, state });
 }
 
 /** Lets the draft's words be the log's. Nothing here can fail; every step may be done again. */

@@ -102,3 +102,16 @@ test("an open that has removed a useless checkpoint, and cannot make that last, 
   using db = Emdb.open(path);
   expect(db.getText("one")).toBe("1");
 });
+
+test("a compaction whose name may not last says what is in place, and to open again", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  makeDatabase(path);
+  const fixture = new EngineFixture(path, failingBehind("rename", path));
+  const error = await expectRejects("EMDB_IO", fixture.opened.compaction.run({}));
+  expectTold(error, path, ["compacted log is whole", "loss of power", "reopen"]);
+  expectCode("EMDB_POISONED", () => fixture.engine.insert(fixture.engine.defaultSpace, "two", "2", 0));
+  expectCode("EMDB_POISONED", () => fixture.close());
+  using db = Emdb.open(path);
+  expect([db.getText("one"), db.get("two")]).toEqual(["1", undefined]);
+});
