@@ -217,7 +217,7 @@ export function unmapForTruncation(system: System, control: Control): void {
 function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
   const control = new Control(base.buffer);
   const log = base.path === undefined ? undefined : { path: base.path, fileId: base.fileId };
-  if (control.flags[WORK_LEFT] !== 0) giveBackDead(system, control, { path: base.path, fileId: base.fileId });
+  if (control.flags[WORK_LEFT] !== 0) giveBackDead(system, control, base);
   releaseReplaced(system, control, log);
   releaseMemory(system, control, base.path !== undefined);
   if (base.path === undefined) return;

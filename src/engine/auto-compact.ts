@@ -30,8 +30,11 @@ export class AutoCompact {
   readonly #relocation: Relocation;
   readonly #plan: AutoCompactPlan;
   #isRunning = false;
-  /** How long the log has to be for the next sweep. */
+  /** Where the log has to end for the next sweep, and how far that was from the one before. */
   #sweepAt = 0;
+  #sweepBytes = 0;
+  /** How long the log has to be for the collector to be called; 0: nobody has been in the way. */
+  #collectAt = 0;
 
   constructor(parts: Pick<CompactionParts, "engine" | "relocation">, compaction: Compaction, plan: AutoCompactPlan) {
     const { core, spaces } = parts.engine;
@@ -50,7 +53,7 @@ export class AutoCompact {
     core.growthAt = core.tail.end + AUTO_COMPACT_LOOK_BYTES;
     if (this.#isRunning) return;
     this.#releaseReplaced();
-    if (!this.#isDue && !this.#mustSweep) return;
+    if (!this.#isDue && !this.#mustSweep && !this.#mustCollect) return;
     this.#isRunning = true;
     core.defer(() => void this.#run());
   }
@@ -64,41 +67,87 @@ export class AutoCompact {
     core.releaseFiles();
   }
 
+  /**
+   * Whether somebody is in the file before. As long as that is so, what is kept for them is dead here, and another file
+   * would be held too. Where it is the index that names it, a compaction is under way, which is waited for, or its thread
+   * has died: then nobody but the next one leads the index over.
+   */
+  get #isBlocked(): boolean {
+    return this.#core.log.segments.list().length > 0 && !this.#relocation.isPending;
+  }
+
+  /** Bytes of the log, and how many of them have to be dead. */
+  get #bytes(): { readonly log: number; readonly least: number } {
+    const { tail, base } = this.#core;
+    const log = tail.end - base;
+    return { log, least: Math.max(this.#plan.bytesMin, this.#plan.ratio * log) };
+  }
+
+  /** A quick look, which leaves the creations of namespaces out: whether enough may be dead. */
+  get #mayBeDue(): boolean {
+    const { log, least } = this.#bytes;
+    return log - HEADER_PAGE_BYTES - this.#core.control.numbers[LIVE_BYTES]! >= least;
+  }
+
   get #isDue(): boolean {
+    return !this.#isBlocked && this.#mayBeDue && deadBytes(this.#core, this.#spaces) >= this.#bytes.least;
+  }
+
+  /**
+   * Whether the log has doubled since iterators are in the way, which perhaps nobody has any more. The collector takes as
+   * long as the heap of the program is large, so it is called again when the log has doubled once more.
+   */
+  get #mustCollect(): boolean {
+    if (!this.#isBlocked || !this.#mayBeDue) return false;
+    const { log } = this.#bytes;
+    if (this.#collectAt === 0) this.#collectAt = 2 * log;
+    return log >= this.#collectAt;
+  }
+
+  async #collect(): Promise<void> {
     const core = this.#core;
-    // As long as somebody is in the file before, what is kept for them is dead here, and another file would be held too.
-    // Where it is the index that names it, a compaction is under way, which is waited for, or its thread has died: then
-    // nobody but the next one leads the index over.
-    if (core.log.segments.list().length > 0 && !this.#relocation.isPending) return false;
-    const bytes = core.tail.end - core.base;
-    const least = Math.max(this.#plan.bytesMin, this.#plan.ratio * bytes);
-    // The creations of namespaces are left out of the quick look.
-    if (bytes - HEADER_PAGE_BYTES - core.control.numbers[LIVE_BYTES]! < least) return false;
-    return deadBytes(core, this.#spaces) >= least;
+    this.#collectAt = 2 * this.#bytes.log;
+    await this.#compaction.releaseDropped(
+      () => !this.#compaction.release(),
+      () => core.enter(),
+    );
   }
 
   /** Whether the log is so long that it could be compacted if enough of it has expired, and has grown since the last sweep. */
   get #mustSweep(): boolean {
-    const { tail, base } = this.#core;
-    return tail.end - base >= this.#plan.bytesMin && tail.end >= this.#sweepAt;
+    return this.#bytes.log >= this.#plan.bytesMin && this.#core.tail.end >= this.#sweepAt;
   }
 
   async #sweep(): Promise<void> {
     const core = this.#core;
-    this.#sweepAt = core.tail.end + this.#plan.bytesMin / SWEEPS_PER_FLOOR;
-    for (const _ of this.#compaction.sweepSteps()) {
+    const steps = this.#compaction.sweepSteps();
+    let step = steps.next();
+    for (; step.done !== true; step = steps.next()) {
       await new Promise<void>((resolve) => core.defer(resolve));
       core.enter();
     }
+    const least = this.#plan.bytesMin / SWEEPS_PER_FLOOR;
+    // Where nothing expires it is looked for more and more seldom: a look goes over all namespaces.
+    this.#sweepBytes = step.value > 0 ? least : Math.max(least, Math.min(2 * this.#sweepBytes, this.#bytes.log / 2));
+    this.#sweepAt = core.tail.end + this.#sweepBytes;
+  }
+
+  get #isServing(): boolean {
+    const core = this.#core;
+    return !core.isClosed && core.control.flags[STATE] === 0;
   }
 
   async #run(): Promise<void> {
     const core = this.#core;
     try {
-      if (this.#mustSweep) await this.#sweep();
+      // A thread that has left takes no lock any more: its row, by which the lock tells who holds it, may be another's.
+      if (this.#isServing && this.#mustSweep) await this.#sweep();
+      if (this.#isServing && this.#mustCollect) await this.#collect();
       // Once more if what was overwritten meanwhile is too much again. Whoever had the place may have compacted already.
-      while (!core.isClosed && core.control.flags[STATE] === 0 && this.#isDue)
+      while (this.#isServing && this.#isDue) {
         await this.#compaction.run({}, () => this.#isDue);
+        this.#collectAt = 0;
+      }
     } catch (error) {
       // A full disk, or a close: it was nobody's call. When the log has doubled it is tried again.
       if (!(error instanceof EmdbError)) throw error;

@@ -21,12 +21,11 @@ const STEP_BYTES_MAX = 16 * 1024 * 1024;
 const JUDGED_BYTES_MIN = 8 * 1024 * 1024;
 const WRITTEN_SHARE_MAX = 0.8;
 /**
- * What is copied and synced with the writers held: at least, some milliseconds; the first time, when it is not known yet
- * what they write between two such steps; and at most, what no writer outruns.
+ * What is copied and synced with the writers held: at least, some milliseconds; and the first time at most, when it is not
+ * known yet what they write between two such steps. Later there is no limit: whatever they write, such a step gains on them.
  */
 const HELD_BYTES_MIN = 1024 * 1024;
 const HELD_BYTES_FIRST = 4 * 1024 * 1024;
-const HELD_BYTES_MAX = 64 * 1024 * 1024;
 /** How often it looks again in one step for what other Workers have written meanwhile. */
 const LOOKS_MAX = 4;
 
@@ -63,7 +62,7 @@ export function* catchUpSteps(engine: Engine, sync: Sync | undefined, copying: L
     before = end;
     if (held > 0) {
       before = copyHeld(held);
-      heldMax = HELD_BYTES_MAX;
+      heldMax = Infinity;
       core.mutex.giveWay();
     } else {
       copying.catchUp(end, clamped(wanted, STEP_BYTES_MIN, STEP_BYTES_MAX));

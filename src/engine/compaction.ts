@@ -49,6 +49,8 @@ const ROUND_SHRINKS_TO = 0.8;
 const SHARD_BYTES = 4096;
 /** Turns of the event loop to wait until no other Worker can be in the old file; iterators may keep it longer. */
 const RELEASE_TURNS = 64;
+/** Key spaces that are asked under one lock whether something in them has expired. */
+const SPACES_PER_LOOK = 4096;
 
 export interface CompactionParts {
   readonly engine: Engine;
@@ -88,7 +90,7 @@ export class Compaction {
     const pace = new Pace(core, options, copied + core.heap.bytes / SHARD_BYTES);
     await this.#parts.work.run({ draftPath: this.#draftPath, options }, async (check) => {
       if (!isWanted()) return;
-      if (this.#isOutOfSegments()) await this.#releaseDropped(check);
+      if (this.#isOutOfSegments()) await this.releaseDropped(() => this.#isOutOfSegments(), check);
       await pace.drive(this.copySteps(), check);
       // What has been swapped in stays: it is too late to abort.
       pace.commit();
@@ -129,25 +131,28 @@ export class Compaction {
     const { relocation } = this.#parts;
     let done = before;
     while (relocation.step()) yield (done += 1);
-    this.#release();
+    this.release();
   }
 
-  /** Lets go of the old file if nobody can be in it any more. */
-  #release(): boolean {
+  /** Lets go of the old files that nobody can be in any more; false when some are left. */
+  release(): boolean {
     const { engine, relocation } = this.#parts;
     return engine.exclusively(() => relocation.releaseUnneeded());
   }
 
   #isOutOfSegments(): boolean {
     const { segments } = this.#core.log;
-    if (segments.free() === 0) this.#release();
+    if (segments.free() === 0) this.release();
     return segments.free() === 0;
   }
 
-  /** Iterators that nobody has any more keep their files until the collector comes by: before those are too many, it is called. */
-  async #releaseDropped(check: () => void): Promise<void> {
+  /**
+   * Iterators that nobody has any more keep their files until the collector comes by: it is called, and waited for as long
+   * as files are in the way.
+   */
+  async releaseDropped(areInTheWay: () => boolean, check: () => void): Promise<void> {
     collectGarbage();
-    for (let turn = 0; turn < RELEASE_TURNS && this.#isOutOfSegments(); turn++) await this.#turn(check);
+    for (let turn = 0; turn < RELEASE_TURNS && areInTheWay(); turn++) await this.#turn(check);
   }
 
   async #turn(check: () => void): Promise<void> {
@@ -157,22 +162,29 @@ export class Compaction {
 
   /** Waits some turns for the others to be seen past it. What is held longer goes with a later write. */
   async #releaseSoon(check: () => void): Promise<void> {
-    for (let turn = 0; turn < RELEASE_TURNS && !this.#release(); turn++) await this.#turn(check);
+    for (let turn = 0; turn < RELEASE_TURNS && !this.release(); turn++) await this.#turn(check);
   }
 
-  /** What has expired need not be copied: the steps in which it is removed. */
-  *sweepSteps(): Generator<number, void> {
+  /** What has expired need not be copied: the steps in which it is removed. Returns how many records that were. */
+  *sweepSteps(): Generator<number, number> {
     const { engine } = this.#parts;
     const { spaces, sweeper } = engine;
     const core = this.#core;
     const nowMs = core.now();
+    let removed = 0;
     const mayBeDue = (space: SpaceState): boolean => core.expiry.mayBeDue(space.address, nowMs);
-    for (const space of engine.exclusivelyInMemory(() => [spaces.default, ...spaces.list()].filter(mayBeDue))) {
-      for (let isDone = false; !isDone; yield 0) {
-        // Under one lock: another Worker may drop it in between.
-        isDone = engine.exclusively(() => !spaces.isLive(space) || sweeper.slice(space, nowMs).isDone);
+    for (let first = 0; first < spaces.nextId; first += SPACES_PER_LOOK, yield 0) {
+      const some = engine.exclusivelyInMemory(() => spaces.live(first, SPACES_PER_LOOK).filter(mayBeDue));
+      for (const space of some) {
+        for (let isDone = false; !isDone; yield 0) {
+          // Under one lock: another Worker may drop it in between.
+          const slice = engine.exclusively(() => (spaces.isLive(space) ? sweeper.slice(space, nowMs) : undefined));
+          removed += slice?.removed ?? 0;
+          isDone = slice?.isDone ?? true;
+        }
       }
     }
+    return removed;
   }
 
   #begin(): Draft {

@@ -295,6 +295,7 @@ export class Core {
   /** This thread has given its part back: to it the database is closed. */
   leave(): void {
     this.#hasLeft = true;
+    this.mutex.leave();
     this.vault?.wipe();
   }
 

@@ -25,6 +25,8 @@ import { backupPath, compactPath, movesPaths, newHintPath, type LogPlace } from 
 /** A log as what names its drafts: in memory it has an id, and no path. */
 interface Named extends Pick<LogPlace, "fileId"> {
   readonly path: string | undefined;
+  /** Who only reads makes neither an image nor a compacted log: what has those names beside it is a living writer's. */
+  readonly isReadOnly: boolean;
 }
 
 /** Gives all of it back. Under the writer's lock, if there is one. */
@@ -46,8 +48,8 @@ export function giveBackDead(system: System, control: Control, log: Named): void
   closeFile(system, targetLockOf(control));
 }
 
-function namesOf(system: System, { path, fileId }: Named, target: string | undefined): string[] {
-  const place = path === undefined ? undefined : { path, fileId };
+function namesOf(system: System, { path, fileId, isReadOnly }: Named, target: string | undefined): string[] {
+  const place = path === undefined || isReadOnly ? undefined : { path, fileId };
   const drafts = place === undefined ? [] : [compactPath(place)];
   if (target !== undefined) drafts.push(backupPath(target, { fileId }));
   const image = place === undefined ? [] : [newHintPath(place)];

@@ -70,10 +70,10 @@ export class LongWork {
   }
 
   #giveBackDead(): void {
-    const { system, control, file, identity } = this.#core;
+    const { system, control, file, identity, isReadOnly } = this.#core;
     this.#isLeft = true;
     try {
-      this.#exclusively(() => giveBackDead(system, control, { path: file?.path, fileId: identity.fileId }));
+      this.#exclusively(() => giveBackDead(system, control, { path: file?.path, fileId: identity.fileId, isReadOnly }));
       this.#isLeft = false;
     } catch (error) {
       // A database that is poisoned is still verified; what was left waits for the close, as nobody writes a draft.

@@ -14,9 +14,10 @@
  * 2. Who holds it waits for nothing else but system calls and the sync under way, whose owner never waits for the lock
  *    (`sync.ts`).
  * 3. Before another Worker can attach, the word says whether this one holds the lock.
+ * 4. Who has left takes it no more: its row, which the word would name, may be another's.
  */
 
-import { assert } from "../errors.ts";
+import { EmdbError, assert } from "../errors.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import { AUDIT, MUTEX, MUTEX_WAITERS, type Control } from "./control.ts";
 
@@ -32,6 +33,7 @@ export class Mutex {
   readonly #isAlive: (thread: number) => boolean;
   #depth = 0;
   #isAlone = false;
+  #hasLeft = false;
 
   constructor(control: Control, row: number, isAlive: (thread: number) => boolean) {
     this.#flags = control.flags;
@@ -42,6 +44,11 @@ export class Mutex {
 
   get isHeld(): boolean {
     return this.#depth > 0;
+  }
+
+  /** This thread has given its row back. */
+  leave(): void {
+    this.#hasLeft = true;
   }
 
   /** Nobody else can attach until `share` is called. */
@@ -55,7 +62,9 @@ export class Mutex {
     this.#isAlone = false;
   }
 
+  /** @throws {EmdbError} EMDB_CLOSED when this thread has left */
   lock(): void {
+    if (this.#hasLeft) throw new EmdbError("EMDB_CLOSED", "the database is closed");
     if (this.#depth === 0 && !this.#isAlone && Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) !== 0)
       this.#wait(Infinity);
     this.#depth += 1;
@@ -63,6 +72,7 @@ export class Mutex {
 
   /** Takes the lock if it is free or a dead one's, or comes to be so in that many turns of 10 ms at most. */
   tryLock(turnsMax = 0): boolean {
+    if (this.#hasLeft) return false;
     const isFree = this.#depth > 0 || this.#isAlone;
     if (!isFree && Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) !== 0 && !this.#wait(turnsMax))
       return false;
@@ -71,6 +81,8 @@ export class Mutex {
   }
 
   unlock(): void {
+    // Who has left was refused it, and gives it back all the same.
+    if (this.#hasLeft && this.#depth === 0) return;
     assert(this.#depth > 0, "only a held lock is released");
     this.#depth -= 1;
     if (this.#depth > 0 || this.#isAlone) return;

@@ -286,6 +286,13 @@ export class Spaces {
     );
   }
 
+  /** The live key spaces among so many ids, the default one included. */
+  live(from: number, count: number): SpaceState[] {
+    this.#learn();
+    const some = this.#known.slice(from, from + count);
+    return some.filter((space): space is SpaceState => space !== undefined && this.isLive(space));
+  }
+
   /** Takes up what other Workers have created. */
   #learn(): void {
     const count = this.nextId;

@@ -38,17 +38,17 @@ export interface Moment {
 }
 
 /** Takes the present moment, after everything pending has been written to the file. */
-export function takeMoment({ engine, sync }: Opened): Moment {
+export function takeMoment({ engine }: Opened): Moment {
   const { core, spaces, snapshots } = engine;
-  try {
-    if (!core.isReadOnly) engine.settle();
-    sync?.spill();
-  } catch (error) {
-    // A database that refuses writes can still be looked at, as far as it is in the file.
-    if (!(error instanceof EmdbError)) throw error;
-  }
+  // Once for both: what another Worker publishes in between would be in the counts, and only in part in the file.
   core.mutex.lock();
   try {
+    try {
+      if (!core.isReadOnly) engine.exclusively(() => core.tail.spill());
+    } catch (error) {
+      // A database that refuses writes can still be looked at, as far as it is in the file.
+      if (!(error instanceof EmdbError)) throw error;
+    }
     core.enter();
     const hold = snapshots.hold(spaces.default);
     const found = new Map<number, SpaceMoment>();

@@ -67,6 +67,7 @@ test.each([
   { share: 1.3, turn: 100e3, behind: 10e6, left: MIB, holds: true },
   { share: 3, turn: 10e3, behind: 5e6, left: MIB, holds: true },
   { share: 1, turn: 10e6, behind: 100e6, left: 60e6, holds: true },
+  { share: 1, turn: 80e6, behind: 100e6, left: 480e6, holds: true },
 ])("beside writers of $share of its speed, and $turn bytes a turn, $behind bytes behind", (given) => {
   const ran = run(given, given.behind);
   expect(ran.steps).toBeLessThan(1000);

@@ -1,6 +1,6 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
-import { LONG_WORK } from "../../src/engine/control.ts";
+import { LONG_WORK, MUTEX } from "../../src/engine/control.ts";
 import { attachTo, openFile as openFileIn, openMemory } from "../../src/engine/open.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
@@ -219,4 +219,67 @@ test.each([
   expect(engine.get(space, "kept")).toEqual(VALUE);
   expect(fixture.timers.size).toBe(0);
   expect((await verifyDatabase(fixture.opened, {})).problems).toEqual([]);
+});
+
+test("a thread that has left before its event loop turns takes no lock: its row may be another's", () => {
+  const put: (() => void)[] = [];
+  const environment: Environment = { system: hostSystem(), defer: (work) => void put.push(work), hasWorkers: false };
+  const autoCompact = { ratio: 0.5, bytesMin: 10_000 };
+  const opened = openMemory(environment, { ...CONFIG, autoCompact });
+  opened.engine.core.becomeShared();
+  const attach = (): Opened => {
+    const attached = attachTo(environment, opened.base);
+    attached.engine.core.becomeShared();
+    return attached;
+  };
+  for (let key = 0; key < 20; key += 1) opened.engine.insert(opened.engine.defaultSpace, `key ${key}`, VALUE, 0);
+  const first = attach();
+  first.engine.insert(first.engine.defaultSpace, "one more", VALUE, 0);
+  first.leave();
+  const second = attach();
+  const { core } = second.engine;
+  expect(core.row).toBe(first.engine.core.row);
+  core.mutex.lock();
+  for (const work of put.splice(0)) work();
+  expect(core.control.flags[MUTEX]).toBe(core.row + 1);
+  core.mutex.unlock();
+  second.leave();
+  opened.leave();
+});
+
+test("while iterators keep the file before, the collector is asked each time the log has doubled whether anybody has them", async () => {
+  using folder = temporaryFolder();
+  const autoCompact = { ratio: 0.5, bytesMin: 500_000 };
+  const { engine, leave } = openFile(hostSystem(), folder.file("data.emdb"), { autoCompact });
+  const { core, defaultSpace: space } = engine;
+  const bytes = (): number => core.visible - core.base;
+  const overwrite = (): void => {
+    for (let key = 0; key < 100; key += 1) engine.insert(space, `key ${key}`, VALUE, 0);
+  };
+  const lengths: number[] = [];
+  const { gc } = Bun;
+  Bun.gc = (isNow) => {
+    if (isNow === true) lengths.push(bytes());
+    return 0;
+  };
+  try {
+    overwrite();
+    const walk = engine.snapshot(space);
+    walk.next();
+    for (let count = 0; core.base === 0 || bytes() < 80_000_000; count += 1) {
+      if (core.base > 0 || count % 50 === 0) overwrite();
+      await turn();
+    }
+    expect(lengths.length).toBeGreaterThanOrEqual(2);
+    expect(lengths.length).toBeLessThanOrEqual(7);
+    for (const [index, length] of lengths.slice(1).entries())
+      expect(length).toBeGreaterThanOrEqual(2 * lengths[index]!);
+    expect(core.log.segments.list().length).toBe(1);
+    walk.return();
+    overwrite();
+    await until(() => bytes() < 1_000_000);
+  } finally {
+    Bun.gc = gc;
+  }
+  leave();
 });
