@@ -28,6 +28,7 @@ const bufferOfView = getterOf("buffer");
 const offsetOfView = getterOf("byteOffset");
 const byteLengthOfView = getterOf("byteLength");
 const isDetached = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "detached")?.get;
+const isResizable = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "resizable")?.get;
 const lengthOfBuffer = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "byteLength")?.get;
 
 interface Bound {
@@ -92,19 +93,14 @@ export function viewBytes(view: ArrayBufferView): number {
   return byteLengthOfView.call(view) as number;
 }
 
-/** How many bytes there are; of a string, which cannot change, 0. */
-export function lengthOf(bytes: Bytes): number {
-  return typeof bytes === "string" ? 0 : bytes.length;
-}
-
 /**
- * Refuses bytes that have another length than when they were checked.
+ * Of a batch some of whose bytes have another length than when they were checked: refuses those that may have.
  *
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
  */
-export function refuseResized(what: "key" | "value", bytes: Bytes, checked: number): void {
-  if (typeof bytes !== "string" && bytes.length !== checked)
-    refuseChange(bytes, { from: checked, bound: what === "key" ? KEY : VALUE });
+export function refuseResized(keys: readonly Bytes[], values: readonly Bytes[]): void {
+  for (const key of keys) refuseChanged(key, KEY);
+  for (const value of values) refuseChanged(value, VALUE);
 }
 
 /** The same bytes, safe from what the caller does with its array afterwards. */
@@ -206,13 +202,14 @@ function detached(bound: Bound): EmdbError {
 }
 
 /** Memory that another thread shares may grow at any time, and is taken as long as it is when it is copied. */
-function refuseChange(bytes: Uint8Array, was: { readonly from: number; readonly bound: Bound }): void {
-  const { from, bound } = was;
-  const to = bytes.length;
-  if (to > bound.bytesMax) throw tooLarge(bound, to);
-  if (to === 0) throw detached(bound);
-  if (to > from && bufferOfView.call(bytes) instanceof SharedArrayBuffer) return;
-  const told = `the ${bound.what} had ${from} bytes and has ${to} now; its buffer was resized while the batch was read`;
+function refuseChanged(bytes: Bytes, bound: Bound): void {
+  if (typeof bytes === "string") return;
+  if (bytes.length > bound.bytesMax) throw tooLarge(bound, bytes.length);
+  const buffer = bufferOfView.call(bytes);
+  if (buffer instanceof SharedArrayBuffer) return;
+  if (isOutOfBuffer(bytes)) throw detached(bound);
+  if (isResizable?.call(buffer) !== true) return;
+  const told = `the ${bound.what} has ${bytes.length} bytes now; a buffer was resized while the batch was read`;
   throw new EmdbError("EMDB_INVALID_ARGUMENT", told);
 }
 

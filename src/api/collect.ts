@@ -3,14 +3,15 @@
  *
  * A generator may fill one buffer again for each entry, so what comes from one is copied at once. Arrays, maps and sets
  * have none that runs between two entries, unless somebody made an element a getter, and their bytes are used in place.
- * For the sake of that somebody each length is looked at again when all have been read: of a buffer that was detached,
- * shrunk or grown meanwhile, other bytes would be written than were checked.
+ * For the sake of that somebody each length is looked at again when all have been read, as a sum in which each place has
+ * a weight of its own: of a buffer that was detached, shrunk or grown meanwhile, other bytes would be written than were
+ * checked.
  */
 
 import type { Bytes } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { BATCH_WRITES_MAX } from "../limits.ts";
-import { lengthOf, ownCopy, refuseResized } from "./bytes.ts";
+import { ownCopy, refuseResized } from "./bytes.ts";
 import type { CodedSpace } from "./coded-space.ts";
 import { describe } from "./describe.ts";
 
@@ -35,21 +36,18 @@ function collectInPlace<K, V, KeyIn, ValueIn>(
 ): CollectedEntries {
   const keys: Bytes[] = [];
   const values: Bytes[] = [];
-  const lengths: number[] = [];
+  let lengths = 0;
   for (const entry of entries) {
     if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
     const key = coded.keyKept(entry[0]);
-    lengths.push(lengthOf(key));
     keys.push(key);
+    if (typeof key !== "string") lengths = (lengths + Math.imul(key.length, 2 * keys.length)) | 0;
     const value = coded.valueKept(entry[1]);
-    lengths.push(lengthOf(value));
     values.push(value);
+    if (typeof value !== "string") lengths = (lengths + Math.imul(value.length, 2 * keys.length + 1)) | 0;
     if (keys.length > BATCH_WRITES_MAX) throw tooMany();
   }
-  for (let index = 0; index < keys.length; index += 1) {
-    refuseResized("key", keys[index]!, lengths[2 * index]!);
-    refuseResized("value", values[index]!, lengths[2 * index + 1]!);
-  }
+  if (((weightOf(keys, 2) + weightOf(values, 3)) | 0) !== lengths) refuseResized(keys, values);
   return { keys, values };
 }
 
@@ -98,13 +96,13 @@ function collectArray<K, V, KeyIn, ValueIn>(
   const count = keys.length;
   if (count > BATCH_WRITES_MAX) throw tooMany();
   const collected: Bytes[] = [];
-  const lengths = new Int32Array(count);
+  let lengths = 0;
   for (let index = 0; index < count; index += 1) {
     const key = coded.keyIn(keys[index] as KeyIn);
-    lengths[index] = lengthOf(key);
     collected.push(key);
+    if (typeof key !== "string") lengths = (lengths + Math.imul(key.length, 2 * index + 2)) | 0;
   }
-  for (let index = 0; index < count; index += 1) refuseResized("key", collected[index]!, lengths[index]!);
+  if (weightOf(collected, 2) !== lengths) refuseResized(collected, []);
   return collected;
 }
 
@@ -129,4 +127,15 @@ function tooMany(): EmdbError {
 
 function wrong(message: string): EmdbError {
   return new EmdbError("EMDB_INVALID_ARGUMENT", message);
+}
+
+/** The sum of the lengths, each with a weight of its own. */
+function weightOf(all: readonly Bytes[], first: number): number {
+  let sum = 0;
+  let weight = first;
+  for (const bytes of all) {
+    if (typeof bytes !== "string") sum = (sum + Math.imul(bytes.length, weight)) | 0;
+    weight += 2;
+  }
+  return sum;
 }

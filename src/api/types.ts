@@ -316,7 +316,10 @@ export interface RecoveryReport {
 export interface ProgressOptions {
   /** Aborting rejects with EMDB_ABORTED and leaves the database as it was. */
   readonly signal?: AbortSignal;
-  /** Called now and then on the calling thread; `done` grows to `total`, whose unit is the call's own. */
+  /**
+   * Called now and then on the calling thread; `done` grows to `total`, whose unit is the call's own. What it throws ends
+   * the call and rejects it. Once the new file has its name that stays: the last call, with `done` = `total`, comes after it.
+   */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
 }
 

@@ -61,7 +61,7 @@ const SHORT_RECORD_BYTES = 4096;
 assert(SHORT_RECORD_BYTES + FRAME_OVERHEAD_BYTES_MAX <= COPIED_FRAME_BYTES_MAX, "a short record is staged");
 /** What the link to a version farther away than 32 GiB adds to a frame. */
 const WIDE_PREV_BYTES = 8;
-/** So much is left to be written and synced under the writer's lock at most; syncs of little more hold nobody up. */
+/** So much is left to be synced by the last sync at most, beside what that copies itself; syncs of little more hold nobody up. */
 const SYNC_BYTES = 4 * 1024 * 1024;
 
 /** What a copy is made of and for. */

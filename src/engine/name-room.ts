@@ -38,7 +38,7 @@ export function isLongName(system: System, path: string): boolean {
 export function refuseLongName(system: System, path: string, what: "path" | "target"): void {
   if (!isLongName(system, path)) return;
   const message =
-    `the ${what} names a new file, and its name has ${lengthOf(system, path)} ${unitOf(system)}; the limit is ${FILE_NAME_BYTES_MAX}, ` +
+    `the ${what} names a file to be made, and its name has ${lengthOf(system, path)} ${unitOf(system)}; the limit is ${FILE_NAME_BYTES_MAX}, ` +
     "since the names of the files beside it begin with that; choose a shorter one";
   throw new EmdbError("EMDB_INVALID_ARGUMENT", message, { path });
 }

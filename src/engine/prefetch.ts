@@ -92,30 +92,36 @@ export class Prefetch {
 
   #take(keys: readonly Bytes[], first: number): number {
     const most = Math.min(GROUP, keys.length - first);
-    const memory = this.#keys;
-    const key = this.#key;
     let at = 0;
     for (let index = 0; index < most; index++) {
-      const bytes = keys[first + index]!;
-      let length: number;
-      if (typeof bytes === "string") {
-        key.load(bytes);
-        length = key.bytes;
-        if (at + length > KEYS_BYTES) return index;
-        if (length > 0) copy(memory.address + at, key.memory.address, length);
-        this.#hashes[index] = key.hash;
-      } else {
-        length = bytes.length;
-        if (length > KEY_BYTES_MAX) throw outgrown(length);
-        if (at + length > KEYS_BYTES) return index;
-        if (length > 0) copy(memory.address + at, bytes, length);
-        this.#hashes[index] = this.#hash.at(memory, at, length);
-      }
+      const key = keys[first + index]!;
+      const length = typeof key === "string" ? this.#takeText(key, index, at) : this.#takeBytes(key, index, at);
+      if (length < 0) return index;
       this.#starts[index] = at;
       this.#lengths[index] = length;
       at += (length + 3) & ~3;
     }
     return most;
+  }
+
+  /** Copies a key to a place among the keys, and hashes it; returns how long it is, negative when it has no room. */
+  #takeBytes(key: Uint8Array, index: number, at: number): number {
+    const { length } = key;
+    if (length > KEY_BYTES_MAX) throw outgrown(length);
+    if (at + length > KEYS_BYTES) return -1;
+    if (length > 0) copy(this.#keys.address + at, key, length);
+    this.#hashes[index] = this.#hash.at(this.#keys, at, length);
+    return length;
+  }
+
+  #takeText(text: string, index: number, at: number): number {
+    const key = this.#key;
+    key.load(text);
+    const { bytes } = key;
+    if (at + bytes > KEYS_BYTES) return -1;
+    if (bytes > 0) copy(this.#keys.address + at, key.memory.address, bytes);
+    this.#hashes[index] = key.hash;
+    return bytes;
   }
 
   #touch(root: number): void {

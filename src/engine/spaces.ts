@@ -212,7 +212,7 @@ export class Spaces {
     if (this.nextId < SPACE_COUNT_MAX) return;
     throw new EmdbError(
       "EMDB_FULL",
-      `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}. Copy the live ones into a new file to begin anew`,
+      `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}, dropped ones included. Compact the database and reopen it to begin anew with the live ones`,
     );
   }
 

@@ -7,6 +7,7 @@
  */
 
 import { test } from "bun:test";
+import { statfsSync } from "node:fs";
 import list from "../platform-exceptions.json" with { type: "json" };
 
 export type Emulator = "wine" | "qemu";
@@ -32,6 +33,13 @@ export const emulator: Emulator | undefined = named === "wine" || named === "qem
  */
 export function sampleOf<T>(all: readonly T[], count: number): readonly T[] {
   return emulator === undefined ? all : all.slice(0, count);
+}
+
+const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
+
+/** Whether a folder is in an overlay, which may name other devices in the list of what is mapped than where it is asked for a file. */
+export function isOverlay(folder: string): boolean {
+  return process.platform === "linux" && statfsSync(folder).type === OVERLAYFS_SUPER_MAGIC;
 }
 
 /** The command line that starts `program` here: `Bun.spawn([...childCommand(), "script.ts"])` starts Bun. */
