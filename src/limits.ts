@@ -78,6 +78,15 @@ export const STRIDE_BYTES = 2 * MIB;
 export const GROWTH_BYTES_MIN = 256 * KIB;
 export const GROWTH_BYTES_MAX = 64 * MIB;
 
+/**
+ * Where reserved space is recorded block by block as it is written, so much of it is written with zeros ahead of the log
+ * while syncs come often: a sync of 2 to 50 KB then takes 0.7 of the time (docs/performance.md). More than this makes the
+ * syncs that carry the zeros as long as several others.
+ */
+export const ZEROED_BYTES = 256 * KIB;
+/** Syncs come often when what the next one will cover is no more than this: of 200 KB one takes as long either way. */
+export const ZEROED_SYNC_BYTES_MAX = 64 * KIB;
+
 /** What recovery, verify and copies read at a time: their memory, whatever the size of the log. */
 export const SCAN_BYTES = MIB;
 

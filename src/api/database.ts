@@ -121,8 +121,12 @@ export class Database
   // -- the file --------------------------------------------------------------
 
   /** Resolves when everything written before the call is durable. @throws {EmdbError} EMDB_POISONED, EMDB_IO, EMDB_FULL */
-  async flush(): Promise<void> {
-    await this.#handle.openLife().flush();
+  flush(): Promise<void> {
+    try {
+      return this.#handle.openLife().flush();
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** As `flush`, on the calling thread. */

@@ -271,7 +271,7 @@ function lifecycle(entry: Entry): Lifecycle {
       return base;
     },
     stats: () => statsOf(opened.engine, opened.base),
-    flush: async () => commit?.flush(),
+    flush: () => commit?.flush() ?? Promise.resolve(),
     flushSync: () => sync?.flush(),
     checkpoint: async () => {
       engine.core.enter();

@@ -75,10 +75,17 @@ export class GroupCommit {
     this.#hasNoWorker = !options.hasWorkers;
   }
 
-  /** Resolves when everything written before the call is durable. */
-  async flush(): Promise<void> {
-    if (this.#plan.kind !== "on-each-flush") return this.#flushShared();
-    // Each flush waits for the sync of the one before, and then needs one of its own.
+  /** Resolves when everything written before the call is durable. One promise a call, since flushes come by the dozen. */
+  flush(): Promise<void> {
+    try {
+      return this.#plan.kind === "on-each-flush" ? this.#flushInTurn() : this.#flushShared();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Each flush waits for the sync of the one before, and then needs one of its own. */
+  #flushInTurn(): Promise<void> {
     const target = this.#target();
     // By its turn the handle may have been closed, which flushes.
     const own = this.#last
@@ -201,8 +208,9 @@ export class GroupCommit {
         flush.resolve();
       } else left.push(flush);
     }
-    if (newest > 0) this.#sync.mark(newest);
     this.#replaceWaiting(left);
+    // Who has been answered may write at once: then the next frames say what was durable, and no mark is needed.
+    if (newest > 0) queueMicrotask(() => this.#sync.mark(newest));
   }
 
   #failure(): EmdbError {

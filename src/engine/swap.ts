@@ -33,6 +33,7 @@ import {
   LOG_VISIBLE,
   LOG_STRIDE,
   LOG_WRITTEN,
+  LOG_ZEROED,
   addMap,
   dropMaps,
   listMaps,
@@ -155,6 +156,7 @@ function takeWords(core: Core, spaces: Spaces): void {
   const known = new Set(listMaps(log, base).map((map) => map.address));
   for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
   log.numbers[LOG_RESERVED] = Math.min(base + draft.numbers[LOG_RESERVED]!, positionsInUse(log).end);
+  log.numbers[LOG_ZEROED] = 0;
   log.numbers[LOG_STRIDE] = 0;
   log.numbers[LOG_CLAIMED] = end;
   Atomics.add(log.flags, LOG_FENCE, 1);

@@ -216,7 +216,7 @@ export class Sync {
   mark(target: number): void {
     const core = this.#core;
     const numbers = core.control.log.numbers;
-    if (numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;
+    if (core.isClosed || numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;
     try {
       // A writer that died may have left the words half exchanged with those of another file: the next one sees to that.
       const isWhole = core.control.flags[AUDIT] === 0;

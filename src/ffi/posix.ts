@@ -68,12 +68,14 @@ export class PosixSystem extends Surroundings implements System {
   /** Longest stretch of address space that is taken ahead of need. */
   readonly #reservationBytesMax: number;
   readonly lacksWriteThrough: boolean;
+  readonly recordsFirstWrites: boolean;
 
   constructor(kernel: Kernel) {
     super();
     this.#kernel = kernel;
     this.#calls = kernel.calls;
     this.lacksWriteThrough = kernel.openWriteThrough === 0;
+    this.recordsFirstWrites = kernel.dialect === "linux";
     this.#munmapAddress = symbolAddress(kernel.calls.munmap);
     this.pageBytes = kernel.calls.getpagesize();
     this.#reservationBytesMax = Math.max(this.#addressSpaceBytes() / addressSpaceShare, reservationBytesMin);

@@ -60,6 +60,11 @@ export interface System {
   /** A mapping may reach beyond the end of the file; the pages there become readable as it grows. */
   readonly canMapPastEnd: boolean;
   readonly pageBytes: number;
+  /**
+   * Whether a block of reserved space that is written for the first time costs the sync behind it a record of its own
+   * (unwritten extents of ext4 and XFS): then it pays to write zeros there ahead of need.
+   */
+  readonly recordsFirstWrites?: boolean;
 
   // -- files ---------------------------------------------------------------
   open(path: string, mode: OpenMode): FileHandle | Result;

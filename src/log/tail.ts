@@ -11,14 +11,16 @@
  * 3. A failed write changes no word: what is pending stays in the ring and is written again later, at the
  *    same place. Only a failed sync is final (the engine poisons itself).
  * 4. What a frame is placed over, in the ring or behind the end of the file, is never part of the log.
- * 5. Every byte between `written` and `tail` is in the ring at its position modulo the ring's size; of a frame that
+ * 5. Zeros are written ahead of the log only behind everything that was ever written to the file, and are no part of
+ *    what a write promises: when they fail, nothing is lost.
+ * 6. Every byte between `written` and `tail` is in the ring at its position modulo the ring's size; of a frame that
  *    reaches over the ring's end, the part behind it is there a second time, so that it can be read in one piece.
  */
 
 import { EmdbError, assert } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, lacksRoom, must } from "../ffi/io-error.ts";
-import { copy, type Pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address, FileHandle, System } from "../ffi/system.ts";
 import {
   COPIED_FRAME_BYTES_MAX,
@@ -29,10 +31,13 @@ import {
   RING_BYTES,
   RING_FRAME_BYTES_MAX,
   STRIDE_BYTES,
+  ZEROED_BYTES,
+  ZEROED_SYNC_BYTES_MAX,
 } from "../limits.ts";
 import {
   LOG_BASE,
   LOG_CLAIMED,
+  LOG_DURABLE,
   LOG_FENCE,
   LOG_RESERVED,
   LOG_RETREATS,
@@ -41,6 +46,7 @@ import {
   LOG_TAIL,
   LOG_TOUCHED,
   LOG_WRITTEN,
+  LOG_ZEROED,
   addMap,
   newestMap,
   positionsInUse,
@@ -110,6 +116,11 @@ const PADDING = new Uint8Array(8);
 // A position's place in the ring and in its stride; cheaper than the remainder of a floating-point number.
 const RING_MASK = RING_BYTES - 1;
 const STRIDE_MASK = STRIDE_BYTES - 1;
+
+/** Zeros begin at a multiple of it: the block before has been written in part. */
+const ZEROED_BLOCK_BYTES = 4096;
+/** Never written to, so it takes no memory. */
+const zeros = sharedScratch(ZEROED_BYTES);
 
 /** How far the ring is claimed at a time, to need a memory barrier only now and then. */
 const CLAIM_AHEAD_BYTES = 65_536;
@@ -259,9 +270,26 @@ export class FileTail implements Tail {
     this.#numbers[LOG_TOUCHED] = Math.max(end, this.#numbers[LOG_TOUCHED]!);
     this.#write(this.#ring + at, from, Math.min(bytes, room));
     if (bytes > room) this.#write(this.#ring, from + room, bytes - room);
+    this.#zeroAhead(end);
     this.#coverWithMap(end);
     Atomics.add(this.#words.flags, LOG_FENCE, 1);
     this.#numbers[LOG_WRITTEN] = written;
+  }
+
+  /** Behind what was just written up to `end`, while syncs come often. */
+  #zeroAhead(end: number): void {
+    const numbers = this.#numbers;
+    if (end <= numbers[LOG_ZEROED]! || this.#system.recordsFirstWrites !== true) return;
+    if (end - numbers[LOG_DURABLE]! > ZEROED_SYNC_BYTES_MAX) return;
+    const base = numbers[LOG_BASE]!;
+    const reserved = numbers[LOG_RESERVED]!;
+    // Nothing is reserved where the file system cannot: zeros would make the file longer.
+    if (reserved - base >= fileBytesMax(this.#words)) return;
+    const position = Math.ceil((Math.max(end, numbers[LOG_TOUCHED]!) - base) / ZEROED_BLOCK_BYTES) * ZEROED_BLOCK_BYTES;
+    const bytes = Math.min(position + ZEROED_BYTES, reserved - base) - position;
+    if (bytes <= 0) return;
+    this.#system.write(this.#file.handle, zeros().address, { position, bytes });
+    numbers[LOG_ZEROED] = base + position + bytes;
   }
 
   #write(from: Address | Uint8Array, lsn: number, bytes: number): void {
