@@ -5,13 +5,18 @@ import { AppendFile, libc } from "./lib/libc.ts";
 import type { Libc } from "./lib/libc.ts";
 import { numberOption } from "./lib/options.ts";
 import type { Options } from "./lib/options.ts";
-import { quantile } from "./lib/statistics.ts";
+import { median, quantile } from "./lib/statistics.ts";
 import { eachCall, perCall } from "./lib/time.ts";
 import { runWorkload } from "./lib/workload.ts";
 import type { Outcome, Row, Workload } from "./lib/workload.ts";
 
 const recordBytes = 190;
 const reserve = 64 << 20;
+/** As `ZEROED_BYTES` of the library's limits. */
+const zerosAhead = 256 << 10;
+/** What a sync covers: one record, those of 8 and of 64 callers, and what is no small sync any more. */
+const blockSyncs = 40;
+const syncedBytes = [190, 1_600, 13_000, 50_000, 200_000];
 
 async function writes(calls: Libc, folder: Folder, count: number): Promise<Row[]> {
   const small = new Uint8Array(recordBytes);
@@ -74,12 +79,47 @@ async function syncs(calls: Libc, folder: Folder, count: number): Promise<Row[]>
   );
 }
 
+/** Syncs of reserved space that is written for the first time, beside such that zeros were written to ahead: the zeros' time counts. */
+async function zeros(calls: Libc, folder: Folder, count: number): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const bytes of syncedBytes) {
+    using first = new AppendFile(calls, folder.at(`first-${bytes}`), reserve);
+    using zeroed = new AppendFile(calls, folder.at(`zeroed-${bytes}`), reserve, { zerosAhead });
+    const append = new Uint8Array(bytes).fill(7);
+    const turn = async (file: AppendFile): Promise<number> =>
+      perCall(1, () => {
+        file.append(append);
+        file.sync();
+      });
+    const means: number[] = [];
+    const ratios: number[] = [];
+    // In turn, by blocks in which there are zeros too: a stall of the disk spoils one of them.
+    for (
+      let block = 0;
+      block < Math.min(count / blockSyncs, (reserve - zerosAhead) / bytes / blockSyncs - 1);
+      block++
+    ) {
+      const spent = { first: 0, zeroed: 0 };
+      for (let sync = 0; sync < blockSyncs; sync++) {
+        spent.first += await turn(first);
+        spent.zeroed += await turn(zeroed);
+      }
+      means.push(spent.first / blockSyncs);
+      ratios.push(spent.zeroed / spent.first);
+    }
+    rows.push({ row: `sync of ${bytes} B, first write of its blocks`, value: median(means) / 1000, unit: "us" });
+    rows.push({ row: `sync of ${bytes} B, into zeros, over that`, value: median(ratios), unit: "ratio" });
+  }
+  return rows;
+}
+
 async function run(_subject: string, options: Options): Promise<Outcome> {
   if (libc === undefined) throw new Error("no C library");
   using folder = new Folder();
   const rows = [
     ...(await writes(libc, folder, numberOption(options, "calls"))),
     ...(await syncs(libc, folder, numberOption(options, "syncs"))),
+    ...(await zeros(libc, folder, numberOption(options, "syncs"))),
   ];
   return {
     rows,

@@ -55,14 +55,21 @@ export const libc: Libc | undefined = process.platform === "linux" ? load() : un
 export class AppendFile implements Disposable {
   readonly #file: number;
   readonly #libc: Libc;
+  readonly #zeros: Uint8Array;
+  #zeroed = 0;
   #position = 0;
 
+  /** `zerosAhead`: so many bytes are written with zeros whenever the appends have come to the end of those. */
   constructor(
     calls: Libc,
     path: string,
     reserveBytes: number,
-    { isWriteThrough }: { readonly isWriteThrough: boolean } = { isWriteThrough: false },
+    {
+      isWriteThrough = false,
+      zerosAhead = 0,
+    }: { readonly isWriteThrough?: boolean; readonly zerosAhead?: number } = {},
   ) {
+    this.#zeros = new Uint8Array(zerosAhead);
     this.#libc = calls;
     const { O_RDWR, O_CREAT, O_TRUNC, O_DSYNC } = constants;
     this.#file = openSync(path, O_RDWR | O_CREAT | O_TRUNC | (isWriteThrough ? O_DSYNC : 0), 0o600);
@@ -73,9 +80,17 @@ export class AppendFile implements Disposable {
   }
 
   append(bytes: Uint8Array): void {
-    const written = Number(this.#libc.pwrite(this.#file, bytes, bytes.length, this.#position));
-    if (written !== bytes.length) throw new Error(`pwrite moved ${written} of ${bytes.length} bytes`);
+    this.#write(bytes, this.#position);
     this.#position += bytes.length;
+    if (this.#zeros.length === 0 || this.#position <= this.#zeroed) return;
+    const from = Math.ceil(this.#position / 4096) * 4096;
+    this.#write(this.#zeros, from);
+    this.#zeroed = from + this.#zeros.length;
+  }
+
+  #write(bytes: Uint8Array, position: number): void {
+    const written = Number(this.#libc.pwrite(this.#file, bytes, bytes.length, position));
+    if (written !== bytes.length) throw new Error(`pwrite moved ${written} of ${bytes.length} bytes`);
   }
 
   /** Starts again at the front, so that the page cache is warm and the file does not grow. */

@@ -89,7 +89,11 @@ export function makeCore(environment: Environment, base: SharedBase, row: number
     makeTail: (file) =>
       file === undefined
         ? new MemoryTail(system, control.log)
-        : new FileTail(system, file, control.log, { look: () => lockWatch.look(), isWriteThrough }),
+        : new FileTail(system, file, control.log, {
+            look: () => lockWatch.look(),
+            isWriteThrough,
+            isSyncedOften: true,
+          }),
   });
 }
 

@@ -85,7 +85,11 @@ export const GRAVES = 14;
 export const SESSION_BLOCKS = 15;
 /** Batches that were closed with an abort in this log, or were about to be: copying a log by the index needs to know. */
 export const ABORTS = 16;
-const ENGINE_FLAGS = 17;
+/** 0, or the row + 1 of the thread whose commit Worker serves every thread's flushes, see `commit-worker.ts`. */
+export const COMMIT_HOST = 17;
+/** How often it has been asked; the count wraps. */
+export const COMMIT_REQUESTS = 18;
+const ENGINE_FLAGS = 19;
 
 export const SWAP_NONE = 0;
 /** The names are being changed: who finds it so looks which file is at the path; in memory, which has none, the swap goes on. */

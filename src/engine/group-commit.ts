@@ -1,11 +1,6 @@
 /**
  * Flushes that do not block: promises over the shared conversation of `sync.ts`, with a commit Worker that runs
- * the syncs.
- *
- * The Worker is started by the first flush of a thread, from text (see `log/commit-script.ts`), is unreferenced,
- * and sleeps on a word of its own between requests. One that nobody asks for a while ends, so that who has thousands of
- * databases open has not as many threads; the next flush starts another. Where no Worker can be had, the sync runs on this
- * thread.
+ * the syncs (`commit-worker.ts`). Where no Worker can be had, the sync runs on this thread.
  *
  * Invariants
  * 1. A promise resolves only when `durable` has reached what was written before its call, and rejects only when
@@ -16,8 +11,8 @@
 import { EmdbError } from "../errors.ts";
 import { resultOfNumber } from "../ffi/errno.ts";
 import { syncRecipe } from "../ffi/sync-recipe.ts";
-import { COMMIT_SCRIPT, type CommitOrders } from "../log/commit-script.ts";
-import { LOG_DURABLE, LOG_FILE, LOG_WRITTEN } from "../log/log-words.ts";
+import { LOG_WRITTEN } from "../log/log-words.ts";
+import { CommitWorker } from "./commit-worker.ts";
 import { STATE, STATE_POISONED, SYNC_DONE, SYNC_ERRNO, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { FlushPlan } from "./life.ts";
@@ -26,10 +21,8 @@ import type { Sync } from "./sync.ts";
 
 /** How long a thread sleeps on the conversation before it asks whether the owner still lives. */
 const TURN_MS = 50;
-/** A Worker ends when nobody has asked it for so long, or up to twice as long. */
-const IDLE_MS = 60_000;
-/** Index of the word of a commit Worker's own that counts what it has served. */
-const SERVED = 4;
+/** After so many of them in which nobody syncs, beyond what a group may wait for others, a thread does it itself. */
+const SILENT_TURNS_MAX = 4;
 
 interface Waiting {
   readonly target: number;
@@ -39,27 +32,13 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-/** A started commit Worker. */
-interface CommitWorker {
-  readonly worker: Worker;
-  readonly request: Int32Array;
-  readonly wanted: Float64Array;
-}
-
-/** Whether a flush has got the sync of its own that it asked for, if it did. The count of requests wraps. */
-function hasServed(worker: CommitWorker, { request }: Waiting): boolean {
-  return request === undefined || ((Atomics.load(worker.request, SERVED) - request) | 0) >= 0;
-}
-
 export class GroupCommit {
   readonly #core: Core;
   readonly #sync: Sync;
   readonly #plan: FlushPlan;
-  #worker: CommitWorker | undefined;
-  #idleTimer: ReturnType<typeof setInterval> | undefined;
-  /** Whether it has been asked for anything since the timer was there last. */
-  #wasAsked = false;
-  #hasNoWorker: boolean;
+  readonly #worker: CommitWorker;
+  /** How far it was asked to make the log durable. */
+  #asked = 0;
   #waiting: Waiting[] = [];
   #isListening = false;
   #isBeginning = false;
@@ -72,7 +51,7 @@ export class GroupCommit {
     this.#core = core;
     this.#sync = sync;
     this.#plan = options.plan;
-    this.#hasNoWorker = !options.hasWorkers;
+    this.#worker = new CommitWorker(core, sync, { ...options, onLost: () => this.#goOnWithout() });
   }
 
   /** Resolves when everything written before the call is durable. One promise a call, since flushes come by the dozen. */
@@ -106,13 +85,12 @@ export class GroupCommit {
     const target = this.#target();
     const isEach = this.#plan.kind === "on-each-flush";
     if (!isEach && this.#sync.durable >= target) return Promise.resolve();
-    const worker = this.#ensureWorker();
+    const hasWorker = !this.#isClosed && this.#worker.isThere;
     return new Promise((resolve, reject) => {
-      const request = isEach && worker !== undefined ? (Atomics.load(worker.request, 0) + 1) | 0 : undefined;
-      this.#waiting.push({ target, request, resolve, reject });
+      this.#waiting.push({ target, request: this.#worker.nextRequest, resolve, reject });
       this.#keepAlive ??= setInterval(() => undefined, NEVER_MS);
       this.#join(1);
-      this.#beginSoon(worker !== undefined);
+      this.#beginSoon(hasWorker);
     });
   }
 
@@ -132,8 +110,7 @@ export class GroupCommit {
   }
 
   #begin(): void {
-    const worker = this.#worker;
-    if (worker === undefined) {
+    if (this.#isClosed || !this.#worker.isThere) {
       this.finish();
       return;
     }
@@ -144,7 +121,7 @@ export class GroupCommit {
       this.#rejectUnwritten(error);
     }
     if (this.#waiting.length === 0) return;
-    this.#ask(worker);
+    this.#ask();
     if (!this.#isListening) void this.#listen();
   }
 
@@ -169,33 +146,44 @@ export class GroupCommit {
   }
 
   /** Asks for all that waits. */
-  #ask(worker: CommitWorker): void {
+  #ask(): void {
     let target = 0;
     for (const flush of this.#waiting) target = Math.max(target, flush.target);
-    if (worker.wanted[1]! >= target && this.#plan.kind !== "on-each-flush") return;
-    worker.wanted[1] = target;
-    this.#wasAsked = true;
-    Atomics.add(worker.request, 0, 1);
-    Atomics.notify(worker.request, 0);
+    if (this.#asked >= target && this.#plan.kind !== "on-each-flush") return;
+    this.#asked = target;
+    if (!this.#worker.ask()) this.finish();
   }
 
   /** Waits for syncs to be done until no flush is left. */
   async #listen(): Promise<void> {
     this.#isListening = true;
     const flags = this.#core.control.flags;
+    let silentTurns = 0;
     while (this.#waiting.length > 0) {
       const done = Atomics.load(flags, SYNC_DONE);
-      this.#settle(this.#worker);
+      this.#settle(false);
       if (this.#waiting.length === 0) break;
       const outcome = Atomics.waitAsync(flags, SYNC_DONE, done, TURN_MS);
       const woken = outcome.async ? await outcome.value : outcome.value;
-      if (woken === "timed-out") this.#sync.releaseDeadOwner();
+      silentTurns = woken === "timed-out" ? this.#afterSilence(silentTurns + 1) : 0;
     }
     this.#isListening = false;
   }
 
-  /** Answers the flushes that the last sync has decided, of those whose requests a commit Worker has served if there is one. */
-  #settle(worker: CommitWorker | undefined): void {
+  /** After so many turns in which no sync was done; returns how many count. */
+  #afterSilence(turns: number): number {
+    this.#sync.releaseDeadOwner();
+    const isSyncing = Atomics.load(this.#core.control.flags, SYNC_OWNER) !== 0;
+    if (isSyncing) return 0;
+    const waitMsMax = this.#plan.kind === "group" ? this.#plan.waitMsMax : 0;
+    // Where a Worker takes long to start, or has died although its host lives.
+    const isLate = turns * TURN_MS >= waitMsMax + SILENT_TURNS_MAX * TURN_MS;
+    if (isLate || !this.#worker.replaceDead()) this.finish();
+    return isLate ? 0 : turns;
+  }
+
+  /** Answers the flushes that the last sync has decided; unless `isOwn`, of those that need a sync of their own the ones that got it. */
+  #settle(isOwn: boolean): void {
     const durable = this.#sync.durable;
     const isPoisoned = (this.#core.control.flags[STATE]! & STATE_POISONED) !== 0;
     const failure = isPoisoned ? this.#failure() : undefined;
@@ -203,7 +191,7 @@ export class GroupCommit {
     let newest = 0;
     for (const flush of this.#waiting) {
       if (failure !== undefined) flush.reject(failure);
-      else if (flush.target <= durable && (worker === undefined || hasServed(worker, flush))) {
+      else if (flush.target <= durable && (isOwn || this.#worker.hasServed(flush.request))) {
         newest = Math.max(newest, flush.target);
         flush.resolve();
       } else left.push(flush);
@@ -224,67 +212,8 @@ export class GroupCommit {
     this.#keepAlive = undefined;
   }
 
-  #ensureWorker(): CommitWorker | undefined {
-    if (this.#hasNoWorker || this.#isClosed) return undefined;
-    if (this.#worker !== undefined) return this.#worker;
-    try {
-      this.#worker = this.#startWorker();
-    } catch {
-      // Some runtimes forbid code from strings; a Worker only ever speeds things up.
-      this.#hasNoWorker = true;
-    }
-    return this.#worker;
-  }
-
-  #startWorker(): CommitWorker {
-    const url = URL.createObjectURL(new Blob([COMMIT_SCRIPT], { type: "text/javascript" }));
-    const worker = new Worker(url);
-    const own = new SharedArrayBuffer(24);
-    const started = { worker, request: new Int32Array(own), wanted: new Float64Array(own) };
-    worker.addEventListener("message", () => URL.revokeObjectURL(url), { once: true });
-    worker.addEventListener("error", (event) => {
-      event.preventDefault();
-      if (this.#worker === started) this.#goOnWithout();
-    });
-    (worker as { unref?: () => void }).unref?.();
-    worker.postMessage(this.#orders(own));
-    this.#idleTimer = setInterval(() => this.rest(), IDLE_MS);
-    this.#idleTimer.unref();
-    return started;
-  }
-
-  #orders(own: SharedArrayBuffer): CommitOrders {
-    const { control } = this.#core;
-    const plan = this.#plan;
-    return {
-      recipe: syncRecipe(),
-      own,
-      flags: control.flags,
-      numbers: control.log.numbers,
-      waitMsMax: plan.kind === "group" ? plan.waitMsMax : 0,
-      batchMax: plan.kind === "group" ? plan.batchMax : 1,
-      isEach: plan.kind === "on-each-flush",
-      at: {
-        owner: SYNC_OWNER,
-        done: SYNC_DONE,
-        errno: SYNC_ERRNO,
-        joined: SYNC_JOINED,
-        state: STATE,
-        poisoned: STATE_POISONED,
-        logWritten: LOG_WRITTEN,
-        logDurable: LOG_DURABLE,
-        logFile: LOG_FILE,
-      },
-      name: this.#sync.name,
-    };
-  }
-
   /** The Worker could not start, or died: what is waiting is synced here. */
   #goOnWithout(): void {
-    this.#hasNoWorker = true;
-    this.#worker = undefined;
-    clearInterval(this.#idleTimer);
-    this.#sync.releaseOwn();
     if (this.#waiting.length > 0) this.finish();
   }
 
@@ -299,29 +228,17 @@ export class GroupCommit {
       this.#replaceWaiting([]);
       return;
     }
-    this.#settle(undefined);
+    this.#settle(true);
   }
 
-  /** Lets the Worker end if nobody has asked it for anything since the last time. */
+  /** Lets the Worker end if nobody has asked for anything since the last time. */
   rest(): void {
-    if (this.#waiting.length > 0) return;
-    if (!this.#wasAsked) this.#endWorker();
-    this.#wasAsked = false;
+    if (this.#waiting.length === 0) this.#worker.rest();
   }
 
-  /** Lets the Worker end. */
+  /** Lets the Worker end, and goes on without. */
   close(): void {
     this.#isClosed = true;
-    this.#endWorker();
-  }
-
-  #endWorker(): void {
-    const worker = this.#worker;
-    if (worker === undefined) return;
-    this.#worker = undefined;
-    clearInterval(this.#idleTimer);
-    worker.request[1] = 1;
-    Atomics.add(worker.request, 0, 1);
-    Atomics.notify(worker.request, 0);
+    this.#worker.end();
   }
 }

@@ -19,6 +19,7 @@ import { ATTACHED_MAX } from "../limits.ts";
 import { closeFile } from "../log/shared-file.ts";
 import {
   CLOSING,
+  COMMIT_HOST,
   LONG_WORK,
   MUTEX,
   SNAPSHOTS,
@@ -76,6 +77,7 @@ export function reapDeadRows(control: Control, system: System): void {
 /** Gives up the places of a dead thread's row in what goes on outside the writer's lock. */
 function letGo(control: Control, row: number): void {
   const { flags } = control;
+  Atomics.compareExchange(flags, COMMIT_HOST, row + 1, 0);
   if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, 0) === row + 1) {
     Atomics.add(flags, SYNC_DONE, 1);
     Atomics.notify(flags, SYNC_DONE);

@@ -186,12 +186,14 @@ export class Sync {
 
   /** Frees the conversation of an owner whose thread has ended. */
   releaseDeadOwner(): void {
-    const { flags, reclaim } = this.#core.control;
-    const owner = Atomics.load(flags, SYNC_OWNER);
-    if (owner === 0) return;
-    const thread = Atomics.load(reclaim, ROW_THREAD_AT + owner - 1);
-    if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return;
-    this.#release(owner);
+    const owner = Atomics.load(this.#core.control.flags, SYNC_OWNER);
+    if (owner !== 0 && this.isDead(owner)) this.#release(owner);
+  }
+
+  /** Whether the thread that had a name has ended. */
+  isDead(name: number): boolean {
+    const thread = Atomics.load(this.#core.control.reclaim, ROW_THREAD_AT + name - 1);
+    return thread <= 0 || !this.#core.system.isThreadAlive(thread - 1);
   }
 
   /** Syncs the file, which holds the log up to `target`. */

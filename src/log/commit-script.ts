@@ -3,14 +3,15 @@
  * loop waits for a disk. A string works where a file would not: from source, bundled, compiled into an
  * executable, and inside another Worker. It imports nothing but the runtime's own FFI.
  *
- * It is told once what to call and where the shared words are, and then sleeps on `request`. Asked, it leads or
+ * It is told once what to call and where the shared words are, and then sleeps on a count of requests. Asked, it leads or
  * joins: whoever sets `owner` runs one sync that covers all that had been written when it began; everybody else
- * waits for `done` and looks again.
+ * waits for `done` and looks again. Requests that come while it syncs it finds when it looks at the count again, so nobody
+ * has to be woken for them.
  *
- *     request (its own, i32)   0 count of requests   1 not 0: end   4 requests that a sync of their own was made for;
- *                              the counts wrap, so nobody asks which is larger
- *     wanted (its own, f64)    1 how far the log has to be durable
- *     owner, done, errno, joined, state: words of the shared block, by index
+ *     requests       count of requests: one of the shared block, for every thread's flushes; or, where each flush gets a sync
+ *                    of its own, one of the thread's own. It wraps, so nobody asks which is larger.
+ *     own (i32)      0 count of requests of its own   1 not 0: end   2 requests that a sync of their own was made for
+ *     owner, done, errno, joined, state, requests: words of the shared block, by index
  *
  * It gathers before it leads: who cannot wait leads meanwhile, and is never kept by a wait for others.
  */
@@ -37,6 +38,7 @@ export interface CommitOrders {
 export interface CommitIndexes {
   readonly owner: number;
   readonly done: number;
+  readonly requests: number;
   readonly errno: number;
   readonly joined: number;
   readonly state: number;
@@ -91,19 +93,19 @@ function makeSync(recipe) {
   };
 }
 
-function gather(orders, request, isDone) {
+function gather(orders, own, isDone) {
   const { flags, at, waitMsMax, batchMax } = orders;
   if (waitMsMax === 0) return;
   const until = performance.now() + waitMsMax;
   for (;;) {
     const joined = Atomics.load(flags, at.joined);
     const left = until - performance.now();
-    if (joined >= batchMax || left <= 0 || isDone() || Atomics.load(request, 1) !== 0) return;
+    if (joined >= batchMax || left <= 0 || isDone() || Atomics.load(own, 1) !== 0) return;
     Atomics.wait(flags, at.joined, joined, Math.min(left, 5));
   }
 }
 
-function lead(orders, sync, request, served) {
+function lead(orders, sync, own, served) {
   const { flags, numbers, at } = orders;
   Atomics.add(flags, at.done, 0);
   const target = numbers[at.logWritten];
@@ -114,23 +116,24 @@ function lead(orders, sync, request, served) {
   } else if (numbers[at.logDurable] < target && (Atomics.load(flags, at.state) & at.poisoned) === 0) {
     numbers[at.logDurable] = target;
   }
-  Atomics.store(request, 4, served);
+  Atomics.store(own, 2, served);
   Atomics.compareExchange(flags, at.owner, orders.name, 0);
   Atomics.add(flags, at.done, 1);
   Atomics.notify(flags, at.done);
 }
 
-function serve(orders, sync, request, wanted, served) {
+function serve(orders, sync, own, served) {
   const { flags, numbers, at, name, isEach } = orders;
+  const wanted = numbers[at.logWritten];
   const isDone = () => {
     if (Atomics.load(flags, at.state) !== 0) return true;
-    return isEach ? Atomics.load(request, 4) === served : numbers[at.logDurable] >= wanted[1];
+    return isEach ? Atomics.load(own, 2) === served : numbers[at.logDurable] >= wanted;
   };
-  gather(orders, request, isDone);
+  gather(orders, own, isDone);
   for (;;) {
     const done = Atomics.load(flags, at.done);
     if (isDone()) return;
-    if (Atomics.compareExchange(flags, at.owner, 0, name) === 0) lead(orders, sync, request, served);
+    if (Atomics.compareExchange(flags, at.owner, 0, name) === 0) lead(orders, sync, own, served);
     else Atomics.wait(flags, at.done, done, 100);
   }
 }
@@ -138,15 +141,18 @@ function serve(orders, sync, request, wanted, served) {
 self.onmessage = (event) => {
   const orders = event.data;
   const sync = makeSync(orders.recipe);
-  const request = new Int32Array(orders.own);
-  const wanted = new Float64Array(orders.own);
+  const own = new Int32Array(orders.own);
+  const [requests, index] = orders.isEach ? [own, 0] : [orders.flags, orders.at.requests];
   postMessage("ready");
-  let served = 0;
+  // Whatever was asked for before it was there is served first.
+  let served = (Atomics.load(requests, index) - 1) | 0;
   for (;;) {
-    Atomics.wait(request, 0, served);
-    served = Atomics.load(request, 0);
-    if (Atomics.load(request, 1) !== 0) break;
-    serve(orders, sync, request, wanted, served);
+    Atomics.wait(requests, index, served);
+    served = Atomics.load(requests, index);
+    // Others may have asked before they knew that it would end.
+    const isOver = Atomics.load(own, 1) !== 0;
+    serve(orders, sync, own, served);
+    if (isOver && Atomics.load(requests, index) === served) break;
   }
   process.exit(0);
 };

@@ -72,7 +72,7 @@ export class NewLog {
         return numbers[LOG_FILE]!;
       },
     };
-    const plan = { look: () => undefined, isWriteThrough: false };
+    const plan = { look: () => undefined, isWriteThrough: false, isSyncedOften: false };
     this.tail = path === undefined ? new MemoryTail(system, words) : new FileTail(system, file, words, plan);
   }
 

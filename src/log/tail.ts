@@ -136,12 +136,15 @@ export interface FileTailPlan {
   readonly look: () => void;
   /** Whether each write is a sync: then a long frame is one write too. */
   readonly isWriteThrough: boolean;
+  /** Whether syncs may come often: to a log that is made as a whole one comes at the end. */
+  readonly isSyncedOften: boolean;
 }
 
 export class FileTail implements Tail {
   readonly placedBytesMax: number;
   readonly #system: System;
   readonly #look: () => void;
+  readonly #canZeroAhead: boolean;
   readonly #file: OpenLogFile;
   readonly #path: string;
   readonly #words: LogWords;
@@ -152,6 +155,7 @@ export class FileTail implements Tail {
     this.placedBytesMax = plan.isWriteThrough ? RING_FRAME_BYTES_MAX : COPIED_FRAME_BYTES_MAX;
     this.#system = system;
     this.#look = plan.look;
+    this.#canZeroAhead = plan.isSyncedOften && system.recordsFirstWrites === true;
     this.#file = file;
     this.#path = file.path;
     this.#words = words;
@@ -279,8 +283,8 @@ export class FileTail implements Tail {
   /** Behind what was just written up to `end`, while syncs come often. */
   #zeroAhead(end: number): void {
     const numbers = this.#numbers;
-    if (end <= numbers[LOG_ZEROED]! || this.#system.recordsFirstWrites !== true) return;
-    if (end - numbers[LOG_DURABLE]! > ZEROED_SYNC_BYTES_MAX) return;
+    if (!this.#canZeroAhead || end <= numbers[LOG_ZEROED]! || end - numbers[LOG_DURABLE]! > ZEROED_SYNC_BYTES_MAX)
+      return;
     const base = numbers[LOG_BASE]!;
     const reserved = numbers[LOG_RESERVED]!;
     // Nothing is reserved where the file system cannot: zeros would make the file longer.

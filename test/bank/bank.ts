@@ -50,6 +50,10 @@ const DURABILITY: readonly PlantedFault[] = [
     "if (core.writeThrough) this.#writeThrough();",
     "",
   ]),
+  fault("zeros ahead of the log are written over its end", "crashes", "log/tail.ts", [
+    "const position = Math.ceil((Math.max(",
+    "const position = Math.floor((Math.max(",
+  ]),
   fault("a write that failed counts as written", "faults", "log/tail.ts", [
     'must(this.#system.write(this.#file.handle, from, span), { syscall: "pwrite", path: this.#path });',
     "this.#system.write(this.#file.handle, from, span);",
@@ -326,6 +330,10 @@ const THREADS: readonly PlantedFault[] = [
       "  const number = sync(numbers[at.logFile]);\n  const target = numbers[at.logWritten];",
     ],
   ),
+  fault("a dead host's commit Worker is waited for", "test/engine/commit-worker.test.ts", "engine/commit-worker.ts", [
+    "(host !== 0 && !this.#sync.isDead(host))",
+    "host !== 0",
+  ]),
   fault("a flush writes what a dead writer has left", "test/workers/deaths.test.ts", "engine/sync.ts", [
     "core.tail.spill(target);",
     "core.tail.spill();",

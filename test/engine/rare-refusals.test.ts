@@ -90,6 +90,7 @@ test("a log at its limit is EMDB_FULL, in a file and in memory, with nothing res
   const tail = new FileTail(refused, { handle: -1, path: "/full" }, inFile, {
     look: () => undefined,
     isWriteThrough: false,
+    isSyncedOften: true,
   });
   expect(expectCode("EMDB_FULL", () => tail.place(64)).path).toBe("/full");
   const inMemory = Control.create().log;

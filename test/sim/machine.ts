@@ -41,6 +41,7 @@ export interface MachineOptions {
   readonly fileBytesMax: number;
   /** Whether `allocate` works on this file system. */
   readonly canAllocate: boolean;
+  readonly recordsFirstWrites: boolean;
   /** Whether a process can make the system read a file from the disk again. */
   readonly canForgetCached: boolean;
   readonly syncFailure: SyncFailure;
@@ -62,6 +63,7 @@ export const DEFAULT_MACHINE: MachineOptions = {
   spaceBytesMax: Number.POSITIVE_INFINITY,
   fileBytesMax: 64 * 1024 * 1024,
   canAllocate: true,
+  recordsFirstWrites: false,
   canForgetCached: true,
   syncFailure: "clean",
   nowMs: 1_700_000_000_000,

@@ -60,7 +60,8 @@ function someMachine(seed: number, fixed: Partial<MachineOptions> = {}): Partial
   const random = new Random(seed);
   const journal = random.pick(["strict", "ordered"] as const);
   const sectorBytes = random.pick([512, 512, 4096] as const);
-  return { journal, sectorBytes, canAllocate: random.chance(0.8), ...fixed };
+  const canAllocate = random.chance(0.8);
+  return { journal, sectorBytes, canAllocate, recordsFirstWrites: random.chance(0.5), ...fixed };
 }
 
 interface CrashRingPlan {

@@ -60,6 +60,7 @@ interface OpenFile {
 export class SimulatedSystem implements System {
   readonly platform = "simulated";
   readonly canMapPastEnd: boolean;
+  readonly recordsFirstWrites: boolean;
   readonly pageBytes = PAGE_BYTES;
   /** What no correct caller does: using a closed handle, unmapping what is not mapped. */
   readonly misuses: string[] = [];
@@ -79,6 +80,7 @@ export class SimulatedSystem implements System {
     this.#machine = machine;
     this.#options = options;
     this.canMapPastEnd = machine.options.canMapPastEnd;
+    this.recordsFirstWrites = machine.options.recordsFirstWrites;
     this.#calls = new Calls(options.faults ?? []);
     this.#chance = new Random(machine.random.word());
     this.currentThread = options.threadId ?? 1;

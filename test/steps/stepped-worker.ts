@@ -20,7 +20,7 @@ export interface Orders {
   readonly operations: number;
   /** One operation in so many lets keys come or go by the hundred. */
   readonly churnOneIn: number;
-  /** One operation in so many is a flush, half of them through a commit Worker where there is one. */
+  /** One operation in so many is a flush. */
   readonly flushOneIn: number;
   readonly rows: SharedArrayBuffer;
   /** See `disk.ts`. */
@@ -33,6 +33,8 @@ export interface Orders {
   readonly diesAfterWords: boolean;
   /** Where the files go that compactions replace. */
   readonly past: { readonly path: string; readonly kept: string };
+  /** Flushes go through the first client's commit Worker, half of them. */
+  readonly hasCommitWorker: boolean;
   /** To the thread that is this one's commit Worker, or whose commit Worker this one is. */
   readonly port?: MessagePort;
 }
@@ -131,6 +133,15 @@ function turn(): void {
   drainMicrotasks();
 }
 
+/** Turns the loop until a promise is settled. */
+async function finished(promise: Promise<void>): Promise<void> {
+  let isSettled = false;
+  const settle = (): void => void (isSettled = true);
+  promise.then(settle, settle);
+  while (!isSettled) turn();
+  return promise;
+}
+
 /** A thread's compactions, one at a time, which go on while the loop turns. */
 class Compactions {
   readonly #db: Emdb;
@@ -168,6 +179,7 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
   globalThis.setImmediate = ((work: () => void) => void deferred.push(work)) as unknown as typeof setImmediate;
   await instrumentSystem(baton, orders);
   if (orders.port !== undefined) installCommitWorker(orders.port);
+  else if (orders.hasCommitWorker) refuseWorkers();
   const { Emdb } = await import("../../src/index.ts");
   const { Recorder } = await import("../workers/history-recorder.ts");
   const { Random } = await import("../sim/random.ts");
@@ -206,7 +218,7 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
     const compactions = new Compactions(db);
     const flush = async (): Promise<void> => {
       const target = shared[LOG_VISIBLE]!;
-      if (orders.port !== undefined && random.chance(0.6)) await db.flush();
+      if (orders.hasCommitWorker && random.chance(0.6)) await finished(db.flush());
       else db.flushSync();
       disk.expectDurable(target);
     };
@@ -241,6 +253,15 @@ function installCommitWorker(port: MessagePort): void {
       port.postMessage({ ...orders, flags: bare(orders.flags), numbers: bare(orders.numbers), ready: bare(ready) });
       // In earnest, with the baton in hand: the other thread is there before anybody goes on.
       trueWait(bare(ready), 0, 0);
+    }
+  } as unknown as typeof Worker;
+}
+
+/** Only the first client can start one; the others use its, or sync by themselves. */
+function refuseWorkers(): void {
+  globalThis.Worker = class {
+    constructor() {
+      throw new Error("no Worker can be started here");
     }
   } as unknown as typeof Worker;
 }

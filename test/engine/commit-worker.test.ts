@@ -1,0 +1,196 @@
+/** Which thread's commit Worker serves whose flushes, and what happens when it goes, dies or never comes. */
+
+import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
+import type { Opened } from "../../src/engine/assemble.ts";
+import { COMMIT_HOST, COMMIT_REQUESTS } from "../../src/engine/control.ts";
+import { attachTo } from "../../src/engine/open.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
+import { Subject } from "./flush-subject.ts";
+
+/** A row that nobody here has. */
+const OTHER_ROW = 7;
+const OTHER_THREAD = 77_777_777;
+
+const RealWorker = globalThis.Worker;
+let started: Worker[] = [];
+let isRefused = false;
+/** What a started Worker does; the program that it is given unless told otherwise. */
+let program: string | undefined;
+
+beforeEach(() => {
+  started = [];
+  isRefused = false;
+  program = undefined;
+  globalThis.Worker = class extends RealWorker {
+    constructor(url: string) {
+      if (isRefused) throw new Error("no code from strings");
+      super(program === undefined ? url : URL.createObjectURL(new Blob([program], { type: "text/javascript" })));
+      started.push(this);
+    }
+  } as typeof Worker;
+});
+
+afterEach(() => {
+  globalThis.Worker = RealWorker;
+});
+
+/** One more thread's view of the database, in this thread. */
+function attached(subject: Subject): Opened {
+  subject.opened.engine.core.becomeShared();
+  const defer = (work: () => void): void => void setImmediate(work);
+  return attachTo({ system: hostSystem(), defer, hasWorkers: true }, subject.opened.base);
+}
+
+async function writeAndFlush({ engine, commit, sync }: Opened, key: string): Promise<void> {
+  engine.insert(engine.defaultSpace, key, "value", 0);
+  const target = engine.core.visible;
+  await commit!.flush();
+  expect(sync!.durable).toBeGreaterThanOrEqual(target);
+}
+
+const hostOf = ({ opened }: Subject): number => opened.engine.core.control.flags[COMMIT_HOST]!;
+
+/** Says that another thread is the host, and whether that lives. */
+function setOtherHost(subject: Subject, isAlive: boolean): void {
+  const { flags, reclaim } = subject.opened.engine.core.control;
+  subject.fault = (call, [thread]) =>
+    call === "isThreadAlive" && thread === OTHER_THREAD ? Number(isAlive) : undefined;
+  Atomics.store(reclaim, ROW_THREAD_AT + OTHER_ROW, OTHER_THREAD + 1);
+  Atomics.store(flags, COMMIT_HOST, OTHER_ROW + 1);
+}
+
+/** The thread that was said to be there has left. */
+function removeOther(subject: Subject): void {
+  Atomics.store(subject.opened.engine.core.control.reclaim, ROW_THREAD_AT + OTHER_ROW, 0);
+}
+
+test("the first thread that flushes has a commit Worker, and it serves the others", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  const other = attached(subject);
+  for (let round = 0; round < 5; round += 1) {
+    await writeAndFlush(other, `other ${round}`);
+    await writeAndFlush(subject.opened, `own ${round}`);
+    await Promise.all([writeAndFlush(other, "both"), writeAndFlush(subject.opened, "both")]);
+  }
+  expect(started).toHaveLength(1);
+  expect(hostOf(subject)).toBe(other.sync!.name);
+  other.leave();
+});
+
+test("where each flush pays for a sync of its own each thread has a commit Worker", async () => {
+  using subject = new Subject({ hasWorkers: true }, { flushPlan: { kind: "on-each-flush" } });
+  const other = attached(subject);
+  await writeAndFlush(other, "other");
+  await writeAndFlush(subject.opened, "own");
+  expect(started).toHaveLength(2);
+  expect(hostOf(subject)).toBe(0);
+  other.leave();
+});
+
+test("when the host leaves, the next flush of another thread starts a commit Worker", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  const other = attached(subject);
+  await writeAndFlush(other, "other");
+  other.leave();
+  expect(hostOf(subject)).toBe(0);
+  await writeAndFlush(subject.opened, "own");
+  expect(started).toHaveLength(2);
+  expect(hostOf(subject)).toBe(subject.opened.sync!.name);
+});
+
+test("a host that leaves while others flush leaves none of their flushes behind", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  for (let round = 0; round < 30; round += 1) {
+    const other = attached(subject);
+    await writeAndFlush(other, "warm");
+    const flushes = Array.from({ length: 8 }, async (_, index) => writeAndFlush(subject.opened, `${round} ${index}`));
+    for (let turn = 0; turn < round % 4; turn += 1) await Promise.resolve();
+    other.leave();
+    await Promise.all(flushes);
+    // So that the next one is the host again.
+    subject.opened.commit!.rest();
+    subject.opened.commit!.rest();
+  }
+});
+
+test("a thread whose name a dead host of its row has left starts a commit Worker", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  const { control } = subject.opened.engine.core;
+  Atomics.store(control.flags, COMMIT_HOST, subject.opened.sync!.name);
+  await writeAndFlush(subject.opened, "own");
+  expect(started).toHaveLength(1);
+});
+
+test("a host that has died is replaced, and what it was asked for is done", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  setOtherHost(subject, false);
+  await writeAndFlush(subject.opened, "own");
+  expect(started).toHaveLength(1);
+  expect(hostOf(subject)).toBe(subject.opened.sync!.name);
+  removeOther(subject);
+});
+
+test("a reaped row is the host no more", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  setOtherHost(subject, false);
+  const other = attached(subject);
+  expect(hostOf(subject)).toBe(0);
+  other.leave();
+});
+
+test("a thread whose host lives and serves nobody syncs by itself, and starts no Worker", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  setOtherHost(subject, true);
+  await writeAndFlush(subject.opened, "own");
+  expect(started).toHaveLength(0);
+  removeOther(subject);
+});
+
+test("so does one whose own Worker never begins", async () => {
+  program = "setInterval(() => undefined, 1000)";
+  using subject = new Subject({ hasWorkers: true });
+  await writeAndFlush(subject.opened, "own");
+  expect(started).toHaveLength(1);
+  for (const worker of started) worker.terminate();
+});
+
+test("a thread that can start no Worker gives the place back, uses another's and else syncs by itself", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  isRefused = true;
+  await writeAndFlush(subject.opened, "first");
+  expect(hostOf(subject)).toBe(0);
+  isRefused = false;
+  const other = attached(subject);
+  await writeAndFlush(other, "other");
+  const { flags } = subject.opened.engine.core.control;
+  const requests = flags[COMMIT_REQUESTS]!;
+  const flush = spyOn(subject.opened.sync!, "flush");
+  await writeAndFlush(subject.opened, "second");
+  expect(flush).not.toHaveBeenCalled();
+  expect(flags[COMMIT_REQUESTS]!).toBeGreaterThan(requests);
+  other.leave();
+  await writeAndFlush(subject.opened, "third");
+  expect(flush).toHaveBeenCalled();
+  expect(started).toHaveLength(1);
+});
+
+test("a thread whose Worker dies with an error goes on without, and is the host no more", async () => {
+  program = "self.onmessage = () => { throw new Error('broken') }";
+  using subject = new Subject({ hasWorkers: true });
+  await writeAndFlush(subject.opened, "first");
+  expect(hostOf(subject)).toBe(0);
+  await writeAndFlush(subject.opened, "second");
+  expect(started).toHaveLength(1);
+});
+
+test("a tuned group is gathered over all threads", async () => {
+  using subject = new Subject({ hasWorkers: true }, { flushPlan: { kind: "group", waitMsMax: 60_000, batchMax: 3 } });
+  const { flags } = subject.opened.engine.core.control;
+  const other = attached(subject);
+  const flushes = [writeAndFlush(other, "one"), writeAndFlush(other, "two")];
+  while (flags[COMMIT_REQUESTS] === 0) await Promise.resolve();
+  await Promise.all([...flushes, writeAndFlush(subject.opened, "three")]);
+  expect(started).toHaveLength(1);
+  other.leave();
+});
