@@ -40,6 +40,7 @@ const IDLE_MS = 60_000;
 const OWN_REQUESTS = 0;
 const OWN_END = 1;
 const OWN_SERVED = 2;
+const OWN_BYTES = 12;
 
 /** A Worker of this thread's. */
 interface Started {
@@ -144,15 +145,15 @@ export class CommitWorker {
   #start(): Started {
     const url = URL.createObjectURL(new Blob([COMMIT_SCRIPT], { type: "text/javascript" }));
     const worker = new Worker(url);
-    const own = new Int32Array(new SharedArrayBuffer(12));
-    const started = { worker, own };
+    const buffer = new SharedArrayBuffer(OWN_BYTES);
+    const started = { worker, own: new Int32Array(buffer) };
     worker.addEventListener("message", () => URL.revokeObjectURL(url), { once: true });
     worker.addEventListener("error", (event) => {
       event.preventDefault();
       if (this.#started === started) this.#giveUp();
     });
     (worker as { unref?: () => void }).unref?.();
-    worker.postMessage(this.#orders(own.buffer as SharedArrayBuffer));
+    worker.postMessage(this.#orders(buffer));
     this.#idleTimer = setInterval(() => this.rest(), IDLE_MS);
     this.#idleTimer.unref();
     return started;

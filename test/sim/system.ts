@@ -79,8 +79,7 @@ export class SimulatedSystem implements System {
   constructor(machine: Machine, options: ProcessOptions) {
     this.#machine = machine;
     this.#options = options;
-    this.canMapPastEnd = machine.options.canMapPastEnd;
-    this.recordsFirstWrites = machine.options.recordsFirstWrites;
+    ({ canMapPastEnd: this.canMapPastEnd, recordsFirstWrites: this.recordsFirstWrites } = machine.options);
     this.#calls = new Calls(options.faults ?? []);
     this.#chance = new Random(machine.random.word());
     this.currentThread = options.threadId ?? 1;

@@ -259,10 +259,8 @@ function installCommitWorker(port: MessagePort): void {
 
 /** Only the first client can start one; the others use its, or sync by themselves. */
 function refuseWorkers(): void {
-  globalThis.Worker = class {
-    constructor() {
-      throw new Error("no Worker can be started here");
-    }
+  globalThis.Worker = function refuse(): never {
+    throw new Error("no Worker can be started here");
   } as unknown as typeof Worker;
 }
 

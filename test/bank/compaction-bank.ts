@@ -1,0 +1,95 @@
+/** The part of the bug bank that is about compactions and backups; see `bank.ts`. */
+
+import { fault, type PlantedFault } from "./fault.ts";
+
+/** What looks at writes beside a compaction, over and over to a few keys. */
+const OVERWRITTEN = "test/compaction/overwritten.test.ts";
+
+/** What compactions have to get right. */
+export const COMPACTION: readonly PlantedFault[] = [
+  fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
+    "const synced = folder?.sync() ?? 0;",
+    "const synced = 0;",
+  ]),
+  fault("a compacted file gets its name before it is synced", "compacting", "engine/compaction.ts", [
+    "    writeMark(this.#core, draft, false);\n    log.sync();\n",
+    "    writeMark(this.#core, draft, false);\n",
+  ]),
+  fault("a compacted file has the generation of the one before", "compacting", "engine/compaction.ts", [
+    "generation: core.generation + 1 }",
+    "generation: core.generation }",
+  ]),
+  fault("what was written last is not caught up with", "compacting", "engine/compaction.ts", [
+    "      draft.copy.catchUp(core.visible - core.base);\n",
+    "",
+  ]),
+  fault("a dead thread's open file keeps its name", "test/sim/windows.test.ts", "log/free-name.ts", [
+    "if (!system.canMapPastEnd) {",
+    "if (system.canMapPastEnd) {",
+  ]),
+  fault("writes go on into the file that was replaced", "compacting", "engine/swap.ts", [
+    "copyFile(logFileOf(draft), logFileOf(log));",
+    "",
+  ]),
+  fault("what an index stores begins anew and is not told apart", "test/engine/positions.test.ts", "ffi/positions.ts", [
+    "return stored === 0 ? 0 : units + PERIOD_UNITS;",
+    "return stored === 0 ? 0 : units;",
+  ]),
+  fault("positions stay in use when their file is gone", "test/engine/positions.test.ts", "engine/relocation.ts", [
+    "    raiseOrigin(core.control.log);\n",
+    "",
+  ]),
+  fault("the index is not led over to the compacted file", "test/compaction/moments.test.ts", "keydir/relocate.ts", [
+    "if (moved === units) continue;",
+    "if (moved !== 0) continue;",
+  ]),
+  fault("removals that iterators need are left out", "test/compaction/compaction.test.ts", "engine/compaction.ts", [
+    "{ keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory }",
+    "{ keepFrom: () => Infinity, exclusively, exclusivelyInMemory }",
+  ]),
+  fault("a removal that a batch took back is compacted as if it counted", OVERWRITTEN, "engine/log-copy.ts", [
+    "if (core.control.flags[ABORTS] !== this.#aborts) return false;",
+    "",
+  ]),
+  fault("what a compaction leaves out breaks the way to the version before", OVERWRITTEN, "engine/log-copy.ts", [
+    "    this.#parts.table.add(leftOutOf((this.#base + this.#lsns[index]!) / 8), held / 8);\n",
+    "",
+  ]),
+  fault("the removal of what was compacted is left out", OVERWRITTEN, "engine/log-copy.ts", [
+    "if (this.#kinds[index] === KIND_REMOVE) return true;",
+    "if (this.#kinds[index] === KIND_REMOVE) return false;",
+  ]),
+  fault("what a batch removes and writes again is compacted as a new key", OVERWRITTEN, "engine/log-copy.ts", [
+    "table.moves.beforeNext((this.#base + facts.prev) / 8) * 8",
+    "this.#heldAt(facts.prev)",
+  ]),
+  fault("a long value in memory ends with what stood there", OVERWRITTEN, "log/tail.ts", [
+    "    copy(address + paddingAt, PADDING, sizes.frameBytes - paddingAt);\n",
+    "",
+  ]),
+  fault(
+    "an index is led over from where another compaction was left",
+    "test/compaction/moments.test.ts",
+    "engine/relocation.ts",
+    ["known?.base === base && known.space.id === from", "known?.space.id === from"],
+  ),
+  fault(
+    "the base of a compacted file is chosen when its copy begins",
+    "test/compaction/moments.test.ts",
+    "engine/compaction.ts",
+    ["nextBase(core, draft.log.end);\n      if (sync", "this.#core.base + 2 ** 23;\n      if (sync"],
+  ),
+];
+
+/** What backups have to get right. */
+export const BACKUP: readonly PlantedFault[] = [
+  fault("a backup gets its name before it is synced", "backingUp", "engine/backup.ts", ["    draft.log.sync();\n", ""]),
+  fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [
+    "    folder.mustSync(",
+    "    void (",
+  ]),
+  fault("the target of a backup is removed before it is replaced", "backingUp", "engine/backup.ts", [
+    "    must(system.rename(path, target),",
+    "    system.unlink(target);\n    must(system.rename(path, target),",
+  ]),
+];
