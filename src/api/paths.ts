@@ -1,7 +1,6 @@
 /** Paths and the options of long calls, as a caller gives them. */
 
 import { resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
@@ -60,7 +59,7 @@ function pathOfUrl(url: URL, what: string): string {
   if (url.protocol !== "file:") throw wrong(`the ${what} is a ${url.protocol} URL; only file: URLs name a file`);
   if (/%00/.test(url.pathname)) throw wrong(`the ${what} must not hold a NUL`);
   try {
-    return fileURLToPath(url);
+    return Bun.fileURLToPath(url);
   } catch (cause) {
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `the ${what} is a file: URL that names no local file`, { cause });
   }
