@@ -197,8 +197,7 @@ export class GroupCommit {
       } else left.push(flush);
     }
     this.#replaceWaiting(left);
-    // Who has been answered may write at once: then the next frames say what was durable, and no mark is needed.
-    if (newest > 0) queueMicrotask(() => this.#sync.mark(newest));
+    if (newest > 0) this.#sync.markSoon(newest);
   }
 
   #failure(): EmdbError {

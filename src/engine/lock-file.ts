@@ -168,6 +168,9 @@ export class LockFile {
   }
 }
 
+/** How often a lock was broken by this thread: what it knew of locks before is worth nothing then. */
+export const locksBroken = { count: 0 };
+
 /** Who only asks whether the lock is held has it for a moment. */
 function lockPatiently(system: System, handle: FileHandle): Result {
   let result = system.lock(handle);
@@ -295,6 +298,7 @@ function noteBroken(system: System, logPath: string): void {
 
 /** Removes what a dead holder left; of a living one only by force. */
 export function breakLock(system: System, logPath: string, isForced: boolean): void {
+  locksBroken.count += 1;
   const holder = readHolder(system, logPath);
   const path = lockPath(logPath);
   refuseLink(system, logPath);

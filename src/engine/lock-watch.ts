@@ -3,12 +3,15 @@
  * file. Asking takes a system call by path, 2 to 5 us beside a sync of 100 (linux-status.ts).
  */
 
-import type { LockFile } from "./lock-file.ts";
+import { locksBroken, type LockFile } from "./lock-file.ts";
 
 export class LockWatch {
   readonly #lock: LockFile | undefined;
   /** Whether the last answer was no: then no write may begin before it has been asked again. */
   wasRobbed = false;
+  /** It was ours since the code that runs now began: what `locksBroken` said then; undefined when nobody has asked. */
+  #oursAt: number | undefined;
+  #isExpiring = false;
 
   constructor(lock: LockFile | undefined) {
     this.#lock = lock;
@@ -24,5 +27,17 @@ export class LockWatch {
     this.wasRobbed = true;
     this.#lock?.mustBeOurs();
     this.wasRobbed = false;
+    this.#oursAt = locksBroken.count;
+    if (this.#isExpiring) return;
+    this.#isExpiring = true;
+    queueMicrotask(() => {
+      this.#isExpiring = false;
+      this.#oursAt = undefined;
+    });
+  }
+
+  /** Asks, unless this code has asked already since it was given its turn: for who writes to memory alone, and asks again before the file. */
+  lookOnce(): void {
+    if (this.wasRobbed || this.#oursAt !== locksBroken.count) this.look();
   }
 }

@@ -8,13 +8,13 @@
  * Invariants
  * 1. `durable` grows only after a sync that began when everything before it had been written.
  * 2. A failed sync poisons: the kernel may have dropped the pages and report success the next time.
- * 3. After a sync that left nothing behind it, a mark is written behind the tail: it proves to recovery that
+ * 3. After a sync behind which nothing is written at once, a mark is written behind the tail: it proves to recovery that
  *    what stands before it was durable, and the next frame overwrites it.
  * 4. Who needs both takes the writer's lock first and `SYNC_OWNER` then. An owner waits for nothing but the system, so
  *    whoever waits for it gets it, also with the lock in hand: inside a transaction, to swap files, to end the log.
  */
 
-import { assert, type EmdbError } from "../errors.ts";
+import { EmdbError, assert } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, lacksRoom, must } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
@@ -38,6 +38,8 @@ export class Sync {
   readonly #encoder: FrameEncoder;
   /** Whether every flush pays for a sync of its own. */
   readonly #isEach: boolean;
+  /** Where a mark is to be written in a moment; 0: nowhere. */
+  #markAt = 0;
   /** This row's name in `SYNC_OWNER`. */
   readonly name: number;
 
@@ -76,7 +78,7 @@ export class Sync {
         isPaid = true;
       } else this.#awaitOwner();
     }
-    this.mark(target);
+    this.markSoon(target);
   }
 
   /**
@@ -214,8 +216,26 @@ export class Sync {
     return ioError(result, { syscall: "fdatasync", path: this.#file.path });
   }
 
-  /** Writes a mark behind the tail, if the log still ends at `target`. A failure costs nothing but the mark. */
-  mark(target: number): void {
+  /**
+   * Writes a mark behind the tail, if the log still ends at `target` once the code that runs now has had its turn: who goes
+   * on to write needs none, since the next frames say what was durable. A failure costs nothing but the mark.
+   */
+  markSoon(target: number): void {
+    const isUnderWay = this.#markAt !== 0;
+    this.#markAt = target;
+    if (isUnderWay) return;
+    queueMicrotask(() => {
+      const at = this.#markAt;
+      this.#markAt = 0;
+      try {
+        this.#mark(at);
+      } catch (error) {
+        if (!(error instanceof EmdbError)) throw error;
+      }
+    });
+  }
+
+  #mark(target: number): void {
     const core = this.#core;
     const numbers = core.control.log.numbers;
     if (core.isClosed || numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;

@@ -79,7 +79,7 @@ export class WritePath {
 
   #look(): void {
     const { tail, lockWatch } = this.#core;
-    if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.look();
+    if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.lookOnce();
   }
 
   /** After a writer's death: directories first, or its frames could not be looked up to be undone. */

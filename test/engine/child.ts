@@ -66,7 +66,10 @@ const actions: Readonly<Record<string, () => string>> = {
 
 say("ready");
 await input.next();
-say(outcomeOf(actions[what] ?? (() => `no action ${what}`)));
+const outcome = outcomeOf(actions[what] ?? (() => `no action ${what}`));
+// The mark behind what was flushed is there when it is told.
+await Promise.resolve();
+say(outcome);
 await input.next();
 for (const db of held) db.closeSync();
 process.exit(0);

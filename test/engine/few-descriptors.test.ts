@@ -55,6 +55,8 @@ class ShortSystem {
     work: () => Promise<unknown>,
     isWell: () => void = () => undefined,
   ): Promise<void> {
+    // The mark behind what the fill has flushed.
+    await Promise.resolve();
     const contents = (): string => folders.map(contentsOf).join("\n");
     const before = contents();
     let failures = 0;

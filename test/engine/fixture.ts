@@ -66,7 +66,8 @@ export async function tell(path: string, steps: readonly Step[], unflushed = 0):
   if (unflushed === 0) {
     db.flushSync();
     flushedEnd = db.stats().logicalSizeBytes;
-  } else await turn();
+  }
+  await turn();
   const crashed = new Uint8Array(readFileSync(path));
   db.closeSync();
   return { closed: new Uint8Array(readFileSync(path)), crashed, flushedEnd, steps: told };

@@ -126,6 +126,8 @@ class EngineStore implements OpenStore {
   flush(): void {
     this.#goOn();
     this.#opened.sync?.flush();
+    // The mark behind it.
+    drainMicrotasks();
   }
 
   compact(): void {
@@ -141,6 +143,7 @@ class EngineStore implements OpenStore {
     } finally {
       work.give();
     }
+    drainMicrotasks();
   }
 
   backup(): void {

@@ -1,0 +1,120 @@
+/** When a mark is written behind the tail, and when the lock is looked at: once for what runs in one piece, and always before the file. */
+
+import { expect, test } from "bun:test";
+import { Errno } from "../../src/ffi/errno.ts";
+import { LOG_BASE, LOG_TAIL } from "../../src/log/log-words.ts";
+import { Subject } from "./flush-subject.ts";
+
+/** What a subject writes behind its tail, and how often it looks at the lock. */
+class Watched extends Subject {
+  marks = 0;
+  looks = 0;
+  /** What a mark's write gives instead of being made. */
+  markFault: number | undefined;
+  isRobbed = false;
+
+  constructor(hasWorkers = false) {
+    super({ hasWorkers });
+    const { numbers } = this.opened.engine.core.control.log;
+    this.fault = (call, args) => {
+      if (call === "status" && String(args[0]).endsWith(".lock")) {
+        this.looks += 1;
+        return this.isRobbed ? -Errno.ENOENT : undefined;
+      }
+      if (call !== "write") return undefined;
+      const { position } = args[2] as { readonly position: number };
+      if (position !== numbers[LOG_TAIL]! - numbers[LOG_BASE]!) return undefined;
+      this.marks += 1;
+      return this.markFault;
+    };
+  }
+
+  insertAndFlush(key: string): void {
+    this.insert(key);
+    this.opened.sync!.flush();
+  }
+}
+
+const turn = async (): Promise<void> => Promise.resolve();
+
+test("a mark is written once the code that has flushed has had its turn, and one for all of it", async () => {
+  using subject = new Watched();
+  for (let index = 0; index < 5; index += 1) subject.insertAndFlush(`${index}`);
+  expect(subject.marks).toBe(0);
+  await turn();
+  expect(subject.marks).toBe(1);
+  await turn();
+  expect(subject.marks).toBe(1);
+  subject.opened.sync!.flush();
+  await turn();
+  expect(subject.marks).toBe(2);
+});
+
+test("none is written over what came after the flush", async () => {
+  using subject = new Watched();
+  subject.insertAndFlush("one");
+  subject.insert("two");
+  await turn();
+  expect(subject.marks).toBe(0);
+});
+
+test("a flush that does not block has its mark behind those who waited for it", async () => {
+  using subject = new Watched(true);
+  subject.insert("one");
+  let marksThen = -1;
+  await Promise.all([
+    subject.opened.commit!.flush().then(() => (marksThen = subject.marks)),
+    subject.opened.commit!.flush(),
+  ]);
+  await turn();
+  expect(marksThen).toBe(0);
+  expect(subject.marks).toBe(1);
+});
+
+test("one that fails is nobody's error", async () => {
+  using subject = new Watched();
+  for (const fault of [-Errno.ENOSPC, -Errno.EIO]) {
+    subject.markFault = fault;
+    subject.insertAndFlush("one");
+    await turn();
+  }
+  expect(subject.marks).toBe(2);
+});
+
+test("one that is due when the database is closed is not written", async () => {
+  const subject = new Watched();
+  subject.insertAndFlush("one");
+  subject.opened.leave();
+  const before = subject.marks;
+  await turn();
+  expect(subject.marks).toBe(before);
+  subject[Symbol.dispose]();
+});
+
+test("what runs in one piece looks at the lock once before it writes to memory, and each time before it writes to the file", async () => {
+  using subject = new Watched();
+  // The first of all reserves space, and looks before that too.
+  subject.insertAndFlush("first");
+  await turn();
+  subject.looks = 0;
+  for (let index = 0; index < 5; index += 1) subject.insertAndFlush(`${index}`);
+  expect(subject.looks).toBe(1 + 5);
+  await turn();
+  // The mark's.
+  expect(subject.looks).toBe(7);
+  subject.insert("next");
+  expect(subject.looks).toBe(8);
+});
+
+test("a lock that is broken while code runs is seen before its next write to the file, and at its next chance by a write", async () => {
+  using subject = new Watched();
+  subject.insertAndFlush("one");
+  subject.isRobbed = true;
+  subject.insert("two");
+  const locked = expect.objectContaining({ code: "EMDB_LOCKED" });
+  expect(() => subject.opened.sync!.flush()).toThrow(locked);
+  expect(() => subject.insert("three")).toThrow(locked);
+  await turn();
+  expect(() => subject.insert("four")).toThrow(locked);
+  expect(subject.marks).toBe(0);
+});
