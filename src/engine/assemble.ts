@@ -178,6 +178,7 @@ function leave(opened: Omit<Opened, "leave">): void {
       if (!isUntouched) sync.finish(() => unmapForTruncation(system, control));
     }
   } finally {
+    sync?.leave();
     core.leave();
     clearRow(control, core.row);
     if (isLast) {

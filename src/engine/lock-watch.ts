@@ -4,14 +4,15 @@
  */
 
 import { locksBroken, type LockFile } from "./lock-file.ts";
+import { thisRun } from "./this-run.ts";
 
 export class LockWatch {
   readonly #lock: LockFile | undefined;
   /** Whether the last answer was no: then no write may begin before it has been asked again. */
   wasRobbed = false;
-  /** It was ours since the code that runs now began: what `locksBroken` said then; undefined when nobody has asked. */
-  #oursAt: number | undefined;
-  #isExpiring = false;
+  /** In which run of code, and after how many broken locks, it was ours last. */
+  #oursIn = -1;
+  #oursAt = 0;
 
   constructor(lock: LockFile | undefined) {
     this.#lock = lock;
@@ -27,17 +28,13 @@ export class LockWatch {
     this.wasRobbed = true;
     this.#lock?.mustBeOurs();
     this.wasRobbed = false;
+    this.#oursIn = thisRun();
     this.#oursAt = locksBroken.count;
-    if (this.#isExpiring) return;
-    this.#isExpiring = true;
-    queueMicrotask(() => {
-      this.#isExpiring = false;
-      this.#oursAt = undefined;
-    });
   }
 
   /** Asks, unless this code has asked already since it was given its turn: for who writes to memory alone, and asks again before the file. */
   lookOnce(): void {
-    if (this.wasRobbed || this.#oursAt !== locksBroken.count) this.look();
+    const isKnown = this.#oursIn === thisRun() && this.#oursAt === locksBroken.count;
+    if (this.wasRobbed || !isKnown) this.look();
   }
 }

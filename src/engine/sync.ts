@@ -25,6 +25,7 @@ import { KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
 import { AUDIT, STATE, STATE_POISONED, SYNC_DONE, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core, type LogFile } from "./core.ts";
+import { afterThisRun, neverMind, type Waiting } from "./this-run.ts";
 
 const NO_KEY = pinned(8);
 /** A mark of either kind. */
@@ -32,13 +33,13 @@ const MARK_BYTES_MAX = 64;
 /** How long a thread waits for another's sync before it asks whether that thread still lives. */
 const TURN_MS = 100;
 
-export class Sync {
+export class Sync implements Waiting {
   readonly #core: Core;
   readonly #file: LogFile;
   readonly #encoder: FrameEncoder;
   /** Whether every flush pays for a sync of its own. */
   readonly #isEach: boolean;
-  /** Where a mark is to be written in a moment; 0: nowhere. */
+  /** Where the next mark is to be written. */
   #markAt = 0;
   /** This row's name in `SYNC_OWNER`. */
   readonly name: number;
@@ -221,24 +222,27 @@ export class Sync {
    * on to write needs none, since the next frames say what was durable. A failure costs nothing but the mark.
    */
   markSoon(target: number): void {
-    const isUnderWay = this.#markAt !== 0;
     this.#markAt = target;
-    if (isUnderWay) return;
-    queueMicrotask(() => {
-      const at = this.#markAt;
-      this.#markAt = 0;
-      try {
-        this.#mark(at);
-      } catch (error) {
-        if (!(error instanceof EmdbError)) throw error;
-      }
-    });
+    afterThisRun(this);
+  }
+
+  afterRun(): void {
+    try {
+      this.#mark(this.#markAt);
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
+  }
+
+  /** This thread has nothing more to do with the log. */
+  leave(): void {
+    neverMind(this);
   }
 
   #mark(target: number): void {
     const core = this.#core;
     const numbers = core.control.log.numbers;
-    if (core.isClosed || numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;
+    if (numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;
     try {
       // A writer that died may have left the words half exchanged with those of another file: the next one sees to that.
       const isWhole = core.control.flags[AUDIT] === 0;

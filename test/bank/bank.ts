@@ -179,7 +179,11 @@ const READS: readonly PlantedFault[] = [
     "",
   ]),
   fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write-path.ts", [
-    "if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.look();",
+    "if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.lookOnce();",
+    "",
+  ]),
+  fault("a look at the lock counts for ever", "test/engine/marks.test.ts", "engine/lock-watch.ts", [
+    "this.#oursIn === thisRun() && ",
     "",
   ]),
   fault("a mark is written without a look at the lock", "test/engine/lock.test.ts", "engine/sync.ts", [
