@@ -53,6 +53,7 @@ export class AutoCompact {
     core.growthAt = core.tail.end + AUTO_COMPACT_LOOK_BYTES;
     if (this.#isRunning) return;
     this.#releaseReplaced();
+    if (this.#isInTheWay && this.#collectAt === 0) this.#collectAt = 2 * this.#bytes.log;
     if (!this.#isDue && !this.#mustSweep && !this.#mustCollect) return;
     this.#isRunning = true;
     core.defer(() => void this.#run());
@@ -98,10 +99,12 @@ export class AutoCompact {
    * long as the heap of the program is large, so it is called again when the log has doubled once more.
    */
   get #mustCollect(): boolean {
-    if (!this.#isBlocked || !this.#mayBeDue) return false;
-    const { log } = this.#bytes;
-    if (this.#collectAt === 0) this.#collectAt = 2 * log;
-    return log >= this.#collectAt;
+    return this.#isInTheWay && this.#collectAt > 0 && this.#bytes.log >= this.#collectAt;
+  }
+
+  /** Whether somebody in the file before keeps back a compaction that may be due. */
+  get #isInTheWay(): boolean {
+    return this.#isBlocked && this.#mayBeDue;
   }
 
   async #collect(): Promise<void> {
@@ -123,7 +126,7 @@ export class AutoCompact {
     const steps = this.#compaction.sweepSteps();
     let step = steps.next();
     for (; step.done !== true; step = steps.next()) {
-      await new Promise<void>((resolve) => core.defer(resolve));
+      await core.turned();
       core.enter();
     }
     const least = this.#plan.bytesMin / SWEEPS_PER_FLOOR;

@@ -145,7 +145,7 @@ export class Checkpoint {
         writer.sync();
       }
       if (system.monotonic() < until) continue;
-      await new Promise<void>((resolve) => this.#core.defer(resolve));
+      await this.#core.turned();
       this.#mustGoOn(writer);
       until = system.monotonic() + SLICE_MS;
     }

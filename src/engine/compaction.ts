@@ -156,7 +156,7 @@ export class Compaction {
   }
 
   async #turn(check: () => void): Promise<void> {
-    await new Promise<void>((resolve) => this.#core.defer(resolve));
+    await this.#core.turned();
     check();
   }
 

@@ -269,6 +269,13 @@ export class Core {
     return visible;
   }
 
+  /** Resolves when this thread's event loop has turned. */
+  async turned(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.defer(resolve);
+    return promise;
+  }
+
   get isClosed(): boolean {
     return this.#hasLeft || (this.control.flags[STATE]! & STATE_CLOSED) !== 0;
   }

@@ -13,10 +13,10 @@
  * 3. What the log itself has open or mapped, or has given out views of, is left alone, whatever name its file has.
  */
 
-import type { System } from "../ffi/system.ts";
+import type { FileHandle, System } from "../ffi/system.ts";
 import { logFileOf, segmentsOf } from "../log/log-words.ts";
 import { freeName } from "../log/free-name.ts";
-import { closeFile, namedIdentity, type SharedFile } from "../log/shared-file.ts";
+import { closeFile, namedHandle, namedIdentity } from "../log/shared-file.ts";
 import { movesFileOf, noteTarget, notedTarget, targetLockOf, type Control } from "./control.ts";
 import { closeImageFile } from "./hint-writer.ts";
 import { releaseReplacement } from "./swap.ts";
@@ -35,7 +35,7 @@ export function giveBackDead(system: System, control: Control, log: Named): void
   const drafts = new Set(names.map((name) => identityOf(system.status(name))));
   // It has lost its name. A draft that has got another one may be open by that already, and is not looked for.
   drafts.add(namedIdentity(system, movesFileOf(control)));
-  for (const file of filesOf(control)) drafts.delete(namedIdentity(system, file));
+  for (const handle of handlesOf(control)) drafts.delete(identityOf(system.statusOf(handle)));
   closeImageFile(system, control);
   releaseReplacement(system, control, log.path !== undefined);
   for (const identity of drafts) {
@@ -61,7 +61,8 @@ function identityOf(status: ReturnType<System["status"]>): string | undefined {
 }
 
 /** What a living database has open. */
-function filesOf({ log }: Control): SharedFile[] {
+function handlesOf({ log }: Control): FileHandle[] {
   const segments = segmentsOf(log);
-  return [logFileOf(log), ...segments.list().map((at) => segments.file(at))];
+  const files = [logFileOf(log), ...segments.list().map((at) => segments.file(at))];
+  return files.map(namedHandle).filter((handle) => handle !== undefined);
 }

@@ -78,7 +78,7 @@ export class Relocation {
     let until = core.system.monotonic() + SLICE_MS;
     while (this.step()) {
       if (core.system.monotonic() < until) continue;
-      await new Promise<void>((resolve) => core.defer(resolve));
+      await core.turned();
       core.enter();
       until = core.system.monotonic() + SLICE_MS;
     }
