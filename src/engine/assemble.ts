@@ -178,7 +178,9 @@ function leave(opened: Omit<Opened, "leave">): void {
       if (!isUntouched) sync.finish(() => unmapForTruncation(system, control));
     }
   } finally {
-    sync?.leave();
+    // Where others stay the log ends with no clean mark, maybe for long.
+    if (isLast) sync?.markNever();
+    else sync?.markNow();
     core.leave();
     clearRow(control, core.row);
     if (isLast) {

@@ -13,7 +13,8 @@
  * 1. A request is never lost to one that ends in good order: the host gives its place up first, then the Worker looks at the
  *    count once more, and who asks looks for a host once it has asked. To one that dies it may be: who waits then finds
  *    the host dead, and takes the place.
- * 2. Two Workers at a time, an old one and a new one, are one too many and do no harm: both speak by the rules of `sync.ts`.
+ * 2. A Worker speaks in the conversation of `sync.ts` under its host's name, so no host leaves before its Worker has ended.
+ * 3. Two Workers at a time, an old one and a new one, are one too many and do no harm: both speak by the rules of `sync.ts`.
  */
 
 import { syncRecipe } from "../ffi/sync-recipe.ts";
@@ -38,9 +39,17 @@ const IDLE_MS = 60_000;
 
 // Indexes of the words of a Worker's own.
 const OWN_REQUESTS = 0;
-const OWN_END = 1;
+const OWN_STATE = 1;
 const OWN_SERVED = 2;
 const OWN_BYTES = 12;
+
+// Its state.
+const AT_WORK = 1;
+const TOLD_TO_END = 2;
+
+/** How long a thread waits for a Worker that was told to end, and so often: longer than any sync that ends. */
+const END_TURN_MS = 100;
+const END_TURNS_MAX = 600;
 
 /** A Worker of this thread's. */
 interface Started {
@@ -59,6 +68,8 @@ export class CommitWorker {
   #idleTimer: ReturnType<typeof setInterval> | undefined;
   /** What the count of requests was when the idle timer was there last. */
   #requestsAtRest = 0;
+  /** Words of those that were told to end. */
+  #ending: Int32Array[] = [];
   #canStart: boolean;
 
   constructor(
@@ -216,8 +227,22 @@ export class CommitWorker {
     if (started === undefined) return;
     clearInterval(this.#idleTimer);
     this.#givePlace();
-    Atomics.store(started.own, OWN_END, 1);
+    // One that has not begun will find it so, and touch nothing.
+    if (Atomics.exchange(started.own, OWN_STATE, TOLD_TO_END) === AT_WORK) this.#ending.push(started.own);
     this.#raise();
     this.#started = undefined;
+  }
+
+  /**
+   * Lets it end, and waits until it has: it speaks under this thread's name, which another may have when this one has
+   * left. That takes a sync or two, if it was at one.
+   */
+  endNow(): void {
+    this.end();
+    for (const own of this.#ending)
+      for (let turn = 0; turn < END_TURNS_MAX && Atomics.load(own, OWN_STATE) === TOLD_TO_END; turn++)
+        Atomics.wait(own, OWN_STATE, TOLD_TO_END, END_TURN_MS);
+    this.#ending = [];
+    this.#sync.releaseOwn();
   }
 }

@@ -58,6 +58,7 @@ function registry(): Map<string, Entry> {
 function spillQuietly(entry: Entry, untilMs = Infinity): void {
   try {
     entry.opened.sync?.spillUntil(untilMs);
+    entry.opened.sync?.markNow();
   } catch (error) {
     if (!(error instanceof EmdbError)) throw error;
   }

@@ -235,9 +235,9 @@ export class GroupCommit {
     if (this.#waiting.length === 0) this.#worker.rest();
   }
 
-  /** Lets the Worker end, and goes on without. */
+  /** Ends the Worker, and goes on without. */
   close(): void {
     this.#isClosed = true;
-    this.#worker.end();
+    this.#worker.endNow();
   }
 }

@@ -156,7 +156,7 @@ function takeWords(core: Core, spaces: Spaces): void {
   const known = new Set(listMaps(log, base).map((map) => map.address));
   for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
   log.numbers[LOG_RESERVED] = Math.min(base + draft.numbers[LOG_RESERVED]!, positionsInUse(log).end);
-  log.numbers[LOG_ZEROED] = 0;
+  log.numbers[LOG_ZEROED] = draft.numbers[LOG_ZEROED]!;
   log.numbers[LOG_STRIDE] = 0;
   log.numbers[LOG_CLAIMED] = end;
   Atomics.add(log.flags, LOG_FENCE, 1);

@@ -222,7 +222,7 @@ export class Sync implements Waiting {
    * on to write needs none, since the next frames say what was durable. A failure costs nothing but the mark.
    */
   markSoon(target: number): void {
-    this.#markAt = target;
+    this.#markAt = Math.max(this.#markAt, target);
     afterThisRun(this);
   }
 
@@ -234,8 +234,13 @@ export class Sync implements Waiting {
     }
   }
 
-  /** This thread has nothing more to do with the log. */
-  leave(): void {
+  /** Writes the mark that waits for its turn, if one does: there will be none. */
+  markNow(): void {
+    if (neverMind(this)) this.afterRun();
+  }
+
+  /** The log has ended in another way. */
+  markNever(): void {
     neverMind(this);
   }
 

@@ -38,7 +38,7 @@ export function afterThisRun(one: Waiting): void {
   waiting.add(one);
 }
 
-/** Takes that back. */
-export function neverMind(one: Waiting): void {
-  waiting.delete(one);
+/** Takes that back; false when there was nothing to take back. */
+export function neverMind(one: Waiting): boolean {
+  return waiting.delete(one);
 }

@@ -31,6 +31,8 @@ export interface Kernel {
   forgetCached(file: FileHandle, bytes: number): Result;
   /** Reserves `[0, bytes)` of a file that is `size` long; a result, with EINTR passed on. */
   allocate(file: FileHandle, span: { readonly size: number; readonly bytes: number }): Result;
+  /** As `System.recordsFirstWrites`, where some file systems do. */
+  readonly recordsFirstWrites?: (file: FileHandle) => boolean;
   /** As `System.status` and `statusOf`, where that is cheaper than asking `node:fs`; undefined where it cannot be had. */
   readonly status?: (of: string | FileHandle) => FileStatus | Result | undefined;
   /** As `System.mappingsOf`, where the system tells. */

@@ -1,4 +1,4 @@
-/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), gettid(2), tgkill(2). */
+/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), fstatfs(2), gettid(2), tgkill(2). */
 
 import { read } from "bun:ffi";
 import { Errno, resultOfNumber } from "./errno.ts";
@@ -6,13 +6,19 @@ import type { Kernel } from "./kernel.ts";
 import { openLibrary } from "./library.ts";
 import { symbolTables } from "./symbols.ts";
 import { mappingsOf } from "./linux-maps.ts";
+import { sharedScratch } from "./memory.ts";
 import { StatusCall } from "./linux-status.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 
 const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
 const POSIX_FADV_DONTNEED = 4;
-const systemCalls = process.arch === "arm64" ? { gettid: 178, tgkill: 131 } : { gettid: 186, tgkill: 234 };
+const systemCalls =
+  process.arch === "arm64" ? { gettid: 178, tgkill: 131, fstatfs: 44 } : { gettid: 186, tgkill: 234, fstatfs: 138 };
+/** `struct statfs` begins with the type of the file system, a long. */
+const statfs = sharedScratch(128);
+/** Of file systems with unwritten extents that do not copy on write: ext4, XFS (linux/magic.h). */
+const extentTypes: readonly number[] = [0xef53, 0x58465342];
 
 /** @throws {EmdbError} EMDB_UNSUPPORTED when the C library lacks a call. */
 export function linuxKernel(): Kernel {
@@ -42,6 +48,10 @@ export function linuxKernel(): Kernel {
       return result === -Errno.ENOSYS ? -Errno.EOPNOTSUPP : result;
     },
     status: (of) => statusCall.of(of),
+    recordsFirstWrites(file) {
+      const { address, u32 } = statfs();
+      return calls.syscall(systemCalls.fstatfs, file, address, 0, 0, 0) === 0 && extentTypes.includes(u32[0]!);
+    },
     mappingsOf,
     adviseHuge(address, bytes) {
       calls.madvise(address, bytes, MADV_HUGEPAGE);

@@ -68,14 +68,12 @@ export class PosixSystem extends Surroundings implements System {
   /** Longest stretch of address space that is taken ahead of need. */
   readonly #reservationBytesMax: number;
   readonly lacksWriteThrough: boolean;
-  readonly recordsFirstWrites: boolean;
 
   constructor(kernel: Kernel) {
     super();
     this.#kernel = kernel;
     this.#calls = kernel.calls;
     this.lacksWriteThrough = kernel.openWriteThrough === 0;
-    this.recordsFirstWrites = kernel.dialect === "linux";
     this.#munmapAddress = symbolAddress(kernel.calls.munmap);
     this.pageBytes = kernel.calls.getpagesize();
     this.#reservationBytesMax = Math.max(this.#addressSpaceBytes() / addressSpaceShare, reservationBytesMin);
@@ -177,6 +175,10 @@ export class PosixSystem extends Surroundings implements System {
     if (folder === undefined) this.close(opened);
     // EINVAL: fsync(2) says that the file system cannot sync folders; there is nothing better to do.
     return result === -Errno.EINVAL ? 0 : result;
+  }
+
+  recordsFirstWrites(file: FileHandle): boolean {
+    return this.#kernel.recordsFirstWrites?.(file) ?? false;
   }
 
   allocate(file: FileHandle, bytes: number): Result {

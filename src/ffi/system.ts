@@ -60,12 +60,6 @@ export interface System {
   /** A mapping may reach beyond the end of the file; the pages there become readable as it grows. */
   readonly canMapPastEnd: boolean;
   readonly pageBytes: number;
-  /**
-   * Whether a block of reserved space that is written for the first time costs the sync behind it a record of its own
-   * (unwritten extents of ext4 and XFS): then it pays to write zeros there ahead of need.
-   */
-  readonly recordsFirstWrites?: boolean;
-
   // -- files ---------------------------------------------------------------
   open(path: string, mode: OpenMode): FileHandle | Result;
   close(file: FileHandle): Result;
@@ -82,6 +76,12 @@ export interface System {
   forgetCached(file: FileHandle): Result;
   /** Makes creations, renames and unlinks in a folder durable, through `folder` if it is open already. Nothing to do on Windows. */
   syncFolder(path: string, folder?: FileHandle): Result;
+  /**
+   * Whether a block of reserved space that is written for the first time costs the sync behind it a record of its own
+   * (unwritten extents of ext4 and XFS): then it pays to write zeros there ahead of need. Not where a file system copies
+   * on write: there they would use up what was reserved.
+   */
+  recordsFirstWrites?(file: FileHandle): boolean;
   /** Reserves space so that writes up to `bytes` cannot find the disk full; the file is then that long. EOPNOTSUPP where the file system cannot. */
   allocate(file: FileHandle, bytes: number): Result;
   /** Sets the length, giving back what lay behind. */

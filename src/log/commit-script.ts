@@ -10,7 +10,8 @@
  *
  *     requests       count of requests: one of the shared block, for every thread's flushes; or, where each flush gets a sync
  *                    of its own, one of the thread's own. It wraps, so nobody asks which is larger.
- *     own (i32)      0 count of requests of its own   1 not 0: end   2 requests that a sync of their own was made for
+ *     own (i32)      0 count of requests of its own   1 its state   2 requests that a sync of their own was made for
+ *     its state      0 has not begun   1 at work   2 told to end   3 has ended, and touches nothing any more
  *     owner, done, errno, joined, state, requests: words of the shared block, by index
  *
  * It gathers before it leads: who cannot wait leads meanwhile, and is never kept by a wait for others.
@@ -100,7 +101,7 @@ function gather(orders, own, isDone) {
   for (;;) {
     const joined = Atomics.load(flags, at.joined);
     const left = until - performance.now();
-    if (joined >= batchMax || left <= 0 || isDone() || Atomics.load(own, 1) !== 0) return;
+    if (joined >= batchMax || left <= 0 || isDone() || Atomics.load(own, 1) !== 1) return;
     Atomics.wait(flags, at.joined, joined, Math.min(left, 5));
   }
 }
@@ -138,10 +139,8 @@ function serve(orders, sync, own, served) {
   }
 }
 
-self.onmessage = (event) => {
-  const orders = event.data;
+function work(orders, own) {
   const sync = makeSync(orders.recipe);
-  const own = new Int32Array(orders.own);
   const [requests, index] = orders.isEach ? [own, 0] : [orders.flags, orders.at.requests];
   postMessage("ready");
   // Whatever was asked for before it was there is served first.
@@ -149,10 +148,21 @@ self.onmessage = (event) => {
   for (;;) {
     Atomics.wait(requests, index, served);
     served = Atomics.load(requests, index);
-    // Others may have asked before they knew that it would end.
-    const isOver = Atomics.load(own, 1) !== 0;
-    serve(orders, sync, own, served);
-    if (isOver && Atomics.load(requests, index) === served) break;
+    // Others may have asked before they knew that it would end: all that had is covered by one more sync.
+    const isOver = Atomics.load(own, 1) !== 1;
+    if (!isOver || !orders.isEach) serve(orders, sync, own, served);
+    if (isOver) return;
+  }
+}
+
+self.onmessage = (event) => {
+  const orders = event.data;
+  const own = new Int32Array(orders.own);
+  try {
+    if (Atomics.compareExchange(own, 1, 0, 1) === 0) work(orders, own);
+  } finally {
+    Atomics.store(own, 1, 3);
+    Atomics.notify(own, 1);
   }
   process.exit(0);
 };

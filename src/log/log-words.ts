@@ -58,7 +58,7 @@ const MAP_COUNT_MAX = 128;
 /** Of a map: the address that position 0 would have, where the map ends, and the base of its file. */
 const MAP_NUMBERS = 3;
 const LOG_SEGMENTS_AT = LOG_MAPS_AT + MAP_NUMBERS * MAP_COUNT_MAX;
-/** Up to which position reserved space has been written with zeros; of no meaning where it is less than `tail`. */
+/** Up to which position reserved space has been written with zeros; of no meaning where it is less than `tail`; Infinity: none are to be. */
 export const LOG_ZEROED = LOG_SEGMENTS_AT + SEGMENT_NUMBERS * SEGMENT_COUNT_MAX;
 export const LOG_NUMBERS = LOG_ZEROED + 1;
 

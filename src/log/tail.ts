@@ -144,7 +144,7 @@ export class FileTail implements Tail {
   readonly placedBytesMax: number;
   readonly #system: System;
   readonly #look: () => void;
-  readonly #canZeroAhead: boolean;
+  readonly #isSyncedOften: boolean;
   readonly #file: OpenLogFile;
   readonly #path: string;
   readonly #words: LogWords;
@@ -155,7 +155,7 @@ export class FileTail implements Tail {
     this.placedBytesMax = plan.isWriteThrough ? RING_FRAME_BYTES_MAX : COPIED_FRAME_BYTES_MAX;
     this.#system = system;
     this.#look = plan.look;
-    this.#canZeroAhead = plan.isSyncedOften && system.recordsFirstWrites === true;
+    this.#isSyncedOften = plan.isSyncedOften;
     this.#file = file;
     this.#path = file.path;
     this.#words = words;
@@ -283,12 +283,14 @@ export class FileTail implements Tail {
   /** Behind what was just written up to `end`, while syncs come often. */
   #zeroAhead(end: number): void {
     const numbers = this.#numbers;
-    if (!this.#canZeroAhead || end <= numbers[LOG_ZEROED]! || end - numbers[LOG_DURABLE]! > ZEROED_SYNC_BYTES_MAX)
+    if (!this.#isSyncedOften || end <= numbers[LOG_ZEROED]! || end - numbers[LOG_DURABLE]! > ZEROED_SYNC_BYTES_MAX)
       return;
     const base = numbers[LOG_BASE]!;
     const reserved = numbers[LOG_RESERVED]!;
-    // Nothing is reserved where the file system cannot: zeros would make the file longer.
-    if (reserved - base >= fileBytesMax(this.#words)) return;
+    if (this.#system.recordsFirstWrites?.(this.#file.handle) !== true) {
+      numbers[LOG_ZEROED] = Infinity;
+      return;
+    }
     const position = Math.ceil((Math.max(end, numbers[LOG_TOUCHED]!) - base) / ZEROED_BLOCK_BYTES) * ZEROED_BLOCK_BYTES;
     const bytes = Math.min(position + ZEROED_BYTES, reserved - base) - position;
     if (bytes <= 0) return;
@@ -321,8 +323,11 @@ export class FileTail implements Tail {
       target = Math.min(Math.ceil(bytes / 4096) * 4096, bytesMax);
       result = this.#system.allocate(this.#file.handle, target);
     }
-    if (result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS) target = bytesMax;
-    else if (result < 0) throw ioError(result, { syscall: "fallocate", path: this.#path });
+    if (result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS) {
+      target = bytesMax;
+      // Zeros would make the file longer.
+      this.#numbers[LOG_ZEROED] = Infinity;
+    } else if (result < 0) throw ioError(result, { syscall: "fallocate", path: this.#path });
     this.#numbers[LOG_RESERVED] = base + target;
   }
 }

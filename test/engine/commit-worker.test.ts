@@ -2,10 +2,11 @@
 
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { COMMIT_HOST, COMMIT_REQUESTS } from "../../src/engine/control.ts";
+import { COMMIT_HOST, COMMIT_REQUESTS, SYNC_DONE, SYNC_OWNER } from "../../src/engine/control.ts";
 import { attachTo } from "../../src/engine/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
+import type { CommitOrders } from "../../src/log/commit-script.ts";
 import { Subject } from "./flush-subject.ts";
 
 /** A row that nobody here has. */
@@ -112,6 +113,48 @@ test("a host that leaves while others flush leaves none of their flushes behind"
     subject.opened.commit!.rest();
     subject.opened.commit!.rest();
   }
+});
+
+test("a host is gone when its Worker is, which had its name", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  const { flags } = subject.opened.engine.core.control;
+  const orders = spyOn(RealWorker.prototype, "postMessage");
+  const other = attached(subject);
+  await writeAndFlush(other, "other");
+  const words = new Int32Array((orders.mock.calls[0]![0] as CommitOrders).own);
+  orders.mockRestore();
+  // Asked by others all the time, as it is told to end.
+  for (let request = 0; request < 50; request += 1) {
+    Atomics.add(flags, COMMIT_REQUESTS, 1);
+    Atomics.notify(flags, COMMIT_REQUESTS);
+  }
+  expect(words[1]).toBe(1);
+  other.leave();
+  expect(words[1]).toBe(3);
+  expect(Atomics.load(flags, SYNC_OWNER)).toBe(0);
+});
+
+test("a Worker that has not begun when its host leaves is not waited for, and touches nothing", async () => {
+  program = "setTimeout(() => undefined, 1000)";
+  using subject = new Subject({ hasWorkers: true });
+  const other = attached(subject);
+  other.engine.insert(other.engine.defaultSpace, "other", "value", 0);
+  const flush = other.commit!.flush();
+  other.leave();
+  await flush;
+  expect(started).toHaveLength(1);
+  for (const worker of started) worker.terminate();
+});
+
+test("with on-each-flush an end pays for no sync that nobody asked for", async () => {
+  const subject = new Subject({ hasWorkers: true }, { flushPlan: { kind: "on-each-flush" } });
+  const { flags } = subject.opened.engine.core.control;
+  const other = attached(subject);
+  await writeAndFlush(other, "other");
+  const syncs = Atomics.load(flags, SYNC_DONE);
+  other.leave();
+  expect(Atomics.load(flags, SYNC_DONE)).toBe(syncs);
+  subject[Symbol.dispose]();
 });
 
 test("a thread whose name a dead host of its row has left starts a commit Worker", async () => {

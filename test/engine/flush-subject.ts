@@ -3,6 +3,7 @@
 import { openFile } from "../../src/engine/open.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import type { System } from "../../src/ffi/system.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty, type Fault } from "./engine-fixture.ts";
 import { CONFIG, type Config } from "./open-engine.ts";
@@ -13,11 +14,12 @@ export const GROUP: Partial<Config> = { flushPlan: { kind: "group", waitMsMax: 0
 export class Subject implements Disposable {
   readonly #folder = temporaryFolder();
   readonly opened: Opened;
+  readonly system: System = faulty(hostSystem(), (call, args) => this.fault(call, args));
   /** What a call gives instead of being made. */
   fault: Fault = () => undefined;
 
   constructor(changes: Partial<Environment> = {}, config: Partial<Config> = GROUP) {
-    const system = faulty(hostSystem(), (call, args) => this.fault(call, args));
+    const { system } = this;
     const defer = (work: () => void): void => void setImmediate(work);
     const environment = { system, defer, hasWorkers: false, ...changes };
     const path = this.#folder.file("data.emdb");

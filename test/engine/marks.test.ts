@@ -2,6 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { Errno } from "../../src/ffi/errno.ts";
+import { attachTo } from "../../src/engine/open.ts";
 import { LOG_BASE, LOG_TAIL } from "../../src/log/log-words.ts";
 import { Subject } from "./flush-subject.ts";
 
@@ -69,6 +70,38 @@ test("a flush that does not block has its mark behind those who waited for it", 
   await turn();
   expect(marksThen).toBe(0);
   expect(subject.marks).toBe(1);
+});
+
+test("a flush that was answered for less does not take back the mark of one that covers more", async () => {
+  using subject = new Watched();
+  subject.insert("one");
+  const flush = subject.opened.commit!.flush();
+  subject.insert("two");
+  subject.opened.sync!.flush();
+  subject.opened.commit!.finish();
+  await flush;
+  await turn();
+  expect(subject.marks).toBe(1);
+});
+
+test("a thread that leaves while others stay writes the mark that it owes", async () => {
+  using subject = new Watched();
+  subject.opened.engine.core.becomeShared();
+  const other = attachTo(
+    { system: subject.system, defer: (work) => void setImmediate(work), hasWorkers: false },
+    subject.opened.base,
+  );
+  other.engine.insert(other.engine.defaultSpace, "other", "value", 0);
+  other.leave();
+  expect(subject.marks).toBe(1);
+});
+
+test("the last one out leaves a clean mark, and writes none over it", () => {
+  const subject = new Watched();
+  subject.insertAndFlush("one");
+  subject.opened.leave();
+  expect(subject.marks).toBe(1);
+  subject[Symbol.dispose]();
 });
 
 test("one that fails is nobody's error", async () => {

@@ -27,7 +27,7 @@ class Subject implements Disposable {
     const system = faulty(hostSystem(), (call, args) => this.#note(call, args) ?? this.fault(call, args));
     const claiming = new Proxy(system, {
       get: (target, name) =>
-        name === "recordsFirstWrites" ? recordsFirstWrites : (Reflect.get(target, name) as unknown),
+        name === "recordsFirstWrites" ? () => recordsFirstWrites : (Reflect.get(target, name) as unknown),
     });
     this.fixture = new EngineFixture(this.path, claiming);
   }
@@ -133,6 +133,16 @@ test("nor where the system does not say that they pay", () => {
 test("nor where the file system reserves nothing: they would make the file longer", () => {
   using subject = new Subject();
   subject.fault = (call) => (call === "allocate" ? -Errno.EOPNOTSUPP : undefined);
+  subject.insertAndFlush(100);
+  expect(subject.zeros).toEqual([]);
+});
+
+test("nor there behind a compaction, which may let the log grow longer", () => {
+  using subject = new Subject();
+  subject.fault = (call) => (call === "allocate" ? -Errno.EOPNOTSUPP : undefined);
+  subject.insertAndFlush(100);
+  subject.fixture.opened.compaction.runSync();
+  subject.fixture.opened.compaction.release();
   subject.insertAndFlush(100);
   expect(subject.zeros).toEqual([]);
 });

@@ -60,8 +60,8 @@ interface OpenFile {
 export class SimulatedSystem implements System {
   readonly platform = "simulated";
   readonly canMapPastEnd: boolean;
-  readonly recordsFirstWrites: boolean;
   readonly pageBytes = PAGE_BYTES;
+  readonly recordsFirstWrites = (): boolean => this.#machine.options.recordsFirstWrites;
   /** What no correct caller does: using a closed handle, unmapping what is not mapped. */
   readonly misuses: string[] = [];
   readonly liveThreads = new Set<number>();
@@ -79,7 +79,7 @@ export class SimulatedSystem implements System {
   constructor(machine: Machine, options: ProcessOptions) {
     this.#machine = machine;
     this.#options = options;
-    ({ canMapPastEnd: this.canMapPastEnd, recordsFirstWrites: this.recordsFirstWrites } = machine.options);
+    this.canMapPastEnd = machine.options.canMapPastEnd;
     this.#calls = new Calls(options.faults ?? []);
     this.#chance = new Random(machine.random.word());
     this.currentThread = options.threadId ?? 1;

@@ -91,6 +91,15 @@ switch (what) {
     void db.flush().then(() => process.exit(7));
     break;
   }
+  case "exit behind flush":
+  case "exit behind flushSync": {
+    const db = Emdb.open(path);
+    db.insert("key", "acknowledged");
+    if (what === "exit behind flush") await db.flush();
+    else db.flushSync();
+    process.exit(7);
+    break;
+  }
   case "held": {
     const db = Emdb.open(path);
     db.insert("a", "b");

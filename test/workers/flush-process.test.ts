@@ -1,6 +1,7 @@
 /** What flushes do to the life of a process, and what a failed sync does to a database. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Emdb } from "../../src/index.ts";
 import { childCommand, childText, emulator } from "../support/platform.ts";
@@ -37,6 +38,20 @@ test("a process with a commit Worker ends with the exit code that it asked for",
   using folder = temporaryFolder();
   expect(run("code", folder.file("data.emdb")).code).toBe(7);
 });
+
+test.each(["exit behind flush", "exit behind flushSync"])(
+  "rot of what a process had flushed right before it ended (%s) is damage, not a torn tail",
+  (what) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    expect(run(what, path).code).toBe(7);
+    const bytes = readFileSync(path);
+    const at = bytes.indexOf("acknowledged");
+    bytes[at]! ^= 1;
+    writeFileSync(path, bytes);
+    expect(() => Emdb.open(path)).toThrow(expect.objectContaining({ code: "EMDB_CORRUPTED" }));
+  },
+);
 
 test("a process with nothing to write ends at once when it says so, whatever transaction another Worker is in", () => {
   using folder = temporaryFolder();

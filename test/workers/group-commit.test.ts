@@ -158,6 +158,35 @@ test("a flush that blocks its thread, and a close, do not wait for others to joi
   await last;
 });
 
+test("threads of a pool that come, flush first, close and end leave nobody's flush behind", async () => {
+  using folder = temporaryFolder();
+  const { db } = open(folder);
+  const rounds = emulator === undefined ? 20 : 3;
+  let next = new Thread("flush-worker.ts", { share: db.share(), index: 0, callers: 1, writes: 3 });
+  for (let round = 1; round <= rounds; round += 1) {
+    const host = next;
+    expect(await host.said()).toBe("ready");
+    host.tell("begin");
+    let isOver = false;
+    const callers = Array.from({ length: 8 }, async (_, caller) => {
+      for (let write = 0; !isOver; write += 1) {
+        db.insert(`${round} ${caller} ${write}`, "v".repeat(200));
+        await db.flush();
+      }
+    });
+    expect(await host.said()).toBe("done");
+    await host.kill();
+    // It has the row of the one that has left.
+    next = new Thread("flush-worker.ts", { share: db.share(), index: round, callers: 1, writes: 3 });
+    await Promise.all(Array.from({ length: 50 }, async () => db.flush()));
+    isOver = true;
+    await Promise.all(callers);
+  }
+  expect(await next.said()).toBe("ready");
+  await next.kill();
+  await db.close();
+});
+
 test("threads that die with flushes pending do not keep the others' flushes waiting", async () => {
   using folder = temporaryFolder();
   const { db, words } = open(folder);
