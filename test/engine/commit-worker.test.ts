@@ -115,23 +115,40 @@ test("a host that leaves while others flush leaves none of their flushes behind"
   }
 });
 
-test("a host is gone when its Worker is, which had its name", async () => {
+test("a host has left when its Worker has ended, which speaks under its name", async () => {
+  // It is in the middle of something when it is told to end.
+  program = `self.onmessage = ({ data }) => {
+    const own = new Int32Array(data.own);
+    Atomics.store(own, 1, 1);
+    while (Atomics.load(own, 1) === 1) Atomics.wait(own, 1, 1, 5);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+    Atomics.store(own, 1, 3);
+    Atomics.notify(own, 1);
+    process.exit(0);
+  }`;
   using subject = new Subject({ hasWorkers: true });
-  const { flags } = subject.opened.engine.core.control;
   const orders = spyOn(RealWorker.prototype, "postMessage");
   const other = attached(subject);
   await writeAndFlush(other, "other");
   const words = new Int32Array((orders.mock.calls[0]![0] as CommitOrders).own);
   orders.mockRestore();
-  // Asked by others all the time, as it is told to end.
+  expect(words[1]).toBe(1);
+  other.leave();
+  expect(words[1]).toBe(3);
+});
+
+test("the program of a Worker that is told to end ends, however many ask it for more", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  const { flags } = subject.opened.engine.core.control;
+  const other = attached(subject);
+  await writeAndFlush(other, "other");
   for (let request = 0; request < 50; request += 1) {
     Atomics.add(flags, COMMIT_REQUESTS, 1);
     Atomics.notify(flags, COMMIT_REQUESTS);
   }
-  expect(words[1]).toBe(1);
   other.leave();
-  expect(words[1]).toBe(3);
   expect(Atomics.load(flags, SYNC_OWNER)).toBe(0);
+  expect(hostOf(subject)).toBe(0);
 });
 
 test("a Worker that has not begun when its host leaves is not waited for, and touches nothing", async () => {

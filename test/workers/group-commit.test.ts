@@ -158,33 +158,37 @@ test("a flush that blocks its thread, and a close, do not wait for others to joi
   await last;
 });
 
-test("threads of a pool that come, flush first, close and end leave nobody's flush behind", async () => {
-  using folder = temporaryFolder();
-  const { db } = open(folder);
-  const rounds = emulator === undefined ? 20 : 3;
-  let next = new Thread("flush-worker.ts", { share: db.share(), index: 0, callers: 1, writes: 3 });
-  for (let round = 1; round <= rounds; round += 1) {
-    const host = next;
+test("a thread that was the host of the commit Worker, closes and ends leaves nobody's flush behind", async () => {
+  for (let round = 1; round <= (emulator === undefined ? 20 : 2); round += 1) {
+    using folder = temporaryFolder();
+    const { db, words } = open(folder);
+    const orders = { share: db.share(), index: 0, callers: 1, writes: 50 };
+    const host = new Thread("flush-worker.ts", orders);
+    // Loaded already, it takes the row that the first one leaves at once.
+    const next = new Thread("flush-worker.ts");
     expect(await host.said()).toBe("ready");
     host.tell("begin");
+    while (words.syncs === 0) await new Promise((resolve) => setImmediate(resolve));
     let isOver = false;
     const callers = Array.from({ length: 8 }, async (_, caller) => {
       for (let write = 0; !isOver; write += 1) {
-        db.insert(`${round} ${caller} ${write}`, "v".repeat(200));
+        db.insert(`${caller} ${write}`, "v".repeat(200));
         await db.flush();
       }
     });
     expect(await host.said()).toBe("done");
     await host.kill();
-    // It has the row of the one that has left.
-    next = new Thread("flush-worker.ts", { share: db.share(), index: round, callers: 1, writes: 3 });
-    await Promise.all(Array.from({ length: 50 }, async () => db.flush()));
+    next.tell({ ...orders, index: 1 });
+    expect(await next.said()).toBe("ready");
+    for (let flush = 0; flush < 50; flush += 1) {
+      db.insert("main", `${flush}`);
+      await db.flush();
+    }
     isOver = true;
     await Promise.all(callers);
+    await next.kill();
+    await db.close();
   }
-  expect(await next.said()).toBe("ready");
-  await next.kill();
-  await db.close();
 });
 
 test("threads that die with flushes pending do not keep the others' flushes waiting", async () => {
