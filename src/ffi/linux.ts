@@ -18,7 +18,7 @@ const systemCalls =
 /** `struct statfs` begins with the type of the file system, a long. */
 const statfs = sharedScratch(128);
 /** Of file systems with unwritten extents that do not copy on write: ext4, XFS (linux/magic.h). */
-const extentTypes: readonly number[] = [0xef53, 0x58465342];
+const extentTypes: ReadonlySet<number> = new Set([0xef53, 0x58465342]);
 
 /** @throws {EmdbError} EMDB_UNSUPPORTED when the C library lacks a call. */
 export function linuxKernel(): Kernel {
@@ -50,7 +50,7 @@ export function linuxKernel(): Kernel {
     status: (of) => statusCall.of(of),
     recordsFirstWrites(file) {
       const { address, u32 } = statfs();
-      return calls.syscall(systemCalls.fstatfs, file, address, 0, 0, 0) === 0 && extentTypes.includes(u32[0]!);
+      return calls.syscall(systemCalls.fstatfs, file, address, 0, 0, 0) === 0 && extentTypes.has(u32[0]!);
     },
     mappingsOf,
     adviseHuge(address, bytes) {
