@@ -138,11 +138,11 @@ const workload: Workload = {
   defaults: {
     peers: "emdb,emdb-tuned,emdb-each-flush,lmdb,sqlite,level",
     callers: "64",
-    each: "40",
+    each: "200",
     alone: "60",
     pairs: "5",
     workers: "8",
-    "worker-writes": "200",
+    "worker-writes": "2000",
   },
   unavailable: peerUnavailable,
   run,
