@@ -1,6 +1,7 @@
 /** When a mark is written behind the tail, and when the lock is looked at: once for what runs in one piece, and always before the file. */
 
 import { expect, test } from "bun:test";
+import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { attachTo } from "../../src/engine/open.ts";
 import { LOG_BASE, LOG_TAIL } from "../../src/log/log-words.ts";
@@ -112,6 +113,22 @@ test("one that fails is nobody's error", async () => {
     await turn();
   }
   expect(subject.marks).toBe(2);
+});
+
+test("what keeps one from being written is nobody's error either, unless it is a fault of ours", () => {
+  using subject = new Watched();
+  const { sync, engine } = subject.opened;
+  subject.insertAndFlush("one");
+  const { mutex } = engine.core;
+  const own = mutex.tryLock.bind(mutex);
+  for (const error of [new EmdbError("EMDB_FULL", "no counter is left"), new Error("a fault")]) {
+    mutex.tryLock = () => {
+      throw error;
+    };
+    if (error instanceof EmdbError) sync!.afterRun();
+    else expect(() => sync!.afterRun()).toThrow("a fault");
+  }
+  mutex.tryLock = own;
 });
 
 test("one that is due when the database is closed is not written", async () => {
