@@ -11,8 +11,9 @@ import { openStore, peerUnavailable, settingsOf } from "./lib/peers-of.ts";
 import { runWorkload } from "./lib/workload.ts";
 import type { Outcome, Row, Workload } from "./lib/workload.ts";
 
-/** The subject that opens nothing. */
+/** The subjects that open nothing: one with nothing in the process but the loop, one with the library loaded. */
 const nothing = "none";
+const loaded = "loaded";
 
 const kept: unknown[] = [];
 
@@ -73,6 +74,10 @@ function fill(
 async function run(subject: string, options: Options): Promise<Outcome> {
   const rounds = numberOption(options, "rounds");
   if (subject === nothing) return { rows: makeGarbage(rounds), settings: "no database" };
+  if (subject === loaded) {
+    await import("../src/index.ts");
+    return { rows: makeGarbage(rounds), settings: "emdb is imported, and opens nothing" };
+  }
   using folder = new Folder();
   const valueBytes = numberOption(options, "value-bytes");
   const records = Math.max(1, Math.floor(numberOption(options, "bytes") / (valueBytes + 24)));
@@ -95,8 +100,8 @@ async function run(subject: string, options: Options): Promise<Outcome> {
 const workload: Workload = {
   title: "Garbage collection of the host",
   notes: ["The database is filled by another process. RSS without file-mapped pages is RssAnon of /proc/self/status."],
-  defaults: { peers: "none,emdb,lmdb,sqlite", bytes: "3g", "value-bytes": "4096", rounds: "5m" },
-  unavailable: async (subject) => (subject === nothing ? undefined : peerUnavailable(subject)),
+  defaults: { peers: "none,loaded,emdb,lmdb,sqlite", bytes: "3g", "value-bytes": "4096", rounds: "5m" },
+  unavailable: async (subject) => (subject === nothing || subject === loaded ? undefined : peerUnavailable(subject)),
   run,
 };
 

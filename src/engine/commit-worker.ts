@@ -240,8 +240,10 @@ export class CommitWorker {
   endNow(): void {
     this.end();
     for (const own of this.#ending)
-      for (let turn = 0; turn < END_TURNS_MAX && Atomics.load(own, OWN_STATE) === TOLD_TO_END; turn++)
-        Atomics.wait(own, OWN_STATE, TOLD_TO_END, END_TURN_MS);
+      for (let turn = 0; turn < END_TURNS_MAX && Atomics.load(own, OWN_STATE) === TOLD_TO_END; turn++) {
+        // It may itself wait for the sync of a thread that has died in it.
+        if (Atomics.wait(own, OWN_STATE, TOLD_TO_END, END_TURN_MS) === "timed-out") this.#sync.releaseDeadOwner();
+      }
     this.#ending = [];
     this.#sync.releaseOwn();
   }

@@ -137,6 +137,22 @@ test("a host has left when its Worker has ended, which speaks under its name", a
   expect(words[1]).toBe(3);
 });
 
+test("a Worker that waits for the sync of a thread that died in it does not keep its host from leaving", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  const { flags, reclaim } = subject.opened.engine.core.control;
+  await writeAndFlush(subject.opened, "flushed");
+  subject.fault = (call, [thread]) => (call === "isThreadAlive" && thread === OTHER_THREAD ? 0 : undefined);
+  Atomics.store(reclaim, ROW_THREAD_AT + OTHER_ROW, OTHER_THREAD + 1);
+  Atomics.store(flags, SYNC_OWNER, OTHER_ROW + 1);
+  subject.insert("in the file");
+  subject.opened.sync!.spill();
+  Atomics.add(flags, COMMIT_REQUESTS, 1);
+  Atomics.notify(flags, COMMIT_REQUESTS);
+  subject.opened.commit!.close();
+  expect(Atomics.load(flags, SYNC_OWNER)).toBe(0);
+  removeOther(subject);
+});
+
 test("the program of a Worker that is told to end ends, however many ask it for more", async () => {
   using subject = new Subject({ hasWorkers: true });
   const { flags } = subject.opened.engine.core.control;
