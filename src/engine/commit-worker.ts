@@ -10,8 +10,8 @@
  * that who has thousands of databases open has not as many threads; the next flush starts another.
  *
  * Invariants
- * 1. A request is never lost to one that ends in good order: the host gives its place up first, then the Worker looks at the
- *    count once more, and who asks looks for a host once it has asked. To one that dies it may be: who waits then finds
+ * 1. A request is never lost to one that ends in good order: the host gives its place up first, then the Worker makes one
+ *    sync more, and who asks looks for a host once it has asked. To one that dies it may be: who waits then finds
  *    the host dead, and takes the place.
  * 2. A Worker speaks in the conversation of `sync.ts` under its host's name, so no host leaves before its Worker has ended.
  * 3. Two Workers at a time, an old one and a new one, are one too many and do no harm: both speak by the rules of `sync.ts`.

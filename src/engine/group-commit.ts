@@ -51,7 +51,7 @@ export class GroupCommit {
     this.#core = core;
     this.#sync = sync;
     this.#plan = options.plan;
-    this.#worker = new CommitWorker(core, sync, { ...options, onLost: () => this.#goOnWithout() });
+    this.#worker = new CommitWorker(core, sync, { ...options, onLost: () => this.finish() });
   }
 
   /** Resolves when everything written before the call is durable. One promise a call, since flushes come by the dozen. */
@@ -85,13 +85,17 @@ export class GroupCommit {
     const target = this.#target();
     const isEach = this.#plan.kind === "on-each-flush";
     if (!isEach && this.#sync.durable >= target) return Promise.resolve();
-    const hasWorker = !this.#isClosed && this.#worker.isThere;
+    const hasWorker = this.#hasWorker;
     return new Promise((resolve, reject) => {
       this.#waiting.push({ target, request: this.#worker.nextRequest, resolve, reject });
       this.#keepAlive ??= setInterval(() => undefined, NEVER_MS);
       this.#join(1);
       this.#beginSoon(hasWorker);
     });
+  }
+
+  get #hasWorker(): boolean {
+    return !this.#isClosed && this.#worker.isThere;
   }
 
   /**
@@ -110,7 +114,7 @@ export class GroupCommit {
   }
 
   #begin(): void {
-    if (this.#isClosed || !this.#worker.isThere) {
+    if (!this.#hasWorker) {
       this.finish();
       return;
     }
@@ -209,11 +213,6 @@ export class GroupCommit {
   #letGo(): void {
     clearInterval(this.#keepAlive);
     this.#keepAlive = undefined;
-  }
-
-  /** The Worker could not start, or died: what is waiting is synced here. */
-  #goOnWithout(): void {
-    if (this.#waiting.length > 0) this.finish();
   }
 
   /** Decides every open flush on this thread. */

@@ -60,6 +60,7 @@ export interface System {
   /** A mapping may reach beyond the end of the file; the pages there become readable as it grows. */
   readonly canMapPastEnd: boolean;
   readonly pageBytes: number;
+
   // -- files ---------------------------------------------------------------
   open(path: string, mode: OpenMode): FileHandle | Result;
   close(file: FileHandle): Result;
