@@ -3,6 +3,10 @@
  *
  * Who only reads a file may do so beside a process that opens it for writing. That one cuts off a batch without an end
  * and writes others in its place, so nothing of such a batch may be in the index, nor be read through the map.
+ *
+ * Whether a batch is whole its checks tell, so of sealed frames only the last is opened, which may take the batch back:
+ * to open each of them here takes as long as the replay itself. Where it is not whole, what stands in its way is told by
+ * opening: a forged length leads to a place that nobody wrote.
  */
 
 import { KIND_ABORT, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
@@ -25,15 +29,25 @@ export class BatchAhead {
   /** Follows the batch whose first frame stands at a position. */
   look(lsn: number): Outcome {
     const scanner = this.#scanner;
-    let finding = scanner.judge(lsn);
+    let finding = this.#follow(lsn, (at) => scanner.judgeClosed(at));
+    if (finding.kind === "frame") finding = scanner.judge(scanner.lsn);
+    if (finding.kind !== "frame") finding = this.#follow(lsn, (at) => scanner.judge(at));
+    const { facts, lsn: stop } = scanner;
+    if (finding.kind !== "frame") return { finding, stop };
+    return { end: stop + facts.frameBytes, isAborted: facts.kind === KIND_ABORT };
+  }
+
+  /** Goes to the last frame of the batch, or to what stands where it should have gone on. */
+  #follow(lsn: number, judge: (at: number) => Finding): Finding {
+    const scanner = this.#scanner;
+    const { facts } = scanner;
+    let finding = judge(lsn);
     for (let place = PLACE_FIRST; finding.kind === "frame"; place = PLACE_MIDDLE) {
-      const { facts } = scanner;
-      const isLast = place === PLACE_MIDDLE && facts.place === PLACE_LAST;
-      if (isLast) return { end: scanner.lsn + facts.frameBytes, isAborted: facts.kind === KIND_ABORT };
-      if (facts.place !== place) return { finding: NO_BATCH, stop: scanner.lsn };
-      finding = scanner.next();
+      if (place === PLACE_MIDDLE && facts.place === PLACE_LAST) break;
+      if (facts.place !== place) return NO_BATCH;
+      finding = judge(scanner.lsn + facts.frameBytes);
     }
-    return { finding, stop: scanner.lsn };
+    return finding;
   }
 
   release(): void {

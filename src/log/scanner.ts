@@ -151,7 +151,7 @@ export class Scanner {
 
   /** Judges the place at `lsn`; after a sound frame, `next` goes on behind it. */
   judge(lsn: number): Finding {
-    const finding = this.#judgeClosed(lsn);
+    const finding = this.judgeClosed(lsn);
     if (finding !== FRAME) return finding;
     const { opener } = this.#source;
     if (opener !== undefined || this.facts.kind > KIND_END) return this.#open(opener);
@@ -190,11 +190,11 @@ export class Scanner {
 
   /** Whether the frame at a position says, as far as its checks tell, that the database was closed in good order right behind it. */
   isCleanEnd(lsn: number): boolean {
-    return this.#judgeClosed(lsn) === FRAME && this.facts.isClean;
+    return this.judgeClosed(lsn) === FRAME && this.facts.isClean;
   }
 
-  /** Judges the place as far as its checks tell. */
-  #judgeClosed(lsn: number): Finding {
+  /** Judges the place as far as its checks tell. What a sealed frame holds stays closed: the facts are those of its header. */
+  judgeClosed(lsn: number): Finding {
     this.lsn = lsn;
     if (this.#isPlainFrame(lsn)) return FRAME;
     const have = this.#load(lsn, FRAME_HEADER_BYTES);
@@ -412,7 +412,7 @@ export class Scanner {
       const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
       if (xxh32Of20(this.memory.i32, (at >> 2) + 1, seed) !== this.memory.i32[at >> 2]) continue;
       // Not opened: the sessions in between may be what is bad.
-      if (this.#judgeClosed(lsn) !== FRAME) continue;
+      if (this.judgeClosed(lsn) !== FRAME) continue;
       if (this.facts.durable > durableBeyond) return lsn;
     }
     return undefined;

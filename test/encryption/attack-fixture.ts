@@ -90,10 +90,11 @@ export class Bait {
     if (hint !== undefined) writeFileSync(`${this.path}.hint`, hint);
   }
 
-  open(encryption: EncryptionInput | undefined): Verdict {
+  open(encryption: EncryptionInput | undefined, mode: { readonly readOnly?: true } = {}): Verdict {
     let db: Emdb;
     try {
-      db = Emdb.open(this.path, { createIfMissing: false, ...(encryption === undefined ? {} : { encryption }) });
+      const secret = encryption === undefined ? {} : { encryption };
+      db = Emdb.open(this.path, { createIfMissing: false, ...secret, ...mode });
     } catch (error) {
       return this.#errorOf(error);
     }

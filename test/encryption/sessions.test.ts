@@ -1,6 +1,7 @@
 /** The sessions of a log: one for each open that writes, found again from the newest one back. */
 
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
+import crypto from "node:crypto";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb, EmdbError } from "../../src/index.ts";
@@ -122,6 +123,26 @@ test("who reads beside the writer sees its moment, whatever is written and compa
   expect(reader.len()).toBe(100);
   expect([...reader.values()].every((value) => Buffer.from(value).toString() === "before")).toBe(true);
   expect((await reader.verify()).problems).toEqual([]);
+});
+
+test("no record is opened twice by an open that replays the log, for reading and for writing", () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  const count = 90;
+  {
+    using db = openWith(path, SECRET);
+    const entries = Array.from({ length: count }, (_, index): [string, string] => [`key ${index}`, "value"]);
+    db.insertMany(entries);
+  }
+  for (const readOnly of [true, false]) {
+    rmSync(`${path}.hint`, { force: true });
+    using opened = spyOn(crypto, "createDecipheriv");
+    using db = Emdb.open(path, { encryption: SECRET, readOnly });
+    expect(db.recovery.usedCheckpoint).toBe(false);
+    expect(db.len()).toBe(count);
+    // The key's slot, the last of the batch once more to learn whether it was taken back, and marks.
+    expect(opened.mock.calls.length).toBeLessThan(count + 6);
+  }
 });
 
 test("a value longer than the ring's frames is sealed and read like any other", () => {
