@@ -24,7 +24,7 @@ async function warmUp(subject: string, folder: Folder, data: Data): Promise<void
   await load(store, data, count);
   const keys = data.shuffledKeys(count, count);
   await perCall(count, (index) => store.get(keys[index] ?? keys[0]!));
-  await perCall(2000, (index) => store.insert(data.key(index), data.value(index + 1)));
+  await perCall(100_000, (index) => store.insert(data.key(index), data.value(index + 1)));
   await perCall(100, (index) => store.getMany?.(keys.slice(index * 100, index * 100 + 100)));
   await perCall(2000, (index) => store.remove(keys[index] ?? keys[0]!));
   await store.iterate();

@@ -7,6 +7,7 @@ import type { Core } from "./core.ts";
 import { Sweeper } from "./expiry.ts";
 import { beginRange } from "./range.ts";
 import { ReadPath } from "./read-path.ts";
+import { RoomAhead } from "./room-ahead.ts";
 import { Snapshots } from "./snapshot.ts";
 import type { Spaces } from "./spaces.ts";
 import { type SpaceState } from "./spaces.ts";
@@ -178,7 +179,9 @@ export class Engine implements Store {
       this.spaces.mustBeLive(state);
       if (count === 0) return;
       const load = this.#loading(state, keys);
+      const room = new RoomAhead(this.core, this.spaces, { space: state, count });
       for (let index = 0; index < count; index++) {
+        if (index === room.next) room.make(index);
         load(index);
         this.#write.put(state, values[index]!, expiresAtMs, placeInBatch(index, count));
       }

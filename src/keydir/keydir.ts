@@ -464,14 +464,18 @@ export class Keydir {
       const expected = Math.max(count, Math.min(count + ahead(first, depth), SHARD_SLOTS_AIM));
       return this.#builder.build(this.#pile, { depth, bit: of, standsFor }, expected);
     };
-    const upper = build(1, hash | bit, ones);
-    const lower = build(0, hash & ~bit, this.#pile.count - ones);
-    if (upper === 0 || lower === 0) {
-      if (upper > 0) this.#retireShard(upper);
-      if (lower > 0) this.#retireShard(lower);
-      return false;
+    let upper = 0;
+    let lower = 0;
+    let isReady = false;
+    try {
+      upper = build(1, hash | bit, ones);
+      lower = build(0, hash & ~bit, this.#pile.count - ones);
+      if (upper === 0 || lower === 0) return false;
+      if (this.root(space) % 32 === shard.depth) this.#tree.deepen(space);
+      isReady = true;
+    } finally {
+      if (!isReady) for (const unit of [upper, lower]) if (unit > 0) this.#retireShard(unit);
     }
-    if (this.root(space) % 32 === shard.depth) this.#tree.deepen(space);
     this.#tree.name(space, { hash: hash | bit, depth }, upper);
     this.#tree.name(space, { hash: hash & ~bit, depth }, lower);
     return true;

@@ -245,14 +245,26 @@ export class ShardBuilder {
     words[DESCRIPTOR_PAGES] = pages;
     words[DESCRIPTOR_DEPTH] = share.depth;
     this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = share.standsFor;
-    for (let index = 0; index < SHARD_PAGES_MAX; index++) {
-      const page = index < pages ? heap.takePage() : 0;
-      if (page > 0) copy(heap.pageAddress(page), this.#pages.address + index * PAGE_BYTES, PAGE_BYTES);
-      words[DESCRIPTOR_FIRST_PAGE + index] = page;
+    const unit = this.#take(pages);
+    for (let index = 0; index < pages; index++) {
+      const page = words[DESCRIPTOR_FIRST_PAGE + index]!;
+      copy(heap.pageAddress(page), this.#pages.address + index * PAGE_BYTES, PAGE_BYTES);
     }
-    const unit = heap.takeUnit();
     copy(heap.unitAddress(unit), this.#descriptor.address, DESCRIPTOR_BYTES);
     return unit;
+  }
+
+  /** Takes so many pages, which the descriptor then names, and its unit; all or nothing. */
+  #take(pages: number): number {
+    const heap = this.#heap;
+    const named = this.#descriptor.u32.subarray(DESCRIPTOR_FIRST_PAGE, DESCRIPTOR_FIRST_PAGE + SHARD_PAGES_MAX).fill(0);
+    try {
+      for (let index = 0; index < pages; index++) named[index] = heap.takePage();
+      return heap.takeUnit();
+    } catch (error) {
+      for (const page of named) if (page > 0) heap.givePage(page);
+      throw error;
+    }
   }
 }
 
