@@ -50,6 +50,9 @@ import {
 
 const BUCKET_BYTES = 64;
 
+/** A shard that is full gets room for so many times its slots. */
+const GROWTH = 1.3;
+
 /** A shard is looked at for shrinking at each multiple of this many tombstones, when it ... */
 const SHRINK_TOMBSTONES_STEP = 128;
 /** ... holds fewer live slots a page than this, 35 %. */
@@ -63,6 +66,8 @@ const sharedSlot = sharedScratch(8);
 
 /** How many keys are to come whose hashes begin with the first `depth` bits of `hash`. */
 type Ahead = (hash: number, depth: number) => number;
+/** How many slots a part of a shard that has `count` now should have room for. */
+type Expected = (count: number, hash: number, depth: number) => number;
 
 export class Keydir {
   readonly heap: Heap;
@@ -248,15 +253,16 @@ export class Keydir {
    * Only tombstones at or behind `keepFrom` (units) survive.
    */
   prepare(space: Address, keepFrom: number, ahead: Ahead): void {
+    const expect: Expected = (count, hash, depth) => count + ahead(hash, depth);
     for (let hash = 0; hash < 1 << HASH_BITS;) {
       if (!this.seek(this.root(space), hash)) this.#plant(space);
       const shard = this.#shard;
       const depth = shard[DESCRIPTOR_DEPTH]!;
       const old = this.#unit;
-      const expected = shard[DESCRIPTOR_USED]! + ahead(hash, depth);
+      const expected = expect(shard[DESCRIPTOR_USED]!, hash, depth);
       const needsMore = expected > shard[DESCRIPTOR_PAGES]! * PAGE_USED_MAX;
       if (needsMore) this.#gather(keepFrom);
-      if (needsMore && expected > SHARD_SLOTS_MAX && this.#split(space, { hash, depth }, ahead)) {
+      if (needsMore && expected > SHARD_SLOTS_MAX && this.#split(space, { hash, depth }, expect)) {
         this.#retireShard(old);
         continue;
       }
@@ -285,7 +291,7 @@ export class Keydir {
     if (this.#unit === 0) this.#plant(space);
     const shard = this.#shard;
     if (shard[DESCRIPTOR_USED]! >= shard[DESCRIPTOR_PAGES]! * PAGE_USED_MAX || this.#emptyAt === 0) {
-      this.#relayout(space, keepFrom);
+      this.#relayout(space, keepFrom, GROWTH);
     }
     const stored = this.#positions.stored(units);
     this.#store(this.#emptyAt, stored >>> 0, withStored(this.#hash << HASH_SHIFT, stored) | 0);
@@ -424,14 +430,16 @@ export class Keydir {
   }
 
   /** Lays out the shard of the current search with more room, and repeats the search. */
-  #relayout(space: Address, keepFrom: number): void {
+  #relayout(space: Address, keepFrom: number, growth = 1): void {
     this.#gather(keepFrom);
     const depth = this.#shard[DESCRIPTOR_DEPTH]!;
     const hash = this.#hash;
     const old = this.#unit;
-    const unit = this.#builder.build(this.#pile, this.#shareOf(depth), this.#pile.count + 1);
+    const { count } = this.#pile;
+    const expected = Math.max(count + 1, Math.min(count * growth, SHARD_SLOTS_AIM));
+    const unit = this.#builder.build(this.#pile, this.#shareOf(depth), expected);
     if (unit > 0) this.#tree.name(space, { hash, depth }, unit);
-    else if (!this.#split(space, { hash, depth }, () => 0))
+    else if (!this.#split(space, { hash, depth }, (half) => half * growth))
       throw new EmdbError("EMDB_FULL", `the index has no more room for keys with the hash ${hash} (depth ${depth})`);
     this.#retireShard(old);
     this.#searchEnd(space);
@@ -453,7 +461,7 @@ export class Keydir {
   }
 
   /** Lays the pile out in two shards; false, and nothing changed, when there is no room for that. */
-  #split(space: Address, shard: { readonly hash: number; readonly depth: number }, ahead: Ahead): boolean {
+  #split(space: Address, shard: { readonly hash: number; readonly depth: number }, expect: Expected): boolean {
     const { hash } = shard;
     const depth = shard.depth + 1;
     if (depth > DEPTH_MAX) return false;
@@ -461,11 +469,10 @@ export class Keydir {
     const ones = this.#pile.countWithBit(shard.depth);
     const { standsFor } = this;
     const build = (of: 0 | 1, first: number, count: number): number => {
-      const expected = Math.max(count, Math.min(count + ahead(first, depth), SHARD_SLOTS_AIM));
+      const expected = Math.max(count, Math.min(expect(count, first, depth), SHARD_SLOTS_AIM));
       return this.#builder.build(this.#pile, { depth, bit: of, standsFor }, expected);
     };
-    let upper = 0;
-    let lower = 0;
+    let [upper, lower] = [0, 0];
     let isReady = false;
     try {
       upper = build(1, hash | bit, ones);
