@@ -10,7 +10,6 @@ import type { CodedSpace } from "./coded-space.ts";
 import { describe } from "./describe.ts";
 import { prefixBounds } from "./range-bounds.ts";
 import type { KeyspaceView } from "./keyspace.ts";
-import { RangeIterator } from "./range-iterator.ts";
 import { RecordIterator } from "./record-iterator.ts";
 import type { BytesLike, Focus, InsertOptions } from "./types.ts";
 
@@ -55,13 +54,13 @@ export class FocusView implements Focus {
     const { store } = handle;
     const prefix = ownArray(`${this.prefix}.`);
     if (!store.hasRangeScans) {
-      const isWanted = (record: { readonly key: Uint8Array }): boolean => startsWith(record.key, { prefix });
-      return new RecordIterator(handle, store.snapshot(space), { pick: pairOf, isWanted });
+      const all = new RecordIterator<[Uint8Array, Uint8Array]>(handle, store.snapshot(space));
+      return all.filter(([key]) => startsWith(key, { prefix }));
     }
     const { lower, upper } = prefixBounds(prefix);
     // A dot ends the prefix, so that there always is a key behind it.
     const bounds = { lower, upper, isReverse: false };
-    return new RangeIterator(handle, store.range(space, bounds));
+    return new RecordIterator(handle, store.range(space, bounds));
   }
 
   /** One batch, under the writer's lock from the walk to the write. Returns how many records there were. */
@@ -82,10 +81,6 @@ export class FocusView implements Focus {
   #wholeKey(part: string): string {
     return `${this.prefix}.${checkedPart(part, "key")}`;
   }
-}
-
-function pairOf(record: { readonly key: Uint8Array; readonly value: Uint8Array }): [Uint8Array, Uint8Array] {
-  return [record.key, record.value];
 }
 
 /** Checked by itself: two halves of a surrogate pair around a dot are wrong, joined ones are not looked at. */

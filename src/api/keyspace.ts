@@ -4,14 +4,13 @@
  */
 
 import { utf8Text } from "../codec/text.ts";
-import type { KeyValue, SnapshotRecord } from "../engine/contract.ts";
+import type { KeyValue, RecordSource } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { CodedSpace, checkedCodecs } from "./coded-space.ts";
 import { collectEntries, collectKeys } from "./collect.ts";
 import { deadlineOf, lifetimeOf } from "./deadline.ts";
 import { INSPECT, type Inspect, inspected } from "./inspect.ts";
 import { rangePlanOf } from "./range-bounds.ts";
-import { RangeIterator } from "./range-iterator.ts";
 import { compareAndSwap, persist, removeDecoded, update } from "./read-modify-write.ts";
 import { RecordIterator } from "./record-iterator.ts";
 import { recordStream } from "./record-stream.ts";
@@ -121,15 +120,20 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
   }
 
   iter(): RecordIterator<[K, V]> {
-    return this.#snapshot((record) => this.#pair(record));
+    const { handle, space } = this.#coded;
+    return this.#pairs(handle.store.snapshot(space));
   }
 
   keys(): RecordIterator<K> {
-    return this.#snapshot((record) => this.#coded.keyOut(record.key));
+    const coded = this.#coded;
+    const source = coded.handle.store.snapshot(coded.space, "keys");
+    return new RecordIterator(coded.handle, source, (record) => coded.keyOut(record[0]));
   }
 
   values(): RecordIterator<V> {
-    return this.#snapshot((record) => this.#coded.valueOut(record.value));
+    const coded = this.#coded;
+    const source = coded.handle.store.snapshot(coded.space, "values");
+    return new RecordIterator(coded.handle, source, (record) => coded.valueOut(record[1]));
   }
 
   /** `iter`, for `for ... of`. */
@@ -137,7 +141,7 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     return this.iter();
   }
 
-  range(range: RangeOptions<KeyIn> = {}): RangeIterator<[K, V]> {
+  range(range: RangeOptions<KeyIn> = {}): RecordIterator<[K, V]> {
     const coded = this.#coded;
     const { store } = coded.handle;
     if (!store.hasRangeScans) {
@@ -146,10 +150,7 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     const { bounds, isEmpty } = rangePlanOf(range, (key) => coded.keyIn(key));
     // Of a dropped namespace even an empty range is an error; the count is where the engine says so.
     if (isEmpty) store.count(coded.space);
-    const source = isEmpty ? undefined : store.range(coded.space, bounds);
-    if (coded.keyCodec === undefined && coded.valueCodec === undefined) return new RangeIterator(coded.handle, source);
-    const pick = ([key, value]: KeyValue): [K, V] => [coded.keyOut(key), coded.valueOut(value)];
-    return new RangeIterator(coded.handle, source, pick);
+    return this.#pairs(isEmpty ? undefined : store.range(coded.space, bounds));
   }
 
   stream(range?: RangeOptions<KeyIn>): ReadableStream<[K, V]> {
@@ -194,12 +195,10 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     return inspected("Keyspace", { value: this.toJSON(), options, inspect });
   }
 
-  #pair(record: SnapshotRecord): [K, V] {
-    return [this.#coded.keyOut(record.key), this.#coded.valueOut(record.value)];
-  }
-
-  #snapshot<T>(pick: (record: SnapshotRecord) => T): RecordIterator<T> {
-    const { handle, space } = this.#coded;
-    return new RecordIterator(handle, handle.store.snapshot(space), { pick });
+  #pairs(source: RecordSource | undefined): RecordIterator<[K, V]> {
+    const coded = this.#coded;
+    if (coded.keyCodec === undefined && coded.valueCodec === undefined) return new RecordIterator(coded.handle, source);
+    const pick = (record: KeyValue): [K, V] => [coded.keyOut(record[0]), coded.valueOut(record[1])];
+    return new RecordIterator(coded.handle, source, pick);
   }
 }

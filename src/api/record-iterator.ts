@@ -1,58 +1,80 @@
-import type { RecordSource, SnapshotRecord } from "../engine/contract.ts";
+/**
+ * The records of a walk, one by one. They come from the engine some at a time, as the pairs that are handed out:
+ * what is done for each of them is one step in an array.
+ */
+
+import type { KeyValue, RecordSource } from "../engine/contract.ts";
 import type { Handle } from "./handle.ts";
 
-/** What an iterator yields. */
-export interface Selection<T> {
-  readonly pick: (record: SnapshotRecord) => T;
-  /** Records it passes over; all are taken without. */
-  readonly isWanted?: (record: SnapshotRecord) => boolean;
-}
+const NONE: readonly KeyValue[] = [];
 
 /**
- * A walk over a snapshot, with the helpers of `Iterator` (`map`, `take` ...). The snapshot is let go of at the end,
- * by `return` (a loop left early calls it) and by an error, which ends the walk.
+ * A walk, with the helpers of `Iterator`. Its moment is let go of at the end, by `return` (a loop left
+ * early calls it) and by an error, which ends the walk.
  */
 export class RecordIterator<T> extends Iterator<T, undefined> {
   readonly #handle: Handle;
-  readonly #selection: Selection<T>;
+  /** What makes of a pair what is given; undefined when it is the pair. */
+  readonly #pick: ((record: KeyValue) => T) | undefined;
   #source: RecordSource | undefined;
+  #records = NONE;
+  #index = 0;
 
-  constructor(handle: Handle, source: RecordSource | undefined, selection: Selection<T>) {
+  constructor(handle: Handle, source: RecordSource | undefined, pick?: (record: KeyValue) => T) {
     super();
     this.#handle = handle;
     this.#source = source;
-    this.#selection = selection;
+    this.#pick = pick;
   }
 
   /** @throws {EmdbError} EMDB_CLOSED when the handle was closed meanwhile, EMDB_CORRUPTED; what a codec throws */
   override next(): IteratorResult<T, undefined> {
-    if (this.#source === undefined) return { done: true, value: undefined };
+    const index = this.#index;
+    if (index >= this.#records.length || this.#pick !== undefined || !this.#handle.isOpen) return this.#step();
+    this.#index = index + 1;
+    return { done: false, value: this.#records[index] as T };
+  }
+
+  override return(): IteratorResult<T, undefined> {
+    const source = this.#source;
+    this.#source = undefined;
+    this.#records = NONE;
+    source?.return();
+    return { done: true, value: undefined };
+  }
+
+  /** Everything but the next of some pairs that are given as they are. */
+  #step(): IteratorResult<T, undefined> {
+    const isAtHand = this.#index < this.#records.length && this.#handle.isOpen;
+    if (!isAtHand && !this.#hasMore()) return { done: true, value: undefined };
+    const record = this.#records[this.#index]!;
+    this.#index += 1;
+    return { done: false, value: this.#pick === undefined ? (record as T) : this.#picked(this.#pick, record) };
+  }
+
+  #picked(pick: (record: KeyValue) => T, record: KeyValue): T {
     try {
-      return this.#step(this.#source);
+      return pick(record);
     } catch (error) {
       this.return();
       throw error;
     }
   }
 
-  override return(): IteratorResult<T, undefined> {
-    const source = this.#source;
-    this.#source = undefined;
-    source?.return();
-    return { done: true, value: undefined };
-  }
-
-  #step(source: RecordSource): IteratorResult<T, undefined> {
-    this.#handle.openLife();
-    const { pick, isWanted } = this.#selection;
-    for (;;) {
-      const record = source.pull();
-      if (record === undefined) {
-        this.#source = undefined;
-        return { done: true, value: undefined };
-      }
-      if (isWanted !== undefined && !isWanted(record)) continue;
-      return { done: false, value: pick(record) };
+  /** Takes the next pairs when those at hand have been given; false at the end, where the walk is let go of. */
+  #hasMore(): boolean {
+    if (this.#source === undefined) return false;
+    try {
+      this.#handle.openLife();
+      if (this.#index < this.#records.length) return true;
+      this.#records = this.#source.batch() ?? NONE;
+      this.#index = 0;
+      if (this.#records.length > 0) return true;
+    } catch (error) {
+      this.return();
+      throw error;
     }
+    this.return();
+    return false;
   }
 }

@@ -39,20 +39,19 @@ export interface SnapshotRecord {
   readonly expiresAtMs: number;
 }
 
-/** A walk; `pull` is `next` without an object around each record. */
-export interface RecordSource extends IterableIterator<SnapshotRecord> {
-  /** The next record; undefined at the end, when the walk has let go of its moment. */
-  pull(): SnapshotRecord | undefined;
-  return(): IteratorResult<SnapshotRecord>;
-}
-
 /** Key and value of a record; the pair is the caller's own as well. */
 export type KeyValue = [key: Uint8Array, value: Uint8Array];
 
-/** A walk in key order, which also gives its records some at a time. */
-export interface RangeSource extends RecordSource {
-  /** The next records, one at least; undefined at the end, when the walk has let go of its moment. Not mixed with `pull`. */
+/** What of its records a walk reads; the other half of each pair is an empty array that all share. */
+export type Wanted = "pairs" | "keys" | "values";
+
+/** A walk over records, which gives them one by one or some at a time; not both. */
+export interface RecordSource extends IterableIterator<SnapshotRecord> {
+  /** `next` without an object around each record: undefined at the end, when the walk has let go of its moment. */
+  pull(): SnapshotRecord | undefined;
+  /** The next records, one at least; undefined at the end, as `pull`. */
   batch(): readonly KeyValue[] | undefined;
+  return(): IteratorResult<SnapshotRecord>;
 }
 
 /** Where a range begins and ends. Nobody changes the keys. */
@@ -113,7 +112,7 @@ export interface Store {
   atOneMoment<T>(body: () => T): T;
 
   /** Live records as of the call, in no promised order; closing the iterator early lets go of the snapshot. */
-  snapshot(space: Space): RecordSource;
+  snapshot(space: Space, wanted?: Wanted): RecordSource;
   /** The same in key order, within bounds. EMDB_INVALID_CONFIG without the ordered index. */
-  range(space: Space, bounds: RangeBounds): RangeSource;
+  range(space: Space, bounds: RangeBounds): RecordSource;
 }

@@ -1,7 +1,7 @@
 /** The engine as the room above sees it: one `Store` over a `Core`, each call handed to the path it belongs to. */
 
 import { EmdbError } from "../errors.ts";
-import type { BatchWrite, Bytes, RangeBounds, RangeSource, RecordSource, Space, Store } from "./contract.ts";
+import type { BatchWrite, Bytes, RangeBounds, RecordSource, Space, Store, Wanted } from "./contract.ts";
 import { STATE, STATE_CLOSED } from "./control.ts";
 import type { Core } from "./core.ts";
 import { Sweeper } from "./expiry.ts";
@@ -134,11 +134,11 @@ export class Engine implements Store {
     return this.spaces.visibleRecords(state);
   }
 
-  snapshot(space: Space): RecordSource {
-    return this.snapshots.walk(space as SpaceState);
+  snapshot(space: Space, wanted: Wanted = "pairs"): RecordSource {
+    return this.snapshots.walk(space as SpaceState, wanted);
   }
 
-  range(space: Space, bounds: RangeBounds): RangeSource {
+  range(space: Space, bounds: RangeBounds): RecordSource {
     const { core, spaces, snapshots } = this;
     const { ordering } = core;
     if (ordering === undefined)

@@ -247,6 +247,6 @@ export class Lookup {
 
   /** A copy of the key of the frame that was found. */
   keyCopy(): Uint8Array {
-    return this.frame.u8.slice(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + (this.shape >>> 16));
+    return copyOut(this.frame.address + FRAME_HEADER_BYTES, this.shape >>> 16);
   }
 }

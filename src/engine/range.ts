@@ -1,9 +1,7 @@
 /**
  * A range: the records of a key space in key order as of one moment, while writes go on.
  *
- * Positions are taken from the ordered index a leaf at a time, their frames some at a time (`frame-batch.ts`), few at
- * first, so that a range of which ten are taken costs ten. A record that was current at the moment of the call is
- * made from the copy of its frame; any other is followed back through its versions.
+ * Positions are taken from the ordered index a leaf at a time, and read some at a time (`record-walk.ts`).
  *
  * A range that is short for certain (a small limit, or bounds that lie within one leaf) is read within the call: it
  * then holds nothing, and nobody has to see when it is dropped. Its moment needs no noting either, if nothing was
@@ -18,21 +16,17 @@
 
 import { EmdbError } from "../errors.ts";
 import { compare } from "../ffi/memory.ts";
-import { SHAPE_EXPIRY } from "../log/frame.ts";
 import { remainderOf, type Bound, type Remainder } from "../ordered/range-reader.ts";
-import type { KeyValue, RangeBounds, RangeSource } from "./contract.ts";
-import { verifyFound } from "./body-check.ts";
+import type { KeyValue, RangeBounds, RecordSource } from "./contract.ts";
 import type { Core } from "./core.ts";
-import { FRAMES_MAX } from "./frame-batch.ts";
 import type { Ordering } from "./ordering.ts";
-import { RangeRecords, RecordList, type RecordBatches } from "./range-records.ts";
+import { BatchedRecords, RecordList } from "./record-batches.ts";
+import { RecordWalk, readPart, type Moment } from "./record-walk.ts";
 import type { Hold, Snapshots } from "./snapshot.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Positions that are taken at a time: the most that a leaf holds. */
 const PART_MAX = 64;
-/** Frames that are read ahead at first; twice as many each time. */
-const FRAMES_MIN = 8;
 /** A range of so few records is read within the call: of those that the caller has said it wants, of those there happen to be. */
 const WANTED_AT_ONCE_MAX = 64;
 const AT_ONCE_MAX = 32;
@@ -47,13 +41,6 @@ export interface RangeParts {
   readonly ordering: Ordering;
 }
 
-/** What a range shows. */
-interface Moment {
-  readonly lsn: number;
-  /** By the clock; asked for when the first deadline is met. */
-  now: number | undefined;
-}
-
 /** A range whose first positions have been taken, into `firstUnits`; `list` has all of it, if it is short. */
 interface Begun {
   readonly clears: number;
@@ -63,7 +50,7 @@ interface Begun {
 }
 
 /** Begins a range over a key space as of now. */
-export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBounds): RangeSource {
+export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBounds): RecordSource {
   const { core, spaces, snapshots, ordering } = parts;
   core.enter();
   spaces.mustBeLive(space);
@@ -74,7 +61,7 @@ export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBo
       const lsn = hold === undefined ? core.present() : hold.lsn;
       const begun = beginAt(parts, { space, bounds, lsn });
       if (begun.list !== undefined && (hold !== undefined || hasStoodStill(core, lsn))) {
-        return new RangeRecords(begun.list, undefined);
+        return new BatchedRecords(begun.list, undefined);
       }
       if (hold === undefined) {
         hold = snapshots.hold(space);
@@ -83,7 +70,7 @@ export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBo
       }
       const walk = keepOpen(parts, { hold, begun, limit: bounds.limit ?? Infinity });
       hold = undefined;
-      return new RangeRecords(undefined, walk);
+      return new BatchedRecords(undefined, walk);
     }
   } finally {
     if (hold !== undefined) snapshots.close(hold);
@@ -179,7 +166,7 @@ function followBack(
   return left;
 }
 
-/** All of a short range; undefined when one of its records cannot be read. */
+/** All of a short range; undefined when one of its records cannot be read, or they are long. */
 function readAtOnce(
   parts: RangeParts,
   range: Stretch & { readonly limit: number; readonly count: number; readonly near: Bound | undefined },
@@ -193,7 +180,10 @@ function readAtOnce(
     while (count > 0) {
       const missing = limit - list.pairs.length;
       const isFirst = list.pairs.length === 0;
-      readPart(core, list, { units: firstUnits, from: 0, count: count < missing ? count : missing, moment });
+      const room = count < missing ? count : missing;
+      const part = { units: firstUnits, from: 0, count: room, moment, wanted: "pairs" } as const;
+      // Long values are not all read at once.
+      if (readPart(core, list, part) < room) return undefined;
       if (isFirst && near !== undefined && isBefore(list.pairs[0], near, rest.isReverse)) list.dropFirst();
       rest.isUnsure = false;
       if (list.pairs.length >= limit || rest.isDone) break;
@@ -216,52 +206,11 @@ function isBefore(pair: KeyValue | undefined, near: Bound, isReverse: boolean): 
   return order === 0 ? !near.isInclusive : order < 0 !== isReverse;
 }
 
-/** Adds the records of some positions that a moment shows to a list. */
-function readPart(
-  core: Core,
-  list: RecordList,
-  part: { readonly units: Float64Array; readonly from: number; readonly count: number; readonly moment: Moment },
-): void {
-  const { units, from, count, moment } = part;
-  const { frames } = core;
-  // None when each has to be checked or opened, which the long way does.
-  const isPlain = !core.verifyReads && core.vault === undefined;
-  frames.load(units, part, isPlain ? moment.lsn : 0);
-  for (let index = 0; index < count; index++) {
-    const pair = frames.record(index);
-    if (pair !== undefined) list.pairs.push(pair);
-    else addRecordAt(core, list, { lsn: units[from + index]! * 8, moment });
-  }
-}
-
-/** Adds the record that a moment shows, if it shows one, followed back from the newest version of its key. */
-function addRecordAt(core: Core, list: RecordList, at: { readonly lsn: number; readonly moment: Moment }): void {
-  const { moment } = at;
-  const { lookup } = core;
-  lookup.loadAt(at.lsn);
-  if (!lookup.walkBack(moment.lsn)) return;
-  const expiresAtMs = (lookup.shape & SHAPE_EXPIRY) === 0 ? 0 : lookup.expiresAtMs();
-  if (expiresAtMs !== 0 && expiresAtMs <= (moment.now ??= core.now())) return;
-  if (core.verifyReads) verifyFound(core);
-  const pair: KeyValue = [lookup.keyCopy(), lookup.value()];
-  list.add(pair, expiresAtMs);
-}
-
-class RangeWalk implements RecordBatches {
+class RangeWalk extends RecordWalk {
   readonly #parts: RangeParts;
   readonly #hold: Hold;
   readonly #clears: number;
-  readonly #moment: Moment;
   readonly #rest: Remainder;
-  /** Positions of the leaf at hand, in 8-byte units; those before `#next` have been read. */
-  readonly #units = new Float64Array(PART_MAX);
-  #count: number;
-  #next = 0;
-  #ahead = FRAMES_MIN;
-  /** Records that may still be given. */
-  #left: number;
-  /** What is the matter with the record behind those that were given. */
-  #failure: EmdbError | undefined;
 
   constructor(
     parts: RangeParts,
@@ -273,59 +222,29 @@ class RangeWalk implements RecordBatches {
       readonly limit: number;
     },
   ) {
-    const { hold, count } = range;
+    const { hold, count, limit } = range;
+    super(parts.core, hold.lsn, { wanted: "pairs", limit });
     this.#parts = parts;
     this.#hold = hold;
     this.#clears = range.clears;
-    this.#moment = { lsn: hold.lsn, now: parts.core.now() };
     this.#rest = range.rest;
-    this.#count = count;
-    this.#left = range.limit;
-    for (let index = 0; index < count; index++) this.#units[index] = firstUnits[index]!;
+    this.units = new Float64Array(PART_MAX);
+    for (let index = 0; index < count; index++) this.units[index] = firstUnits[index]!;
+    this.beginWith(count);
   }
 
-  next(): RecordList | undefined {
-    if (!this.#hold.isOpen) return undefined;
-    if (this.#failure !== undefined) throw this.#failure;
-    this.#parts.core.enter();
-    const list = new RecordList();
-    while (list.pairs.length === 0 && this.#left > 0) {
-      if (this.#next === this.#count && !this.#takePart()) break;
-      this.#read(list);
-    }
-    this.#left -= list.pairs.length;
-    const isAtEnd = list.pairs.length === 0 || this.#left === 0;
-    if (isAtEnd) this.close();
-    return list.pairs.length === 0 ? undefined : list;
+  protected override get isOpen(): boolean {
+    return this.#hold.isOpen;
   }
 
-  close(): void {
+  protected override letGo(): void {
     this.#parts.snapshots.close(this.#hold);
-    this.#count = 0;
-    this.#next = 0;
   }
 
-  /** Reads some more frames. Behind a record that cannot be read there is none: those before it are given first. */
-  #read(list: RecordList): void {
-    const { core } = this.#parts;
-    const from = this.#next;
-    const count = Math.min(this.#count - from, this.#ahead, this.#left);
-    try {
-      readPart(core, list, { units: this.#units, from, count, moment: this.#moment });
-    } catch (error) {
-      if (!(error instanceof EmdbError) || list.pairs.length === 0) throw error;
-      this.#failure = error;
-    }
-    this.#next = from + count;
-    this.#ahead = Math.min(this.#ahead * 2, FRAMES_MAX);
-  }
-
-  #takePart(): boolean {
+  protected override takePart(): number | undefined {
     const parts = this.#parts;
     const tree = parts.spaces.treeBefore(this.#hold.space, this.#clears);
     const stretch = { tree, rest: this.#rest, lsn: this.#hold.lsn };
-    this.#next = 0;
-    this.#count = takePart(parts, stretch, this.#units, PART_MAX);
-    return this.#count > 0;
+    return takePart(parts, stretch, this.units, PART_MAX) || undefined;
   }
 }

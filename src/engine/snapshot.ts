@@ -2,8 +2,8 @@
  * Walks over a key space as of one moment, while writes go on.
  *
  * The walk goes through the index in order of the hash, one shard at a time: it copies the positions of a
- * shard and lets go of it, so shards may grow, split and merge under it. Each record is then followed back
- * through its versions to the one that was the newest at the moment of the snapshot.
+ * shard and lets go of it, so shards may grow, split and merge under it. The records are then read some at a time, each
+ * followed back through its versions to the one that was the newest at the moment of the snapshot (`record-walk.ts`).
  *
  * Invariants
  * 1. While a snapshot is open, no tombstone at or behind its position leaves the index, and the index of a
@@ -16,11 +16,12 @@ import { copy, pinned } from "../ffi/memory.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
-import { verifyFound } from "./body-check.ts";
-import type { RecordSource, SnapshotRecord } from "./contract.ts";
+import type { RecordSource, Wanted } from "./contract.ts";
 import { AUDIT, GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
 import type { Core } from "./core.ts";
 import { leaveForLater } from "../ffi/give-back.ts";
+import { BatchedRecords } from "./record-batches.ts";
+import { RecordWalk } from "./record-walk.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** One open snapshot; closing it twice is harmless. */
@@ -42,14 +43,14 @@ export class Snapshots {
   }
 
   /** A walk over the live records of a key space as of now. */
-  walk(space: SpaceState): RecordSource {
+  walk(space: SpaceState, wanted: Wanted): RecordSource {
     const core = this.#core;
     core.enter();
     this.#spaces.mustBeLive(space);
     const hold = this.hold(space);
-    const iterator = new SnapshotWalk(core, this.#spaces, this, hold);
-    this.letGoWith(iterator, hold);
-    return iterator;
+    const walk = new SnapshotWalk(core, this.#spaces, this, { hold, wanted });
+    this.letGoWith(walk, hold);
+    return new BatchedRecords(undefined, walk);
   }
 
   /** Closes a snapshot when the iterator that it is for is collected. */
@@ -103,95 +104,51 @@ export class Snapshots {
   }
 }
 
-class SnapshotWalk implements RecordSource {
-  readonly #core: Core;
+class SnapshotWalk extends RecordWalk {
   readonly #spaces: Spaces;
   readonly #snapshots: Snapshots;
   readonly #hold: Hold;
   readonly #clears: number;
-  readonly #now: number;
-  /** Positions of the shard at hand, in 8-byte units. */
-  #units = new Float64Array(0);
+  /** Positions of the shard at hand. */
   #count = 0;
-  #index = 0;
   /** Every smaller hash has been visited. */
   #hash = 0;
 
-  constructor(core: Core, spaces: Spaces, snapshots: Snapshots, hold: Hold) {
-    this.#core = core;
+  constructor(
+    core: Core,
+    spaces: Spaces,
+    snapshots: Snapshots,
+    walk: { readonly hold: Hold; readonly wanted: Wanted },
+  ) {
+    const { hold, wanted } = walk;
+    super(core, hold.lsn, { wanted, limit: Infinity });
     this.#spaces = spaces;
     this.#snapshots = snapshots;
     this.#hold = hold;
     this.#clears = spaces.clearsAt(hold.space, hold.lsn);
-    this.#now = core.now();
   }
 
-  [Symbol.iterator](): this {
-    return this;
+  protected override get isOpen(): boolean {
+    return this.#hold.isOpen;
   }
 
-  next(): IteratorResult<SnapshotRecord> {
-    const record = this.pull();
-    return record === undefined ? { done: true, value: undefined } : { done: false, value: record };
-  }
-
-  pull(): SnapshotRecord | undefined {
-    if (!this.#hold.isOpen) return undefined;
-    this.#core.enter();
-    for (;;) {
-      while (this.#index < this.#count) {
-        const record = this.#recordAt(this.#units[this.#index++]! * 8);
-        if (record !== undefined) return record;
-      }
-      if (this.#takeShard()) continue;
-      this.return();
-      return undefined;
-    }
-  }
-
-  return(): IteratorResult<SnapshotRecord> {
+  protected override letGo(): void {
     this.#snapshots.close(this.#hold);
-    this.#count = 0;
-    return { done: true, value: undefined };
   }
 
-  /** The record that the snapshot shows, if it shows one. */
-  #recordAt(newest: number): SnapshotRecord | undefined {
-    if (!this.#findVersion(newest) || this.#isExpired()) return undefined;
-    const core = this.#core;
-    const { lookup } = core;
-    if (core.verifyReads) verifyFound(core);
-    const expiresAtMs = lookup.expiresAtMs();
-    const key = lookup.keyCopy();
-    return { key, value: lookup.value(), expiresAtMs };
-  }
-
-  /** Finds the version that was the newest at the snapshot; false when that was none, or a removal. */
-  #findVersion(newest: number): boolean {
-    const { lookup } = this.#core;
-    lookup.loadAt(newest);
-    return lookup.walkBack(this.#hold.lsn);
-  }
-
-  #isExpired(): boolean {
-    const expiresAtMs = this.#core.lookup.expiresAtMs();
-    return expiresAtMs !== 0 && expiresAtMs <= this.#now;
-  }
-
-  /** Copies the positions of the next shard; false when there is none. */
-  #takeShard(): boolean {
-    const core = this.#core;
+  /** Copies the positions of the next shard. */
+  protected override takePart(): number | undefined {
+    const { core } = this;
     const { keydir, heap } = core;
-    if (this.#hash >= 1 << HASH_BITS) return false;
+    if (this.#hash >= 1 << HASH_BITS) return undefined;
     const root = this.#spaces.rootBefore(this.#hold.space, this.#clears);
-    if (root === 0) return false;
+    if (root === 0) return undefined;
     const shard = keydir.shardOf(root, this.#hash);
     const slots = shard.pages.length * PAGE_SLOTS;
-    if (this.#units.length < slots) this.#units = new Float64Array(slots);
+    if (this.units.length < slots) this.units = new Float64Array(slots);
     // What was not visible at the snapshot is followed back at once: later its place may hold another frame.
     core.log.undisturbed(() => {
       this.#count = 0;
-      this.#index = 0;
       for (const page of shard.pages) {
         copy(scratch.address, heap.pageAddress(page), PAGE_BYTES);
         this.#takePage();
@@ -199,20 +156,29 @@ class SnapshotWalk implements RecordSource {
     });
     const width = 1 << (HASH_BITS - shard.depth);
     this.#hash = (Math.floor(this.#hash / width) + 1) * width;
-    return true;
+    return this.#count;
   }
 
   #takePage(): void {
     const words = scratch.u32;
-    const { positions } = this.#core.heap;
+    const { units, core } = this;
+    const { positions } = core.heap;
+    const { lsn } = this.#hold;
     for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
       const low = words[word]!;
       const high = words[word + 1]!;
-      const units = positions.units(low, high);
-      if (units === 0 || high >>> HASH_SHIFT < this.#hash) continue;
-      if (units * 8 < this.#hold.lsn) this.#units[this.#count++] = units;
-      else if (this.#findVersion(units * 8)) this.#units[this.#count++] = this.#core.lookup.lsn / 8;
+      const unit = positions.units(low, high);
+      if (unit === 0 || high >>> HASH_SHIFT < this.#hash) continue;
+      if (unit * 8 < lsn) units[this.#count++] = unit;
+      else if (this.#findVersion(unit * 8)) units[this.#count++] = core.lookup.lsn / 8;
     }
+  }
+
+  /** Finds the version that was the newest at the snapshot; false when that was none, or a removal. */
+  #findVersion(newest: number): boolean {
+    const { lookup } = this.core;
+    lookup.loadAt(newest);
+    return lookup.walkBack(this.#hold.lsn);
   }
 }
 

@@ -8,7 +8,6 @@ import type {
   Bytes,
   KeyValue,
   RangeBounds,
-  RangeSource,
   RecordSource,
   SnapshotRecord,
   Space,
@@ -206,24 +205,16 @@ export class MemoryStore implements Store {
     return this.#walk(live);
   }
 
-  range(space: Space, bounds: RangeBounds): RangeSource {
+  range(space: Space, bounds: RangeBounds): RecordSource {
     const live = [...this.#records(space).values()]
       .filter((record) => this.#isLive(record) && isWithin(record.key, bounds))
       .sort((one, other) => Buffer.compare(one.key, other.key));
-    const walk = this.#walk((bounds.isReverse ? live.reverse() : live).slice(0, bounds.limit));
-    let left = bounds.limit ?? Infinity;
-    const batch = (): KeyValue[] | undefined => {
-      const record = walk.pull();
-      left -= 1;
-      // Behind its last record it holds nothing.
-      if (left <= 0) walk.return();
-      return record === undefined ? undefined : [[record.key, record.value]];
-    };
-    return Object.assign(walk, { batch });
+    return this.#walk((bounds.isReverse ? live.reverse() : live).slice(0, bounds.limit), bounds.limit);
   }
 
-  #walk(records: readonly MemoryRecord[]): RecordSource {
+  #walk(records: readonly MemoryRecord[], limit = Infinity): RecordSource {
     let index = 0;
+    let left = limit;
     let isHeld = true;
     this.snapshotCount += 1;
     const letGo = (): IteratorResult<SnapshotRecord> => {
@@ -242,7 +233,14 @@ export class MemoryStore implements Store {
       const step = next();
       return step.done === true ? undefined : step.value;
     };
-    const walk: RecordSource = { next, pull, return: letGo, [Symbol.iterator]: () => walk };
+    const batch = (): KeyValue[] | undefined => {
+      const record = pull();
+      left -= 1;
+      // Behind its last record it holds nothing.
+      if (left <= 0) letGo();
+      return record === undefined ? undefined : [[record.key, record.value]];
+    };
+    const walk: RecordSource = { next, pull, batch, return: letGo, [Symbol.iterator]: () => walk };
     return walk;
   }
 

@@ -1,12 +1,12 @@
 /**
- * What a range gives: records that were read within the call, or those of a walk that goes on piece by piece.
+ * What a walk gives: records that were read within the call, or those of one that goes on piece by piece.
  *
  * One class for both: whoever iterates meets one kind of object, and a short range costs no more than it.
  */
 
-import type { KeyValue, RangeSource, SnapshotRecord } from "./contract.ts";
+import type { KeyValue, RecordSource, SnapshotRecord } from "./contract.ts";
 
-/** Where the records of a range come from when they have not all been read. */
+/** Where records come from when they have not all been read. */
 export interface RecordBatches {
   /** The next records, one at least; undefined at the end. */
   next(): RecordList | undefined;
@@ -19,9 +19,9 @@ export class RecordList {
   /** Deadlines of those that have one, by index. */
   deadlines: Map<number, number> | undefined = undefined;
 
-  add(pair: KeyValue, expiresAtMs: number): void {
+  /** Notes the deadline of the record that is added next; 0: it has none. */
+  noteDeadline(expiresAtMs: number): void {
     if (expiresAtMs !== 0) (this.deadlines ??= new Map()).set(this.pairs.length, expiresAtMs);
-    this.pairs.push(pair);
   }
 
   dropFirst(): void {
@@ -32,7 +32,7 @@ export class RecordList {
   }
 }
 
-export class RangeRecords implements RangeSource {
+export class BatchedRecords implements RecordSource {
   /** Read, and not given yet. */
   #list: RecordList | undefined;
   #index = 0;
