@@ -5,8 +5,10 @@
  * and writes others in its place, so nothing of such a batch may be in the index, nor be read through the map.
  *
  * Whether a batch is whole its checks tell, so of sealed frames only the last is opened, which may take the batch back:
- * to open each of them here takes as long as the replay itself. Where it is not whole, what stands in its way is told by
- * opening: a forged length leads to a place that nobody wrote.
+ * to open each of them here takes as long as the replay itself. Where the batch is not whole, or was taken back and will
+ * be passed over, each is opened after all: a forged length leads to a place that nobody wrote, or over what was.
+ * A batch that is whole by its checks, and whose frames then do not open, was forged: replay gives up when it meets one,
+ * and begins anew with a look that opens each.
  */
 
 import { KIND_ABORT, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
@@ -19,22 +21,25 @@ export type Outcome =
 export const NO_BATCH: Finding = { kind: "bad", reason: "a batch has no beginning, or no end" };
 
 export class BatchAhead {
+  /** Whether it opens each frame. */
+  readonly opensEach: boolean;
   readonly #scanner: Scanner;
 
   /** The opener of the source, if it has one, is for this look alone. */
-  constructor(source: ScanSource) {
+  constructor(source: ScanSource, opensEach: boolean) {
     this.#scanner = new Scanner(source, 0);
+    this.opensEach = opensEach;
   }
 
   /** Follows the batch whose first frame stands at a position. */
   look(lsn: number): Outcome {
     const scanner = this.#scanner;
-    let finding = this.#follow(lsn, (at) => scanner.judgeClosed(at));
+    const { facts } = scanner;
+    let finding = this.opensEach ? NO_BATCH : this.#follow(lsn, (at) => scanner.judgeClosed(at));
     if (finding.kind === "frame") finding = scanner.judge(scanner.lsn);
-    if (finding.kind !== "frame") finding = this.#follow(lsn, (at) => scanner.judge(at));
-    const { facts, lsn: stop } = scanner;
-    if (finding.kind !== "frame") return { finding, stop };
-    return { end: stop + facts.frameBytes, isAborted: facts.kind === KIND_ABORT };
+    if (finding.kind !== "frame" || facts.kind === KIND_ABORT) finding = this.#follow(lsn, (at) => scanner.judge(at));
+    if (finding.kind !== "frame") return { finding, stop: scanner.lsn };
+    return { end: scanner.lsn + facts.frameBytes, isAborted: facts.kind === KIND_ABORT };
   }
 
   /** Goes to the last frame of the batch, or to what stands where it should have gone on. */

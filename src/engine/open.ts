@@ -35,6 +35,7 @@ import {
 import { RING_SPACE, reserveMemoryLog } from "../log/new-log.ts";
 import { nameFile } from "../log/shared-file.ts";
 import { ensureMapped } from "../log/tail.ts";
+import { BatchAhead } from "./batch-ahead.ts";
 import { assemble, makeCore, releaseMemory, unmapForTruncation, type Environment, type Opened } from "./assemble.ts";
 import type { SharedBase } from "./base.ts";
 import { Control } from "./control.ts";
@@ -46,7 +47,7 @@ import { judgeFile, judgeHeader } from "./judge-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { buildOrdering } from "./ordering-build.ts";
 import type { ScanSource } from "../log/scanner.ts";
-import { Replayer, endsClean, type Replay } from "./recovery.ts";
+import { ForgedBatch, Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { realPathError } from "./name-room.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
@@ -143,6 +144,7 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
  */
 function openForReading(environment: Environment, { path, config }: OpenRequest): Opened {
   const { system } = environment;
+  let opensAhead = false;
   for (let attempt = 1; ; attempt++) {
     const before = system.status(path);
     const found = judgeFile(system, path);
@@ -158,8 +160,13 @@ function openForReading(environment: Environment, { path, config }: OpenRequest)
       });
     }
     try {
-      return openLogAt(environment, { path, header: found.header, keys: keys.value, config, lock: undefined }, handle);
+      const plan = { path, header: found.header, keys: keys.value, config, lock: undefined, opensAhead };
+      return openLogAt(environment, plan, handle);
     } catch (error) {
+      if (error instanceof ForgedBatch) {
+        opensAhead = true;
+        continue;
+      }
       const mayBeTorn = attempt < DAMAGE_ATTEMPTS && isBeingWritten(system, path, before);
       if (!(error instanceof EmdbError) || !mayBeTorn) throw error;
     }
@@ -231,6 +238,8 @@ interface LogPlan {
   readonly lock: LockFile | undefined;
   /** It was made in the place of an empty file. */
   readonly wasEmptied?: boolean;
+  /** A look ahead opens each frame: what the checks say of this file has been wrong. */
+  readonly opensAhead?: boolean;
 }
 
 /** Maps, recovers and starts an engine on a log whose header is sound. */
@@ -313,7 +322,8 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
       vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation, last: vault.last });
     return { system, file: file.handle, path, salts: core.salts, opener, end: bytes };
   };
-  const sources = { source: sourceOf(), ahead: config.readOnly ? sourceOf() : undefined };
+  const ahead = config.readOnly ? new BatchAhead(sourceOf(), recovering.opensAhead === true) : undefined;
+  const sources = { source: sourceOf(), ahead };
   const replay = new Replayer(core, spaces, sources, from).run(bytes);
   spaces.publishCounts();
   if (config.rangeScans && !image.isOrdered) core.ordering = buildOrdering(core, spaces);

@@ -62,6 +62,12 @@ export interface ReplayFrom {
   readonly durable: number;
 }
 
+/**
+ * Thrown by a replay that met a frame that does not open in a batch that its checks had shown as whole. Part of that is
+ * in the index, and undoing it would read through the map what another process may be cutting off.
+ */
+export class ForgedBatch extends Error {}
+
 /** Whether the last frame of the file is the mark of a close in good order, behind which nothing was written. */
 export function endsClean(source: ScanSource, markBytes: number): boolean {
   const lsn = source.end - markBytes;
@@ -87,15 +93,15 @@ export class Replayer {
   #isUnread = false;
   #records = 0;
 
-  /** `ahead`, where another process may write to the file meanwhile, is the same source to look ahead in. */
+  /** `ahead`, where another process may write to the file meanwhile, is for looking ahead in the same source. */
   constructor(
     core: Core,
     spaces: Spaces,
-    { source, ahead }: { readonly source: ScanSource; readonly ahead: ScanSource | undefined },
+    { source, ahead }: { readonly source: ScanSource; readonly ahead: BatchAhead | undefined },
     from: ReplayFrom,
   ) {
     this.#core = core;
-    this.#ahead = ahead === undefined ? undefined : new BatchAhead(ahead);
+    this.#ahead = ahead;
     this.#spaces = spaces;
     this.#scanner = new Scanner(source, from.lsn);
     this.#path = source.path;
@@ -106,7 +112,11 @@ export class Replayer {
     this.#setEnd(from.lsn);
   }
 
-  /** Reads to the end. `fileBytes` is where the file ends. */
+  /**
+   * Reads to the end. `fileBytes` is where the file ends.
+   *
+   * @throws {ForgedBatch} what is in the index is of no use then
+   */
   run(fileBytes: number): Replay {
     try {
       return this.#run(fileBytes);
@@ -119,6 +129,7 @@ export class Replayer {
   #run(fileBytes: number): Replay {
     const scanner = this.#scanner;
     const { finding, stop } = this.#readFrames();
+    if (this.#batchStart !== 0 && !this.#isUnread && this.#ahead?.opensEach === false) throw new ForgedBatch();
     this.#group.flush();
     const isEnded = finding.kind === "mark" && this.#batchStart === 0;
     const isClean = isEnded && scanner.facts.isClean;

@@ -266,7 +266,8 @@ export class Keydir {
         this.#retireShard(old);
         continue;
       }
-      const unit = needsMore ? this.#builder.build(this.#pile, this.#shareOf(depth), expected) : 0;
+      const slots = Math.max(this.#pile.count, Math.min(expected, SHARD_SLOTS_AIM));
+      const unit = needsMore ? this.#builder.build(this.#pile, this.#shareOf(depth), slots) : 0;
       if (unit > 0) {
         this.#tree.name(space, { hash, depth }, unit);
         this.#retireShard(old);
@@ -472,8 +473,7 @@ export class Keydir {
       const expected = Math.max(count, Math.min(expect(count, first, depth), SHARD_SLOTS_AIM));
       return this.#builder.build(this.#pile, { depth, bit: of, standsFor }, expected);
     };
-    let [upper, lower] = [0, 0];
-    let isReady = false;
+    let [upper, lower, isReady] = [0, 0, false];
     try {
       upper = build(1, hash | bit, ones);
       lower = build(0, hash & ~bit, this.#pile.count - ones);

@@ -12,7 +12,7 @@
  * the number of buckets, are the home bucket; a slot lies there or in the first bucket behind it in the same
  * page that had room. Because a slot keeps the whole hash, a shard is laid out anew, split or merged
  * without a look at the log. A full shard of five pages gets seven, and one of seven is split into two of five, so that
- * memory per record stays between 10 and 14.3 bytes and every free block fits every shard. Going from four to seven page
+ * memory per record stays between 10 and 14.6 bytes and every free block fits every shard. Going from four to seven page
  * by page kept it below 12.5, moved each slot twice as often, and made inserts 5 to 10 % slower.
  *
  * Invariants

@@ -1,7 +1,8 @@
 /** Somebody with the file and without the secret: each attack has a result with a name, and none shows or forges a byte. */
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { WritePath } from "../../src/engine/write-path.ts";
 import { Emdb } from "../../src/index.ts";
 import { fastFolder, LATER_MS, stateOf } from "../engine/fixture.ts";
 import { emulator } from "../support/platform.ts";
@@ -73,10 +74,36 @@ afterAll(() => {
   folder[Symbol.dispose]();
 });
 
-/** What comes of a file that an attacker has changed a copy of: for who only reads the same as for who writes. */
+/** A log with a batch, a record behind it, and a batch that failed when part of it was in the file. */
+function withBatchTakenBack(): Uint8Array<ArrayBuffer> {
+  const path = folder.file("taken-back.emdb");
+  {
+    using db = Emdb.open(path, { encryption: SECRET });
+    db.insertMany(["b1", "b2", "b3"].map((key): [string, string] => [key, SECRET_TEXT]));
+    db.insert("behind", SECRET_TEXT);
+    // oxlint-disable-next-line typescript/unbound-method -- called with the object that it is taken from
+    const { put } = WritePath.prototype;
+    using failing = spyOn(WritePath.prototype, "put");
+    failing.mockImplementation(function (this: WritePath, ...write: Parameters<WritePath["put"]>): void {
+      if (failing.mock.calls.length === 3) throw new Error("given up");
+      put.apply(this, write);
+    });
+    const batch: [string, Uint8Array][] = [10, 40_000, 10].map((bytes) => [`t${bytes}`, new Uint8Array(bytes)]);
+    expect(() => db.insertMany(batch)).toThrow("given up");
+  }
+  return new Uint8Array(readFileSync(path));
+}
+
+const placeAt = (bytes: Uint8Array, lsn: number): number => (bytes[lsn + 8]! >> 4) & 3;
+
+/** What comes of a file that an attacker has changed a copy of. */
 function attack(change: (copy: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer> | void): Verdict {
   const copy = file.slice();
-  const changed = change(copy) ?? copy;
+  return verdictOn(change(copy) ?? copy);
+}
+
+/** What comes of an open: for who only reads the same as for who writes. */
+function verdictOn(changed: Uint8Array): Verdict {
   bait.lay(changed);
   const read = bait.open(SECRET, { readOnly: true });
   const verdict = bait.open(SECRET);
@@ -235,6 +262,22 @@ describe("frames moved", () => {
       expect(verdict).toMatchObject({ kind: "open", state: states[0] });
       expect(verdict.kind === "open" && verdict.tornBytes).toBeGreaterThan(0);
     }
+  });
+  test("a length that leads over all that follows to a batch that was taken back is EMDB_CORRUPTED", () => {
+    const made = withBatchTakenBack();
+    const lasts = framesOf(made).filter(({ lsn }) => placeAt(made, lsn) === 3);
+    expect(lasts).toHaveLength(2);
+    const target = lasts[1]!.lsn;
+    let forged = 0;
+    for (const { lsn } of framesOf(made)) {
+      if (lsn >= lasts[0]!.lsn || placeAt(made, lsn) === 0) continue;
+      const copy = made.slice();
+      new DataView(copy.buffer).setUint32(lsn + 12, target - lsn - 24, true);
+      repair(copy, lsn);
+      expect(verdictOn(copy)).toEqual(corruptedAt(lsn));
+      forged += 1;
+    }
+    expect(forged).toBe(2);
   });
   test("a session's frames under another session's salt are EMDB_CORRUPTED at that record", () => {
     const sessions = frames.filter(({ lsn }) => file[lsn + 8] === 10);

@@ -5,9 +5,9 @@ import crypto from "node:crypto";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb, EmdbError } from "../../src/index.ts";
-import { EngineFixture } from "../engine/engine-fixture.ts";
+import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
 import { fastFolder } from "../engine/fixture.ts";
-import { framesOf } from "./attack-fixture.ts";
+import { framesOf, repair } from "./attack-fixture.ts";
 import { emulator } from "../support/platform.ts";
 import { KEY, openWith } from "./rekey-fixture.ts";
 
@@ -140,9 +140,40 @@ test("no record is opened twice by an open that replays the log, for reading and
     using db = Emdb.open(path, { encryption: SECRET, readOnly });
     expect(db.recovery.usedCheckpoint).toBe(false);
     expect(db.len()).toBe(count);
+    expect(opened.mock.calls.length).toBeGreaterThanOrEqual(count);
     // The key's slot, the last of the batch once more to learn whether it was taken back, and marks.
     expect(opened.mock.calls.length).toBeLessThan(count + 6);
   }
+});
+
+test("an open for reading takes nothing of a forged batch back through the map: it begins anew", () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  {
+    using db = openWith(path, SECRET);
+    db.insert("before", "value");
+    db.insertMany(["b1", "b2", "b3"].map((key): [string, string] => [key, "value"]));
+  }
+  rmSync(`${path}.hint`);
+  const sound = new Uint8Array(readFileSync(path));
+  const frames = framesOf(sound);
+  const batch = frames.filter(({ lsn }) => ((sound[lsn + 8]! >> 4) & 3) !== 0);
+  const forged = sound.slice(0, batch[2]!.lsn + batch[2]!.bytes);
+  forged[batch[1]!.lsn + 40]! ^= 1;
+  repair(forged, batch[1]!.lsn);
+  const look = (file: Uint8Array, readOnly: boolean): { readonly opens: number; readonly records: number } => {
+    writeFileSync(path, file);
+    let opens = 0;
+    const system = faulty(hostSystem(), (call) => {
+      if (call === "open") opens += 1;
+      return undefined;
+    });
+    using fixture = new EngineFixture(path, system, { encryption: SECRET, readOnly, createIfMissing: false });
+    return { opens, records: fixture.engine.count(fixture.engine.defaultSpace) };
+  };
+  const whole = look(sound, true);
+  expect(whole.records).toBe(4);
+  expect(look(forged, true)).toEqual({ opens: 2 * whole.opens, records: 1 });
 });
 
 test("a value longer than the ring's frames is sealed and read like any other", () => {

@@ -68,6 +68,18 @@ test("a long batch of new keys lays shards out half as often as single inserts d
   expect(batch).toBeLessThan(1.3 * single);
 });
 
+test("a batch into an index that is much larger leaves its shards to grow by themselves", () => {
+  const batches = Array.from({ length: 16 }, (_, batch) => keysOf(100_000).slice(batch * 5000, batch * 5000 + 5000));
+  using built = spyOn(ShardBuilder.prototype, "build");
+  bytesAfter((fixture) => insertEach(fixture, batches.flat()));
+  const singly = built.mock.calls.length;
+  built.mockClear();
+  bytesAfter((fixture) => {
+    for (const batch of batches) insertMany(fixture, batch);
+  });
+  expect(built.mock.calls.length).toBeLessThan(1.05 * singly);
+});
+
 test("a batch of keys that come again and again, or are there already, gets no room that they do not need", () => {
   const again = keysOf(COUNT, 500);
   const single = bytesAfter((fixture) => insertEach(fixture, again));

@@ -227,3 +227,15 @@ test("recounting a shard finds the counts that it had", () => {
     expect(index.keydir.describe(shard.unit)).toEqual(shard);
   }
 });
+
+test.each([600, 680, 700, 780, 860, 880])("room for %i keys more lets a shard of 2000 take them as it is", (ahead) => {
+  const random = new Random(62);
+  using index = new IndexFixture();
+  for (let key = 0; key < 2000; key += 1) index.insert(key, random.below(HASHES));
+  index.keydir.prepare(index.space, Infinity, (_, depth) => Math.floor(ahead / 2 ** depth));
+  const pages = index.pageCount();
+  expect(pages).toBeGreaterThanOrEqual(7);
+  for (let key = 2000; key < 2000 + ahead - 40; key += 1) index.insert(key, random.below(HASHES));
+  expect(index.pageCount()).toBe(pages);
+  index.check();
+});
