@@ -37,7 +37,7 @@ import type { Core } from "./core.ts";
 import type { Gates } from "./gates.ts";
 import { ReplayGroup } from "./replay-group.ts";
 import { SPACE_DROPPED, type Spaces, type SpaceState } from "./spaces.ts";
-import { BatchAhead, NO_BATCH } from "./batch-ahead.ts";
+import { NO_BATCH, type BatchAhead } from "./batch-ahead.ts";
 import { undo } from "./undo.ts";
 import { decodeName } from "./names.ts";
 
