@@ -7,7 +7,7 @@ interface Walk<T> {
 }
 
 /**
- * A walk as a stream. It reads one record for each that is asked for and none ahead, so an idle one costs its snapshot
+ * A walk as a stream. It takes one record for each that is asked for and none ahead, so an idle one costs its snapshot
  * and nothing else: no thread, no timer. Cancelling lets the snapshot go.
  */
 export function recordStream<T>(records: Walk<T>): ReadableStream<T> {
