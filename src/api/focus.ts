@@ -4,6 +4,7 @@
  * everything without one.
  */
 
+import type { Wanted } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { ownArray, startsWith } from "./bytes.ts";
 import type { CodedSpace } from "./coded-space.ts";
@@ -50,11 +51,16 @@ export class FocusView implements Focus {
 
   /** In key order with `rangeScans`, in no order without. */
   iter(): IteratorObject<[Uint8Array, Uint8Array], undefined> {
+    return this.#walk("pairs");
+  }
+
+  /** Without the ordered index only what is wanted of each record is read. */
+  #walk(wanted: Wanted): IteratorObject<[Uint8Array, Uint8Array], undefined> {
     const { handle, space } = this.#place.coded;
     const { store } = handle;
     const prefix = ownArray(`${this.prefix}.`);
     if (!store.hasRangeScans) {
-      const all = new RecordIterator<[Uint8Array, Uint8Array]>(handle, store.snapshot(space));
+      const all = new RecordIterator<[Uint8Array, Uint8Array]>(handle, store.snapshot(space, wanted));
       return all.filter(([key]) => startsWith(key, { prefix }));
     }
     const { lower, upper } = prefixBounds(prefix);
@@ -69,7 +75,7 @@ export class FocusView implements Focus {
     const store = handle.writable();
     return store.exclusively(() => {
       const keys: Uint8Array[] = [];
-      for (const [key] of this.iter()) keys.push(key);
+      for (const [key] of this.#walk("keys")) keys.push(key);
       return keys.length === 0 ? 0 : store.removeMany(space, keys);
     });
   }

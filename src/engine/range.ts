@@ -21,7 +21,7 @@ import type { KeyValue, RangeBounds, RecordSource } from "./contract.ts";
 import type { Core } from "./core.ts";
 import type { Ordering } from "./ordering.ts";
 import { BatchedRecords, RecordList } from "./record-batches.ts";
-import { RecordWalk, readPart, type Moment } from "./record-walk.ts";
+import { PIECE_BYTES, RecordWalk, readPart, type Moment } from "./record-walk.ts";
 import type { Hold, Snapshots } from "./snapshot.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
@@ -142,6 +142,8 @@ function takePart(parts: RangeParts, stretch: Stretch, to: Float64Array, room: n
       if (rest.behind * 8 >= lsn) ordering.reader.goOnAtKey(rest);
       const left = followBack(core, { units: to, count, lsn });
       if (left > 0 || count === 0) return left;
+      // It goes on behind a key that was given, not at the bound that the caller looks at.
+      rest.isUnsure = false;
     }
   });
 }
@@ -182,11 +184,12 @@ function readAtOnce(
       const isFirst = list.pairs.length === 0;
       const room = count < missing ? count : missing;
       const part = { units: firstUnits, from: 0, count: room, moment, wanted: "pairs" } as const;
-      // Long values are not all read at once.
-      if (readPart(core, list, part) < room) return undefined;
+      const isAllRead = readPart(core, list, part) === room;
       if (isFirst && near !== undefined && isBefore(list.pairs[0], near, rest.isReverse)) list.dropFirst();
       rest.isUnsure = false;
-      if (list.pairs.length >= limit || rest.isDone) break;
+      if (list.pairs.length >= limit || (isAllRead && rest.isDone)) break;
+      // Long records are not all in memory at once.
+      if (list.longBytes >= PIECE_BYTES) return undefined;
       const left = limit - list.pairs.length;
       count = takePart(parts, range, firstUnits, left < PART_MAX ? left : PART_MAX);
     }

@@ -16,6 +16,8 @@ export interface RecordBatches {
 /** Records in order. */
 export class RecordList {
   readonly pairs: KeyValue[] = [];
+  /** Bytes of the long ones (`record-walk.ts`). */
+  longBytes = 0;
   /** Deadlines of those that have one, by index. */
   deadlines: Map<number, number> | undefined = undefined;
 

@@ -16,9 +16,9 @@ import { RecordList, type RecordBatches } from "./record-batches.ts";
 
 /** Frames that are read ahead at first; twice as many each time. */
 const FRAMES_MIN = 8;
-/** Behind so many bytes of long values the rest of a piece waits: they are not all in memory at once. */
-const PIECE_BYTES = 1 << 20;
-/** As many values of less as a piece has are fewer bytes than that. */
+/** Behind so many bytes of long records the rest of a piece waits: they are not all in memory at once. */
+export const PIECE_BYTES = 1 << 20;
+/** As many records of fewer bytes as a piece has are fewer bytes than that. */
 const LONG_BYTES = PIECE_BYTES / FRAMES_MAX;
 
 /** What a walk shows. */
@@ -48,7 +48,6 @@ export function readPart(core: Core, list: RecordList, part: Part): number {
   // None when each has to be checked or opened, which the long way does.
   const isPlain = !core.verifyReads && core.vault === undefined;
   frames.load(units, part, isPlain ? moment.lsn : 0);
-  let longBytes = 0;
   for (let index = 0; index < count; index++) {
     let pair = frames.record(index, wanted);
     if (pair === undefined) {
@@ -56,10 +55,10 @@ export function readPart(core: Core, list: RecordList, part: Part): number {
       if (pair === undefined) continue;
     }
     pairs.push(pair);
-    const { length } = pair[1];
-    if (length < LONG_BYTES) continue;
-    longBytes += length;
-    if (longBytes >= PIECE_BYTES) return index + 1;
+    const bytes = pair[0].length + pair[1].length;
+    if (bytes < LONG_BYTES) continue;
+    list.longBytes += bytes;
+    if (list.longBytes >= PIECE_BYTES) return index + 1;
   }
   return count;
 }

@@ -1,7 +1,7 @@
 /** Where a range begins and what moment it shows, when that is found out late or while others write. */
 
 import { expect, test } from "bun:test";
-import type { RangeBounds } from "../../src/engine/contract.ts";
+import type { RangeBounds, RecordSource } from "../../src/engine/contract.ts";
 import { SNAPSHOTS } from "../../src/engine/control.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -114,5 +114,47 @@ test("what a batch that failed had entered is not met by a range that began mean
     const found = [...range!].map(({ key, value }) => [text(key), text(value)]);
     const wanted = old.map((key) => [key, key]);
     expect(found).toEqual(isReverse ? wanted.reverse() : wanted);
+  }
+});
+
+test.each([
+  { isReverse: false, limit: 1 },
+  { isReverse: true, limit: 1 },
+  { isReverse: false, limit: 2 },
+  { isReverse: true, limit: 2 },
+])("a range of few whose first keys are being written by another thread goes on behind them: %j", (bounds) => {
+  for (const count of [1, 2, 3]) {
+    using opened = new Opened();
+    const { engine } = opened;
+    const named = (index: number): string => `${String(index).padStart(9, "0")} middle`;
+    const all = Array.from({ length: 150 }, (_, index) => named(index * 7));
+    opened.insert(all);
+    engine.core.becomeShared();
+    const batch = Array.from({ length: count }, (_, index) => named(351 + index));
+    const { isReverse, limit } = bounds;
+    const bound = { key: bytes(batch.at(isReverse ? -1 : 0)!), isInclusive: true };
+    const ordering = engine.core.ordering!;
+    const take = ordering.reader.take.bind(ordering.reader);
+    let takes = 0;
+    ordering.reader.take = (...taking) => {
+      takes += 1;
+      if (takes > 1000) throw new Error("it takes the same key again and again");
+      return take(...taking);
+    };
+    const put = ordering.put.bind(ordering);
+    let puts = 0;
+    let range: RecordSource | undefined;
+    ordering.put = (spaces, state, frame) => {
+      put(spaces, state, frame);
+      puts += 1;
+      if (puts !== count) return;
+      const { key } = engine.core;
+      const loaded = key.memory.u8.slice(0, key.bytes);
+      range = engine.range(engine.defaultSpace, { ...(isReverse ? { upper: bound } : { lower: bound }), ...bounds });
+      key.load(loaded);
+    };
+    opened.insert(batch);
+    const expected = isReverse ? all.slice(51 - limit, 51).reverse() : all.slice(51, 51 + limit);
+    expect([...range!].map(({ key }) => text(key))).toEqual(expected);
   }
 });

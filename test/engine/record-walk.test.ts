@@ -5,7 +5,7 @@ import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import type { RecordSource } from "../../src/engine/contract.ts";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
-import { EngineFixture } from "./engine-fixture.ts";
+import { EngineFixture, faulty } from "./engine-fixture.ts";
 import { expectCode, fastFolder } from "./fixture.ts";
 
 setDefaultTimeout(120_000);
@@ -43,6 +43,27 @@ test.each([300_000, 20_000])("a piece holds a mebibyte and one value of %i bytes
   }
   // A range that is short by its limit, too.
   expect(Math.max(...pieces(engine.range(space, { isReverse: false, limit: 60 })))).toBeLessThan(MIB + length + 64 * 7);
+});
+
+test("a short range over long values with expired records between them holds no more either", () => {
+  using folder = fastFolder();
+  let now = 1000;
+  const system = faulty(hostSystem(), (call) => (call === "now" ? now : undefined));
+  using fixture = new EngineFixture(folder.file("data.emdb"), system, { rangeScans: true });
+  const { engine } = fixture;
+  const space = engine.defaultSpace;
+  const length = 300_000;
+  for (let index = 0; index < 40; index += 1) {
+    engine.insert(space, `${String(index).padStart(2, "0")} live`, new Uint8Array(length), 0);
+    for (let stale = 0; stale < 70; stale += 1)
+      engine.insert(space, `${String(index).padStart(2, "0")} stale ${stale}`, "x", 2000);
+  }
+  now = 3000;
+  for (const isReverse of [false, true]) {
+    const sizes = pieces(engine.range(space, { isReverse, limit: 30 }));
+    expect(Math.max(...sizes)).toBeLessThan(MIB + length + 64 * 7);
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(30 * (length + 7));
+  }
 });
 
 test("a walk over keys copies no value, and one over values no key", () => {
