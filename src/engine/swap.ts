@@ -99,9 +99,9 @@ export function takeName(core: Core): void {
   const renamed = replace(system, place);
   if (renamed >= 0) return;
   // It may have been done all the same. Then the log in service would have no name, and what is written to it be lost.
-  if (isRenamed(core, path)) return;
-  const there = system.status(path);
-  if (typeof there === "number" && there !== -Errno.ENOENT) Atomics.or(control.flags, STATE, STATE_POISONED);
+  const isDone = isRenamed(core, path);
+  if (isDone === true) return;
+  if (isDone === undefined) Atomics.or(control.flags, STATE, STATE_POISONED);
   Atomics.store(control.flags, SWAP, SWAP_NONE);
   throw ioError(renamed, { syscall: "rename", path });
 }
@@ -222,7 +222,7 @@ export function endSwap(core: Core, spaces: Spaces): void {
   const { system, control, place } = core;
   const phase = Atomics.load(control.flags, SWAP);
   if (phase === SWAP_NONE) return;
-  if (phase === SWAP_RENAMES && place !== undefined && !isRenamed(core, place.path)) {
+  if (phase === SWAP_RENAMES && place !== undefined && isRenamed(core, place.path) !== true) {
     // It may have died between two names.
     if (system.status(place.path) === -Errno.ENOENT) takeBackName(core, place);
     Atomics.store(control.flags, SWAP, SWAP_NONE);
@@ -246,12 +246,15 @@ function takeBackName({ system, control }: Core, log: LogPlace): void {
   }
 }
 
-/** Whether the file at the path is the draft's; what is open of the log is another one then. */
-function isRenamed({ system, control }: Core, path: string): boolean {
+/** Whether the file at the path is the draft's; what is open of the log is another one then. undefined: nobody can tell. */
+function isRenamed({ system, control }: Core, path: string): boolean | undefined {
   const there = system.status(path);
   const former = system.statusOf(control.log.numbers[LOG_FILE]!);
   const own = system.statusOf(control.draft.numbers[LOG_FILE]!);
-  if (typeof there === "number" || typeof former === "number" || typeof own === "number") return false;
+  if (typeof there === "number") return there === -Errno.ENOENT ? false : undefined;
+  if (typeof own !== "number" && there.identity === own.identity) return true;
+  if (typeof former === "number") return undefined;
+  if (there.identity === former.identity) return false;
   // The handle of a file that was renamed may not know its volume any more (Wine).
-  return there.identity === own.identity || (!system.canMapPastEnd && there.identity !== former.identity);
+  return system.canMapPastEnd ? undefined : true;
 }
