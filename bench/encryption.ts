@@ -28,8 +28,8 @@ const blockRecords = 2000;
 const rounds = 84;
 /** Behind fewer operations part of what is measured is the compiler. */
 const warmUpRounds = 60;
-/** An image is sealed in pieces. */
-const pieceBytes = 65_536;
+/** An image is sealed in pieces, most of them a shard of seven pages. */
+const pieceBytes = 7 * 4096;
 
 /** Microseconds of the process's own work. */
 function cost(work: () => void): number {

@@ -33,6 +33,11 @@ export function framesOf(file: Uint8Array): Lying[] {
   return frames;
 }
 
+/** The place in its batch that the frame at a position says, in the clear. */
+export function placeAt(file: Uint8Array, lsn: number): number {
+  return (file[lsn + 8]! >> 4) & 3;
+}
+
 /** Puts both checksums of the frame at a position right, as anybody can who reads the header page. */
 export function repair(file: Uint8Array, lsn: number): void {
   const verdict = decodeHeader(file.subarray(0, FIRST));

@@ -11,6 +11,7 @@ import {
   Bait,
   FIRST,
   framesOf,
+  placeAt,
   repair,
   repairSector,
   repairSlot,
@@ -93,8 +94,6 @@ function withBatchTakenBack(): Uint8Array<ArrayBuffer> {
   }
   return new Uint8Array(readFileSync(path));
 }
-
-const placeAt = (bytes: Uint8Array, lsn: number): number => (bytes[lsn + 8]! >> 4) & 3;
 
 /** What comes of a file that an attacker has changed a copy of. */
 function attack(change: (copy: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer> | void): Verdict {
@@ -250,7 +249,7 @@ describe("frames moved", () => {
     expect(verdict).toEqual(corruptedAt(first.lsn));
   });
   test("any of a batch at the end that does not open takes the batch with it", () => {
-    const batch = frames.filter(({ lsn }) => ((file[lsn + 8]! >> 4) & 3) !== 0);
+    const batch = frames.filter(({ lsn }) => placeAt(file, lsn) !== 0);
     expect(batch).toHaveLength(3);
     const end = batch.at(-1)!.lsn + batch.at(-1)!.bytes;
     for (const one of batch) {

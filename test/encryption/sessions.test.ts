@@ -7,7 +7,7 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
 import { fastFolder } from "../engine/fixture.ts";
-import { framesOf, repair } from "./attack-fixture.ts";
+import { framesOf, placeAt, repair } from "./attack-fixture.ts";
 import { emulator } from "../support/platform.ts";
 import { KEY, openWith } from "./rekey-fixture.ts";
 
@@ -157,7 +157,7 @@ test("an open for reading takes nothing of a forged batch back through the map: 
   rmSync(`${path}.hint`);
   const sound = new Uint8Array(readFileSync(path));
   const frames = framesOf(sound);
-  const batch = frames.filter(({ lsn }) => ((sound[lsn + 8]! >> 4) & 3) !== 0);
+  const batch = frames.filter(({ lsn }) => placeAt(sound, lsn) !== 0);
   const forged = sound.slice(0, batch[2]!.lsn + batch[2]!.bytes);
   forged[batch[1]!.lsn + 40]! ^= 1;
   repair(forged, batch[1]!.lsn);
