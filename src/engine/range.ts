@@ -21,8 +21,8 @@ import type { KeyValue, RangeBounds, RecordSource } from "./contract.ts";
 import type { Core } from "./core.ts";
 import type { Ordering } from "./ordering.ts";
 import { BatchedRecords, RecordList } from "./record-batches.ts";
-import { PIECE_BYTES, RecordWalk, readPart, type Moment } from "./record-walk.ts";
-import type { Hold, Snapshots } from "./snapshot.ts";
+import { PIECE_BYTES, RecordWalk, readPart, type Hold, type Moment } from "./record-walk.ts";
+import type { Snapshots } from "./snapshot.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Positions that are taken at a time: the most that a leaf holds. */
@@ -211,7 +211,6 @@ function isBefore(pair: KeyValue | undefined, near: Bound, isReverse: boolean): 
 
 class RangeWalk extends RecordWalk {
   readonly #parts: RangeParts;
-  readonly #hold: Hold;
   readonly #clears: number;
   readonly #rest: Remainder;
 
@@ -226,9 +225,8 @@ class RangeWalk extends RecordWalk {
     },
   ) {
     const { hold, count, limit } = range;
-    super(parts.core, hold.lsn, { wanted: "pairs", limit });
+    super(parts.core, parts.snapshots, { hold, wanted: "pairs", limit });
     this.#parts = parts;
-    this.#hold = hold;
     this.#clears = range.clears;
     this.#rest = range.rest;
     this.units = new Float64Array(PART_MAX);
@@ -236,18 +234,10 @@ class RangeWalk extends RecordWalk {
     this.beginWith(count);
   }
 
-  protected override get isOpen(): boolean {
-    return this.#hold.isOpen;
-  }
-
-  protected override letGo(): void {
-    this.#parts.snapshots.close(this.#hold);
-  }
-
   protected override takePart(): number | undefined {
     const parts = this.#parts;
-    const tree = parts.spaces.treeBefore(this.#hold.space, this.#clears);
-    const stretch = { tree, rest: this.#rest, lsn: this.#hold.lsn };
+    const tree = parts.spaces.treeBefore(this.hold.space, this.#clears);
+    const stretch = { tree, rest: this.#rest, lsn: this.hold.lsn };
     return takePart(parts, stretch, this.units, PART_MAX) || undefined;
   }
 }

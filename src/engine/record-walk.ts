@@ -13,6 +13,7 @@ import type { KeyValue, Wanted } from "./contract.ts";
 import type { Core } from "./core.ts";
 import { FRAMES_MAX, NO_BYTES } from "./frame-batch.ts";
 import { RecordList, type RecordBatches } from "./record-batches.ts";
+import type { SpaceState } from "./spaces.ts";
 
 /** Frames that are read ahead at first; twice as many each time. */
 const FRAMES_MIN = 8;
@@ -20,6 +21,13 @@ const FRAMES_MIN = 8;
 export const PIECE_BYTES = 1 << 20;
 /** As many records of fewer bytes as a piece has are fewer bytes than that. */
 const LONG_BYTES = PIECE_BYTES / FRAMES_MAX;
+
+/** A moment that is kept for a walk; letting go of it twice is harmless. */
+export interface Hold {
+  readonly lsn: number;
+  readonly space: SpaceState;
+  isOpen: boolean;
+}
 
 /** What a walk shows. */
 export interface Moment {
@@ -88,10 +96,12 @@ function recordAt(
 }
 
 export abstract class RecordWalk implements RecordBatches {
-  readonly core: Core;
-  readonly moment: Moment;
+  protected readonly core: Core;
+  protected readonly hold: Hold;
   /** Positions at hand; those before `#next` have been read. */
   protected units = new Float64Array(0);
+  readonly #moment: Moment;
+  readonly #keeper: { close(hold: Hold): void };
   readonly #wanted: Wanted;
   #count = 0;
   #next = 0;
@@ -101,21 +111,25 @@ export abstract class RecordWalk implements RecordBatches {
   /** What is the matter with the record behind those that were given. */
   #failure: EmdbError | undefined;
 
-  constructor(core: Core, lsn: number, options: { readonly wanted: Wanted; readonly limit: number }) {
+  constructor(
+    core: Core,
+    keeper: { close(hold: Hold): void },
+    walk: { readonly hold: Hold; readonly wanted: Wanted; readonly limit: number },
+  ) {
+    const { hold, wanted, limit } = walk;
     this.core = core;
-    this.moment = { lsn, now: core.now() };
-    this.#wanted = options.wanted;
-    this.#left = options.limit;
+    this.hold = hold;
+    this.#moment = { lsn: hold.lsn, now: core.now() };
+    this.#keeper = keeper;
+    this.#wanted = wanted;
+    this.#left = limit;
   }
 
-  /** Whether its moment is still kept. */
-  protected abstract get isOpen(): boolean;
   /** Fills `units` with the next positions; undefined at the end, otherwise how many, which may be none. */
   protected abstract takePart(): number | undefined;
-  protected abstract letGo(): void;
 
   next(): RecordList | undefined {
-    if (!this.isOpen) return undefined;
+    if (!this.hold.isOpen) return undefined;
     if (this.#failure !== undefined) throw this.#failure;
     this.core.enter();
     const list = new RecordList();
@@ -130,7 +144,7 @@ export abstract class RecordWalk implements RecordBatches {
   }
 
   close(): void {
-    this.letGo();
+    this.#keeper.close(this.hold);
     this.#count = 0;
     this.#next = 0;
   }
@@ -151,7 +165,7 @@ export abstract class RecordWalk implements RecordBatches {
   #read(list: RecordList): void {
     const from = this.#next;
     const count = Math.min(this.#count - from, this.#ahead, this.#left);
-    const part = { units: this.units, from, count, moment: this.moment, wanted: this.#wanted };
+    const part = { units: this.units, from, count, moment: this.#moment, wanted: this.#wanted };
     try {
       this.#next = from + readPart(this.core, list, part);
     } catch (error) {

@@ -21,15 +21,8 @@ import { AUDIT, GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "./control.ts";
 import type { Core } from "./core.ts";
 import { leaveForLater } from "../ffi/give-back.ts";
 import { BatchedRecords } from "./record-batches.ts";
-import { RecordWalk } from "./record-walk.ts";
+import { RecordWalk, type Hold } from "./record-walk.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
-
-/** One open snapshot; closing it twice is harmless. */
-export interface Hold {
-  readonly lsn: number;
-  readonly space: SpaceState;
-  isOpen: boolean;
-}
 
 export class Snapshots {
   readonly #core: Core;
@@ -106,8 +99,6 @@ export class Snapshots {
 
 class SnapshotWalk extends RecordWalk {
   readonly #spaces: Spaces;
-  readonly #snapshots: Snapshots;
-  readonly #hold: Hold;
   readonly #clears: number;
   /** Positions of the shard at hand. */
   #count = 0;
@@ -121,19 +112,9 @@ class SnapshotWalk extends RecordWalk {
     walk: { readonly hold: Hold; readonly wanted: Wanted },
   ) {
     const { hold, wanted } = walk;
-    super(core, hold.lsn, { wanted, limit: Infinity });
+    super(core, snapshots, { hold, wanted, limit: Infinity });
     this.#spaces = spaces;
-    this.#snapshots = snapshots;
-    this.#hold = hold;
     this.#clears = spaces.clearsAt(hold.space, hold.lsn);
-  }
-
-  protected override get isOpen(): boolean {
-    return this.#hold.isOpen;
-  }
-
-  protected override letGo(): void {
-    this.#snapshots.close(this.#hold);
   }
 
   /** Copies the positions of the next shard. */
@@ -141,7 +122,7 @@ class SnapshotWalk extends RecordWalk {
     const { core } = this;
     const { keydir, heap } = core;
     if (this.#hash >= 1 << HASH_BITS) return undefined;
-    const root = this.#spaces.rootBefore(this.#hold.space, this.#clears);
+    const root = this.#spaces.rootBefore(this.hold.space, this.#clears);
     if (root === 0) return undefined;
     const shard = keydir.shardOf(root, this.#hash);
     const slots = shard.pages.length * PAGE_SLOTS;
@@ -163,7 +144,7 @@ class SnapshotWalk extends RecordWalk {
     const words = scratch.u32;
     const { units, core } = this;
     const { positions } = core.heap;
-    const { lsn } = this.#hold;
+    const { lsn } = this.hold;
     for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
       const low = words[word]!;
       const high = words[word + 1]!;
@@ -178,7 +159,7 @@ class SnapshotWalk extends RecordWalk {
   #findVersion(newest: number): boolean {
     const { lookup } = this.core;
     lookup.loadAt(newest);
-    return lookup.walkBack(this.#hold.lsn);
+    return lookup.walkBack(this.hold.lsn);
   }
 }
 

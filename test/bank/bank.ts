@@ -167,7 +167,7 @@ const READS: readonly PlantedFault[] = [
     "return true;",
   ]),
   fault("a walk shows what was written after it began", "model", "engine/snapshot.ts", [
-    "return lookup.walkBack(this.#hold.lsn);",
+    "return lookup.walkBack(this.hold.lsn);",
     "return lookup.walkBack(Infinity);",
   ]),
   fault("a clear takes the index away from an open walk", "model", "engine/write-path.ts", [
