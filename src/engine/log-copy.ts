@@ -3,12 +3,14 @@
  * written meanwhile those that are live by then, and so on, and at last everything that was written in the end.
  *
  * The new log holds the same records as the old one at a moment: when it has caught up and nobody writes. It is read
- * with system calls and every checksum is looked at, so that what has rotted is not written anew as if it were sound.
+ * with system calls and of each frame that is copied every checksum is looked at, so that what has rotted is not written
+ * anew as if it were sound. What is dead is not looked at.
  *
  * Invariants
  * 1. `start` is where the log ended, settled, when the copy began, and `liveEnd` where it ended when the last round began.
- *    Before that, a frame is copied if the index names it when it is met, with nothing half-written: what replaced it by
- *    then stands further on. Each stands alone in the copy, since nobody sees that before all of it is there.
+ *    Before `start` a frame is copied if the index named it when that was gone through (`live-places.ts`), and between the
+ *    two if it names it when the frame is met, with nothing half-written: what replaced it by then stands further on. Each
+ *    stands alone in the copy, since nobody sees that before all of it is there.
  * 2. Behind `start`, what removes a value that has been copied, or clears, creates or drops a namespace, is copied too. A
  *    batch that was taken back has no place there: if there is one behind `start`, there is no further round.
  * 3. Behind `liveEnd` every frame is copied, batches with their borders.
@@ -20,6 +22,7 @@
  *    `start` although a version before it was copied; in ascending order.
  */
 
+import type { FrameSealer } from "../crypto/frame-sealer.ts";
 import { assert, EmdbError } from "../errors.ts";
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { isTombstone } from "../keydir/keydir.ts";
@@ -45,14 +48,14 @@ import { Scanner, type Finding, type ScanSource } from "../log/scanner.ts";
 import { ABORTS } from "./control.ts";
 import type { Core } from "./core.ts";
 import { DraftKeys } from "./draft-keys.ts";
-import { ForwardKeys } from "./forward-keys.ts";
+import { LivePlaces } from "./live-places.ts";
 import type { MoveTable } from "./move-table.ts";
 import { ScanOpener } from "./scan-opener.ts";
 import { SealedEncoder } from "./sealed-encoder.ts";
 import type { Spaces } from "./spaces.ts";
 import { MemoryReads } from "./verify-source.ts";
 
-/** Frames that are looked up together, and the longest stretch of log that they may come from. */
+/** Frames that are copied, or looked up, in one step, and the longest stretch of log that they may come from. */
 const GROUP = 128;
 const GROUP_BYTES_MAX = SCAN_BYTES / 2;
 const BUCKET_BYTES = 64;
@@ -86,13 +89,11 @@ export class LogCopy {
   #liveEnd: number;
   /** Batches that had been taken back by then. */
   readonly #aborts: number;
-  /** Namespaces that were there at the start. */
-  readonly #ids: ReadonlySet<number>;
+  readonly #live: LivePlaces;
   readonly #encoder: FrameEncoder;
   readonly #key = pinned(KEY_BYTES_MAX);
   /** Of an encrypted log: what opens its frames, and the session that the copy is sealed in. */
   readonly #opener: ScanOpener | undefined;
-  readonly #openKeys: ForwardKeys | undefined;
   readonly #draftKeys: DraftKeys | undefined;
   #scanner: Scanner;
   /** Everything before this place in the file has been copied or left out. */
@@ -111,19 +112,22 @@ export class LogCopy {
 
   /** Begins a copy. Under the writer's lock, with nothing half-written and all of it in the file. */
   constructor(parts: CopyParts, generation: number) {
-    const { core, spaces, log } = parts;
+    const { core, log } = parts;
     this.#parts = parts;
     this.#base = core.base;
     this.#start = core.visible - core.base;
     this.#liveEnd = this.#start;
     this.#aborts = core.control.flags[ABORTS]!;
-    this.#ids = new Set(spaces.list().map((space) => space.id));
+    this.#live = new LivePlaces(parts, this.#start);
     const salts = core.saltsOf(generation);
     const { vault } = core;
     if (vault !== undefined) {
-      const { fileId, cipher } = vault;
-      this.#openKeys = new ForwardKeys({ fileId, generation: core.generation, cipher, dataKey: vault.keyCopy() });
-      this.#opener = new ScanOpener(this.#openKeys, { generation: core.generation });
+      const { fileId, dataKey } = vault;
+      const sealerAt = (position: number): FrameSealer | undefined => vault.sealerAt(this.#base + position);
+      const last = vault.newestBefore(this.#start)?.session;
+      // Before `start` session records are passed over, and behind it the engine has them anyway.
+      const keys = { fileId, dataKey, sealerAt, meet: () => undefined };
+      this.#opener = new ScanOpener(keys, { generation: core.generation, last });
       this.#draftKeys = new DraftKeys(vault, { generation, position: log.end });
       const draft = new FrameEncoder(salts);
       this.#appendSession(draft, this.#draftKeys.record);
@@ -159,7 +163,32 @@ export class LogCopy {
 
   /** Copies some of what is live; false when there is no more in this round. */
   step(): boolean {
-    if (this.#done >= this.#liveEnd) return false;
+    if (this.#done < this.#start) this.#stepLive();
+    else if (this.#done < this.#liveEnd) this.#stepGroup();
+    else return false;
+    this.syncNowAndThen();
+    return true;
+  }
+
+  /** Before `start`: goes from live frame to live frame, once it is known where they are. */
+  #stepLive(): void {
+    const live = this.#live;
+    if (!live.isKnown(this.#done)) {
+      this.#parts.exclusivelyInMemory(() => live.gather(this.#done));
+      return;
+    }
+    const until = Math.min(live.end, this.#done + GROUP_BYTES_MAX);
+    for (let copied = 0; copied < GROUP && this.#done < until; copied++) {
+      this.#done = Math.min(live.next(this.#done), until);
+      if (this.#done === until) return;
+      this.#read(this.#done);
+      this.#append(PLACE_ALONE);
+      this.#done += this.#scanner.facts.frameBytes;
+    }
+  }
+
+  /** Behind it: reads some frames, looks for all of them in the index at once, and copies those that it names. */
+  #stepGroup(): void {
     const { reads } = this.#scanner;
     const count = this.#takeGroup();
     this.#parts.exclusivelyInMemory(() => this.#judge(count));
@@ -168,8 +197,6 @@ export class LogCopy {
       this.#mustBeSound(this.#scanner.judgeAgain(this.#lsns[index]!, reads));
       this.#append(PLACE_ALONE);
     }
-    this.syncNowAndThen();
-    return true;
   }
 
   /** Begins another round, over all that has been written since; false when that holds a batch that was taken back. */
@@ -202,7 +229,7 @@ export class LogCopy {
       this.#read(this.#done);
       const { facts, lsn } = scanner;
       const isRecord = facts.kind === KIND_PUT || facts.kind === KIND_REMOVE;
-      this.#isKept[count] = !isRecord && this.#isEvent(facts.kind, facts.space) ? 1 : 0;
+      this.#isKept[count] = isEvent(facts.kind) ? 1 : 0;
       if (isRecord)
         this.#hashes[count] = core.hash.at(scanner.head, scanner.headAt + FRAME_HEADER_BYTES, facts.keyBytes);
       this.#lsns[count] = lsn;
@@ -215,19 +242,11 @@ export class LogCopy {
     return count;
   }
 
-  /** Whether a frame at hand that is no record has to be copied. */
-  #isEvent(kind: number, space: number): boolean {
-    if (this.#done < this.#start) return kind === KIND_SPACE_CREATE && this.#ids.has(space);
-    return kind === KIND_SPACE_CREATE || kind === KIND_SPACE_DROP || kind === KIND_CLEAR;
-  }
-
   /**
    * Whether a record that the index does not name has to be copied nevertheless: a removal, of what was copied. Of a value,
    * notes the one before it that was copied.
    */
   #isMissed(index: number): boolean {
-    // Before `start` no version but the newest is copied.
-    if (this.#lsns[index]! < this.#start) return false;
     const held = this.#heldAt(this.#prevs[index]!);
     if (held === 0) return false;
     if (this.#kinds[index] === KIND_REMOVE) return true;
@@ -356,7 +375,11 @@ export class LogCopy {
   /** Lets go of the scanner's memory and of the keys. */
   release(): void {
     this.#scanner.release();
-    this.#openKeys?.wipe();
     this.#draftKeys?.wipe();
   }
+}
+
+/** Whether a frame that is no record has to be copied: what clears, creates or drops a key space. */
+function isEvent(kind: number): boolean {
+  return kind === KIND_SPACE_CREATE || kind === KIND_SPACE_DROP || kind === KIND_CLEAR;
 }

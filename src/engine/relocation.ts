@@ -15,6 +15,7 @@
 
 import { HASH_BITS } from "../keydir/hash.ts";
 import { relocateShard } from "../keydir/relocate.ts";
+import type { Translate } from "../ffi/positions.ts";
 import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
 import { mapRelease, raiseOrigin, releaseMaps, segmentsOf } from "../log/log-words.ts";
@@ -94,8 +95,7 @@ export class Relocation {
       return false;
     }
     const { segments } = this.#core.log;
-    const base = this.#core.base / 8;
-    const translate = (units: number): number => (units >= base ? units : segments.follow(segment, units * 8) / 8);
+    const translate = (units: Float64Array, count: number): void => segments.followMany(segment, units, count);
     const isMore = this.#stepSpace(progress, translate);
     if (!isMore) {
       numbers[RELOCATED_SPACE] = progress.space.id + 1;
@@ -122,7 +122,7 @@ export class Relocation {
     return undefined;
   }
 
-  #stepSpace(progress: Progress, translate: (units: number) => number): boolean {
+  #stepSpace(progress: Progress, translate: Translate): boolean {
     const { keydir, expiry, ordering } = this.#core;
     const { space } = progress;
     if (progress.hash < 1 << HASH_BITS) {

@@ -48,6 +48,9 @@ export interface PositionWords {
   readonly baseAt: number;
 }
 
+/** Replaces the first `count` positions (in units) by those that their frames have now: 0 by none, a present one by itself. */
+export type Translate = (units: Float64Array, count: number) => void;
+
 /** One thread's eyes on what positions are in use. */
 export class Positions {
   readonly #numbers: Float64Array;

@@ -24,7 +24,15 @@ const WINDOW_PAIRS = 12;
 const STRETCHES_PER_BLOCK = 2;
 /** Entries of a directory that are more than there are stretches. */
 const DIRECTORY_MARGIN = 4;
+/** Positions that are looked up together. */
+const GROUP = 64;
+/** Instead of a pair to look at: of a position in the new file, and of one for which a block has to be searched. */
+const STAYS = -2;
+const NOWHERE = -1;
+const WINDOW_BYTES = WINDOW_PAIRS * PAIR_BYTES;
 const sharedBlock = sharedScratch(BLOCK_PAIRS * PAIR_BYTES);
+const sharedWindows = sharedScratch(GROUP * WINDOW_BYTES);
+const sharedFirsts = sharedScratch(GROUP * 8);
 
 /** Copies pairs `[first, first + count)` to the beginning of some memory. */
 export type PairReader = (to: Pinned, first: number, count: number) => void;
@@ -42,6 +50,8 @@ const isLeftOut = (former: number): boolean => former - Math.floor(former) === L
 /** Looks pairs up, wherever they are. */
 export class Moves {
   readonly #read: PairReader;
+  /** Of a whole table; 0 while it is filled. */
+  #address: Address = 0;
   readonly #block = sharedBlock();
   /** The first former position of each block. */
   #formers: number[] = [];
@@ -63,6 +73,7 @@ export class Moves {
       moves.#read(moves.#block, first, 1);
       moves.#formers.push(moves.#block.f64[0]!);
     }
+    moves.#address = address;
     moves.count = count;
     moves.#directory = directoryOf(moves.#formers);
     return moves;
@@ -77,7 +88,37 @@ export class Moves {
   /** Where in the new file the frame of a former position (in units) is; 0 when it was not copied. */
   present(former: number): number {
     const index = this.#find(former);
-    return index < 0 || isLeftOut(this.#block.f64[index * 2]!) ? 0 : this.#block.f64[index * 2 + 1]!;
+    return index < 0 ? 0 : presentOf(this.#block.f64, index * 2);
+  }
+
+  /**
+   * Replaces those of the first `count` positions (in units) that are below `next`, where the new file begins, by the ones
+   * that their frames have in it; 0 when left out. Of a whole table: what has to be looked at of it is copied for many
+   * positions before one is looked for, so that their misses overlap.
+   */
+  follow(units: Float64Array, count: number, next: number): void {
+    for (let from = 0; from < count; from += GROUP)
+      this.#followGroup(units.subarray(from, Math.min(count, from + GROUP)), next);
+  }
+
+  #followGroup(units: Float64Array, next: number): void {
+    const { address, f64 } = sharedWindows();
+    const firsts = sharedFirsts().f64;
+    for (let index = 0; index < units.length; index++)
+      firsts[index] = units[index]! < next ? this.#windowOf(units[index]!) : STAYS;
+    for (let index = 0; index < units.length; index++) {
+      const first = firsts[index]!;
+      if (first >= 0) copy(address + index * WINDOW_BYTES, this.#address + first * PAIR_BYTES, WINDOW_BYTES);
+    }
+    for (let index = 0; index < units.length; index++) {
+      const first = firsts[index]!;
+      if (first === STAYS) continue;
+      const former = units[index]!;
+      const at = (index * WINDOW_BYTES) / 8;
+      const isHere = first >= 0 && reaches(f64, at, former);
+      const place = isHere ? presentIn(f64, at, former) : this.present(former);
+      units[index] = place === 0 ? 0 : next + place;
+    }
   }
 
   /**
@@ -153,36 +194,55 @@ export class Moves {
 
   /** The pair of a former position among those that it then loads; negative when there is none. */
   #find(former: number): number {
+    const window = this.#windowOf(former);
+    if (window >= 0) {
+      this.#loadPairs(window, WINDOW_PAIRS);
+      if (reaches(this.#block.f64, 0, former)) return among(this.#block.f64, { from: 0, pairs: WINDOW_PAIRS }, former);
+    }
     const block = this.#blockOf(former);
     if (block < 0) return -1;
-    const first = block * BLOCK_PAIRS;
-    const from = this.#formers[block]!;
-    const to = this.#formers[block + 1];
-    // The last block may be short.
-    if (to !== undefined) {
-      const guess = Math.floor((BLOCK_PAIRS * (former - from)) / (to - from)) - WINDOW_PAIRS / 2;
-      const at = Math.min(Math.max(guess, 0), BLOCK_PAIRS - WINDOW_PAIRS);
-      const pairs = this.#loadPairs(first + at, WINDOW_PAIRS);
-      const reaches = this.#block.f64[0]! <= former + LEFT_OUT && this.#block.f64[pairs * 2 - 2]! >= former;
-      if (reaches) return this.#among(pairs, former);
-    }
-    return this.#among(this.#loadPairs(first, BLOCK_PAIRS), former);
+    return among(this.#block.f64, { from: 0, pairs: this.#loadPairs(block * BLOCK_PAIRS, BLOCK_PAIRS) }, former);
   }
 
-  /** The pair of a former position among the first ones that are loaded; negative when there is none. */
-  #among(pairs: number, former: number): number {
-    const block = this.#block.f64;
-    let from = 0;
-    let to = pairs;
-    while (from < to) {
-      const middle = (from + to) >>> 1;
-      const at = Math.floor(block[middle * 2]!);
-      if (at === former) return middle;
-      if (at < former) from = middle + 1;
-      else to = middle;
-    }
-    return -1;
+  /** The first of the pairs around where a former position would stand in a block whose pairs are as far apart; negative where a block is not whole. */
+  #windowOf(former: number): number {
+    const block = this.#blockOf(former);
+    // The last block may be short.
+    if (block < 0 || block + 1 >= this.#formers.length) return NOWHERE;
+    const from = this.#formers[block]!;
+    const guess = Math.floor((BLOCK_PAIRS * (former - from)) / (this.#formers[block + 1]! - from)) - WINDOW_PAIRS / 2;
+    return block * BLOCK_PAIRS + Math.min(Math.max(guess, 0), BLOCK_PAIRS - WINDOW_PAIRS);
   }
+}
+
+/** What the pair at an index says about a frame: where it is now, 0 when it was left out. */
+function presentOf(numbers: Float64Array, at: number): number {
+  return isLeftOut(numbers[at]!) ? 0 : numbers[at + 1]!;
+}
+
+/** Where the frame of a former position is now, by a window that reaches over it; 0 when it was not copied. */
+function presentIn(windows: Float64Array, from: number, former: number): number {
+  const index = among(windows, { from, pairs: WINDOW_PAIRS }, former);
+  return index < 0 ? 0 : presentOf(windows, from + index * 2);
+}
+
+/** Whether a former position is between the first and the last of a window's pairs, which begin at an index. */
+function reaches(pairs: Float64Array, from: number, former: number): boolean {
+  return pairs[from]! <= former + LEFT_OUT && pairs[from + 2 * WINDOW_PAIRS - 2]! >= former;
+}
+
+/** The pair of a former position among some that begin at an index; negative when there is none. */
+function among(numbers: Float64Array, some: { readonly from: number; readonly pairs: number }, former: number): number {
+  let low = 0;
+  let high = some.pairs;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const at = Math.floor(numbers[some.from + middle * 2]!);
+    if (at === former) return middle;
+    if (at < former) low = middle + 1;
+    else high = middle;
+  }
+  return -1;
 }
 
 /** Which of the ascending numbers from `low` up to `high` is the last that is not above another; the one before `low` if none is. */

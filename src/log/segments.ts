@@ -194,6 +194,11 @@ export class Segments {
     return units === 0 ? 0 : this.#numbers[at + NEXT]! + units * 8;
   }
 
+  /** Replaces positions in a segment among the first `count` (in units) by those in the file that replaced it; 0 when left out. */
+  followMany(at: number, units: Float64Array, count: number): void {
+    this.moves(at).follow(units, count, this.#numbers[at + NEXT]! / 8);
+  }
+
   /** Where a frame is in the current file, wherever it was before; 0 when a compaction left it out. */
   present(lsn: number): number {
     let place = lsn;

@@ -22,14 +22,18 @@
  */
 
 import { assert } from "../errors.ts";
-import { copy } from "../ffi/memory.ts";
-import type { Heap } from "../ffi/heap.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
+import { BLOCK_BYTES, type Heap } from "../ffi/heap.ts";
+import type { Translate } from "../ffi/positions.ts";
 import type { Reclaim } from "../ffi/reclaim.ts";
 import { Inner, longUnits } from "./inner.ts";
 import { divideAt, growPrefix, join, loadKey, purge, shrinkPrefix, takePart } from "./leaf.ts";
 import { FULL_SHAPE, Node, WORD_DEAD, type ProbeKey, type Shape } from "./node.ts";
 import { Path, TREE_TOMBSTONES, plantTree, type KeySource } from "./path.ts";
 import { compareTexts, copyText, makeText, setText, sharedBytes } from "./separators.ts";
+
+const sharedFormers = sharedScratch(BLOCK_BYTES);
+const sharedPresents = sharedScratch(BLOCK_BYTES);
 
 /** A leaf is looked at for shrinking each time it has gathered this many more tombstones. */
 const PURGE_STEP = 8;
@@ -339,14 +343,14 @@ export class OrderedIndex {
 
   /**
    * For frames that have moved: gives each entry of up to `leaves` leaves, from the one that the key `from` belongs to,
-   * the position that `translate` names for its own (the same one: stays; 0: the entry goes). Returns the key to go
-   * on at, undefined behind the last leaf. Between two calls the tree may change in any way; an entry may be asked
-   * for twice, so a new position must translate to itself.
+   * the position that its frame has now (0: the entry goes). Returns the key to go on at, undefined behind the last
+   * leaf. Between two calls the tree may change in any way; an entry may be asked for twice, so a new position must
+   * translate to itself.
    */
   relocate(
     tree: number,
     from: Uint8Array | undefined,
-    work: { readonly leaves: number; readonly translate: (units: number, isTombstone: boolean) => number },
+    work: { readonly leaves: number; readonly translate: Translate },
   ): Uint8Array | undefined {
     const path = this.#path;
     let next = from ?? new Uint8Array(0);
@@ -363,22 +367,24 @@ export class OrderedIndex {
     return next;
   }
 
-  #relocateLeaf(leaf: Node, translate: (units: number, isTombstone: boolean) => number): void {
+  #relocateLeaf(leaf: Node, translate: Translate): void {
     const path = this.#path;
     const { block } = leaf;
     const address = this.#heap.blockAddress(block);
     const dropped: number[] = [];
     let isChanged = false;
+    const formers = sharedFormers().f64;
+    const presents = sharedPresents().f64;
+    for (let index = 0; index < leaf.count; index++) presents[index] = formers[index] = leaf.units(index);
+    translate(presents, leaf.count);
     for (let index = 0; index < leaf.count; index++) {
-      const units = leaf.units(index);
-      const isTombstone = leaf.isTombstone(index);
-      const moved = translate(units, isTombstone);
-      if (moved === units) continue;
+      const moved = presents[index]!;
+      if (moved === formers[index]) continue;
       if (moved === 0) {
         dropped.push(index);
         continue;
       }
-      leaf.setUnits(index, moved, isTombstone);
+      leaf.setUnits(index, moved, leaf.isTombstone(index));
       const at = Node.slotOffset(index);
       copy(address + at, leaf.memory.address + at, 8);
       isChanged = true;

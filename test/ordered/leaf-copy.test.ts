@@ -104,7 +104,10 @@ test("positions move towards the beginning, beyond 32 bits as well, and nothing 
   const units = grove.range();
   const far = 5 * 2 ** 32 + 7;
   for (const one of units) grove.keys.keys[one + far] = grove.keys.keys[one]!;
-  grove.index.relocate(grove.tree, undefined, { leaves: 1000, translate: (one) => one + far });
+  const translate = (positions: Float64Array, count: number): void => {
+    for (let index = 0; index < count; index++) positions[index]! += far;
+  };
+  grove.index.relocate(grove.tree, undefined, { leaves: 1000, translate });
   const copier = new LeafCopy(grove.heap, grove.keys);
   copier.next(grove.tree, undefined, { memory, at: 0 });
   expect(rebaseLeaves(memory, { at: 0, bytes: copier.bytes }, { positions: grove.heap.positions, base: far })).toBe(1);

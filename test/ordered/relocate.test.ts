@@ -2,6 +2,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomFrom } from "../../bench/lib/data.ts";
+import type { Translate } from "../../src/ffi/positions.ts";
 import { FULL_SHAPE } from "../../src/ordered/node.ts";
 import { remainderOf } from "../../src/ordered/range-reader.ts";
 import { Grove, TINY } from "./grove.ts";
@@ -13,16 +14,23 @@ class Move {
   readonly #grove: Grove;
   readonly #places = new Map<number, number>();
   readonly #ours = new Set<number>();
+  /** Positions of removals, which nobody needs any more. */
+  readonly #removals: ReadonlySet<number>;
   calls = 0;
 
-  constructor(grove: Grove) {
+  constructor(grove: Grove, removals: ReadonlySet<number> = new Set()) {
     this.#grove = grove;
+    this.#removals = removals;
   }
 
-  readonly translate = (units: number, isTombstone: boolean): number => {
-    this.calls += 1;
+  readonly translate: Translate = (units, count) => {
+    this.calls += count;
+    for (let index = 0; index < count; index++) units[index] = this.#placeOf(units[index]!);
+  };
+
+  #placeOf(units: number): number {
     if (this.#ours.has(units)) return units;
-    if (isTombstone) return 0;
+    if (this.#removals.has(units)) return 0;
     let place = this.#places.get(units);
     if (place === undefined) {
       place = this.#grove.keys.append(this.#grove.keys.keys[units]!);
@@ -30,7 +38,7 @@ class Move {
       this.#ours.add(place);
     }
     return place;
-  };
+  }
 
   /** A frame that was written behind the move is where it stays. */
   own(units: number): void {
@@ -55,6 +63,7 @@ for (const [name, shape] of [
         using grove = new Grove({ shape, attached });
         const random = randomFrom(seed);
         const held = new Map<string, { key: Uint8Array; units: number }>();
+        const removals = new Set<number>();
         const put = (key: Uint8Array, move?: Move): void => {
           const units = grove.put(key, held.get(key.toHex())?.units ?? 0, 0);
           move?.own(units);
@@ -65,12 +74,13 @@ for (const [name, shape] of [
           if (known === undefined) return;
           // The tree may hold the old or the new place of the frame: the key decides.
           const units = grove.remove(key, known.units, 0);
-          move?.own(units);
+          if (move === undefined) removals.add(units);
+          else move.own(units);
           held.delete(key.toHex());
         };
         for (let step = 0; step < 300; step++) put(randomKey(random));
         for (let step = 0; step < 40; step++) remove(randomKey(random));
-        const move = new Move(grove);
+        const move = new Move(grove, removals);
         let from: Uint8Array | undefined;
         do {
           from = grove.index.relocate(grove.tree, from, { leaves: 2, translate: move.translate });
