@@ -111,7 +111,7 @@ export class AutoCompact {
     const core = this.#core;
     this.#collectAt = 2 * this.#bytes.log;
     await this.#compaction.releaseDropped(
-      () => !this.#compaction.release(),
+      () => this.#compaction.release("at once") === "held",
       () => core.enter(),
     );
   }

@@ -104,6 +104,7 @@ export class Compaction {
   runSync(): void {
     for (const _ of this.copySteps());
     for (const _ of this.relocationSteps());
+    this.release("at once");
   }
 
   get #draftPath(): string | undefined {
@@ -131,18 +132,17 @@ export class Compaction {
     const { relocation } = this.#parts;
     let done = before;
     while (relocation.step()) yield (done += 1);
-    this.release();
   }
 
-  /** Lets go of the old files that nobody can be in any more; false when some are left. */
-  release(): boolean {
+  /** Lets go of the old files that nobody can be in any more; returns what is left. */
+  release(pace: "in steps" | "at once"): "nothing" | "more" | "held" {
     const { engine, relocation } = this.#parts;
-    return engine.exclusively(() => relocation.releaseUnneeded());
+    return engine.exclusively(() => relocation.releaseUnneeded(pace));
   }
 
   #isOutOfSegments(): boolean {
     const { segments } = this.#core.log;
-    if (segments.free() === 0) this.release();
+    if (segments.free() === 0) this.release("at once");
     return segments.free() === 0;
   }
 
@@ -162,7 +162,11 @@ export class Compaction {
 
   /** Waits some turns for the others to be seen past it. What is held longer goes with a later write. */
   async #releaseSoon(check: () => void): Promise<void> {
-    for (let turn = 0; turn < RELEASE_TURNS && !this.release(); turn++) await this.#turn(check);
+    let turns = 0;
+    for (let left = this.release("in steps"); left !== "nothing"; left = this.release("in steps")) {
+      if (left === "held" && turns++ === RELEASE_TURNS) return;
+      await this.#turn(check);
+    }
   }
 
   /** What has expired need not be copied: the steps in which it is removed. Returns how many records that were. */
@@ -197,7 +201,7 @@ export class Compaction {
       discardDraft(core, path);
       // The snapshots of threads that have died keep nothing.
       reapDeadRows(core.control, core.system);
-      relocation.releaseUnneeded();
+      relocation.releaseUnneeded("at once");
       engine.spaces.emptyAllGraves(core.keepFrom() * 8);
       nextBase(core, core.control.numbers[LIVE_BYTES]!);
       core.tail.spill();

@@ -10,7 +10,9 @@
  * 2. A slot gets the position of the copy of the same frame by one store. A removal that was not copied, which nobody
  *    needs, then names nothing.
  * 3. A segment is released when the index names nothing in it, every snapshot is from after that, and every thread has
- *    been seen since.
+ *    been seen since. Of a long file the system gives the blocks back when it is closed for the last time, a fifth of a
+ *    millisecond for each MiB: so it is cut a step at a time before, if nobody else has it. Its name has
+ *    durably gone by then: a database that is poisoned because that failed leads no index over.
  */
 
 import { HASH_BITS } from "../keydir/hash.ts";
@@ -19,7 +21,7 @@ import type { Translate } from "../ffi/positions.ts";
 import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
 import { mapRelease, raiseOrigin, releaseMaps, segmentsOf } from "../log/log-words.ts";
-import { closeFile } from "../log/shared-file.ts";
+import { closeFile, namedHandle } from "../log/shared-file.ts";
 import type { Core } from "./core.ts";
 import { compactPath, movesPaths, replacedPaths, type LogPlace } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
@@ -147,16 +149,25 @@ export class Relocation {
     this.releaseUnneeded();
   }
 
-  /** Lets go of every file that nobody can be reading any more; false when some are left. Under the writer's lock. */
-  releaseUnneeded(): boolean {
+  /**
+   * Lets go of files that nobody can be reading any more, a long one a step at a time; returns what is left. Under the
+   * writer's lock.
+   */
+  releaseUnneeded(pace: "in steps" | "at once" = "in steps"): "nothing" | "more" | "held" {
     const core = this.#core;
+    const { system, control, place } = core;
     const { segments } = core.log;
+    let isMore = false;
     let at = segments.list()[0];
-    for (; at !== undefined && !this.#isNeeded(at); at = segments.list()[0])
-      release(core.system, core.control, { at, log: core.place });
+    for (; at !== undefined && !isMore && !this.#isNeeded(at); at = segments.list()[0]) {
+      releaseMaps(control.log, segments.base(at), mapRelease(system, place !== undefined));
+      isMore = pace === "in steps" && cut(core, at);
+      if (!isMore) release(system, control, { at, log: place });
+    }
     // Also what a thread has released that died before this.
-    raiseOrigin(core.control.log);
-    return at === undefined;
+    raiseOrigin(control.log);
+    if (isMore) return "more";
+    return at === undefined ? "nothing" : "held";
   }
 
   #isNeeded(at: number): boolean {
@@ -167,6 +178,16 @@ export class Relocation {
     if (core.control.flags[SNAPSHOTS]! > 0 && core.keepFrom() * 8 <= neededTo) return true;
     return !core.reclaim.isPast(segments.era(at));
   }
+}
+
+/** Cuts a step off the file of a segment, if it is longer than that and harms nobody; false when it is to be closed as it is. */
+function cut(core: Core, at: number): boolean {
+  const { system } = core;
+  const handle = namedHandle(core.log.segments.file(at));
+  if (handle === undefined) return false;
+  const bytes = system.cutBytes?.(handle) ?? 0;
+  const left = system.size(handle) - bytes;
+  return bytes > 0 && left > 0 && system.truncate(handle, left) >= 0;
 }
 
 /** Unmaps and closes what a segment names. */

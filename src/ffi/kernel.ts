@@ -35,6 +35,8 @@ export interface Kernel {
   readonly recordsFirstWrites?: (file: FileHandle) => boolean;
   /** As `System.status` and `statusOf`, where that is cheaper than asking `node:fs`; undefined where it cannot be had. */
   readonly status?: (of: string | FileHandle) => FileStatus | Result | undefined;
+  /** As `System.cutBytes`, where the system tells. */
+  readonly cutBytes?: (file: FileHandle) => number;
   /** As `System.mappingsOf`, where the system tells. */
   readonly mappingsOf?: (identity: string) => readonly FileMapping[];
   /** Asks for huge pages; a refusal costs speed only. */

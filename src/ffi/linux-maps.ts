@@ -15,10 +15,10 @@ import type { FileMapping } from "./system.ts";
 const LINE = /^([\da-f]+)-([\da-f]+) \S+ [\da-f]+ ([\da-f]+):([\da-f]+) (\d+)/gmu;
 const LOW_BITS = 32n;
 
-/** What is mapped of the file with an identity; nothing where the system does not tell. */
-export function mappingsOf(identity: string): readonly FileMapping[] {
+/** What is mapped of the file with an identity; undefined where the system does not tell. */
+export function mappingsOf(identity: string): readonly FileMapping[] | undefined {
   const text = attempt(() => fs.readFileSync("/proc/self/maps", "utf8"));
-  if (typeof text === "number") return [];
+  if (typeof text === "number") return undefined;
   const found: FileMapping[] = [];
   for (const [, from, to, major, minor, inode] of text.matchAll(LINE)) {
     const number = BigInt(inode!);

@@ -7,8 +7,10 @@ import { openLibrary } from "./library.ts";
 import { symbolTables } from "./symbols.ts";
 import { mappingsOf } from "./linux-maps.ts";
 import { sharedScratch } from "./memory.ts";
+import { cutBytesOf } from "./linux-cut.ts";
 import { StatusCall } from "./linux-status.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
+import type { FileHandle } from "./system.ts";
 
 const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
@@ -27,6 +29,10 @@ export function linuxKernel(): Kernel {
   const errnoAddress = calls.__errno_location();
   const errno = (): number => read.i32(errnoAddress, 0);
   const statusCall = new StatusCall(calls, errno);
+  const hasExtents = (file: FileHandle): boolean => {
+    const { address, u32 } = statfs();
+    return calls.syscall(systemCalls.fstatfs, file, address, 0, 0, 0) === 0 && extentTypes.has(u32[0]!);
+  };
   return {
     calls,
     dialect: "linux",
@@ -48,11 +54,9 @@ export function linuxKernel(): Kernel {
       return result === -Errno.ENOSYS ? -Errno.EOPNOTSUPP : result;
     },
     status: (of) => statusCall.of(of),
-    recordsFirstWrites(file) {
-      const { address, u32 } = statfs();
-      return calls.syscall(systemCalls.fstatfs, file, address, 0, 0, 0) === 0 && extentTypes.has(u32[0]!);
-    },
-    mappingsOf,
+    recordsFirstWrites: hasExtents,
+    cutBytes: (file) => (hasExtents(file) ? cutBytesOf(calls, file, (of) => statusCall.of(of)) : 0),
+    mappingsOf: (identity) => mappingsOf(identity) ?? [],
     adviseHuge(address, bytes) {
       calls.madvise(address, bytes, MADV_HUGEPAGE);
     },

@@ -201,6 +201,11 @@ export class PosixSystem extends Surroundings implements System {
     return this.#untilDone(() => this.#calls.ftruncate(file, bytes));
   }
 
+  cutBytes(file: FileHandle): number {
+    assertHandle(file);
+    return this.#kernel.cutBytes?.(file) ?? 0;
+  }
+
   size(file: FileHandle): Result {
     assertHandle(file);
     // Moves the file's own position, which nothing here uses.

@@ -87,6 +87,12 @@ export interface System {
   allocate(file: FileHandle, bytes: number): Result;
   /** Sets the length, giving back what lay behind. */
   truncate(file: FileHandle, bytes: number): Result;
+  /**
+   * How much may be cut off at a time, in about two milliseconds, of a file without a name before it is closed: the last
+   * close of a long one takes as long as its blocks are many. 0 where the system does not tell that this handle alone has
+   * it open and that it is mapped nowhere, or where it makes no difference.
+   */
+  cutBytes?(file: FileHandle): number;
   /** The length of an open file. */
   size(file: FileHandle): Result;
 

@@ -46,6 +46,8 @@ function stateOf(system: System, handle: FileHandle): number {
 /** Names a file that has just been opened. */
 export function nameFile(system: System, file: SharedFile, handle: FileHandle): void {
   file.numbers[file.handleAt] = handle;
+  // Who dies in the call that follows has named it.
+  file.numbers[file.stateAt] = UNKNOWN;
   file.numbers[file.stateAt] = stateOf(system, handle);
 }
 

@@ -5,6 +5,9 @@ import { fault, type PlantedFault } from "./fault.ts";
 /** What looks at writes beside a compaction, over and over to a few keys. */
 const OVERWRITTEN = "test/compaction/overwritten.test.ts";
 
+/** What is live, asked of the index and of each frame. */
+const LIVE = "test/compaction/live-places.test.ts";
+
 /** What compactions have to get right. */
 export const COMPACTION: readonly PlantedFault[] = [
   fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
@@ -15,10 +18,12 @@ export const COMPACTION: readonly PlantedFault[] = [
     "    writeMark(this.#core, draft, false);\n    log.sync();\n",
     "    writeMark(this.#core, draft, false);\n",
   ]),
-  fault("a compacted file has the generation of the one before", "compacting", "engine/compaction.ts", [
-    "generation: core.generation + 1 }",
-    "generation: core.generation }",
-  ]),
+  fault(
+    "a compacted file has the generation of the one before",
+    "test/encryption/compact.test.ts",
+    "engine/compaction.ts",
+    ["generation: core.generation + 1 }", "generation: core.generation }"],
+  ),
   fault("what was written last is not caught up with", "compacting", "engine/compaction.ts", [
     "      draft.copy.catchUp(core.visible - core.base);\n",
     "",
@@ -36,12 +41,24 @@ export const COMPACTION: readonly PlantedFault[] = [
     "return stored === 0 ? 0 : units;",
   ]),
   fault("positions stay in use when their file is gone", "test/engine/positions.test.ts", "engine/relocation.ts", [
-    "    raiseOrigin(core.control.log);\n",
+    "    raiseOrigin(control.log);\n",
     "",
   ]),
   fault("the index is not led over to the compacted file", "test/compaction/moments.test.ts", "keydir/relocate.ts", [
-    "if (moved === units) continue;",
-    "if (moved !== 0) continue;",
+    "if (present === formers[index]) continue;",
+    "if (present !== 0) continue;",
+  ]),
+  fault("the creation of a namespace is dead to a compaction", "compacting", "engine/live-places.ts", [
+    "    for (const units of this.#creations) this.#note(units);\n",
+    "",
+  ]),
+  fault("a joined or split piece of the index is passed over", LIVE, "engine/live-places.ts", [
+    "this.#hash = (Math.floor(this.#hash / width) + 1) * width;",
+    "this.#hash = (Math.floor(this.#hash / width) + 2) * width;",
+  ]),
+  fault("what is live in the first byte of a window is passed over", LIVE, "engine/live-places.ts", [
+    "if (place < this.#from || place >= this.#end) return;",
+    "if (place <= this.#from || place >= this.#end) return;",
   ]),
   fault("removals that iterators need are left out", "test/compaction/compaction.test.ts", "engine/compaction.ts", [
     "{ keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory }",

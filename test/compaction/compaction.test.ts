@@ -255,6 +255,32 @@ test("damage in the middle of the log is EMDB_CORRUPTED with its place, and noth
   expect(text(db.get("key 0"))).toBe("v".repeat(100));
 });
 
+test("damage in what is dead ends no compaction and goes with it, whichever bytes of a frame it is in", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  for (let byte = 0; byte < 160; byte += 8) {
+    using db = Emdb.open(path);
+    for (let round = 0; round < 2; round++)
+      for (let index = 0; index < 400; index++) db.insert(`key ${index}`, `${round} ${byte}`.padEnd(100, "v"));
+    db.flushSync();
+    const state = stateOf(db);
+    const file = openSync(path, "r+");
+    // Among the four hundred that are overwritten there are some frames whose first byte is at each distance from this.
+    const at = (db.stats().logicalSizeBytes >> 2) + byte;
+    writeSync(file, new Uint8Array(8).fill(255), 0, 8, at);
+    closeSync(file);
+    expect((await db.verify()).problems).not.toEqual([]);
+    await db.compact();
+    expect((await db.verify()).problems).toEqual([]);
+    expect([byte, stateOf(db) === state]).toEqual([byte, true]);
+    db.closeSync();
+    using again = Emdb.open(path);
+    expect(stateOf(again)).toBe(state);
+    again.clear();
+    await again.compact();
+  }
+});
+
 test("a compaction that fails at any call leaves the original in service, or poisoned once the name has changed, and nothing beside it", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

@@ -142,7 +142,7 @@ test("nor there behind a compaction, which may let the log grow longer", () => {
   subject.fault = (call) => (call === "allocate" ? -Errno.EOPNOTSUPP : undefined);
   subject.insertAndFlush(100);
   subject.fixture.opened.compaction.runSync();
-  subject.fixture.opened.compaction.release();
+  subject.fixture.opened.compaction.release("at once");
   subject.insertAndFlush(100);
   expect(subject.zeros).toEqual([]);
 });

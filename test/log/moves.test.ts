@@ -53,6 +53,20 @@ function expectFoundBack(moves: Moves, frames: readonly Frame[]): void {
   expect(strays).toEqual([]);
 }
 
+/** Many at once, in any order, with positions of the new file among them. */
+function expectFollowed(moves: Moves, frames: readonly Frame[], random: Random): void {
+  const next = 2 ** 50;
+  const asked = frames.flatMap(({ former }) => [former, former + 1, next + random.below(1000)]);
+  asked.sort(() => random.below(3) - 1);
+  const expected = asked.map((units) => {
+    const place = units >= next ? 0 : moves.present(units);
+    return units >= next ? units : place === 0 ? 0 : next + place;
+  });
+  const units = Float64Array.from([...asked, 600]);
+  moves.follow(units, asked.length, next);
+  expect([...units]).toEqual([...expected, 600]);
+}
+
 test.each([0, 0.02, 0.5, 0.98, 0.999])("of 1 to 2000 pairs, a share of %d of which was left out", (leftOut) => {
   const random = new Random(77);
   for (const count of [1, 2, 63, 64, 65, 200, 2000]) {
@@ -69,6 +83,7 @@ test.each([0, 0.02, 0.5, 0.98, 0.999])("of 1 to 2000 pairs, a share of %d of whi
     const whole = Moves.at(memory.address, count);
     expectFound(whole, frames);
     expectFoundBack(whole, frames);
+    expectFollowed(whole, frames, random);
   }
 });
 

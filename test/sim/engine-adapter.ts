@@ -133,6 +133,8 @@ class EngineStore implements OpenStore {
   compact(): void {
     const { work, compaction } = this.#opened;
     if (this.#steps !== undefined) return this.#goOn();
+    // It waits for the place that a backup under way has.
+    while (this.isBackingUp) this.turn();
     if (!work.tryTake()) throw new Error("nobody else works here");
     if (this.#isInBetween) {
       this.#steps = allSteps(compaction);

@@ -5,10 +5,13 @@
  */
 
 import { Errno } from "../../src/ffi/errno.ts";
+import { PAGE_BYTES } from "./image.ts";
 import { folderOf } from "./names.ts";
 import type { FileStatus, OpenMode, Result } from "../../src/ffi/system.ts";
 import type { Inode } from "./inode.ts";
 import type { Machine } from "./machine.ts";
+
+const CUT_BYTES = 2 * PAGE_BYTES;
 
 interface TwoPaths {
   readonly from: string;
@@ -18,6 +21,13 @@ interface TwoPaths {
 /** On Windows a mapped file is neither replaced, removed nor cut. */
 export function isPinned(machine: Machine, inode: Inode): boolean {
   return machine.options.isWindows && inode.mappingCount > 0;
+}
+
+/** What may be cut off at a time of a file that has no name, one handle and no mapping; kernel32 does not tell. */
+export function cutBytesOf(machine: Machine, inode: Inode | undefined): number {
+  if (inode === undefined || machine.options.isWindows || inode.handleCount !== 1 || inode.mappingCount > 0) return 0;
+  const entries = [...machine.names.current.values()];
+  return entries.some((entry) => entry.kind === "file" && entry.inode === inode.number) ? 0 : CUT_BYTES;
 }
 
 /** Whether a file is removed and has its name only until it is closed. */

@@ -14,6 +14,7 @@ import { PAGE_BYTES, RESERVATION_BYTES } from "./image.ts";
 import { Mappings } from "./mappings.ts";
 import {
   createFolder,
+  cutBytesOf,
   findOrCreate,
   isPinned,
   linkFile,
@@ -62,6 +63,8 @@ export class SimulatedSystem implements System {
   readonly canMapPastEnd: boolean;
   readonly pageBytes = PAGE_BYTES;
   readonly recordsFirstWrites = (): boolean => this.#machine.options.recordsFirstWrites;
+  readonly hostName = (): string => "simulated";
+  readonly cutBytes = (file: FileHandle): number => cutBytesOf(this.#machine, this.#files.get(file)?.inode);
   /** What no correct caller does: using a closed handle, unmapping what is not mapped. */
   readonly misuses: string[] = [];
   readonly liveThreads = new Set<number>();
@@ -409,10 +412,6 @@ export class SimulatedSystem implements System {
 
   processId(): number {
     return this.#options.processId ?? 4242;
-  }
-
-  hostName(): string {
-    return "simulated";
   }
 
   threadId(): number {

@@ -151,6 +151,29 @@ test.skipIf(!canCount || isOverlay(tmpdir()))(
   },
 );
 
+test.skipIf(!canCount)(
+  "a lock that a thread has taken that dies while it asks what file that is goes with the close",
+  async () => {
+    using folder = temporaryFolder();
+    using elsewhere = temporaryFolder();
+    const target = elsewhere.file("copy.emdb");
+    const path = folder.file("data.emdb");
+    let db = Emdb.open(path);
+    fill(db, 0);
+    const order = { target, call: "statusOf" };
+    const [steps] = await dieAt(db, { ...order, step: 0 });
+    expect(steps).toBeGreaterThan(2);
+    for (let step = 1; step <= steps; step++) {
+      await dieAt(db, { ...order, step });
+      db.closeSync();
+      const names = [folder, elsewhere].map((one) => resourcesIn(one.path).fileNames);
+      expect([step, ...names.map((some) => some.filter((name) => name.endsWith(".lock")))]).toEqual([step, [], []]);
+      db = Emdb.open(path);
+    }
+    db.closeSync();
+  },
+);
+
 test.each(["compaction", "backup"])(
   "a thread that dies at any step of a %s leaves the rest at work, and the next one works",
   async (name) => {
@@ -161,7 +184,7 @@ test.each(["compaction", "backup"])(
     let db = Emdb.open(path, { rangeScans: true });
     fill(db, 0);
     const [steps, fileSteps] = await dieAt(db, { ...order, step: 0, isOfFiles: false });
-    expect(steps).toBeGreaterThan(100);
+    expect(steps).toBeGreaterThan(50);
     expect(fileSteps).toBeGreaterThan(10);
     for (const [index, death] of deathsOf(steps, fileSteps).entries()) {
       const round = index + 1;

@@ -1,0 +1,144 @@
+/** The file that a compaction has replaced gives its blocks back a step at a time, if nobody else has it. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { closeSync, fsyncSync, linkSync, openSync, statSync, unlinkSync, writeSync } from "node:fs";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+setDefaultTimeout(60_000);
+
+const STEP_BYTES = 64 * 1024;
+const system = hostSystem();
+
+test("a file may be cut once it has no name, while one handle has it and nothing maps it", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data");
+  const file = openSync(path, "w+");
+  writeSync(file, Buffer.alloc(STEP_BYTES, 1));
+  fsyncSync(file);
+  const isCut = (): boolean => (system.cutBytes?.(file) ?? 0) > 0;
+  expect(isCut()).toBe(false);
+  const other = openSync(path, "r");
+  linkSync(path, `${path}.2`);
+  unlinkSync(path);
+  expect(isCut()).toBe(false);
+  unlinkSync(`${path}.2`);
+  expect(isCut()).toBe(false);
+  const map = system.map(other, STEP_BYTES);
+  closeSync(other);
+  // Another's, and then our own.
+  expect(isCut()).toBe(false);
+  expect(system.unmap(map, STEP_BYTES)).toBe(0);
+  // Where the file system is one that can be asked: as often as it is.
+  const mayBeCut = isCut();
+  expect(isCut()).toBe(mayBeCut);
+  const own = system.map(file, STEP_BYTES);
+  expect(isCut()).toBe(false);
+  expect(system.unmap(own, STEP_BYTES)).toBe(0);
+  expect(isCut()).toBe(mayBeCut);
+  closeSync(file);
+});
+
+/** An engine whose system says of every file that it may be cut, and what was cut. */
+class Cuts implements Disposable {
+  readonly folder = temporaryFolder();
+  readonly path = this.folder.file("data.emdb");
+  readonly lengths: number[] = [];
+  readonly fixture: EngineFixture;
+  canSync = true;
+
+  constructor() {
+    const spied = faulty(system, (call, args) => {
+      if (call === "cutBytes") return STEP_BYTES;
+      if (call === "syncFolder" && !this.canSync) return -5;
+      if (call === "truncate") this.lengths.push(args[1] as number);
+      return undefined;
+    });
+    this.fixture = new EngineFixture(this.path, spied);
+    const { engine, sync } = this.fixture;
+    for (let index = 0; index < 6000; index++)
+      engine.insert(engine.defaultSpace, `key ${index % 1000}`, "v".repeat(200), 0);
+    sync.flush();
+    this.lengths.length = 0;
+  }
+
+  /** Whether what was cut are steps from a length on, and less than one is left in the end. */
+  areSteps(bytes: number): boolean {
+    return (
+      this.lengths.every((length, index) => length === bytes - (index + 1) * STEP_BYTES) &&
+      this.lengths.at(-1)! <= STEP_BYTES
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.fixture[Symbol.dispose]();
+    this.folder[Symbol.dispose]();
+  }
+}
+
+// kernel32 is not asked, and its files keep their names.
+test.if(system.cutBytes !== undefined)(
+  "in steps, one in a turn of the event loop, and the file in service is whole",
+  async () => {
+    using cuts = new Cuts();
+    const bytes = statSync(cuts.path).size;
+    const state = cuts.fixture.state();
+    let turns = 0;
+    let isDone = false;
+    const perTurn: number[] = [];
+    const work = cuts.fixture.opened.compaction.run({}).finally(() => (isDone = true));
+    while (!isDone) {
+      const before = cuts.lengths.length;
+      await new Promise((resolve) => setImmediate(resolve));
+      perTurn.push(cuts.lengths.length - before);
+      turns += 1;
+    }
+    await work;
+    expect(cuts.lengths.length).toBeGreaterThan(10);
+    expect(cuts.areSteps(bytes)).toBe(true);
+    expect(Math.max(...perTurn)).toBeLessThanOrEqual(2);
+    expect(turns).toBeGreaterThan(cuts.lengths.length / 2);
+    expect(cuts.fixture.opened.engine.core.log.segments.list()).toEqual([]);
+    expect(cuts.fixture.state()).toBe(state);
+  },
+);
+
+test.if(system.cutBytes !== undefined)("not while an iterator is in it, and then with what is written", async () => {
+  using cuts = new Cuts();
+  const { engine, opened } = cuts.fixture;
+  const bytes = statSync(cuts.path).size;
+  const held = engine.snapshot(engine.defaultSpace)[Symbol.iterator]();
+  expect(held.next().done).toBe(false);
+  await opened.compaction.run({});
+  expect(cuts.lengths).toEqual([]);
+  let left = 0;
+  while (held.next().done !== true) left += 1;
+  expect(left).toBe(999);
+  for (let write = 0; engine.core.log.segments.list().length > 0; write++) {
+    expect(write).toBeLessThan(100);
+    engine.insert(engine.defaultSpace, "written", "v".repeat(100), 0);
+    cuts.fixture.sync.flush();
+  }
+  expect(cuts.areSteps(bytes)).toBe(true);
+});
+
+test("not when it is unknown whether its name has gone for good", async () => {
+  using cuts = new Cuts();
+  cuts.canSync = false;
+  expect(await cuts.fixture.opened.compaction.run({}).catch((error: unknown) => error)).toMatchObject({
+    code: "EMDB_IO",
+  });
+  const { engine, opened } = cuts.fixture;
+  expect(() => opened.relocation.finish()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
+  expect(engine.core.log.segments.list()).toHaveLength(1);
+  expect(opened.relocation.releaseUnneeded()).toBe("held");
+  expect(cuts.lengths).toEqual([]);
+});
+
+test("who waits for no turn of the event loop gives up what is left in one go", () => {
+  using cuts = new Cuts();
+  cuts.fixture.opened.compaction.runSync();
+  expect(cuts.lengths.length).toBeLessThanOrEqual(1);
+  expect(cuts.fixture.engine.core.log.segments.list()).toEqual([]);
+});
