@@ -41,7 +41,7 @@ export function* catchUpSteps(engine: Engine, sync: Sync | undefined, copying: L
     engine.exclusively(() => {
       const end = written();
       copying.catchUp(end, bytes);
-      copying.syncNowAndThen();
+      copying.writeBackNowAndThen();
       return end;
     });
   let looks = 0;
@@ -66,7 +66,7 @@ export function* catchUpSteps(engine: Engine, sync: Sync | undefined, copying: L
       core.mutex.giveWay();
     } else {
       copying.catchUp(end, clamped(wanted, STEP_BYTES_MIN, STEP_BYTES_MAX));
-      copying.syncNowAndThen();
+      copying.writeBackNowAndThen();
     }
     // At the end it looks once more within the same step: in a turn of the loop more may be written than the last bytes.
     looks = copying.done < end ? 0 : looks + 1;

@@ -140,9 +140,9 @@ export class Checkpoint {
     let until = system.monotonic() + SLICE_MS;
     while (this.#copyPiece(writer)) {
       if (writer.isFull) {
-        // Synced bit by bit: one sync of everything at the end would hold the thread as long as the disk takes.
+        // Bit by bit: one sync of everything at the end would hold the thread as long as the disk takes.
         writer.spill();
-        writer.sync();
+        writer.writeBack();
       }
       if (system.monotonic() < until) continue;
       await this.#core.turned();

@@ -22,6 +22,7 @@ import { HASH_BITS } from "../keydir/hash.ts";
 import { writeWide } from "../log/frame.ts";
 import { freeName } from "../log/free-name.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
+import { writeBack } from "../log/write-back.ts";
 import { imageFileOf, type Control } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 import {
@@ -86,6 +87,8 @@ export class HintWriter {
   /** Bytes in the buffer, and where in the image they go. */
   #filled = 0;
   #position: number;
+  /** Up to where it is on its way to the disk. */
+  #backTo = 0;
   #isOpen = true;
   /** Bytes of the chunk that is being copied behind them. */
   #openBytes = 0;
@@ -349,6 +352,12 @@ export class HintWriter {
   #write(from: number | Uint8Array, position: number, bytes: number): void {
     if (bytes === 0) return;
     must(this.#system.write(this.#file, from, { position, bytes }), { syscall: "pwrite", path: this.#path });
+  }
+
+  /** Begins to bring what was spilled to the disk. */
+  writeBack(): void {
+    const file = { handle: this.#file, path: this.#path };
+    this.#backTo = writeBack(this.#system, file, { from: this.#backTo, end: this.#position });
   }
 
   /** Makes what was spilled durable. */

@@ -64,8 +64,8 @@ const SHORT_RECORD_BYTES = 4096;
 assert(SHORT_RECORD_BYTES + FRAME_OVERHEAD_BYTES_MAX <= COPIED_FRAME_BYTES_MAX, "a short record is staged");
 /** What the link to a version farther away than 32 GiB adds to a frame. */
 const WIDE_PREV_BYTES = 8;
-/** So much is left to be synced by the last sync at most, beside what that copies itself; syncs of little more hold nobody up. */
-const SYNC_BYTES = 4 * 1024 * 1024;
+/** Twice so much is left for the last sync at most, beside what is copied right before it. */
+const WRITE_BACK_BYTES = 4 * 1024 * 1024;
 
 /** What a copy is made of and for. */
 export interface CopyParts {
@@ -98,7 +98,8 @@ export class LogCopy {
   #scanner: Scanner;
   /** Everything before this place in the file has been copied or left out. */
   #done = HEADER_PAGE_BYTES;
-  #syncedEnd = 0;
+  /** Up to where the copy is on its way to the disk. */
+  #backTo = 0;
   /** How far the scanner may look. */
   #scanned = 0;
   readonly #lsns = new Float64Array(GROUP);
@@ -136,7 +137,6 @@ export class LogCopy {
     this.#encoder = this.#draftKeys === undefined ? new FrameEncoder(salts) : new SealedEncoder(salts, this.#draftKeys);
     this.#scanner = new Scanner(this.#source(this.#start), HEADER_PAGE_BYTES);
     this.#scanned = this.#start;
-    this.#syncedEnd = log.end;
   }
 
   #appendSession(draft: FrameEncoder, record: Uint8Array): void {
@@ -166,7 +166,7 @@ export class LogCopy {
     if (this.#done < this.#start) this.#stepLive();
     else if (this.#done < this.#liveEnd) this.#stepGroup();
     else return false;
-    this.syncNowAndThen();
+    this.writeBackNowAndThen();
     return true;
   }
 
@@ -349,11 +349,9 @@ export class LogCopy {
   }
 
   /** After each step, and now and then, so that the last sync has little to do. */
-  syncNowAndThen(): void {
+  writeBackNowAndThen(): void {
     const { log } = this.#parts;
-    if (log.end - this.#syncedEnd < SYNC_BYTES) return;
-    log.sync();
-    this.#syncedEnd = log.end;
+    if (log.end - this.#backTo >= WRITE_BACK_BYTES) this.#backTo = log.writeBack(this.#backTo);
   }
 
   /** The mark that says that everything before it is durable, and how the log ended. Takes no place in it. */

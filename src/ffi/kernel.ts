@@ -35,6 +35,8 @@ export interface Kernel {
   readonly recordsFirstWrites?: (file: FileHandle) => boolean;
   /** As `System.status` and `statusOf`, where that is cheaper than asking `node:fs`; undefined where it cannot be had. */
   readonly status?: (of: string | FileHandle) => FileStatus | Result | undefined;
+  /** As `System.writeBack`, where the system can. */
+  readonly writeBack?: (file: FileHandle, span: { readonly position: number; readonly bytes: number }) => Result;
   /** As `System.cutBytes`, where the system tells. */
   readonly cutBytes?: (file: FileHandle) => number;
   /** As `System.mappingsOf`, where the system tells. */

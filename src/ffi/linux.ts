@@ -1,4 +1,4 @@
-/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), fstatfs(2), gettid(2), tgkill(2). */
+/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), fstatfs(2), sync_file_range(2), gettid(2), tgkill(2). */
 
 import { read } from "bun:ffi";
 import { Errno, resultOfNumber } from "./errno.ts";
@@ -10,13 +10,17 @@ import { sharedScratch } from "./memory.ts";
 import { cutBytesOf } from "./linux-cut.ts";
 import { StatusCall } from "./linux-status.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
-import type { FileHandle } from "./system.ts";
+import type { FileHandle, Result } from "./system.ts";
 
 const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
 const POSIX_FADV_DONTNEED = 4;
 const systemCalls =
-  process.arch === "arm64" ? { gettid: 178, tgkill: 131, fstatfs: 44 } : { gettid: 186, tgkill: 234, fstatfs: 138 };
+  process.arch === "arm64"
+    ? { gettid: 178, tgkill: 131, fstatfs: 44, syncFileRange: 84 }
+    : { gettid: 186, tgkill: 234, fstatfs: 138, syncFileRange: 277 };
+const SYNC_FILE_RANGE_WAIT_BEFORE = 1;
+const SYNC_FILE_RANGE_WRITE = 2;
 /** `struct statfs` begins with the type of the file system, a long. */
 const statfs = sharedScratch(128);
 /** Of file systems with unwritten extents that do not copy on write: ext4, XFS (linux/magic.h). */
@@ -55,6 +59,18 @@ export function linuxKernel(): Kernel {
     },
     status: (of) => statusCall.of(of),
     recordsFirstWrites: hasExtents,
+    writeBack(file, { position, bytes }) {
+      if (!hasExtents(file)) return -Errno.EOPNOTSUPP;
+      const before = Math.max(0, position - bytes);
+      const calling = (at: number, count: number, flags: number): Result =>
+        calls.syscall(systemCalls.syncFileRange, file, at, count, flags, 0) === 0
+          ? 0
+          : resultOfNumber("linux", errno());
+      const begun = calling(position, bytes, SYNC_FILE_RANGE_WRITE);
+      const result =
+        begun < 0 || before === position ? begun : calling(before, position - before, SYNC_FILE_RANGE_WAIT_BEFORE);
+      return result === -Errno.ENOSYS ? -Errno.EOPNOTSUPP : result;
+    },
     cutBytes: (file) => (hasExtents(file) ? cutBytesOf(calls, file, (of) => statusCall.of(of)) : 0),
     mappingsOf: (identity) => mappingsOf(identity) ?? [],
     adviseHuge(address, bytes) {

@@ -201,6 +201,12 @@ export class PosixSystem extends Surroundings implements System {
     return this.#untilDone(() => this.#calls.ftruncate(file, bytes));
   }
 
+  writeBack(file: FileHandle, span: Span): Result {
+    assertHandle(file);
+    assertSpan(span);
+    return this.#kernel.writeBack?.(file, span) ?? -Errno.EOPNOTSUPP;
+  }
+
   cutBytes(file: FileHandle): number {
     assertHandle(file);
     return this.#kernel.cutBytes?.(file) ?? 0;

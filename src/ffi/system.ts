@@ -71,6 +71,12 @@ export interface System {
   /** fdatasync; F_FULLFSYNC on macOS; FlushFileBuffers. Includes the size of the file. */
   sync(file: FileHandle): Result;
   /**
+   * Begins to write a part of a file to the disk, and waits until the part of the same length before it has arrived. So
+   * little is left for the next `sync`, without which nothing is durable. An error is one of a sync. EOPNOTSUPP, or no such
+   * call, where that cannot be had.
+   */
+  writeBack?(file: FileHandle, span: { readonly position: number; readonly bytes: number }): Result;
+  /**
    * Lets go of what the system keeps of a file in memory and takes for written, so that the next read asks the
    * device. What is mapped anywhere stays. Nothing on Windows, which has no call for it.
    */

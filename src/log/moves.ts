@@ -26,9 +26,10 @@ const STRETCHES_PER_BLOCK = 2;
 const DIRECTORY_MARGIN = 4;
 /** Positions that are looked up together. */
 const GROUP = 64;
-/** Instead of a pair to look at: of a position in the new file, and of one for which a block has to be searched. */
-const STAYS = -2;
-const NOWHERE = -1;
+/** Instead of a pair to look at: of a position in the new file, of one that is not in the table, and of one whose block has to be searched. */
+const STAYS = -3;
+const MISSING = -2;
+const SEARCHED = -1;
 const WINDOW_BYTES = WINDOW_PAIRS * PAIR_BYTES;
 const sharedBlock = sharedScratch(BLOCK_PAIRS * PAIR_BYTES);
 const sharedWindows = sharedScratch(GROUP * WINDOW_BYTES);
@@ -55,6 +56,8 @@ export class Moves {
   readonly #block = sharedBlock();
   /** The first former position of each block. */
   #formers: number[] = [];
+  /** The last former position of all, as its pair has it. */
+  #last = 0;
   /** Of a whole table: see `directoryOf`. */
   #directory: Uint32Array | undefined;
   /** Of each block the first place of a frame that was kept, the next block's if it has none; looked for when first asked. */
@@ -73,6 +76,10 @@ export class Moves {
       moves.#read(moves.#block, first, 1);
       moves.#formers.push(moves.#block.f64[0]!);
     }
+    if (count > 0) {
+      moves.#read(moves.#block, count - 1, 1);
+      moves.#last = moves.#block.f64[0]!;
+    }
     moves.#address = address;
     moves.count = count;
     moves.#directory = directoryOf(moves.#formers);
@@ -82,6 +89,7 @@ export class Moves {
   /** Takes up the next pair of the table, which is readable by then. */
   note(former: number): void {
     if (this.count % BLOCK_PAIRS === 0) this.#formers.push(former);
+    this.#last = former;
     this.count += 1;
   }
 
@@ -116,7 +124,7 @@ export class Moves {
       const former = units[index]!;
       const at = (index * WINDOW_BYTES) / 8;
       const isHere = first >= 0 && reaches(f64, at, former);
-      const place = isHere ? presentIn(f64, at, former) : this.present(former);
+      const place = first === MISSING ? 0 : isHere ? presentIn(f64, at, former) : this.present(former);
       units[index] = place === 0 ? 0 : next + place;
     }
   }
@@ -195,20 +203,23 @@ export class Moves {
   /** The pair of a former position among those that it then loads; negative when there is none. */
   #find(former: number): number {
     const window = this.#windowOf(former);
+    if (window === MISSING) return -1;
     if (window >= 0) {
       this.#loadPairs(window, WINDOW_PAIRS);
       if (reaches(this.#block.f64, 0, former)) return among(this.#block.f64, { from: 0, pairs: WINDOW_PAIRS }, former);
     }
-    const block = this.#blockOf(former);
-    if (block < 0) return -1;
-    return among(this.#block.f64, { from: 0, pairs: this.#loadPairs(block * BLOCK_PAIRS, BLOCK_PAIRS) }, former);
+    const first = this.#blockOf(former) * BLOCK_PAIRS;
+    return among(this.#block.f64, { from: 0, pairs: this.#loadPairs(first, BLOCK_PAIRS) }, former);
   }
 
-  /** The first of the pairs around where a former position would stand in a block whose pairs are as far apart; negative where a block is not whole. */
+  /** The first of the pairs around where a former position would stand in its block if all were as far apart; negative where that says nothing. */
   #windowOf(former: number): number {
+    // Of a log that ends with removals, a large part of what the index holds.
+    if (former > this.#last) return MISSING;
     const block = this.#blockOf(former);
+    if (block < 0) return MISSING;
     // The last block may be short.
-    if (block < 0 || block + 1 >= this.#formers.length) return NOWHERE;
+    if (block + 1 === this.#formers.length) return SEARCHED;
     const from = this.#formers[block]!;
     const guess = Math.floor((BLOCK_PAIRS * (former - from)) / (this.#formers[block + 1]! - from)) - WINDOW_PAIRS / 2;
     return block * BLOCK_PAIRS + Math.min(Math.max(guess, 0), BLOCK_PAIRS - WINDOW_PAIRS);

@@ -31,6 +31,7 @@ import {
   type LogWords,
 } from "./log-words.ts";
 import { closeFile, nameFile } from "./shared-file.ts";
+import { writeBack } from "./write-back.ts";
 import { FileTail, MemoryTail, type OpenLogFile, type Tail } from "./tail.ts";
 
 /** Address space of a ring and its slack. */
@@ -105,6 +106,15 @@ export class NewLog {
   /** Bytes that were appended and not written to the file yet. */
   get pendingBytes(): number {
     return this.tail.pendingBytes;
+  }
+
+  /** Writes what is pending and begins to bring it to the disk, from a place that this returned before; see `writeBack`. */
+  writeBack(from: number): number {
+    this.tail.spill();
+    const path = this.#path;
+    if (path === undefined) return this.end;
+    const numbers = this.#words.numbers;
+    return writeBack(this.#system, { handle: numbers[LOG_FILE]!, path }, { from, end: numbers[LOG_WRITTEN]! });
   }
 
   /** Writes what is pending, and makes everything durable. */
