@@ -17,7 +17,7 @@ import { dirname } from "node:path";
 import { assert } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError } from "../ffi/io-error.ts";
-import type { System } from "../ffi/system.ts";
+import type { Result, System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { firstFree } from "../log/free-name.ts";
 import { KIND_SESSION, SESSION_BYTES, frameBytes } from "../log/frame.ts";
@@ -62,7 +62,7 @@ import {
   SWAP_RENAMES,
   type Control,
 } from "./control.ts";
-import type { Core } from "./core.ts";
+import { refusal, type Core } from "./core.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
 import { holdFolder, type HeldFolder } from "./open-folder.ts";
 import { compactPath, replacedPaths, type LogPlace } from "./siblings.ts";
@@ -99,9 +99,9 @@ export function takeName(core: Core): void {
   const renamed = replace(system, place);
   if (renamed >= 0) return;
   // It may have been done all the same. Then the log in service would have no name, and what is written to it be lost.
-  const isDone = isRenamed(core, path);
-  if (isDone === true) return;
-  if (isDone === undefined) Atomics.or(control.flags, STATE, STATE_POISONED);
+  const there = fileAt(core, path);
+  if (there === "draft") return;
+  if (there !== "log") Atomics.or(control.flags, STATE, STATE_POISONED);
   Atomics.store(control.flags, SWAP, SWAP_NONE);
   throw ioError(renamed, { syscall: "rename", path });
 }
@@ -222,9 +222,17 @@ export function endSwap(core: Core, spaces: Spaces): void {
   const { system, control, place } = core;
   const phase = Atomics.load(control.flags, SWAP);
   if (phase === SWAP_NONE) return;
-  if (phase === SWAP_RENAMES && place !== undefined && isRenamed(core, place.path) !== true) {
+  const there = phase === SWAP_RENAMES && place !== undefined ? fileAt(core, place.path) : "draft";
+  // The next writer asks again: to go on with the wrong one of the two would be to write where nobody reads it.
+  if (typeof there === "number") throw ioError(there, { syscall: "stat", path: place?.path });
+  if (there === "other") {
+    Atomics.or(control.flags, STATE, STATE_POISONED);
+    Atomics.store(control.flags, SWAP, SWAP_NONE);
+    throw refusal(core);
+  }
+  if (there === "log") {
     // It may have died between two names.
-    if (system.status(place.path) === -Errno.ENOENT) takeBackName(core, place);
+    if (place !== undefined && system.status(place.path) === -Errno.ENOENT) takeBackName(core, place);
     Atomics.store(control.flags, SWAP, SWAP_NONE);
     return;
   }
@@ -246,15 +254,17 @@ function takeBackName({ system, control }: Core, log: LogPlace): void {
   }
 }
 
-/** Whether the file at the path is the draft's; what is open of the log is another one then. undefined: nobody can tell. */
-function isRenamed({ system, control }: Core, path: string): boolean | undefined {
+/** Which file is at the path; an error when the system does not tell. What is not there has not been replaced. */
+function fileAt({ system, control }: Core, path: string): "draft" | "log" | "other" | Result {
   const there = system.status(path);
-  const former = system.statusOf(control.log.numbers[LOG_FILE]!);
+  if (there === -Errno.ENOENT) return "log";
+  if (typeof there === "number") return there;
   const own = system.statusOf(control.draft.numbers[LOG_FILE]!);
-  if (typeof there === "number") return there === -Errno.ENOENT ? false : undefined;
-  if (typeof own !== "number" && there.identity === own.identity) return true;
-  if (typeof former === "number") return undefined;
-  if (there.identity === former.identity) return false;
+  if (typeof own !== "number" && there.identity === own.identity) return "draft";
+  const former = system.statusOf(control.log.numbers[LOG_FILE]!);
+  if (typeof former === "number") return former;
+  if (there.identity === former.identity) return "log";
   // The handle of a file that was renamed may not know its volume any more (Wine).
-  return system.canMapPastEnd ? undefined : true;
+  if (!system.canMapPastEnd) return "draft";
+  return typeof own === "number" ? own : "other";
 }

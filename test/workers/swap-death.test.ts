@@ -1,6 +1,7 @@
 /** What comes right after the death of a thread that was putting a compacted file in its place. */
 
 import { expect, test } from "bun:test";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { SWAP, WORK_LEFT } from "../../src/engine/control.ts";
 import { attachTo, openMemory } from "../../src/engine/open.ts";
 import { clearRow } from "../../src/engine/rows.ts";
@@ -62,6 +63,59 @@ test(
     using again = Emdb.open(path, { rangeScans: true });
     expect(again.getText("afterwards")).toBe("written");
     expectWhole(again, 0);
+  },
+  TIMEOUT_MS,
+);
+
+test.each(["status", "statusOf"] as const)(
+  "a swap that a dead thread left waits for the next write where the system does not tell which file has the name (%s)",
+  async (call) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path, { rangeScans: true });
+    const realPath = hostSystem().realPath(path);
+    fill(db, 0);
+    // The new file has the name, and what is open as the log has none.
+    await dieAt(db, { step: 1, call: "syncFolder" });
+    const system = hostSystem();
+    const own = system[call].bind(system) as (of: unknown) => unknown;
+    // Of the log's path, or of any open file.
+    const refused = (of: unknown): unknown => (typeof of === "number" || of === realPath ? -Errno.EIO : own(of));
+    Object.assign(system, { [call]: refused });
+    try {
+      const insert = (): void => db.insert("refused", "for now");
+      for (let turn = 0; turn < 2; turn++)
+        expect(insert).toThrow(expect.objectContaining({ code: "EMDB_IO", syscall: "stat", errno: "EIO" }));
+    } finally {
+      Reflect.deleteProperty(system, call);
+    }
+    db.insert("afterwards", "written");
+    expectWhole(db, 0);
+    expect((await db.verify()).problems).toEqual([]);
+    db.closeSync();
+    using again = Emdb.open(path, { rangeScans: true });
+    expect(again.getText("afterwards")).toBe("written");
+    expectWhole(again, 0);
+  },
+  TIMEOUT_MS,
+);
+
+// A mapped file is not replaced everywhere, nor then by anybody else.
+test.if(hostSystem().canMapPastEnd)(
+  "where another file has the name after the death of a thread in a swap nothing more is written",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path, { rangeScans: true });
+    fill(db, 0);
+    await dieAt(db, { step: 1, call: "syncFolder" });
+    writeFileSync(folder.file("other"), "another one's");
+    renameSync(folder.file("other"), path);
+    for (let turn = 0; turn < 2; turn++)
+      expect(() => db.insert("refused", "for good")).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
+    expectWhole(db, 0);
+    expect(() => db.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
+    expect(readFileSync(path, "utf8")).toBe("another one's");
   },
   TIMEOUT_MS,
 );
