@@ -34,6 +34,7 @@ export class Driver {
   #step = 0;
   /** The last close failed: the next open is a recovery. */
   #isUnclean = false;
+  #hasCompacted = false;
   #isBackingUp = false;
   /** Of this store, as last seen. */
   #backupCount = 0;
@@ -82,7 +83,7 @@ export class Driver {
     this.#step += 1;
     const store = this.#store;
     if (operation.kind === "advance") {
-      this.#machine.advance(operation.ms);
+      this.#advance(operation.ms);
     } else if (operation.kind === "reopen") {
       this.#close();
       if (this.problem === undefined) this.#open();
@@ -92,6 +93,11 @@ export class Driver {
       else this.#change(store, { operation, change });
       this.#noteBackup(store);
     }
+  }
+
+  /** What has expired when a compaction comes by is gone for good; the oracle does not know that, so from then on the clock goes forwards. */
+  #advance(ms: number): void {
+    this.#machine.advance(this.#hasCompacted ? Math.max(0, ms) : ms);
   }
 
   #change(
@@ -113,13 +119,18 @@ export class Driver {
   #maintain(store: OpenStore, { kind }: Operation): void {
     const error = this.#attempt(kind, () => {
       if (kind === "flush") store.flush();
-      else if (kind === "compact") store.compact?.();
+      else if (kind === "compact") this.#compact(store);
       else if (kind === "checkpoint") store.checkpoint?.();
       else if (kind === "backup") this.#backUp(store);
       else store.turn?.();
     });
     if (error === undefined && kind === "flush") this.oracle.acknowledge();
     if (error !== undefined && this.problem === undefined) this.#observe();
+  }
+
+  #compact(store: OpenStore): void {
+    this.#hasCompacted = true;
+    store.compact?.();
   }
 
   #backUp(store: OpenStore): void {
