@@ -3,7 +3,7 @@
  * loop turn.
  *
  * Invariants
- * 1. Between two pauses lie at most `STEP_BYTES` of work or, whatever the work, about `STEP_MS`. Where the others took
+ * 1. Between two pauses lie about `STEP_MS`, of what asks by itself no more than `STEP_BYTES` of work. Where the others took
  *    longer for the turn before, it is as long, at most `STEP_MS_MAX`: a step of one length for each
  *    turn of a busy loop would never catch up with what is written in the turns.
  * 2. What is told never goes back, and the last word is `done === total`.
@@ -81,12 +81,13 @@ export class Pace {
   }
 
   /**
-   * Runs the steps of a generator that yields how far it is, with pauses where they are due. `check` runs after each
-   * pause; when it or the pause throws, the generator ends there.
+   * Runs the steps of a generator that yields how far it is, with a pause after each `STEP_MS`. `check` runs after each
+   * pause; when it or the pause throws, the generator ends there. What it has passed over counts for nothing: a step that
+   * ended by that would do less than others write meanwhile.
    */
   async drive(steps: Iterable<number>, check: () => void): Promise<void> {
     for (const done of steps) {
-      if (!this.isDue(done) && !this.isLate) continue;
+      if (!this.isLate) continue;
       await this.pause(done);
       check();
     }

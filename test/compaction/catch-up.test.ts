@@ -45,7 +45,7 @@ function run(writers: Writers, behind: number): { steps: number; holds: number; 
       this.done += bytes;
       work(bytes);
     },
-    syncNowAndThen() {
+    writeBackNowAndThen() {
       const bytes = this.done - synced;
       if (bytes < SYNC_BYTES) return;
       synced = this.done;
