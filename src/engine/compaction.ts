@@ -95,7 +95,7 @@ export class Compaction {
       // What has been swapped in stays: it is too late to abort.
       pace.commit();
       await pace.drive(this.relocationSteps(copied), check);
-      await this.#releaseSoon(check);
+      await this.#releaseSoon(pace, check);
       pace.finish();
     });
   }
@@ -160,12 +160,14 @@ export class Compaction {
     check();
   }
 
-  /** Waits some turns for the others to be seen past it. What is held longer goes with a later write. */
-  async #releaseSoon(check: () => void): Promise<void> {
+  /** Gives the old file back, and waits some turns for the others to be seen past it. What is held longer goes with a later write. */
+  async #releaseSoon(pace: Pace, check: () => void): Promise<void> {
     let turns = 0;
     for (let left = this.release("in steps"); left !== "nothing"; left = this.release("in steps")) {
       if (left === "held" && turns++ === RELEASE_TURNS) return;
-      await this.#turn(check);
+      if (left === "more" && !pace.isLate) continue;
+      await pace.pause();
+      check();
     }
   }
 

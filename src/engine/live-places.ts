@@ -60,7 +60,7 @@ export class LivePlaces {
     this.#creations = spaces.list().map((space) => spaces.createdAt(space) / 8);
     this.#spaceCount = spaces.nextId;
     this.#bits = new Uint32Array(Math.ceil(Math.min(end, windowBytes) / 256));
-    this.#begin(HEADER_PAGE_BYTES);
+    this.#seek(HEADER_PAGE_BYTES);
   }
 
   /** Where the window ends. */
@@ -68,10 +68,9 @@ export class LivePlaces {
     return this.#end;
   }
 
-  #begin(from: number): void {
+  #seek(from: number): void {
     this.#from = from;
     this.#end = Math.min(this.#logEnd, from + this.#windowBytes);
-    this.#bits.fill(0);
     this.#space = 0;
     this.#hash = 0;
     for (const units of this.#creations) this.#note(units);
@@ -87,7 +86,10 @@ export class LivePlaces {
    * lock, with nothing half-written.
    */
   gather(place: number): void {
-    if (place >= this.#end) this.#begin(place);
+    if (place >= this.#end) {
+      this.#bits.fill(0);
+      this.#seek(place);
+    }
     for (let pages = 0; pages < PAGES_PER_PIECE && this.#space < this.#spaceCount;) pages += this.#takeShard();
   }
 

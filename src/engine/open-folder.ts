@@ -31,7 +31,7 @@ export class HeldFolder implements Disposable {
     // Asked before: a thread that ends between opening and naming leaves the folder open for good.
     const status = words === undefined ? 0 : system.status(path);
     this.#handle = must(system.open(path, "folder"), { syscall: "open", path });
-    if (words !== undefined && typeof status !== "number") lendFile(words, this.#handle, status.identity);
+    if (words !== undefined && typeof status !== "number") lendFile(words, this.#handle, status);
   }
 
   /** Makes creations, renames and unlinks in it durable. */

@@ -66,7 +66,7 @@ export class Pace {
    *
    * @throws {EmdbError} EMDB_ABORTED when the signal was aborted
    */
-  async pause(done: number): Promise<void> {
+  async pause(done = this.#lastDone): Promise<void> {
     this.#tell(done);
     this.#refuseAborted();
     const { promise, resolve } = Promise.withResolvers<void>();

@@ -21,7 +21,7 @@ import type { Translate } from "../ffi/positions.ts";
 import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
 import { mapRelease, raiseOrigin, releaseMaps, segmentsOf } from "../log/log-words.ts";
-import { closeFile, namedHandle } from "../log/shared-file.ts";
+import { closeFile, openHandle } from "../log/shared-file.ts";
 import type { Core } from "./core.ts";
 import { compactPath, movesPaths, replacedPaths, type LogPlace } from "./siblings.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
@@ -48,6 +48,8 @@ export class Relocation {
   readonly #spaces: Spaces;
   readonly #exclusively: <T>(body: () => T) => T;
   #progress: Progress | undefined;
+  /** The segment that was looked at last for being cut, and how much of it may be at a time. */
+  #cutting = { base: -1, bytes: 0 };
 
   constructor(core: Core, spaces: Spaces, exclusively: <T>(body: () => T) => T) {
     this.#core = core;
@@ -161,13 +163,26 @@ export class Relocation {
     let at = segments.list()[0];
     for (; at !== undefined && !isMore && !this.#isNeeded(at); at = segments.list()[0]) {
       releaseMaps(control.log, segments.base(at), mapRelease(system, place !== undefined));
-      isMore = pace === "in steps" && cut(core, at);
+      isMore = pace === "in steps" && this.#cut(at);
       if (!isMore) release(system, control, { at, log: place });
     }
     // Also what a thread has released that died before this.
     raiseOrigin(control.log);
     if (isMore) return "more";
     return at === undefined ? "nothing" : "held";
+  }
+
+  /** Cuts a step off the file of a segment that nobody needs; false when it is to be closed as it is. */
+  #cut(at: number): boolean {
+    const { system, log } = this.#core;
+    const handle = openHandle(log.segments.file(at));
+    if (handle === undefined) return false;
+    const base = log.segments.base(at);
+    // Asked once: whoever has not got it by then cannot get it any more.
+    if (this.#cutting.base !== base) this.#cutting = { base, bytes: system.cutBytes?.(handle) ?? 0 };
+    const { bytes } = this.#cutting;
+    const left = bytes === 0 ? 0 : system.size(handle) - bytes;
+    return left > 0 && system.truncate(handle, left) >= 0;
   }
 
   #isNeeded(at: number): boolean {
@@ -178,16 +193,6 @@ export class Relocation {
     if (core.control.flags[SNAPSHOTS]! > 0 && core.keepFrom() * 8 <= neededTo) return true;
     return !core.reclaim.isPast(segments.era(at));
   }
-}
-
-/** Cuts a step off the file of a segment, if it is longer than that and harms nobody; false when it is to be closed as it is. */
-function cut(core: Core, at: number): boolean {
-  const { system } = core;
-  const handle = namedHandle(core.log.segments.file(at));
-  if (handle === undefined) return false;
-  const bytes = system.cutBytes?.(handle) ?? 0;
-  const left = system.size(handle) - bytes;
-  return bytes > 0 && left > 0 && system.truncate(handle, left) >= 0;
 }
 
 /** Unmaps and closes what a segment names. */

@@ -28,12 +28,13 @@ export function cutBytesOf(
   file: FileHandle,
   statusOf: (file: FileHandle) => FileStatus | Result | undefined,
 ): number {
-  const hasName = attempt(() => fs.fstatSync(file).nlink) !== 0;
-  const status = hasName ? undefined : statusOf(file);
-  if (typeof status !== "object" || mappingsOf(status.identity)?.length !== 0) return 0;
+  const status = statusOf(file);
+  if (typeof status !== "object" || status.bytes <= CUT_BYTES) return 0;
+  if (attempt(() => fs.fstatSync(file).nlink) !== 0) return 0;
   const control = (command: number, argument: number): boolean =>
     calls.syscall(FCNTL, file, command, argument, 0, 0) === 0;
   const isAlone = control(F_SETSIG, SIGURG) && control(F_SETLEASE, F_WRLCK);
   if (isAlone) control(F_SETLEASE, F_UNLCK);
-  return isAlone ? CUT_BYTES : 0;
+  // Last, since it takes the longest where much is mapped.
+  return isAlone && mappingsOf(status.identity)?.length === 0 ? CUT_BYTES : 0;
 }

@@ -15,12 +15,15 @@ const AT_FDCWD = -100;
 const AT_EMPTY_PATH = 0x1000;
 /** STATX_TYPE, STATX_INO and STATX_SIZE. */
 const WANTED = 0x001 | 0x100 | 0x200;
+/** What some file systems do not have. */
+const STATX_BTIME = 0x800;
 
 // Words of the answer. The mode is in the lower half of its word.
 const WORD_MASK = 0;
 const WORD_MODE = 7;
 const WORD_INODE = 8;
 const WORD_SIZE = 10;
+const WORD_BORN = 20;
 const WORD_DEVICE = 34;
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
@@ -55,7 +58,7 @@ export class StatusCall {
     const [folder, flags] = isPath ? [AT_FDCWD, 0] : [what, AT_EMPTY_PATH];
     for (;;) {
       const answer = memory.address + ANSWER_AT;
-      const result = this.#calls.syscall(STATX, folder, memory.address, flags, WANTED, answer);
+      const result = this.#calls.syscall(STATX, folder, memory.address, flags, WANTED | STATX_BTIME, answer);
       if (result === 0) break;
       const failure = resultOfNumber("linux", this.#errno());
       if (failure === -Errno.EINTR) continue;
@@ -80,7 +83,8 @@ function answerInMemory(): FileStatus | undefined {
   const first = ANSWER_AT / 4;
   if ((words[first + WORD_MASK]! & WANTED) !== WANTED) return undefined;
   const type = words[first + WORD_MODE]! & S_IFMT;
-  const [device, inode] = [first + WORD_DEVICE, first + WORD_INODE];
+  const [device, inode, born] = [first + WORD_DEVICE, first + WORD_INODE, first + WORD_BORN];
+  const hasBorn = (words[first + WORD_MASK]! & STATX_BTIME) !== 0;
   return {
     kind: type === S_IFREG ? "file" : type === S_IFDIR ? "folder" : "other",
     bytes: words[first + WORD_SIZE]! + words[first + WORD_SIZE + 1]! * 2 ** 32,
@@ -89,6 +93,7 @@ function answerInMemory(): FileStatus | undefined {
       minor: words[device + 1]!,
       inode: [words[inode + 1]!, words[inode]!],
     }),
+    born: hasBorn ? words[born]! + words[born + 1]! * 2 ** 32 + words[born + 2]! / 1e9 : 0,
   };
 }
 

@@ -67,9 +67,12 @@ export function linuxKernel(): Kernel {
           ? 0
           : resultOfNumber("linux", errno());
       const begun = calling(position, bytes, SYNC_FILE_RANGE_WRITE);
-      const result =
-        begun < 0 || before === position ? begun : calling(before, position - before, SYNC_FILE_RANGE_WAIT_BEFORE);
-      return result === -Errno.ENOSYS ? -Errno.EOPNOTSUPP : result;
+      // An old kernel's, or a filter's: it can be done without.
+      if (begun === -Errno.ENOSYS || begun === -Errno.EPERM) return -Errno.EOPNOTSUPP;
+      if (begun < 0 || before === position) return begun;
+      const arrived = calling(before, position - before, SYNC_FILE_RANGE_WAIT_BEFORE);
+      // What the disk says of what was written; the next sync would not hear of it any more.
+      return arrived === -Errno.EOPNOTSUPP ? -Errno.EIO : arrived;
     },
     cutBytes: (file) => (hasExtents(file) ? cutBytesOf(calls, file, (of) => statusCall.of(of)) : 0),
     mappingsOf: (identity) => mappingsOf(identity) ?? [],

@@ -45,6 +45,8 @@ export interface FileStatus {
   readonly bytes: number;
   /** Device and inode (volume and file index): equal exactly when the file is the same one. */
   readonly identity: string;
+  /** When it was made, in seconds, where the system tells: the number of an inode may be another file's right after it has gone. */
+  readonly born?: number;
 }
 
 /** Where a file, or a part of it, is mapped. */

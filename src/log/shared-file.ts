@@ -14,7 +14,7 @@
  * 2. Only one living thread at a time closes a file: the holder of the lock that guards its words.
  */
 
-import type { FileHandle, System } from "../ffi/system.ts";
+import type { FileHandle, FileStatus, System } from "../ffi/system.ts";
 
 /** The state of a file that could not be asked what it is; no identity gives this number. */
 const UNKNOWN = 1;
@@ -27,12 +27,13 @@ export interface SharedFile {
   readonly stateAt: number;
 }
 
-/** A number for an identity: equal for equal ones, and hardly ever for others. */
-function numberOf(identity: string): number {
+/** A number for a file: equal for the same one, and hardly ever for others. */
+function numberOf({ identity, born }: Pick<FileStatus, "identity" | "born">): number {
+  const text = `${identity} ${born ?? 0}`;
   let low = 0x811c_9dc5;
   let high = 0x1000_193;
-  for (let index = 0; index < identity.length; index++) {
-    low = Math.imul(low ^ identity.charCodeAt(index), FNV_PRIME) >>> 0;
+  for (let index = 0; index < text.length; index++) {
+    low = Math.imul(low ^ text.charCodeAt(index), FNV_PRIME) >>> 0;
     high = Math.imul(high ^ low ^ (low >>> 13), FNV_PRIME) >>> 0;
   }
   return UNKNOWN + 1 + low + (high & 0xf_ffff) * 2 ** 32;
@@ -40,7 +41,7 @@ function numberOf(identity: string): number {
 
 function stateOf(system: System, handle: FileHandle): number {
   const status = system.statusOf(handle);
-  return typeof status === "number" ? UNKNOWN : numberOf(status.identity);
+  return typeof status === "number" ? UNKNOWN : numberOf(status);
 }
 
 /** Names a file that has just been opened. */
@@ -52,9 +53,9 @@ export function nameFile(system: System, file: SharedFile, handle: FileHandle): 
 }
 
 /** The same for a file that its thread closes by itself, which then calls `forgetFile`: after its death somebody asks first. */
-export function lendFile(file: SharedFile, handle: FileHandle, identity: string): void {
+export function lendFile(file: SharedFile, handle: FileHandle, status: FileStatus): void {
   file.numbers[file.handleAt] = handle;
-  file.numbers[file.stateAt] = -numberOf(identity);
+  file.numbers[file.stateAt] = -numberOf(status);
 }
 
 /** Another file's words name what these do. */
@@ -68,6 +69,11 @@ export function forgetFile(file: SharedFile): void {
   file.numbers[file.stateAt] = 0;
 }
 
+/** The handle that is named, if nobody has begun to close it: from then on the number may be another file's. */
+export function openHandle(file: SharedFile): FileHandle | undefined {
+  return file.numbers[file.stateAt]! > 0 ? file.numbers[file.handleAt]! : undefined;
+}
+
 /** The handle that is named; undefined when there is none. */
 export function namedHandle(file: SharedFile): FileHandle | undefined {
   return file.numbers[file.stateAt] === 0 ? undefined : file.numbers[file.handleAt]!;
@@ -78,7 +84,7 @@ export function namedIdentity(system: System, file: SharedFile): string | undefi
   const handle = namedHandle(file);
   if (handle === undefined) return undefined;
   const status = system.statusOf(handle);
-  const isThat = typeof status !== "number" && numberOf(status.identity) === Math.abs(file.numbers[file.stateAt]!);
+  const isThat = typeof status !== "number" && numberOf(status) === Math.abs(file.numbers[file.stateAt]!);
   return isThat ? status.identity : undefined;
 }
 

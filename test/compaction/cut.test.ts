@@ -1,7 +1,7 @@
 /** The file that a compaction has replaced gives its blocks back a step at a time, if nobody else has it. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, fsyncSync, linkSync, openSync, statSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, fsyncSync, linkSync, openSync, statSync, unlinkSync, writeSync } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -46,6 +46,9 @@ test.if(system.cutBytes !== undefined)(
 
 /** An engine whose system says of every file that it may be cut, and what was cut. */
 class Cuts implements Disposable {
+  /** What each look at the clock takes: two of them make a step of long work. */
+  lookMs = 0;
+  #nowMs = 0;
   readonly folder = temporaryFolder();
   readonly path = this.folder.file("data.emdb");
   readonly lengths: number[] = [];
@@ -55,6 +58,7 @@ class Cuts implements Disposable {
   constructor() {
     const spied = faulty(system, (call, args) => {
       if (call === "cutBytes") return STEP_BYTES;
+      if (call === "monotonic") return (this.#nowMs += this.lookMs);
       if (call === "syncFolder" && !this.canSync) return -5;
       if (call === "truncate") this.lengths.push(args[1] as number);
       return undefined;
@@ -87,6 +91,7 @@ test.if(system.cutBytes !== undefined)(
     using cuts = new Cuts();
     const bytes = statSync(cuts.path).size;
     const state = cuts.fixture.state();
+    cuts.lookMs = 3;
     let turns = 0;
     let isDone = false;
     const perTurn: number[] = [];
@@ -125,6 +130,30 @@ test.if(system.cutBytes !== undefined)("not while an iterator is in it, and then
   }
   expect(cuts.areSteps(bytes)).toBe(true);
 });
+
+test.if(system.cutBytes !== undefined)(
+  "not what has got the number of a file that a thread was closing when it died",
+  () => {
+    using cuts = new Cuts();
+    const { engine, opened } = cuts.fixture;
+    const held = engine.snapshot(engine.defaultSpace)[Symbol.iterator]();
+    expect(held.next().done).toBe(false);
+    opened.compaction.runSync();
+    while (held.next().done !== true);
+    // It died between the close and saying so.
+    const { segments } = engine.core.log;
+    const { numbers, handleAt, stateAt } = segments.file(segments.list()[0]!);
+    numbers[stateAt] = -numbers[stateAt]!;
+    expect(system.close(numbers[handleAt]!)).toBe(0);
+    const stranger = openSync(cuts.folder.file("stranger"), "w+");
+    expect(stranger).toBe(numbers[handleAt]!);
+    unlinkSync(cuts.folder.file("stranger"));
+    writeSync(stranger, Buffer.alloc(4 * STEP_BYTES, 7));
+    for (let write = 0; write < 3; write++) expect(opened.relocation.releaseUnneeded()).toBe("nothing");
+    expect(fstatSync(stranger).size).toBe(4 * STEP_BYTES);
+    closeSync(stranger);
+  },
+);
 
 test("not when it is unknown whether its name has gone for good", async () => {
   using cuts = new Cuts();

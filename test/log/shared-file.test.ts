@@ -1,7 +1,7 @@
 /** Whoever finds a file in the shared words closes what its owner has left open, and nothing else. */
 
 import { expect, test } from "bun:test";
-import type { System } from "../../src/ffi/system.ts";
+import type { FileStatus, System } from "../../src/ffi/system.ts";
 import {
   closeFile,
   copyFile,
@@ -9,8 +9,15 @@ import {
   lendFile,
   nameFile,
   namedHandle,
+  openHandle,
   type SharedFile,
 } from "../../src/log/shared-file.ts";
+
+/** A file by its identity, with when it was made behind an `@` if the system tells. */
+function fileOf(file: string): FileStatus {
+  const [identity = "", born] = file.split("@");
+  return { kind: "file", bytes: 0, identity, ...(born === undefined ? {} : { born: Number(born) }) };
+}
 
 /** A process with files by handle; closing what is not open is an error. */
 class Process {
@@ -19,8 +26,8 @@ class Process {
   diesAfterClose = false;
   readonly system = {
     statusOf: (handle: number) => {
-      const identity = this.open.get(handle);
-      return identity === undefined ? -9 : { kind: "file", bytes: 0, identity };
+      const file = this.open.get(handle);
+      return file === undefined ? -9 : fileOf(file);
     },
     close: (handle: number) => {
       if (!this.open.delete(handle)) throw new Error(`${handle} is not open`);
@@ -39,26 +46,28 @@ test("a file that is named is closed once, and then nothing is named", () => {
   const file = words();
   process.open.set(7, "1:2");
   nameFile(process.system, file, 7);
-  expect(namedHandle(file)).toBe(7);
+  expect([namedHandle(file), openHandle(file)]).toEqual([7, 7]);
   closeFile(process.system, file);
   closeFile(process.system, file);
   expect([process.open.size, namedHandle(file)]).toEqual([0, undefined]);
 });
 
-test.each(["nothing", "another file", "the file itself"])(
+test.each(["nothing", "another file", "a later file with its inode", "the file itself"])(
   "who follows a thread that died while it closed a file finds %s at its number, and closes only the file itself",
   (what) => {
     const process = new Process();
     const file = words();
-    process.open.set(7, "1:2");
+    process.open.set(7, "1:2@17.5");
     nameFile(process.system, file, 7);
     process.diesAfterClose = true;
     expect(() => closeFile(process.system, file)).toThrow("dead");
     process.diesAfterClose = false;
-    if (what === "another file") process.open.set(7, "1:3");
-    if (what === "the file itself") process.open.set(7, "1:2");
+    expect([namedHandle(file), openHandle(file)]).toEqual([7, undefined]);
+    if (what === "another file") process.open.set(7, "1:3@17.5");
+    if (what === "a later file with its inode") process.open.set(7, "1:2@17.6");
+    if (what === "the file itself") process.open.set(7, "1:2@17.5");
     closeFile(process.system, file);
-    expect(process.open.size).toBe(what === "another file" ? 1 : 0);
+    expect(process.open.size).toBe(what.startsWith("a") ? 1 : 0);
     expect(namedHandle(file)).toBe(undefined);
   },
 );
@@ -83,13 +92,13 @@ test("a file that was lent is closed only while it still is that file, and not o
   const process = new Process();
   const file = words();
   process.open.set(7, "1:2");
-  lendFile(file, 7, "1:3");
+  lendFile(file, 7, fileOf("1:3"));
   closeFile(process.system, file);
-  lendFile(file, 7, "1:2");
+  lendFile(file, 7, fileOf("1:2"));
   forgetFile(file);
   closeFile(process.system, file);
   expect(process.open.size).toBe(1);
-  lendFile(file, 7, "1:2");
+  lendFile(file, 7, fileOf("1:2"));
   const other = words();
   copyFile(file, other);
   closeFile(process.system, other);
