@@ -1,7 +1,17 @@
 /** The file that a compaction has replaced gives its blocks back a step at a time, if nobody else has it. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, fstatSync, fsyncSync, linkSync, openSync, statSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  linkSync,
+  openSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -19,6 +29,8 @@ test.if(system.cutBytes !== undefined)(
     const path = folder.file("data");
     const file = openSync(path, "w+");
     writeSync(file, Buffer.alloc(STEP_BYTES, 1));
+    // Longer than what would be cut at a time; nothing is written there.
+    ftruncateSync(file, 16 * 1024 * 1024);
     fsyncSync(file);
     const isCut = (): boolean => (system.cutBytes?.(file) ?? 0) > 0;
     expect(isCut()).toBe(false);
@@ -40,6 +52,8 @@ test.if(system.cutBytes !== undefined)(
     expect(isCut()).toBe(false);
     expect(system.unmap(own, STEP_BYTES)).toBe(0);
     expect(isCut()).toBe(mayBeCut);
+    ftruncateSync(file, STEP_BYTES);
+    expect(isCut()).toBe(false);
     closeSync(file);
   },
 );
