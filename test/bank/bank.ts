@@ -368,8 +368,8 @@ const SWAPS: readonly PlantedFault[] = [
     "",
   ]),
   fault("a dead thread's swap is taken back after the rename", "test/steps/compaction.test.ts", "engine/swap.ts", [
-    'if (typeof own !== "number" && there.identity === own.identity) return true;',
-    "if (there === own) return true;",
+    'if (typeof own !== "number" && there.identity === own.identity) return "draft";',
+    'if (there === own) return "draft";',
   ]),
 ];
 

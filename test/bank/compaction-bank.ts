@@ -60,6 +60,16 @@ export const COMPACTION: readonly PlantedFault[] = [
     "if (place < this.#from || place >= this.#end) return;",
     "if (place <= this.#from || place >= this.#end) return;",
   ]),
+  fault("what has a dead thread's number is cut", "test/compaction/cut.test.ts", "log/shared-file.ts", [
+    "return file.numbers[file.stateAt]! > 0 ? file.numbers[file.handleAt]! : undefined;",
+    "return file.numbers[file.stateAt]! !== 0 ? file.numbers[file.handleAt]! : undefined;",
+  ]),
+  fault(
+    "a part that did not arrive on the disk is passed over",
+    "test/compaction/write-back.test.ts",
+    "log/write-back.ts",
+    ['must(result, { syscall: "sync_file_range", path });', "void path;"],
+  ),
   fault("removals that iterators need are left out", "test/compaction/compaction.test.ts", "engine/compaction.ts", [
     "{ keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory }",
     "{ keepFrom: () => Infinity, exclusively, exclusivelyInMemory }",
