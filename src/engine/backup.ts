@@ -15,8 +15,10 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import type { ProgressOptions } from "../api/types.ts";
+import { cutSteps } from "../log/cut.ts";
 import { LOG_FILE, mapRelease, releaseMaps } from "../log/log-words.ts";
-import { noteTarget, targetLockOf } from "./control.ts";
+import { closeFile, nameFile, openHandle } from "../log/shared-file.ts";
+import { noteTarget, replacedFileOf, targetLockOf } from "./control.ts";
 import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import { beginsAsImage } from "./hint-format.ts";
@@ -55,18 +57,29 @@ export class Backup {
     let lock: LockFile | undefined;
     const end = (): void => {
       noteTarget(core.control, undefined);
+      closeFile(core.system, replacedFileOf(core.control));
       lock?.release(true, targetLockOf(core.control));
     };
     await this.#parts.work.run({ draftPath: backupPath(target, core.identity), options, end }, async (check) => {
       lock = LockFile.take(core.system, target, targetLockOf(core.control));
       refuseTakenImage(core.system, target);
       noteTarget(core.control, target);
-      await pace.drive(this.#steps(target), check);
+      let isPublished = false;
+      const publish = (): void => {
+        isPublished = true;
+        pace.commit();
+      };
+      try {
+        await pace.drive(this.#steps(target, publish), check);
+      } catch (error) {
+        // A close, while the file before was given back: the backup is in its place.
+        if (!isPublished) throw error;
+      }
     });
     pace.finish();
   }
 
-  *#steps(target: string): Generator<number, void> {
+  *#steps(target: string, onPublished: () => void): Generator<number, void> {
     const { engine, sync, relocation } = this.#parts;
     const core = this.#core;
     const path = backupPath(target, core.identity);
@@ -85,6 +98,9 @@ export class Backup {
         draft.copy.catchUp(core.visible - core.base);
       });
       this.#publish(draft, path, target);
+      onPublished();
+      const replaced = openHandle(replacedFileOf(core.control));
+      if (replaced !== undefined) for (const _ of cutSteps(core.system, replaced)) yield draft.copy.done;
     } finally {
       draft.copy.release();
       if (this.#parts.work.isOurs) discardDraft(core, path);
@@ -105,11 +121,20 @@ export class Backup {
     releaseMaps(control.draft, undefined, mapRelease(system, true));
     must(system.truncate(handle, draft.log.end + markBytes), { syscall: "ftruncate", path });
     draft.log.sync();
+    this.#holdReplaced(target);
     using folder = holdFolder(this.#core, dirname(target));
     // An image of what was there before would be passed over; it is of no use to anybody. What is none is another's.
     removeImage(system, target);
     must(system.rename(path, target), { syscall: "rename", path: target });
     folder.mustSync("the backup is whole and has replaced the target; a loss of power may undo that, so back up again");
+  }
+
+  /** Opens what is at the target, to give it back a step at a time once it has lost its name. */
+  #holdReplaced(target: string): void {
+    const { system, control } = this.#core;
+    // Where it cannot be had it goes with the rename, all at once.
+    const handle = system.cutBytes === undefined ? -Errno.EOPNOTSUPP : system.open(target, "write");
+    if (handle >= 0) nameFile(system, replacedFileOf(control), handle);
   }
 }
 

@@ -48,8 +48,11 @@ const TARGET_LOCK = NEXT_BASE + 1;
 const IMAGE_FILE_STATE = TARGET_LOCK + 1;
 const MOVES_FILE_STATE = IMAGE_FILE_STATE + 1;
 const TARGET_LOCK_STATE = MOVES_FILE_STATE + 1;
+/** What a backup has replaced, as long as it is given back, a shared file. */
+const REPLACED_FILE = TARGET_LOCK_STATE + 1;
+const REPLACED_FILE_STATE = REPLACED_FILE + 1;
 /** Of each row a folder that its thread has open for a moment, a shared file. */
-const FOLDERS = TARGET_LOCK_STATE + 1;
+const FOLDERS = REPLACED_FILE_STATE + 1;
 const ENGINE_NUMBERS = FOLDERS + 2 * ATTACHED_MAX;
 
 // Engine flags (i32).
@@ -157,6 +160,11 @@ export function movesFileOf({ numbers }: Control): SharedFile {
 /** The lock of the target of the backup under way. */
 export function targetLockOf({ numbers }: Control): SharedFile {
   return { numbers, handleAt: TARGET_LOCK, stateAt: TARGET_LOCK_STATE };
+}
+
+/** The file that was at the target of the backup under way. Others may have it open too: it is closed by its handle alone. */
+export function replacedFileOf({ numbers }: Control): SharedFile {
+  return { numbers, handleAt: REPLACED_FILE, stateAt: REPLACED_FILE_STATE };
 }
 
 /** The folder that the thread of a row has open. */

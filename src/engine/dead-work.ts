@@ -17,7 +17,7 @@ import type { FileHandle, System } from "../ffi/system.ts";
 import { logFileOf, segmentsOf } from "../log/log-words.ts";
 import { freeName } from "../log/free-name.ts";
 import { closeFile, namedHandle, namedIdentity } from "../log/shared-file.ts";
-import { movesFileOf, noteTarget, notedTarget, targetLockOf, type Control } from "./control.ts";
+import { movesFileOf, noteTarget, notedTarget, replacedFileOf, targetLockOf, type Control } from "./control.ts";
 import { closeImageFile } from "./hint-writer.ts";
 import { releaseReplacement } from "./swap.ts";
 import { backupPath, compactPath, movesPaths, newHintPath, type LogPlace } from "./siblings.ts";
@@ -45,6 +45,7 @@ export function giveBackDead(system: System, control: Control, log: Named): void
   }
   for (const name of names) freeName(system, name);
   noteTarget(control, undefined);
+  closeFile(system, replacedFileOf(control));
   closeFile(system, targetLockOf(control));
 }
 

@@ -21,6 +21,7 @@ import type { Translate } from "../ffi/positions.ts";
 import type { System } from "../ffi/system.ts";
 import { RELOCATED, RELOCATED_SPACE, SNAPSHOTS, SWAP, SWAP_NONE, type Control } from "./control.ts";
 import { mapRelease, raiseOrigin, releaseMaps, segmentsOf } from "../log/log-words.ts";
+import { cutOff } from "../log/cut.ts";
 import { closeFile, openHandle } from "../log/shared-file.ts";
 import type { Core } from "./core.ts";
 import { compactPath, movesPaths, replacedPaths, type LogPlace } from "./siblings.ts";
@@ -180,9 +181,7 @@ export class Relocation {
     const base = log.segments.base(at);
     // Asked once: whoever has not got it by then cannot get it any more.
     if (this.#cutting.base !== base) this.#cutting = { base, bytes: system.cutBytes?.(handle) ?? 0 };
-    const { bytes } = this.#cutting;
-    const left = bytes === 0 ? 0 : system.size(handle) - bytes;
-    return left > 0 && system.truncate(handle, left) >= 0;
+    return cutOff(system, handle, this.#cutting.bytes);
   }
 
   #isNeeded(at: number): boolean {

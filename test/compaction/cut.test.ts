@@ -10,10 +10,12 @@ import {
   openSync,
   statSync,
   unlinkSync,
+  writeFileSync,
   writeSync,
 } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
+import { canCount, resourcesIn } from "../workers/resources.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 setDefaultTimeout(60_000);
@@ -68,10 +70,12 @@ class Cuts implements Disposable {
   readonly lengths: number[] = [];
   readonly fixture: EngineFixture;
   canSync = true;
+  /** Whether the system itself says what may be cut. */
+  isAsked = false;
 
   constructor() {
     const spied = faulty(system, (call, args) => {
-      if (call === "cutBytes") return STEP_BYTES;
+      if (call === "cutBytes" && !this.isAsked) return STEP_BYTES;
       if (call === "monotonic") return (this.#nowMs += this.lookMs);
       if (call === "syncFolder" && !this.canSync) return -5;
       if (call === "truncate") this.lengths.push(args[1] as number);
@@ -188,3 +192,34 @@ test("who waits for no turn of the event loop gives up what is left in one go", 
   expect(cuts.lengths.length).toBeLessThanOrEqual(1);
   expect(cuts.fixture.engine.core.log.segments.list()).toEqual([]);
 });
+
+test
+  .if(system.cutBytes !== undefined)
+  .each(["done", "aborted meanwhile", "closed meanwhile", "over what another has open"])(
+  "what a backup has replaced goes in steps as well, and the backup is in its place: %s",
+  async (how) => {
+    using cuts = new Cuts();
+    using elsewhere = temporaryFolder();
+    const target = elsewhere.file("copy.emdb");
+    const former = 20 * STEP_BYTES;
+    writeFileSync(target, Buffer.alloc(former, 1));
+    const reader = openSync(target, "r");
+    const state = cuts.fixture.state();
+    const controller = new AbortController();
+    cuts.isAsked = how === "over what another has open";
+    cuts.lookMs = 3;
+    const work = cuts.fixture.opened.backup.run(target, { signal: controller.signal });
+    while (statSync(target).ino === fstatSync(reader).ino) await new Promise((resolve) => setImmediate(resolve));
+    if (how === "aborted meanwhile") controller.abort();
+    if (how === "closed meanwhile") cuts.fixture.close();
+    await work;
+    const left = fstatSync(reader).size;
+    if (how === "over what another has open") expect(left).toBe(former);
+    else if (how === "closed meanwhile") expect(left).toBeLessThan(former);
+    else expect(left).toBeLessThanOrEqual(STEP_BYTES);
+    closeSync(reader);
+    using copy = new EngineFixture(target, system);
+    expect(copy.state()).toBe(state);
+    if (canCount) expect(resourcesIn(elsewhere.path).fileNames).toEqual(["copy.emdb", "copy.emdb.lock"]);
+  },
+);

@@ -40,7 +40,7 @@ const CALLS = [
 const OF_FILES: ReadonlySet<string> = new Set(["open", "close", "unlink", "rename", "syncFolder"]);
 /**
  * After these it stops too: what was opened is not in the words yet, what was closed still is. Not after the open of a
- * lock or a folder: others may have that open, so nobody can tell which handle was lost (docs/workers.md).
+ * lock, a folder or what a backup replaces: others may have that open, so nobody can tell which handle was lost (docs/workers.md).
  */
 const STOPS_AFTER: ReadonlySet<string> = new Set(["open", "close", "map", "unmap", "release"]);
 
@@ -56,7 +56,7 @@ function guard(pass: (name: string, isOfFiles: boolean) => void): void {
       const isOfFiles = owner !== Atomics && OF_FILES.has(name);
       if (isArmed) pass(name, isOfFiles);
       const result = call.apply(owner, args);
-      const isOthersToo = String(args[0]).endsWith(".lock") || args[1] === "folder";
+      const isOthersToo = /\.lock$|copy\.emdb$/.test(String(args[0])) || args[1] === "folder";
       if (isArmed && STOPS_AFTER.has(name) && !isOthersToo) pass(name, isOfFiles);
       return result;
     };

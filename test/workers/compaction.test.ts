@@ -2,7 +2,7 @@
 
 import { tmpdir } from "node:os";
 import { expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { Emdb, type OpenOptions } from "../../src/index.ts";
 import { emulator, isOverlay } from "../support/platform.ts";
 import { baseBefore, wrapAt } from "../support/far-positions.ts";
@@ -169,6 +169,29 @@ test.skipIf(!canCount)(
       const names = [folder, elsewhere].map((one) => resourcesIn(one.path).fileNames);
       expect([step, ...names.map((some) => some.filter((name) => name.endsWith(".lock")))]).toEqual([step, [], []]);
       db = Emdb.open(path);
+    }
+    db.closeSync();
+  },
+);
+
+test.skipIf(!canCount)(
+  "what a backup had replaced goes with the close where its thread died while it gave that back",
+  async () => {
+    using folder = temporaryFolder();
+    using elsewhere = temporaryFolder();
+    const target = elsewhere.file("copy.emdb");
+    const path = folder.file("data.emdb");
+    let db = Emdb.open(path);
+    fill(db, 0);
+    // The copy is cut to its length, and then, where the file system is one that can be asked, what it has replaced.
+    for (let step = 1; ; step++) {
+      writeFileSync(target, "");
+      truncateSync(target, 30 * 2 ** 20);
+      const [steps] = await dieAt(db, { target, call: "truncate", step });
+      db.closeSync();
+      expect([step, resourcesIn(elsewhere.path).fileNames]).toEqual([step, []]);
+      db = Emdb.open(path);
+      if (steps < step) break;
     }
     db.closeSync();
   },
