@@ -54,7 +54,7 @@ export class AutoCompact {
     if (this.#isRunning) return;
     this.#releaseReplaced();
     if (this.#isInTheWay && this.#collectAt === 0) this.#collectAt = 2 * this.#bytes.log;
-    if (!this.#isDue && !this.#mustSweep && !this.#mustCollect) return;
+    if (!this.#isDue && !this.#mustSweep && !this.#mustCollect && !this.#relocation.isGivingBack) return;
     this.#isRunning = true;
     core.defer(() => void this.#run());
   }
@@ -144,6 +144,7 @@ export class AutoCompact {
     const core = this.#core;
     try {
       // A thread that has left takes no lock any more: its row, by which the lock tells who holds it, may be another's.
+      if (this.#isServing && this.#relocation.isGivingBack) await this.#compaction.giveBackUnneeded();
       if (this.#isServing && this.#mustSweep) await this.#sweep();
       if (this.#isServing && this.#mustCollect) await this.#collect();
       // Once more if what was overwritten meanwhile is too much again. Whoever had the place may have compacted already.

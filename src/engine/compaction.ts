@@ -90,12 +90,13 @@ export class Compaction {
     const pace = new Pace(core, options, copied + core.heap.bytes / SHARD_BYTES);
     await this.#parts.work.run({ draftPath: this.#draftPath, options }, async (check) => {
       if (!isWanted()) return;
+      await this.#giveBack(0, pace, check);
       if (this.#isOutOfSegments()) await this.releaseDropped(() => this.#isOutOfSegments(), check);
       await pace.drive(this.copySteps(), check);
       // What has been swapped in stays: it is too late to abort.
       pace.commit();
       await pace.drive(this.relocationSteps(copied), check);
-      await this.#releaseSoon(pace, check);
+      await this.#giveBack(RELEASE_TURNS, pace, check);
       pace.finish();
     });
   }
@@ -160,11 +161,17 @@ export class Compaction {
     check();
   }
 
-  /** Gives the old file back, and waits some turns for the others to be seen past it. What is held longer goes with a later write. */
-  async #releaseSoon(pace: Pace, check: () => void): Promise<void> {
+  /** Gives back the old files that nobody can be in any more, in as many turns of the event loop as they are long. */
+  async giveBackUnneeded(): Promise<void> {
+    const core = this.#core;
+    await this.#giveBack(0, new Pace(core, {}, 0), () => core.enter());
+  }
+
+  /** The same, and waits so many turns for others to be seen past a file. What is held longer goes with a later write. */
+  async #giveBack(turnsMax: number, pace: Pace, check: () => void): Promise<void> {
     let turns = 0;
     for (let left = this.release("in steps"); left !== "nothing"; left = this.release("in steps")) {
-      if (left === "held" && turns++ === RELEASE_TURNS) return;
+      if (left === "held" && turns++ === turnsMax) return;
       if (left === "more" && !pace.isLate) continue;
       await pace.pause();
       check();

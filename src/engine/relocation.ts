@@ -184,6 +184,12 @@ export class Relocation {
     return cutOff(system, handle, this.#cutting.bytes);
   }
 
+  /** Whether there is a file that nobody needs, which is being given back. */
+  get isGivingBack(): boolean {
+    const [at] = this.#core.log.segments.list();
+    return at !== undefined && !this.#isNeeded(at);
+  }
+
   #isNeeded(at: number): boolean {
     const core = this.#core;
     const { segments } = core.log;

@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
+import type { Config } from "../engine/open-engine.ts";
 import { canCount, resourcesIn } from "../workers/resources.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -73,7 +74,7 @@ class Cuts implements Disposable {
   /** Whether the system itself says what may be cut. */
   isAsked = false;
 
-  constructor() {
+  constructor(changes: Partial<Config> = {}) {
     const spied = faulty(system, (call, args) => {
       if (call === "cutBytes" && !this.isAsked) return STEP_BYTES;
       if (call === "monotonic") return (this.#nowMs += this.lookMs);
@@ -81,7 +82,7 @@ class Cuts implements Disposable {
       if (call === "truncate") this.lengths.push(args[1] as number);
       return undefined;
     });
-    this.fixture = new EngineFixture(this.path, spied);
+    this.fixture = new EngineFixture(this.path, spied, changes);
     const { engine, sync } = this.fixture;
     for (let index = 0; index < 6000; index++)
       engine.insert(engine.defaultSpace, `key ${index % 1000}`, "v".repeat(200), 0);
@@ -148,6 +149,26 @@ test.if(system.cutBytes !== undefined)("not while an iterator is in it, and then
   }
   expect(cuts.areSteps(bytes)).toBe(true);
 });
+
+test.if(system.cutBytes !== undefined)(
+  "with autoCompact in turns of the event loop, once a write has come by",
+  async () => {
+    // The floor is higher than what is written here: nothing else is compacted.
+    using cuts = new Cuts({ autoCompact: { ratio: 0.5, bytesMin: 2 ** 30 } });
+    const { engine, opened } = cuts.fixture;
+    const held = engine.snapshot(engine.defaultSpace)[Symbol.iterator]();
+    expect(held.next().done).toBe(false);
+    await opened.compaction.run({});
+    while (held.next().done !== true);
+    expect(cuts.lengths).toEqual([]);
+    for (let write = 0; write < 10; write++) engine.insert(engine.defaultSpace, "written", "v".repeat(60_000), 0);
+    for (let turn = 0; engine.core.log.segments.list().length > 0; turn++) {
+      expect(turn).toBeLessThan(100);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(cuts.lengths.length).toBeGreaterThan(10);
+  },
+);
 
 test.if(system.cutBytes !== undefined)(
   "not what has got the number of a file that a thread was closing when it died",
