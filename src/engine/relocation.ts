@@ -160,17 +160,20 @@ export class Relocation {
     const core = this.#core;
     const { system, control, place } = core;
     const { segments } = core.log;
-    let isMore = false;
-    let at = segments.list()[0];
-    for (; at !== undefined && !isMore && !this.#isNeeded(at); at = segments.list()[0]) {
+    const all = segments.list();
+    const firstNeeded = all.findIndex((at) => this.#isNeeded(at));
+    const unneeded = firstNeeded < 0 ? all : all.slice(0, firstNeeded);
+    for (const at of unneeded) {
       releaseMaps(control.log, segments.base(at), mapRelease(system, place !== undefined));
-      isMore = pace === "in steps" && this.#cut(at);
-      if (!isMore) release(system, control, { at, log: place });
+      segments.leavePositions(at);
     }
     // Also what a thread has released that died before this.
     raiseOrigin(control.log);
-    if (isMore) return "more";
-    return at === undefined ? "nothing" : "held";
+    for (const at of unneeded) {
+      if (pace === "in steps" && this.#cut(at)) return "more";
+      release(system, control, { at, log: place });
+    }
+    return firstNeeded < 0 ? "nothing" : "held";
   }
 
   /** Cuts a step off the file of a segment that nobody needs; false when it is to be closed as it is. */

@@ -112,7 +112,7 @@ export function positionsInUse({ numbers }: LogWords): { readonly origin: number
 /** After the oldest files were given up: positions before those that are left are nobody's. Under the writer's lock. */
 export function raiseOrigin(words: LogWords): void {
   const segments = segmentsOf(words);
-  const [oldest] = segments.list();
+  const oldest = segments.oldestInUse;
   const origin = oldest === undefined ? words.numbers[LOG_BASE]! : segments.base(oldest);
   if (words.numbers[LOG_ORIGIN] === origin) return;
   words.numbers[LOG_ORIGIN] = origin;

@@ -37,6 +37,9 @@ const ERA = 10;
 const SESSION = 11;
 const FILE_STATE = 12;
 
+/** In place of a position up to which snapshots may need a segment. */
+const POSITIONS_LEFT = -1;
+
 /** What a segment is, as plain numbers. */
 export interface SegmentFacts {
   readonly base: number;
@@ -160,7 +163,7 @@ export class Segments {
     return this.#numbers[at + SESSION]!;
   }
 
-  /** Snapshots up to this position may have taken positions in the segment; 0 while the index still names some. */
+  /** Snapshots up to this position may have taken positions in the segment; 0 while the index still names some, negative when none has. */
   neededTo(at: number): number {
     return this.#numbers[at + NEEDED_TO]!;
   }
@@ -169,6 +172,16 @@ export class Segments {
   giveUp(at: number, neededTo: number, era: number): void {
     this.#numbers[at + ERA] = era;
     this.#numbers[at + NEEDED_TO] = neededTo;
+  }
+
+  /** Nobody can hold a position in the segment any more; its file alone is still there. */
+  leavePositions(at: number): void {
+    this.#numbers[at + NEEDED_TO] = POSITIONS_LEFT;
+  }
+
+  /** The oldest segment in which there may be a position that somebody holds. */
+  get oldestInUse(): number | undefined {
+    return this.list().find((at) => this.#numbers[at + NEEDED_TO] !== POSITIONS_LEFT);
   }
 
   era(at: number): number {

@@ -13,6 +13,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
+import { LOG_ORIGIN } from "../../src/log/log-words.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
 import type { Config } from "../engine/open-engine.ts";
@@ -169,6 +170,24 @@ test.if(system.cutBytes !== undefined)(
     expect(cuts.lengths.length).toBeGreaterThan(10);
   },
 );
+
+test.if(system.cutBytes !== undefined)("the positions in all that is not needed are free at once", () => {
+  using cuts = new Cuts();
+  const { engine, opened } = cuts.fixture;
+  const { core } = engine;
+  const held = [1, 2].map(() => {
+    const iterator = engine.snapshot(engine.defaultSpace)[Symbol.iterator]();
+    expect(iterator.next().done).toBe(false);
+    opened.compaction.runSync();
+    return iterator;
+  });
+  expect(core.log.segments.list()).toHaveLength(2);
+  for (const iterator of held) while (iterator.next().done !== true);
+  expect(engine.exclusively(() => opened.relocation.releaseUnneeded())).toBe("more");
+  expect(core.log.segments.list()).toHaveLength(2);
+  expect(core.control.log.numbers[LOG_ORIGIN]).toBe(core.base);
+  cuts.fixture.state();
+});
 
 test.if(system.cutBytes !== undefined)(
   "not what has got the number of a file that a thread was closing when it died",
