@@ -46,6 +46,10 @@ export class LivePlaces {
   readonly #bits: Uint32Array;
   #from = HEADER_PAGE_BYTES;
   #end = HEADER_PAGE_BYTES;
+  /** The same in the units of the index: the least that it may hold, the window's first, and how many that has. */
+  readonly #leastUnits: number;
+  #fromUnits = 0;
+  #places = 0;
   /** The piece of the index that comes next: a key space, and the least hash in it that has not been seen. */
   #space = 0;
   #hash = 0;
@@ -55,6 +59,7 @@ export class LivePlaces {
     const { core, spaces } = parts;
     this.#parts = parts;
     this.#logBase = core.base;
+    this.#leastUnits = (core.base + HEADER_PAGE_BYTES) / 8;
     this.#logEnd = end;
     this.#windowBytes = windowBytes;
     this.#creations = spaces.list().map((space) => spaces.createdAt(space) / 8);
@@ -71,6 +76,8 @@ export class LivePlaces {
   #seek(from: number): void {
     this.#from = from;
     this.#end = Math.min(this.#logEnd, from + this.#windowBytes);
+    this.#fromUnits = (this.#logBase + from) / 8;
+    this.#places = (this.#end - from) / 8;
     this.#space = 0;
     this.#hash = 0;
     for (const units of this.#creations) this.#note(units);
@@ -122,11 +129,10 @@ export class LivePlaces {
   }
 
   #note(units: number): void {
-    const place = units * 8 - this.#logBase;
-    assert(place >= HEADER_PAGE_BYTES, "what is live is in the current file");
-    if (place < this.#from || place >= this.#end) return;
-    const bit = (place - this.#from) / 8;
-    this.#bits[Math.floor(bit / 32)]! |= 1 << (bit & 31);
+    assert(units >= this.#leastUnits, "what is live is in the current file");
+    const bit = units - this.#fromUnits;
+    // A window has less than 2^31 places.
+    if (bit >= 0 && bit < this.#places) this.#bits[bit >>> 5]! |= 1 << (bit & 31);
   }
 
   /** The first place at or behind one where a live frame begins; `end` when there is none in the window. */

@@ -57,8 +57,8 @@ export const COMPACTION: readonly PlantedFault[] = [
     "this.#hash = (Math.floor(this.#hash / width) + 2) * width;",
   ]),
   fault("what is live in the first byte of a window is passed over", LIVE, "engine/live-places.ts", [
-    "if (place < this.#from || place >= this.#end) return;",
-    "if (place <= this.#from || place >= this.#end) return;",
+    "if (bit >= 0 && bit < this.#places)",
+    "if (bit > 0 && bit < this.#places)",
   ]),
   fault("what has a dead thread's number is cut", "test/compaction/cut.test.ts", "log/shared-file.ts", [
     "return file.numbers[file.stateAt]! > 0 ? file.numbers[file.handleAt]! : undefined;",
