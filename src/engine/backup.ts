@@ -73,7 +73,7 @@ export class Backup {
         await pace.drive(this.#steps(target, publish), check);
       } catch (error) {
         // A close, while the file before was given back: the backup is in its place.
-        if (!isPublished) throw error;
+        if (!isPublished || !(error instanceof EmdbError) || error.code !== "EMDB_CLOSED") throw error;
       }
     });
     pace.finish();
@@ -132,9 +132,14 @@ export class Backup {
   /** Opens what is at the target, to give it back a step at a time once it has lost its name. */
   #holdReplaced(target: string): void {
     const { system, control } = this.#core;
+    if (system.canCut === undefined) return;
     // Where it cannot be had it goes with the rename, all at once.
-    const handle = system.cutBytes === undefined ? -Errno.EOPNOTSUPP : system.open(target, "write");
-    if (handle >= 0) nameFile(system, replacedFileOf(control), handle);
+    const handle = system.open(target, "write");
+    if (handle < 0) return;
+    const file = replacedFileOf(control);
+    nameFile(system, file, handle);
+    // Network file systems keep a file that is open by another name, or refuse to replace it.
+    if (!system.canCut(handle)) closeFile(system, file);
   }
 }
 

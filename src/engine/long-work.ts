@@ -70,14 +70,31 @@ export class LongWork {
   }
 
   #giveBackDead(): void {
-    const { system, control, file, identity, isReadOnly } = this.#core;
     this.#isLeft = true;
     try {
-      this.#exclusively(() => giveBackDead(system, control, { path: file?.path, fileId: identity.fileId, isReadOnly }));
-      this.#isLeft = false;
+      this.#giveBack();
     } catch (error) {
       // A database that is poisoned is still verified; what was left waits for the close, as nobody writes a draft.
       if (!(error instanceof EmdbError)) throw error;
+    }
+  }
+
+  #giveBack(): void {
+    const { system, control, file, identity, isReadOnly } = this.#core;
+    this.#exclusively(() => giveBackDead(system, control, { path: file?.path, fileId: identity.fileId, isReadOnly }));
+    this.#isLeft = false;
+  }
+
+  /**
+   * Nobody writes a draft over what a dead one has left: its swap, if it was at one, needs that to be ended. Throws, the
+   * place given back, when it cannot be given back now either.
+   */
+  #mustBeGivenBack(turn: number): void {
+    if (!this.#isLeft) return;
+    try {
+      this.#giveBack();
+    } finally {
+      if (this.#isLeft) this.give(turn);
     }
   }
 
@@ -124,6 +141,7 @@ export class LongWork {
     this.#mustFit(work);
     const turn = await this.take(work.options);
     if (this.turn !== turn) throw closedError(this.#core.file?.path);
+    this.#mustBeGivenBack(turn);
     const run = { ...work };
     this.#run = run;
     try {

@@ -148,8 +148,14 @@ export class Relocation {
   #end(segment: number): void {
     const core = this.#core;
     core.control.numbers[RELOCATED] = 0;
-    core.log.segments.giveUp(segment, core.visible, core.reclaim.nextEra());
+    this.#giveUp(segment);
     this.releaseUnneeded();
+  }
+
+  /** The index names nothing in a segment any more. */
+  #giveUp(segment: number): void {
+    const core = this.#core;
+    core.log.segments.giveUp(segment, core.visible, core.reclaim.nextEra());
   }
 
   /**
@@ -161,6 +167,8 @@ export class Relocation {
     const { system, control, place } = core;
     const { segments } = core.log;
     const all = segments.list();
+    // Who has died between saying that nothing is left to lead over and up to where it may still be needed.
+    if (!this.isPending) for (const at of all) if (segments.neededTo(at) === 0) this.#giveUp(at);
     const firstNeeded = all.findIndex((at) => this.#isNeeded(at));
     const unneeded = firstNeeded < 0 ? all : all.slice(0, firstNeeded);
     for (const at of unneeded) {

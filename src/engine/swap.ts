@@ -14,7 +14,7 @@
  */
 
 import { dirname } from "node:path";
-import { assert } from "../errors.ts";
+import { EmdbError, assert } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError } from "../ffi/io-error.ts";
 import type { Result, System } from "../ffi/system.ts";
@@ -42,7 +42,7 @@ import {
   positionsInUse,
 } from "../log/log-words.ts";
 import { releaseDraft, releaseRing } from "../log/new-log.ts";
-import { copyFile } from "../log/shared-file.ts";
+import { copyFile, openHandle } from "../log/shared-file.ts";
 import {
   IMAGE_START,
   MOVES_ADDRESS,
@@ -62,7 +62,7 @@ import {
   SWAP_RENAMES,
   type Control,
 } from "./control.ts";
-import { refusal, type Core } from "./core.ts";
+import type { Core } from "./core.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
 import { holdFolder, type HeldFolder } from "./open-folder.ts";
 import { compactPath, replacedPaths, type LogPlace } from "./siblings.ts";
@@ -228,7 +228,9 @@ export function endSwap(core: Core, spaces: Spaces): void {
   if (there === "other") {
     Atomics.or(control.flags, STATE, STATE_POISONED);
     Atomics.store(control.flags, SWAP, SWAP_NONE);
-    throw refusal(core);
+    const what =
+      "another file is where the log was when the thread died that was putting the compacted log there; nothing more is written";
+    throw new EmdbError("EMDB_POISONED", what, { path: place?.path });
   }
   if (there === "log") {
     // It may have died between two names.
@@ -265,6 +267,6 @@ function fileAt({ system, control }: Core, path: string): "draft" | "log" | "oth
   if (typeof former === "number") return former;
   if (there.identity === former.identity) return "log";
   // The handle of a file that was renamed may not know its volume any more (Wine).
-  if (!system.canMapPastEnd) return "draft";
+  if (!system.canMapPastEnd && openHandle(logFileOf(control.draft)) !== undefined) return "draft";
   return typeof own === "number" ? own : "other";
 }

@@ -39,6 +39,7 @@ export interface Kernel {
   readonly writeBack?: (file: FileHandle, span: { readonly position: number; readonly bytes: number }) => Result;
   /** As `System.cutBytes`, where the system tells. */
   readonly cutBytes?: (file: FileHandle) => number;
+  readonly canCut?: (file: FileHandle) => boolean;
   /** As `System.mappingsOf`, where the system tells. */
   readonly mappingsOf?: (identity: string) => readonly FileMapping[];
   /** Asks for huge pages; a refusal costs speed only. */

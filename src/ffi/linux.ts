@@ -74,6 +74,7 @@ export function linuxKernel(): Kernel {
       // What the disk says of what was written; the next sync would not hear of it any more.
       return arrived === -Errno.EOPNOTSUPP ? -Errno.EIO : arrived;
     },
+    canCut: hasExtents,
     cutBytes: (file) => (hasExtents(file) ? cutBytesOf(calls, file, (of) => statusCall.of(of)) : 0),
     mappingsOf: (identity) => mappingsOf(identity) ?? [],
     adviseHuge(address, bytes) {

@@ -207,6 +207,11 @@ export class PosixSystem extends Surroundings implements System {
     return this.#kernel.writeBack?.(file, span) ?? -Errno.EOPNOTSUPP;
   }
 
+  canCut(file: FileHandle): boolean {
+    assertHandle(file);
+    return this.#kernel.canCut?.(file) ?? false;
+  }
+
   cutBytes(file: FileHandle): number {
     assertHandle(file);
     return this.#kernel.cutBytes?.(file) ?? 0;

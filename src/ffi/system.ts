@@ -101,6 +101,8 @@ export interface System {
    * it open and that it is mapped nowhere, or where it makes no difference.
    */
   cutBytes?(file: FileHandle): number;
+  /** Whether that is ever more than 0 on the file system of a file. */
+  canCut?(file: FileHandle): boolean;
   /** The length of an open file. */
   size(file: FileHandle): Result;
 

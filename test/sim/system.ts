@@ -64,6 +64,7 @@ export class SimulatedSystem implements System {
   readonly pageBytes = PAGE_BYTES;
   readonly recordsFirstWrites = (): boolean => this.#machine.options.recordsFirstWrites;
   readonly hostName = (): string => "simulated";
+  readonly canCut = (): boolean => !this.#machine.options.isWindows;
   readonly cutBytes = (file: FileHandle): number => cutBytesOf(this.#machine, this.#files.get(file)?.inode);
   /** What no correct caller does: using a closed handle, unmapping what is not mapped. */
   readonly misuses: string[] = [];

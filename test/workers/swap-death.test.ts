@@ -2,13 +2,14 @@
 
 import { expect, test } from "bun:test";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import { SWAP, WORK_LEFT } from "../../src/engine/control.ts";
+import { RELOCATED, SWAP, WORK_LEFT } from "../../src/engine/control.ts";
 import { attachTo, openMemory } from "../../src/engine/open.ts";
 import { clearRow } from "../../src/engine/rows.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
+import { EngineFixture } from "../engine/engine-fixture.ts";
 import { CONFIG } from "../engine/open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { dieAt, expectWhole, fill } from "./die-at.ts";
@@ -71,6 +72,7 @@ test.each(["status", "statusOf"] as const)(
   "a swap that a dead thread left waits for the next write where the system does not tell which file has the name (%s)",
   async (call) => {
     using folder = temporaryFolder();
+    using elsewhere = temporaryFolder();
     const path = folder.file("data.emdb");
     const db = Emdb.open(path, { rangeScans: true });
     const realPath = hostSystem().realPath(path);
@@ -86,6 +88,9 @@ test.each(["status", "statusOf"] as const)(
       const insert = (): void => db.insert("refused", "for now");
       for (let turn = 0; turn < 2; turn++)
         expect(insert).toThrow(expect.objectContaining({ code: "EMDB_IO", syscall: "stat", errno: "EIO" }));
+      // Nor is a draft written over the one that the swap still needs.
+      for (const work of [(): Promise<void> => db.compact(), (): Promise<void> => db.backupTo(elsewhere.file("copy"))])
+        expect(await work().catch((error: unknown) => error)).toMatchObject({ code: "EMDB_IO", syscall: "stat" });
     } finally {
       Reflect.deleteProperty(system, call);
     }
@@ -199,3 +204,30 @@ test.each([1, 2, 3, 4])(
     own.leave();
   },
 );
+
+test("a thread that dies right before it says up to where a file may still be needed keeps it from nobody", async () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+  const { engine, opened } = fixture;
+  const { core, defaultSpace } = engine;
+  for (let index = 0; index < 2000; index++) engine.insert(defaultSpace, `key ${index % 500}`, "value", 0);
+  for (const _ of opened.compaction.copySteps());
+  // A new era is the last thing before it.
+  const { add } = Atomics;
+  const dying = (array: Int32Array, index: number, value: number): number => {
+    if (core.control.numbers[RELOCATED] === 0) throw new Error("it has died");
+    return add(array, index, value);
+  };
+  Object.assign(Atomics, { add: dying });
+  try {
+    expect(() => {
+      for (const _ of opened.compaction.relocationSteps());
+    }).toThrow("it has died");
+  } finally {
+    Object.assign(Atomics, { add });
+  }
+  expect(core.log.segments.list()).toHaveLength(1);
+  await opened.compaction.run({});
+  expect(core.log.segments.list()).toEqual([]);
+  expect(engine.count(defaultSpace)).toBe(500);
+});
