@@ -133,9 +133,11 @@ class EngineStore implements OpenStore {
   compact(): void {
     const { work, compaction } = this.#opened;
     if (this.#steps !== undefined) return this.#goOn();
-    // It waits for the place that a backup under way has.
-    while (this.isBackingUp) this.turn();
-    if (!work.tryTake()) throw new Error("nobody else works here");
+    // It waits for a backup that has the place; one that waits for it itself goes on in no turn.
+    while (!work.tryTake()) {
+      if (!this.isBackingUp) throw new Error("nobody else works here");
+      this.turn();
+    }
     if (this.#isInBetween) {
       this.#steps = allSteps(compaction);
       return this.#goOn();
