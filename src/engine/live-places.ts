@@ -23,7 +23,7 @@ import type { Spaces } from "./spaces.ts";
 
 /** Bytes of log that a window covers, with 32 MiB of bits. */
 const WINDOW_BYTES = 2 ** 31;
-/** Pages of the index that are looked at under one lock: about as many tenths of a millisecond as 64 are. */
+/** Pages of the index that are looked at under one lock: for one or two milliseconds. */
 const PAGES_PER_PIECE = 64;
 const sharedPage = sharedScratch(PAGE_BYTES);
 

@@ -43,8 +43,8 @@ export class LongWork {
    * close, gives nothing back that is another's by now.
    */
   turn: number | undefined;
-  /** Whether what a dead one left is still there. */
-  #isLeft = false;
+  /** Why what a dead one left is still there; undefined when it is not. */
+  #left: EmdbError | undefined;
 
   constructor(core: Core, exclusively: (body: () => void) => void) {
     this.#core = core;
@@ -63,39 +63,29 @@ export class LongWork {
     }
     this.#turns += 1;
     this.turn = this.#turns;
-    this.#isLeft = false;
+    this.#left = undefined;
     // A dead one's row may have been cleared by somebody else, and the place with it.
     if (Atomics.exchange(flags, WORK_LEFT, 1) !== 0) this.#giveBackDead();
     return true;
   }
 
   #giveBackDead(): void {
-    this.#isLeft = true;
+    const { system, control, file, identity, isReadOnly } = this.#core;
     try {
-      this.#giveBack();
+      this.#exclusively(() => giveBackDead(system, control, { path: file?.path, fileId: identity.fileId, isReadOnly }));
     } catch (error) {
       // A database that is poisoned is still verified; what was left waits for the close, as nobody writes a draft.
       if (!(error instanceof EmdbError)) throw error;
+      this.#left = error;
     }
   }
 
-  #giveBack(): void {
-    const { system, control, file, identity, isReadOnly } = this.#core;
-    this.#exclusively(() => giveBackDead(system, control, { path: file?.path, fileId: identity.fileId, isReadOnly }));
-    this.#isLeft = false;
-  }
-
-  /**
-   * Nobody writes a draft over what a dead one has left: its swap, if it was at one, needs that to be ended. Throws, the
-   * place given back, when it cannot be given back now either.
-   */
-  #mustBeGivenBack(turn: number): void {
-    if (!this.#isLeft) return;
-    try {
-      this.#giveBack();
-    } finally {
-      if (this.#isLeft) this.give(turn);
-    }
+  /** Nobody writes a draft over what a dead one has left: its swap, if it was at one, needs that to be ended. */
+  #refuseLeft(turn: number): void {
+    const left = this.#left;
+    if (left === undefined) return;
+    this.give(turn);
+    throw left;
   }
 
   /**
@@ -141,7 +131,7 @@ export class LongWork {
     this.#mustFit(work);
     const turn = await this.take(work.options);
     if (this.turn !== turn) throw closedError(this.#core.file?.path);
-    this.#mustBeGivenBack(turn);
+    this.#refuseLeft(turn);
     const run = { ...work };
     this.#run = run;
     try {
@@ -175,7 +165,7 @@ export class LongWork {
   give(turn = this.turn): void {
     if (turn === undefined || this.turn !== turn) return;
     const { flags } = this.#core.control;
-    if (!this.#isLeft) Atomics.store(flags, WORK_LEFT, 0);
+    if (this.#left === undefined) Atomics.store(flags, WORK_LEFT, 0);
     this.turn = undefined;
     if (Atomics.compareExchange(flags, LONG_WORK, this.#own, 0) !== this.#own) return;
     Atomics.notify(flags, LONG_WORK);

@@ -222,19 +222,9 @@ export function endSwap(core: Core, spaces: Spaces): void {
   const { system, control, place } = core;
   const phase = Atomics.load(control.flags, SWAP);
   if (phase === SWAP_NONE) return;
-  const there = phase === SWAP_RENAMES && place !== undefined ? fileAt(core, place.path) : "draft";
-  // The next writer asks again: to go on with the wrong one of the two would be to write where nobody reads it.
-  if (typeof there === "number") throw ioError(there, { syscall: "stat", path: place?.path });
-  if (there === "other") {
-    Atomics.or(control.flags, STATE, STATE_POISONED);
-    Atomics.store(control.flags, SWAP, SWAP_NONE);
-    const what =
-      "another file is where the log was when the thread died that was putting the compacted log there; nothing more is written";
-    throw new EmdbError("EMDB_POISONED", what, { path: place?.path });
-  }
-  if (there === "log") {
+  if (phase === SWAP_RENAMES && place !== undefined && !hasDraftTheName(core, place.path)) {
     // It may have died between two names.
-    if (place !== undefined && system.status(place.path) === -Errno.ENOENT) takeBackName(core, place);
+    if (system.status(place.path) === -Errno.ENOENT) takeBackName(core, place);
     Atomics.store(control.flags, SWAP, SWAP_NONE);
     return;
   }
@@ -244,6 +234,20 @@ export function endSwap(core: Core, spaces: Spaces): void {
     syncName(core, folder);
   }
   install(core, spaces);
+}
+
+/** Whether the dead writer's rename was done. Throws where nobody can tell, since what is written to the wrong one of the two nobody reads. */
+function hasDraftTheName(core: Core, path: string): boolean {
+  const { flags } = core.control;
+  const there = fileAt(core, path);
+  // The next writer asks again.
+  if (typeof there === "number") throw ioError(there, { syscall: "stat", path });
+  if (there !== "other") return there === "draft";
+  Atomics.or(flags, STATE, STATE_POISONED);
+  Atomics.store(flags, SWAP, SWAP_NONE);
+  const what =
+    "another file is where the log was when the thread died that was putting the compacted log there; nothing more is written";
+  throw new EmdbError("EMDB_POISONED", what, { path });
 }
 
 /** Of the files that compactions have replaced the one that the log has open gets its name back. */

@@ -8,9 +8,10 @@
 
 import fs from "node:fs";
 import { mappingsOf } from "./linux-maps.ts";
+import type { StatusCall } from "./linux-status.ts";
 import { attempt } from "./surroundings.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
-import type { FileHandle, FileStatus, Result } from "./system.ts";
+import type { FileHandle } from "./system.ts";
 
 const FCNTL = process.arch === "arm64" ? 25 : 72;
 const F_SETSIG = 10;
@@ -23,12 +24,8 @@ const SIGURG = 23;
 const CUT_BYTES = 8 * 1024 * 1024;
 
 /** As `System.cutBytes`, for a file on a file system that is known to be this kernel's alone. */
-export function cutBytesOf(
-  calls: LinuxCalls,
-  file: FileHandle,
-  statusOf: (file: FileHandle) => FileStatus | Result | undefined,
-): number {
-  const status = statusOf(file);
+export function cutBytesOf(calls: LinuxCalls, statusCall: StatusCall, file: FileHandle): number {
+  const status = statusCall.of(file);
   if (typeof status !== "object" || status.bytes <= CUT_BYTES) return 0;
   if (attempt(() => fs.fstatSync(file).nlink) !== 0) return 0;
   const control = (command: number, argument: number): boolean =>

@@ -75,7 +75,7 @@ export function linuxKernel(): Kernel {
       return arrived === -Errno.EOPNOTSUPP ? -Errno.EIO : arrived;
     },
     canCut: hasExtents,
-    cutBytes: (file) => (hasExtents(file) ? cutBytesOf(calls, file, (of) => statusCall.of(of)) : 0),
+    cutBytes: (file) => (hasExtents(file) ? cutBytesOf(calls, statusCall, file) : 0),
     mappingsOf: (identity) => mappingsOf(identity) ?? [],
     adviseHuge(address, bytes) {
       calls.madvise(address, bytes, MADV_HUGEPAGE);

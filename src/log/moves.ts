@@ -233,12 +233,8 @@ function presentOf(numbers: Float64Array, at: number): number {
 
 /** Where the frame of a former position is now, by a window that reaches over it; 0 when it was not copied. */
 function presentIn(windows: Float64Array, from: number, former: number): number {
-  const limit = former + LEFT_OUT;
-  // Counted without a branch: nobody could predict one.
-  let before = 0;
-  for (let at = from; at < from + 2 * WINDOW_PAIRS; at += 2) before += Number(windows[at]! <= limit);
-  const at = from + 2 * before - 2;
-  return Math.floor(windows[at]!) === former ? presentOf(windows, at) : 0;
+  const index = among(windows, { from, pairs: WINDOW_PAIRS }, former);
+  return index < 0 ? 0 : presentOf(windows, from + index * 2);
 }
 
 /** Whether a former position is between the first and the last of a window's pairs, which begin at an index. */
