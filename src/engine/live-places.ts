@@ -14,7 +14,7 @@
 import { assert } from "../errors.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
-import { HASH_BITS } from "../keydir/hash.ts";
+import { HASH_BITS, hashBehind } from "../keydir/hash.ts";
 import { isTombstone } from "../keydir/keydir.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
@@ -123,8 +123,7 @@ export class LivePlaces {
         if (units !== 0 && (!isTombstone(high) || units >= keptFrom)) this.#note(units);
       }
     }
-    const width = 1 << (HASH_BITS - shard.depth);
-    this.#hash = (Math.floor(this.#hash / width) + 1) * width;
+    this.#hash = hashBehind(this.#hash, shard.depth);
     return shard.pages.length;
   }
 

@@ -13,7 +13,7 @@
  */
 
 import { copy, pinned } from "../ffi/memory.ts";
-import { HASH_BITS } from "../keydir/hash.ts";
+import { HASH_BITS, hashBehind } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
 import type { RecordSource, Wanted } from "./contract.ts";
@@ -135,8 +135,7 @@ class SnapshotWalk extends RecordWalk {
         this.#takePage();
       }
     });
-    const width = 1 << (HASH_BITS - shard.depth);
-    this.#hash = (Math.floor(this.#hash / width) + 1) * width;
+    this.#hash = hashBehind(this.#hash, shard.depth);
     return this.#count;
   }
 

@@ -8,7 +8,7 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import { HASH_BITS } from "../keydir/hash.ts";
+import { HASH_BITS, hashBehind } from "../keydir/hash.ts";
 import { ShardCopy } from "../keydir/check.ts";
 import { FRAME_HEADER_BYTES, KIND_REMOVE, kindOf } from "../log/frame.ts";
 import type { Core } from "./core.ts";
@@ -92,8 +92,7 @@ export class IndexCheck {
       if (this.#isReadable) this.#checkSlot(known, slot);
     }
     this.bytes += shard.bytes;
-    const width = 1 << (HASH_BITS - shard.depth);
-    this.#hash = (Math.floor(this.#hash / width) + 1) * width;
+    this.#hash = hashBehind(this.#hash, shard.depth);
   }
 
   #checkSlot(known: SpaceMoment, slot: number): void {

@@ -19,6 +19,12 @@ import type { Pinned } from "../ffi/memory.ts";
 export const HASH_BITS = 27;
 export const SEED_BYTES = 16;
 
+/** The first hash behind the shard of a depth that a hash is in: where a walk goes on, whatever becomes of the shard meanwhile. */
+export function hashBehind(hash: number, depth: number): number {
+  const width = 1 << (HASH_BITS - depth);
+  return (Math.floor(hash / width) + 1) * width;
+}
+
 const FIRST_WORDS = 64;
 const DIGEST_BYTES = 64;
 

@@ -19,7 +19,7 @@
 import { EmdbError, assert } from "../errors.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
-import { HASH_BITS } from "./hash.ts";
+import { HASH_BITS, hashBehind } from "./hash.ts";
 import { PAGE_BYTES, type Heap } from "../ffi/heap.ts";
 import { withStored, type Positions } from "../ffi/positions.ts";
 import type { Reclaim } from "../ffi/reclaim.ts";
@@ -324,8 +324,7 @@ export class Keydir {
       const hasTombstones = shard[DESCRIPTOR_USED]! > shard[DESCRIPTOR_LIVE]!;
       if (isThin && hasTombstones && shard[DESCRIPTOR_PAGES]! > 1) this.#relayout(space, keepFrom);
       if (isThin) while (this.#merge(space, keepFrom)) this.seek(this.root(space), hash);
-      const width = 1 << (HASH_BITS - this.shardOf(this.root(space), hash).depth);
-      hash = (Math.floor(hash / width) + 1) * width;
+      hash = hashBehind(hash, this.shardOf(this.root(space), hash).depth);
     }
     this.#trim();
   }

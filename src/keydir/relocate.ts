@@ -4,7 +4,7 @@ import { assert } from "../errors.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import { withStored, type Translate } from "../ffi/positions.ts";
-import { HASH_BITS } from "./hash.ts";
+import { hashBehind } from "./hash.ts";
 import { isTombstone, type Keydir } from "./keydir.ts";
 import { PAGE_SLOTS } from "./shard.ts";
 
@@ -54,6 +54,5 @@ export function relocateShard(
       copy(address + 8 * slot, store.address, 8);
     }
   }
-  const width = 1 << (HASH_BITS - shard.depth);
-  return (Math.floor(at.hash / width) + 1) * width;
+  return hashBehind(at.hash, shard.depth);
 }

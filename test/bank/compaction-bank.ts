@@ -53,8 +53,8 @@ export const COMPACTION: readonly PlantedFault[] = [
     "",
   ]),
   fault("a joined or split piece of the index is passed over", LIVE, "engine/live-places.ts", [
-    "this.#hash = (Math.floor(this.#hash / width) + 1) * width;",
-    "this.#hash = (Math.floor(this.#hash / width) + 2) * width;",
+    "this.#hash = hashBehind(this.#hash, shard.depth);",
+    "this.#hash = hashBehind(hashBehind(this.#hash, shard.depth), shard.depth);",
   ]),
   fault("what is live in the first byte of a window is passed over", LIVE, "engine/live-places.ts", [
     "if (bit >= 0 && bit < this.#places)",
