@@ -28,19 +28,19 @@ import { writeWholeNumber } from "./derive.ts";
 import { writeNonce } from "./nonce-counter.ts";
 import type { SecretKey } from "./secret.ts";
 
-const COUNTER_BYTES = 4;
+export const COUNTER_BYTES = 4;
 /** What sealing adds to a body: 20 bytes. */
 export const SEAL_BYTES = COUNTER_BYTES + TAG_BYTES;
 
 const FILE_ID_BYTES = 16;
 const FILE_ID_AT = 0;
 const GENERATION_AT = FILE_ID_AT + FILE_ID_BYTES;
-const LSN_AT = GENERATION_AT + 8;
-const KIND_AT = LSN_AT + 8;
+export const ASSOCIATED_LSN_AT = GENERATION_AT + 8;
+const KIND_AT = ASSOCIATED_LSN_AT + 8;
 const ZERO_AT = KIND_AT + 1;
 const CLEAR_BYTES_AT = ZERO_AT + 1;
-const CLEAR_AT = CLEAR_BYTES_AT + 2;
-assert(CLEAR_AT === 36, "the fixed part of the associated data has 36 bytes");
+export const ASSOCIATED_CLEAR_AT = CLEAR_BYTES_AT + 2;
+assert(ASSOCIATED_CLEAR_AT === 36, "the fixed part of the associated data has 36 bytes");
 
 /** Most clear bytes: a few words of a frame's header. */
 export const CLEAR_BYTES_MAX = 64;
@@ -75,12 +75,12 @@ export class FrameSealer implements Disposable {
     assert(clearBytes >= 0 && clearBytes <= CLEAR_BYTES_MAX, "the clear bytes are few");
     this.#key = options.key;
     this.#aead = createAead(options.cipher, options.key);
-    this.#associatedData = new Uint8Array(CLEAR_AT + clearBytes);
+    this.#associatedData = new Uint8Array(ASSOCIATED_CLEAR_AT + clearBytes);
     this.#associatedData.set(fileId, FILE_ID_AT);
     writeWholeNumber(this.#associatedData, { at: GENERATION_AT, value: generation });
     this.#associatedData[CLEAR_BYTES_AT] = clearBytes;
     this.#context = { nonce: new Uint8Array(NONCE_BYTES), associatedData: this.#associatedData };
-    this.clear = this.#associatedData.subarray(CLEAR_AT);
+    this.clear = this.#associatedData.subarray(ASSOCIATED_CLEAR_AT);
   }
 
   /**
@@ -113,6 +113,13 @@ export class FrameSealer implements Disposable {
     return this.#aead.open(source, this.#context, { at: at + COUNTER_BYTES, bytes: bytes - COUNTER_BYTES });
   }
 
+  /** Writes what another thread needs to open frames of a kind: the key, and the associated data but for place and clear bytes. */
+  share(kind: number, into: { readonly key: Uint8Array; readonly associatedData: Uint8Array }): void {
+    into.key.set(this.#key.bytes);
+    into.associatedData.set(this.#associatedData);
+    into.associatedData[KIND_AT] = kind;
+  }
+
   /** Zeroes the session's key; the object is of no use afterwards. Idempotent. */
   wipe(): void {
     this.#key.wipe();
@@ -125,7 +132,7 @@ export class FrameSealer implements Disposable {
   #bind(place: SealPlace, counter: number): void {
     assert(place.kind >= 0 && place.kind < 256, "a kind is a byte");
     writeNonce(this.#context.nonce, counter);
-    writeWholeNumber(this.#associatedData, { at: LSN_AT, value: place.lsn });
+    writeWholeNumber(this.#associatedData, { at: ASSOCIATED_LSN_AT, value: place.lsn });
     this.#associatedData[KIND_AT] = place.kind;
   }
 }

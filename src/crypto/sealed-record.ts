@@ -19,6 +19,7 @@
  */
 
 import { assert } from "../errors.ts";
+import type { Span } from "./aead.ts";
 import { EXPIRES_AT_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX } from "../limits.ts";
 
 const KIND_MASK = 15;
@@ -49,7 +50,7 @@ export interface RecordFields extends RecordNumbers {
   readonly value: Uint8Array;
 }
 
-/** What `decodeRecord` fills in: where key and value stand in the body. Made once, used for every record. */
+/** What `decodeRecord` fills in: where key and value stand. Made once, used for every record. */
 export interface OpenedRecord {
   kind: number;
   space: number;
@@ -111,14 +112,17 @@ export function encodeRecordHead(into: Uint8Array, record: RecordNumbers, keyByt
 }
 
 /**
- * Reads a body; false when no encoder wrote it (of a body that opened: a bug, or a thief of the key). Makes no
+ * Reads a body, or a part of some memory that holds one: key and value then stand where they are in that memory. False
+ * when no encoder wrote it (of a body that opened: a bug, or a thief of the key). Makes no
  * views: each costs 50 ns or more. A caller's value is best copied out, into an array of its own: a view costs
  * as much (250 ns, the buffer of a Buffer has to be made first), would keep the key's bytes alive with it,
  * and would be a Buffer where a Uint8Array is promised.
  */
-export function decodeRecord(record: OpenedRecord, body: Uint8Array): boolean {
-  const reader = { at: 1, isSound: body.length > 0 };
-  const shape = body[0] ?? 0;
+export function decodeRecord(record: OpenedRecord, body: Uint8Array, span?: Span): boolean {
+  const from = span === undefined ? 0 : span.at;
+  const end = span === undefined ? body.length : from + span.bytes;
+  const reader = { at: from + 1, end, isSound: end > from };
+  const shape = body[from] ?? 0;
   if ((shape & SHAPE_UNUSED) !== 0) return false;
   record.kind = shape & KIND_MASK;
   record.space = readVar(body, reader, SPACE_MAX);
@@ -135,12 +139,13 @@ export function decodeRecord(record: OpenedRecord, body: Uint8Array): boolean {
   }
   record.keyAt = reader.at;
   record.valueAt = reader.at + record.keyBytes;
-  record.valueBytes = body.length - record.valueAt;
+  record.valueBytes = end - record.valueAt;
   return reader.isSound && record.valueBytes >= 0 && record.valueBytes <= VALUE_BYTES_MAX;
 }
 
 interface Reader {
   at: number;
+  readonly end: number;
   isSound: boolean;
 }
 
@@ -166,15 +171,15 @@ function writeVar(into: Uint8Array, at: number, value: number): number {
 
 function readVar(body: Uint8Array, reader: Reader, most: number): number {
   const first = body[reader.at];
-  if (first !== undefined && first < 128) {
+  if (first !== undefined && first < 128 && reader.at < reader.end) {
     reader.at += 1;
     return first;
   }
   let value = 0;
   let scale = 1;
   for (let index = 0; index < 8; index++) {
-    const byte = body[reader.at++];
-    if (byte === undefined) break;
+    if (reader.at >= reader.end) break;
+    const byte = body[reader.at++]!;
     value += (byte & 127) * scale;
     if (byte < 128) {
       // A last byte of zero is a longer form of a shorter number.
@@ -198,7 +203,7 @@ function writeFixed(into: Uint8Array, at: number, value: number): void {
 function readFixed(body: Uint8Array, reader: Reader): number {
   const at = reader.at;
   reader.at = at + 8;
-  if (reader.at > body.length) {
+  if (reader.at > reader.end) {
     reader.isSound = false;
     return 0;
   }

@@ -28,6 +28,7 @@ import { GroupCommit } from "./group-commit.ts";
 import { LockFile, closeLog } from "./lock-file.ts";
 import { LockWatch } from "./lock-watch.ts";
 import { LongWork } from "./long-work.ts";
+import type { AheadHelpers } from "./open-ahead.ts";
 import { Ordering } from "./ordering.ts";
 import { Relocation, releaseReplaced } from "./relocation.ts";
 import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
@@ -43,6 +44,8 @@ export interface Environment {
   readonly later?: Later;
   /** Whether commit Workers can be started. */
   readonly hasWorkers: boolean;
+  /** Threads that open frames ahead of the replay of an encrypted log; undefined: none. */
+  readonly helpers?: AheadHelpers;
 }
 
 /** An engine of one thread, and what belongs to it. */

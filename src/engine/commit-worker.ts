@@ -33,6 +33,7 @@ import {
 import type { Core } from "./core.ts";
 import type { FlushPlan } from "./life.ts";
 import type { Sync } from "./sync.ts";
+import { startFromText } from "./text-worker.ts";
 
 /** A Worker ends when nobody has asked it for so long, or up to twice as long. */
 const IDLE_MS = 60_000;
@@ -154,17 +155,16 @@ export class CommitWorker {
   }
 
   #start(): Started {
-    const url = URL.createObjectURL(new Blob([COMMIT_SCRIPT], { type: "text/javascript" }));
-    const worker = new Worker(url);
-    const buffer = new SharedArrayBuffer(OWN_BYTES);
-    const started = { worker, own: new Int32Array(buffer) };
-    worker.addEventListener("message", () => URL.revokeObjectURL(url), { once: true });
-    worker.addEventListener("error", (event) => {
-      event.preventDefault();
-      if (this.#started === started) this.#giveUp();
-    });
-    (worker as { unref?: () => void }).unref?.();
-    worker.postMessage(this.#orders(buffer));
+    const own = new Int32Array(new SharedArrayBuffer(OWN_BYTES));
+    const started: Started = {
+      own,
+      worker: startFromText(COMMIT_SCRIPT, {
+        message: this.#orders(own.buffer),
+        onLost: () => {
+          if (this.#started === started) this.#giveUp();
+        },
+      }),
+    };
     this.#idleTimer = setInterval(() => this.rest(), IDLE_MS);
     this.#idleTimer.unref();
     return started;

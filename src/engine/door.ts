@@ -5,7 +5,7 @@
 
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
-import { hostSystem } from "../ffi/host.ts";
+import { hostSystem, processors } from "../ffi/host.ts";
 import { must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import { onProcessExit } from "../ffi/process-exit.ts";
@@ -19,6 +19,7 @@ import { checkedShare, type SharedBase, type SharedConfig } from "./base.ts";
 import { Control } from "./control.ts";
 import { judgeFile } from "./judge-file.ts";
 import { isLongName, refuseLongName } from "./name-room.ts";
+import { startHelper } from "./open-ahead.ts";
 import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
 import { findReplaced } from "./put-back.ts";
 import { rewriteFile, rotateSecret } from "./rekey.ts";
@@ -64,6 +65,9 @@ function spillQuietly(entry: Entry, untilMs = Infinity): void {
   }
 }
 
+/** With two the cipher takes less time than what the replay does beside it. */
+const HELPERS_MAX = 2;
+
 /** Runs work when the event loop turns, or after a delay. */
 function deferToTurn(work: () => void, delayMs = 0): void {
   if (delayMs === 0) setImmediate(work);
@@ -78,7 +82,14 @@ function afterDelay(work: () => void, delayMs: number): () => void {
 }
 
 function hostEnvironment(): Environment {
-  return { system: hostSystem(), defer: deferToTurn, later: afterDelay, hasWorkers: true };
+  const helpers = { count: Math.min(processors() - 1, HELPERS_MAX), start: startHelper };
+  return {
+    system: hostSystem(),
+    defer: deferToTurn,
+    later: afterDelay,
+    hasWorkers: true,
+    helpers,
+  };
 }
 
 function register(opened: Opened, path: string | undefined): Lifecycle {

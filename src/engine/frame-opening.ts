@@ -13,7 +13,9 @@
  */
 
 import { assert } from "../errors.ts";
-import { copy, type Pinned } from "../ffi/memory.ts";
+import { copy, type Pinned, type Place } from "../ffi/memory.ts";
+import type { Address } from "../ffi/system.ts";
+import type { Span } from "../crypto/aead.ts";
 import type { FrameSealer } from "../crypto/frame-sealer.ts";
 import { decodeRecord, emptyRecord, RECORD_OVERHEAD_BYTES_MAX, type OpenedRecord } from "../crypto/sealed-record.ts";
 import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SPACE_COUNT_MAX } from "../limits.ts";
@@ -43,6 +45,12 @@ const NUMBERS_BYTES_MAX = 21;
 assert(NUMBERS_BYTES_MAX <= FRAME_HEADER_BYTES, "a record's numbers fit before the key's place");
 assert(NUMBERS_BYTES_MAX <= RECORD_OVERHEAD_BYTES_MAX, "the room that decodes allows for as many");
 
+/** Where records are that were opened elsewhere. */
+export interface OpenedMemory {
+  readonly u8: Uint8Array;
+  readonly address: Address;
+}
+
 export class FrameOpening {
   readonly head: Pinned;
   readonly record: OpenedRecord = emptyRecord();
@@ -63,29 +71,35 @@ export class FrameOpening {
     for (let index = 0; index < CLEAR_BYTES; index++) clear[index] = source[at + CLEAR_AT + index]!;
     const seal = { lsn, kind: KIND_SEALED };
     const body = sealer.open(source, seal, { at: at + FRAME_HEADER_BYTES, bytes: bodyBytes });
-    if (body === undefined || !decodeRecord(this.record, body)) return false;
-    const shape = source[at + CLEAR_AT]! | (source[at + CLEAR_AT + 1]! << 8);
-    if (!isSound(this.record, shape, lsn)) return false;
-    this.#layOut(body, placeOf(shape));
-    return true;
+    return body !== undefined && this.#take(frame, { body, address: body, at: 0, bytes: body.length });
   }
 
-  #layOut(body: Uint8Array, place: number): void {
+  /** Takes the body of a frame that was opened elsewhere, a part of some memory. */
+  takeOpened(frame: ClosedFrame, memory: OpenedMemory, { at, bytes }: Span): boolean {
+    return this.#take(frame, { body: memory.u8, address: memory.address + at, at, bytes });
+  }
+
+  #take(frame: ClosedFrame, opened: Span & { readonly body: Uint8Array; readonly address: Place }): boolean {
     const { record, head } = this;
+    const { body, address, at, bytes } = opened;
     this.#body = body;
-    this.shape = shapeOf(record.kind, place, record.expiresAtMs === 0 ? 0 : SHAPE_EXPIRY, record.keyBytes);
-    const bytes = Math.min(body.length, record.keyAt + LAID_OUT_BYTES_MAX);
+    if (!decodeRecord(record, body, opened)) return false;
+    const shape = frame.source[frame.at + CLEAR_AT]! | (frame.source[frame.at + CLEAR_AT + 1]! << 8);
+    if (!isSound(record, shape, frame.lsn)) return false;
+    this.shape = shapeOf(record.kind, placeOf(shape), record.expiresAtMs === 0 ? 0 : SHAPE_EXPIRY, record.keyBytes);
+    const numbersBytes = record.keyAt - at;
     // With the numbers in front, so that the copy needs no view of a part.
-    copy(head.address + FRAME_HEADER_BYTES - record.keyAt, body, bytes);
+    copy(head.address + FRAME_HEADER_BYTES - numbersBytes, address, Math.min(bytes, numbersBytes + LAID_OUT_BYTES_MAX));
     head.u32[WORD_SHAPE] = this.shape;
+    return true;
   }
 
   /** A copy of the value. */
   valueCopy(): Uint8Array {
-    const { keyBytes, valueBytes, valueAt } = this.record;
+    const { keyBytes, valueBytes } = this.record;
     if (keyBytes + valueBytes > LAID_OUT_BYTES_MAX) {
       const long = new Uint8Array(valueBytes);
-      long.set(this.#body.subarray(valueAt));
+      long.set(this.value());
       return long;
     }
     const value = new Uint8Array(valueBytes);
@@ -95,7 +109,8 @@ export class FrameOpening {
 
   /** The value itself, good until the next frame is opened. */
   value(): Uint8Array {
-    return this.#body.subarray(this.record.valueAt);
+    const { valueAt, valueBytes } = this.record;
+    return this.#body.subarray(valueAt, valueAt + valueBytes);
   }
 }
 

@@ -45,6 +45,7 @@ import type { EngineConfig, OpenRequest } from "./life.ts";
 import { LockFile, closeLog, readHolder } from "./lock-file.ts";
 import { judgeFile, judgeHeader } from "./judge-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
+import { openAhead, type OpenAhead } from "./open-ahead.ts";
 import { buildOrdering } from "./ordering-build.ts";
 import type { ScanSource } from "../log/scanner.ts";
 import { ForgedBatch, Replayer, endsClean, type Replay } from "./recovery.ts";
@@ -317,13 +318,15 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
   const { control, vault } = core;
   const file = core.file!;
   const { spaces, from } = image.load(core, config.rangeScans);
-  const sourceOf = (): ScanSource => {
+  const place = { system, file: file.handle, from: from.lsn, end: bytes };
+  using helped = vault === undefined ? undefined : openAhead(environment.helpers, vault.cipher, place);
+  const sourceOf = (ahead?: OpenAhead): ScanSource => {
     const opener =
-      vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation, last: vault.last });
+      vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation, last: vault.last, ahead });
     return { system, file: file.handle, path, salts: core.salts, opener, end: bytes };
   };
   const ahead = config.readOnly ? new BatchAhead(sourceOf(), recovering.opensAhead === true) : undefined;
-  const sources = { source: sourceOf(), ahead };
+  const sources = { source: sourceOf(helped), ahead };
   const replay = new Replayer(core, spaces, sources, from).run(bytes);
   spaces.publishCounts();
   if (config.rangeScans && !image.isOrdered) core.ordering = buildOrdering(core, spaces);

@@ -12,6 +12,7 @@ import { compare, copy, pinned, sharedScratch, type Pinned } from "../ffi/memory
 import { FRAME_HEADER_BYTES, KIND_SESSION, SESSION_BYTES, type FrameFacts } from "../log/frame.ts";
 import type { ClosedFrame, Finding, FrameOpener } from "../log/scanner.ts";
 import { FrameOpening, HEAD_BYTES } from "./frame-opening.ts";
+import type { OpenAhead } from "./open-ahead.ts";
 import { sealedLiveBytes } from "./sealed-encoder.ts";
 import type { FrameSealer } from "../crypto/frame-sealer.ts";
 import type { SecretKey } from "../crypto/secret.ts";
@@ -43,6 +44,8 @@ export interface ScanStart {
   /** The session in which the first frame stands; undefined at the beginning of the file. */
   readonly last?: PlacedSession | undefined;
   readonly isLost?: () => boolean;
+  /** Helpers that open frames ahead of this. */
+  readonly ahead?: OpenAhead | undefined;
 }
 
 export class ScanOpener implements FrameOpener {
@@ -52,9 +55,12 @@ export class ScanOpener implements FrameOpener {
   readonly #opening: FrameOpening;
   /** Whether something before was lost. */
   readonly #isLost: () => boolean;
+  readonly #ahead: OpenAhead | undefined;
   readonly #raw: Pinned = sharedRaw();
   readonly #place = { source: this.#raw.u8, at: 0, address: 0, lsn: 0, bodyBytes: 0 };
   #last: PlacedSession | undefined;
+  /** What opens the frames behind it, once it was needed. */
+  #sealer: FrameSealer | undefined;
   /** What it named as the session before it. */
   #lastPrev = 0;
   #isRecord = false;
@@ -65,6 +71,7 @@ export class ScanOpener implements FrameOpener {
     this.#generation = from.generation;
     this.#last = from.last;
     this.#isLost = from.isLost ?? (() => false);
+    this.#ahead = from.ahead;
   }
 
   value(): Uint8Array {
@@ -74,7 +81,7 @@ export class ScanOpener implements FrameOpener {
   open(facts: FrameFacts, frame: ClosedFrame): Bad | undefined {
     this.#isRecord = facts.kind !== KIND_SESSION;
     if (!this.#isRecord) return this.#meet(facts, frame);
-    if (!this.#opening.open(this.#placed(frame), this.#keys.sealerAt(frame.lsn))) return NOT_OPEN;
+    if (!this.#openRecord(frame, this.#sealerAt(frame.lsn))) return NOT_OPEN;
     const { record } = this.#opening;
     facts.kind = record.kind;
     facts.space = record.space;
@@ -84,6 +91,21 @@ export class ScanOpener implements FrameOpener {
     facts.liveBytes = sealedLiveBytes(record);
     facts.prev = record.previous === 0 ? 0 : frame.lsn - record.previous * 8;
     return undefined;
+  }
+
+  /** What opens the frame at a position: nearly always what has opened the one before. */
+  #sealerAt(lsn: number): FrameSealer | undefined {
+    const last = this.#last;
+    if (last === undefined || lsn < last.lsn) return this.#keys.sealerAt(lsn);
+    this.#sealer ??= this.#keys.sealerAt(lsn);
+    return this.#sealer;
+  }
+
+  #openRecord(frame: ClosedFrame, sealer: FrameSealer | undefined): boolean {
+    const ahead = this.#ahead;
+    const span = ahead === undefined || sealer === undefined ? undefined : ahead.find(frame, sealer);
+    if (span !== undefined) return this.#opening.takeOpened(frame, ahead!.memory, span);
+    return this.#opening.open(this.#placed(frame), sealer);
   }
 
   /** A short frame copied to where the ones before were: what opens it then needs no view of its own. */
@@ -120,6 +142,7 @@ export class ScanOpener implements FrameOpener {
     this.#last = { lsn, ...session };
     this.#lastPrev = facts.prev;
     this.#keys.meet(this.#last, facts.prev);
+    this.#sealer = undefined;
     return undefined;
   }
 }

@@ -1,5 +1,7 @@
 /** The system we run on, looked up once per thread and tried out before anybody relies on it. */
 
+import { availableParallelism } from "node:os";
+
 import { EmdbError } from "../errors.ts";
 import { Errno, errnoName } from "./errno.ts";
 import { freebsdKernel } from "./freebsd.ts";
@@ -31,6 +33,11 @@ export function hostSystem(): System {
     host = system;
   }
   return host;
+}
+
+/** How many threads can run at a time here, 1 or more, as the system says. */
+export function processors(): number {
+  return availableParallelism();
 }
 
 /** What older ones lack shows as anything but that: a symbol without an address, a Worker that never starts. */

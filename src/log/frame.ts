@@ -96,9 +96,12 @@ export interface Salts {
 
 export const TWO_32 = 4294967296;
 
+/** The bits of a shape word that hold the kind. */
+export const KIND_MASK = 15;
+
 /** The kind in a shape word. */
 export function kindOf(shape: number): number {
-  return shape & 15;
+  return shape & KIND_MASK;
 }
 
 /** The place in the batch in a shape word. */
@@ -182,7 +185,7 @@ export function headerCheck(
 export function isPlausible(memory: Pinned, at: number, lsn: number): boolean {
   const word = at >> 2;
   const shape = memory.u32[word + WORD_SHAPE]!;
-  const kind = shape & 15;
+  const kind = kindOf(shape);
   if (kind === 0 || kind > KIND_MAX || (shape & SHAPE_UNUSED) !== 0) return false;
   if (kind > KIND_END) return isPlausibleSealed(memory, at, lsn);
   const valueBytes = memory.u32[word + WORD_VALUE_BYTES]!;

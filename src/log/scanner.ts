@@ -18,6 +18,7 @@ import {
   KIND_END,
   KIND_MARK,
   KIND_REMOVE,
+  KIND_SEALED,
   SHAPE_FLAGS,
   WORD_BODY_CHECK,
   WORD_HEADER_CHECK,
@@ -196,7 +197,7 @@ export class Scanner {
   /** Judges the place as far as its checks tell. What a sealed frame holds stays closed: the facts are those of its header. */
   judgeClosed(lsn: number): Finding {
     this.lsn = lsn;
-    if (this.#isPlainFrame(lsn)) return FRAME;
+    if (this.#isShortFrame(lsn)) return FRAME;
     const have = this.#load(lsn, FRAME_HEADER_BYTES);
     const at = (this.at = lsn - this.#start);
     if (have < FRAME_HEADER_BYTES) return this.#isZero(at, have) ? END : CUT_OFF;
@@ -211,10 +212,10 @@ export class Scanner {
   }
 
   /**
-   * Whether a sound record without an extension stands there, short and all in memory already: nearly every frame is
-   * one, and is judged here in one go. Of anything else, bad or not, `judge` finds out what it is.
+   * Whether a sound record without an extension stands there, sealed or not, short and all in memory already: nearly every
+   * frame is one, and is judged here in one go. Of anything else, bad or not, `judge` finds out what it is.
    */
-  #isPlainFrame(lsn: number): boolean {
+  #isShortFrame(lsn: number): boolean {
     const { memory } = this;
     const { salts, end } = this.#source;
     const at = lsn - this.#start;
@@ -224,8 +225,9 @@ export class Scanner {
     const shape = words[word + WORD_SHAPE]!;
     const valueBytes = words[word + WORD_VALUE_BYTES]!;
     const body = (shape >>> 16) + valueBytes;
-    if ((shape & SHAPE_FLAGS) !== 0 || kindOf(shape) > KIND_REMOVE || valueBytes < 0 || body > XXH32_BODY_BYTES_MAX)
-      return false;
+    const kind = kindOf(shape);
+    if ((shape & SHAPE_FLAGS) !== 0 || (kind > KIND_REMOVE && kind !== KIND_SEALED)) return false;
+    if (valueBytes < 0 || body > XXH32_BODY_BYTES_MAX) return false;
     const bytes = (FRAME_HEADER_BYTES + body + 7) & ~7;
     if (at + bytes > this.#bytes || lsn + bytes > end) return false;
     const low = unitLow(lsn);

@@ -1,0 +1,368 @@
+/**
+ * Helpers that open frames ahead of a replay: with them an open finds what it finds without them, whether they come in time,
+ * never, die at a piece, or write nonsense; and one that comes in time leaves next to nothing to do.
+ */
+
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
+import type { Environment } from "../../src/engine/assemble.ts";
+import type { AheadOrders } from "../../src/engine/open-ahead-script.ts";
+import { AHEAD_BYTES_MIN, startHelper, type AheadHelpers } from "../../src/engine/open-ahead.ts";
+import { openFile } from "../../src/engine/open.ts";
+import { EmdbError } from "../../src/errors.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { Emdb } from "../../src/index.ts";
+import { faulty } from "../engine/engine-fixture.ts";
+import { fastFolder } from "../engine/fixture.ts";
+import { CONFIG, type Config } from "../engine/open-engine.ts";
+import { childCommand } from "../support/platform.ts";
+import { framesOf, repair, type Lying } from "./attack-fixture.ts";
+import { KEY } from "./rekey-fixture.ts";
+
+const SECRET = { encryption: { key: KEY } };
+const RECORDS = 9000;
+/** Longer than a piece. */
+const LONG_BYTES = 300_000;
+const folder = fastFolder();
+const path = folder.file("data.emdb");
+let file: Uint8Array;
+let frames: Lying[];
+
+const keyOf = (index: number): string => `key ${String(index).padStart(6, "0")}`;
+const valueOf = (index: number): Uint8Array => new Uint8Array(700 + ((index * 37) % 600)).fill(index % 251);
+
+/** A log of three sessions, with all kinds of frames and a few values that are longer than a piece. */
+function write(): void {
+  {
+    using db = Emdb.open(path, SECRET);
+    const some = Array.from({ length: 2000 }, (_, index) => [keyOf(index), valueOf(index)] as const);
+    db.insertMany(some);
+    for (let index = 2000; index < 4000; index++) db.insert(keyOf(index), valueOf(index));
+    db.insert("long", new Uint8Array(LONG_BYTES).fill(7));
+  }
+  {
+    using db = Emdb.open(path, SECRET);
+    const other = db.namespace("other");
+    for (let index = 4000; index < RECORDS; index++) {
+      if (index % 100 === 0) db.remove(keyOf(index - 50));
+      if (index % 101 === 0) db.insert(keyOf(index - 1000), valueOf(index), { ttlMs: 10 ** 9 });
+      (index % 3 === 0 ? other : db).insert(keyOf(index), valueOf(index));
+    }
+    db.namespace("emptied").insert("k", "v");
+    db.namespace("emptied").clear();
+    db.insert("long too", new Uint8Array(LONG_BYTES).fill(8));
+  }
+  {
+    using db = Emdb.open(path, SECRET);
+    for (let index = 0; index < 600; index++) db.insert(`late ${index}`, valueOf(index));
+  }
+}
+
+beforeAll(() => {
+  write();
+  file = new Uint8Array(readFileSync(path));
+  frames = framesOf(file);
+  expect(file.length).toBeGreaterThan(AHEAD_BYTES_MIN * 1.05);
+}, 120_000);
+afterAll(() => folder[Symbol.dispose]());
+
+/** What came of an open: everything that the database holds, or the error. */
+type Found =
+  | { readonly records: readonly string[]; readonly replayed: number; readonly tornBytes: number }
+  | { readonly code: string; readonly offset: number | undefined };
+
+interface Opening {
+  readonly bytes?: Uint8Array;
+  readonly readOnly?: boolean;
+  readonly environment?: Partial<Environment>;
+}
+
+/** Opens a log as it would be found without its image. */
+function open({ bytes = file, readOnly = false, environment = {} }: Opening): Found {
+  for (const sidecar of [".hint", ".lock"]) rmSync(path + sidecar, { force: true });
+  writeFileSync(path, bytes);
+  const config: Config = { ...CONFIG, ...SECRET, createIfMissing: false, readOnly };
+  const whole = { system: hostSystem(), defer: () => undefined, hasWorkers: false, ...environment };
+  try {
+    const opened = openFile(whole, { path, createFolders: false, config });
+    const { engine, base } = opened;
+    const records = [engine.defaultSpace, ...engine.spaces.list()].map((space) => {
+      let sum = 0n;
+      for (const { key, value, expiresAtMs } of engine.snapshot(space))
+        sum ^= BigInt(Bun.hash(value, Bun.hash(key, BigInt(expiresAtMs)) as bigint));
+      return `${space.name}: ${engine.count(space)} ${sum}`;
+    });
+    opened.leave();
+    return { records, replayed: base.recovery.replayedRecords, tornBytes: base.recovery.tornBytes };
+  } catch (error) {
+    if (!(error instanceof EmdbError)) throw error;
+    return { code: error.code, offset: error.offset };
+  }
+}
+
+/** Slots of a block in a state, as indexes of the words that say so. */
+function slotsIn(orders: AheadOrders, ...states: number[]): number[] {
+  const { layout, buffer } = orders;
+  const words = new Int32Array(buffer);
+  const all = Array.from({ length: layout.slots }, (_, slot) => (layout.slotsAt + slot * layout.slotBytes) / 4);
+  return all.map((word) => word + layout.wordState).filter((word) => states.includes(Atomics.load(words, word)));
+}
+
+const TURNS_MAX = 600;
+
+/** Waits until a helper has done with all that is offered. */
+function awaitHelper(orders: AheadOrders): void {
+  const { filled, taken } = orders.layout;
+  const words = new Int32Array(orders.buffer);
+  for (let turn = 0; turn < TURNS_MAX; turn++) {
+    const [word] = slotsIn(orders, filled, taken);
+    if (word === undefined) return;
+    Atomics.wait(words, word, Atomics.load(words, word), 100);
+  }
+  throw new Error("the helper does not come");
+}
+
+/** An environment in which `ahead` is called before each piece is read ahead. */
+function helped(
+  start: (orders: AheadOrders) => void,
+  ahead: (orders: AheadOrders) => void,
+): { readonly environment: Partial<Environment>; readonly pieces: () => number; readonly orders: () => AheadOrders } {
+  let told: AheadOrders | undefined;
+  let pieces = 0;
+  const helpers: AheadHelpers = {
+    count: 1,
+    start: (orders) => {
+      told = orders;
+      start(orders);
+    },
+  };
+  const system = faulty(hostSystem(), (call, [, into]) => {
+    const isAhead = call === "read" && (into as Uint8Array).buffer instanceof SharedArrayBuffer;
+    if (!isAhead || told === undefined) return undefined;
+    pieces += 1;
+    ahead(told);
+    return undefined;
+  });
+  return { environment: { system, helpers }, pieces: () => pieces, orders: () => told! };
+}
+
+/** How many frames this thread opens by itself meanwhile. */
+function opensOf(work: () => void): number {
+  const spy = spyOn(FrameSealer.prototype, "open");
+  try {
+    work();
+    return spy.mock.calls.length;
+  } finally {
+    spy.mockRestore();
+  }
+}
+
+describe.each([false, true])("read-only %p:", (readOnly) => {
+  test("a helper that comes in time leaves next to nothing to do, and all is found", () => {
+    const plain = open({ readOnly });
+    expect(plain).toMatchObject({ tornBytes: 0 });
+    const alone = opensOf(() => expect(open({ readOnly })).toEqual(plain));
+    const { environment } = helped(startHelper, awaitHelper);
+    const together = opensOf(() => expect(open({ readOnly, environment })).toEqual(plain));
+    // The walk over what was found opens each record once more.
+    const walked = alone - frames.length;
+    expect(together - walked).toBeLessThan(frames.length / 4);
+  }, 120_000);
+});
+
+test("frames that a helper never gets to are opened by the replay", () => {
+  const { environment, pieces } = helped(
+    () => undefined,
+    () => undefined,
+  );
+  expect(open({ environment })).toEqual(open({}));
+  expect(pieces()).toBeGreaterThan(20);
+}, 120_000);
+
+test("of a helper that dies at a piece the replay takes its leave, and goes on alone", () => {
+  const { environment, pieces, orders } = helped(
+    () => undefined,
+    (told) => {
+      const words = new Int32Array(told.buffer);
+      for (const word of slotsIn(told, told.layout.filled)) Atomics.store(words, word, told.layout.taken);
+    },
+  );
+  expect(open({ environment })).toEqual(open({}));
+  expect(pieces()).toBe(orders().layout.slots);
+}, 120_000);
+
+test("where no Worker can be had, the replay opens all by itself", () => {
+  const RealWorker = globalThis.Worker;
+  globalThis.Worker = class {
+    constructor() {
+      throw new Error("no code from strings");
+    }
+  } as unknown as typeof Worker;
+  try {
+    const { environment } = helped(startHelper, () => undefined);
+    expect(open({ environment })).toEqual(open({}));
+  } finally {
+    globalThis.Worker = RealWorker;
+  }
+}, 120_000);
+
+/** Says of each piece that is offered that it was opened, after `spoil` has made of it what it likes. */
+function lie(spoil: (piece: { data: Uint8Array; starts: Uint32Array }) => number): ReturnType<typeof helped> {
+  return helped(
+    () => undefined,
+    ({ buffer, layout }) => {
+      const words = new Int32Array(buffer);
+      for (const word of slotsIn({ buffer, layout } as AheadOrders, layout.filled)) {
+        const head = (word - layout.wordState) * 4;
+        const starts = new Uint32Array(buffer, head + layout.startsAt, (layout.dataAt - layout.startsAt) / 4);
+        const data = new Uint8Array(buffer, head + layout.dataAt, words[head / 4 + layout.wordBytes]!);
+        words[head / 4 + layout.wordOpened] = spoil({ data, starts });
+        Atomics.store(words, word, layout.opened);
+      }
+    },
+  );
+}
+
+/** Where frames begin in a piece. */
+function startsIn(data: Uint8Array): number[] {
+  const whole = new Uint8Array(4096 + data.length);
+  whole.set(data, 4096);
+  return framesOf(whole).map(({ lsn }) => lsn - 4096);
+}
+
+describe("nothing is taken from a helper that", () => {
+  const liars: Record<string, (piece: { data: Uint8Array; starts: Uint32Array }) => number> = {
+    "opens what begins elsewhere": ({ data, starts }) => {
+      const places = startsIn(data).map((at) => at + 8);
+      for (const at of places) data.fill(0, at + 24, at + 32);
+      starts.set(places);
+      return places.length;
+    },
+    "opens frames with other headers": ({ data, starts }) => {
+      const places = startsIn(data);
+      for (const at of places) data[at] = ~data[at]!;
+      starts.set(places);
+      return places.length;
+    },
+    "opens frames with other counters": ({ data, starts }) => {
+      const places = startsIn(data);
+      for (const at of places) data[at + 27] = ~data[at + 27]!;
+      starts.set(places);
+      return places.length;
+    },
+    "opens frames with other tags": ({ data, starts }) => {
+      const places = startsIn(data);
+      for (const [index, at] of places.entries()) {
+        const end = places[index + 1] ?? data.length;
+        for (let byte = end - 23; byte < end - 7; byte++) data[byte] = ~data[byte]!;
+        data[at + 28] = 255;
+      }
+      starts.set(places);
+      return places.length;
+    },
+    "has opened more than there can be": ({ starts }) => {
+      starts.fill(0xffff_fff8);
+      return 0xffff_ffff | 0;
+    },
+    "has opened nothing": () => 0,
+  };
+  test.each(Object.keys(liars))(
+    "%s",
+    (name) => {
+      const { environment, pieces } = lie(liars[name]!);
+      expect(open({ environment })).toEqual(open({}));
+      expect(pieces()).toBeGreaterThan(20);
+    },
+    120_000,
+  );
+});
+
+describe("what is wrong with a log is found as without helpers:", () => {
+  const changed = (change: (bytes: Uint8Array) => void): Uint8Array => {
+    const bytes = file.slice();
+    change(bytes);
+    return bytes;
+  };
+  /** A frame in the middle of a piece in the middle of the second session. */
+  const victim = (): Lying => frames[Math.floor(frames.length / 2)]!;
+  const harms: Record<string, () => Uint8Array> = {
+    "a changed tag": () =>
+      changed((bytes) => {
+        bytes[victim().lsn + victim().body - 1]! ^= 1;
+        repair(bytes, victim().lsn);
+      }),
+    "a changed text": () =>
+      changed((bytes) => {
+        bytes[victim().lsn + 40]! ^= 1;
+        repair(bytes, victim().lsn);
+      }),
+    "a changed byte in the clear": () =>
+      changed((bytes) => {
+        bytes[victim().lsn + 20]! ^= 1;
+        repair(bytes, victim().lsn);
+      }),
+    "a bad check": () => changed((bytes) => void (bytes[victim().lsn + 60]! ^= 1)),
+    "a hole": () => changed((bytes) => bytes.fill(0, victim().lsn, victim().lsn + 4096)),
+    "a length that leads elsewhere": () =>
+      changed((bytes) => void (bytes[victim().lsn + 12] = bytes[victim().lsn + 12]! ^ 8)),
+    "a torn end": () => file.slice(0, frames.at(-3)!.lsn + 100),
+    "a session record that was changed": () =>
+      changed((bytes) => {
+        const sessions = frames.filter(({ lsn }) => (bytes[lsn + 8]! & 15) === 10);
+        for (const { lsn } of sessions.slice(2, 4)) {
+          bytes[lsn + 30]! ^= 1;
+          repair(bytes, lsn);
+        }
+      }),
+  };
+  test.each(Object.keys(harms))(
+    "%s",
+    (name) => {
+      const bytes = harms[name]!();
+      const without = open({ bytes });
+      if (name === "a torn end") expect(without).toMatchObject({ tornBytes: 100 });
+      else expect(without).toMatchObject({ code: "EMDB_CORRUPTED" });
+      expect(open({ bytes, environment: helped(startHelper, awaitHelper).environment })).toEqual(without);
+    },
+    120_000,
+  );
+
+  test("a piece that cannot be read ahead", () => {
+    const failing = helped(startHelper, awaitHelper);
+    let reads = 0;
+    const system = faulty(failing.environment.system!, (call, [, into]) => {
+      const isAhead = call === "read" && (into as Uint8Array).buffer instanceof SharedArrayBuffer;
+      return isAhead && ++reads > 12 ? -5 : undefined;
+    });
+    expect(open({ environment: { ...failing.environment, system } })).toEqual(open({}));
+    expect(reads).toBe(13);
+  }, 120_000);
+});
+
+test("once it is open, nothing of keys and records is left in the shared block", () => {
+  const { environment, orders } = helped(
+    () => undefined,
+    () => undefined,
+  );
+  open({ environment });
+  const { buffer, layout } = orders();
+  expect(new Uint8Array(buffer, layout.slotsAt).every((byte) => byte === 0)).toBe(true);
+}, 120_000);
+
+test("a process that has opened a long log ends when its work is done", () => {
+  open({});
+  rmSync(`${path}.hint`, { force: true });
+  const source = join(import.meta.dir, "../../src/index.ts");
+  const program = `import { Emdb } from ${JSON.stringify(source)};
+    for (let turn = 0; turn < 2; turn++) {
+      const db = Emdb.open(${JSON.stringify(path)}, { readOnly: true, encryption: { key: new Uint8Array(${JSON.stringify([...KEY])}) } });
+      console.log(db.getText("late 1")?.length, db.recovery.usedCheckpoint);
+      db.closeSync();
+    }`;
+  const child = Bun.spawnSync([...childCommand(), "-e", program]);
+  expect(child.stderr.toString()).toBe("");
+  expect(child.stdout.toString()).toBe(`737 false\n737 false\n`);
+  expect(child.exitCode).toBe(0);
+}, 120_000);
