@@ -63,6 +63,9 @@ const ASSOCIATED_AT = KEY_AT + KEY_BYTES;
 const ASSOCIATED_BYTES = ASSOCIATED_CLEAR_AT + CLEAR_BYTES;
 const STARTS_AT = 128;
 assert(ASSOCIATED_AT + ASSOCIATED_BYTES <= STARTS_AT, "the parts of a slot lie one behind the other");
+// Frames begin at multiples of eight, so all of this is copied by words.
+assert((ASSOCIATED_AT + ASSOCIATED_LSN_AT) % 4 === 0 && (ASSOCIATED_AT + ASSOCIATED_CLEAR_AT) % 4 === 0, "words");
+assert(COUNTER_BYTES === 4 && CLEAR_AT % 4 === 0 && CLEAR_BYTES % 4 === 0 && NONCE_BYTES % 4 === 0, "words");
 /** A frame of nothing but its seal is the shortest. */
 const STARTS_MAX = Math.ceil(PIECE_BYTES / (FRAME_HEADER_BYTES + SEAL_BYTES));
 const DATA_AT = STARTS_AT + Math.ceil(STARTS_MAX / 2) * 8;

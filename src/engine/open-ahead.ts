@@ -36,8 +36,10 @@ import { startFromText } from "./text-worker.ts";
 
 /** With less to read, a helper is still starting when all is done. */
 export const AHEAD_BYTES_MIN = 8 * 1024 * 1024;
-/** A helper that takes longer for a piece, a millisecond or two, has died, or others have the processor. */
+/** A helper that takes longer for a piece, a millisecond or two, has died, or others have its processor. */
 const WAIT_MS_MAX = 20;
+/** So often that is waited for; where others have the processor, nothing is gained. */
+const WAITS_IN_VAIN_MAX = 5;
 
 /** What is read ahead: a part of a log's file. */
 export interface AheadSource {
@@ -95,6 +97,7 @@ export class OpenAhead implements Disposable {
   #cursor = 0;
   #count = 0;
   readonly #span = { at: 0, bytes: 0 };
+  #waitsInVain = 0;
   #hasLeft = false;
 
   constructor(source: AheadSource, { count, start }: AheadHelpers) {
@@ -184,7 +187,8 @@ export class OpenAhead implements Disposable {
     const state = slot.arrive();
     if (state === "kept") return;
     if (state === "taken" && !slot.wait(WAIT_MS_MAX)) {
-      this[Symbol.dispose]();
+      this.#waitsInVain += 1;
+      if (this.#waitsInVain === WAITS_IN_VAIN_MAX) this[Symbol.dispose]();
       return;
     }
     this.#slot = slot;

@@ -181,16 +181,35 @@ test("frames that a helper never gets to are opened by the replay", () => {
   expect(pieces()).toBeGreaterThan(20);
 }, 120_000);
 
-test("of a helper that dies at a piece the replay takes its leave, and goes on alone", () => {
-  const { environment, pieces, orders } = helped(
+/** Says that a helper is at pieces that are offered, and lets it never end. */
+function die(pieces: number): ReturnType<typeof helped> {
+  let left = pieces;
+  return helped(
     () => undefined,
     (told) => {
       const words = new Int32Array(told.buffer);
-      for (const word of slotsIn(told, told.layout.filled)) Atomics.store(words, word, told.layout.taken);
+      for (const word of slotsIn(told, told.layout.filled))
+        if (left-- > 0) Atomics.store(words, word, told.layout.taken);
     },
   );
+}
+
+test("of a helper that dies at a piece the replay does not wait for long, and others go on", () => {
+  const { environment, pieces } = die(2);
   expect(open({ environment })).toEqual(open({}));
-  expect(pieces()).toBe(orders().layout.slots);
+  expect(pieces()).toBeGreaterThan(20);
+}, 120_000);
+
+test("where nobody comes to an end, the replay takes its leave, and goes on alone", () => {
+  const wait = spyOn(Atomics, "wait");
+  try {
+    const { environment, pieces, orders } = die(Infinity);
+    expect(open({ environment })).toEqual(open({}));
+    expect(pieces()).toBe(orders().layout.slots);
+    expect(wait.mock.calls.length).toBe(5);
+  } finally {
+    wait.mockRestore();
+  }
 }, 120_000);
 
 test("where no Worker can be had, the replay opens all by itself", () => {
