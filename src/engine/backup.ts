@@ -61,6 +61,8 @@ export class Backup {
       lock?.release(true, targetLockOf(core.control));
     };
     await this.#parts.work.run({ draftPath: backupPath(target, core.identity), options, end }, async (check) => {
+      await pace.begin();
+      check();
       lock = LockFile.take(core.system, target, targetLockOf(core.control));
       refuseTakenImage(core.system, target);
       noteTarget(core.control, target);

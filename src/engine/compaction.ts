@@ -89,6 +89,8 @@ export class Compaction {
     const copied = core.visible - core.base;
     const pace = new Pace(core, options, copied + core.heap.bytes / SHARD_BYTES);
     await this.#parts.work.run({ draftPath: this.#draftPath, options }, async (check) => {
+      await pace.begin();
+      check();
       if (!isWanted()) return;
       await this.#giveBack(0, pace, check);
       if (this.#isOutOfSegments()) await this.releaseDropped(() => this.#isOutOfSegments(), check);

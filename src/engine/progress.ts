@@ -49,6 +49,11 @@ export class Pace {
     this.#refuseAborted();
   }
 
+  /** Says that nothing has been done yet, and lets the event loop turn: however short the work is, it can be ended before. */
+  async begin(): Promise<void> {
+    await this.pause(0);
+  }
+
   /** Whether the step has been long enough; `done` is in the unit of the total. */
   isDue(done: number): boolean {
     if (Math.abs(done - this.#lastDone) >= (STEP_BYTES / STEP_MS) * this.#stepMs) return true;

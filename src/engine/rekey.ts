@@ -32,7 +32,7 @@ import { judgeFile } from "./judge-file.ts";
 import { mustFit } from "./name-room.ts";
 import { HeldFolder } from "./open-folder.ts";
 import { openDraft, openLocked, realLogPath } from "./open.ts";
-import { Pace } from "./progress.ts";
+import { Pace, refuseAborted } from "./progress.ts";
 import { findReplaced, putBack } from "./put-back.ts";
 import { hintPath, newPath, removeLeftOvers, type LogPlace } from "./siblings.ts";
 import { refuseTakenImage } from "./sidecar-names.ts";
@@ -72,11 +72,12 @@ export async function rewriteFile(
     const names = [newPath({ path, fileId: found.header.fileId })];
     mustFit(system, path, { names, says: "the database is not written anew" });
     const keys = await unlockPageLater(found, current, path);
+    let pace: Pace;
     try {
       const made = await freshPageLater(system, next);
       try {
         const draft = { path: newPath({ path, fileId: found.header.fileId }), page: made.page, keys: made.keys };
-        await copyInto(environment, { path, found, keys, draft }, options);
+        pace = await copyInto(environment, { path, found, keys, draft }, options);
       } finally {
         made.keys?.dataKey.wipe();
       }
@@ -86,6 +87,7 @@ export async function rewriteFile(
     // Not every system replaces a file that is open.
     letGo();
     takeName(system, { path, fileId: found.header.fileId }, lock);
+    pace.finish();
   });
 }
 
@@ -96,8 +98,8 @@ interface Rewrite {
   readonly draft: Parameters<typeof openDraft>[1];
 }
 
-/** Makes the draft whole and durable; when that fails, it is gone. */
-async function copyInto(environment: Environment, rewrite: Rewrite, options: ProgressOptions): Promise<void> {
+/** Makes the draft whole and durable; when that fails, it is gone. Returns what tells of the rest. */
+async function copyInto(environment: Environment, rewrite: Rewrite, options: ProgressOptions): Promise<Pace> {
   const { system } = environment;
   const { path, found, keys, draft } = rewrite;
   const source = openLocked(environment, { path, header: found.header, keys }, { ...CONFIG, readOnly: true });
@@ -106,16 +108,18 @@ async function copyInto(environment: Environment, rewrite: Rewrite, options: Pro
     const { base, engine } = source;
     refuseCut(base.recovery.missingBytes, engine.core.visible, path);
     const target = openDraft(environment, draft, CONFIG);
+    let pace: Pace;
     try {
-      const pace = new Pace(environment, options, engine.core.visible);
+      pace = new Pace(environment, options, engine.core.visible);
       await copyRecords(engine, target.engine, pace);
-      pace.finish();
+      refuseAborted(options);
     } catch (error) {
       abandon(target.leave);
       throw error;
     }
     target.leave();
     isWhole = true;
+    return pace;
   } finally {
     source.leave();
     if (!isWhole) system.unlink(draft.path);
@@ -149,7 +153,7 @@ async function copyRecords(source: Engine, target: Engine, pace: Pace): Promise<
       if (pace.isDue(done)) await pace.pause(done);
     }
   };
-  await pace.pause(0);
+  await pace.begin();
   await copySpace(source.spaces.default, target.spaces.default);
   for (const space of source.spaces.list()) await copySpace(space, target.spaceNamed(space.name));
 }
@@ -200,7 +204,7 @@ export async function rotateSecret(
       const slot = await newSlotLater(dataKey, { secret, home, random }, stretchLater);
       const writes = replaceSlot(slotIndex, slot);
       const pace = new Pace(environment, options, writes.length);
-      await pace.pause(0);
+      await pace.begin();
       lock.mustBeOurs();
       writeSlots(system, path, writes);
       pace.finish();

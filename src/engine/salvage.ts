@@ -30,7 +30,7 @@ import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { refuseLongName } from "./name-room.ts";
 import { HeldFolder } from "./open-folder.ts";
 import { openFile, realLogPath } from "./open.ts";
-import { Pace } from "./progress.ts";
+import { Pace, refuseAborted } from "./progress.ts";
 import { findLog, type FoundLog } from "./salvage-header.ts";
 import { LogSalvage } from "./salvage-log.ts";
 import { ForwardKeys } from "./forward-keys.ts";
@@ -173,12 +173,16 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
   try {
     refuseTakenImage(system, target);
     mustBeFree(system, source.path, target);
+    const pace = new Pace(environment, options, source.end);
+    await pace.begin();
     draft = freeDraftPath(system, target);
-    const report = await fillDraft(environment, { source, target: draft, config }, options);
+    const report = await fillDraft(environment, { source, target: draft, config }, pace);
+    refuseAborted(options);
     mustBeFree(system, source.path, target);
     using folder = new HeldFolder(system, dirname(target));
     must(system.rename(draft, target), { syscall: "rename", path: target });
     folder.mustSync("the target is whole and in its place; a loss of power may take its name away, so keep the source");
+    pace.finish();
     return report;
   } finally {
     if (draft !== undefined) removeDraft(system, draft);
@@ -194,22 +198,19 @@ function removeDraft(system: System, draft: string): void {
   }
 }
 
-async function fillDraft(environment: Environment, job: Job, options: ProgressOptions): Promise<SalvageReport> {
+async function fillDraft(environment: Environment, job: Job, pace: Pace): Promise<SalvageReport> {
   const opened = openFile(environment, { path: job.target, createFolders: false, config: job.config });
   try {
-    return await replay(environment, { source: job.source, engine: opened.engine }, options);
+    return await replay({ source: job.source, engine: opened.engine }, pace);
   } finally {
     opened.leave();
   }
 }
 
 async function replay(
-  environment: Environment,
-  job: { readonly source: ScanSource; readonly engine: Engine },
-  options: ProgressOptions,
+  { source, engine }: { readonly source: ScanSource; readonly engine: Engine },
+  pace: Pace,
 ): Promise<SalvageReport> {
-  const { source, engine } = job;
-  const pace = new Pace(environment, options, source.end);
   const target = new SalvageTarget(engine);
   const log = new LogSalvage(source, {
     apply: (frame) => target.apply(frame),
@@ -217,7 +218,6 @@ async function replay(
   });
   try {
     while (log.step()) if (pace.isDue(log.lsn)) await pace.pause(log.lsn);
-    pace.finish();
     return { recoveredRecords: target.records, lostRanges: log.lostRanges };
   } finally {
     log.release();

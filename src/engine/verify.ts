@@ -88,6 +88,8 @@ async function verifySource(opened: Opened, parts: Verifying): Promise<VerifyRep
   const opener = keys === undefined ? undefined : new ScanOpener(keys, { generation: core.generation, isLost });
   const source = { ...parts.source, opener };
   const pace = new Pace(core, options, moment.end + core.heap.bytes);
+  await pace.begin();
+  core.enter();
   if (core.file !== undefined) checkHeader(core, source, problems);
   const log = new LogCheck(core, spaces, { moment, problems, source, keys });
   try {
