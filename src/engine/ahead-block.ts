@@ -177,7 +177,12 @@ export class Slot {
 
   /** Waits until the helper that is at it has done; false when that takes longer. */
   wait(ms: number): boolean {
-    return Atomics.wait(this.#block.i32, this.#word + SLOT_STATE, SLOT_TAKEN, ms) !== "timed-out";
+    const { i32 } = this.#block;
+    const state = this.#word + SLOT_STATE;
+    // A helper that was late may wake us for a piece that is no more.
+    while (Atomics.load(i32, state) === SLOT_TAKEN)
+      if (Atomics.wait(i32, state, SLOT_TAKEN, ms) === "timed-out") return false;
+    return true;
   }
 
   /** How many frames a helper has opened. */

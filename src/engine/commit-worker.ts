@@ -33,7 +33,7 @@ import {
 import type { Core } from "./core.ts";
 import type { FlushPlan } from "./life.ts";
 import type { Sync } from "./sync.ts";
-import { startFromText } from "./text-worker.ts";
+import { hasRoomForWorkers, startFromText } from "./text-worker.ts";
 
 /** A Worker ends when nobody has asked it for so long, or up to twice as long. */
 const IDLE_MS = 60_000;
@@ -89,7 +89,7 @@ export class CommitWorker {
   /** Whether there is one to ask; starts it if need be. */
   get isThere(): boolean {
     if (this.#started !== undefined || this.#isElsewhere) return true;
-    if (!this.#canStart) return false;
+    if (!this.#canStart || !hasRoomForWorkers(this.#core.system, 1)) return false;
     if (!this.#takePlace()) return true;
     try {
       this.#started = this.#start();

@@ -314,20 +314,11 @@ interface Recovery extends LogPlan {
 /** Fills the index from the image and the log, and settles how the log ends. */
 function recoverInto(environment: Environment, base: SharedBase, recovering: Recovery): Opened {
   const { system } = environment;
-  const { core, config, lock, path, image, bytes } = recovering;
-  const { control, vault } = core;
+  const { core, config, lock, image } = recovering;
+  const { control } = core;
   const file = core.file!;
   const { spaces, from } = image.load(core, config.rangeScans);
-  const place = { system, file: file.handle, from: from.lsn, end: bytes };
-  using helped = vault === undefined ? undefined : openAhead(environment.helpers, vault.cipher, place);
-  const sourceOf = (ahead?: OpenAhead): ScanSource => {
-    const opener =
-      vault === undefined ? undefined : new ScanOpener(vault, { generation: core.generation, last: vault.last, ahead });
-    return { system, file: file.handle, path, salts: core.salts, opener, end: bytes };
-  };
-  const ahead = config.readOnly ? new BatchAhead(sourceOf(), recovering.opensAhead === true) : undefined;
-  const sources = { source: sourceOf(helped), ahead };
-  const replay = new Replayer(core, spaces, sources, from).run(bytes);
+  const replay = replayLog(environment, recovering, { spaces, from });
   spaces.publishCounts();
   if (config.rangeScans && !image.isOrdered) core.ordering = buildOrdering(core, spaces);
   const missingBytes = image.missingBytes(replay);
@@ -342,6 +333,26 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
   const recovery = { ...reportOf(replay, system.monotonic() - recovering.started), usedCheckpoint, missingBytes };
   const cleanEnd = replay.isClean ? replay.end : 0;
   return assemble(environment, { ...base, recovery, cleanEnd }, { core, spaces });
+}
+
+/** Puts what the log holds into the index. */
+function replayLog(
+  environment: Environment,
+  recovering: Recovery,
+  { spaces, from }: ReturnType<ImageAtOpen["load"]>,
+): Replay {
+  const { system } = environment;
+  const { core, config, path, bytes } = recovering;
+  const { vault, generation, salts } = core;
+  const file = core.file!.handle;
+  const rest = { system, file, from: from.lsn, end: bytes };
+  using opened = vault === undefined ? undefined : openAhead(environment.helpers, vault.cipher, rest);
+  const sourceOf = (helped?: OpenAhead): ScanSource => {
+    const opener = vault && new ScanOpener(vault, { generation, last: vault.last, ahead: helped });
+    return { system, file, path, salts, opener, end: bytes };
+  };
+  const ahead = config.readOnly ? new BatchAhead(sourceOf(), recovering.opensAhead === true) : undefined;
+  return new Replayer(core, spaces, { source: sourceOf(opened), ahead }, from).run(bytes);
 }
 
 interface BaseParts {

@@ -59,8 +59,6 @@ export class ScanOpener implements FrameOpener {
   readonly #raw: Pinned = sharedRaw();
   readonly #place = { source: this.#raw.u8, at: 0, address: 0, lsn: 0, bodyBytes: 0 };
   #last: PlacedSession | undefined;
-  /** What opens the frames behind it, once it was needed. */
-  #sealer: FrameSealer | undefined;
   /** What it named as the session before it. */
   #lastPrev = 0;
   #isRecord = false;
@@ -81,7 +79,7 @@ export class ScanOpener implements FrameOpener {
   open(facts: FrameFacts, frame: ClosedFrame): Bad | undefined {
     this.#isRecord = facts.kind !== KIND_SESSION;
     if (!this.#isRecord) return this.#meet(facts, frame);
-    if (!this.#openRecord(frame, this.#sealerAt(frame.lsn))) return NOT_OPEN;
+    if (!this.#openRecord(frame, this.#keys.sealerAt(frame.lsn))) return NOT_OPEN;
     const { record } = this.#opening;
     facts.kind = record.kind;
     facts.space = record.space;
@@ -91,14 +89,6 @@ export class ScanOpener implements FrameOpener {
     facts.liveBytes = sealedLiveBytes(record);
     facts.prev = record.previous === 0 ? 0 : frame.lsn - record.previous * 8;
     return undefined;
-  }
-
-  /** What opens the frame at a position: nearly always what has opened the one before. */
-  #sealerAt(lsn: number): FrameSealer | undefined {
-    const last = this.#last;
-    if (last === undefined || lsn < last.lsn) return this.#keys.sealerAt(lsn);
-    this.#sealer ??= this.#keys.sealerAt(lsn);
-    return this.#sealer;
   }
 
   #openRecord(frame: ClosedFrame, sealer: FrameSealer | undefined): boolean {
@@ -142,7 +132,6 @@ export class ScanOpener implements FrameOpener {
     this.#last = { lsn, ...session };
     this.#lastPrev = facts.prev;
     this.#keys.meet(this.#last, facts.prev);
-    this.#sealer = undefined;
     return undefined;
   }
 }

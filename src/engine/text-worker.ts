@@ -3,6 +3,17 @@
  * where a file would not.
  */
 
+import { shortage } from "../ffi/descriptors.ts";
+import type { System } from "../ffi/system.ts";
+
+/** Bun makes a Worker with a few descriptors of its own, and ends the process where it cannot have them. */
+const WORKER_DESCRIPTORS = 16;
+
+/** Whether so many can be started without harm. */
+export function hasRoomForWorkers(system: Pick<System, "open" | "close">, count: number): boolean {
+  return shortage(system, WORKER_DESCRIPTORS * count) === undefined;
+}
+
 /** Starts one that keeps no process alive, and sends it its first message. It is lost when it could not start, or died. */
 export function startFromText(
   text: string,

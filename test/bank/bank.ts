@@ -406,6 +406,20 @@ const SECRETS: readonly PlantedFault[] = [
     "if (facts.kind <= KIND_END) return IN_THE_CLEAR;",
     "if (facts.kind <= KIND_END) return FRAME;",
   ]),
+  fault(
+    "what a helper opened is taken for any frame there",
+    "test/encryption/open-ahead.test.ts",
+    "engine/open-ahead.ts",
+    ["if (compare(address + tagAt, opened + tagAt, TAG_BYTES) !== 0) return undefined;", ""],
+  ),
+  fault("what a helper opened elsewhere is taken", "test/encryption/open-ahead.test.ts", "engine/open-ahead.ts", [
+    " || slot.startOf(this.#cursor) !== offset",
+    "",
+  ]),
+  fault("keys stay where helpers had them", "test/encryption/open-ahead.test.ts", "engine/ahead-block.ts", [
+    "    this.u8.fill(0, SLOTS_AT);\n",
+    "",
+  ]),
 ];
 
 export const BANKS = {

@@ -4,149 +4,31 @@
  */
 
 import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
-import type { Environment } from "../../src/engine/assemble.ts";
-import type { AheadOrders } from "../../src/engine/open-ahead-script.ts";
-import { AHEAD_BYTES_MIN, startHelper, type AheadHelpers } from "../../src/engine/open-ahead.ts";
-import { openFile } from "../../src/engine/open.ts";
-import { EmdbError } from "../../src/errors.ts";
-import { hostSystem } from "../../src/ffi/host.ts";
-import { Emdb } from "../../src/index.ts";
+import { AHEAD_BYTES_MIN, startHelper } from "../../src/engine/open-ahead.ts";
 import { faulty } from "../engine/engine-fixture.ts";
 import { fastFolder } from "../engine/fixture.ts";
-import { CONFIG, type Config } from "../engine/open-engine.ts";
 import { childCommand } from "../support/platform.ts";
 import { framesOf, repair, type Lying } from "./attack-fixture.ts";
+import { awaitHelper, helped, openAt, slotsIn, writeLog, type Found, type Opening } from "./open-ahead-fixture.ts";
 import { KEY } from "./rekey-fixture.ts";
 
-const SECRET = { encryption: { key: KEY } };
-const RECORDS = 9000;
-/** Longer than a piece. */
-const LONG_BYTES = 300_000;
 const folder = fastFolder();
 const path = folder.file("data.emdb");
 let file: Uint8Array;
 let frames: Lying[];
 
-const keyOf = (index: number): string => `key ${String(index).padStart(6, "0")}`;
-const valueOf = (index: number): Uint8Array => new Uint8Array(700 + ((index * 37) % 600)).fill(index % 251);
-
-/** A log of three sessions, with all kinds of frames and a few values that are longer than a piece. */
-function write(): void {
-  {
-    using db = Emdb.open(path, SECRET);
-    const some = Array.from({ length: 2000 }, (_, index) => [keyOf(index), valueOf(index)] as const);
-    db.insertMany(some);
-    for (let index = 2000; index < 4000; index++) db.insert(keyOf(index), valueOf(index));
-    db.insert("long", new Uint8Array(LONG_BYTES).fill(7));
-  }
-  {
-    using db = Emdb.open(path, SECRET);
-    const other = db.namespace("other");
-    for (let index = 4000; index < RECORDS; index++) {
-      if (index % 100 === 0) db.remove(keyOf(index - 50));
-      if (index % 101 === 0) db.insert(keyOf(index - 1000), valueOf(index), { ttlMs: 10 ** 9 });
-      (index % 3 === 0 ? other : db).insert(keyOf(index), valueOf(index));
-    }
-    db.namespace("emptied").insert("k", "v");
-    db.namespace("emptied").clear();
-    db.insert("long too", new Uint8Array(LONG_BYTES).fill(8));
-  }
-  {
-    using db = Emdb.open(path, SECRET);
-    for (let index = 0; index < 600; index++) db.insert(`late ${index}`, valueOf(index));
-  }
-}
-
 beforeAll(() => {
-  write();
+  writeLog(path);
   file = new Uint8Array(readFileSync(path));
   frames = framesOf(file);
   expect(file.length).toBeGreaterThan(AHEAD_BYTES_MIN * 1.05);
 }, 120_000);
 afterAll(() => folder[Symbol.dispose]());
 
-/** What came of an open: everything that the database holds, or the error. */
-type Found =
-  | { readonly records: readonly string[]; readonly replayed: number; readonly tornBytes: number }
-  | { readonly code: string; readonly offset: number | undefined };
-
-interface Opening {
-  readonly bytes?: Uint8Array;
-  readonly readOnly?: boolean;
-  readonly environment?: Partial<Environment>;
-}
-
-/** Opens a log as it would be found without its image. */
-function open({ bytes = file, readOnly = false, environment = {} }: Opening): Found {
-  for (const sidecar of [".hint", ".lock"]) rmSync(path + sidecar, { force: true });
-  writeFileSync(path, bytes);
-  const config: Config = { ...CONFIG, ...SECRET, createIfMissing: false, readOnly };
-  const whole = { system: hostSystem(), defer: () => undefined, hasWorkers: false, ...environment };
-  try {
-    const opened = openFile(whole, { path, createFolders: false, config });
-    const { engine, base } = opened;
-    const records = [engine.defaultSpace, ...engine.spaces.list()].map((space) => {
-      let sum = 0n;
-      for (const { key, value, expiresAtMs } of engine.snapshot(space))
-        sum ^= BigInt(Bun.hash(value, Bun.hash(key, BigInt(expiresAtMs)) as bigint));
-      return `${space.name}: ${engine.count(space)} ${sum}`;
-    });
-    opened.leave();
-    return { records, replayed: base.recovery.replayedRecords, tornBytes: base.recovery.tornBytes };
-  } catch (error) {
-    if (!(error instanceof EmdbError)) throw error;
-    return { code: error.code, offset: error.offset };
-  }
-}
-
-/** Slots of a block in a state, as indexes of the words that say so. */
-function slotsIn(orders: AheadOrders, ...states: number[]): number[] {
-  const { layout, buffer } = orders;
-  const words = new Int32Array(buffer);
-  const all = Array.from({ length: layout.slots }, (_, slot) => (layout.slotsAt + slot * layout.slotBytes) / 4);
-  return all.map((word) => word + layout.wordState).filter((word) => states.includes(Atomics.load(words, word)));
-}
-
-const TURNS_MAX = 600;
-
-/** Waits until a helper has done with all that is offered. */
-function awaitHelper(orders: AheadOrders): void {
-  const { filled, taken } = orders.layout;
-  const words = new Int32Array(orders.buffer);
-  for (let turn = 0; turn < TURNS_MAX; turn++) {
-    const [word] = slotsIn(orders, filled, taken);
-    if (word === undefined) return;
-    Atomics.wait(words, word, Atomics.load(words, word), 100);
-  }
-  throw new Error("the helper does not come");
-}
-
-/** An environment in which `ahead` is called before each piece is read ahead. */
-function helped(
-  start: (orders: AheadOrders) => void,
-  ahead: (orders: AheadOrders) => void,
-): { readonly environment: Partial<Environment>; readonly pieces: () => number; readonly orders: () => AheadOrders } {
-  let told: AheadOrders | undefined;
-  let pieces = 0;
-  const helpers: AheadHelpers = {
-    count: 1,
-    start: (orders) => {
-      told = orders;
-      start(orders);
-    },
-  };
-  const system = faulty(hostSystem(), (call, [, into]) => {
-    const isAhead = call === "read" && (into as Uint8Array).buffer instanceof SharedArrayBuffer;
-    if (!isAhead || told === undefined) return undefined;
-    pieces += 1;
-    ahead(told);
-    return undefined;
-  });
-  return { environment: { system, helpers }, pieces: () => pieces, orders: () => told! };
-}
+const open = (opening: Partial<Opening>): Found => openAt(path, { bytes: file, ...opening });
 
 /** How many frames this thread opens by itself meanwhile. */
 function opensOf(work: () => void): number {
@@ -205,7 +87,7 @@ test("where nobody comes to an end, the replay takes its leave, and goes on alon
   try {
     const { environment, pieces, orders } = die(Infinity);
     expect(open({ environment })).toEqual(open({}));
-    expect(pieces()).toBe(orders().layout.slots);
+    expect(pieces()).toBeLessThanOrEqual(orders().layout.slots);
     expect(wait.mock.calls.length).toBe(5);
   } finally {
     wait.mockRestore();
@@ -214,14 +96,13 @@ test("where nobody comes to an end, the replay takes its leave, and goes on alon
 
 test("where no Worker can be had, the replay opens all by itself", () => {
   const RealWorker = globalThis.Worker;
-  globalThis.Worker = class {
-    constructor() {
-      throw new Error("no code from strings");
-    }
+  globalThis.Worker = function refuse() {
+    throw new Error("no code from strings");
   } as unknown as typeof Worker;
   try {
-    const { environment } = helped(startHelper, () => undefined);
+    const { environment, orders } = helped(startHelper, () => undefined);
     expect(open({ environment })).toEqual(open({}));
+    expect(orders()).toBeDefined();
   } finally {
     globalThis.Worker = RealWorker;
   }
@@ -233,10 +114,10 @@ function lie(spoil: (piece: { data: Uint8Array; starts: Uint32Array }) => number
     () => undefined,
     ({ buffer, layout }) => {
       const words = new Int32Array(buffer);
-      for (const word of slotsIn({ buffer, layout } as AheadOrders, layout.filled)) {
+      for (const word of slotsIn({ buffer, layout }, layout.filled)) {
         const head = (word - layout.wordState) * 4;
         const starts = new Uint32Array(buffer, head + layout.startsAt, (layout.dataAt - layout.startsAt) / 4);
-        const data = new Uint8Array(buffer, head + layout.dataAt, words[head / 4 + layout.wordBytes]!);
+        const data = new Uint8Array(buffer, head + layout.dataAt, words[head / 4 + layout.wordBytes]);
         words[head / 4 + layout.wordOpened] = spoil({ data, starts });
         Atomics.store(words, word, layout.opened);
       }
@@ -356,7 +237,8 @@ describe("what is wrong with a log is found as without helpers:", () => {
       return isAhead && ++reads > 12 ? -5 : undefined;
     });
     expect(open({ environment: { ...failing.environment, system } })).toEqual(open({}));
-    expect(reads).toBe(13);
+    // What cannot be read is tried again, ever more rarely.
+    expect(reads).toBeLessThan(30);
   }, 120_000);
 });
 
@@ -385,3 +267,32 @@ test("a process that has opened a long log ends when its work is done", () => {
   expect(child.stdout.toString()).toBe(`737 false\n737 false\n`);
   expect(child.exitCode).toBe(0);
 }, 120_000);
+
+test.skipIf(process.platform !== "linux").each([1, 2, 6])(
+  "with %i descriptors to spare a long log is opened and a flush comes to its end, without helpers",
+  (spare) => {
+    open({});
+    rmSync(`${path}.hint`, { force: true });
+    const source = join(import.meta.dir, "../../src/index.ts");
+    const program = `import { closeSync, openSync } from "node:fs";
+      import { Emdb } from ${JSON.stringify(source)};
+      const secret = { encryption: { key: new Uint8Array(${JSON.stringify([...KEY])}) } };
+      Emdb.openInMemory(secret).closeSync();
+      const db = Emdb.open(${JSON.stringify(`${path}.other`)});
+      const held = [];
+      try { for (;;) held.push(openSync("/dev/null")); } catch {}
+      for (let spare = 0; spare < ${spare}; spare += 1) closeSync(held.pop());
+      const long = Emdb.open(${JSON.stringify(path)}, { readOnly: true, ...secret });
+      console.log(long.getText("late 1")?.length);
+      long.closeSync();
+      db.insert("key", "value");
+      await db.flush();
+      for (const file of held) closeSync(file);
+      db.closeSync();
+      console.log("closed");`;
+    const child = Bun.spawnSync(["sh", "-c", `ulimit -n 64; exec "$0" "$@"`, ...childCommand(), "-e", program]);
+    expect(child.stderr.toString()).toBe("");
+    expect(child.stdout.toString()).toBe("737\nclosed\n");
+  },
+  120_000,
+);

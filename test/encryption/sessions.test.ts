@@ -219,3 +219,27 @@ test("where there is room for one record of a session, that one does; any other 
     expect((await db.verify()).problems).toEqual([]);
   }
 });
+
+test("who reads beside a writer sees the batches of all sessions since the image, after deaths between them", () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  let records = 0;
+  /** One life of a writer, of which a crash right behind its flush keeps the file, and the image of the life before. */
+  const live = (isFirst: boolean): void => {
+    const db = openWith(path, SECRET);
+    db.insertMany(Array.from({ length: 20 }, () => [`key ${records++}`, "value"] as const));
+    for (let index = 0; index < 20; index++) db.insert(`key ${records++}`, "value");
+    db.flushSync();
+    const [file, image] = [readFileSync(path), isFirst ? undefined : readFileSync(`${path}.hint`)];
+    db.closeSync();
+    if (image === undefined) return;
+    writeFileSync(path, file);
+    writeFileSync(`${path}.hint`, image);
+  };
+  live(true);
+  for (let life = 0; life < 3; life++) live(false);
+  using reader = Emdb.open(path, { readOnly: true, encryption: SECRET });
+  expect(reader.recovery).toMatchObject({ usedCheckpoint: true, tornBytes: 0, replayedRecords: 120 });
+  expect(reader.len()).toBe(records);
+  expect(reader.getText(`key ${records - 1}`)).toBe("value");
+});

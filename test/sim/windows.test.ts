@@ -36,9 +36,9 @@ test("a long value is a view of the file, except where that would pin the file",
 });
 
 /** A database with as many compactions as asked, an iterator held from before each, and what the last one left. */
-function compactWhileHeld(system: SimulatedSystem, count: number) {
+function compactWhileHeld(system: SimulatedSystem, count: number, defer: (work: () => void) => void = () => undefined) {
   const opened = openFile(
-    { system, defer: () => undefined, hasWorkers: false },
+    { system, defer, hasWorkers: false },
     { path: "/db/store", createFolders: false, config: CONFIG },
   );
   const { engine } = opened;
@@ -112,7 +112,7 @@ test.each(["compaction", "backup", "image"])(
   async (name) => {
     const machine = new Machine({ isWindows: true, keepsOpenNames: true });
     const system = machine.boot();
-    const { opened } = compactWhileHeld(system, 0);
+    const { opened } = compactWhileHeld(system, 0, (work) => work());
     const { engine, base } = opened;
     engine.insert(engine.defaultSpace, new TextEncoder().encode("key"), new TextEncoder().encode("value"), 0);
     const control = new Control(base.buffer);
