@@ -74,6 +74,8 @@ export class Vault implements SealSource {
   /** The session that `#counter` counts in. */
   #counted = -1;
   #counter: NonceCounter | undefined;
+  /** What opens the frames of the newest session, if some were opened. */
+  #newest: { readonly base: number; readonly from: number; readonly sealer: FrameSealer } | undefined;
   /** Made by `newSession` and `twinSession`, and not yet in the log. */
   #pending: readonly PlacedSession[] = [];
   /** Where in its file the frame is that `sealerAt` was asked about last. */
@@ -100,6 +102,7 @@ export class Vault implements SealSource {
 
   /** Zeroes every key that this thread holds. */
   wipe(): void {
+    this.#newest = undefined;
     this.#book.wipe();
     for (const book of this.#former.values()) book.wipe();
     this.dataKey.wipe();
@@ -126,10 +129,26 @@ export class Vault implements SealSource {
 
   /** What opens the frame at a position; undefined when no session is to be found for it. */
   sealerAt(lsn: number): FrameSealer | undefined {
+    // Nearly all frames that are read stand in the newest session.
+    const newest = this.#newest;
+    const base = this.#logNumbers[LOG_BASE]!;
+    if (
+      newest !== undefined &&
+      lsn >= newest.from &&
+      newest.base === base &&
+      newest.from === this.#numbers[SESSION_LAST]
+    ) {
+      this.position = lsn - base;
+      return newest.sealer;
+    }
     const book = this.#current;
     if (lsn < book.base) return this.#formerSealer(lsn);
     this.position = lsn - book.base;
-    return book.sealerAt(this.position, this.#lastOf(book));
+    const last = this.#lastOf(book);
+    const sealer = book.sealerAt(this.position, last);
+    if (this.position >= last && sealer !== undefined)
+      this.#newest = { base: book.base, from: book.base + last, sealer };
+    return sealer;
   }
 
   /** Where the newest session of a file stands that is, or was just now, the current one. */
@@ -176,6 +195,7 @@ export class Vault implements SealSource {
 
   /** Forgets what was met: the file is read from its beginning. */
   forget(): void {
+    this.#newest = undefined;
     this.#current.wipe();
     this.#numbers[SESSION_LAST] = 0;
   }

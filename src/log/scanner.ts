@@ -77,6 +77,7 @@ function takeMemory(): Pinned {
   return spareMemory.pop() ?? pinned(SCAN_BYTES);
 }
 
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 /** Zeros are skipped so many bytes at a time, which the C library compares 20 times as fast as a loop does. */
 const ZERO_BLOCK_BYTES = 4096;
 
@@ -125,6 +126,8 @@ export class Scanner {
   /** Position of the frame that `next` spoke about, and what it says. */
   lsn: number;
   readonly facts: FrameFacts = emptyFacts();
+  /** The sealed frame at hand; used again for each, so that none is made. */
+  readonly #closed = { source: NO_BYTES, at: 0, address: 0, lsn: 0, bodyBytes: 0 };
   /** Where in `memory` the frame begins, as it stands in the file. */
   at = 0;
   /** Where its header and key are in the clear. */
@@ -181,9 +184,13 @@ export class Scanner {
     const isLong = whole > SCAN_BYTES;
     const source = isLong ? new Uint8Array(whole) : this.memory.u8;
     if (isLong && this.#read(source, { position: lsn, bytes: whole }) < whole) return CUT_OFF;
-    const at = isLong ? 0 : this.at;
-    const address = isLong ? 0 : this.memory.address + at;
-    const problem = opener.open(facts, { source, at, address, lsn, bodyBytes });
+    const closed = this.#closed;
+    closed.source = source;
+    closed.at = isLong ? 0 : this.at;
+    closed.address = isLong ? 0 : this.memory.address + this.at;
+    closed.lsn = lsn;
+    closed.bodyBytes = bodyBytes;
+    const problem = opener.open(facts, closed);
     if (problem !== undefined) return problem;
     this.#next = lsn + facts.frameBytes;
     return facts.kind === KIND_MARK ? MARK : FRAME;
