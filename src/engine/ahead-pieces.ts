@@ -34,7 +34,7 @@ export class AheadPieces {
   #wanted = FIRST_PIECE_BYTES;
   /** How long the last stretch was that was not looked at; 0 behind a piece. */
   #pauseBytes = 0;
-  /** Nothing is to be read while the replay is before this position. */
+  /** Nothing is to be read while the replay is before this position, in this session. */
   resumeAt = 0;
 
   constructor(source: AheadSource, block: AheadBlock) {
@@ -56,7 +56,7 @@ export class AheadPieces {
   /** Reads the next piece into a slot; undefined when there is none now. */
   read(slot: Slot): { readonly start: number; readonly bytes: number } | undefined {
     const start = this.#next;
-    const { bytes, isDense } = this.#lookAt(start, slot);
+    const { bytes, isDense, isLast } = this.#lookAt(start, slot);
     if (!isDense) {
       this.#pauseBytes = Math.min(Math.max(this.#pauseBytes * 2, PIECE_BYTES), PAUSE_BYTES_MAX);
       this.resumeAt = start + this.#pauseBytes;
@@ -66,11 +66,15 @@ export class AheadPieces {
     this.#pauseBytes = 0;
     this.#wanted = Math.min(this.#wanted * 2, PIECE_BYTES);
     this.#next = start + bytes;
+    if (isLast) this.resumeAt = Infinity;
     return { start, bytes };
   }
 
-  /** How many bytes of whole frames a room can be filled with, and whether those are many. */
-  #lookAt(position: number, slot: Slot): { readonly bytes: number; readonly isDense: boolean } {
+  /** How many bytes of whole frames a room can be filled with, whether those are many, and whether something else follows. */
+  #lookAt(
+    position: number,
+    slot: Slot,
+  ): { readonly bytes: number; readonly isDense: boolean; readonly isLast: boolean } {
     const { system, file, end } = this.#source;
     const wanted = Math.min(this.#wanted, end - position);
     const read = wanted <= 0 ? 0 : system.read(file, slot.room, { position, bytes: wanted });
@@ -79,10 +83,12 @@ export class AheadPieces {
     let bytes = 0;
     // Of the frame that is not whole there, if one is.
     let cutBytes = 0;
+    let isLast = false;
     while (bytes + FRAME_HEADER_BYTES <= read) {
       const word = (slot.dataAt + bytes) / 4;
       const shape = u32[word + WORD_SHAPE]!;
-      if (kindOf(shape) !== KIND_SEALED) break;
+      isLast = kindOf(shape) !== KIND_SEALED;
+      if (isLast) break;
       const whole = frameBytes(shape, u32[word + WORD_VALUE_BYTES]!);
       if (bytes + whole > read) {
         cutBytes = whole;
@@ -92,6 +98,6 @@ export class AheadPieces {
       frames += 1;
     }
     const seen = frames + (cutBytes > 0 ? 1 : 0);
-    return { bytes, isDense: frames > 0 && bytes + cutBytes <= seen * MEAN_FRAME_BYTES_MAX };
+    return { bytes, isDense: frames > 0 && bytes + cutBytes <= seen * MEAN_FRAME_BYTES_MAX, isLast };
   }
 }
