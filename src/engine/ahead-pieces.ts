@@ -53,8 +53,9 @@ export class AheadPieces {
     this.#next = Math.max(this.#next, lsn);
   }
 
-  /** Reads the next piece into a slot; undefined when there is none now. */
-  read(slot: Slot): { readonly start: number; readonly bytes: number } | undefined {
+  /** Reads the next piece into a slot, for a replay that is at a position; undefined when there is none now. */
+  read(slot: Slot, lsn: number): { readonly start: number; readonly bytes: number } | undefined {
+    if (lsn < this.resumeAt) return undefined;
     const start = this.#next;
     const { bytes, isDense, isLast } = this.#lookAt(start, slot);
     if (!isDense) {
@@ -64,9 +65,9 @@ export class AheadPieces {
       return undefined;
     }
     this.#pauseBytes = 0;
-    this.#wanted = Math.min(this.#wanted * 2, PIECE_BYTES);
-    this.#next = start + bytes;
+    this.#wanted = isLast ? FIRST_PIECE_BYTES : Math.min(this.#wanted * 2, PIECE_BYTES);
     if (isLast) this.resumeAt = Infinity;
+    this.#next = start + bytes;
     return { start, bytes };
   }
 

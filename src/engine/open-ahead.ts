@@ -127,15 +127,15 @@ export class OpenAhead implements Disposable {
     if (this.#sealer !== sealer) this.#pieces.begin(lsn);
     else if (found === undefined) this.#pieces.reach(lsn);
     this.#sealer = sealer;
-    if (lsn >= this.#pieces.resumeAt) this.#fill(sealer);
+    this.#fill(lsn, sealer);
     this.#enter(found ?? find(), lsn);
   }
 
   /** Reads on until all slots are in use. */
-  #fill(sealer: FrameSealer): void {
+  #fill(lsn: number, sealer: FrameSealer): void {
     for (const slot of this.#block.slots) {
       if (slot.isInUse) continue;
-      const piece = this.#pieces.read(slot);
+      const piece = this.#pieces.read(slot, lsn);
       if (piece === undefined) return;
       slot.offer(piece, sealer);
       if (piece.bytes > PIECE_BYTES / 2) this.#start();
