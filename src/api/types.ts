@@ -314,10 +314,10 @@ export interface RecoveryReport {
 
 /** Watching a long call, and ending it. */
 export interface ProgressOptions {
-  /** Aborting rejects with EMDB_ABORTED and leaves the database as it was. */
+  /** Aborting rejects with EMDB_ABORTED and leaves the database as it was, until the new file has its name: then it is too late. */
   readonly signal?: AbortSignal;
   /**
-   * Called now and then on the calling thread; `done` grows to `total`, whose unit is the call's own. What it throws ends
+   * Called on the calling thread, with `done` = 0 before anything is done, and then now and then; `done` grows to `total`, whose unit is the call's own. What it throws ends
    * the call and rejects it. Once the new file has its name that stays: the last call, with `done` = `total`, comes after it.
    */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;

@@ -6,7 +6,7 @@
  * 1. Between two pauses lie about `STEP_MS`, of what asks by itself no more than `STEP_BYTES` of work. Where the others took
  *    longer for the turn before, it is as long, at most `STEP_MS_MAX`: a step of one length for each
  *    turn of a busy loop would never catch up with what is written in the turns.
- * 2. What is told never goes back, and the last word is `done === total`.
+ * 2. What is told never goes back, and the last word, and no other, is `done === total`: all is in place by then.
  * 3. Once the signal is aborted no more work is done.
  */
 
@@ -72,7 +72,7 @@ export class Pace {
    * @throws {EmdbError} EMDB_ABORTED when the signal was aborted
    */
   async pause(done = this.#lastDone): Promise<void> {
-    this.#tell(done);
+    this.#tell(Math.min(done, Math.max(this.#total - 1, 0)));
     this.#refuseAborted();
     const { promise, resolve } = Promise.withResolvers<void>();
     const { system, defer } = this.#turns;

@@ -43,3 +43,14 @@ test.each([
   await pace.drive(steps(clock, { count: 100, ms: 1, bytes }), () => void checks++);
   expect([clock.turns, checks]).toEqual([turns, turns]);
 });
+
+test("what is told begins with nothing, and is all at the last word alone, however much has been passed over before", async () => {
+  const clock = new Clock(0);
+  const told: number[] = [];
+  const pace = new Pace(clock, { onProgress: ({ done }) => void told.push(done) }, 100);
+  await pace.begin();
+  await pace.drive(steps(clock, { count: 4, ms: 5, bytes: 40 }), () => undefined);
+  await pace.pause();
+  pace.finish();
+  expect(told).toEqual([0, 40, 80, 99, 99, 99, 100]);
+});
