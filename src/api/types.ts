@@ -314,11 +314,12 @@ export interface RecoveryReport {
 
 /** Watching a long call, and ending it. */
 export interface ProgressOptions {
-  /** Aborting rejects with EMDB_ABORTED and leaves the database as it was, until the new file has its name: then it is too late. */
+  /** Aborting rejects with EMDB_ABORTED and leaves the database as it was. Once the new file has its name it is too late. */
   readonly signal?: AbortSignal;
   /**
-   * Called on the calling thread, with `done` = 0 before anything is done, and then now and then; `done` grows to `total`, whose unit is the call's own. What it throws ends
-   * the call and rejects it. Once the new file has its name that stays: the last call, with `done` = `total`, comes after it.
+   * Called on the calling thread, before anything is done and then now and then; `done` grows from 0 to `total`, whose unit is
+   * the call's own. What it throws ends the call and rejects it. Once the new file has its name that stays: the last
+   * call, with `done` = `total`, comes after it.
    */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
 }
