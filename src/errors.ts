@@ -46,6 +46,8 @@ export type EmdbErrorCode =
   /** An `AbortSignal` ended a long call. */
   | "EMDB_ABORTED";
 
+const BRAND = Symbol.for("emdb.error.1");
+
 /** What an `EmdbError` carries besides its code and message. */
 export interface EmdbErrorDetails {
   readonly path?: string | undefined;
@@ -74,6 +76,17 @@ export class EmdbError extends Error {
   declare readonly offset?: number;
   /** EMDB_LOCKED: who has it. */
   declare readonly holder?: LockHolder;
+
+  /** An error of another evaluation of this module is one as well: `bun --hot` evaluates it anew, and engines outlive that. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== EmdbError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return typeof value === "object" && value !== null && (value as { readonly [BRAND]?: unknown })[BRAND] === true;
+  }
+
+  /** What errors of all evaluations have in common. */
+  get [BRAND](): true {
+    return true;
+  }
 
   constructor(code: EmdbErrorCode, message: string, details: EmdbErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });

@@ -205,7 +205,9 @@ function isLastOut(core: Core): boolean {
   core.mutex.lock();
   try {
     reapDeadRows(control, system);
-    core.reclaim.collect();
+    // This thread reads nothing any more, so it is not what its own pieces wait for.
+    core.rest();
+    core.reclaim.finish();
     if (isAnotherStaying(control, core.row)) {
       markLeaving(control, core.row);
       return false;

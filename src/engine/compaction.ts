@@ -140,7 +140,10 @@ export class Compaction {
   /** Lets go of the old files that nobody can be in any more; returns what is left. */
   release(pace: "in steps" | "at once"): "nothing" | "more" | "held" {
     const { engine, relocation } = this.#parts;
-    return engine.exclusively(() => relocation.releaseUnneeded(pace));
+    return engine.exclusively(() => {
+      this.#core.tidyIndex();
+      return relocation.releaseUnneeded(pace);
+    });
   }
 
   #isOutOfSegments(): boolean {

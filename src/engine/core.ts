@@ -306,6 +306,12 @@ export class Core {
     this.vault?.wipe();
   }
 
+  /** What others were reading when it was retired is free by now, maybe: much of it goes back to the system. Under the writer's lock. */
+  tidyIndex(): void {
+    this.reclaim.finish();
+    this.keydir.trim();
+  }
+
   /** Says that no operation of this Worker is under way. */
   rest(): void {
     this.#era = IDLE;

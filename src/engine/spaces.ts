@@ -251,8 +251,9 @@ export class Spaces {
     const [root, tree] = [heap.readNumber(address), heap.readNumber(address + TREE_AT)];
     if (root !== 0) keydir.setRoot(address, 0);
     heap.writeNumber(address + TREE_AT, 0);
-    keydir.retireTree(root);
     ordering?.retire(tree);
+    // The last of it, which also gives idle memory back.
+    keydir.retireTree(root);
     expiry.free(expiry.detach(address, false));
     const known = this.#known[id];
     if (known === undefined) return;
@@ -415,8 +416,9 @@ export class Spaces {
         continue;
       }
       heap.write32(link, heap.read32(address + 20));
-      keydir.retireTree(heap.readNumber(address));
       ordering?.retire(heap.readNumber(address + GRAVE_TREE_AT));
+      // Behind it, since this also gives idle memory back.
+      keydir.retireTree(heap.readNumber(address));
       reclaim.retireUnit(grave);
       control.flags[GRAVES]! -= 1;
     }

@@ -21,7 +21,9 @@ export function startFromText(
 ): Worker {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   const worker = new Worker(url);
-  worker.addEventListener("message", () => URL.revokeObjectURL(url), { once: true });
+  const revoke = (): void => URL.revokeObjectURL(url);
+  // One that is told to end before it has begun says nothing.
+  for (const name of ["message", "error", "close"]) worker.addEventListener(name, revoke, { once: true });
   worker.addEventListener("error", (event) => {
     event.preventDefault();
     onLost();

@@ -38,6 +38,7 @@ import { ABORTS, AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
 import { leaveForLater } from "../ffi/give-back.ts";
+import { isProcessEnding } from "../ffi/process-exit.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { endSwap } from "./swap.ts";
 import { undo } from "./undo.ts";
@@ -45,6 +46,11 @@ import type { Vault } from "./vault.ts";
 
 /** A batch that removes fewer leaves the rest to single removals. */
 const TIDY_REMOVALS_MIN = 128;
+
+/** Batches of retired memory, a quarter of a MiB each, from which on it is looked whether some of it is free: 4 MiB. */
+const WAITING_MANY = 16;
+/** So many publications for each look, which goes over all rows. */
+const LOOK_EVERY = 8;
 
 export class WritePath {
   readonly #core: Core;
@@ -54,6 +60,7 @@ export class WritePath {
   /** Whether the value that the last `delete` found had not expired. */
   wasPresent = false;
   #spillIsDue = false;
+  #looks = 0;
   /** Records that the batch at hand has removed, by key space. */
   readonly #removals = new Map<SpaceState, number>();
 
@@ -182,7 +189,9 @@ export class WritePath {
     log.numbers[LOG_VISIBLE] = core.tail.end;
     this.#spaces.publishCounts();
     const pending = core.tail.pendingBytes;
-    if (pending > 0 && !this.#spillIsDue) this.#spillLater();
+    // Behind the last turn of the event loop there is no later.
+    if (pending > 0 && isProcessEnding()) this.#spill(false);
+    else if (pending > 0 && !this.#spillIsDue) this.#spillLater();
     if (pending >= STRIDE_BYTES) this.#spill(true);
     this.#tend();
   }
@@ -193,6 +202,7 @@ export class WritePath {
     try {
       core.ordering?.tidy(this.#spaces);
       if (core.tail.end >= core.growthAt) core.onGrowth();
+      if (core.reclaim.waitingCount >= WAITING_MANY && ++this.#looks % LOOK_EVERY === 0) core.tidyIndex();
     } catch (error) {
       leaveForLater(error);
     }

@@ -136,6 +136,18 @@ export class Reclaim {
     while (waiting.length > 0 && !isBefore(oldest, waiting[0]!.era) && this.#giveBack(waiting[0]!)) waiting.shift();
   }
 
+  /** The same, of the last pieces too. What waits for this thread's own row is freed once that is idle, or past it. */
+  finish(): void {
+    const { pages, blocks, units } = this.#pieces;
+    if (pages.length + blocks.length + units.length > 0) this.#closeBatch();
+    else this.collect();
+  }
+
+  /** How many batches wait for others. */
+  get waitingCount(): number {
+    return this.#waiting.length;
+  }
+
   /** Takes pieces off their lists as the heap takes them; false when it did not take all. */
   #giveBack({ pages, blocks, units }: Pieces): boolean {
     try {

@@ -313,7 +313,7 @@ export class Keydir {
     if (live >= pages * SHRINK_LIVE_MAX) return;
     if (pages > 1) this.#relayout(space, keepFrom);
     else this.#merge(space, keepFrom);
-    this.#trim();
+    this.trim();
   }
 
   /** The same for every shard of a namespace, after many removals whose tombstones need not be kept any more. */
@@ -326,11 +326,11 @@ export class Keydir {
       if (isThin) while (this.#merge(space, keepFrom)) this.seek(this.root(space), hash);
       hash = hashBehind(hash, this.shardOf(this.root(space), hash).depth);
     }
-    this.#trim();
+    this.trim();
   }
 
   /** Much idle memory goes back to the system. */
-  #trim(): void {
+  trim(): void {
     const idle = this.heap.idlePages;
     if (idle > IDLE_PAGES_MAX && idle * 4096 > this.heap.bytes / 4) this.heap.trim(IDLE_PAGES_MAX / 4);
   }
@@ -383,7 +383,7 @@ export class Keydir {
       hash += 1 << (HASH_BITS - shard.depth);
     }
     if (root !== 0) this.#tree.retire(root);
-    this.#trim();
+    this.trim();
   }
 
   /** The root of a namespace's directory. */
