@@ -43,10 +43,25 @@ export class ReadPath {
   #findIn(root: number, visible: number): boolean {
     const core = this.#core;
     const lookup = core.lookup;
-    if (!lookup.findVisible(root, visible)) return false;
+    if (!lookup.findVisible(root, visible)) {
+      if (core.verifyReads) this.#verifyMiss(root, visible);
+      return false;
+    }
     if ((lookup.shape & SHAPE_EXPIRY) !== 0 && lookup.expiresAtMs() <= core.now()) return false;
     if (core.verifyReads) verifyFound(core);
     return true;
+  }
+
+  /** Who has the hash of a key that was not found has another key, or had this one before its bytes changed. */
+  #verifyMiss(root: number, visible: number): void {
+    const { keydir, key, lookup } = this.#core;
+    if (!keydir.seek(root, key.hash)) return;
+    while (keydir.next()) {
+      const lsn = keydir.units * 8;
+      if (lsn >= visible) continue;
+      lookup.loadAt(lsn);
+      verifyFound(this.#core);
+    }
   }
 
   get(space: SpaceState, key: Bytes): Uint8Array | undefined {

@@ -1,7 +1,7 @@
 /** Reads that check what they read, in the file that a compaction has just put into service. */
 
 import { expect, test } from "bun:test";
-import { closeSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { Emdb, type EmdbError } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { stateOf } from "./fixture.ts";
@@ -53,4 +53,43 @@ test("damage that a read meets after a compaction is told with its byte in the f
       expect(Math.abs((error as EmdbError).offset! - at)).toBeLessThan(250);
     }
   }
+});
+
+test("a key whose own bytes have rotted is told as damage, and keys that are not there are not", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  await using db = Emdb.open(path, { verifyReads: true, rangeScans: true });
+  const name = "account 42, of which there is one";
+  for (let index = 0; index < 3000; index++) db.insert(`key ${index}`, "value");
+  for (let index = 0; index < 3000; index += 3) db.remove(`key ${index}`);
+  db.insert(name, "balance 100");
+  db.flushSync();
+  for (let index = 0; index < 3000; index += 3) expect(db.containsKey(`key ${index}`)).toBe(false);
+  for (let index = 0; index < 20_000; index++) expect(db.get(`none ${index}`)).toBeUndefined();
+  const at = readFileSync(path).indexOf(name);
+  const file = openSync(path, "r+");
+  writeSync(file, new Uint8Array([98]), 0, 1, at);
+  closeSync(file);
+  const calls: Readonly<Record<string, () => unknown>> = {
+    get: () => db.get(name),
+    getText: () => db.getText(name),
+    getZeroCopy: () => db.getZeroCopy(name),
+    getMany: () => db.getMany(["key 1", name]),
+    containsKey: () => db.containsKey(name),
+    expiresAt: () => db.expiresAt(name),
+    compareAndSwap: () => db.compareAndSwap(name, undefined, "balance 0"),
+    update: () => db.update(name, () => "balance 0"),
+    "get in a transaction": () => db.transaction((tx) => tx.get(name)),
+  };
+  const count = db.len();
+  for (const [what, call] of Object.entries(calls)) {
+    let code: unknown = "nothing";
+    try {
+      call();
+    } catch (error) {
+      code = (error as EmdbError).code;
+    }
+    expect([what, code]).toEqual([what, "EMDB_CORRUPTED"]);
+  }
+  expect(db.len()).toBe(count);
 });
