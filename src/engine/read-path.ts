@@ -8,6 +8,7 @@
 import { ioError } from "../ffi/io-error.ts";
 import { FRAME_HEADER_BYTES, SHAPE_EXPIRY, extensionBytes } from "../log/frame.ts";
 import { ZERO_COPY_BYTES_MIN } from "../limits.ts";
+import { isTombstone } from "../keydir/keydir.ts";
 import { verifyFound } from "./body-check.ts";
 import type { Bytes } from "./contract.ts";
 import type { Core } from "./core.ts";
@@ -52,16 +53,23 @@ export class ReadPath {
     return true;
   }
 
-  /** Who has the hash of a key that was not found has another key, or had this one before its bytes changed. */
+  /**
+   * Who has the hash of a key that was not found has another key, or had this one before its bytes changed. Removals are
+   * passed over: a key that is not there is none.
+   */
   #verifyMiss(root: number, visible: number): void {
-    const { keydir, key, lookup } = this.#core;
-    if (!keydir.seek(root, key.hash)) return;
-    while (keydir.next()) {
-      const lsn = keydir.units * 8;
-      if (lsn >= visible) continue;
-      lookup.loadAt(lsn);
-      verifyFound(this.#core);
-    }
+    const core = this.#core;
+    const { keydir, key, lookup, log } = core;
+    log.undisturbed(() => {
+      if (!keydir.seek(root, key.hash)) return;
+      while (keydir.next()) {
+        const lsn = keydir.units * 8;
+        const isLive = lsn !== 0 && lsn < visible && !isTombstone(keydir.high);
+        if (!isLive || log.at(lsn) === 0 || log.limit < FRAME_HEADER_BYTES) continue;
+        lookup.loadAt(lsn);
+        verifyFound(core);
+      }
+    });
   }
 
   get(space: SpaceState, key: Bytes): Uint8Array | undefined {

@@ -2,9 +2,11 @@
 
 import { describe, expect, test } from "bun:test";
 import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { Emdb } from "../../src/index.ts";
 import type { EncryptionInput } from "../../src/api/types.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";
+import { childCommand } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { KEY, make, openWith, OTHER, stateWith, TELLTALES } from "./rekey-fixture.ts";
 
@@ -182,3 +184,40 @@ describe("rotateEncryptionKey", () => {
     expect(changed).toBeLessThanOrEqual(1024);
   });
 });
+
+describe.skipIf(process.platform === "win32").each(["enable", "disable", "rotate"] as const)(
+  "%s, robbed on its way,",
+  (what) => {
+    test("is EMDB_LOCKED, and what the other one has written is there", async () => {
+      using folder = temporaryFolder();
+      const path = folder.file("data.emdb");
+      const secret = what === "enable" ? {} : { encryption: { key: KEY } };
+      {
+        using db = Emdb.open(path, secret);
+        db.insert("mine", "1");
+      }
+      const source = JSON.stringify(join(import.meta.dir, "../../src/index.ts"));
+      const given = what === "enable" ? "{}" : `{ encryption: { key: new Uint8Array(${JSON.stringify([...KEY])}) } }`;
+      const robber = `import { Emdb } from ${source};
+      Emdb.breakLock(${JSON.stringify(path)}, { force: true });
+      const db = Emdb.open(${JSON.stringify(path)}, ${given});
+      db.insert("other", "2");
+      db.closeSync();`;
+      let robbed: number | undefined;
+      const onProgress = (): void => {
+        robbed ??= Bun.spawnSync([...childCommand(), "-e", robber]).exitCode;
+      };
+      const other = { key: OTHER };
+      const doing =
+        what === "enable"
+          ? Emdb.enableEncryption(path, other, { onProgress })
+          : what === "disable"
+            ? Emdb.disableEncryption(path, { key: KEY }, { onProgress })
+            : Emdb.rotateEncryptionKey(path, { key: KEY }, other, { onProgress });
+      await expectRejects("EMDB_LOCKED", doing);
+      expect(robbed).toBe(0);
+      using db = Emdb.open(path, secret);
+      expect([db.getText("mine"), db.getText("other")]).toEqual(["1", "2"]);
+    });
+  },
+);

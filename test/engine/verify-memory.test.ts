@@ -1,36 +1,14 @@
 /** Verify and salvage of a database far larger than their memory. */
 
-import { heapStats } from "bun:jsc";
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
+import { peakOf } from "../support/memory.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 setDefaultTimeout(120_000);
 const MIB = 1024 * 1024;
 const LOG_BYTES = (emulator === undefined ? 100 : 20) * MIB;
-
-/** Bytes of the collector's heap, arrays included, and of anonymous memory where the system tells. */
-function memory(): { readonly heap: number; readonly anonymous: number } {
-  const { heapSize, extraMemorySize } = heapStats();
-  const status =
-    process.platform === "linux" && emulator === undefined ? readFileSync("/proc/self/status", "utf8") : "";
-  return { heap: heapSize + extraMemorySize, anonymous: Number(/RssAnon:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024 };
-}
-
-/** Runs long work and says how far memory rose above what it was before. */
-async function peakOf(work: (onProgress: () => void) => Promise<unknown>): Promise<ReturnType<typeof memory>> {
-  Bun.gc(true);
-  const before = memory();
-  const peak = { heap: 0, anonymous: 0 };
-  await work(() => {
-    const now = memory();
-    peak.heap = Math.max(peak.heap, now.heap - before.heap);
-    peak.anonymous = Math.max(peak.anonymous, now.anonymous - before.anonymous);
-  });
-  return peak;
-}
 
 test("verify and salvage of 100 MiB hold a few buffers, and salvage the new index, not the log", async () => {
   using folder = temporaryFolder();
