@@ -175,7 +175,10 @@ const pitfalls: readonly Pitfall[] = [
   },
   {
     failure: "A held view pinned the whole file.",
-    tests: [["engine/life.test.ts", "a view without a copy outlives the database and its file"]],
+    tests: [
+      ["engine/holds-nothing.test.ts", "a view of a value far into the file maps its own pages"],
+      ["engine/life.test.ts", "a view without a copy outlives the database and its file"],
+    ],
   },
 
   // -- time, locks, files --------------------------------------------------------------------------------------------
@@ -217,7 +220,10 @@ const pitfalls: readonly Pitfall[] = [
   },
   {
     failure: "In memory was a file in the temp folder.",
-    tests: [["engine/life.test.ts", "a database in memory makes no file, opens none and maps none"]],
+    tests: [
+      ["engine/holds-nothing.test.ts", "a database in memory opens no file, whatever is done with it"],
+      ["engine/life.test.ts", "a database in memory makes no file, opens none and maps none"],
+    ],
   },
   {
     failure: "Folder names like ., NUL, C:x and names with NUL bytes were accepted.",
@@ -233,7 +239,10 @@ const pitfalls: readonly Pitfall[] = [
   },
   {
     failure: "An idle stream held a thread.",
-    tests: [["contract/walk-cases.ts", "a stream can be cancelled, reads nothing ahead"]],
+    tests: [
+      ["engine/holds-nothing.test.ts", "a stream decodes what was asked for, and holds nothing once it was cancelled"],
+      ["contract/walk-cases.ts", "a stream can be cancelled, reads nothing ahead"],
+    ],
   },
   // -- secrets -----------------------------------------------------------------------------------------------------
   {

@@ -1,0 +1,83 @@
+/** What views, streams and databases in memory hold on to, and what not. */
+
+import { expect, test } from "bun:test";
+import { readdirSync, readlinkSync } from "node:fs";
+import { openMemory } from "../../src/engine/open.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { Emdb } from "../../src/index.ts";
+import type { Codec } from "../../src/api/types.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { faulty } from "./engine-fixture.ts";
+import { turn } from "./fixture.ts";
+import { CONFIG } from "./open-engine.ts";
+
+const MIB = 1024 * 1024;
+
+test("a view of a value far into the file maps its own pages", () => {
+  using folder = temporaryFolder();
+  using db = Emdb.open(folder.file("data.emdb"));
+  for (let index = 0; index < 16; index++) db.insert(`before ${index}`, new Uint8Array(MIB));
+  db.insert("long", new Uint8Array(MIB).fill(3));
+  db.flushSync();
+  let view = db.getZeroCopy("long");
+  expect([view?.length, view?.at(-1)]).toEqual([MIB, 3]);
+  // Of 64 KiB, the largest that a system has.
+  expect(view!.buffer.byteLength).toBeLessThanOrEqual(MIB + 2 * 65_536);
+  view = undefined;
+  for (let round = 0; round < 5; round++) Bun.gc(true);
+});
+
+test("a database in memory opens no file, whatever is done with it", () => {
+  const system = faulty(hostSystem(), (call) => {
+    if (call === "open") throw new Error("a file is opened");
+    return undefined;
+  });
+  const opened = openMemory({ system, defer: () => undefined, hasWorkers: false }, { ...CONFIG, rangeScans: true });
+  const { engine } = opened;
+  for (let index = 0; index < 5000; index++) engine.insert(engine.defaultSpace, `key ${index}`, "value", 0);
+  for (let index = 0; index < 5000; index += 2) engine.remove(engine.defaultSpace, `key ${index}`);
+  opened.compaction.runSync();
+  engine.clear(engine.defaultSpace);
+  opened.compaction.runSync();
+  expect(engine.count(engine.defaultSpace)).toBe(0);
+  opened.leave();
+});
+
+/** Files of a folder that this process has open though they have no name any more. */
+function nameless(folder: string): number {
+  return readdirSync("/proc/self/fd").filter((fd) => {
+    try {
+      const target = readlinkSync(`/proc/self/fd/${fd}`);
+      return target.startsWith(folder) && target.endsWith("(deleted)");
+    } catch {
+      return false;
+    }
+  }).length;
+}
+
+test("a stream decodes what was asked for, and holds nothing once it was cancelled", async () => {
+  using folder = temporaryFolder();
+  await using db = Emdb.open(folder.file("data.emdb"));
+  let decoded = 0;
+  const counting: Codec<string> = {
+    encode: (value) => new TextEncoder().encode(value),
+    decode: (bytes) => {
+      decoded += 1;
+      return new TextDecoder().decode(bytes);
+    },
+  };
+  const space = db.namespace("typed", { value: counting });
+  for (let index = 0; index < 500; index++) space.insert(`key ${index}`, `value ${index}`);
+  const reader = space.stream().getReader();
+  await turn();
+  expect(decoded).toBe(0);
+  expect((await reader.read()).done).toBe(false);
+  await turn();
+  expect(decoded).toBe(1);
+  await db.compact();
+  if (process.platform === "linux") expect(nameless(folder.path)).toBe(1);
+  await reader.cancel();
+  await db.compact();
+  await turn();
+  if (process.platform === "linux") expect(nameless(folder.path)).toBe(0);
+});
