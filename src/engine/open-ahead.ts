@@ -2,10 +2,10 @@
  * Opening sealed frames ahead of a replay, in helper threads: what an open of an encrypted log takes is mostly the cipher,
  * which is called for each record, and that a thread of its own can do as well.
  *
- * The replay reads pieces of the log ahead into shared slots (`ahead-pieces.ts`). Helpers (`open-ahead-script.ts`) take the furthest of them,
- * and write what they open over it; of those that nobody has taken when the replay arrives it opens the frames itself. So
- * it is never behind a helper that starts late, is slow or dies: what helpers do is a gain, and never waited for but while
- * one is at the very piece that is needed.
+ * The replay reads pieces of the log ahead into shared slots (`ahead-pieces.ts`). Helpers (`open-ahead-script.ts`) take the
+ * furthest of them, and write what they open over it; of those that nobody has taken when the replay arrives it opens the
+ * frames itself. So it is never behind a helper that starts late, is slow or dies: what helpers do is a gain, and never
+ * waited for but while one is at the very piece that is needed.
  *
  * Invariants
  * 1. What a helper has opened is taken only for a frame that begins where that one began, and whose header, counter and

@@ -2,11 +2,10 @@
 
 import { describe, expect, test } from "bun:test";
 import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { Emdb } from "../../src/index.ts";
 import type { EncryptionInput } from "../../src/api/types.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";
-import { childCommand } from "../support/platform.ts";
+import { rob } from "../engine/processes.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { KEY, make, openWith, OTHER, stateWith, TELLTALES } from "./rekey-fixture.ts";
 
@@ -196,16 +195,9 @@ describe.skipIf(process.platform === "win32").each(["enable", "disable", "rotate
         using db = Emdb.open(path, secret);
         db.insert("mine", "1");
       }
-      const source = JSON.stringify(join(import.meta.dir, "../../src/index.ts"));
-      const given = what === "enable" ? "{}" : `{ encryption: { key: new Uint8Array(${JSON.stringify([...KEY])}) } }`;
-      const robber = `import { Emdb } from ${source};
-      Emdb.breakLock(${JSON.stringify(path)}, { force: true });
-      const db = Emdb.open(${JSON.stringify(path)}, ${given});
-      db.insert("other", "2");
-      db.closeSync();`;
-      let robbed: number | undefined;
+      let robbed: number | null | undefined;
       const onProgress = (): void => {
-        robbed ??= Bun.spawnSync([...childCommand(), "-e", robber]).exitCode;
+        robbed ??= rob(path, 1, secret);
       };
       const other = { key: OTHER };
       const doing =
@@ -217,7 +209,7 @@ describe.skipIf(process.platform === "win32").each(["enable", "disable", "rotate
       await expectRejects("EMDB_LOCKED", doing);
       expect(robbed).toBe(0);
       using db = Emdb.open(path, secret);
-      expect([db.getText("mine"), db.getText("other")]).toEqual(["1", "2"]);
+      expect([db.getText("mine"), db.getText("key 0")]).toEqual(["1", "by the robber"]);
     });
   },
 );

@@ -9,11 +9,11 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { PACKAGE_VERSION } from "../../src/version.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { childCommand, emulator, testUnlessExcepted } from "../support/platform.ts";
+import { emulator, testUnlessExcepted } from "../support/platform.ts";
 import { expectCode } from "./fixture.ts";
 import { faulty } from "./engine-fixture.ts";
 import { openFile } from "./open-engine.ts";
-import { Child, startChild } from "./processes.ts";
+import { Child, rob, startChild } from "./processes.ts";
 
 setDefaultTimeout(120_000);
 const isWindows = process.platform === "win32";
@@ -376,17 +376,11 @@ test.skipIf(isWindows)(
   () => {
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");
-    const source = JSON.stringify(join(import.meta.dir, "../../src/index.ts"));
-    const robber = `import { Emdb } from ${source};
-    Emdb.breakLock(${JSON.stringify(path)}, { force: true });
-    const db = Emdb.open(${JSON.stringify(path)});
-    for (let index = 0; index < 500; index++) db.insert("key " + index, "by the robber");
-    db.closeSync();`;
     const db = Emdb.open(path);
     db.insert("mine", "1");
     db.flushSync();
     // The event loop does not turn in between: what is known of the lock is of before.
-    expect(Bun.spawnSync([...childCommand(), "-e", robber]).exitCode).toBe(0);
+    expect(rob(path, 500)).toBe(0);
     expectCode("EMDB_LOCKED", () => db.closeSync());
     using after = Emdb.open(path);
     expect([after.len(), after.recovery.missingBytes, after.getText("key 499")]).toEqual([501, 0, "by the robber"]);

@@ -59,3 +59,19 @@ export async function startChild(what: string, path: string): Promise<{ child: C
   await child.go();
   return { child, said: await child.line() };
 }
+
+/** Has another process break the lock of a database, open it, write records "by the robber" and close it; returns how it ended. */
+export function rob(
+  path: string,
+  records: number,
+  secret: { readonly encryption?: { readonly key: Uint8Array } } = {},
+): number | null {
+  const key = secret.encryption?.key;
+  const options = key === undefined ? "{}" : `{ encryption: { key: new Uint8Array(${JSON.stringify([...key])}) } }`;
+  const program = `import { Emdb } from ${JSON.stringify(join(import.meta.dir, "../../src/index.ts"))};
+    Emdb.breakLock(${JSON.stringify(path)}, { force: true });
+    const db = Emdb.open(${JSON.stringify(path)}, ${options});
+    for (let index = 0; index < ${records}; index++) db.insert("key " + index, "by the robber");
+    db.closeSync();`;
+  return Bun.spawnSync([...childCommand(), "-e", program]).exitCode;
+}
