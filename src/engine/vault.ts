@@ -262,9 +262,7 @@ export class Vault implements SealSource {
 
   /** What seals frames now. */
   get sealer(): FrameSealer {
-    const book = this.#current;
-    const last = this.#lastOf(book);
-    const sealer = this.isActive ? book.sealerAt(last, last) : undefined;
+    const sealer = this.isActive ? this.sealerAt(this.#numbers[SESSION_LAST]!) : undefined;
     assert(sealer !== undefined, "a session has begun before anything is sealed");
     return sealer;
   }
