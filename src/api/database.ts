@@ -41,7 +41,7 @@ export class Database
 
   /** What the open of this file had to do; also after `close`. */
   get recovery(): RecoveryReport {
-    return this.#handle.life.recovery;
+    return this.#handle.recovery;
   }
 
   /** Undefined for an in-memory database; also after `close`. */

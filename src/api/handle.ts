@@ -13,6 +13,7 @@ import type { Space, Store } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { ClosedStore } from "./closed-store.ts";
 import type { Lifecycle } from "../engine/life.ts";
+import type { RecoveryReport } from "./types.ts";
 
 /** What runs under the writer's lock: the name of the method that was given a function. */
 type Occupant = "transaction" | "update" | "remove";
@@ -36,14 +37,17 @@ function gateOf(store: Store): Gate {
 export class Handle {
   readonly path: string | undefined;
   readonly defaultTtlMs: number;
-  readonly life: Lifecycle;
+  readonly recovery: RecoveryReport;
+  /** Undefined once it is closed: a handle that is kept then keeps nothing of the engine. */
+  #life: Lifecycle | undefined;
   readonly #gate: Gate;
   #store: Store;
   #closing: Promise<void> | undefined;
   #isReleased = false;
 
   constructor(life: Lifecycle) {
-    this.life = life;
+    this.#life = life;
+    this.recovery = life.recovery;
     this.path = life.path;
     this.defaultTtlMs = life.defaultTtlMs;
     this.#store = life.store;
@@ -75,8 +79,9 @@ export class Handle {
    * @throws {EmdbError} EMDB_CLOSED
    */
   openLife(): Lifecycle {
-    if (!this.isOpen) throw closedError(this.path);
-    return this.life;
+    const life = this.#life;
+    if (life === undefined || !this.isOpen) throw closedError(this.path);
+    return life;
   }
 
   /** Runs a function that calls back into a caller's code, with the writer's lock held and the gate shut. */
@@ -119,9 +124,9 @@ export class Handle {
     this.#refuseIfNeeded();
     this.#shut();
     try {
-      await this.life.close();
+      await this.#life?.close();
     } finally {
-      this.#isReleased = true;
+      this.#release();
     }
   }
 
@@ -131,9 +136,9 @@ export class Handle {
     this.#refuseIfNeeded();
     this.#shut();
     try {
-      this.life.closeSync();
+      this.#life?.closeSync();
     } finally {
-      this.#isReleased = true;
+      this.#release();
     }
   }
 
@@ -146,6 +151,11 @@ export class Handle {
     if (!this.#mustStayOpen) return;
     const message = `the handle cannot be closed inside a callback of its own ${this.#gate.occupant}`;
     throw new EmdbError("EMDB_INVALID_ARGUMENT", message, { path: this.path });
+  }
+
+  #release(): void {
+    this.#isReleased = true;
+    this.#life = undefined;
   }
 
   #shut(): void {

@@ -56,7 +56,7 @@ export class AutoCompact {
     if (this.#isInTheWay && this.#collectAt === 0) this.#collectAt = 2 * this.#bytes.log;
     if (!this.#isDue && !this.#mustSweep && !this.#mustCollect && !this.#relocation.isGivingBack) return;
     this.#isRunning = true;
-    core.defer(() => void this.#run());
+    core.putOff(() => void this.#run());
   }
 
   /** Whoever was in the way when the compaction before ended may be gone by now, also for good. */

@@ -190,7 +190,7 @@ export class Checkpoint {
     const since = Math.max(core.control.numbers[IMAGE_START]!, core.base, this.#triedAt);
     if (end - since < Math.max(CHECKPOINT_GROWTH_BYTES_MIN, (end - core.base) / 2)) return;
     this.#triedAt = end;
-    core.defer(() => {
+    core.putOff(() => {
       if (core.isClosed || core.control.flags[STATE] !== 0) return;
       this.run().catch((error: unknown) => {
         if (!(error instanceof EmdbError)) throw error;

@@ -61,6 +61,11 @@ export class LogFile {
 /** How a Worker puts work off to the turn of its event loop, or for so many milliseconds at least; its process lives as long. */
 export type Defer = (work: () => void, delayMs?: number) => void;
 
+/** Work that was put off: the event loop holds this until it turns, and with it what the work refers to until that is given up. */
+interface PutOff {
+  work: (() => void) | undefined;
+}
+
 export interface CoreParts {
   readonly system: System;
   readonly control: Control;
@@ -122,6 +127,7 @@ export class Core {
   /** What `present` returned last. */
   #present = -1;
   #hasLeft = false;
+  readonly #putOff = new Set<PutOff>();
   #heldMs: number | undefined;
   readonly #fileId: Uint8Array;
   #salts: Salts;
@@ -276,6 +282,18 @@ export class Core {
     return promise;
   }
 
+  /** Puts work off as `defer` does; what has not run when this thread leaves never does, and nothing holds it any more. */
+  putOff(work: () => void, delayMs?: number): void {
+    const cell: PutOff = {
+      work: () => {
+        this.#putOff.delete(cell);
+        work();
+      },
+    };
+    this.#putOff.add(cell);
+    this.defer(runnerOf(cell), delayMs);
+  }
+
   get isClosed(): boolean {
     return this.#hasLeft || (this.control.flags[STATE]! & STATE_CLOSED) !== 0;
   }
@@ -292,7 +310,7 @@ export class Core {
       const era = Atomics.load(rows, RECLAIM_ERA);
       Atomics.store(rows, ROW_ERA_AT + this.row, era);
       if (Atomics.load(rows, RECLAIM_ERA) === era) {
-        if (this.#era === IDLE && this.isShared) this.defer(() => this.rest());
+        if (this.#era === IDLE && this.isShared) this.putOff(() => this.rest());
         this.#era = era;
         return;
       }
@@ -302,6 +320,8 @@ export class Core {
   /** This thread has given its part back: to it the database is closed. */
   leave(): void {
     this.#hasLeft = true;
+    for (const cell of this.#putOff) cell.work = undefined;
+    this.#putOff.clear();
     this.mutex.leave();
     this.vault?.wipe();
   }
@@ -341,6 +361,11 @@ export class Core {
     }
     return oldest / 8;
   }
+}
+
+/** Refers to the cell alone. */
+function runnerOf(cell: PutOff): () => void {
+  return () => cell.work?.();
 }
 
 export function closedError(path: string | undefined): EmdbError {

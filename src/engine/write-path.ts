@@ -238,7 +238,7 @@ export class WritePath {
   #spillLater(delayMs = 0): void {
     this.#spillIsDue = true;
     const core = this.#core;
-    core.defer(() => {
+    core.putOff(() => {
       this.#spillIsDue = false;
       if (core.isClosed || core.control.flags[STATE] !== 0 || core.tail.pendingBytes === 0) return;
       if (!core.mutex.tryLock()) {

@@ -12,6 +12,12 @@ function memory(): { readonly heap: number; readonly anonymous: number } {
   return { heap: heapSize + extraMemorySize, anonymous: Number(/RssAnon:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024 };
 }
 
+/** What nobody has let go of: bytes of the collector's heap, and arrays of numbers, of which each open database has several. */
+export function held(): { readonly bytes: number; readonly arrays: number } {
+  Bun.gc(true);
+  return { bytes: memory().heap, arrays: heapStats().objectTypeCounts["Float64Array"] ?? 0 };
+}
+
 /** Runs work, which may look in between, and says how far memory rose above what it was before. */
 export async function peakOf(work: (onProgress: () => void) => Promise<unknown>): Promise<ReturnType<typeof memory>> {
   Bun.gc(true);
