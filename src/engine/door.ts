@@ -8,7 +8,7 @@ import { Errno } from "../ffi/errno.ts";
 import { hostSystem, processors } from "../ffi/host.ts";
 import { must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
-import { onProcessExit } from "../ffi/process-exit.ts";
+import { onProcessExit, watchProcessEnd } from "../ffi/process-exit.ts";
 import type { EmdbShare, ProgressOptions } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
 import { EXIT_WAIT_MS_MAX } from "../limits.ts";
@@ -94,6 +94,7 @@ function hostEnvironment(): Environment {
 
 function register(opened: Opened, path: string | undefined): Lifecycle {
   const entry = { opened, path, handles: 1 };
+  watchProcessEnd();
   registry().set(opened.base.id, entry);
   return lifecycle(entry);
 }

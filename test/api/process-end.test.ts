@@ -2,6 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { resolveObjectURL } from "node:buffer";
+import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import { childCommand } from "../support/platform.ts";
@@ -34,6 +35,74 @@ test.each(["", "process.exit(3);"])("what a listener of the end writes is there 
   expect([db.len(), db.getText("first"), db.containsKey("key 2999")]).toEqual([3002, "1", true]);
   using late = Emdb.open(`${path}.late`);
   expect(late.getText("late")).toBe("1");
+});
+
+const ENDS = ["", "process.exit(3);", "throw new Error('the end');"];
+
+test.each(ENDS)("what is opened first in a listener of the end, and not closed, has what it wrote (%p)", (last) => {
+  using folder = temporaryFolder();
+  const said = run(`import { Emdb } from ${SOURCE};
+    process.on("exit", () => {
+      const db = Emdb.open(${JSON.stringify(folder.file("first.emdb"))});
+      for (let index = 0; index < 3; index++) db.insert("key " + index, "1");
+      const next = Emdb.open(${JSON.stringify(folder.file("next.emdb"))});
+      next.insert("one", "1");
+      db.insert("last", "1");
+      console.log("written");
+    });
+    ${last}`);
+  expect(said).toBe("written\n");
+  using db = Emdb.open(folder.file("first.emdb"));
+  using next = Emdb.open(folder.file("next.emdb"));
+  expect([db.len(), db.getText("last"), next.getText("one")]).toEqual([4, "1", "1"]);
+});
+
+test.each(ENDS)("so it is where the listener loads the package (%p)", (last) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const said = run(`process.on("exit", () => {
+      const { Emdb } = require(${SOURCE});
+      Emdb.open(${JSON.stringify(path)}).insert("one", "1");
+      console.log("written");
+    });
+    ${last}`);
+  expect(said).toBe("written\n");
+  using db = Emdb.open(path);
+  expect(db.getText("one")).toBe("1");
+});
+
+test("so it is at the end of a Worker", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  writeFileSync(
+    folder.file("worker.ts"),
+    `import { Emdb } from ${SOURCE};
+    process.on("exit", () => void Emdb.open(${JSON.stringify(path)}).insert("one", "1"));`,
+  );
+  const said = run(`const worker = new Worker(${JSON.stringify(folder.file("worker.ts"))});
+    worker.addEventListener("close", () => console.log("closed"));`);
+  expect(said).toBe("closed\n");
+  using db = Emdb.open(path);
+  expect(db.getText("one")).toBe("1");
+});
+
+test.each(ENDS)("so it is with what another evaluation of the module has opened (%p)", (last) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  cpSync(join(import.meta.dir, "../../src"), folder.file("again"), { recursive: true });
+  const said = run(`import { Emdb } from ${SOURCE};
+    import { Emdb as Again } from ${JSON.stringify(folder.file("again/index.ts"))};
+    Emdb.open(${JSON.stringify(folder.file("first.emdb"))}).insert("one", "1");
+    const db = Again.open(${JSON.stringify(path)});
+    db.insert("before", "1");
+    process.on("exit", () => {
+      db.insert("late", "1");
+      console.log(Again !== Emdb);
+    });
+    ${last}`);
+  expect(said).toBe("true\n");
+  using db = Emdb.open(path);
+  expect([db.getText("before"), db.getText("late")]).toEqual(["1", "1"]);
 });
 
 test("an error of another evaluation of the module is an EmdbError as well", async () => {
