@@ -168,10 +168,18 @@ export const LOCATION_NAME_BYTES_MAX = 200;
 export const SYSTEM_NAME_BYTES_MAX = 255;
 
 /**
- * Longest name of a new database's file, without its folder, in the same: the longest that is appended to it, for a table of
- * moves in the way of another, has 43.
+ * Longest path that a system takes, without its final zero, in the same: PATH_MAX of Linux, that of macOS and FreeBSD, and what
+ * Windows takes behind its prefix, of 32767 in all, part of which it puts in the prefix's place.
  */
-export const FILE_NAME_BYTES_MAX = 212;
+export const LINUX_PATH_BYTES_MAX = 4095;
+export const BSD_PATH_BYTES_MAX = 1023;
+export const WINDOWS_PATH_UNITS_MAX = 32_700;
+
+/** Longest ending of a name beside a database's file, in the same: of a table of moves that is in the way of another. */
+export const SIDECAR_ENDING_BYTES_MAX = 43;
+
+/** Longest name of a new database's file, without its folder, in the same: the names beside it begin with it. */
+export const FILE_NAME_BYTES_MAX = SYSTEM_NAME_BYTES_MAX - SIDECAR_ENDING_BYTES_MAX;
 
 /** Longest wait of a group flush for others to join, in milliseconds: a flush is somebody waiting. */
 export const GROUP_WAIT_MS_MAX = 60_000;

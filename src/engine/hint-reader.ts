@@ -140,7 +140,8 @@ function isContinued(system: System, log: LogFile, { newest }: SealedImage): boo
 export function removeHint(system: System, logPath: string, folder: string): void {
   const path = hintPath(logPath);
   const result = system.unlink(path);
-  if (result === -Errno.ENOENT) return;
+  // What no file can be called there is none of.
+  if (result === -Errno.ENOENT || result === -Errno.ENAMETOOLONG) return;
   const status = result < 0 ? system.status(path) : undefined;
   if (typeof status === "object" && status.kind === "folder") return;
   must(result, { syscall: "unlink", path });

@@ -75,7 +75,7 @@ export function realLogPath(system: System, path: string): string {
     if (real !== -Errno.ENOENT) throw realPathError(system, real, path);
     const folder = system.realPath(dirname(asked));
     if (typeof folder !== "string") {
-      if (folder !== -Errno.ENOENT) throw ioError(folder, { syscall: "realpath", path: dirname(asked) });
+      if (folder !== -Errno.ENOENT) throw realPathError(system, folder, dirname(asked));
       throw new EmdbError(
         "EMDB_NOT_FOUND",
         `the folder ${JSON.stringify(dirname(asked))} does not exist; make it first`,
@@ -84,6 +84,7 @@ export function realLogPath(system: System, path: string): string {
     }
     asked = join(folder, basename(asked));
     const target = system.linkTarget(asked);
+    if (target === -Errno.ENAMETOOLONG) throw realPathError(system, target, asked);
     if (typeof target !== "string") return asked;
     asked = resolve(folder, target);
   }

@@ -8,6 +8,7 @@ import { openLibrary } from "./library.ts";
 import { pinned } from "./memory.ts";
 import { symbolTables } from "./symbols.ts";
 import type { FreebsdCalls } from "./symbols-posix.ts";
+import { BSD_PATH_BYTES_MAX } from "../limits.ts";
 
 const MS_SYNC = 0;
 
@@ -26,6 +27,7 @@ export function freebsdKernel(): Kernel {
     monotonicClock: 4,
     addressSpaceLimit: 10,
     openCloseOnExec: 0x00100000,
+    pathBytesMax: BSD_PATH_BYTES_MAX,
     // O_SYNC: O_DSYNC came only with 13.0, and means less only for the times.
     openWriteThrough: 0x0080,
     sync: calls.fdatasync,

@@ -21,6 +21,8 @@ export interface Kernel {
   /** RLIMIT_AS. */
   readonly addressSpaceLimit: number;
   readonly openCloseOnExec: number;
+  /** As `System.pathBytesMax`. */
+  readonly pathBytesMax: number;
   /** The flag of `open` that makes each write durable; 0 where none does. */
   readonly openWriteThrough: number;
   /** Raw. */

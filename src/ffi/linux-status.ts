@@ -6,6 +6,7 @@
  */
 
 import { Errno, resultOfNumber } from "./errno.ts";
+import { LINUX_PATH_BYTES_MAX } from "../limits.ts";
 import { pinned } from "./memory.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 import type { FileHandle, FileStatus, Result } from "./system.ts";
@@ -29,9 +30,8 @@ const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
 const S_IFDIR = 0o040000;
 
-/** Longest path that the system takes, with its final zero (PATH_MAX). */
-const PATH_BYTES_MAX = 4096;
-const ANSWER_AT = PATH_BYTES_MAX;
+/** Behind the longest path with its final zero. */
+const ANSWER_AT = LINUX_PATH_BYTES_MAX + 1;
 const ANSWER_BYTES = 256;
 
 const encoder = new TextEncoder();
@@ -73,7 +73,7 @@ export class StatusCall {
 /** Puts a path where the system reads it; false when it is too long for that, or is none. */
 function takesPath(path: string): boolean {
   if (path.includes("\0")) return false;
-  const { read, written } = encoder.encodeInto(path, memory.u8.subarray(0, PATH_BYTES_MAX - 1));
+  const { read, written } = encoder.encodeInto(path, memory.u8.subarray(0, LINUX_PATH_BYTES_MAX));
   memory.u8[written] = 0;
   return read === path.length;
 }

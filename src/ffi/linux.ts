@@ -11,6 +11,7 @@ import { cutBytesOf } from "./linux-cut.ts";
 import { StatusCall } from "./linux-status.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 import type { FileHandle, Result } from "./system.ts";
+import { LINUX_PATH_BYTES_MAX } from "../limits.ts";
 
 const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
@@ -46,6 +47,7 @@ export function linuxKernel(): Kernel {
     monotonicClock: 1,
     addressSpaceLimit: 9,
     openCloseOnExec: 0o2000000,
+    pathBytesMax: LINUX_PATH_BYTES_MAX,
     openWriteThrough: 0o10000,
     sync: calls.fdatasync,
     syncFolder: calls.fsync,

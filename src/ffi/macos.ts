@@ -16,6 +16,7 @@ import { type Place, pinned } from "./memory.ts";
 import { symbolTables } from "./symbols.ts";
 import type { MacosCalls } from "./symbols-posix.ts";
 import type { FileHandle, Result } from "./system.ts";
+import { BSD_PATH_BYTES_MAX } from "../limits.ts";
 
 const F_PREALLOCATE = 42;
 const F_FULLFSYNC = 51;
@@ -49,6 +50,7 @@ export function macosKernel(): Kernel {
     monotonicClock: 6,
     addressSpaceLimit: 5,
     openCloseOnExec: 0x1000000,
+    pathBytesMax: BSD_PATH_BYTES_MAX,
     openWriteThrough: 0,
     sync: fullSync,
     syncFolder: fullSync,

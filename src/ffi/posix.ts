@@ -62,6 +62,7 @@ export class PosixSystem extends Surroundings implements System {
   readonly platform = "posix";
   readonly canMapPastEnd = true;
   readonly pageBytes: number;
+  readonly pathBytesMax: number;
   readonly #kernel: Kernel;
   readonly #calls: PosixCalls;
   readonly #munmapAddress: Address;
@@ -73,6 +74,7 @@ export class PosixSystem extends Surroundings implements System {
     super();
     this.#kernel = kernel;
     this.#calls = kernel.calls;
+    this.pathBytesMax = kernel.pathBytesMax;
     this.lacksWriteThrough = kernel.openWriteThrough === 0;
     this.#munmapAddress = symbolAddress(kernel.calls.munmap);
     this.pageBytes = kernel.calls.getpagesize();

@@ -57,6 +57,8 @@ export interface FileMapping {
 
 export interface System {
   readonly platform: "posix" | "win32" | "simulated";
+  /** Longest path that it takes, in bytes without a final zero; on Windows in UTF-16 units. */
+  readonly pathBytesMax: number;
   /** Whether no flag makes each write to a file that was opened as write-through durable: then who writes has to sync. */
   readonly lacksWriteThrough?: boolean;
   /** A mapping may reach beyond the end of the file; the pages there become readable as it grows. */

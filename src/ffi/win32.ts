@@ -19,6 +19,7 @@ import {
   type WindowsCalls,
   type WindowsRandomCalls,
 } from "./symbols-win32.ts";
+import { WINDOWS_PATH_UNITS_MAX } from "../limits.ts";
 import type { Address, ByteSource, FileHandle, FileMapping, FileStatus, OpenMode, Result, System } from "./system.ts";
 import { lastFailure, openFile, renameFile, statusOfHandle, statusOfPath } from "./win32-files.ts";
 
@@ -82,6 +83,7 @@ function readLargeInteger(): number {
 export class WindowsSystem extends Surroundings implements System {
   readonly platform = "win32";
   readonly canMapPastEnd = false;
+  readonly pathBytesMax = WINDOWS_PATH_UNITS_MAX;
   readonly pageBytes: number;
   /** Where mappings may begin. */
   readonly #granularityBytes: number;

@@ -72,6 +72,10 @@ test("the table of limits gives the numbers of src/limits.ts", () => {
   expect(first("log") * 2 ** 30).toBe(limits.LOG_BYTES_MAX);
   expect(first("threads that share a database")).toBe(limits.ATTACHED_MAX);
   expect(first("name of a database's file")).toBe(limits.FILE_NAME_BYTES_MAX);
+  const paths = [limits.LINUX_PATH_BYTES_MAX, limits.BSD_PATH_BYTES_MAX].map(
+    (max) => max - limits.SIDECAR_ENDING_BYTES_MAX,
+  );
+  expect(rows.get("name of a database's file")).toContain(`whole path ${paths[0]} on Linux, ${paths[1]} on macOS`);
   expect(first("files that compactions have replaced and iterators keep")).toBe(SEGMENT_COUNT_MAX);
   expect(rows.size).toBe(8);
 });

@@ -200,14 +200,20 @@ test.skipIf(process.platform === "win32")("what fits beside a name is done to th
     [229, false, true],
     [230, false, false],
   ] as const) {
-    using db = Emdb.open(madeEarlier(folder, length));
+    const path = madeEarlier(folder, length);
+    using db = Emdb.open(path);
     const isDone = async (work: Promise<void>): Promise<boolean> =>
       work.then(
         () => true,
-        (error: unknown) => (error as EmdbError).code !== "EMDB_INVALID_CONFIG",
+        (error: unknown) => {
+          if ((error as EmdbError).code !== "EMDB_INVALID_CONFIG") throw error;
+          return false;
+        },
       );
     expect([length, await isDone(db.compact())]).toEqual([length, compacts]);
     db.insert("three", "3");
     expect([length, await isDone(db.checkpoint())]).toEqual([length, checkpoints]);
+    db.closeSync();
+    expect([length, await isDone(Emdb.enableEncryption(path, KEY))]).toEqual([length, checkpoints]);
   }
 });

@@ -2,8 +2,7 @@
  * A process of a simulated machine: `System` as the engine sees it, each call passing through `calls.ts`.
  *
  * Invariants
- * 1. A handle's number is never used twice, so a use after close is seen: `misuses` lists what no correct
- *    caller does.
+ * 1. A handle's number is never used twice, so a use after close is seen: `misuses` lists what no correct caller does.
  * 2. After `kill` every call fails with EIO and changes nothing: the machine outlives its processes.
  */
 
@@ -62,6 +61,7 @@ export class SimulatedSystem implements System {
   readonly platform = "simulated";
   readonly canMapPastEnd: boolean;
   readonly pageBytes = PAGE_BYTES;
+  readonly pathBytesMax = Infinity;
   readonly recordsFirstWrites = (): boolean => this.#machine.options.recordsFirstWrites;
   readonly hostName = (): string => "simulated";
   readonly canCut = (): boolean => !this.#machine.options.isWindows;
