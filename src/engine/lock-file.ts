@@ -16,7 +16,7 @@
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
-import type { FileHandle, Result, System } from "../ffi/system.ts";
+import type { FileHandle, FileStatus, Result, System } from "../ffi/system.ts";
 import type { LockHolder } from "../api/types.ts";
 import { closeFile, nameFile, type SharedFile } from "../log/shared-file.ts";
 import { PACKAGE_VERSION } from "../version.ts";
@@ -84,6 +84,8 @@ export class LockFile {
         return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed, isRecord });
       }
       closeLock(system, handle, words);
+      if (typeof own === "number") throw ioError(own, { syscall: "fstat", path });
+      mustBeTold(system, there, path);
     }
     throw new EmdbError(
       "EMDB_LOCKED",
@@ -147,9 +149,12 @@ export class LockFile {
     return typeof there !== "number" && there.identity === this.#identity;
   }
 
-  /** Throws EMDB_LOCKED when somebody has. */
+  /** Throws EMDB_LOCKED when somebody has, and EMDB_IO when the system does not tell. */
   mustBeOurs(): void {
-    if (this.isOurs) return;
+    const path = lockPath(this.#logPath);
+    const there = this.#system.status(path);
+    if (typeof there !== "number" && there.identity === this.#identity) return;
+    mustBeTold(this.#system, there, path);
     throw new EmdbError(
       "EMDB_LOCKED",
       "somebody broke this database's lock and may be writing to it; this handle writes no more",
@@ -166,6 +171,16 @@ export class LockFile {
     this.#system.unlock(this.#handle);
     closeLock(this.#system, this.#handle, words);
   }
+}
+
+/**
+ * Throws when it is unknown what is at the place of the lock. That nothing is there is known; Windows says EACCES of what has
+ * been removed and is still open.
+ */
+function mustBeTold(system: System, status: FileStatus | Result, path: string): void {
+  const isGone = status === -Errno.ENOENT || status === -Errno.ENOTDIR;
+  const isGoing = system.platform === "win32" && status === -Errno.EACCES;
+  if (typeof status === "number" && !isGone && !isGoing) throw ioError(status, { syscall: "stat", path });
 }
 
 /** How often a lock was broken by this thread: what it knew of locks before is worth nothing then. */

@@ -216,7 +216,9 @@ export class WritePath {
       if (file !== undefined && system.lacksWriteThrough === true)
         must(system.sync(file.handle), { syscall: "fdatasync", path: file.path });
     } catch (error) {
-      if (error instanceof EmdbError && error.code === "EMDB_IO") Atomics.or(core.control.flags, STATE, STATE_POISONED);
+      // Whoever cannot ask whose the lock is has written nothing.
+      const isFailed = error instanceof EmdbError && error.code === "EMDB_IO" && error.syscall !== "stat";
+      if (isFailed) Atomics.or(core.control.flags, STATE, STATE_POISONED);
       throw error;
     }
     core.control.log.numbers[LOG_DURABLE] = core.tail.end;
