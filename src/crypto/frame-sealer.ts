@@ -22,8 +22,9 @@
  */
 
 import { assert } from "../errors.ts";
-import { createAead, NONCE_BYTES, TAG_BYTES, type Aead, type Span } from "./aead.ts";
+import { NONCE_BYTES, TAG_BYTES, type Aead, type Span } from "./aead.ts";
 import type { Cipher } from "./cipher.ts";
+import { createAead } from "./create-aead.ts";
 import { writeWholeNumber } from "./derive.ts";
 import { writeNonce } from "./nonce-counter.ts";
 import type { SecretKey } from "./secret.ts";
@@ -66,7 +67,7 @@ export class FrameSealer implements Disposable {
   readonly #key: SecretKey;
   readonly #associatedData: Uint8Array;
   readonly #context: { readonly nonce: Uint8Array; readonly associatedData: Uint8Array };
-  /** Write the frame's clear bytes here before each `sealInto` and `open`. */
+  /** Write the frame's clear bytes here before each `sealInto` and `openInto`. */
   readonly clear: Uint8Array;
 
   constructor(options: SealerOptions) {
@@ -102,15 +103,14 @@ export class FrameSealer implements Disposable {
   }
 
   /**
-   * The body in a buffer of the caller's own (it may be a Buffer); undefined when it was not sealed in this
-   * session for this place. `span` is where the sealed body stands in `source`; default: all of it.
+   * Writes the body of `span.bytes - SEAL_BYTES` bytes, sealed at `span` in `source`, to the beginning of `into`; they must not
+   * overlap. False when it was not sealed in this session for this place.
    */
-  open(source: Uint8Array, place: SealPlace, span?: Span): Uint8Array | undefined {
-    const at = span === undefined ? 0 : span.at;
-    const bytes = span === undefined ? source.length : span.bytes;
-    if (bytes < SEAL_BYTES) return undefined;
+  openInto(source: Uint8Array, place: SealPlace, span: Span, into: Uint8Array): boolean {
+    const { at, bytes } = span;
+    if (bytes < SEAL_BYTES) return false;
     this.#bind(place, counterOf(source, at));
-    return this.#aead.open(source, this.#context, { at: at + COUNTER_BYTES, bytes: bytes - COUNTER_BYTES });
+    return this.#aead.openInto(source, this.#context, { at: at + COUNTER_BYTES, bytes: bytes - COUNTER_BYTES }, into);
   }
 
   /** Writes what another thread needs to open frames of a kind: the key, and the associated data but for place and clear bytes. */

@@ -46,6 +46,13 @@ export function equalsInConstantTime(a: Uint8Array, b: Uint8Array): boolean {
   return difference === 0;
 }
 
+const keepers: ((secret: SecretBytes) => void)[] = [];
+
+/** Calls back, for good, just before a secret of this thread is wiped: for who keeps another form of one. */
+export function whenWiped(keeper: (secret: SecretBytes) => void): void {
+  keepers.push(keeper);
+}
+
 /** A secret byte string, owned: whoever holds it calls `wipe`, or declares it with `using`. */
 export class SecretBytes implements Disposable {
   #bytes: Uint8Array | undefined;
@@ -67,7 +74,9 @@ export class SecretBytes implements Disposable {
 
   /** Zeroes the bytes and lets go of them. Idempotent. */
   wipe(): void {
-    if (this.#bytes !== undefined) wipe(this.#bytes);
+    if (this.#bytes === undefined) return;
+    for (const keeper of keepers) keeper(this);
+    wipe(this.#bytes);
     this.#bytes = undefined;
   }
 

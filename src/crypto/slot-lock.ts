@@ -28,11 +28,12 @@
  */
 
 import { assert } from "../errors.ts";
-import { createAead, NONCE_BYTES, TAG_BYTES } from "./aead.ts";
+import { NONCE_BYTES, TAG_BYTES } from "./aead.ts";
+import { createAead } from "./create-aead.ts";
 import { cipherNumber, type Cipher } from "./cipher.ts";
 import { authenticate, deriveKey, wholeNumber } from "./derive.ts";
 import { encodeSlotPrefix, slotBeforePageMac, type KeySlot, type SlotPrefix } from "./key-slot.ts";
-import { equalsInConstantTime, KEY_BYTES, SecretKey } from "./secret.ts";
+import { equalsInConstantTime, secretBuffer, KEY_BYTES, SecretKey } from "./secret.ts";
 
 /** What a slot is bound to: the header page's first sector, as it is on disk, and the cipher it names. */
 export interface SlotHome {
@@ -78,9 +79,12 @@ export function tryLock(
 
   using wrapKey = deriveKey(kek.bytes, { label: "emdb 1 slot wrap" });
   const context = { nonce: ZERO_NONCE, associatedData: wrapContext(slot, home.cipher) };
-  const unwrapped = createAead(home.cipher, wrapKey).open(slot.wrappedKey, context);
-  if (unwrapped === undefined) return { kind: "tampered", reason: "its wrapped key does not open" };
-  const dataKey = new SecretKey(unwrapped);
+  const dataKey = new SecretKey(secretBuffer(KEY_BYTES));
+  const whole = { at: 0, bytes: slot.wrappedKey.length };
+  if (!createAead(home.cipher, wrapKey).openInto(slot.wrappedKey, context, whole, dataKey.bytes)) {
+    dataKey.wipe();
+    return { kind: "tampered", reason: "its wrapped key does not open" };
+  }
   if (!isBound(slot, { dataKey, sector: home.sector })) {
     dataKey.wipe();
     return { kind: "tampered", reason: "it belongs to another file or the header page was changed" };

@@ -13,10 +13,10 @@
  */
 
 import { assert } from "../errors.ts";
-import { copy, type Pinned, type Place } from "../ffi/memory.ts";
+import { addressOf, copy, pinned, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import type { Span } from "../crypto/aead.ts";
-import type { FrameSealer } from "../crypto/frame-sealer.ts";
+import { SEAL_BYTES, type FrameSealer } from "../crypto/frame-sealer.ts";
 import { decodeRecord, emptyRecord, RECORD_OVERHEAD_BYTES_MAX, type OpenedRecord } from "../crypto/sealed-record.ts";
 import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SPACE_COUNT_MAX } from "../limits.ts";
 import {
@@ -45,6 +45,10 @@ const NUMBERS_BYTES_MAX = 21;
 assert(NUMBERS_BYTES_MAX <= FRAME_HEADER_BYTES, "a record's numbers fit before the key's place");
 assert(NUMBERS_BYTES_MAX <= RECORD_OVERHEAD_BYTES_MAX, "the room that decodes allows for as many");
 
+/** Memory for most records, and the most that is kept for the next; longer ones have some of their own. */
+const SHORT_BYTES = 4096;
+const KEPT_BYTES_MAX = 65_536;
+
 /** Where records are that were opened elsewhere. */
 export interface OpenedMemory {
   readonly u8: Uint8Array;
@@ -56,7 +60,10 @@ export class FrameOpening {
   readonly record: OpenedRecord = emptyRecord();
   /** What a plain frame of this record would have as its shape, extensions besides the expiry apart. */
   shape = 0;
+  /** The body that was opened last, which may be followed by others. */
   #body: Uint8Array = NO_BYTES;
+  /** Memory of its own, which each short frame is opened to. */
+  #memory: OpenedMemory = pinned(SHORT_BYTES);
 
   constructor(head: Pinned) {
     assert(head.u8.length >= HEAD_BYTES, "the head holds the longest key");
@@ -70,8 +77,19 @@ export class FrameOpening {
     const clear = sealer.clear;
     for (let index = 0; index < CLEAR_BYTES; index++) clear[index] = source[at + CLEAR_AT + index]!;
     const seal = { lsn, kind: KIND_SEALED };
-    const body = sealer.open(source, seal, { at: at + FRAME_HEADER_BYTES, bytes: bodyBytes });
-    return body !== undefined && this.#take(frame, { body, address: body, at: 0, bytes: body.length });
+    const bytes = bodyBytes - SEAL_BYTES;
+    if (bytes < 0) return false;
+    const { u8: body, address } = this.#memoryFor(bytes);
+    if (!sealer.openInto(source, seal, { at: at + FRAME_HEADER_BYTES, bytes: bodyBytes }, body)) return false;
+    return this.#take(frame, { body, address, at: 0, bytes });
+  }
+
+  /** Where a body of so many bytes is opened to. */
+  #memoryFor(bytes: number): OpenedMemory {
+    if (bytes <= this.#memory.u8.length) return this.#memory;
+    if (bytes <= KEPT_BYTES_MAX) return (this.#memory = pinned(KEPT_BYTES_MAX));
+    const long = new Uint8Array(bytes);
+    return { u8: long, address: addressOf(long) };
   }
 
   /** Takes the body of a frame that was opened elsewhere, a part of some memory. */
@@ -79,7 +97,7 @@ export class FrameOpening {
     return this.#take(frame, { body: memory.u8, address: memory.address + at, at, bytes });
   }
 
-  #take(frame: ClosedFrame, opened: Span & { readonly body: Uint8Array; readonly address: Place }): boolean {
+  #take(frame: ClosedFrame, opened: Span & { readonly body: Uint8Array; readonly address: Address }): boolean {
     const { record, head } = this;
     const { body, address, at, bytes } = opened;
     this.#body = body;

@@ -237,10 +237,8 @@ class HintLoader {
   }
 
   #takeSealed(seal: HintSeal, number: number, at: number): boolean {
-    const chunk = seal.open(this.#piece.u8, number, at);
-    if (chunk === undefined || chunk.length < CHUNK_HEAD_BYTES) return false;
-    copy(this.#memory.address, chunk, chunk.length);
-    return chunk.length === chunkBytes(this.#word(0, CHUNK_BODY_BYTES_AT)) && this.#take(0);
+    const opened = seal.openInto(this.#piece.u8, number, at, this.#memory.u8);
+    return opened >= CHUNK_HEAD_BYTES && opened === chunkBytes(this.#word(0, CHUNK_BODY_BYTES_AT)) && this.#take(0);
   }
 
   #word(at: number, offset: number): number {

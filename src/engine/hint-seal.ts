@@ -115,11 +115,16 @@ export class HintSeal {
     return piece;
   }
 
-  /** What is in the piece with a number, which begins at byte `at`; undefined when it is not that piece. */
-  open(source: Uint8Array, number: number, at: number): Uint8Array | undefined {
+  /**
+   * Writes what is in the piece with a number, which begins at byte `at`, to the beginning of `into`. Returns how many bytes; -1 when it is not
+   * that piece, or too long for `into`.
+   */
+  openInto(source: Uint8Array, number: number, at: number, into: Uint8Array): number {
     const bytes = sealedBytes(source, at);
-    if (bytes < SEAL_BYTES || at + LENGTH_BYTES + bytes > source.length) return undefined;
-    return this.#sealer.open(source, { lsn: number, kind: KIND_PIECE }, { at: at + LENGTH_BYTES, bytes });
+    const plainBytes = bytes - SEAL_BYTES;
+    if (plainBytes < 0 || plainBytes > into.length || at + LENGTH_BYTES + bytes > source.length) return -1;
+    const span = { at: at + LENGTH_BYTES, bytes };
+    return this.#sealer.openInto(source, { lsn: number, kind: KIND_PIECE }, span, into) ? plainBytes : -1;
   }
 
   wipe(): void {
@@ -163,14 +168,14 @@ export function decodeSealedHeader(bytes: Uint8Array, keys: ImageKeys): SealedIm
   const clear = decodeClearHeader(bytes);
   if (clear === undefined || bytes.length < SEALED_CHUNKS_AT) return undefined;
   const seal = new HintSeal(keys, clear.identity, clear.salt);
-  const inner = seal.open(bytes, 0, HINT_HEADER_BYTES);
-  const header = inner?.length === INNER_HEADER_BYTES ? decodeHintHeader(inner) : undefined;
-  if (inner === undefined || header === undefined) {
+  const memory = pinned(INNER_HEADER_BYTES);
+  const inner = memory.u8.subarray(0, INNER_HEADER_BYTES);
+  const isWhole = seal.openInto(bytes, 0, HINT_HEADER_BYTES, inner) === INNER_HEADER_BYTES;
+  const header = isWhole ? decodeHintHeader(inner) : undefined;
+  if (header === undefined) {
     seal.wipe();
     return undefined;
   }
-  const memory = pinned(INNER_HEADER_BYTES);
-  memory.u8.set(inner);
   const record = parseSession(inner.subarray(RECORD_AT, RECORD_AT + SESSION_RECORD_BYTES));
   const lsn = readWide(memory, SESSION_AT) ?? 0;
   return { seal, header, newest: { session: { lsn, ...record }, prev: readWide(memory, PREV_AT) ?? 0 } };

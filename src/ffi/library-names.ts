@@ -14,8 +14,18 @@ export interface LibraryNames {
   readonly memory: readonly string[];
   /** Where files, mappings, locks and threads are: libc, or kernel32. */
   readonly system: readonly string[];
+  /** Where OpenSSL 3 may be, by absolute paths (`libcrypto.ts`); none: it is not looked for. */
+  readonly crypto: readonly string[];
 }
 
+/** Debian and its kin; Fedora and its; Arch, Alpine. One of another processor does not open, and the next is tried. */
+const libcrypto = [
+  "/usr/lib/x86_64-linux-gnu/libcrypto.so.3",
+  "/usr/lib/aarch64-linux-gnu/libcrypto.so.3",
+  "/usr/lib64/libcrypto.so.3",
+  "/usr/lib/libcrypto.so.3",
+  "/lib/libcrypto.so.3",
+];
 const glibc = ["libc.so.6"];
 const musl = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"];
 const macos = ["libSystem.B.dylib", "/usr/lib/libSystem.B.dylib"];
@@ -23,11 +33,11 @@ const freebsd = ["libc.so.7", "libc.so"];
 
 /** Decided names of every platform; Linux tries both kinds of its C library. */
 export const librariesOf: Readonly<Record<PlatformName, LibraryNames>> = {
-  "linux-glibc": { memory: glibc, system: glibc },
-  "linux-musl": { memory: musl, system: musl },
-  macos: { memory: macos, system: macos },
-  freebsd: { memory: freebsd, system: freebsd },
-  windows: { memory: ["ntdll.dll", "msvcrt.dll", "ucrtbase.dll"], system: ["kernel32.dll"] },
+  "linux-glibc": { memory: glibc, system: glibc, crypto: libcrypto },
+  "linux-musl": { memory: musl, system: musl, crypto: libcrypto },
+  macos: { memory: macos, system: macos, crypto: [] },
+  freebsd: { memory: freebsd, system: freebsd, crypto: [] },
+  windows: { memory: ["ntdll.dll", "msvcrt.dll", "ucrtbase.dll"], system: ["kernel32.dll"], crypto: [] },
 };
 
 /** The libraries of the platform this process runs on; on Linux the musl list, which begins with glibc's. */

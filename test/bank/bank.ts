@@ -416,6 +416,29 @@ const SECRETS: readonly PlantedFault[] = [
     " || slot.startOf(this.#cursor) !== offset",
     "",
   ]),
+  {
+    ...fault("the system's cipher goes on under the key before", "test/crypto/aead.test.ts", "crypto/system-aead.ts", [
+      "if (this.#context !== undefined && this.#key === key)",
+      "if (this.#context !== undefined)",
+    ]),
+    needs: "libcrypto",
+  },
+  {
+    ...fault("the system's cipher keeps a key that was wiped", "test/crypto/memory.test.ts", "crypto/system-aead.ts", [
+      "if (secret === this.#key) this.#free();",
+      "if (secret === this.#key) this.#key = undefined;",
+    ]),
+    needs: "libcrypto",
+  },
+  {
+    ...fault(
+      "the system's cipher is used whatever it answers",
+      "test/crypto/system-aead.test.ts",
+      "crypto/system-aead.ts",
+      ["if (cipher === undefined || !answersRight(cipher, ANSWERS[name])) return", "if (cipher === undefined) return"],
+    ),
+    needs: "libcrypto",
+  },
   fault("keys stay where helpers had them", "test/encryption/open-ahead.test.ts", "engine/ahead-block.ts", [
     "    this.u8.fill(0, SLOTS_AT);\n",
     "",

@@ -1,10 +1,17 @@
 /** Hunts for one part of the bank: each planted fault is a test, which passes when the fault is found. */
 
 import { afterAll, expect, test } from "bun:test";
+import { libcryptoCipher } from "../../src/ffi/libcrypto.ts";
 import { isSkipped, whyNoMounting, whyNoTracing } from "../kernel/host.ts";
 import { emulator } from "../support/platform.ts";
 import { Garden } from "./plant.ts";
 import type { PlantedFault } from "./fault.ts";
+
+const REASONS: Readonly<Record<NonNullable<PlantedFault["needs"]>, () => string | undefined>> = {
+  ext4: () => whyNoMounting("ext4"),
+  strace: whyNoTracing,
+  libcrypto: () => (libcryptoCipher("AES-256-GCM") === undefined ? "the system has no libcrypto" : undefined),
+};
 
 /**
  * Left out under an emulator: which faults are found does not depend on the machine, and forty processes of
@@ -15,7 +22,7 @@ export function huntFor(faults: readonly PlantedFault[]): void {
   afterAll(() => garden?.[Symbol.dispose]());
   const isPossible = ({ name, needs }: PlantedFault): boolean => {
     if (needs === undefined) return true;
-    return !isSkipped(name, needs === "ext4" ? whyNoMounting("ext4") : whyNoTracing());
+    return !isSkipped(name, REASONS[needs]());
   };
   // Without a fault the probes find nothing: the other test files say so, since they run the same rings.
   test.skipIf(garden === undefined).each(faults.filter(isPossible).map((fault) => [fault.name, fault] as const))(

@@ -1,9 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { gcm } from "@noble/ciphers/aes.js";
-import { createAead, NONCE_BYTES, TAG_BYTES } from "../../src/crypto/aead.ts";
+import { NONCE_BYTES, TAG_BYTES, type Aead } from "../../src/crypto/aead.ts";
 import type { Cipher } from "../../src/crypto/cipher.ts";
+import { createAead, packageAead } from "../../src/crypto/create-aead.ts";
 import { SecretKey } from "../../src/crypto/secret.ts";
-import { bytesOf, CIPHERS, flipped, fromHex, keyOf } from "./fixtures.ts";
+import { systemAead } from "../../src/crypto/system-aead.ts";
+import { bytesOf, CIPHERS, flipped, fromHex, keyOf, opened } from "./fixtures.ts";
 import { chachaPolyTwin } from "./chacha-twin.ts";
 
 interface Vector {
@@ -104,23 +106,46 @@ const vectors: readonly Vector[] = [
   },
 ];
 
-describe("the published vectors hold for", () => {
+type Implementation = (cipher: Cipher, key: SecretKey) => Aead;
+
+const hasSystem = systemAead("aes-256-gcm", keyOf("probe")) !== undefined;
+const implementations: Readonly<Record<string, Implementation>> = {
+  package: packageAead,
+  ...(hasSystem ? { system: (cipher, key) => systemAead(cipher, key)! } : {}),
+};
+if (!hasSystem) console.log("SKIPPED the system's ciphers: it has no libcrypto");
+
+test.skipIf(process.env["CI"] !== "true" || process.platform !== "linux" || process.arch !== "x64")(
+  "where everything is tested the system has libcrypto, and it is what is used",
+  () => {
+    expect(hasSystem).toBe(true);
+    for (const cipher of CIPHERS) {
+      expect(createAead(cipher, keyOf("a")).constructor).toBe(systemAead(cipher, keyOf("a"))!.constructor);
+    }
+  },
+);
+
+describe.each(Object.entries(implementations))("of the %s, the published vectors hold for", (_, createWith) => {
   for (const vector of vectors) {
     test(vector.name, () => {
-      const aead = createAead(vector.cipher, new SecretKey(fromHex(vector.key)));
+      const aead = createWith(vector.cipher, new SecretKey(fromHex(vector.key)));
       const context = { nonce: fromHex(vector.nonce), associatedData: fromHex(vector.associatedData) };
       const plaintext = fromHex(vector.plaintext);
       const into = new Uint8Array(plaintext.length + TAG_BYTES);
       aead.sealInto(plaintext, context, { into, at: 0 });
       expect(into.toHex()).toBe(vector.ciphertext + vector.tag);
-      expect(aead.open(into, context)?.toHex()).toBe(vector.plaintext);
+      expect(opened(aead, into, context)?.toHex()).toBe(vector.plaintext);
     });
   }
 });
 
-describe.each(CIPHERS)("%s", (cipher) => {
+const ways = Object.entries(implementations).flatMap(([name, createWith]) =>
+  CIPHERS.map((cipher) => [cipher, name, createWith] as const),
+);
+
+describe.each(ways)("%s of the %s", (cipher, _, createWith) => {
   const key = keyOf("aead");
-  const aead = createAead(cipher, key);
+  const aead = createWith(cipher, key);
   const context = { nonce: bytesOf("nonce", NONCE_BYTES), associatedData: bytesOf("data", 40) };
   const plaintext = bytesOf("plaintext", 33);
   const sealed = new Uint8Array(plaintext.length + TAG_BYTES);
@@ -136,25 +161,28 @@ describe.each(CIPHERS)("%s", (cipher) => {
           ? gcm(key.bytes, context.nonce, context.associatedData).encrypt(message)
           : chachaPolyTwin(key.bytes, { ...context, plaintext: message });
       expect(into.toHex()).toBe(twin.toHex());
-      expect(aead.open(twin, context)?.toHex()).toBe(message.toHex());
+      expect(opened(aead, twin, context)?.toHex()).toBe(message.toHex());
     }
   });
   test("does not open with any bit of message, tag, nonce or associated data turned over", () => {
-    for (let bit = 0; bit < sealed.length * 8; bit++) expect(aead.open(flipped(sealed, bit), context)).toBeUndefined();
+    for (let bit = 0; bit < sealed.length * 8; bit++)
+      expect(opened(aead, flipped(sealed, bit), context)).toBeUndefined();
     for (let bit = 0; bit < context.nonce.length * 8; bit++) {
-      expect(aead.open(sealed, { ...context, nonce: flipped(context.nonce, bit) })).toBeUndefined();
+      expect(opened(aead, sealed, { ...context, nonce: flipped(context.nonce, bit) })).toBeUndefined();
     }
     for (let bit = 0; bit < context.associatedData.length * 8; bit++) {
-      expect(aead.open(sealed, { ...context, associatedData: flipped(context.associatedData, bit) })).toBeUndefined();
+      expect(
+        opened(aead, sealed, { ...context, associatedData: flipped(context.associatedData, bit) }),
+      ).toBeUndefined();
     }
   });
   test("does not open cut short at any length, nor with bytes added", () => {
     for (let bytes = 0; bytes < sealed.length; bytes++)
-      expect(aead.open(sealed.slice(0, bytes), context)).toBeUndefined();
-    expect(aead.open(Uint8Array.from([...sealed, 0]), context)).toBeUndefined();
+      expect(opened(aead, sealed.slice(0, bytes), context)).toBeUndefined();
+    expect(opened(aead, Uint8Array.from([...sealed, 0]), context)).toBeUndefined();
   });
   test("does not open under another key", () => {
-    expect(createAead(cipher, keyOf("other")).open(sealed, context)).toBeUndefined();
+    expect(opened(createWith(cipher, keyOf("other")), sealed, context)).toBeUndefined();
   });
   test("writes inside its target only, and opens from the middle of a buffer", () => {
     const into = new Uint8Array(sealed.length + 20).fill(0xee);
@@ -162,24 +190,70 @@ describe.each(CIPHERS)("%s", (cipher) => {
     expect(into.subarray(7, 7 + sealed.length).toHex()).toBe(sealed.toHex());
     expect(into.subarray(0, 7).every((byte) => byte === 0xee)).toBe(true);
     expect(into.subarray(7 + sealed.length).every((byte) => byte === 0xee)).toBe(true);
-    expect(aead.open(into.subarray(7, 7 + sealed.length), context)?.toHex()).toBe(plaintext.toHex());
+    expect(opened(aead, into.subarray(7, 7 + sealed.length), context)?.toHex()).toBe(plaintext.toHex());
   });
   test("refuses a target that is too small, and a nonce of another length", () => {
     const into = new Uint8Array(sealed.length);
     expect(() => aead.sealInto(plaintext, context, { into, at: 1 })).toThrow("target");
     expect(() => aead.sealInto(plaintext, { ...context, nonce: new Uint8Array(11) }, { into, at: 0 })).toThrow("nonce");
-    expect(() => aead.open(sealed, { ...context, nonce: new Uint8Array(16) })).toThrow("nonce");
+    expect(() => opened(aead, sealed, { ...context, nonce: new Uint8Array(16) })).toThrow("nonce");
   });
   test("is of no use once its key was wiped", () => {
     const wiped = keyOf("aead");
-    const dead = createAead(cipher, wiped);
+    const dead = createWith(cipher, wiped);
     wiped.wipe();
-    expect(() => dead.open(sealed, context)).toThrow("wiped");
+    expect(() => opened(dead, sealed, context)).toThrow("wiped");
   });
-  test("gives plaintext that later calls leave alone", () => {
-    const first = aead.open(sealed, context);
-    aead.open(flipped(sealed, 3), context);
-    aead.open(sealed, context);
-    expect(first?.toHex()).toBe(plaintext.toHex());
+  test("is of no use once its key was wiped that was in use just then, and no other cipher is in its place", () => {
+    const wiped = keyOf("aead");
+    const dead = createWith(cipher, wiped);
+    expect(opened(dead, sealed, context)?.toHex()).toBe(plaintext.toHex());
+    dead.sealInto(plaintext, context, { into: sealed.slice(), at: 0 });
+    wiped.wipe();
+    expect(() => opened(dead, sealed, context)).toThrow("wiped");
+    expect(() => dead.sealInto(plaintext, context, { into: sealed.slice(), at: 0 })).toThrow("wiped");
+    expect(opened(aead, sealed, context)?.toHex()).toBe(plaintext.toHex());
+  });
+  test("takes turns with another key and with the other cipher", () => {
+    const others = CIPHERS.map((one) => createWith(one, keyOf("other")));
+    const into = new Uint8Array(sealed.length);
+    for (let turn = 0; turn < 6; turn++) {
+      for (const other of others) {
+        other.sealInto(plaintext, context, { into, at: 0 });
+        expect(opened(other, into, context)?.toHex()).toBe(plaintext.toHex());
+        expect(opened(other, sealed, context)).toBeUndefined();
+      }
+      aead.sealInto(plaintext, context, { into, at: 0 });
+      expect(into.toHex()).toBe(sealed.toHex());
+      expect(opened(aead, sealed, context)?.toHex()).toBe(plaintext.toHex());
+    }
+  });
+  test("leaves zeros where it decrypted what does not open", () => {
+    const into = new Uint8Array(plaintext.length + 1).fill(0xee);
+    const wrong = flipped(sealed, sealed.length * 8 - 1);
+    expect(aead.openInto(wrong, context, { at: 0, bytes: wrong.length }, into)).toBe(false);
+    const stale = into.subarray(0, plaintext.length);
+    expect(stale.every((byte) => byte === 0) || stale.every((byte) => byte === 0xee)).toBe(true);
+    expect(into[plaintext.length]).toBe(0xee);
+  });
+  test("refuses a span outside its buffer, and a target that is too small for the plaintext", () => {
+    const into = new Uint8Array(plaintext.length);
+    const bytes = sealed.length;
+    for (const span of [
+      { at: -1, bytes },
+      { at: 1, bytes },
+      { at: 0, bytes: bytes + 1 },
+      { at: bytes, bytes: 1 },
+      { at: 0, bytes: -1 },
+      { at: Number.NaN, bytes },
+      { at: 0, bytes: Number.NaN },
+      { at: 0.5, bytes: bytes - 1 },
+    ]) {
+      expect(() => aead.openInto(sealed, context, span, into)).toThrow("inside");
+    }
+    expect(() => aead.openInto(sealed, context, { at: 0, bytes }, into.subarray(1))).toThrow("holds");
+    for (const at of [-1, 1, 0.5, Number.NaN]) {
+      expect(() => aead.sealInto(plaintext, context, { into: sealed.slice(), at })).toThrow("target");
+    }
   });
 });

@@ -2,8 +2,10 @@
 
 import { createHash } from "node:crypto";
 import type { StretchRequest } from "../../src/crypto/argon2.ts";
+import { TAG_BYTES, type Aead, type AeadContext, type Span } from "../../src/crypto/aead.ts";
 import { CallerSecret } from "../../src/crypto/caller-secret.ts";
 import type { Cipher } from "../../src/crypto/cipher.ts";
+import { FrameSealer, SEAL_BYTES, type SealPlace } from "../../src/crypto/frame-sealer.ts";
 import { encodeKeyArea, type KeyPage } from "../../src/crypto/key-area.ts";
 import type { KeySlot } from "../../src/crypto/key-slot.ts";
 import { newDataKey, newSlot, type Random } from "../../src/crypto/new-lock.ts";
@@ -83,4 +85,21 @@ export function flipped(bytes: Uint8Array, bit: number): Uint8Array {
   const copy = bytes.slice();
   copy[bit >> 3]! ^= 1 << (bit & 7);
   return copy;
+}
+
+/** What a sealed message says, in an array of its own; undefined when it does not open. Nothing behind it may be written. */
+export function opened<Opener extends Aead | FrameSealer>(
+  opener: Opener,
+  source: Uint8Array,
+  context: Opener extends FrameSealer ? SealPlace : AeadContext,
+  span: Span = { at: 0, bytes: source.length },
+): Uint8Array | undefined {
+  const isFrame = opener instanceof FrameSealer;
+  const bytes = Math.max(0, span.bytes - (isFrame ? SEAL_BYTES : TAG_BYTES));
+  const into = new Uint8Array(bytes + 40).fill(0xee);
+  const isOpen = isFrame
+    ? opener.openInto(source, context as SealPlace, span, into)
+    : opener.openInto(source, context as AeadContext, span, into);
+  if (into.subarray(bytes).some((byte) => byte !== 0xee)) throw new Error("something was written behind the plaintext");
+  return isOpen ? into.slice(0, bytes) : undefined;
 }

@@ -20,12 +20,12 @@ const LOADED = `[...new Set([...Object.keys(require.cache), ...(globalThis.Loade
 test("importing every file of the room loads no package, using a cipher loads its own, deriving loads another", () => {
   expect(files.length).toBeGreaterThan(10);
   const counts = run(`${imports}
-    const { createAead } = await import(${JSON.stringify(join(room, "aead.ts"))});
+    const { packageAead } = await import(${JSON.stringify(join(room, "create-aead.ts"))});
     const { SecretKey } = await import(${JSON.stringify(join(room, "secret.ts"))});
     const { deriveKey } = await import(${JSON.stringify(join(room, "derive.ts"))});
     const loaded = () => ${LOADED};
     const counts = [loaded()];
-    createAead("chacha20-poly1305", new SecretKey(new Uint8Array(32)));
+    packageAead("chacha20-poly1305", new SecretKey(new Uint8Array(32)));
     counts.push(loaded());
     deriveKey(new Uint8Array(32), { label: "emdb 1 page" });
     counts.push(loaded());

@@ -2,11 +2,13 @@
 
 import { openSync, readSync } from "node:fs";
 import { stretch } from "../../src/crypto/argon2.ts";
+import { createAead } from "../../src/crypto/create-aead.ts";
 import { encodeKeyArea, unlock } from "../../src/crypto/key-area.ts";
 import { newDataKey, newSlot } from "../../src/crypto/new-lock.ts";
 import { callerSecret } from "../../src/crypto/open-matrix.ts";
 import { SessionTable } from "../../src/crypto/session-table.ts";
 import { makeSession, NO_SESSION_MAC } from "../../src/crypto/session.ts";
+import { SecretKey, secretBuffer } from "../../src/crypto/secret.ts";
 import type { Cipher } from "../../src/crypto/cipher.ts";
 import { countInMemory, MASK } from "./process-memory.ts";
 
@@ -32,15 +34,34 @@ function useSecrets(): Uint8Array {
   random(salt);
   table.add({ lsn: 4096, ...makeSession(dataKey, { ...file, lsn: 4096, previousMac: NO_SESSION_MAC, salt }) });
   const into = new Uint8Array(300);
+  const opened = new Uint8Array(200);
   for (let counter = 0; counter < 50; counter++) {
     const place = { lsn: 5000, kind: 1 };
     table.sealerAt(5000)?.sealInto(new Uint8Array(200), { ...place, counter }, { into, at: 0 });
-    table.sealerAt(5000)?.open(into, place, { at: 0, bytes: 220 });
+    table.sealerAt(5000)?.openInto(into, place, { at: 0, bytes: 220 }, opened);
   }
   return dataKey.bytes.map((byte) => byte ^ MASK);
 }
 
+/** A key as a cipher is given it: the first half of what AES makes of one is the key itself. */
+function useCipher(): Uint8Array {
+  using cipherKey = new SecretKey(secretBuffer(32));
+  random(cipherKey.bytes);
+  const aead = createAead(cipher, cipherKey);
+  const context = { nonce: new Uint8Array(12), associatedData: new Uint8Array(5) };
+  const into = new Uint8Array(216);
+  aead.sealInto(new Uint8Array(200), context, { into, at: 0 });
+  if (!aead.openInto(into, context, { at: 0, bytes: 216 }, new Uint8Array(200))) throw new Error("it does not open");
+  const masked = cipherKey.bytes.map((byte) => byte ^ MASK);
+  inUse = countInMemory(masked);
+  return masked;
+}
+
+let inUse = 0;
 const dataKey = useSecrets();
+// Last, so that no other key comes into its place.
+const cipherKey = useCipher();
 if (isKept !== "kept") key.fill(0);
 Bun.gc(true);
-console.log(JSON.stringify({ rawKey: countInMemory(rawKey), dataKey: countInMemory(dataKey), keyBytes: key.length }));
+const counts = { rawKey: countInMemory(rawKey), dataKey: countInMemory(dataKey), cipherKey: countInMemory(cipherKey) };
+console.log(JSON.stringify({ ...counts, inUse, keyBytes: key.length }));

@@ -5,17 +5,27 @@ import { join } from "node:path";
 import { childCommand } from "../support/platform.ts";
 import { CIPHERS } from "./fixtures.ts";
 
-function counts(cipher: string, isKept: string): { rawKey: number; dataKey: number } {
+interface Counts {
+  readonly rawKey: number;
+  readonly dataKey: number;
+  readonly cipherKey: number;
+  /** How often a cipher's key stood there while it was in use. */
+  readonly inUse: number;
+}
+
+function counts(cipher: string, isKept: string): Counts {
   const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "memory-child.ts"), cipher, isKept]);
   expect(child.stderr.toString()).toBe("");
-  return JSON.parse(child.stdout.toString()) as { rawKey: number; dataKey: number };
+  return JSON.parse(child.stdout.toString()) as Counts;
 }
 
 describe.skipIf(process.platform !== "linux").each(CIPHERS)("%s:", (cipher) => {
   test("a raw key that its caller kept is found, so the search can find", () => {
-    expect(counts(cipher, "kept").rawKey).toBeGreaterThan(0);
+    const { rawKey, inUse } = counts(cipher, "kept");
+    expect(rawKey).toBeGreaterThan(0);
+    expect(inUse).toBeGreaterThan(0);
   });
-  test("once let go of, neither the raw key nor the data key stands in memory", () => {
-    expect(counts(cipher, "wiped")).toMatchObject({ rawKey: 0, dataKey: 0 });
+  test("once let go of, none of the raw key, the data key and the key of a cipher stands in memory", () => {
+    expect(counts(cipher, "wiped")).toMatchObject({ rawKey: 0, dataKey: 0, cipherKey: 0 });
   });
 });

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { inspect } from "node:util";
-import { createAead } from "../../src/crypto/aead.ts";
 import { CallerSecret } from "../../src/crypto/caller-secret.ts";
+import { createAead } from "../../src/crypto/create-aead.ts";
 import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
 import { equalsInConstantTime, SecretBytes, SecretKey, wipe } from "../../src/crypto/secret.ts";
 import { SessionTable } from "../../src/crypto/session-table.ts";

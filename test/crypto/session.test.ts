@@ -13,7 +13,7 @@ import {
   SESSION_RECORD_BYTES,
   type SessionPlace,
 } from "../../src/crypto/session.ts";
-import { bytesOf, CIPHERS, flipped, keyOf } from "./fixtures.ts";
+import { bytesOf, CIPHERS, flipped, keyOf, opened } from "./fixtures.ts";
 
 const dataKey = keyOf("data key");
 const fileId = bytesOf("file id", 16);
@@ -101,9 +101,9 @@ describe.each(CIPHERS)("a table of sessions, %s,", (cipher) => {
     const body = bytesOf("body", 50);
     const sealed = new Uint8Array(70);
     writer.sealerAt(5004)!.sealInto(body, { lsn: 5004, kind: 1, counter: 9 }, { into: sealed, at: 0 });
-    expect(reader.sealerAt(5004)?.open(sealed, { lsn: 5004, kind: 1 })?.toHex()).toBe(body.toHex());
+    expect(opened(reader.sealerAt(5004)!, sealed, { lsn: 5004, kind: 1 })?.toHex()).toBe(body.toHex());
     for (const lsn of [4096, 5008, 90_000]) {
-      expect(reader.sealerAt(lsn)?.open(sealed, { lsn: 5004, kind: 1 })).toBeUndefined();
+      expect(opened(reader.sealerAt(lsn)!, sealed, { lsn: 5004, kind: 1 })).toBeUndefined();
     }
   });
   test("refuses sessions out of order, and forgets all when wiped", () => {
@@ -112,6 +112,6 @@ describe.each(CIPHERS)("a table of sessions, %s,", (cipher) => {
     const sealer = sessions.sealerAt(4096) as FrameSealer;
     sessions.wipe();
     expect(sessions.sealerAt(4096)).toBeUndefined();
-    expect(() => sealer.open(new Uint8Array(20), { lsn: 4096, kind: 1 })).toThrow("wiped");
+    expect(() => opened(sealer, new Uint8Array(20), { lsn: 4096, kind: 1 })).toThrow("wiped");
   });
 });

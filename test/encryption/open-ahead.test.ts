@@ -32,7 +32,7 @@ const open = (opening: Partial<Opening>): Found => openAt(path, { bytes: file, .
 
 /** How many frames this thread opens by itself meanwhile. */
 function opensOf(work: () => void): number {
-  const spy = spyOn(FrameSealer.prototype, "open");
+  const spy = spyOn(FrameSealer.prototype, "openInto");
   try {
     work();
     return spy.mock.calls.length;

@@ -4,6 +4,7 @@
  */
 
 import { expect, test } from "bun:test";
+import { libcryptoCalls } from "../../src/ffi/libcrypto.ts";
 import { windowsRandomCalls } from "../../src/ffi/symbols-win32.ts";
 import { symbolTables } from "../../src/ffi/symbols.ts";
 import { hostPlatform, librariesOf, type PlatformName } from "../../src/ffi/library-names.ts";
@@ -185,6 +186,23 @@ test("a call that has one name on two POSIX systems is declared alike on both", 
 
 test("the source of random bytes on Windows, which is in a library of its own, is declared as its prototype says", () => {
   expect(faults(windowsRandomCalls, "BOOL ProcessPrng(BYTE *data, SIZE_T bytes)")).toEqual([]);
+});
+
+test("libcrypto is declared as OpenSSL 3 has it, and is looked for by absolute paths on Linux alone", () => {
+  const openssl = `
+  int OPENSSL_init_crypto(uint64_t opts, const OPENSSL_INIT_SETTINGS *settings)
+  EVP_CIPHER *EVP_CIPHER_fetch(OSSL_LIB_CTX *ctx, const char *algorithm, const char *properties)
+  EVP_CIPHER_CTX *EVP_CIPHER_CTX_new(void)
+  void EVP_CIPHER_CTX_free(EVP_CIPHER_CTX *ctx)
+  int EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, EVP_CIPHER *type, ENGINE *impl, unsigned char *key, unsigned char *iv, int enc)
+  int EVP_CipherUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl, unsigned char *in, int inl)
+  int EVP_CipherFinal_ex(EVP_CIPHER_CTX *ctx, unsigned char *outm, int *outl)
+  int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *ctx, int type, int arg, void *ptr)`;
+  expect(faults(libcryptoCalls, openssl)).toEqual([]);
+  for (const [platform, { crypto }] of Object.entries(librariesOf)) {
+    expect(crypto.length > 0).toBe(platform.startsWith("linux"));
+    expect(crypto.every((path) => /^\/(usr\/)?lib.*\/libcrypto\.so\.3$/.test(path))).toBe(true);
+  }
 });
 
 test("the check finds a wrong width, a missing argument and a missing call", () => {
