@@ -53,7 +53,9 @@ class KeyedContext {
   }
 }
 
-type Contexts = Readonly<Record<Direction, KeyedContext>>;
+interface Contexts extends Readonly<Record<Direction, KeyedContext>> {
+  readonly cipher: LibcryptoCipher;
+}
 
 const NAMES: Readonly<Record<Cipher, LibcryptoName>> = {
   "aes-256-gcm": "AES-256-GCM",
@@ -107,7 +109,7 @@ function contextsOf(cipher: Cipher): Contexts | undefined {
 function tried(name: Cipher): Contexts | undefined {
   const cipher = libcryptoCipher(NAMES[name]);
   if (cipher === undefined || !answersRight(cipher, ANSWERS[name])) return undefined;
-  return { seal: new KeyedContext(cipher, "seal"), open: new KeyedContext(cipher, "open") };
+  return { cipher, seal: new KeyedContext(cipher, "seal"), open: new KeyedContext(cipher, "open") };
 }
 
 function answersRight(cipher: LibcryptoCipher, answer: KnownAnswer): boolean {
@@ -172,4 +174,9 @@ class SystemAead implements Aead {
 export function systemAead(cipher: Cipher, key: SecretKey): Aead | undefined {
   const contexts = contextsOf(cipher);
   return contexts === undefined ? undefined : new SystemAead(cipher, key, contexts);
+}
+
+/** The system's cipher, for a thread that has none of this code; undefined where the system has none that answers right. */
+export function systemCipher(cipher: Cipher): Pick<LibcryptoCipher, "path" | "name"> | undefined {
+  return contextsOf(cipher)?.cipher;
 }

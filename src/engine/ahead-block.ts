@@ -25,7 +25,7 @@ import { KEY_BYTES } from "../crypto/secret.ts";
 import { addressOf } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { FRAME_HEADER_BYTES, KIND_MASK, KIND_SEALED, WORD_SHAPE, WORD_VALUE_BYTES } from "../log/frame.ts";
-import type { AheadOrders } from "./open-ahead-script.ts";
+import type { AheadLibrary, AheadOrders } from "./open-ahead-script.ts";
 import { CLEAR_AT, CLEAR_BYTES } from "./sealed-encoder.ts";
 
 /** A piece of the log: some 1200 short records, or one long one; a little more than a millisecond of opening. */
@@ -226,8 +226,9 @@ export class AheadBlock {
     this.slots = Array.from({ length: SLOTS }, (_, index) => new Slot(this, index));
   }
 
-  orders(helper: number): AheadOrders {
-    return { buffer: this.buffer, layout: LAYOUT, frame: FRAME_LAYOUT, helper };
+  /** `library` has the cipher; undefined: the runtime has it. */
+  orders(helper: number, library: AheadLibrary | undefined): AheadOrders {
+    return { buffer: this.buffer, layout: LAYOUT, frame: FRAME_LAYOUT, helper, library };
   }
 
   /** Wakes helpers. */

@@ -16,13 +16,15 @@
 import { TAG_BYTES, type Span } from "../crypto/aead.ts";
 import type { Cipher } from "../crypto/cipher.ts";
 import { COUNTER_BYTES, SEAL_BYTES, type FrameSealer } from "../crypto/frame-sealer.ts";
+import { systemCipher } from "../crypto/system-aead.ts";
+import { libcryptoCalls } from "../ffi/libcrypto.ts";
 import { compare } from "../ffi/memory.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
 import type { ClosedFrame } from "../log/scanner.ts";
 import type { OpenedMemory } from "./frame-opening.ts";
 import { AheadBlock, PIECE_BYTES, type Slot } from "./ahead-block.ts";
 import { AheadPieces, type AheadSource } from "./ahead-pieces.ts";
-import { OPEN_AHEAD_SCRIPT, type AheadOrders } from "./open-ahead-script.ts";
+import { OPEN_AHEAD_SCRIPT, type AheadLibrary, type AheadOrders } from "./open-ahead-script.ts";
 import { hasRoomForWorkers, startFromText } from "./text-worker.ts";
 
 /** With less to read, a helper is still starting when all is done. */
@@ -56,9 +58,12 @@ export function openAhead(
   cipher: Cipher,
   source: AheadSource,
 ): OpenAhead | undefined {
-  // The other cipher is that of a package, which a program from text cannot load.
-  if (helpers === undefined || helpers.count === 0 || cipher !== "aes-256-gcm") return undefined;
-  return source.end - source.from < AHEAD_BYTES_MIN ? undefined : new OpenAhead(source, helpers);
+  if (helpers === undefined || helpers.count === 0 || source.end - source.from < AHEAD_BYTES_MIN) return undefined;
+  const found = systemCipher(cipher);
+  // Else the other cipher is that of a package, which a program from text cannot load.
+  if (found === undefined && cipher !== "aes-256-gcm") return undefined;
+  const library = found && { path: found.path, cipher: found.name, calls: libcryptoCalls };
+  return new OpenAhead(source, helpers, library);
 }
 
 export class OpenAhead implements Disposable {
@@ -67,6 +72,7 @@ export class OpenAhead implements Disposable {
   readonly #block: AheadBlock;
   readonly #pieces: AheadPieces;
   readonly #helpers: AheadHelpers;
+  readonly #library: AheadLibrary | undefined;
   readonly #system: AheadSource["system"];
   #hasStarted = false;
   /** Where the replay is: outside of this, or with another sealer, it arrives anew. */
@@ -82,8 +88,9 @@ export class OpenAhead implements Disposable {
   #waitsInVain = 0;
   #hasLeft = false;
 
-  constructor(source: AheadSource, helpers: AheadHelpers) {
+  constructor(source: AheadSource, helpers: AheadHelpers, library?: AheadLibrary) {
     this.#helpers = helpers;
+    this.#library = library;
     this.#system = source.system;
     this.#block = new AheadBlock(helpers.count);
     this.#pieces = new AheadPieces(source, this.#block);
@@ -148,7 +155,7 @@ export class OpenAhead implements Disposable {
     this.#hasStarted = true;
     const { count, start } = this.#helpers;
     if (!hasRoomForWorkers(this.#system, count)) return;
-    for (let helper = 0; helper < count; helper++) start(this.#block.orders(helper));
+    for (let helper = 0; helper < count; helper++) start(this.#block.orders(helper, this.#library));
   }
 
   #enter(slot: Slot | undefined, lsn: number): void {

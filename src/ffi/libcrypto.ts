@@ -138,33 +138,39 @@ export class CipherContext {
   }
 }
 
-/** What was found, once for each thread; null: it was looked for. */
-let loaded: LibcryptoCalls | null | undefined;
-
-/** The first libcrypto that is there and can be used. */
-function libcrypto(): LibcryptoCalls | undefined {
-  loaded ??= load() ?? null;
-  return loaded ?? undefined;
+interface Loaded {
+  readonly path: string;
+  readonly calls: LibcryptoCalls;
 }
 
-function load(): LibcryptoCalls | undefined {
-  const paths = librariesOf[hostPlatform()].crypto.filter((path) => existsSync(path));
-  if (paths.length === 0) return undefined;
-  try {
-    const calls = openLibrary<LibcryptoCalls>(paths, libcryptoCalls);
-    return calls.OPENSSL_init_crypto(INIT_OPTIONS, NULL) === 1 ? calls : undefined;
-  } catch {
-    // One of another processor, or of another C library; or descriptors are short.
-    return undefined;
+/** What was found, once for each thread; null: it was looked for. */
+let loaded: Loaded | null | undefined;
+
+/** The first libcrypto that is there and can be used. */
+function load(): Loaded | undefined {
+  for (const path of librariesOf[hostPlatform()].crypto) {
+    if (!existsSync(path)) continue;
+    try {
+      const calls = openLibrary<LibcryptoCalls>([path], libcryptoCalls);
+      if (calls.OPENSSL_init_crypto(INIT_OPTIONS, NULL) === 1) return { path, calls };
+    } catch {
+      // One of another processor, or of another C library; or descriptors are short.
+    }
   }
+  return undefined;
 }
 
 /** A cipher of the system's libcrypto. */
 export class LibcryptoCipher {
+  /** The library's path, for a thread that opens it by itself. */
+  readonly path: string;
+  readonly name: LibcryptoName;
   readonly #calls: LibcryptoCalls;
   readonly #cipher: Address;
 
-  constructor(calls: LibcryptoCalls, cipher: Address) {
+  constructor({ path, calls }: Loaded, name: LibcryptoName, cipher: Address) {
+    this.path = path;
+    this.name = name;
     this.#calls = calls;
     this.#cipher = cipher;
   }
@@ -182,7 +188,7 @@ export class LibcryptoCipher {
 
 /** Undefined when the system has no libcrypto, or that one has no such cipher. */
 export function libcryptoCipher(name: LibcryptoName): LibcryptoCipher | undefined {
-  const calls = libcrypto();
-  const cipher = calls?.EVP_CIPHER_fetch(NULL, new TextEncoder().encode(`${name}\0`), NULL) ?? undefined;
-  return calls === undefined || cipher === undefined ? undefined : new LibcryptoCipher(calls, cipher);
+  loaded ??= load() ?? null;
+  const cipher = loaded?.calls.EVP_CIPHER_fetch(NULL, new TextEncoder().encode(`${name}\0`), NULL) ?? null;
+  return loaded === null || cipher === null ? undefined : new LibcryptoCipher(loaded, name, cipher);
 }

@@ -80,7 +80,7 @@ test("a helper that is late to tell of an earlier piece ends no wait for this on
     clearBytes: 16,
   });
   slot!.offer({ start: 4096, bytes: 64 }, sealer);
-  const { layout, buffer } = block.orders(0);
+  const { layout, buffer } = block.orders(0, undefined);
   const words = new Int32Array(buffer);
   const word = layout.slotsAt / 4 + layout.wordState;
   Atomics.store(words, word, layout.taken);

@@ -1,6 +1,7 @@
 /** Logs that are long enough for helpers to open frames ahead, and helpers of a test's own. */
 
 import { rmSync, writeFileSync } from "node:fs";
+import type { Cipher } from "../../src/crypto/cipher.ts";
 import type { Environment } from "../../src/engine/assemble.ts";
 import type { AheadOrders } from "../../src/engine/open-ahead-script.ts";
 import type { AheadHelpers } from "../../src/engine/open-ahead.ts";
@@ -21,9 +22,9 @@ export const keyOf = (index: number): string => `key ${String(index).padStart(6,
 export const valueOf = (index: number): Uint8Array => new Uint8Array(700 + ((index * 37) % 600)).fill(index % 251);
 
 /** A log of three sessions, with all kinds of frames and a few values that are longer than a piece. */
-export function writeLog(path: string): void {
+export function writeLog(path: string, cipher: Cipher = "aes-256-gcm"): void {
   {
-    using db = Emdb.open(path, SECRET);
+    using db = Emdb.open(path, { ...SECRET, cipher });
     const some = Array.from({ length: 2000 }, (_, index) => [keyOf(index), valueOf(index)] as const);
     db.insertMany(some);
     for (let index = 2000; index < 4000; index++) db.insert(keyOf(index), valueOf(index));

@@ -7,7 +7,9 @@ import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
-import { AHEAD_BYTES_MIN, startHelper } from "../../src/engine/open-ahead.ts";
+import { systemCipher } from "../../src/crypto/system-aead.ts";
+import { AHEAD_BYTES_MIN, startHelper, type StartHelper } from "../../src/engine/open-ahead.ts";
+import { libcryptoCalls } from "../../src/ffi/libcrypto.ts";
 import { faulty } from "../engine/engine-fixture.ts";
 import { fastFolder } from "../engine/fixture.ts";
 import { childCommand } from "../support/platform.ts";
@@ -41,18 +43,51 @@ function opensOf(work: () => void): number {
   }
 }
 
-describe.each([false, true])("read-only %p:", (readOnly) => {
+/** How a helper is started: with what the system has, or left with what the runtime has. */
+const STARTS: Readonly<Record<string, StartHelper>> = {
+  "as it is": startHelper,
+  "without a library": (orders) => startHelper({ ...orders, library: undefined }),
+  "with a library that is not there": (orders) =>
+    startHelper({
+      ...orders,
+      library: { path: join(folder.path, "none"), cipher: "AES-256-GCM", calls: libcryptoCalls },
+    }),
+};
+const starts = Object.entries(STARTS).flatMap(([name, start]) =>
+  [false, true].map((readOnly) => [name, readOnly, start] as const),
+);
+
+describe.each(starts)("started %s, read-only %p:", (_, readOnly, start) => {
   test("a helper that comes in time leaves next to nothing to do, and all is found", () => {
     const plain = open({ readOnly });
     expect(plain).toMatchObject({ tornBytes: 0 });
     const alone = opensOf(() => expect(open({ readOnly })).toEqual(plain));
-    const { environment } = helped(startHelper, awaitHelper);
+    const { environment } = helped(start, awaitHelper);
     const together = opensOf(() => expect(open({ readOnly, environment })).toEqual(plain));
     // The walk over what was found opens each record once more.
     const walked = alone - frames.length;
     expect(together - walked).toBeLessThan(frames.length / 4);
   }, 120_000);
 });
+
+test("so it is with the other cipher where the system has it; where it has not, no helper is asked", () => {
+  const other = folder.file("chacha.emdb");
+  writeLog(other, "chacha20-poly1305");
+  const bytes = new Uint8Array(readFileSync(other));
+  const plain = openAt(other, { bytes });
+  expect(plain).toMatchObject({ tornBytes: 0 });
+  const alone = opensOf(() => expect(openAt(other, { bytes })).toEqual(plain));
+  let started = 0;
+  const { environment } = helped((orders) => {
+    started += 1;
+    startHelper(orders);
+  }, awaitHelper);
+  const together = opensOf(() => expect(openAt(other, { bytes, environment })).toEqual(plain));
+  const has = systemCipher("chacha20-poly1305") !== undefined;
+  expect(started).toBe(has ? 1 : 0);
+  if (has) expect(together - (alone - framesOf(bytes).length)).toBeLessThan(framesOf(bytes).length / 4);
+  else expect(together).toBe(alone);
+}, 120_000);
 
 test("frames that a helper never gets to are opened by the replay", () => {
   const { environment, pieces } = helped(
