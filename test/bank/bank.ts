@@ -194,6 +194,27 @@ const READS: readonly PlantedFault[] = [
     "    if (from >= written) return;\n    this.#look();\n",
     "    if (from >= written) return;\n",
   ]),
+  fault("the lock is let go of before its file is removed", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
+    "    if (hasFailed && this.#isNew) this.#system.unlink(lockPath(this.#logPath));\n    this.#system.unlock(this.#handle);",
+    "    this.#system.unlock(this.#handle);\n    if (hasFailed && this.#isNew) this.#system.unlink(lockPath(this.#logPath));",
+  ]),
+  fault("a lock is broken after it was let go of", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
+    "  system.unlink(path);\n  lock.release(false);",
+    "  lock.release(false);\n  system.unlink(path);",
+  ]),
+  fault("any file that was locked is the lock", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
+    ' && typeof there !== "number" && own.identity === there.identity',
+    "",
+  ]),
+  fault(
+    "a log that could not be opened is removed without its lock",
+    "test/engine/lock-order.test.ts",
+    "engine/open.ts",
+    [
+      "    if (isMade) system.unlink(path);\n    lock.release(true);",
+      "    lock.release(true);\n    if (isMade) system.unlink(path);",
+    ],
+  ),
   fault("a shard's counts are lost over an empty key space", "test/engine/replay.test.ts", "keydir/keydir.ts", [
     "      this.#writeCounts();\n      this.#isDescribed = false;\n      this.#unit = 0;",
     "      this.#unit = 0;",
