@@ -215,6 +215,29 @@ const READS: readonly PlantedFault[] = [
       "    lock.release(true);\n    if (isMade) system.unlink(path);",
     ],
   ),
+  fault(
+    "an open replays the whole log although it has an image",
+    "test/engine/open-cost.test.ts",
+    "engine/hint-open.ts",
+    ["from: { lsn: hint.header.start, gates, durable } };", "from: { lsn: FIRST_LSN, gates, durable } };"],
+  ),
+  {
+    name: "an open that has an image counts every record anew",
+    probe: "test/engine/open-cost.test.ts",
+    seedCount: 1,
+    edits: [
+      {
+        file: "src/engine/open.ts",
+        from: "  spaces.publishCounts();\n  if (config.rangeScans",
+        to: "  spaces.publishCounts();\n  recount(core, spaces);\n  if (config.rangeScans",
+      },
+      {
+        file: "src/engine/open.ts",
+        from: 'import { Mutex } from "./mutex.ts";',
+        to: 'import { recount } from "./audit.ts";\nimport { Mutex } from "./mutex.ts";',
+      },
+    ],
+  },
   fault("a shard's counts are lost over an empty key space", "test/engine/replay.test.ts", "keydir/keydir.ts", [
     "      this.#writeCounts();\n      this.#isDescribed = false;\n      this.#unit = 0;",
     "      this.#unit = 0;",
