@@ -8,6 +8,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { runInNewContext } from "node:vm";
+import { seamFaults, unusedLicences } from "./support/outside-rules.ts";
 import {
   asciiFaults,
   barrelFaults,
@@ -21,7 +23,7 @@ import {
   limits,
   medianFaults,
   roomOf,
-  seamFaults,
+  unusedModules,
   wordFaults,
   type SourceFile,
 } from "./support/tidy-rules.ts";
@@ -37,6 +39,7 @@ const all: readonly SourceFile[] = [...new Bun.Glob(`{${folders.join(",")}}/**/*
 const source = all.filter((file) => file.path.startsWith("src/"));
 
 const file = (path: string, text: string): SourceFile => ({ path, text });
+const outside = (text: string): SourceFile => file("src/log/a.ts", text);
 const lines = (count: number): string => "const a = 1;\n".repeat(count);
 
 describe("the repository", () => {
@@ -44,9 +47,15 @@ describe("the repository", () => {
     expect(source.length).toBeGreaterThan(0);
     expect(source.map((one) => roomOf(one.path)).filter((room) => importTable[room] === undefined)).toEqual([]);
   });
-  test("imports one way, as the table says", () => expect(importTableFaults(all)).toEqual([]));
+  test("imports one way, as the table says", () => {
+    expect(importTableFaults(all)).toEqual([]);
+    expect(unusedModules(source)).toEqual([]);
+  });
   test("has no import cycle", () => expect(cycleFaults(source)).toEqual([]));
-  test("reads time, chance, the process and files through src/ffi alone", () => expect(seamFaults(all)).toEqual([]));
+  test("reaches the outside through src/ffi alone: time, chance, processes, files, the network", () => {
+    expect(seamFaults(all)).toEqual([]);
+    expect(unusedLicences(all)).toEqual([]);
+  });
   test("has no file over 500 lines", () => expect(fileLengthFaults(all)).toEqual([]));
   test("has a median source file of at most 150 lines", () => expect(medianFaults(source)).toEqual([]));
   test("has no function over 70 lines", () => expect(functionLengthFaults(source)).toEqual([]));
@@ -86,6 +95,8 @@ describe("a broken rule is found:", () => {
   });
   test("a room that imports from outside what another owns", () => {
     expect(imports("src/log/a.ts", `import { ptr } from "bun:ffi";`)).toHaveLength(1);
+    expect(imports("src/engine/a.ts", `import { file } from "bun";`)).toHaveLength(1);
+    expect(imports("src/engine/a.ts", `import { Worker } from "node:worker_threads";`)).toHaveLength(1);
     expect(imports("src/engine/a.ts", `import { readSync } from "node:fs";`)).toHaveLength(1);
     expect(imports("src/engine/a.ts", `import { open } from "node:fs/promises";`)).toHaveLength(1);
     expect(imports("src/api/a.ts", `import { homedir } from "node:os";`)).toHaveLength(1);
@@ -110,19 +121,121 @@ describe("a broken rule is found:", () => {
       "const now = Date.now;",
       "new Date();",
       "Math.random();",
+      "const { random } = Math;",
       "performance.now();",
       "process.pid;",
       "globalThis.process.pid;",
-      "crypto.getRandomValues(a);",
+      "crypto.getRandomValues([]);",
       "globalThis.crypto.randomUUID();",
       `import { randomBytes as chance } from "node:crypto";`,
-      "nodeCrypto().randomFillSync(a);",
+      "import { x } from './b.ts'; x().randomFillSync([]);",
       "Bun.nanoseconds();",
+      "import.meta.env;",
     ]) {
-      expect(seamFaults([file("src/log/a.ts", text)])).toHaveLength(1);
+      expect([text, seamFaults([outside(text)])]).toEqual([text, [expect.any(String)]]);
       expect(seamFaults([file("src/ffi/a.ts", text), file("test/a.ts", text)])).toEqual([]);
     }
-    expect(seamFaults([file("src/log/a.ts", "new Date(5); // not Date.now()")])).toEqual([]);
+    expect(seamFaults([outside("new Date(5); // not Date.now()")])).toEqual([]);
+  });
+  test("everything of Bun and of the process, and every global, that no list allows", () => {
+    const words = [...Object.keys(Bun), "nobodyHasHeardOfIt"].map((name) => `Bun.${name}`);
+    words.push(...[...Object.keys(process), "kill", "nobodyHasHeardOfIt"].map((name) => `process.${name}`));
+    const globals = Object.getOwnPropertyNames(globalThis).filter((name) => /^[A-Za-z]\w*$/.test(name));
+    const language = new Set(runInNewContext("Object.getOwnPropertyNames(globalThis)") as string[]);
+    words.push(
+      ...globals.filter((name) => !language.has(name)),
+      "console",
+      "require",
+      "eval",
+      "Function",
+      "Atomics.wait",
+    );
+    const rooms = Object.keys(importTable).filter((room) => room !== "ffi");
+    // Of a file that no list names.
+    const mayUse = (word: string): string[] =>
+      rooms.filter((room) => seamFaults([file(`src/${room}/other.ts`, `${word};`)]).length === 0);
+    const allowed = words.map((word) => [word, mayUse(word).join()] as const).filter(([, by]) => by !== "");
+    const all = rooms.join();
+    expect(Object.fromEntries(allowed)).toEqual({
+      AbortSignal: "api",
+      "Atomics.wait": "engine",
+      "Bun.CryptoHasher": "keydir",
+      "Bun.fileURLToPath": "api",
+      "Bun.hash": "engine,log,crypto",
+      "Bun.version": "codec",
+      Buffer: all,
+      ReadableStream: "api",
+      TextDecoder: all,
+      TextEncoder: all,
+      URL: "api",
+      queueMicrotask: "engine",
+    });
+    for (const word of [
+      "Bun.spawnSync",
+      "Bun.file",
+      "Bun.sleepSync",
+      "process.kill",
+      "process.env",
+      "fetch",
+      "setTimeout",
+    ])
+      expect(words).toContain(word);
+  });
+  test.each([
+    ["a program started", "Bun.spawnSync(['ls']);", "Bun.spawnSync"],
+    ["something taken out of Bun", "const { spawn } = Bun;", "Bun"],
+    ["a member by its name", "Bun['file']('a');", "Bun.file"],
+    ["a member by its name, of a member by its name", "globalThis['Bun'].write('a', b);", "Bun.write"],
+    ["an alias", "const b = Bun; b.sleepSync(1);", "Bun"],
+    ["a global passed on", "run(fetch);", "fetch"],
+    ["a short property", "export const all = { fetch };", "fetch"],
+    ["a template's tag", "Bun.$`ls`;", "Bun.$"],
+    ["a class that extends one", "class A extends Worker {}", "Worker"],
+    ["one that is only said to be there", "declare const fetch: () => void;\nfetch();", "fetch"],
+    ["a name of another scope", "function f(fetch: number): number { return fetch; }\nfetch('a');", "fetch"],
+    ["a type of the same name", "interface Bun { a: 1 }\nBun.gc();", "Bun.gc"],
+    ["the whole of the world", "const world = globalThis;", "globalThis"],
+    ["a signal", "process.kill(1);", "process.kill"],
+    ["a pause", "await Bun.sleep(1);", "Bun.sleep"],
+    ["a timer", "setTimeout(f, 1);", "setTimeout"],
+    ["a port", "Bun.listen(options); ", "Bun.listen"],
+    ["a server", "Bun.serve(options);", "Bun.serve"],
+    ["a walk over files", "new Bun.Glob('*').scanSync();", "Bun.Glob"],
+    ["code from text", "new Function('return 1')();", "Function"],
+    ["where the program is", "import.meta.dir;", "import.meta.dir"],
+  ])("%s", (_, text, name) => {
+    const scope = "import { f, a, b, options, run } from './b.ts';\n";
+    expect(seamFaults([outside(scope + text)])).toEqual([
+      expect.stringMatching(new RegExp(`reads ${RegExp.escape(name)}$`)),
+    ]);
+  });
+  test("no fault in what is declared, in names of members and in types", () => {
+    for (const text of [
+      "import { fetch } from './b.ts'; fetch();",
+      "import fetch from './b.ts'; fetch();",
+      "import * as Bun from './b.ts'; Bun.file();",
+      "const process = 1; function f(): number { return process; }",
+      "function f({ fetch, a: setTimeout }: A): void { fetch(setTimeout); }",
+      "try { f(); } catch (process) { f(process); } function f(a?: unknown): void {}",
+      "for (const process of [1]) process.toFixed();",
+      "let a: typeof fetch; let b: Worker | Bun.BunFile; type A = Pick<typeof process, 'pid'>;",
+      "class A implements Worker { fetch(): void { this.fetch(); } process = 1; }",
+      "const a = { fetch: 1, process() {} }; a.fetch;",
+      "process: for (;;) break process;",
+      "const { fetch: a } = { fetch: 1 };",
+      "Math.max(1, Atomics.load(new Int32Array(1), 0));",
+    ]) {
+      expect([text, seamFaults([outside(text)])]).toEqual([text, []]);
+    }
+  });
+  test("what a program in text uses or imports beyond a Worker's own", () => {
+    const program = (text: string): string => `export const A_SCRIPT = \`\n${text}\n\`;`;
+    const own = "self.onmessage = (event) => { postMessage(event.data); process.exit(0); };";
+    expect(seamFaults([outside(program(own))])).toEqual([]);
+    for (const text of ["Bun.spawn(a);", "fetch('a');", "process.env;", `import { a } from "bun:ffi";`]) {
+      const faults = seamFaults([outside(program(`const a = 1;\n${text}`))]);
+      expect(faults).toEqual([expect.stringMatching(/^src\/log\/a.ts:3 reads .* in a program$/)]);
+    }
   });
   test("a file or a median one line too long", () => {
     expect(fileLengthFaults([file("src/log/a.ts", lines(limits.fileLines))])).toEqual([]);

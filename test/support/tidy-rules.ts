@@ -39,36 +39,13 @@ const outsideTable: Readonly<Record<string, readonly string[]>> = {
   "bun:ffi": ["ffi"],
   "node:fs": ["ffi"],
   "node:os": ["ffi"],
-  // The index expands its seed with SHA-256, which is arithmetic.
-  "node:crypto": ["crypto", "keydir"],
+  "node:crypto": ["crypto"],
   "@noble/ciphers": ["crypto"],
   "@noble/hashes": ["crypto"],
   "hash-wasm": ["crypto"],
   "bun:jsc": ["codec"],
   "node:path": ["ffi", "engine", "api"],
-  "node:url": ["ffi", "engine", "api"],
-  "node:worker_threads": ["ffi", "engine", "log"],
-  "node:util": ["api"],
 };
-
-/** Time, chance and the process come in through `src/ffi` alone. */
-const seamReads = new Set([
-  "Date.now",
-  "Math.random",
-  "performance.now",
-  "process.pid",
-  "process.hrtime",
-  "process.cwd",
-  "process.env",
-  "Bun.nanoseconds",
-  "Bun.file",
-  "Bun.write",
-  "Bun.mmap",
-  "Bun.env",
-]);
-
-/** The same of any object: `crypto`, `globalThis.crypto`, `node:crypto`. */
-const randomCalls = new Set(["getRandomValues", "randomUUID", "randomBytes", "randomFillSync", "randomInt"]);
 
 export const limits = { fileLines: 500, medianLines: 150, functionLines: 70 } as const;
 
@@ -87,7 +64,7 @@ interface Import {
 
 const parsed = new Map<string, { readonly text: string; readonly tree: ts.SourceFile }>();
 
-function treeOf(file: SourceFile): ts.SourceFile {
+export function treeOf(file: SourceFile): ts.SourceFile {
   const known = parsed.get(file.path);
   if (known?.text === file.text) return known.tree;
   const tree = ts.createSourceFile(file.path, file.text, ts.ScriptTarget.Latest, true);
@@ -95,12 +72,13 @@ function treeOf(file: SourceFile): ts.SourceFile {
   return tree;
 }
 
-function walk(node: ts.Node, visit: (node: ts.Node) => void): void {
+export function walk(node: ts.Node, visit: (node: ts.Node) => void): void {
   visit(node);
   node.forEachChild((child) => walk(child, visit));
 }
 
-const lineOf = (node: ts.Node): number => node.getSourceFile().getLineAndCharacterOfPosition(node.getStart()).line + 1;
+export const lineOf = (node: ts.Node): number =>
+  node.getSourceFile().getLineAndCharacterOfPosition(node.getStart()).line + 1;
 const linesOf = (text: string): number => text.replace(/\n$/, "").split("\n").length;
 
 /** `src/log/frame.ts` is in "log", `src/errors.ts` is a room of its own. */
@@ -168,11 +146,18 @@ export function importsOf(file: SourceFile): Import[] {
   return found;
 }
 
+/** Of `@noble/hashes/sha2.js` it is `@noble/hashes`. */
+function packageOf(target: string): string {
+  return target
+    .split("/")
+    .slice(0, target.startsWith("@") ? 2 : 1)
+    .join("/");
+}
+
 function isImportAllowed(one: Import): boolean {
   const room = roomOf(one.from);
   if (!one.target.startsWith("src/")) {
-    const name = one.target.startsWith("@") ? one.target.split("/").slice(0, 2).join("/") : one.target.split("/")[0];
-    const rooms = outsideTable[one.target] ?? outsideTable[name ?? ""];
+    const rooms = outsideTable[one.target] ?? outsideTable[packageOf(one.target)];
     return rooms?.includes(room) ?? false;
   }
   const target = roomOf(one.target);
@@ -185,6 +170,14 @@ function isImportAllowed(one: Import): boolean {
 export function importTableFaults(files: readonly SourceFile[]): string[] {
   const imports = files.filter((file) => file.path.startsWith("src/")).flatMap(importsOf);
   return imports.filter((one) => !isImportAllowed(one)).map((one) => `${one.from} imports ${one.target}`);
+}
+
+/** Modules that a room may import and does not. */
+export function unusedModules(files: readonly SourceFile[]): string[] {
+  const imports = new Set(files.flatMap(importsOf).map((one) => `${roomOf(one.from)} ${packageOf(one.target)}`));
+  return Object.entries(outsideTable).flatMap(([name, rooms]) =>
+    rooms.filter((room) => !imports.has(`${room} ${name}`)).map((room) => `${name} in ${room}`),
+  );
 }
 
 /** A file that reaches itself through imports that exist at run time. */
@@ -208,30 +201,6 @@ export function cycleFaults(files: readonly SourceFile[]): string[] {
     return false;
   };
   return [...edges.keys()].filter(reaches).map((path) => `${path} imports itself through others`);
-}
-
-function seamRead(node: ts.Node): string | undefined {
-  if (ts.isPropertyAccessExpression(node)) {
-    if (randomCalls.has(node.name.text)) return node.getText();
-    const name = node.getText().replace(/^globalThis\./, "");
-    return seamReads.has(name) ? name : undefined;
-  }
-  if (ts.isImportSpecifier(node) && randomCalls.has((node.propertyName ?? node.name).text)) {
-    return node.parent.parent.parent.moduleSpecifier.getText() === '"node:crypto"' ? node.getText() : undefined;
-  }
-  const isDate = ts.isNewExpression(node) && node.expression.getText() === "Date";
-  return isDate && (node.arguments?.length ?? 0) === 0 ? "new Date()" : undefined;
-}
-
-export function seamFaults(files: readonly SourceFile[]): string[] {
-  const faults: string[] = [];
-  for (const file of files.filter((one) => one.path.startsWith("src/") && roomOf(one.path) !== "ffi")) {
-    walk(treeOf(file), (node) => {
-      const read = seamRead(node);
-      if (read !== undefined) faults.push(`${file.path}:${lineOf(node)} reads ${read}`);
-    });
-  }
-  return faults;
 }
 
 export function fileLengthFaults(files: readonly SourceFile[]): string[] {
