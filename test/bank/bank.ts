@@ -350,6 +350,10 @@ const KERNEL: readonly PlantedFault[] = [
 
 /** What stepping the protocols of shared memory looks for. */
 const THREADS: readonly PlantedFault[] = [
+  fault("a remove looks before it has the lock", "test/workers/history.test.ts", "engine/engine.ts", [
+    "    return this.#writing(() => {\n      const state = space as SpaceState;\n      const value = this.#read.get(state, key);",
+    "    const value = this.#read.get(space as SpaceState, key);\n    return this.#writing(() => {\n      const state = space as SpaceState;",
+  ]),
   fault("the writer's lock is taken by a look and a store", "test/steps/index.test.ts", "engine/mutex.ts", [
     "      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;",
     "      if (Atomics.load(this.#flags, MUTEX) === 0) return Atomics.store(this.#flags, MUTEX, this.#own) > 0;",

@@ -10,7 +10,7 @@ import { SWEEP_INTERVAL_MS_MAX } from "../../src/limits.ts";
 import { fastFolder } from "../engine/fixture.ts";
 import { Random } from "../sim/random.ts";
 import { HistoryCheck } from "../workers/history-check.ts";
-import { COLUMNS, KEYS, KIND, keyOf, markIn } from "../workers/history-facts.ts";
+import { COLUMNS, KIND, liveMarks } from "../workers/history-facts.ts";
 import { versionsIn, type Version } from "../workers/history-log.ts";
 import { Baton, THREADS_MAX, VERDICTS } from "./baton.ts";
 import { newDisk } from "./disk.ts";
@@ -188,9 +188,8 @@ class Life implements Disposable {
     const records = said.map(({ rows }, thread) => new Float64Array(this.#rows[thread]!, 0, rows * COLUMNS));
     const check = new HistoryCheck(versions, [...records, ...lastWrites(said, versions, records)]);
     this.faults.push(...check.faults);
-    const live = Array.from({ length: KEYS }, (_, key) => markIn(db.get(keyOf(key))));
     const logged = versions.map((list) => list.at(-1)!.mark);
-    if (!Bun.deepEquals(live, logged)) this.faults.push("what is live is not what the log says");
+    if (!Bun.deepEquals(liveMarks(db), logged)) this.faults.push("what is live is not what the log says");
     this.#judgeCounts();
     return check.count;
   }
@@ -221,13 +220,14 @@ class Life implements Disposable {
   }
 }
 
-/** What a dead thread was writing when it died is in the log, or not; as far as it is, it counts as written. */
+/** What a dead thread was writing or removing when it died is in the log, or not; as far as it is, it counts as done. */
 function lastWrites(
   said: readonly Said[],
   versions: readonly (readonly Version[])[],
   records: readonly Float64Array[],
 ): Float64Array[] {
-  return said.flatMap(({ hasDied, begunAt }, thread) => {
+  const begun = said.filter(({ hasDied }) => hasDied).map(({ begunAt }) => begunAt);
+  const writes = said.flatMap(({ hasDied, begunAt }, thread) => {
     if (!hasDied) return [];
     const known = new Set<number>();
     const record = records[thread]!;
@@ -241,6 +241,25 @@ function lastWrites(
     }
     return [Float64Array.from(rows)];
   });
+  return [...writes, Float64Array.from(lastRemovals(begun, versions, records))];
+}
+
+/** Removals that nobody has told of, one for each of the dead: by whom is not said, so they began when the first of those did. */
+function lastRemovals(
+  begun: readonly number[],
+  versions: readonly (readonly Version[])[],
+  records: readonly Float64Array[],
+): number[] {
+  const told = new Set<number>();
+  for (const record of records)
+    for (let at = 0; at < record.length; at += COLUMNS) if (record[at] === KIND.remove) told.add(record[at + 2]!);
+  const rows = versions.flatMap((list, key) =>
+    list.flatMap(({ mark }, index) => {
+      const removed = index > 0 && mark === 0 ? list[index - 1]!.mark : 0;
+      return removed === 0 || told.has(removed) ? [] : [[KIND.remove, key, removed, Math.min(...begun), Infinity]];
+    }),
+  );
+  return rows.slice(0, begun.length).flat();
 }
 
 export async function liveOnce(seed: number, plan: LifePlan): Promise<Outcome> {

@@ -1,7 +1,14 @@
 /** What a recorded history is made of. */
 
+import type { Keyspace } from "../../src/index.ts";
+
 /** Few enough that the threads meet on every key all the time. */
 export const KEYS = 256;
+/** Each thread's fillers come and go together, as if they were one more key. */
+export const FILLERS = 400;
+/** So many threads may have some; the lists of versions are of the keys, and then of these. */
+export const FILLER_KEYS = 8;
+export const LISTS = KEYS + FILLER_KEYS;
 /** Numbers of one row: kind, key, mark, when it began and ended by the common clock. */
 export const COLUMNS = 5;
 
@@ -14,6 +21,8 @@ export const KIND = {
   readTogether: 5,
   writeTogether: 6,
   end: 7,
+  /** A swap that was refused: at some moment the key had another value than this one. */
+  refused: 8,
 } as const;
 
 export function keyOf(key: number): string {
@@ -35,8 +44,24 @@ export function markIn(value: Uint8Array | undefined): number {
   return mark;
 }
 
-/** The number of a key that `keyOf` made; undefined for another one. */
+export function fillerOf(thread: number, filler: number): string {
+  return `filler ${thread} ${filler}`;
+}
+
+/** The number of a key that `keyOf` made, or of the key that a filler is a part of; undefined for another one. */
 export function numberOfKey(key: Uint8Array): number | undefined {
   const text = Buffer.from(key).toString();
-  return /^k\d+$/.test(text) ? Number(text.slice(1)) : undefined;
+  if (/^k\d+$/.test(text)) return Number(text.slice(1));
+  const thread = /^filler (\d+) \d+$/.exec(text)?.[1];
+  return thread === undefined ? undefined : KEYS + Number(thread);
+}
+
+/** Which write each key has now, the fillers of each thread as one. */
+export function liveMarks(db: Pick<Keyspace, "get">): number[] {
+  return Array.from({ length: LISTS }, (_, key) => markIn(db.get(key < KEYS ? keyOf(key) : fillerOf(key - KEYS, 0))));
+}
+
+/** How many records those marks are. */
+export function recordsOf(marks: readonly number[]): number {
+  return marks.reduce((count, mark, key) => count + (mark === 0 ? 0 : key < KEYS ? 1 : FILLERS), 0);
 }

@@ -1,5 +1,6 @@
 /**
- * The order that the log gives a history: every version of every key, with the commit that made it visible.
+ * The order that the log gives a history: every version of every key, with the commit that made it visible. The fillers of
+ * a thread, which come and go in one batch, are one key more.
  *
  * A compaction leaves versions out. Where there are some, the files that they replace are kept as they were at the swap;
  * of the file that comes after, only what is behind the copied part counts.
@@ -8,7 +9,7 @@
 import { copyFileSync, existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { System } from "../../src/ffi/system.ts";
-import { KEYS, markIn, numberOfKey } from "./history-facts.ts";
+import { FILLERS, KEYS, LISTS, markIn, numberOfKey } from "./history-facts.ts";
 
 /** One version of a key. Commits count up from 1; a removal's mark is 0, and so is what was there at the beginning. */
 export interface Version {
@@ -49,9 +50,20 @@ function* framesIn(bytes: Buffer, from: number): Generator<Frame> {
   }
 }
 
+/** A batch in which the fillers of a thread are one. Throws where there are some of them only, or of two writes. */
+function joined(batch: readonly (readonly [number, Version])[]): readonly (readonly [number, Version])[] {
+  const fillers = batch.filter(([number]) => number >= KEYS);
+  const [first] = fillers;
+  if (first === undefined) return batch;
+  const isWhole = fillers.length === FILLERS && batch.length === FILLERS;
+  const isOne = fillers.every(([number, { mark }]) => number === first[0] && mark === first[1].mark);
+  if (!isWhole || !isOne) throw new Error(`the log holds a batch with ${fillers.length} of ${FILLERS} fillers`);
+  return [first];
+}
+
 /** The versions in a log, after those in the files that compactions have replaced (`keepReplaced`). */
 export function versionsIn(path: string, kept?: string): Version[][] {
-  const versions: Version[][] = Array.from({ length: KEYS }, () => [{ mark: 0, commit: 0 }]);
+  const versions: Version[][] = Array.from({ length: LISTS }, () => [{ mark: 0, commit: 0 }]);
   let commit = 1;
   let from = PAGE;
   const names = kept === undefined ? [] : readdirSync(kept).sort();
@@ -63,7 +75,7 @@ export function versionsIn(path: string, kept?: string): Version[][] {
       const number = kind === PUT || kind === REMOVE ? numberOfKey(key) : undefined;
       if (number !== undefined) batch.push([number, { mark: kind === REMOVE ? 0 : markIn(value), commit }]);
       if (place === FIRST || place === MIDDLE) continue;
-      if (kind !== ABORT) for (const [written, version] of batch) versions[written]!.push(version);
+      if (kind !== ABORT) for (const [written, version] of joined(batch)) versions[written]!.push(version);
       batch = [];
       commit += 1;
     }

@@ -2,7 +2,7 @@
 
 import type { Emdb } from "../../src/index.ts";
 import type { Random } from "../sim/random.ts";
-import { COLUMNS, KEYS, KIND, keyOf, markIn, markOf, numberOfKey } from "./history-facts.ts";
+import { COLUMNS, FILLERS, KEYS, KIND, LISTS, fillerOf, keyOf, markIn, markOf, numberOfKey } from "./history-facts.ts";
 
 export interface RecorderParts {
   readonly db: Emdb;
@@ -28,7 +28,11 @@ const BATCH_MAX = 8;
 /** One operation in so many is a walk over everything. */
 const WALK_ONE_IN = 330;
 const CHURN_ONE_IN = 200;
-const FILLERS = 400;
+
+/** What a call gives whatever else happens. */
+function expectTold(told: number, count: number, what: string): void {
+  if (told !== count) throw new Error(`${what} of ${count} told ${told}`);
+}
 
 export class Recorder {
   readonly #db: Emdb;
@@ -45,6 +49,8 @@ export class Recorder {
   /** Rows so far. */
   count = 0;
   #writes = 0;
+  /** Which of this thread's writes its fillers are of; 0: there are none. */
+  #filled = 0;
 
   constructor(parts: RecorderParts) {
     const { db, random, index, rows, tick, keys = KEYS, churnOneIn = CHURN_ONE_IN } = parts;
@@ -136,7 +142,11 @@ export class Recorder {
     const current = this.#db.get(keyOf(key));
     const isDone = this.#db.compareAndSwap(keyOf(key), current, markOf(mark, 20));
     const to = this.#tick();
-    if (!isDone) return 1;
+    this.#note(KIND.read, key, markIn(current), { from, to });
+    if (!isDone) {
+      this.#note(KIND.refused, key, markIn(current), { from, to });
+      return 1;
+    }
     this.#note(KIND.swappedFrom, key, markIn(current), { from, to });
     this.#note(KIND.write, key, mark, { from, to });
     return 2;
@@ -148,7 +158,10 @@ export class Recorder {
     const from = this.#begin();
     if (isTransaction) {
       this.#db.transaction((tx) => keys.forEach((key, index) => tx.insert(keyOf(key), markOf(marks[index]!, 50))));
-    } else this.#db.insertMany(keys.map((key, index) => [keyOf(key), markOf(marks[index]!, 50)] as const));
+    } else {
+      const told = this.#db.insertMany(keys.map((key, index) => [keyOf(key), markOf(marks[index]!, 50)] as const));
+      expectTold(told, keys.length, "an insertMany");
+    }
     const to = this.#tick();
     const group = this.count;
     for (const [index, key] of keys.entries()) this.#note(KIND.writeTogether, key, marks[index]!, { from, to });
@@ -159,23 +172,34 @@ export class Recorder {
   #walk(): number {
     const from = this.#begin();
     const group = this.count;
-    const seen = new Map<number, number>();
     const records = this.#db.iter();
     const to = this.#tick();
-    for (const [key, value] of records) {
-      const number = numberOfKey(key);
-      if (number !== undefined) seen.set(number, markIn(value));
-    }
-    for (let key = 0; key < this.#keys; key += 1) this.#note(KIND.readTogether, key, seen.get(key) ?? 0, { from, to });
+    const marks = marksIn(records);
+    for (let key = 0; key < LISTS; key += 1)
+      if (key < this.#keys || key >= KEYS) this.#note(KIND.readTogether, key, marks.get(key) ?? 0, { from, to });
     this.#note(KIND.end, group, 0, { from, to });
     return this.#keys;
   }
 
   /** Keys that nobody asks for come and go, so that the index is laid out anew all the time. */
   #churn(): number {
-    const fillers = Array.from({ length: FILLERS }, (_, filler) => `filler ${this.#index} ${filler}`);
-    if (this.#random.chance(0.5)) this.#db.removeMany(fillers);
-    else this.#db.insertMany(fillers.map((key) => [key, "filler"] as const));
+    const key = KEYS + this.#index;
+    const fillers = Array.from({ length: FILLERS }, (_, filler) => fillerOf(this.#index, filler));
+    if (this.#random.chance(0.5)) {
+      const filled = this.#filled;
+      const from = this.#begin();
+      const told = this.#db.removeMany(fillers);
+      expectTold(told, filled === 0 ? 0 : FILLERS, "a removeMany");
+      this.#note(filled === 0 ? KIND.read : KIND.remove, key, filled, { from, to: this.#tick() });
+      this.#filled = 0;
+      return 0;
+    }
+    const mark = this.#nextMark();
+    const from = this.#begin();
+    const told = this.#db.insertMany(fillers.map((filler) => [filler, markOf(mark, 0)] as const));
+    expectTold(told, FILLERS, "an insertMany");
+    this.#note(KIND.write, key, mark, { from, to: this.#tick() });
+    this.#filled = mark;
     return 0;
   }
 
@@ -185,4 +209,24 @@ export class Recorder {
     while (keys.size < count) keys.add(this.#random.below(this.#keys));
     return [...keys];
   }
+}
+
+/** What a walk shows of each key, and of the fillers that are one. Throws for what is shown twice, or in part. */
+function marksIn(records: Iterable<readonly [Uint8Array, Uint8Array]>): ReadonlyMap<number, number> {
+  const marks = new Map<number, number>();
+  const names = new Set<string>();
+  const counts = new Map<number, number>();
+  for (const [key, value] of records) {
+    const name = key.toHex();
+    if (names.has(name)) throw new Error(`a walk shows ${Buffer.from(key).toString()} twice`);
+    names.add(name);
+    const number = numberOfKey(key);
+    if (number === undefined) continue;
+    const mark = markIn(value);
+    if ((marks.get(number) ?? mark) !== mark) throw new Error("a walk shows fillers of two writes");
+    marks.set(number, mark);
+    counts.set(number, (counts.get(number) ?? 0) + 1);
+  }
+  for (const [number, count] of counts) expectTold(count, number < KEYS ? 1 : FILLERS, "a walk");
+  return marks;
 }
