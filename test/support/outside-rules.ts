@@ -64,7 +64,7 @@ const IN_PROGRAMS = ["self.onmessage", "postMessage", "process.exit", "Atomics.w
 /** What one may besides, modules by their specifier. */
 const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   "src/log/commit-script.ts": ['"bun:ffi"', "performance.now"],
-  "src/engine/open-ahead-script.ts": ['"node:crypto"'],
+  "src/engine/open-ahead-script.ts": ['"bun:ffi"', "process.getBuiltinModule", "Buffer.from"],
 };
 
 /** The same of any object: `crypto`, `globalThis.crypto`, `node:crypto`. */

@@ -1,0 +1,75 @@
+/** The part of the bug bank that is about encryption; see `bank.ts`. */
+
+import { fault, type PlantedFault } from "./fault.ts";
+
+/** What keeps secrets, and who tampers out. */
+export const SECRETS: readonly PlantedFault[] = [
+  fault("an open goes on in the session before, its counter begun anew", "encrypted", "engine/vault.ts", [
+    "return this.#numbers[SESSION_ACTIVE] !== 0;",
+    "return this.#numbers[SESSION_LAST] !== 0;",
+  ]),
+  fault("a session's salt is not drawn", "encrypted", "engine/vault.ts", [
+    "this.#parts.system.random(salt);\n    return { lsn",
+    "return { lsn",
+  ]),
+  fault("a nonce is an offset in the file", "encrypted", "engine/sealed-encoder.ts", [
+    "counter: source.nextCounter() }",
+    "counter: lsn / 8 }",
+  ]),
+  fault(
+    "a block of counters is claimed and not counted",
+    "test/crypto/nonce-counter.test.ts",
+    "crypto/nonce-counter.ts",
+    ["const block = Atomics.add(words, word.index, 1);", "const block = Atomics.load(words, word.index);"],
+  ),
+  fault(
+    "the header of a sealed frame is not authenticated",
+    "test/encryption/attacks.test.ts",
+    "engine/sealed-encoder.ts",
+    [
+      "export const CLEAR_BYTES = FRAME_HEADER_BYTES - CLEAR_AT;",
+      "export const CLEAR_BYTES = 0 * (FRAME_HEADER_BYTES - CLEAR_AT);",
+    ],
+  ),
+  fault("a frame in the clear is taken in an encrypted log", "test/encryption/attacks.test.ts", "log/scanner.ts", [
+    "if (facts.kind <= KIND_END) return IN_THE_CLEAR;",
+    "if (facts.kind <= KIND_END) return FRAME;",
+  ]),
+  fault(
+    "what a helper opened is taken for any frame there",
+    "test/encryption/open-ahead.test.ts",
+    "engine/open-ahead.ts",
+    ["if (compare(address + tagAt, opened + tagAt, TAG_BYTES) !== 0) return undefined;", ""],
+  ),
+  fault("what a helper opened elsewhere is taken", "test/encryption/open-ahead.test.ts", "engine/open-ahead.ts", [
+    " || slot.startOf(this.#cursor) !== offset",
+    "",
+  ]),
+  {
+    ...fault("the system's cipher goes on under the key before", "test/crypto/aead.test.ts", "crypto/system-aead.ts", [
+      "if (this.#context !== undefined && this.#key === key)",
+      "if (this.#context !== undefined)",
+    ]),
+    needs: "libcrypto",
+  },
+  {
+    ...fault("the system's cipher keeps a key that was wiped", "test/crypto/memory.test.ts", "crypto/system-aead.ts", [
+      "if (secret === this.#key) this.#free();",
+      "if (secret === this.#key) this.#key = undefined;",
+    ]),
+    needs: "libcrypto",
+  },
+  {
+    ...fault(
+      "the system's cipher is used whatever it answers",
+      "test/crypto/system-aead.test.ts",
+      "crypto/system-aead.ts",
+      ["if (cipher === undefined || !answersRight(cipher, ANSWERS[name])) return", "if (cipher === undefined) return"],
+    ),
+    needs: "libcrypto",
+  },
+  fault("keys stay where helpers had them", "test/encryption/open-ahead.test.ts", "engine/ahead-block.ts", [
+    "    this.u8.fill(0, SLOTS_AT);\n",
+    "",
+  ]),
+];
