@@ -72,6 +72,8 @@ export class AesGcm implements Aead {
       return false;
     }
     into.set(plaintext);
+    // It may be a key.
+    wipe(plaintext);
     return true;
   }
 }
@@ -102,7 +104,7 @@ export class ChaChaPoly implements Aead {
     const opener = this.#noble.chacha20poly1305(this.#key.bytes, context.nonce, context.associatedData);
     try {
       // The tag is compared before anything is decrypted.
-      into.set(opener.decrypt(sealed));
+      opener.decrypt(sealed, into.subarray(0, span.bytes - TAG_BYTES));
       return true;
     } catch (cause) {
       if (cause instanceof Error && cause.message === "invalid tag") return false;

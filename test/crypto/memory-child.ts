@@ -2,7 +2,7 @@
 
 import { openSync, readSync } from "node:fs";
 import { stretch } from "../../src/crypto/argon2.ts";
-import { createAead } from "../../src/crypto/create-aead.ts";
+import { createAead, packageAead } from "../../src/crypto/create-aead.ts";
 import { encodeKeyArea, unlock } from "../../src/crypto/key-area.ts";
 import { newDataKey, newSlot } from "../../src/crypto/new-lock.ts";
 import { callerSecret } from "../../src/crypto/open-matrix.ts";
@@ -57,11 +57,33 @@ function useCipher(): Uint8Array {
   return masked;
 }
 
+/** A text that is a secret, as a data key is one: opened as where the system has no cipher, and wiped where it was asked for. */
+function openText(): number {
+  using textKey = new SecretKey(secretBuffer(32));
+  using text = new SecretKey(secretBuffer(32));
+  using into = new SecretKey(secretBuffer(32));
+  random(textKey.bytes);
+  random(text.bytes);
+  const masked = text.bytes.map((byte) => byte ^ MASK);
+  const aead = packageAead(cipher, textKey);
+  const context = { nonce: new Uint8Array(12), associatedData: new Uint8Array(5) };
+  const sealed = new Uint8Array(48);
+  aead.sealInto(text.bytes, context, { into: sealed, at: 0 });
+  text.wipe();
+  // Several in a row: what is left is written over by chance.
+  for (let round = 0; round < 8; round++) {
+    if (!aead.openInto(sealed, context, { at: 0, bytes: 48 }, into.bytes)) throw new Error("it does not open");
+  }
+  into.wipe();
+  return countInMemory(masked);
+}
+
 let inUse = 0;
+const text = openText();
 const dataKey = useSecrets();
 // Last, so that no other key comes into its place.
 const cipherKey = useCipher();
 if (isKept !== "kept") key.fill(0);
 Bun.gc(true);
 const counts = { rawKey: countInMemory(rawKey), dataKey: countInMemory(dataKey), cipherKey: countInMemory(cipherKey) };
-console.log(JSON.stringify({ ...counts, inUse, keyBytes: key.length }));
+console.log(JSON.stringify({ ...counts, text, inUse, keyBytes: key.length }));
