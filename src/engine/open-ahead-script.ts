@@ -33,7 +33,7 @@ export interface AheadOrders {
 }
 
 export const OPEN_AHEAD_SCRIPT = `
-import { dlopen, ptr } from "bun:ffi";
+import { dlopen, ptr, toArrayBuffer } from "bun:ffi";
 
 // What decrypts: each takes the key of a piece first, and then writes the text of a frame over its sealed text, if that is as it was sealed.
 
@@ -84,6 +84,8 @@ function libraryCipher({ u8, scratch, frame }, { path, cipher, calls }) {
   let associatedAt = 0;
   let isSet = false;
   return {
+    // Has the context freed when this thread ends, however it does.
+    owner: toArrayBuffer(context, 0, 1, 1, Number(evp.EVP_CIPHER_CTX_free.ptr)),
     begin: (keyView, associatedView) => {
       associatedAt = base + associatedView.byteOffset;
       isSet = evp.EVP_CipherInit_ex(context, method, 0, base + keyView.byteOffset, noNonce, 0) === 1;
@@ -101,7 +103,7 @@ function libraryCipher({ u8, scratch, frame }, { path, cipher, calls }) {
       else u8.fill(0, scratch, scratch + bytes);
       return isOpen;
     },
-    end: () => evp.EVP_CIPHER_CTX_free(context),
+    end: () => evp.EVP_CIPHER_CTX_reset(context),
   };
 }
 

@@ -8,15 +8,16 @@
  * 1. It is opened by an absolute path in a folder of the system. A bare name would also be looked for where the
  *    environment says, and by the runtime in the current folder, which belongs to anybody.
  * 2. Nothing of its configuration is read, and nothing of it runs when the process ends, as other threads still may.
- * 3. A context belongs to one thread. Nothing is checked here: who calls has checked every place for all its bytes.
+ * 3. A context belongs to one thread, and goes with it however that ends: no key stays behind in a thread that was terminated. Nothing is checked here: who calls has checked every place for all its bytes.
  *
  * Source: the manual pages of OpenSSL 3, EVP_EncryptInit(3), EVP_CIPHER_fetch(3), OPENSSL_init_crypto(3).
  */
 
 import { assert } from "../errors.ts";
 import { hostPlatform, librariesOf } from "./library-names.ts";
-import { openLibrary, type Signature } from "./library.ts";
+import { openLibrary, symbolAddress, type Signature } from "./library.ts";
 import { pinned, type Pinned, type Place } from "./memory.ts";
+import { ownedBuffer } from "./owned-buffer.ts";
 import type { Address } from "./system.ts";
 
 /** As `EVP_CIPHER_fetch` knows them. */
@@ -26,6 +27,7 @@ interface LibcryptoCalls {
   OPENSSL_init_crypto(options: number, settings: Address): number;
   EVP_CIPHER_fetch(library: Address, name: Place, properties: Address): Address | null;
   EVP_CIPHER_CTX_new(): Address | null;
+  EVP_CIPHER_CTX_reset(context: Address): number;
   EVP_CIPHER_CTX_free(context: Address): void;
   EVP_CipherInit_ex(
     context: Address,
@@ -44,6 +46,7 @@ export const libcryptoCalls = {
   OPENSSL_init_crypto: { args: ["ptr", "ptr"], returns: "i32" },
   EVP_CIPHER_fetch: { args: ["ptr", "ptr", "ptr"], returns: "ptr" },
   EVP_CIPHER_CTX_new: { args: [], returns: "ptr" },
+  EVP_CIPHER_CTX_reset: { args: ["ptr"], returns: "i32" },
   EVP_CIPHER_CTX_free: { args: ["ptr"], returns: "void" },
   EVP_CipherInit_ex: { args: ["ptr", "ptr", "ptr", "ptr", "ptr", "i32"], returns: "i32" },
   EVP_CipherUpdate: { args: ["ptr", "ptr", "ptr", "ptr", "i32"], returns: "i32" },
@@ -76,11 +79,14 @@ export class CipherContext {
   readonly #calls: LibcryptoCalls;
   readonly #direction: number;
   readonly #written: Pinned = pinned(TAG_BYTES);
-  #context: Address;
+  readonly #context: Address;
+  /** Has the context freed when this object is collected, as all of a thread's are when it ends. */
+  #owner: ArrayBuffer | undefined;
 
   constructor(calls: LibcryptoCalls, context: Address, direction: Direction) {
     this.#calls = calls;
     this.#context = context;
+    this.#owner = ownedBuffer({ address: context, bytes: 1 }, symbolAddress(calls.EVP_CIPHER_CTX_free));
     this.#direction = direction === "seal" ? 1 : 0;
   }
 
@@ -92,10 +98,10 @@ export class CipherContext {
     return this.#calls.EVP_CipherInit_ex(this.#context, cipher, NULL, key, NO_NONCE, this.#direction) === 1;
   }
 
-  /** Zeroes what is left of the key and gives the memory back. No message may follow. */
+  /** Zeroes what is left of the key, and lets go of the memory. No message may follow. */
   free(): void {
-    this.#calls.EVP_CIPHER_CTX_free(this.#context);
-    this.#context = NULL;
+    this.#calls.EVP_CIPHER_CTX_reset(this.#context);
+    this.#owner = undefined;
   }
 
   /** Writes the ciphertext of `bytes` at `from` and the tag, `bytes + 16` in all, to `into`. False when libcrypto fails. */
@@ -117,7 +123,7 @@ export class CipherContext {
   #begin({ nonce, associatedData }: MessageContext): boolean {
     const calls = this.#calls;
     const context = this.#context;
-    assert(context !== NULL, "no message follows once a context is freed");
+    assert(this.#owner !== undefined, "no message follows once a context is freed");
     if (calls.EVP_CipherInit_ex(context, NULL, NULL, NULL, nonce, this.#direction) !== 1) return false;
     const bytes = associatedData.length;
     return bytes === 0 || calls.EVP_CipherUpdate(context, NULL, this.#written.address, associatedData, bytes) === 1;

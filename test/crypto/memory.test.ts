@@ -15,6 +15,11 @@ interface Counts {
   readonly inUse: number;
 }
 
+interface ThreadCounts {
+  readonly inUse: number;
+  readonly afterwards: number;
+}
+
 function counts(cipher: string, isKept: string): Counts {
   const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "memory-child.ts"), cipher, isKept]);
   expect(child.stderr.toString()).toBe("");
@@ -37,4 +42,16 @@ describe.skipIf(process.platform !== "linux").each(CIPHERS)("%s:", (cipher) => {
   test("a package leaves nothing of a text but where it was asked for", () => {
     expect(counts(cipher, "wiped").text).toBe(0);
   });
+  test.skipIf(!hasSystem)(
+    "nothing of the key of a cipher is left by a thread that is terminated, exits or ends without a word",
+    () => {
+      const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "memory-threads-child.ts"), cipher]);
+      expect(child.stderr.toString()).toBe("");
+      const { terminated, exits, ends } = JSON.parse(child.stdout.toString()) as Record<string, ThreadCounts>;
+      // One in each direction; a thread that exits by itself may be gone before it is looked for.
+      expect([terminated, ends].map((counted) => counted?.inUse)).toEqual([2, 2]);
+      expect([terminated, exits, ends].map((counted) => counted?.afterwards)).toEqual([0, 0, 0]);
+    },
+    60_000,
+  );
 });

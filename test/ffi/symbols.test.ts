@@ -193,6 +193,7 @@ test("libcrypto is declared as OpenSSL 3 has it, and is looked for by absolute p
   int OPENSSL_init_crypto(uint64_t opts, const OPENSSL_INIT_SETTINGS *settings)
   EVP_CIPHER *EVP_CIPHER_fetch(OSSL_LIB_CTX *ctx, const char *algorithm, const char *properties)
   EVP_CIPHER_CTX *EVP_CIPHER_CTX_new(void)
+  int EVP_CIPHER_CTX_reset(EVP_CIPHER_CTX *ctx)
   void EVP_CIPHER_CTX_free(EVP_CIPHER_CTX *ctx)
   int EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, EVP_CIPHER *type, ENGINE *impl, unsigned char *key, unsigned char *iv, int enc)
   int EVP_CipherUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl, unsigned char *in, int inl)
