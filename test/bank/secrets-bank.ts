@@ -68,6 +68,13 @@ export const SECRETS: readonly PlantedFault[] = [
     ),
     needs: "libcrypto",
   },
+  {
+    ...fault("a thread that is terminated leaves its keys behind", "test/crypto/memory.test.ts", "ffi/libcrypto.ts", [
+      "ownedBuffer({ address: context, bytes: 1 }, symbolAddress(calls.EVP_CIPHER_CTX_free))",
+      "new ArrayBuffer(1)",
+    ]),
+    needs: "libcrypto",
+  },
   fault("keys stay where helpers had them", "test/encryption/open-ahead.test.ts", "engine/ahead-block.ts", [
     "    this.u8.fill(0, SLOTS_AT);\n",
     "",
