@@ -9,7 +9,8 @@
  * Invariants
  * 1. A slot belongs to the replay while it is free, filled or kept; to who has set it from filled to taken until that sets
  *    it to opened; and then to the replay again.
- * 2. Keys are zeroed when the replay is over, whoever else still runs: with a key of zeros nothing opens.
+ * 2. Keys are zeroed when the replay is over, whoever else still runs: with a key of zeros nothing opens. A helper that is at a
+ *    piece has its key until it looks whether all is over, behind each frame.
  */
 
 import { assert } from "../errors.ts";
