@@ -8,7 +8,8 @@
  * 1. It is opened by an absolute path in a folder of the system. A bare name would also be looked for where the
  *    environment says, and by the runtime in the current folder, which belongs to anybody.
  * 2. Nothing of its configuration is read, and nothing of it runs when the process ends, as other threads still may.
- * 3. A context belongs to one thread, and goes with it however that ends: no key stays behind in a thread that was terminated. Nothing is checked here: who calls has checked every place for all its bytes.
+ * 3. A context belongs to one thread, and goes with it however that ends: no key stays behind of a thread that was terminated.
+ * 4. Nothing is checked here: who calls has checked every place for all its bytes.
  *
  * Source: the manual pages of OpenSSL 3, EVP_EncryptInit(3), EVP_CIPHER_fetch(3), OPENSSL_init_crypto(3).
  */
