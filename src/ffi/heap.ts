@@ -18,13 +18,15 @@
  * 3. The stack's depth is changed by one store after (push) or before (pop) its entry is used: a writer that
  *    dies in between loses a page, and never gives one out twice.
  * 4. Page 0 is never given out: 0 means none.
- * 5. A free block begins with the words FREE_BLOCK, next, previous; one in use begins with another word. The
+ * 5. Where the system's pages are larger (16 KiB on Apple silicon, 64 KiB on some kernels for arm64), memory is given
+ *    back in groups that fill one of them; a page of such a group may be backed before it is taken.
+ * 6. A free block begins with the words FREE_BLOCK, next, previous; one in use begins with another word. The
  *    first of the list has no previous one, whatever it says. A page whose blocks are all free is a free page.
  */
 
 import { EmdbError, assert } from "../errors.ts";
 import { must } from "./io-error.ts";
-import { copy, fill, sharedScratch } from "./memory.ts";
+import { copy, fill, pinned, sharedScratch } from "./memory.ts";
 import { Positions } from "./positions.ts";
 import type { Address, System } from "./system.ts";
 import { ADDRESS_SPACE_BYTES, SPACE_COUNT_MAX } from "../limits.ts";
@@ -67,6 +69,8 @@ export const HEAP_NUMBERS = 13;
 const RESET_WORDS = [HEAP_STACK_DEPTH, HEAP_STACK_COLD, HEAP_FREE_UNIT, HEAP_UNITS_USED, HEAP_FREE_BLOCK];
 /** A transparent huge page: long stretches are committed in whole ones, which fault in 2 MiB at a time. */
 const HUGE_BYTES = 2 * 1024 * 1024;
+/** By how much idle pages have become more, or those in use fewer, before whole groups are looked for again. */
+const LOOK_GROWTH = 1.125;
 
 const sharedWord = sharedScratch(8);
 
@@ -78,9 +82,14 @@ export class Heap {
   readonly positions: Positions;
   readonly #system: System;
   readonly #word = sharedWord();
+  /** How many pages are given back together. */
+  readonly #groupPages: number;
+  /** How many pages were left idle, and in use, when groups were last looked for. */
+  #looked = { idle: 0, used: Infinity };
 
   constructor(system: System, numbers: Float64Array, positions: Positions = Positions.ofFile()) {
     this.#system = system;
+    this.#groupPages = Math.max(1, system.pageBytes / PAGE_BYTES);
     this.numbers = numbers;
     this.positions = positions;
     this.base = numbers[HEAP_BASE]!;
@@ -175,7 +184,9 @@ export class Heap {
     if (depth > 0) {
       const page = this.read32(this.base + SPACES_BYTES + (depth - 1) * 4);
       if (depth <= this.numbers[HEAP_STACK_COLD]!) {
-        must(this.#system.commit(this.pageAddress(page), PAGE_BYTES), { syscall: "mprotect", path: undefined });
+        const first = page - (page % this.#groupPages);
+        const bytes = this.#groupPages * PAGE_BYTES;
+        must(this.#system.commit(this.pageAddress(first), bytes), { syscall: "mprotect", path: undefined });
         this.numbers[HEAP_STACK_COLD] = depth - 1;
       }
       this.numbers[HEAP_STACK_DEPTH] = depth - 1;
@@ -299,18 +310,39 @@ export class Heap {
 
   /** Gives the memory of free pages back to the system, all but a few. */
   trim(keepPages: number): void {
-    const depth = this.numbers[HEAP_STACK_DEPTH]! - keepPages;
+    const group = this.#groupPages;
     let cold = this.numbers[HEAP_STACK_COLD]!;
-    while (cold < depth) {
+    const idle = this.numbers[HEAP_STACK_DEPTH]! - cold;
+    const depth = cold + Math.min(idle - keepPages, group === 1 ? idle : this.#gather());
+    while (cold + group <= depth) {
       const page = this.read32(this.base + SPACES_BYTES + cold * 4);
-      // Counted first: whoever dies in between leaves a page that is backed once more, not one that is believed to be.
-      this.numbers[HEAP_STACK_COLD] = cold + 1;
-      if (this.#system.decommit(this.pageAddress(page), PAGE_BYTES) < 0) {
+      // Counted first: whoever dies in between leaves pages that are backed once more, not some that are believed to be.
+      this.numbers[HEAP_STACK_COLD] = cold + group;
+      if (this.#system.decommit(this.pageAddress(page), group * PAGE_BYTES) < 0) {
         this.numbers[HEAP_STACK_COLD] = cold;
         return;
       }
-      cold += 1;
+      cold += group;
     }
+  }
+
+  /** Puts the idle pages that make whole groups below all others on the stack; returns how many they are. */
+  #gather(): number {
+    const cold = this.numbers[HEAP_STACK_COLD]!;
+    const depth = this.numbers[HEAP_STACK_DEPTH]!;
+    const idle = depth - cold;
+    const used = this.numbers[HEAP_PAGES_USED]! - depth;
+    // Pages that lie between others in use are not sorted again and again.
+    if (idle < this.#looked.idle * LOOK_GROWTH && used * LOOK_GROWTH > this.#looked.used) return 0;
+    const memory = pinned(idle * 4);
+    const at = this.base + SPACES_BYTES + cold * 4;
+    copy(memory.address, at, idle * 4);
+    const { pages, grouped } = inGroups(memory.u32.subarray(0, idle), this.#groupPages);
+    memory.u32.set(pages);
+    // One call, which no death of this thread cuts short.
+    copy(at, memory.address, idle * 4);
+    this.#looked = { idle: idle - grouped, used };
+    return grouped;
   }
 
   #ensure(committed: number, from: Address, bytes: number): void {
@@ -323,4 +355,18 @@ export class Heap {
     must(this.#system.commit(from + have, want - have), { syscall: "mprotect", path: undefined });
     this.numbers[committed] = want;
   }
+}
+
+/** Pages in another order: first those that make whole groups, group by group, of which there are `grouped`. */
+function inGroups(pages: Uint32Array, groupPages: number): { readonly pages: number[]; readonly grouped: number } {
+  const sorted = pages.slice().sort();
+  const whole: number[] = [];
+  const rest: number[] = [];
+  for (let index = 0; index < sorted.length;) {
+    const first = sorted[index]!;
+    const isWhole = first % groupPages === 0 && sorted[index + groupPages - 1] === first + groupPages - 1;
+    const end = isWhole ? index + groupPages : index + 1;
+    for (; index < end; index++) (isWhole ? whole : rest).push(sorted[index]!);
+  }
+  return { pages: [...whole, ...rest], grouped: whole.length };
 }
