@@ -12,10 +12,13 @@ import { BSD_PATH_BYTES_MAX } from "../limits.ts";
 
 const MS_SYNC = 0;
 
-/** @throws {EmdbError} EMDB_UNSUPPORTED when libc lacks a call. */
-export function freebsdKernel(): Kernel {
+function openLibc(): FreebsdCalls {
   const table = symbolTables.freebsd;
-  const calls = openLibrary<FreebsdCalls>(table.libraries.system, table.calls);
+  return openLibrary<FreebsdCalls>(table.libraries.system, table.calls);
+}
+
+/** @throws {EmdbError} EMDB_UNSUPPORTED when libc lacks a call. */
+export function freebsdKernel(calls: FreebsdCalls = openLibc()): Kernel {
   const errnoAddress = calls.__error();
   const scratch = pinned(4096);
   return {
@@ -36,9 +39,11 @@ export function freebsdKernel(): Kernel {
       if (invalidate(calls, { file, bytes, synchronous: MS_SYNC }) === 0) return 0;
       return resultOfNumber("freebsd", read.i32(errnoAddress, 0));
     },
-    // Returns the error itself. A file system that cannot (ZFS) said EINVAL before it said EOPNOTSUPP.
-    allocate(file, { bytes }) {
-      const error = calls.posix_fallocate(file, 0, bytes);
+    // Returns the error itself. A file system that cannot (ZFS) said EINVAL before it said EOPNOTSUPP. What the file has
+    // is left out: UFS reads and writes all of that anew (vop_stdallocate).
+    allocate(file, { size, bytes }) {
+      if (bytes <= size) return 0;
+      const error = calls.posix_fallocate(file, size, bytes - size);
       if (error === 0) return 0;
       const result = resultOfNumber("freebsd", error);
       return result === -Errno.EINVAL || result === -Errno.ENODEV ? -Errno.EOPNOTSUPP : result;

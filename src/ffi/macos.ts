@@ -25,10 +25,13 @@ const F_PEOFPOSMODE = 3;
 const PROC_PIDTHREADID64INFO = 15;
 const MS_SYNC = 0x10;
 
-/** @throws {EmdbError} EMDB_UNSUPPORTED when libSystem lacks a call. */
-export function macosKernel(): Kernel {
+function openSystem(): MacosCalls {
   const table = symbolTables.macos;
-  const calls = openLibrary<MacosCalls>(table.libraries.system, table.calls);
+  return openLibrary<MacosCalls>(table.libraries.system, table.calls);
+}
+
+/** @throws {EmdbError} EMDB_UNSUPPORTED when libSystem lacks a call. */
+export function macosKernel(calls: MacosCalls = openSystem()): Kernel {
   const errnoAddress = calls.__error();
   const failure = (): Result => resultOfNumber("darwin", read.i32(errnoAddress, 0));
   // One argument at both places where a variadic one is looked for; see symbols-posix.ts.

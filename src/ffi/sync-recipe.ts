@@ -1,7 +1,7 @@
 /** How a thread without this library makes a file durable: the names and numbers that the commit Worker needs. */
 
 import type { ErrnoDialect } from "./errno.ts";
-import { hostPlatform, libraryNames } from "./library-names.ts";
+import { hostPlatform, librariesOf } from "./library-names.ts";
 
 export interface SyncRecipe {
   readonly libraries: readonly string[];
@@ -27,14 +27,14 @@ const F_FULLFSYNC = 51;
 const EINTR = 4;
 const GENERIC_WRITE = 0x40000000;
 const SHARE_ALL = 7;
-/** What file systems without F_FULLFSYNC answer: ENODEV, EINVAL, ENOTTY, ENOTSUP. */
-const NO_FULL_SYNC = [19, 22, 25, 45];
+/** What file systems without F_FULLFSYNC answer: ENODEV, EINVAL, ENOTTY, ENOTSUP, EOPNOTSUPP. As in macos.ts. */
+const NO_FULL_SYNC = [19, 22, 25, 45, 102];
 
-/** The recipe of this platform. */
-export function syncRecipe(): SyncRecipe {
-  const platform = hostPlatform();
+/** The recipe of a platform, this one's unless another is asked for. */
+export function syncRecipe(platform = hostPlatform()): SyncRecipe {
+  const libraries = librariesOf[platform].system;
   const posix = {
-    libraries: libraryNames().system,
+    libraries,
     args: ["i32"],
     values: [],
     success: "not minus one",
@@ -57,7 +57,7 @@ export function syncRecipe(): SyncRecipe {
     }
     case "windows":
       return {
-        libraries: libraryNames().system,
+        libraries,
         call: "FlushFileBuffers",
         args: ["ptr"],
         values: [],

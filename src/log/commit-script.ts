@@ -78,8 +78,11 @@ function makeSync(recipe) {
   const syncOne = (file) => {
     for (;;) {
       if (isFine(calls[recipe.call](file, ...recipe.values))) return 0;
-      const number = errno();
-      if (recipe.fallbackOn.includes(number) && isFine(calls[recipe.fallback](file))) return 0;
+      let number = errno();
+      if (recipe.fallbackOn.includes(number)) {
+        if (isFine(calls[recipe.fallback](file))) return 0;
+        number = errno();
+      }
       if (number !== recipe.interrupted) return number || -1;
     }
   };

@@ -1,0 +1,74 @@
+/** What macOS and FreeBSD are asked, over calls that answer by a script: it runs wherever the tests do. */
+
+import { expect, test } from "bun:test";
+import { freebsdKernel } from "../../src/ffi/freebsd.ts";
+import { macosKernel } from "../../src/ffi/macos.ts";
+import { pinned } from "../../src/ffi/memory.ts";
+import type { FreebsdCalls, MacosCalls } from "../../src/ffi/symbols-posix.ts";
+import { syncRecipe } from "../../src/ffi/sync-recipe.ts";
+import { COMMIT_SCRIPT } from "../../src/log/commit-script.ts";
+
+const errno = pinned(4);
+
+function fails(number: number): number {
+  errno.i32[0] = number;
+  return -1;
+}
+
+function freebsd(calls: Partial<FreebsdCalls>): ReturnType<typeof freebsdKernel> {
+  return freebsdKernel({ __error: () => errno.address, ...calls } as FreebsdCalls);
+}
+
+function macos(calls: Partial<MacosCalls>): ReturnType<typeof macosKernel> {
+  return macosKernel({ __error: () => errno.address, ...calls } as MacosCalls);
+}
+
+test("FreeBSD reserves what is behind the end of a file, and does not write the file itself anew", () => {
+  const asked: number[][] = [];
+  const kernel = freebsd({ posix_fallocate: (...args) => (asked.push(args), 0) });
+  expect(kernel.allocate(7, { size: 1000, bytes: 5000 })).toBe(0);
+  expect(kernel.allocate(7, { size: 5000, bytes: 5000 })).toBe(0);
+  expect(kernel.allocate(7, { size: 9000, bytes: 5000 })).toBe(0);
+  expect(asked).toEqual([[7, 1000, 4000]]);
+});
+
+test("on macOS the commit Worker takes the same errors for a file system without a full sync as every other sync does", () => {
+  const { fallbackOn, fallback } = syncRecipe("macos");
+  expect(fallback).toBe("fsync");
+  let number = 0;
+  let synced = 0;
+  const kernel = macos({ fcntl: () => fails(number), fsync: () => (synced++, 0) });
+  const found: number[] = [];
+  for (number = 1; number < 256; number++) {
+    synced = 0;
+    expect(kernel.sync(7)).toBe(synced - 1);
+    if (synced > 0) found.push(number);
+  }
+  expect(found.length).toBeGreaterThan(3);
+  expect([...fallbackOn].sort((a, b) => a - b)).toEqual(found);
+});
+
+/** The sync of a commit Worker on macOS, where each call answers 0 or an error in turn. */
+function commitSync(fcntl: number[], fsync: number[]): (file: number) => number {
+  const answer = (script: number[]) => (): number => {
+    const number = script.shift();
+    if (number === undefined) throw new Error("called once more than the script has answers");
+    return number === 0 ? 0 : fails(number);
+  };
+  const symbols = { fcntl: answer(fcntl), fsync: answer(fsync), __error: () => errno.address };
+  const text = `${COMMIT_SCRIPT.replace(/^import .*$/m, "")}; return makeSync;`;
+  // oxlint-disable-next-line typescript/no-implied-eval -- The package starts this very text as a Worker.
+  const program = new Function("dlopen", "read", "self", text) as (
+    ...names: unknown[]
+  ) => (recipe: unknown) => (file: number) => number;
+  return program(() => ({ symbols }), { i32: () => errno.i32[0] }, {})(syncRecipe("macos"));
+}
+
+test("a commit Worker makes an interrupted sync again, the plain one as well, and tells the error of the one that failed", () => {
+  const [EINTR, EIO, ENOTSUP] = [4, 5, 45];
+  expect(commitSync([EINTR, 0], [])(7)).toBe(0);
+  expect(commitSync([ENOTSUP], [0])(7)).toBe(0);
+  expect(commitSync([EIO], [])(7)).toBe(EIO);
+  expect(commitSync([ENOTSUP, ENOTSUP], [EINTR, 0])(7)).toBe(0);
+  expect(commitSync([ENOTSUP], [EIO])(7)).toBe(EIO);
+});
