@@ -2,7 +2,8 @@
  * Windows, the half that has to do with names and records of kernel32: opening, status, renaming.
  *
  * All handles share everything, deletion too, so that a file that is open can be renamed and deleted as on
- * other systems, as far as the file system goes along.
+ * other systems, as far as the file system goes along. Virus scanners and indexers open what was just written, and some
+ * share nothing: what they have in hand is asked for again for a moment, as SQLite, libuv and others do.
  */
 
 import path from "node:path";
@@ -34,6 +35,12 @@ const MOVEFILE_REPLACE_EXISTING = 1;
 const MOVEFILE_WRITE_THROUGH = 8;
 /** FILE_RENAME_REPLACE_IF_EXISTS, FILE_RENAME_POSIX_SEMANTICS, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE. */
 const RENAME_FLAGS = 0x1 | 0x2 | 0x40;
+const ERROR_GEN_FAILURE = 31;
+const ERROR_SHARING_VIOLATION = 32;
+
+/** Milliseconds between two tries of what somebody else has open and does not share: a quarter of a second in all. */
+const PAUSES_MS = [1, 2, 4, 8, 16, 32, 64, 128];
+const pauseWord = new Int32Array(new SharedArrayBuffer(4));
 
 /** This thread's own place for what calls write into. */
 const scratch = pinned(4096);
@@ -64,17 +71,37 @@ export function lastFailure(calls: WindowsCalls): Result {
   return resultOfNumber("windows", calls.GetLastError());
 }
 
+/** What the last call failed with, negated. */
+function failureOf(calls: WindowsCalls): number {
+  return 0 - (calls.GetLastError() || ERROR_GEN_FAILURE);
+}
+
+/** What an attempt gives, which answers a failure negated; made again while another program does not share the file. */
+function untilShared(attempt: () => number): number {
+  let answer = attempt();
+  for (const pauseMs of PAUSES_MS) {
+    if (answer !== -ERROR_SHARING_VIOLATION) break;
+    Atomics.wait(pauseWord, 0, 0, pauseMs);
+    answer = attempt();
+  }
+  return answer;
+}
+
 export function openFile(calls: WindowsCalls, name: string, mode: OpenMode): FileHandle | Result {
   if (name.includes("\0")) return -Errno.EINVAL;
   const { access, disposition, flags } = modes[mode];
-  const file = calls.CreateFileW(widePath(name), access, SHARE_ALL, 0, disposition, FILE_ATTRIBUTE_NORMAL + flags, 0);
-  if (file !== -1 && flags === FILE_FLAG_OPEN_REPARSE_POINT && isLink(calls, file)) {
+  const wide = widePath(name);
+  const file = untilShared(() => {
+    const opened = calls.CreateFileW(wide, access, SHARE_ALL, 0, disposition, FILE_ATTRIBUTE_NORMAL + flags, 0);
+    return opened === -1 ? failureOf(calls) : opened;
+  });
+  if (file >= 0 && flags === FILE_FLAG_OPEN_REPARSE_POINT && isLink(calls, file)) {
     calls.CloseHandle(file);
     return -Errno.ELOOP;
   }
-  if (file !== -1 && mode === "folder") return folderOrError(calls, file);
-  if (file !== -1) return file;
-  const result = lastFailure(calls);
+  if (file >= 0 && mode === "folder") return folderOrError(calls, file);
+  if (file >= 0) return file;
+  const result = resultOfNumber("windows", -file);
   if (result !== -Errno.EACCES) return result;
   // A folder is refused in the same words as a file that we may not open.
   const status = statusOfPath(calls, name);
@@ -142,23 +169,29 @@ export function renameFile(calls: WindowsCalls, from: string, to: string): Resul
   if (from.includes("\0") || to.includes("\0")) return -Errno.EINVAL;
   const source = widePath(from);
   const target = widePath(to);
+  const answer = untilShared(() => {
+    const renamed = renameOpened(calls, source, target);
+    if (renamed !== undefined) return renamed;
+    const flags = MOVEFILE_REPLACE_EXISTING + MOVEFILE_WRITE_THROUGH;
+    return calls.MoveFileExW(source, target, flags) === 0 ? failureOf(calls) : 0;
+  });
+  return answer === 0 ? 0 : resultOfNumber("windows", -answer);
+}
+
+/** Renames a file by a handle of it: 0, a failure negated, or undefined where it cannot be done like this. */
+function renameOpened(calls: WindowsCalls, source: Uint8Array, target: Uint8Array): number | undefined {
   const access = GENERIC_WRITE + DELETE;
   const file = calls.CreateFileW(source, access, SHARE_ALL, 0, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, 0);
-  if (file !== -1) {
-    const info = pinned(20 + target.length);
-    info.u32[0] = RENAME_FLAGS;
-    info.u32[4] = target.length - 2;
-    copy(info.address + 20, target, target.length);
-    let result = 0;
-    if (calls.SetFileInformationByHandle(file, FILE_RENAME_INFO_EX, info.address, 20 + target.length) === 0) {
-      result = lastFailure(calls);
-    } else if (calls.FlushFileBuffers(file) === 0) {
-      result = lastFailure(calls);
-    }
-    calls.CloseHandle(file);
-    const isUnknown = result === -Errno.EINVAL || result === -Errno.ENOSYS || result === -Errno.EOPNOTSUPP;
-    if (!isUnknown) return result;
-  }
-  const flags = MOVEFILE_REPLACE_EXISTING + MOVEFILE_WRITE_THROUGH;
-  return calls.MoveFileExW(source, target, flags) === 0 ? lastFailure(calls) : 0;
+  if (file === -1) return undefined;
+  const info = pinned(20 + target.length);
+  info.u32[0] = RENAME_FLAGS;
+  info.u32[4] = target.length - 2;
+  copy(info.address + 20, target, target.length);
+  const isRenamed = calls.SetFileInformationByHandle(file, FILE_RENAME_INFO_EX, info.address, 20 + target.length) !== 0;
+  const failure = isRenamed && calls.FlushFileBuffers(file) !== 0 ? 0 : failureOf(calls);
+  calls.CloseHandle(file);
+  if (isRenamed) return failure;
+  const result = resultOfNumber("windows", -failure);
+  const isUnknown = result === -Errno.EINVAL || result === -Errno.ENOSYS || result === -Errno.EOPNOTSUPP;
+  return isUnknown ? undefined : failure;
 }

@@ -1,0 +1,71 @@
+/** What kernel32 is asked, over calls that answer by a script: it runs wherever the tests do. */
+
+import { expect, test } from "bun:test";
+import { Errno } from "../../src/ffi/errno.ts";
+import type { WindowsCalls } from "../../src/ffi/symbols-win32.ts";
+import { openFile, renameFile } from "../../src/ffi/win32-files.ts";
+
+const ACCESS_DENIED = 5;
+const SHARING_VIOLATION = 32;
+const HANDLE = 64;
+
+interface Machine {
+  readonly calls: WindowsCalls;
+  /** The calls so far, by name. */
+  readonly asked: string[];
+}
+
+type Answers = Partial<Record<keyof WindowsCalls, () => number>>;
+
+/** Every call succeeds but those that have an answer of their own. */
+function machine(answers: Answers): Machine {
+  const asked: string[] = [];
+  const calls = new Proxy({} as WindowsCalls, {
+    get: (_, name: keyof WindowsCalls) => (): number => {
+      asked.push(name);
+      return answers[name]?.() ?? 1;
+    },
+  });
+  return { calls, asked };
+}
+
+/** A file that so many looks at it find held, with an error. */
+function heldFor(looks: number, code: number): Machine {
+  let left = looks;
+  return machine({
+    CreateFileW: () => (left-- > 0 ? -1 : HANDLE),
+    MoveFileExW: () => 0,
+    GetLastError: () => code,
+  });
+}
+
+const opens = ({ asked }: Machine): number => asked.filter((name) => name === "CreateFileW").length;
+
+test("a file that a virus scanner has in hand for a moment is opened and renamed all the same", () => {
+  for (const looks of [1, 2, 3]) {
+    const opened = heldFor(looks, SHARING_VIOLATION);
+    expect(openFile(opened.calls, "/a", "write")).toBe(HANDLE);
+    expect(opens(opened)).toBe(looks + 1);
+    const renamed = heldFor(looks, SHARING_VIOLATION);
+    expect(renameFile(renamed.calls, "/a", "/b")).toBe(0);
+    expect(opens(renamed)).toBe(looks + 1);
+    expect(renamed.asked.at(-1)).toBe("CloseHandle");
+  }
+});
+
+test("who holds a file for good is told of, and any other refusal at once", () => {
+  expect(openFile(heldFor(Infinity, SHARING_VIOLATION).calls, "/a", "read")).toBe(-Errno.EBUSY);
+  expect(renameFile(heldFor(Infinity, SHARING_VIOLATION).calls, "/a", "/b")).toBe(-Errno.EBUSY);
+  const denied = heldFor(1, ACCESS_DENIED);
+  expect(renameFile(denied.calls, "/a", "/b")).toBe(-Errno.EACCES);
+  expect(opens(denied)).toBe(1);
+});
+
+test("where a file cannot be renamed by its handle it is by its name, and not where only the flush behind it fails", () => {
+  const byName = machine({ CreateFileW: () => HANDLE, SetFileInformationByHandle: () => 0, GetLastError: () => 87 });
+  expect(renameFile(byName.calls, "/a", "/b")).toBe(0);
+  expect(byName.asked.at(-1)).toBe("MoveFileExW");
+  const unflushed = machine({ CreateFileW: () => HANDLE, FlushFileBuffers: () => 0, GetLastError: () => 1 });
+  expect(renameFile(unflushed.calls, "/a", "/b")).toBe(-Errno.ENOSYS);
+  expect(unflushed.asked).not.toContain("MoveFileExW");
+});
