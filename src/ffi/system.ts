@@ -31,7 +31,7 @@ export type OpenMode =
   | "read"
   /** An existing file, for reading and writing. */
   | "write"
-  /** As "write", and every write is durable when it returns (O_DSYNC, FILE_FLAG_WRITE_THROUGH). */
+  /** As "write", and every write is durable when it returns (O_DSYNC), unless the system `lacksWriteThrough`. */
   | "write-through"
   /** A new file (mode 0600) for reading and writing; EEXIST when there is one. */
   | "create"

@@ -23,7 +23,6 @@ const OPEN_ALWAYS = 4;
 const FILE_ATTRIBUTE_DIRECTORY = 0x10;
 const FILE_ATTRIBUTE_NORMAL = 0x80;
 const FILE_FLAG_BACKUP_SEMANTICS = 0x02000000;
-const FILE_FLAG_WRITE_THROUGH = 0x80000000;
 const FILE_FLAG_OPEN_REPARSE_POINT = 0x00200000;
 const FILE_ATTRIBUTE_REPARSE_POINT = 0x400;
 const TAG_NAME_SURROGATE = 0x20000000;
@@ -48,11 +47,8 @@ const scratch = pinned(4096);
 const modes: Record<OpenMode, { readonly access: number; readonly disposition: number; readonly flags: number }> = {
   read: { access: GENERIC_READ, disposition: OPEN_EXISTING, flags: 0 },
   write: { access: GENERIC_READ + GENERIC_WRITE, disposition: OPEN_EXISTING, flags: 0 },
-  "write-through": {
-    access: GENERIC_READ + GENERIC_WRITE,
-    disposition: OPEN_EXISTING,
-    flags: FILE_FLAG_WRITE_THROUGH,
-  },
+  // FILE_FLAG_WRITE_THROUGH leaves what is written in the cache of many a drive: see `lacksWriteThrough` in win32.ts.
+  "write-through": { access: GENERIC_READ + GENERIC_WRITE, disposition: OPEN_EXISTING, flags: 0 },
   create: { access: GENERIC_READ + GENERIC_WRITE, disposition: CREATE_NEW, flags: 0 },
   "write-or-create": {
     access: GENERIC_READ + GENERIC_WRITE,

@@ -63,6 +63,11 @@ test.skipIf(!isLinux)("write-through opens with O_DSYNC, and no other mode does"
   }
 });
 
+test("only where opening as write-through empties the drive's cache as well does the system not ask for a sync", () => {
+  const empties = { linux: true, freebsd: true, darwin: false, win32: false } as Record<string, boolean>;
+  expect(system.lacksWriteThrough !== true).toBe(empties[process.platform]!);
+});
+
 test("what was written through is there for a second handle", () => {
   using folder = new TemporaryFolder();
   folder.file("a", "");
