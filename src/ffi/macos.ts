@@ -24,6 +24,8 @@ const F_ALLOCATEALL = 4;
 const F_PEOFPOSMODE = 3;
 const PROC_PIDTHREADID64INFO = 15;
 const MS_SYNC = 0x10;
+/** Thread ids have 64 bits and count all threads since the system's start; the word of a row has 31 for them. */
+const THREAD_PERIOD = 2 ** 31 - 1;
 
 function openSystem(): MacosCalls {
   const table = symbolTables.macos;
@@ -44,6 +46,14 @@ export function macosKernel(calls: MacosCalls = openSystem()): Kernel {
     return hasNone || result === -Errno.ENODEV ? calls.fsync(file) : -1;
   };
   const scratch = pinned(4096);
+  const ownThread = (): number => {
+    calls.pthread_threadid_np(0, scratch.u8);
+    return scratch.u32[0]! + scratch.u32[1]! * 2 ** 32;
+  };
+  // Thread ids are never reused. ESRCH says that there is no such thread; any other answer that there is.
+  const isRunning = (thread: number): boolean =>
+    calls.proc_pidinfo(process.pid, PROC_PIDTHREADID64INFO, thread, scratch.u8, scratch.u8.length) > 0 ||
+    failure() !== -Errno.ESRCH;
   return {
     calls,
     dialect: "darwin",
@@ -64,14 +74,13 @@ export function macosKernel(calls: MacosCalls = openSystem()): Kernel {
       calls.arc4random_buf(into, into.length);
       return into.length;
     },
-    threadId() {
-      calls.pthread_threadid_np(0, scratch.u8);
-      return scratch.u32[0]! + scratch.u32[1]! * 2 ** 32;
+    threadId: () => ownThread() % THREAD_PERIOD,
+    // Those of one process lie less than a period apart, so that one of three is meant.
+    isThreadAlive(thread) {
+      const own = ownThread();
+      const near = own - (own % THREAD_PERIOD) + thread;
+      return [near, near - THREAD_PERIOD, near + THREAD_PERIOD].some((id) => id >= 0 && isRunning(id));
     },
-    // Thread ids are never reused. ESRCH says that there is no such thread; any other answer that there is.
-    isThreadAlive: (thread) =>
-      calls.proc_pidinfo(process.pid, PROC_PIDTHREADID64INFO, thread, scratch.u8, scratch.u8.length) > 0 ||
-      failure() !== -Errno.ESRCH,
   };
 }
 

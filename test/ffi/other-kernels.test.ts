@@ -72,3 +72,29 @@ test("a commit Worker makes an interrupted sync again, the plain one as well, an
   expect(commitSync([ENOTSUP, ENOTSUP], [EINTR, 0])(7)).toBe(0);
   expect(commitSync([ENOTSUP], [EIO])(7)).toBe(EIO);
 });
+
+test("the number of a thread fits its place in a row however many threads macOS has had, and still names it alone", () => {
+  const ESRCH = 3;
+  const PERIOD = 2 ** 31 - 1;
+  for (const first of [100, PERIOD - 2, 2 ** 31 + 5, 2 ** 33 - 3, 5 * PERIOD - 1]) {
+    const threads = [first, first + 1, first + 4];
+    let own = first;
+    const kernel = macos({
+      pthread_threadid_np(_, into) {
+        new DataView(into.buffer).setBigUint64(0, BigInt(own), true);
+        return 0;
+      },
+      proc_pidinfo: (_process, _flavor, thread) => (threads.includes(thread) ? 112 : fails(ESRCH) + 1),
+    });
+    const numbers = threads.map((thread) => {
+      own = thread;
+      return kernel.threadId();
+    });
+    expect(numbers.every((number) => number >= 0 && number + 1 < 2 ** 31)).toBe(true);
+    expect(new Set(numbers).size).toBe(3);
+    for (own of threads) {
+      expect(numbers.map((number) => kernel.isThreadAlive(number))).toEqual([true, true, true]);
+      expect(kernel.isThreadAlive((numbers[1]! + 1) % PERIOD)).toBe(false);
+    }
+  }
+});
