@@ -6,6 +6,7 @@
  */
 
 import { EmdbError } from "../errors.ts";
+import { barrier } from "../ffi/barrier.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { KeyHash } from "../keydir/hash.ts";
 import { Heap } from "../ffi/heap.ts";
@@ -342,7 +343,7 @@ export class Core {
   /** What was written before is seen by whoever sees what is written after. */
   orderStores(): void {
     // Alone there is nobody to see; who attaches later was sent a message, which orders everything before it.
-    if (this.isShared) Atomics.add(this.control.log.flags, LOG_FENCE, 1);
+    if (this.isShared) barrier(this.control.log.flags, LOG_FENCE);
   }
 
   /** Other Workers may come and go from now on. */

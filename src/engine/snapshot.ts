@@ -12,6 +12,7 @@
  * 3. An iterator that is dropped without being finished lets go of its snapshot when it is collected.
  */
 
+import { barrier } from "../ffi/barrier.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import { HASH_BITS, hashBehind } from "../keydir/hash.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
@@ -60,7 +61,7 @@ export class Snapshots {
       core.control.numbers[SNAPSHOT_ROWS + core.row]!,
       core.visible,
     );
-    Atomics.add(core.control.flags, SNAPSHOTS, 0);
+    barrier(core.control.flags, SNAPSHOTS);
     const hold = { lsn: core.present(), space, isOpen: true };
     this.#open.add(hold);
     return hold;

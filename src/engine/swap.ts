@@ -15,6 +15,7 @@
 
 import { dirname } from "node:path";
 import { EmdbError, assert } from "../errors.ts";
+import { barrier } from "../ffi/barrier.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError } from "../ffi/io-error.ts";
 import type { Result, System } from "../ffi/system.ts";
@@ -147,11 +148,11 @@ function takeWords(core: Core, spaces: Spaces): void {
     numbers[SESSION_LAST] = base + HEADER_PAGE_BYTES + frameBytes(KIND_SESSION, SESSION_BYTES);
   }
   log.numbers[LOG_GENERATION] = draft.numbers[LOG_GENERATION]!;
-  Atomics.add(log.flags, LOG_FENCE, 1);
+  barrier(log.flags, LOG_FENCE);
   // Behind the generation and before the file: who sees the new base sees that generation, and who has read the file
   // and then finds the base unchanged has read the file of that base.
   log.numbers[LOG_BASE] = base;
-  Atomics.add(log.flags, LOG_FENCE, 1);
+  barrier(log.flags, LOG_FENCE);
   copyFile(logFileOf(draft), logFileOf(log));
   const known = new Set(listMaps(log, base).map((map) => map.address));
   for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
@@ -159,12 +160,12 @@ function takeWords(core: Core, spaces: Spaces): void {
   log.numbers[LOG_ZEROED] = draft.numbers[LOG_ZEROED]!;
   log.numbers[LOG_STRIDE] = 0;
   log.numbers[LOG_CLAIMED] = end;
-  Atomics.add(log.flags, LOG_FENCE, 1);
+  barrier(log.flags, LOG_FENCE);
   log.numbers[LOG_WRITTEN] = end;
   log.numbers[LOG_TAIL] = end;
   // The draft is durable if its name is: `syncName` says so before this is called.
   if ((core.control.flags[STATE]! & STATE_POISONED) === 0) log.numbers[LOG_DURABLE] = end;
-  Atomics.add(log.flags, LOG_FENCE, 1);
+  barrier(log.flags, LOG_FENCE);
   log.numbers[LOG_VISIBLE] = end;
   numbers[IMAGE_START] = 0;
   spaces.relocateCreations((lsn) => (lsn >= base ? lsn : core.log.segments.present(lsn)));

@@ -15,6 +15,7 @@
  */
 
 import { EmdbError, assert } from "../errors.ts";
+import { barrier } from "../ffi/barrier.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, lacksRoom, must } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
@@ -148,7 +149,7 @@ export class Sync implements Waiting {
   /** One sync for all that has been written; this thread is the owner. */
   #lead(): void {
     try {
-      Atomics.add(this.#core.control.log.flags, LOG_FENCE, 0);
+      barrier(this.#core.control.log.flags, LOG_FENCE);
       this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);
     } finally {
       this.#giveOwner();

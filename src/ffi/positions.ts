@@ -21,6 +21,7 @@
 
 import { assert } from "../errors.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX } from "../limits.ts";
+import { barrier } from "./barrier.ts";
 
 const TWO_32 = 4294967296;
 /** The bits of a high word that belong to the position. */
@@ -89,7 +90,7 @@ export class Positions {
     if (this.#numbers[this.#baseAt] !== this.#base) this.#take();
     const units = this.#decode(stored);
     if (units >= this.#first || stored === 0) return units;
-    Atomics.add(this.#barrier, 0, 0);
+    barrier(this.#barrier, 0);
     this.#take();
     return this.#decode(stored);
   }

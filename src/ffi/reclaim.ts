@@ -17,6 +17,7 @@
  */
 
 import { ATTACHED_MAX } from "../limits.ts";
+import { barrier } from "./barrier.ts";
 import { leaveForLater } from "./give-back.ts";
 import type { Heap } from "./heap.ts";
 
@@ -83,7 +84,7 @@ export class Reclaim {
 
   /** What was written before is seen by everybody who sees what is written after: a new layout, then its name. */
   fence(): void {
-    Atomics.add(this.flags, RECLAIM_ATTACHED, 0);
+    barrier(this.flags, RECLAIM_ATTACHED);
   }
 
   /** Begins an era; what nobody can reach any more is free when everybody `isPast` it. */

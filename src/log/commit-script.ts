@@ -111,6 +111,7 @@ function gather(orders, own, isDone) {
 
 function lead(orders, sync, own, served) {
   const { flags, numbers, at } = orders;
+  // Behind the one by which \`owner\` was taken: of two, one is a barrier (ffi/barrier.ts).
   Atomics.add(flags, at.done, 0);
   const target = numbers[at.logWritten];
   const number = sync(numbers[at.logFile]);

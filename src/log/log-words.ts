@@ -26,6 +26,7 @@ import type { Address, System } from "../ffi/system.ts";
 import { Positions } from "../ffi/positions.ts";
 import { LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../limits.ts";
 import { EmdbError } from "../errors.ts";
+import { barrier } from "../ffi/barrier.ts";
 import { TWO_32 } from "./frame.ts";
 import type { SharedFile } from "./shared-file.ts";
 import { SEGMENT_COUNT_MAX, SEGMENT_NUMBERS, Segments } from "./segments.ts";
@@ -117,7 +118,7 @@ export function raiseOrigin(words: LogWords): void {
   if (words.numbers[LOG_ORIGIN] === origin) return;
   words.numbers[LOG_ORIGIN] = origin;
   // Who sees a position that is stored by the new one sees that.
-  Atomics.add(words.flags, LOG_FENCE, 1);
+  barrier(words.flags, LOG_FENCE);
 }
 
 /** The files that compactions have replaced. */
@@ -344,7 +345,7 @@ export class LogReader {
 
   /** What was read before was read before what is read after. */
   barrier(): void {
-    Atomics.add(this.#barrier, 0, 0);
+    barrier(this.#barrier, 0);
   }
 
   /**

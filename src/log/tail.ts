@@ -18,6 +18,7 @@
  */
 
 import { EmdbError, assert } from "../errors.ts";
+import { barrier } from "../ffi/barrier.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, lacksRoom, must } from "../ffi/io-error.ts";
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
@@ -183,7 +184,7 @@ export class FileTail implements Tail {
     if (end - this.#numbers[LOG_WRITTEN]! > RING_BYTES - RING_FRAME_BYTES_MAX) this.#makeRoom(end);
     if (end > this.#numbers[LOG_CLAIMED]!) {
       this.#numbers[LOG_CLAIMED] = end + CLAIM_AHEAD_BYTES;
-      Atomics.add(this.#words.flags, LOG_FENCE, 1);
+      barrier(this.#words.flags, LOG_FENCE);
     }
     return this.#ring + (tail & RING_MASK);
   }
@@ -224,7 +225,7 @@ export class FileTail implements Tail {
     this.#coverWithMap(end);
     this.#numbers[LOG_CLAIMED] = Math.max(end, this.#numbers[LOG_CLAIMED]!);
     // In this order: a writer that died in between would leave a frame to be read, and written, from the ring.
-    Atomics.add(this.#words.flags, LOG_FENCE, 1);
+    barrier(this.#words.flags, LOG_FENCE);
     this.#numbers[LOG_WRITTEN] = end;
     this.#numbers[LOG_TAIL] = end;
   }
@@ -276,7 +277,7 @@ export class FileTail implements Tail {
     if (bytes > room) this.#write(this.#ring, from + room, bytes - room);
     this.#zeroAhead(end);
     this.#coverWithMap(end);
-    Atomics.add(this.#words.flags, LOG_FENCE, 1);
+    barrier(this.#words.flags, LOG_FENCE);
     this.#numbers[LOG_WRITTEN] = written;
   }
 
@@ -392,7 +393,7 @@ export class MemoryTail implements Tail {
   advance(bytes: number): void {
     const end = this.#numbers[LOG_TAIL]! + bytes;
     this.#numbers[LOG_CLAIMED] = end;
-    Atomics.add(this.#words.flags, LOG_FENCE, 1);
+    barrier(this.#words.flags, LOG_FENCE);
     // In this order: there is no ring in which a frame is found that counts and is not written.
     this.#numbers[LOG_WRITTEN] = end;
     this.#numbers[LOG_TAIL] = end;

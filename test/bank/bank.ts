@@ -405,8 +405,8 @@ const THREADS: readonly PlantedFault[] = [
 /** What stepping the swap of a compaction looks for. */
 const SWAPS: readonly PlantedFault[] = [
   fault("the new file is named before its base", "test/steps/compaction.test.ts", "engine/swap.ts", [
-    "  log.numbers[LOG_BASE] = base;\n  Atomics.add(log.flags, LOG_FENCE, 1);\n  copyFile(logFileOf(draft), logFileOf(log));\n",
-    "  copyFile(logFileOf(draft), logFileOf(log));\n  Atomics.add(log.flags, LOG_FENCE, 1);\n  log.numbers[LOG_BASE] = base;\n",
+    "  log.numbers[LOG_BASE] = base;\n  barrier(log.flags, LOG_FENCE);\n  copyFile(logFileOf(draft), logFileOf(log));\n",
+    "  copyFile(logFileOf(draft), logFileOf(log));\n  barrier(log.flags, LOG_FENCE);\n  log.numbers[LOG_BASE] = base;\n",
   ]),
   fault("a swap does not say that it has begun", "test/steps/compaction.test.ts", "engine/swap.ts", [
     "  Atomics.store(control.flags, SWAP, SWAP_RENAMES);\n",
