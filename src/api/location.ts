@@ -14,16 +14,10 @@ import type { Environment } from "../ffi/environment.ts";
 import { LOCATION_NAME_BYTES_MAX } from "../limits.ts";
 import { describe, shortened } from "./describe.ts";
 import type { LocationOptions } from "./types.ts";
+import { faultOnWindows } from "./windows-names.ts";
 
 const APP_NAME = "emdb";
 const DATABASE_NAME = "emdb-default.emdb";
-
-/** Device names of Windows, with or without an extension; the digits include superscript one to three. */
-const RESERVED_ON_WINDOWS =
-  /^(?:con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])\s*(?:\..*)?$/i;
-
-/** Separators, what Windows forbids, drive and stream colons, control characters. */
-const FORBIDDEN_CHARACTER = /[\\/:*?"<>|\u0000-\u001f\u007f]/;
 
 /**
  * The absolute path of the database. Creates nothing.
@@ -79,9 +73,8 @@ function checkName(option: string, name: unknown): void {
 function faultOf(name: string): string | undefined {
   if (name === "") return "is empty";
   if (name === "." || name === "..") return "is a folder reference, not a name";
-  if (FORBIDDEN_CHARACTER.test(name)) return 'holds a separator, a control character or one of :*?"<>|';
-  if (/[. ]$/.test(name)) return "ends in a dot or a space, which Windows drops";
-  if (RESERVED_ON_WINDOWS.test(name)) return "is the name of a Windows device";
+  const onWindows = faultOnWindows(name);
+  if (onWindows !== undefined) return onWindows;
   if (!name.isWellFormed()) return "holds a lone surrogate";
   const byteCount = Buffer.byteLength(name, "utf8");
   if (byteCount > LOCATION_NAME_BYTES_MAX) return `has ${byteCount} bytes; the limit is ${LOCATION_NAME_BYTES_MAX}`;

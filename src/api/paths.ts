@@ -1,10 +1,11 @@
 /** Paths and the options of long calls, as a caller gives them. */
 
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { ProgressOptions } from "./types.ts";
+import { faultOnWindows } from "./windows-names.ts";
 
 /**
  * An absolute path. A string is a path as it stands, also when it looks like a URL.
@@ -21,7 +22,11 @@ export function checkedPath(path: unknown, { what }: { readonly what: string } =
   if (text.endsWith("/") || (processEnvironment.platform === "win32" && text.endsWith("\\"))) {
     throw wrong(`the ${what} ends in a separator; it must name a file`);
   }
-  return resolve(text);
+  const absolute = resolve(text);
+  // "a:b" is a stream of the file "a", which copies of it lack; other programs cannot reach the others.
+  const fault = processEnvironment.platform === "win32" ? faultOnWindows(basename(absolute)) : undefined;
+  if (fault !== undefined) throw wrong(`the name of the file, the end of the ${what}, ${fault}`);
+  return absolute;
 }
 
 /**

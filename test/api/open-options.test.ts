@@ -186,6 +186,16 @@ describe("paths", () => {
     expect(expectCode("EMDB_INVALID_ARGUMENT", () => checkedPath(":memory:")).message).toContain("openInMemory");
   });
 
+  test("on Windows no path names a device, a stream of another file, or what Windows drops a part of; elsewhere all are names", () => {
+    for (const name of ["NUL", "com1.emdb", "data:stream", "data.emdb:$DATA", "dot.", "space ", "what?"]) {
+      const path = `folder/${name}`;
+      if (process.platform === "win32") expectCode("EMDB_INVALID_ARGUMENT", () => checkedPath(path));
+      else expect(checkedPath(path)).toBe(resolve(path));
+    }
+    for (const name of ["nuls", "console.emdb", ".emdb", "a.b c"])
+      expect(checkedPath(`folder/${name}`)).toBe(resolve(`folder/${name}`));
+  });
+
   test("progress options are reduced to what they are", () => {
     const { signal } = new AbortController();
     const onProgress = (): undefined => undefined;
