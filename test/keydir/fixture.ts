@@ -9,6 +9,9 @@ import { HASH_BITS } from "../../src/keydir/hash.ts";
 import { Keydir, isTombstone } from "../../src/keydir/keydir.ts";
 import { HASH_SHIFT, PAGE_BUCKETS, homeBucket } from "../../src/keydir/shard.ts";
 
+/** Whether each page of the heap is one of the system's; where those are larger `large-pages.test.ts` says what comes back. */
+export const hasHeapPages = hostSystem().pageBytes === PAGE_BYTES;
+
 export class HeapFixture implements Disposable {
   readonly numbers = new Float64Array(HEAP_NUMBERS);
   readonly heap = Heap.create(hostSystem(), this.numbers);
