@@ -2,6 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { Errno } from "../../src/ffi/errno.ts";
+import { ioError } from "../../src/ffi/io-error.ts";
 import type { WindowsCalls } from "../../src/ffi/symbols-win32.ts";
 import { openFile, renameFile } from "../../src/ffi/win32-files.ts";
 
@@ -56,6 +57,8 @@ test("a file that a virus scanner has in hand for a moment is opened and renamed
 test("who holds a file for good is told of, and any other refusal at once", () => {
   expect(openFile(heldFor(Infinity, SHARING_VIOLATION).calls, "/a", "read")).toBe(-Errno.EBUSY);
   expect(renameFile(heldFor(Infinity, SHARING_VIOLATION).calls, "/a", "/b")).toBe(-Errno.EBUSY);
+  const { message } = ioError(-Errno.EBUSY, { syscall: "open", path: "/a" });
+  expect(message).toContain("another program");
   const denied = heldFor(1, ACCESS_DENIED);
   expect(renameFile(denied.calls, "/a", "/b")).toBe(-Errno.EACCES);
   expect(opens(denied)).toBe(1);
