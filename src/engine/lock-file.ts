@@ -59,7 +59,7 @@ export class LockFile {
    */
   static take(system: System, logPath: string, words?: SharedFile): LockFile {
     const path = lockPath(logPath);
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       const existed = typeof system.status(path) !== "number";
       const handle = system.open(path, "write-or-create");
       if (handle < 0) {
@@ -84,6 +84,8 @@ export class LockFile {
         return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed, isRecord });
       }
       closeLock(system, handle, words);
+      // What the system did not tell once it may tell the next time.
+      if (attempt < ATTEMPTS) continue;
       if (typeof own === "number") throw ioError(own, { syscall: "fstat", path });
       mustBeTold(system, there, path);
     }
