@@ -9,9 +9,9 @@ import { hostSystem, processors } from "../ffi/host.ts";
 import { must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import { onProcessExit, watchProcessEnd } from "../ffi/process-exit.ts";
-import type { EmdbShare, ProgressOptions } from "../api/types.ts";
-import type { EngineConfig, EngineDoor, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
-import { EXIT_WAIT_MS_MAX } from "../limits.ts";
+import type { EmdbShare, FlushPolicy, ProgressOptions } from "../api/types.ts";
+import type { EngineConfig, EngineDoor, FlushPlan, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
+import { EXIT_WAIT_MS_MAX, GROUP_BATCH_MAX } from "../limits.ts";
 import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
@@ -225,14 +225,33 @@ export function makeFolders(environment: Environment, path: string): void {
 
 /** One more handle must ask for what the first one asked for. */
 function mustAgree(first: SharedConfig, second: EngineConfig, path: string): void {
-  const names = ["defaultTtlMs", "sweepIntervalMs", "autoCompact", "rangeScans", "verifyReads", "flushPlan"] as const;
-  for (const name of names) {
-    const [had, asked] = [JSON.stringify(first[name]), JSON.stringify(second[name])];
-    if (had === asked) continue;
-    const option = name === "flushPlan" ? "flushPolicy" : name;
-    const message = `the database is open already in this thread with ${option} ${had}; this open asks for ${asked}`;
+  const [had, asked] = [inOptions(first), inOptions(second)];
+  for (const [index, option] of had.entries()) {
+    const other = asked[index]!;
+    if (option === other) continue;
+    const message = `${JSON.stringify(path)} is open already in this thread with ${option}; this open asks for ${other}; close it first, or ask for the same`;
     throw new EmdbError("EMDB_INVALID_CONFIG", message, { path });
   }
+}
+
+/** What must agree, each as a caller writes it. */
+function inOptions(config: SharedConfig | EngineConfig): readonly string[] {
+  const { defaultTtlMs, sweepIntervalMs = 0, autoCompact, rangeScans, verifyReads, flushPlan } = config;
+  const plan = autoCompact && { ratio: autoCompact.ratio, minBytes: autoCompact.bytesMin };
+  return [
+    defaultTtlMs === 0 ? "no defaultTtlMs" : `defaultTtlMs ${defaultTtlMs}`,
+    sweepIntervalMs === 0 ? "no sweepIntervalMs" : `sweepIntervalMs ${sweepIntervalMs}`,
+    `autoCompact ${JSON.stringify(plan ?? false)}`,
+    `rangeScans ${rangeScans}`,
+    `verifyReads ${verifyReads}`,
+    `flushPolicy ${JSON.stringify(asPolicy(flushPlan))}`,
+  ];
+}
+
+function asPolicy(plan: FlushPlan): FlushPolicy {
+  if (plan.kind !== "group") return plan.kind;
+  const { waitMsMax: maxWaitMs, batchMax: maxBatch } = plan;
+  return maxWaitMs === 0 && maxBatch === GROUP_BATCH_MAX ? "group" : { group: { maxWaitMs, maxBatch } };
 }
 
 /** One more handle must know the secret too. @throws {EmdbError} as an open does */

@@ -103,3 +103,26 @@ test("an error of the system says what it means and what has happened by then, a
   expect(told(Errno.EINVAL)).toBe('open on "/data/x" failed: EINVAL');
   expect(told(Errno.EIO, "it is done")).toEndWith("; it is done");
 });
+
+test("one more open that disagrees is told so in the caller's own options, and what to do", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using plain = Emdb.open(path);
+  const disagrees = (options: OpenOptions, words: readonly string[]): void => {
+    const error = expectCode("EMDB_INVALID_CONFIG", () => Emdb.open(path, options));
+    expectWords(error, [JSON.stringify(path), "open already in this thread", "close it first", ...words]);
+  };
+  disagrees({ defaultTtlMs: 5 }, ["with no defaultTtlMs;", "asks for defaultTtlMs 5;"]);
+  disagrees({ sweepIntervalMs: 5 }, ["with no sweepIntervalMs;", "asks for sweepIntervalMs 5;"]);
+  disagrees({ rangeScans: true }, ["with rangeScans false;", "asks for rangeScans true;"]);
+  disagrees({ verifyReads: true }, ["with verifyReads false;", "asks for verifyReads true;"]);
+  disagrees({ autoCompact: { ratio: 0.25, minBytes: 4096 } }, [
+    "with autoCompact false;",
+    'asks for autoCompact {"ratio":0.25,"minBytes":4096};',
+  ]);
+  disagrees({ flushPolicy: "write-through" }, ['with flushPolicy "group";', 'asks for flushPolicy "write-through";']);
+  disagrees({ flushPolicy: { group: { maxWaitMs: 2, maxBatch: 64 } } }, [
+    'asks for flushPolicy {"group":{"maxWaitMs":2,"maxBatch":64}};',
+  ]);
+  expect(plain.isOpen).toBe(true);
+});
