@@ -62,13 +62,17 @@ function isWhole({ buffer, id, pid, fileId, seed, config, recovery, path, page }
 export function checkedShare(share: unknown, system: System): SharedBase {
   const base = share as Partial<SharedBase> | null;
   const isToken = typeof base === "object" && base !== null && base.kind === "emdb-share";
-  if (!isToken || !isWhole(base)) {
-    throw new EmdbError("EMDB_INVALID_ARGUMENT", "attach takes what db.share() returned, posted from another Worker");
-  }
-  if (base.pid !== system.processId()) {
+  // First: a message between processes leaves nothing of the memory that the rest is about.
+  if (isToken && typeof base.pid === "number" && base.pid !== system.processId()) {
     throw new EmdbError(
       "EMDB_INVALID_ARGUMENT",
-      `this token is of process ${base.pid}; a database is shared within one process only`,
+      `this token is of process ${base.pid}; a database is shared within one process only, and another one can read it: open the path with readOnly`,
+    );
+  }
+  if (!isToken || !isWhole(base)) {
+    throw new EmdbError(
+      "EMDB_INVALID_ARGUMENT",
+      "attach takes what db.share() returned, posted as it is from another Worker of this process",
     );
   }
   return base as SharedBase;

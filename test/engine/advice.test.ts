@@ -126,3 +126,13 @@ test("one more open that disagrees is told so in the caller's own options, and w
   ]);
   expect(plain.isOpen).toBe(true);
 });
+
+test("a token that came from another process names it, whatever the way here has left of the token", () => {
+  using db = Emdb.openInMemory();
+  // As a message between processes gives it: what they cannot share is an object with nothing in it.
+  const token = { ...db.share(), pid: process.pid + 1, buffer: {} };
+  expectWords(
+    expectCode("EMDB_INVALID_ARGUMENT", () => Emdb.attach(token)),
+    [`process ${process.pid + 1}`, "readOnly"],
+  );
+});
