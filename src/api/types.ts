@@ -40,7 +40,7 @@ export type FlushPolicy =
   /** Every insert, remove, batch and transaction is durable when the call returns. */
   | "write-through";
 
-/** What seals an encrypted record. AES is in the processor's instructions, ChaCha20 is JavaScript, about ten times slower. */
+/** What seals an encrypted record. AES has instructions of the processor; ChaCha20 is JavaScript where the system has no libcrypto, about ten times slower. */
 export type Cipher = "aes-256-gcm" | "chacha20-poly1305";
 
 /** Exactly one of the two. `key` is 32 raw bytes; a passphrase is stretched with Argon2id. */
@@ -135,7 +135,8 @@ export interface RangeOptions<K = BytesLike> {
 
 /**
  * One key space: the default one (`Emdb`) or a named one (`Namespace`).
- * `K` and `V` are what a caller reads; `KeyIn` and `ValueIn` are what it may pass.
+ * `K` and `V` are what a caller reads; `KeyIn` and `ValueIn` are what it may pass: bytes, unless they are named. The type
+ * of a view with codecs names all four: `Keyspace<K, V, K, V>`, `Namespace<K, V, K, V>`.
  *
  * Every method throws `EmdbError`: EMDB_INVALID_ARGUMENT or EMDB_TOO_LARGE for an argument that cannot be,
  * EMDB_CLOSED after `close`, EMDB_NAMESPACE_DROPPED after `dropNamespace`; a write also EMDB_READ_ONLY,
@@ -308,7 +309,7 @@ export interface RecoveryReport {
   readonly tornBytes: number;
   /** Bytes that had been durable before and are missing from the file's end (somebody truncated it). 0 after any crash. */
   readonly missingBytes: number;
-  /** How long the open took. */
+  /** How long reading the checkpoint and the log took; the stretching of a passphrase comes before it. */
   readonly durationMs: number;
 }
 
