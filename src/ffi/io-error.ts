@@ -22,7 +22,7 @@ const MEANINGS: ReadonlyMap<string, string> = new Map<ErrnoName, string>([
   ["EFBIG", "the file would be longer than its file system or the limit of this process, ulimit -f, lets it be"],
   ["EMFILE", "this process has as many files open as its limit, ulimit -n, lets it have"],
   ["ENFILE", "the system has as many files open as it can"],
-  ["ENOMEM", "the system gives no more memory or address space"],
+  ["ENOMEM", "the system gives no more memory or address space; close databases that nobody uses"],
   ["EBUSY", "another program has the file open and shares it with nobody, or has it mapped"],
   ["ENOTDIR", "a folder in the path is a file"],
   ["ENAMETOOLONG", "the name or the path is longer than the file system takes"],

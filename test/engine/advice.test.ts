@@ -99,6 +99,7 @@ test("an error of the system says what it means and what has happened by then, a
   expect(told(Errno.EACCES)).toStartWith('open on "/data/x" failed: EACCES (no permission');
   expect(told(Errno.ENOSPC)).toContain("make room");
   expect(told(Errno.EMFILE)).toContain("ulimit -n");
+  expect(told(Errno.ENOMEM)).toContain("close databases");
   expect(told(Errno.EROFS)).toContain("readOnly");
   expect(told(Errno.EINVAL)).toBe('open on "/data/x" failed: EINVAL');
   expect(told(Errno.EIO, "it is done")).toEndWith("; it is done");
