@@ -65,7 +65,7 @@ export class Database
    * Opens or creates a named key space. The name is any non-empty string of up to 1024 bytes.
    * Inside a transaction's callback it opens only; there the transaction's own `namespace` creates.
    *
-   * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE, EMDB_CLOSED, EMDB_READ_ONLY when it does not exist
+   * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE, EMDB_CLOSED, EMDB_READ_ONLY when it does not exist; `listNamespaces` tells
    */
   namespace(name: string): Namespace;
   namespace<K, V>(name: string, codecs: { readonly key: Codec<K>; readonly value: Codec<V> }): Namespace<K, V, K, V>;

@@ -57,6 +57,7 @@ export class Engine implements Store {
     this.core.enter();
     const known = this.spaces.named(name);
     if (known !== undefined) return known;
+    if (this.isReadOnly) throw this.#noSuchSpace(name);
     return this.#writing(() => {
       const meanwhile = this.spaces.named(name);
       if (meanwhile !== undefined) return meanwhile;
@@ -64,6 +65,14 @@ export class Engine implements Store {
       this.#write.publish();
       return space;
     });
+  }
+
+  #noSuchSpace(name: string): EmdbError {
+    return new EmdbError(
+      "EMDB_READ_ONLY",
+      `there is no such namespace, ${JSON.stringify(name)}, and a database that was opened with readOnly makes none; ask listNamespaces first`,
+      { path: this.core.file?.path },
+    );
   }
 
   findSpace(name: string): SpaceState | undefined {

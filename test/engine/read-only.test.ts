@@ -60,6 +60,16 @@ test("every write through a read-only handle is EMDB_READ_ONLY and changes nothi
   expect(readdirSync(folder.path)).toEqual(names);
 });
 
+test("a namespace that is not there is told from a write, with how to look first", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  Emdb.open(path).closeSync();
+  using db = Emdb.open(path, readOnly);
+  const { message } = expectCode("EMDB_READ_ONLY", () => db.namespace("new"));
+  expect(message).toContain("no such namespace");
+  expect(message).toContain("listNamespaces");
+});
+
 test("a read-only open of a crashed file shows what is whole and leaves the torn tail where it is", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
