@@ -37,6 +37,7 @@ interface Bound {
 }
 
 const KEY: Bound = { what: "key", bytesMax: KEY_BYTES_MAX };
+const PREFIX: Bound = { what: "prefix", bytesMax: KEY_BYTES_MAX };
 const VALUE: Bound = { what: "value", bytesMax: VALUE_BYTES_MAX };
 const NAME: Bound = { what: "namespace name", bytesMax: NAMESPACE_NAME_BYTES_MAX };
 
@@ -57,6 +58,11 @@ export function checkedKey(key: unknown): Bytes {
     if (count !== 0 && count <= KEY_BYTES_MAX) return key;
   }
   return checkedSlowly(key, KEY);
+}
+
+/** What keys begin with, as `checkedKey` takes a key. */
+export function checkedPrefix(prefix: unknown): Bytes {
+  return checkedSlowly(prefix, PREFIX);
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import type { Bytes, RangeBounds } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
-import { checkedKey, ownArray } from "./bytes.ts";
+import { checkedKey, checkedPrefix, ownArray } from "./bytes.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { RangeOptions } from "./types.ts";
 
@@ -40,7 +40,7 @@ export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K) => Bytes)
   if (prefix !== undefined) {
     if ([gt, gte, lt, lte].some((bound) => bound !== undefined))
       throw wrong("prefix and a bound exclude each other; give one");
-    return planOf(prefixBounds(arrayOf(checkedKey(prefix))), { reverse, limit });
+    return planOf(prefixBounds(arrayOf(checkedPrefix(prefix))), { reverse, limit });
   }
   const lowerKey = gt === undefined ? gte : gt;
   const upperKey = lt === undefined ? lte : lt;

@@ -125,7 +125,7 @@ export interface RangeOptions<K = BytesLike> {
   readonly lt?: K;
   /** Only this key and smaller ones. */
   readonly lte?: K;
-  /** Every key that starts with these bytes. Not together with a bound. */
+  /** Every key whose bytes start with these, also in a view with codecs. Not together with a bound. */
   readonly prefix?: BytesLike;
   /** Default false: ascending. */
   readonly reverse?: boolean;

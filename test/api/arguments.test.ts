@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { checkedKey, checkedNamespaceName, checkedValue, startsWith } from "../../src/api/bytes.ts";
 import { deadlineOf, lifetimeOf } from "../../src/api/deadline.ts";
 import { prefixBounds, rangePlanOf } from "../../src/api/range-bounds.ts";
-import { Emdb } from "../../src/index.ts";
+import { Emdb, codec } from "../../src/index.ts";
 import { EXPIRES_AT_MS_MAX, KEY_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, VALUE_BYTES_MAX } from "../../src/limits.ts";
 import { memoryDatabase } from "../contract/memory-life.ts";
 import { expectCode } from "../contract/fixture.ts";
@@ -326,6 +326,15 @@ describe("range bounds", () => {
       bounds: { isReverse: false, limit: Number.POSITIVE_INFINITY },
       isEmpty: false,
     });
+  });
+
+  test("a prefix is bytes whatever the codec of the keys, and a message calls it a prefix", () => {
+    using db = Emdb.openInMemory({ rangeScans: true });
+    const numbers = db.namespace("numbers", { key: codec.uint32, value: codec.text });
+    const { message } = expectCode("EMDB_INVALID_ARGUMENT", () => numbers.range({ prefix: 1 as never }));
+    expect(message).toStartWith("the prefix must be a string, a Uint8Array or an ArrayBuffer, got 1");
+    numbers.insert(65_537, "one");
+    expect([...numbers.range({ prefix: new Uint8Array([0, 1]) })]).toEqual([[65_537, "one"]]);
   });
 
   test("a prefix is compared byte by byte", () => {
