@@ -7,12 +7,11 @@
  */
 
 import { mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { Emdb } from "emdb";
 
-const root = join(import.meta.dir, "..");
-const source = join(root, "node_modules/typescript");
-const folder = process.env["EMDB_QUICKSTART_FOLDER"] ?? join(root, "quickstart-data");
+const source = dirname(Bun.resolveSync("typescript/package.json", import.meta.dir));
+const folder = process.env["EMDB_QUICKSTART_FOLDER"] ?? resolve("quickstart-data");
 const path = join(folder, "typescript.emdb");
 const run = "npx -y bun@1.4.5 run";
 

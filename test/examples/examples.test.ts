@@ -65,6 +65,26 @@ test(
   timeoutMs,
 );
 
+test(
+  "quickstart.ts of an installed package finds the project's typescript and leaves its database in the folder it runs in",
+  async () => {
+    using project = temporaryFolder();
+    const write = (name: string, text: string) => Bun.write(project.file(`node_modules/${name}`), text);
+    await write("emdb/package.json", '{ "name": "emdb", "exports": "./index.ts" }');
+    await write("emdb/index.ts", `export * from ${JSON.stringify(join(folder, "../src/index.ts"))};`);
+    await write("emdb/examples/quickstart.ts", await Bun.file(join(folder, "quickstart.ts")).text());
+    await write("typescript/package.json", '{ "name": "typescript" }');
+    for (let file = 0; file < 40; file++) await write(`typescript/lib/${file}.js`, `// ${file}`);
+
+    const command = [...childCommand(), project.file("node_modules/emdb/examples/quickstart.ts")];
+    const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit", cwd: project.path });
+    expect(childText(await new Response(child.stdout).text())).toContain("Everything is as it should be");
+    expect(existsSync(project.file("quickstart-data/typescript.emdb"))).toBe(true);
+    expect(existsSync(project.file("node_modules/emdb/quickstart-data"))).toBe(false);
+  },
+  timeoutMs,
+);
+
 test.skipIf(process.platform === "win32")(
   "session-store.ts --serve answers until it is told to end",
   async () => {
