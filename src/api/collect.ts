@@ -27,24 +27,29 @@ export function collectEntries<K, V, KeyIn, ValueIn>(
   entries: Iterable<readonly [KeyIn, ValueIn]>,
 ): CollectedEntries {
   requireIterable(entries, "entries");
-  return isBuiltIn(entries) ? collectInPlace(coded, entries) : collectCopies(coded, entries);
+  return naming("entry", (place) =>
+    isBuiltIn(entries) ? collectInPlace(coded, entries, place) : collectCopies(coded, entries, place),
+  );
 }
 
 function collectInPlace<K, V, KeyIn, ValueIn>(
   coded: CodedSpace<K, V, KeyIn, ValueIn>,
   entries: Iterable<readonly [KeyIn, ValueIn]>,
+  place: Place,
 ): CollectedEntries {
   const keys: Bytes[] = [];
   const values: Bytes[] = [];
   let lengths = 0;
   for (const entry of entries) {
     if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
+    place.index = keys.length;
     const key = coded.keyKept(entry[0]);
     keys.push(key);
     if (typeof key !== "string") lengths = (lengths + Math.imul(key.length, 2 * keys.length)) | 0;
     const value = coded.valueKept(entry[1]);
     values.push(value);
     if (typeof value !== "string") lengths = (lengths + Math.imul(value.length, 2 * keys.length + 1)) | 0;
+    place.index = -1;
     if (keys.length > BATCH_WRITES_MAX) throw tooMany();
   }
   if (((weightOf(keys, 2) + weightOf(values, 3)) | 0) !== lengths) refuseResized(keys, values);
@@ -54,14 +59,17 @@ function collectInPlace<K, V, KeyIn, ValueIn>(
 function collectCopies<K, V, KeyIn, ValueIn>(
   coded: CodedSpace<K, V, KeyIn, ValueIn>,
   entries: Iterable<readonly [KeyIn, ValueIn]>,
+  place: Place,
 ): CollectedEntries {
   const keys: Bytes[] = [];
   const values: Bytes[] = [];
   for (const entry of entries) {
     if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
+    place.index = keys.length;
     // The key first: reading the value may be code as well.
     keys.push(ownCopy(coded.keyIn(entry[0])));
     values.push(ownCopy(coded.valueIn(entry[1])));
+    place.index = -1;
     if (keys.length > BATCH_WRITES_MAX) throw tooMany();
   }
   return { keys, values };
@@ -73,13 +81,24 @@ export function collectKeys<K, V, KeyIn, ValueIn>(
   keys: Iterable<KeyIn>,
 ): readonly Bytes[] {
   requireIterable(keys, "keys");
+  return naming("item", (place) =>
+    Array.isArray(keys) && isBuiltIn(keys) ? collectArray(coded, keys, place) : collectItems(coded, keys, place),
+  );
+}
+
+function collectItems<K, V, KeyIn, ValueIn>(
+  coded: CodedSpace<K, V, KeyIn, ValueIn>,
+  keys: Iterable<KeyIn>,
+  place: Place,
+): readonly Bytes[] {
   const isSteady = isBuiltIn(keys);
-  if (isSteady && Array.isArray(keys)) return collectArray(coded, keys);
   const collected: Bytes[] = [];
   // Of a set or a map no element can be a getter.
   for (const key of keys) {
+    place.index = collected.length;
     const bytes = coded.keyIn(key);
     collected.push(isSteady ? bytes : ownCopy(bytes));
+    place.index = -1;
     if (collected.length > BATCH_WRITES_MAX) throw tooMany();
   }
   return collected;
@@ -92,18 +111,39 @@ export function collectKeys<K, V, KeyIn, ValueIn>(
 function collectArray<K, V, KeyIn, ValueIn>(
   coded: CodedSpace<K, V, KeyIn, ValueIn>,
   keys: readonly KeyIn[],
+  place: Place,
 ): readonly Bytes[] {
   const count = keys.length;
   if (count > BATCH_WRITES_MAX) throw tooMany();
   const collected: Bytes[] = [];
   let lengths = 0;
   for (let index = 0; index < count; index += 1) {
+    place.index = index;
     const key = coded.keyIn(keys[index] as KeyIn);
     collected.push(key);
     if (typeof key !== "string") lengths = (lengths + Math.imul(key.length, 2 * index + 2)) | 0;
   }
+  place.index = -1;
   if (weightOf(collected, 2) !== lengths) refuseResized(collected, []);
   return collected;
+}
+
+/** Which element of a batch is being checked; -1: none, so what is thrown comes from somewhere else. */
+interface Place {
+  index: number;
+}
+
+/** Runs what collects a batch; an error about one of its keys or values then says about which. */
+function naming<T>(what: "entry" | "item", collect: (place: Place) => T): T {
+  const place = { index: -1 };
+  try {
+    return collect(place);
+  } catch (error) {
+    const isOurs =
+      error instanceof EmdbError && (error.code === "EMDB_INVALID_ARGUMENT" || error.code === "EMDB_TOO_LARGE");
+    if (place.index < 0 || !isOurs) throw error;
+    throw new EmdbError(error.code, `${what} ${place.index} of the batch: ${error.message}`, { cause: error });
+  }
 }
 
 function requireIterable(given: unknown, what: "entries" | "keys"): void {
