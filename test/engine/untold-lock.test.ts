@@ -40,6 +40,19 @@ test("an open whose own lock file cannot be asked says so", () => {
   expect([error.errno, error.syscall, error.path]).toEqual(["EIO", "fstat", `${path}.lock`]);
 });
 
+test("a lock file that is gone whenever it has been locked is one that others keep changing", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  new EngineFixture(path, hostSystem()).close();
+  const told = new Untold();
+  told.answer = -Errno.ENOENT;
+  const error = expectCode("EMDB_LOCKED", () => new EngineFixture(path, told.system));
+  expect(error.message).toContain("kept changing");
+  told.answer = undefined;
+  using again = new EngineFixture(path, told.system);
+  expect(again.engine.isOpen).toBe(true);
+});
+
 const PLANS = ["group", "write-through"] as const;
 
 test.each(PLANS.flatMap((plan) => ERRORS.map(([errno, answer]) => [plan, errno, answer] as const)))(
