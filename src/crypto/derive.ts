@@ -11,7 +11,8 @@
 
 import { assert } from "../errors.ts";
 import { nobleHashes } from "./packages.ts";
-import { KEY_BYTES, SecretKey } from "./secret.ts";
+import { KEY_BYTES, secretBuffer, SecretKey, wipe } from "./secret.ts";
+import { systemHmac, type Hmac } from "./system-hmac.ts";
 
 /** What a derived key or a MAC is for. Never rename. */
 export type Label =
@@ -43,13 +44,40 @@ export function deriveKey(inputKey: Uint8Array, derivation: Derivation): SecretK
   return new SecretKey(hkdfSha256(inputKey, { salt: derivation.salt ?? EMPTY, info, bytes: KEY_BYTES }));
 }
 
-/** HKDF-SHA-256 as RFC 5869 has it. */
+/** HMAC-SHA-256 as a package has it. */
+export const packageHmac: Hmac = (key, message) => {
+  const { hmac, sha256 } = nobleHashes();
+  return hmac(sha256, key, message);
+};
+
+function hmacSha256(): Hmac {
+  return systemHmac() ?? packageHmac;
+}
+
+/** HKDF-SHA-256 as RFC 5869 has it: extract, then expand, each by HMAC. */
 export function hkdfSha256(
   inputKey: Uint8Array,
   options: { readonly salt: Uint8Array; readonly info: Uint8Array; readonly bytes: number },
+  hmac = hmacSha256(),
 ): Uint8Array {
-  const { hkdf, sha256 } = nobleHashes();
-  return hkdf(sha256, inputKey, options.salt, options.info, options.bytes);
+  const { salt, info, bytes } = options;
+  assert(bytes > 0 && bytes <= 255 * MAC_BYTES, "HKDF gives up to 255 blocks");
+  const extracted = hmac(salt, inputKey);
+  const output = secretBuffer(bytes);
+  let block: Uint8Array = EMPTY;
+  for (let at = 0; at < bytes; at += MAC_BYTES) {
+    const message = secretBuffer(block.length + info.length + 1);
+    message.set(block);
+    message.set(info, block.length);
+    message[message.length - 1] = at / MAC_BYTES + 1;
+    wipe(block);
+    block = hmac(extracted, message);
+    output.set(block.subarray(0, bytes - at), at);
+    wipe(message);
+  }
+  wipe(block);
+  wipe(extracted);
+  return output;
 }
 
 /** HMAC-SHA-256 over a label and parts, under a key that is derived from `key` for that label alone. */
@@ -57,9 +85,8 @@ export function authenticate(
   key: SecretKey,
   covers: { readonly label: Label; readonly parts: readonly Uint8Array[] },
 ): Uint8Array {
-  const { hmac, sha256 } = nobleHashes();
   using macKey = deriveKey(key.bytes, { label: covers.label });
-  const mac = hmac(sha256, macKey.bytes, covered(covers.label, covers.parts));
+  const mac = hmacSha256()(macKey.bytes, covered(covers.label, covers.parts));
   assert(mac.length === MAC_BYTES, "HMAC-SHA-256 gives 32 bytes");
   return mac;
 }

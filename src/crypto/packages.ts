@@ -11,7 +11,6 @@
 import type * as NodeCrypto from "node:crypto";
 import type * as NobleArgon2 from "@noble/hashes/argon2.js";
 import type * as NobleChaCha from "@noble/ciphers/chacha.js";
-import type * as NobleHkdf from "@noble/hashes/hkdf.js";
 import type * as NobleHmac from "@noble/hashes/hmac.js";
 import type * as NobleSha2 from "@noble/hashes/sha2.js";
 import type * as HashWasm from "hash-wasm";
@@ -28,9 +27,8 @@ let hashesLoaded: Hashes | undefined;
 let argon2Loaded: typeof NobleArgon2 | undefined;
 let hashWasmLoaded: typeof HashWasm | undefined;
 
-/** HKDF, HMAC and SHA-256 of @noble/hashes. */
+/** HMAC and SHA-256 of @noble/hashes. */
 export interface Hashes {
-  readonly hkdf: typeof NobleHkdf.hkdf;
   readonly hmac: typeof NobleHmac.hmac;
   readonly sha256: typeof NobleSha2.sha256;
 }
@@ -48,14 +46,13 @@ export function nobleChaCha(): typeof NobleChaCha {
 }
 
 /**
- * HKDF and HMAC come from JavaScript although the runtime has them: here the bytes of a secret stay in
+ * Where the system has none, HMAC comes from JavaScript although the runtime has it: here the bytes of a secret stay in
  * buffers that are wiped, there they are copied into native key objects that nobody can wipe.
  *
  * @throws {EmdbError} EMDB_IO, EMDB_UNSUPPORTED
  */
 export function nobleHashes(): Hashes {
   hashesLoaded ??= load("@noble/hashes", () => ({
-    hkdf: (require("@noble/hashes/hkdf.js") as typeof NobleHkdf).hkdf,
     hmac: (require("@noble/hashes/hmac.js") as typeof NobleHmac).hmac,
     sha256: (require("@noble/hashes/sha2.js") as typeof NobleSha2).sha256,
   }));

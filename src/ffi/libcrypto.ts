@@ -1,5 +1,6 @@
 /**
- * OpenSSL's libcrypto, where the system has one: authenticated encryption under a key that is set once for many messages.
+ * OpenSSL's libcrypto, where the system has one: authenticated encryption under a key that is set once for many messages, and
+ * HMAC-SHA-256.
  *
  * `node:crypto` makes an object for each message, and setting up the key is most of what a short one costs. A context of
  * libcrypto keeps the key: 177 bytes are sealed or opened in 0.28 us, where `node:crypto` takes 0.75 to 0.95.
@@ -11,7 +12,7 @@
  * 3. A context belongs to one thread, and goes with it however that ends: no key stays behind of a thread that was terminated.
  * 4. Nothing is checked here: who calls has checked every place for all its bytes.
  *
- * Source: the manual pages of OpenSSL 3, EVP_EncryptInit(3), EVP_CIPHER_fetch(3), OPENSSL_init_crypto(3).
+ * Source: the manual pages of OpenSSL 3, EVP_EncryptInit(3), EVP_CIPHER_fetch(3), EVP_MAC(3), OPENSSL_init_crypto(3).
  */
 
 import { assert } from "../errors.ts";
@@ -41,6 +42,20 @@ interface LibcryptoCalls {
   EVP_CipherUpdate(context: Address, into: Place, written: Address, from: Place, bytes: number): number;
   EVP_CipherFinal_ex(context: Address, into: Place, written: Address): number;
   EVP_CIPHER_CTX_ctrl(context: Address, command: number, bytes: number, place: Place): number;
+  EVP_Q_mac(
+    library: Address,
+    name: Place,
+    properties: Address,
+    digest: Place,
+    settings: Address,
+    key: Place,
+    keyBytes: number,
+    message: Place,
+    messageBytes: number,
+    into: Place,
+    intoBytes: number,
+    written: Address,
+  ): Address | null;
 }
 
 export const libcryptoCalls = {
@@ -53,6 +68,10 @@ export const libcryptoCalls = {
   EVP_CipherUpdate: { args: ["ptr", "ptr", "ptr", "ptr", "i32"], returns: "i32" },
   EVP_CipherFinal_ex: { args: ["ptr", "ptr", "ptr"], returns: "i32" },
   EVP_CIPHER_CTX_ctrl: { args: ["ptr", "i32", "i32", "ptr"], returns: "i32" },
+  EVP_Q_mac: {
+    args: ["ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr"],
+    returns: "ptr",
+  },
 } as const satisfies Record<keyof LibcryptoCalls, Signature>;
 
 const NULL = 0;
@@ -191,9 +210,39 @@ export class LibcryptoCipher {
   }
 }
 
+const encoder = new TextEncoder();
+const HMAC = encoder.encode("HMAC\0");
+const SHA256 = encoder.encode("SHA256\0");
+const HMAC_BYTES = 32;
+
+/** HMAC-SHA-256 of the system's libcrypto, which zeroes what it makes of a key before it returns. */
+export class LibcryptoHmac {
+  readonly #calls: LibcryptoCalls;
+
+  constructor(calls: LibcryptoCalls) {
+    this.#calls = calls;
+  }
+
+  /** Writes 32 bytes to the beginning of `into`. Neither key nor message is empty. False when libcrypto fails. */
+  sum(key: Uint8Array, message: Uint8Array, into: Uint8Array): boolean {
+    const [keyBytes, bytes] = [key.length, message.length];
+    assert(keyBytes > 0 && bytes > 0 && into.length >= HMAC_BYTES, "a MAC has a key, a message, and room");
+    const calls = this.#calls;
+    return (
+      calls.EVP_Q_mac(NULL, HMAC, NULL, SHA256, NULL, key, keyBytes, message, bytes, into, HMAC_BYTES, NULL) !== null
+    );
+  }
+}
+
+/** Undefined when the system has no libcrypto. */
+export function libcryptoHmac(): LibcryptoHmac | undefined {
+  loaded ??= load() ?? null;
+  return loaded === null ? undefined : new LibcryptoHmac(loaded.calls);
+}
+
 /** Undefined when the system has no libcrypto, or that one has no such cipher. */
 export function libcryptoCipher(name: LibcryptoName): LibcryptoCipher | undefined {
   loaded ??= load() ?? null;
-  const cipher = loaded?.calls.EVP_CIPHER_fetch(NULL, new TextEncoder().encode(`${name}\0`), NULL) ?? null;
+  const cipher = loaded?.calls.EVP_CIPHER_fetch(NULL, encoder.encode(`${name}\0`), NULL) ?? null;
   return loaded === null || cipher === null ? undefined : new LibcryptoCipher(loaded, name, cipher);
 }

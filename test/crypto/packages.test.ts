@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { hashWasm, nobleArgon2, nobleChaCha, nobleHashes } from "../../src/crypto/packages.ts";
+import { systemHmac } from "../../src/crypto/system-hmac.ts";
 import { shortage } from "../../src/ffi/descriptors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
@@ -72,10 +73,13 @@ const SCRIPT = `
   console.log(JSON.stringify([short, open("aes-256-gcm"), open("chacha20-poly1305")]));`;
 
 test.skipIf(process.platform !== "linux").each([0, 2])(
-  "an encrypted database that is opened with %i descriptors to spare is refused, and opens once there are more",
+  "an encrypted database that needs a package and has %i descriptors to spare is refused, and opens once there are more",
   (spare) => {
     const limited = ["sh", "-c", `ulimit -n 64; exec "$0" "$@"`, ...childCommand(), "-e", SCRIPT, String(spare)];
     const child = Bun.spawnSync(limited, { stderr: "inherit" });
-    expect(JSON.parse(child.stdout.toString())).toEqual(["EmdbError EMDB_IO EMFILE", "open", "open"]);
+    // Of the system's library one is enough.
+    const needsPackage = spare === 0 || systemHmac() === undefined;
+    const first = needsPackage ? "EmdbError EMDB_IO EMFILE" : "open";
+    expect(JSON.parse(child.stdout.toString())).toEqual([first, "open", "open"]);
   },
 );

@@ -1,15 +1,17 @@
 /**
- * Does something to the system's libcrypto, and prints which implementation of each cipher is used then, and whether a message that it sealed
- * is what a package makes of it.
+ * Does something to the system's libcrypto, and prints which implementation of each cipher is used then, whether a message that it
+ * sealed is what a package makes of it, and whether its HMAC is used.
  */
 
 import { CIPHERS, bytesOf, keyOf } from "./fixtures.ts";
 import { createAead, packageAead } from "../../src/crypto/create-aead.ts";
-import { CipherContext, LibcryptoCipher } from "../../src/ffi/libcrypto.ts";
+import { systemHmac } from "../../src/crypto/system-hmac.ts";
+import { CipherContext, LibcryptoCipher, LibcryptoHmac } from "../../src/ffi/libcrypto.ts";
 
 const [change] = process.argv.slice(2);
 const { seal, open } = CipherContext.prototype;
 const { context } = LibcryptoCipher.prototype;
+const { sum } = LibcryptoHmac.prototype;
 const changes: Readonly<Record<string, () => void>> = {
   none: () => undefined,
   "seals otherwise": () => {
@@ -36,6 +38,19 @@ const changes: Readonly<Record<string, () => void>> = {
       return true;
     };
   },
+  "sums otherwise": () => {
+    LibcryptoHmac.prototype.sum = function (key, message, into) {
+      return sum.call(
+        this,
+        key,
+        message.map((byte) => byte ^ 1),
+        into,
+      );
+    };
+  },
+  "sums nothing": () => {
+    LibcryptoHmac.prototype.sum = () => false;
+  },
   "has no memory": () => {
     LibcryptoCipher.prototype.context = () => undefined;
   },
@@ -56,4 +71,4 @@ const used = CIPHERS.map((cipher) => {
   packageAead(cipher, keyOf("key")).sealInto(bytesOf("text", 100), message, { into: expected, at: 0 });
   return { name: aead.constructor.name, isRight: into.toHex() === expected.toHex() };
 });
-console.log(JSON.stringify(used));
+console.log(JSON.stringify({ used, hasHmac: systemHmac() !== undefined }));

@@ -13,16 +13,19 @@ import { CIPHERS, bytesOf, keyOf, opened } from "./fixtures.ts";
 const hasSystem = CIPHERS.every((cipher) => systemAead(cipher, keyOf("probe")) !== undefined);
 const message = { nonce: bytesOf("nonce", 12), associatedData: bytesOf("data", 40) };
 
-/** The implementation of each cipher that a process uses in which something was done to libcrypto. */
-function usedAfter(change: string): readonly string[] {
+/** The implementation of each cipher, and whether libcrypto's HMAC, that a process uses in which something was done to libcrypto. */
+function usedAfter(change: string): readonly [...ciphers: string[], hasHmac: boolean] {
   const child = Bun.spawnSync([...childCommand(), join(import.meta.dir, "system-aead-child.ts"), change]);
-  const used = JSON.parse(child.stdout.toString()) as { name: string; isRight: boolean }[];
+  const { used, hasHmac } = JSON.parse(child.stdout.toString()) as {
+    used: { name: string; isRight: boolean }[];
+    hasHmac: boolean;
+  };
   expect(used.every(({ isRight }) => isRight)).toBe(true);
-  return used.map(({ name }) => name);
+  return [...used.map(({ name }) => name), hasHmac];
 }
 
 test.skipIf(!hasSystem)("a libcrypto that answers right is used", () => {
-  expect(usedAfter("none")).toEqual(["SystemAead", "SystemAead"]);
+  expect(usedAfter("none")).toEqual(["SystemAead", "SystemAead", true]);
 });
 
 test
@@ -35,7 +38,11 @@ test
     "has no memory",
     "has memory once",
   ])("one that %s is not", (change) => {
-  expect(usedAfter(change)).toEqual(["AesGcm", "ChaChaPoly"]);
+  expect(usedAfter(change)).toEqual(["AesGcm", "ChaChaPoly", true]);
+});
+
+test.skipIf(!hasSystem).each(["sums otherwise", "sums nothing"])("the HMAC of one that %s is not", (change) => {
+  expect(usedAfter(change)).toEqual(["SystemAead", "SystemAead", false]);
 });
 
 /** How many contexts were made, and how many of them freed. */

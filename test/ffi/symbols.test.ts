@@ -198,7 +198,8 @@ test("libcrypto is declared as OpenSSL 3 has it, and is looked for by absolute p
   int EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, EVP_CIPHER *type, ENGINE *impl, unsigned char *key, unsigned char *iv, int enc)
   int EVP_CipherUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl, unsigned char *in, int inl)
   int EVP_CipherFinal_ex(EVP_CIPHER_CTX *ctx, unsigned char *outm, int *outl)
-  int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *ctx, int type, int arg, void *ptr)`;
+  int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *ctx, int type, int arg, void *ptr)
+  unsigned char *EVP_Q_mac(OSSL_LIB_CTX *libctx, const char *name, const char *propq, const char *subalg, const OSSL_PARAM *params, const void *key, size_t keylen, const unsigned char *data, size_t datalen, unsigned char *out, size_t outsize, size_t *outlen)`;
   expect(faults(libcryptoCalls, openssl)).toEqual([]);
   for (const [platform, { crypto }] of Object.entries(librariesOf)) {
     expect(crypto.length > 0).toBe(platform.startsWith("linux"));
