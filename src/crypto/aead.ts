@@ -37,15 +37,17 @@ export interface Span {
   readonly bytes: number;
 }
 
+/** Where a sealed message goes, from `at` on. */
+export interface SealTarget {
+  readonly into: Uint8Array;
+  readonly at: number;
+}
+
 /** A cipher under one key. The key stays the caller's: whoever wipes it ends the use of this object. */
 export interface Aead {
   readonly cipher: Cipher;
   /** Writes ciphertext and tag, `plaintext.length + TAG_BYTES` bytes, into `into` from `at` on. They must not overlap the plaintext. */
-  sealInto(
-    plaintext: Uint8Array,
-    context: AeadContext,
-    target: { readonly into: Uint8Array; readonly at: number },
-  ): void;
+  sealInto(plaintext: Uint8Array, context: AeadContext, target: SealTarget): void;
   /**
    * Writes the plaintext of the sealed message that stands at `span` in `source`, `span.bytes - TAG_BYTES` bytes, to the beginning of `into`.
    * They must not overlap. False when anything at all differs from what was sealed, and as many bytes of `into` may be zeros then.
@@ -65,11 +67,7 @@ export function checkOpen(source: Uint8Array, context: AeadContext, span: Span, 
   return true;
 }
 
-export function checkSeal(
-  plaintext: Uint8Array,
-  context: AeadContext,
-  target: { readonly into: Uint8Array; readonly at: number },
-): void {
+export function checkSeal(plaintext: Uint8Array, context: AeadContext, target: SealTarget): void {
   checkContext(context);
   assert(plaintext.length <= PLAINTEXT_BYTES_MAX, "a plaintext is shorter than 2 GiB");
   const { into, at } = target;

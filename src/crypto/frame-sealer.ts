@@ -22,7 +22,7 @@
  */
 
 import { assert } from "../errors.ts";
-import { NONCE_BYTES, TAG_BYTES, type Aead, type Span } from "./aead.ts";
+import { NONCE_BYTES, TAG_BYTES, type Aead, type SealTarget, type Span } from "./aead.ts";
 import type { Cipher } from "./cipher.ts";
 import { createAead } from "./create-aead.ts";
 import { writeWholeNumber } from "./derive.ts";
@@ -88,11 +88,7 @@ export class FrameSealer implements Disposable {
    * Writes the sealed body of `body.length + SEAL_BYTES` bytes into `into` from `at` on. They must not overlap.
    * `counter` is one that `NonceCounter.next` gave out for this session and that is used here only.
    */
-  sealInto(
-    body: Uint8Array,
-    place: SealPlace & { readonly counter: number },
-    target: { readonly into: Uint8Array; readonly at: number },
-  ): void {
+  sealInto(body: Uint8Array, place: SealPlace & { readonly counter: number }, target: SealTarget): void {
     const { into, at } = target;
     this.#bind(place, place.counter);
     this.#aead.sealInto(body, this.#context, { into, at: at + COUNTER_BYTES });

@@ -10,7 +10,7 @@
  */
 
 import { assert } from "../errors.ts";
-import { checkOpen, checkSeal, TAG_BYTES, type Aead, type AeadContext, type Span } from "./aead.ts";
+import { checkOpen, checkSeal, TAG_BYTES, type Aead, type AeadContext, type SealTarget, type Span } from "./aead.ts";
 import { nobleChaCha, nodeCrypto } from "./packages.ts";
 import { wipe, type SecretKey } from "./secret.ts";
 
@@ -36,11 +36,7 @@ export class AesGcm implements Aead {
     return this.#view;
   }
 
-  sealInto(
-    plaintext: Uint8Array,
-    context: AeadContext,
-    target: { readonly into: Uint8Array; readonly at: number },
-  ): void {
+  sealInto(plaintext: Uint8Array, context: AeadContext, target: SealTarget): void {
     const { into, at } = target;
     checkSeal(plaintext, context, target);
     const cipher = this.#node.createCipheriv("aes-256-gcm", this.#key.bytes, context.nonce);
@@ -87,11 +83,7 @@ export class ChaChaPoly implements Aead {
     this.#key = key;
   }
 
-  sealInto(
-    plaintext: Uint8Array,
-    context: AeadContext,
-    target: { readonly into: Uint8Array; readonly at: number },
-  ): void {
+  sealInto(plaintext: Uint8Array, context: AeadContext, target: SealTarget): void {
     const { into, at } = target;
     checkSeal(plaintext, context, target);
     const output = into.subarray(at, at + plaintext.length + TAG_BYTES);

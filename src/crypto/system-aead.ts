@@ -16,7 +16,7 @@ import {
   type LibcryptoName,
 } from "../ffi/libcrypto.ts";
 import { addressOf, pinned } from "../ffi/memory.ts";
-import { checkOpen, checkSeal, TAG_BYTES, type Aead, type AeadContext, type Span } from "./aead.ts";
+import { checkOpen, checkSeal, TAG_BYTES, type Aead, type AeadContext, type SealTarget, type Span } from "./aead.ts";
 import type { Cipher } from "./cipher.ts";
 import { whenWiped, type SecretBytes, type SecretKey } from "./secret.ts";
 
@@ -148,11 +148,7 @@ class SystemAead implements Aead {
     this.#contexts = contexts;
   }
 
-  sealInto(
-    plaintext: Uint8Array,
-    context: AeadContext,
-    target: { readonly into: Uint8Array; readonly at: number },
-  ): void {
+  sealInto(plaintext: Uint8Array, context: AeadContext, target: SealTarget): void {
     const { into, at } = target;
     checkSeal(plaintext, context, target);
     const sealing = this.#contexts.seal.under(this.#key);

@@ -8,6 +8,7 @@
 
 import { assert } from "../errors.ts";
 import { addressOf, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import type { SealTarget } from "../crypto/aead.ts";
 import { SEAL_BYTES, type FrameSealer } from "../crypto/frame-sealer.ts";
 import {
   encodeRecordHead,
@@ -119,7 +120,7 @@ export class SealedEncoder extends FrameEncoder {
     words[WORD_HEADER_CHECK] = xxh32(stage, 4, FRAME_HEADER_BYTES - 4, headerSeed);
   }
 
-  #seal(body: Uint8Array, lsn: number, target: { readonly into: Uint8Array; readonly at: number }): void {
+  #seal(body: Uint8Array, lsn: number, target: SealTarget): void {
     const source = this.#source;
     const { sealer } = source;
     const header = this.stage.u8;
