@@ -113,9 +113,11 @@ function leftBy(life: () => unknown): ReturnType<typeof held> {
 test("what an open database holds is seen", () => {
   using first = Emdb.openInMemory();
   const before = held().arrays;
-  using second = Emdb.openInMemory();
-  expect(held().arrays - before).toBeGreaterThan(5);
-  expect([first.isOpen, second.isOpen]).toEqual([true, true]);
+  // Several, as the count before may have some that only the stack still named.
+  const others = Array.from({ length: 4 }, () => Emdb.openInMemory());
+  expect(held().arrays - before).toBeGreaterThan(4 * 3);
+  expect([first, ...others].every(({ isOpen }) => isOpen)).toBe(true);
+  for (const other of others) other.closeSync();
 });
 
 test.each(WAYS)("what was closed before the event loop turns is let go of: in %s, %p", (place, options) => {
