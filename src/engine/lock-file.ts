@@ -147,7 +147,11 @@ export class LockFile {
 
   /** Whether nobody has broken this lock. */
   get isOurs(): boolean {
-    const there = this.#system.status(lockPath(this.#logPath));
+    return this.#isLocked(this.#system.status(lockPath(this.#logPath)));
+  }
+
+  /** Whether what is at the place of the lock is what was locked. */
+  #isLocked(there: FileStatus | Result): boolean {
     return typeof there !== "number" && there.identity === this.#identity;
   }
 
@@ -155,7 +159,7 @@ export class LockFile {
   mustBeOurs(): void {
     const path = lockPath(this.#logPath);
     const there = this.#system.status(path);
-    if (typeof there !== "number" && there.identity === this.#identity) return;
+    if (this.#isLocked(there)) return;
     mustBeTold(this.#system, there, path);
     throw new EmdbError(
       "EMDB_LOCKED",
