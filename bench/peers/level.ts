@@ -1,13 +1,12 @@
 /** classic-level: LevelDB's binding. Reads by `getSync`; every write is a promise, as its interface is. */
 
-import { ClassicLevel } from "classic-level";
-
 import type { Entry } from "../lib/data.ts";
 import type { OpenSettings, Peer, Store } from "./peer.ts";
 
 const tuning = { cacheSize: 256 << 20, writeBufferSize: 64 << 20, multithreading: true, compression: true } as const;
 
 async function openLevel(path: string, { durability }: OpenSettings): Promise<Store> {
+  const { ClassicLevel } = await import("classic-level");
   const level = new ClassicLevel<Uint8Array, Uint8Array>(path, {
     keyEncoding: "view",
     valueEncoding: "view",

@@ -1,6 +1,8 @@
-/** lmdb-js with bytes in and bytes out: no value encoding, no cache, binary keys. */
+/**
+ * lmdb-js with bytes in and bytes out: no value encoding, no cache, binary keys. Loaded when it is opened: it keeps an
+ * array of 16 MiB, which the collector of every other subject would count.
+ */
 
-import { open } from "lmdb";
 import type { Database, RootDatabaseOptionsWithPath } from "lmdb";
 
 import type { OpenSettings, Peer, Store } from "./peer.ts";
@@ -43,7 +45,8 @@ function writes(lmdb: Database<Buffer, Uint8Array>, durability: OpenSettings["du
   };
 }
 
-function openLmdb(path: string, settings: OpenSettings): Store {
+async function openLmdb(path: string, settings: OpenSettings): Promise<Store> {
+  const { open } = await import("lmdb");
   // A dot in the name makes it a file and not a folder.
   const options = { path: `${path}.mdb`, ...tuning(settings) } as LmdbOptions;
   const lmdb = open<Buffer, Uint8Array>(options) as unknown as Database<Buffer, Uint8Array>;

@@ -14,7 +14,7 @@ import { Errno } from "../ffi/errno.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { must } from "../ffi/io-error.ts";
 import { encodeSession } from "../crypto/session.ts";
-import { compare, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { compare, copy, passingScratch, type Pinned } from "../ffi/memory.ts";
 import { Adoption } from "../keydir/adopt.ts";
 import { ExpiryAdoption } from "../keydir/expiry-adoption.ts";
 import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
@@ -166,8 +166,8 @@ export function loadHint(core: Core, spaces: Spaces, hint: Hint): Gates | undefi
 
 /** Bytes of the image that are in memory at a time; what fits the processor's cache is copied on from there. */
 const PIECE_BYTES = 256 * 1024;
-const sharedPiece = sharedScratch(PIECE_BYTES);
-const sharedChunk = sharedScratch(CHUNK_BYTES_MAX);
+const passingPiece = passingScratch(PIECE_BYTES);
+const passingChunk = passingScratch(CHUNK_BYTES_MAX);
 
 class HintLoader {
   readonly gates: Gates;
@@ -180,7 +180,7 @@ class HintLoader {
   /** Takes the queues of deadlines, unless nothing will be swept; otherwise they are passed over. */
   readonly #deadlines: ExpiryAdoption | undefined;
   #areDeadlinesUnknown = false;
-  readonly #piece = sharedPiece();
+  readonly #piece = passingPiece();
   /** Where the chunk at hand is: in the piece of the file, or opened. */
   readonly #memory: Pinned;
   readonly #firstPage: number;
@@ -192,7 +192,7 @@ class HintLoader {
     this.#core = core;
     this.#spaces = spaces;
     this.#hint = hint;
-    this.#memory = hint.sealed === undefined ? this.#piece : sharedChunk();
+    this.#memory = hint.sealed === undefined ? this.#piece : passingChunk();
     this.gates = new Gates(header.spaces, header.end);
     this.#adoption = new Adoption(core.heap);
     this.#leaves = core.ordering === undefined ? undefined : new LeafAdoption(core.heap);

@@ -7,7 +7,7 @@
  */
 
 import { must } from "../ffi/io-error.ts";
-import { sharedScratch } from "../ffi/memory.ts";
+import { passingScratch } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { crc32 } from "../log/checksum.ts";
@@ -16,12 +16,12 @@ import { Scanner } from "../log/scanner.ts";
 import type { LogFile } from "./core.ts";
 import { WITNESS_BYTES_MAX, witnessBefore, type HintHeader } from "./hint-format.ts";
 
-const sharedStretch = sharedScratch(WITNESS_BYTES_MAX);
+const passingStretch = passingScratch(WITNESS_BYTES_MAX);
 
 /** The checks of the stretch of a log that ends at a position, as it stands in the file. */
 export function witnessChecks(system: System, log: LogFile, end: number): [number, number] {
   const position = witnessBefore(end);
-  const memory = sharedStretch().u8;
+  const memory = passingStretch().u8;
   const call = { syscall: "pread", path: log.path };
   const count = must(system.read(log.handle, memory, { position, bytes: Math.max(0, end - position) }), call);
   const stretch = memory.subarray(0, count);

@@ -67,10 +67,10 @@ const HASHES = 1 << HASH_BITS;
 const IDS_PER_STEP = 16_384;
 
 /** The buffer of a writer that is done: each close makes an image, and a megabyte costs more than a small one does. */
-let spareBuffer: Pinned | undefined;
+let spareBuffer: WeakRef<Pinned> | undefined;
 
 function takeBuffer(): Pinned {
-  const buffer = spareBuffer ?? pinned(WRITE_BYTES + CHUNK_BYTES_MAX + PIECE_OVERHEAD_BYTES);
+  const buffer = spareBuffer?.deref() ?? pinned(WRITE_BYTES + CHUNK_BYTES_MAX + PIECE_OVERHEAD_BYTES);
   spareBuffer = undefined;
   return buffer;
 }
@@ -407,7 +407,7 @@ export class HintWriter {
   #close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    spareBuffer = this.#buffer;
+    spareBuffer = new WeakRef(this.#buffer);
     this.#seal?.wipe();
     closeImageFile(this.#system, this.#core.control);
   }

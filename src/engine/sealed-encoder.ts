@@ -6,7 +6,6 @@
  * sealed again.
  */
 
-import { assert } from "../errors.ts";
 import { addressOf, copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
 import type { SealTarget } from "../crypto/aead.ts";
 import { SEAL_BYTES, type FrameSealer } from "../crypto/frame-sealer.ts";
@@ -18,7 +17,7 @@ import {
 } from "../crypto/sealed-record.ts";
 import { RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "../log/checksum.ts";
-import { FrameEncoder } from "../log/encoder.ts";
+import { FrameEncoder, STAGE_BYTES } from "../log/encoder.ts";
 import {
   FRAME_HEADER_BYTES,
   KIND_SEALED,
@@ -48,7 +47,8 @@ export function sealedLiveBytes(record: OpenedRecord): number {
 /** The bytes of a frame's header that its seal covers: all behind the two checks. */
 export const CLEAR_AT = 8;
 export const CLEAR_BYTES = FRAME_HEADER_BYTES - CLEAR_AT;
-const sharedPlain = sharedScratch(RING_FRAME_BYTES_MAX);
+const sharedPlain = sharedScratch(STAGE_BYTES);
+const sharedLongPlain = sharedScratch(RING_FRAME_BYTES_MAX);
 
 /** The session that frames are sealed in. */
 export interface SealSource {
@@ -60,7 +60,7 @@ export interface SealSource {
 export class SealedEncoder extends FrameEncoder {
   override readonly overheadBytesMax: number = FRAME_HEADER_BYTES + RECORD_OVERHEAD_BYTES_MAX + SEAL_BYTES + 7;
   readonly #source: SealSource;
-  readonly #plain: Pinned = sharedPlain();
+  #plain: Pinned = sharedPlain();
   readonly #numbers = { kind: 0, space: 0, expiresAtMs: 0, previous: 0 };
   #bodyBytes = 0;
   #sealed: Uint8Array = NO_BYTES;
@@ -94,12 +94,12 @@ export class SealedEncoder extends FrameEncoder {
   }
 
   override encode(key: Pinned, keyBytes: number, lsn: number, isStaged = true): void {
-    const { stage } = this;
-    const words = stage.u32;
     const sealedBytes = this.#bodyBytes + SEAL_BYTES;
     const bytes = frameBytes(KIND_SEALED, sealedBytes);
+    const isInStage = isStaged || bytes <= RING_FRAME_BYTES_MAX;
+    const stage = isInStage ? this.stageFor(bytes) : this.stage;
+    const words = stage.u32;
     if (isStaged) {
-      assert(bytes <= RING_FRAME_BYTES_MAX, "a frame that is staged fits the stage");
       words[(bytes >> 2) - 1] = 0;
       words[(bytes >> 2) - 2] = 0;
     }
@@ -107,7 +107,6 @@ export class SealedEncoder extends FrameEncoder {
     words[WORD_VALUE_BYTES] = sealedBytes;
     words[WORD_PREV] = 0;
     words[WORD_TAIL] = packDistance((lsn - this.durable) / 8);
-    const isInStage = bytes <= RING_FRAME_BYTES_MAX;
     const sealed = isInStage ? stage.u8 : new Uint8Array(sealedBytes);
     const at = isInStage ? FRAME_HEADER_BYTES : 0;
     this.#sealed = isStaged ? NO_BYTES : sealed.subarray(at, at + sealedBytes);
@@ -133,6 +132,7 @@ export class SealedEncoder extends FrameEncoder {
   #body(key: Pinned, keyBytes: number): Uint8Array {
     const bytes = this.#bodyBytes;
     if (bytes > RING_FRAME_BYTES_MAX) return this.#longBody(key, keyBytes);
+    if (bytes > STAGE_BYTES) this.#plain = sharedLongPlain();
     const plain = this.#plain;
     let at = encodeRecordHead(plain.u8, this.#numbers, keyBytes);
     if (keyBytes > 0) copy(plain.address + at, key.address, keyBytes);

@@ -74,6 +74,21 @@ export function sharedScratch(bytes: number): () => Pinned {
   return () => (memory ??= pinned(bytes));
 }
 
+/**
+ * Scratch memory for what is done now and then, an open or a check: who takes it holds it for as long as it is in use, and
+ * the collector has it back when nobody does. Arrays that stay make room for a multiple of them in garbage.
+ */
+export function passingScratch(bytes: number): () => Pinned {
+  let last: WeakRef<Pinned> | undefined;
+  return () => {
+    const held = last?.deref();
+    if (held !== undefined) return held;
+    const memory = pinned(bytes);
+    last = new WeakRef(memory);
+    return memory;
+  };
+}
+
 /** Has what nobody can reach any more found: finalizers run in one of the next turns. Takes as long as the heap is large. */
 export function collectGarbage(): void {
   Bun.gc(true);

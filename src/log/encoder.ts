@@ -32,22 +32,25 @@ import { unitHigh, unitLow } from "./log-words.ts";
 
 /** Strings of up to so many UTF-16 units are encoded without an allocation. */
 const SHORT_STRING_UNITS = 16_384;
+/**
+ * What most frames fit. All that a thread holds as arrays counts for its collector, which lets a multiple of it become
+ * garbage: a megabyte here was three or four for the host.
+ */
+export const STAGE_BYTES = Math.max(COPIED_FRAME_BYTES_MAX, FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX);
 /** A frame is built and handed on within one call, so one stage does for all encoders of a thread. */
-const sharedStage = sharedScratch(RING_FRAME_BYTES_MAX);
+const sharedStage = sharedScratch(STAGE_BYTES);
+const sharedLongStage = sharedScratch(RING_FRAME_BYTES_MAX);
 const sharedText = sharedScratch(SHORT_STRING_UNITS * 3);
 const encoder = new TextEncoder();
 const bufferOfView: ((this: unknown) => unknown) | undefined = Object.getOwnPropertyDescriptor(
   Object.getPrototypeOf(Uint8Array.prototype),
   "buffer",
 )?.get;
-assert(
-  FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX <= RING_FRAME_BYTES_MAX,
-  "the longest head can be staged",
-);
+assert(STAGE_BYTES <= RING_FRAME_BYTES_MAX, "what the stage takes the ring takes");
 assert(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES < COPIED_FRAME_BYTES_MAX, "a body that is not staged has a CRC");
 
 export class FrameEncoder {
-  readonly stage: Pinned = sharedStage();
+  #stage: Pinned = sharedStage();
   /** Of the file that the frames go to. */
   salts: Salts;
   readonly #text: Pinned = sharedText();
@@ -75,6 +78,18 @@ export class FrameEncoder {
 
   constructor(salts: Salts) {
     this.salts = salts;
+  }
+
+  /** Where the frame that was encoded last stands: the whole of it, or its head. */
+  get stage(): Pinned {
+    return this.#stage;
+  }
+
+  /** The stage, with room for a frame of that length. */
+  protected stageFor(bytes: number): Pinned {
+    assert(bytes <= RING_FRAME_BYTES_MAX, "a frame that is staged fits the stage");
+    if (bytes > STAGE_BYTES) this.#stage = sharedLongStage();
+    return this.#stage;
   }
 
   /** Takes the value of the next frame; a string is its UTF-8 bytes. */
@@ -130,13 +145,12 @@ export class FrameEncoder {
 
   /** Builds the frame that `measure` has just measured: all of it in `stage`, or its head alone. */
   encode(key: Pinned, keyBytes: number, lsn: number, isStaged = true): void {
-    const stage = this.stage;
-    const words = stage.u32;
     const bytes = frameBytes(this.#shape, this.valueBytes);
+    const stage = isStaged ? this.stageFor(bytes) : this.#stage;
+    const words = stage.u32;
     const low = unitLow(lsn);
     const high = unitHigh(lsn);
     if (isStaged) {
-      assert(bytes <= RING_FRAME_BYTES_MAX, "a frame that is staged fits the stage");
       words[(bytes >> 2) - 1] = 0;
       words[(bytes >> 2) - 2] = 0;
     } else this.#ownShared();
@@ -160,7 +174,7 @@ export class FrameEncoder {
   }
 
   #putHead(key: Pinned, keyBytes: number, lsn: number): void {
-    const stage = this.stage;
+    const stage = this.#stage;
     const words = stage.u32;
     const shape = this.#shape;
     const prevUnits = this.prev === 0 ? 0 : (lsn - this.prev) / 8;
@@ -186,9 +200,9 @@ export class FrameEncoder {
   #bodyCheck(isStaged: boolean, seed: number): number {
     const head = this.headBytes - FRAME_HEADER_BYTES;
     const body = head + this.valueBytes;
-    if (body <= XXH32_BODY_BYTES_MAX) return xxh32(this.stage, FRAME_HEADER_BYTES, body, seed);
+    if (body <= XXH32_BODY_BYTES_MAX) return xxh32(this.#stage, FRAME_HEADER_BYTES, body, seed);
     const end = FRAME_HEADER_BYTES + (isStaged ? body : head);
-    const staged = crc32(this.stage.u8.subarray(FRAME_HEADER_BYTES, end), seed);
+    const staged = crc32(this.#stage.u8.subarray(FRAME_HEADER_BYTES, end), seed);
     return isStaged ? staged : crc32(this.longValue, staged);
   }
 }

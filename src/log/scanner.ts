@@ -68,13 +68,16 @@ const SEALED: Finding = {
 };
 const CUT_OFF: Finding = { kind: "bad", reason: "the frame reaches beyond the end of the file" };
 
-/** The memory of scanners that were released: opening one database after another costs it once a thread. */
-const spareMemory: Pinned[] = [];
+/** The memory of scanners that were released: opening one database after another costs it once, until the collector has it. */
+let spareMemory: readonly WeakRef<Pinned>[] = [];
 /** A scanner, and one that looks ahead of it. */
 const SPARES_MAX = 2;
 
 function takeMemory(): Pinned {
-  return spareMemory.pop() ?? pinned(SCAN_BYTES);
+  const held = spareMemory.map((spare) => spare.deref()).filter((memory) => memory !== undefined);
+  const memory = held.pop() ?? pinned(SCAN_BYTES);
+  spareMemory = held.map((spare) => new WeakRef(spare));
+  return memory;
 }
 
 const NO_BYTES: Uint8Array = new Uint8Array(0);
@@ -341,7 +344,8 @@ export class Scanner {
 
   /** Lets the next scanner of this thread have the memory; this one is not used any more. To be called once. */
   release(): void {
-    if (spareMemory.length < SPARES_MAX && !spareMemory.includes(this.memory)) spareMemory.push(this.memory);
+    const others = spareMemory.filter((spare) => spare.deref() !== this.memory);
+    spareMemory = [...others, new WeakRef(this.memory)].slice(-SPARES_MAX);
   }
 
   /** Sees to it that `bytes` from `lsn` on are in memory; returns how many there are (fewer at the end). */
