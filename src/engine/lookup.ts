@@ -3,7 +3,9 @@
  *
  * Invariants
  * 1. Nothing is read through a pointer before its length has been checked against what is mapped.
- * 2. A candidate that does not hold the key is believed only if its slot had not changed meanwhile.
+ * 2. A candidate that does not hold the key is believed only if its slot had not changed meanwhile, and, where other
+ *    threads write, no frames were taken back since the root was read: a shard that was laid out anew meanwhile goes on
+ *    naming what stood in their places (`read-path.ts`).
  * 3. A reader takes one position, `visible`, when it begins and sees no frame at or behind it: a batch
  *    appears to it whole or not at all.
  */
@@ -80,17 +82,6 @@ export class Lookup {
   /** Whether the newest frame removes the key. */
   get isRemoved(): boolean {
     return isTombstone(this.keydir.high);
-  }
-
-  /** Finds the newest frame before `visible` that holds a value for the loaded key. Expiry is the caller's. */
-  findVisible(root: number, visible: number): boolean {
-    if (!this.findNewest(root)) return false;
-    if (this.lsn >= visible) return this.#findOlder(root, visible);
-    return (this.shape & 15) === KIND_PUT;
-  }
-
-  #findOlder(root: number, visible: number): boolean {
-    return this.log.undisturbed(() => this.findNewest(root) && this.walkBack(visible));
   }
 
   /** Goes from the frame that was found to the newest version before a position; whether that is a value. */

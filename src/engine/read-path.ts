@@ -1,12 +1,17 @@
 /**
  * The read path. No lock, no allocation but what is returned.
  *
+ * Invariant: what is absent, or only there in a version that the reader may not see, counts only if no frames were taken
+ * back since the root was read. A batch that fails may have grown the index before: who still reads a shard of before
+ * finds there the places of frames that are gone, and `undo` sets the slots right in the shards of after. A version that
+ * the reader may see is never taken back.
+ *
  * `getMany` overlaps the memory's latency over its batch: it hashes all keys, then touches all index buckets,
  * then all frames, so that the misses of one stage run side by side, and only then reads the values.
  */
 
 import { ioError } from "../ffi/io-error.ts";
-import { FRAME_HEADER_BYTES, SHAPE_EXPIRY, extensionBytes } from "../log/frame.ts";
+import { FRAME_HEADER_BYTES, KIND_PUT, SHAPE_EXPIRY, extensionBytes, kindOf } from "../log/frame.ts";
 import { ZERO_COPY_BYTES_MIN } from "../limits.ts";
 import { isTombstone } from "../keydir/keydir.ts";
 import { verifyFound } from "./body-check.ts";
@@ -17,6 +22,10 @@ import type { SpaceState, Spaces } from "./spaces.ts";
 export class ReadPath {
   readonly #core: Core;
   readonly #spaces: Spaces;
+  /** The moment of the read at hand: the position that it sees, how often frames had been taken back, and its root. */
+  #visible = 0;
+  #retreats = 0;
+  #root = 0;
 
   constructor(core: Core, spaces: Spaces) {
     this.#core = core;
@@ -28,24 +37,24 @@ export class ReadPath {
     const core = this.#core;
     core.enter();
     core.key.load(key);
-    return this.findLoaded(space, core.present());
+    this.#begin(space);
+    return this.#findLoaded(space);
   }
 
-  /** The same for the key that is loaded already, as of a position. */
-  findLoaded(space: SpaceState, visible: number): boolean {
-    const root = this.#spaces.rootAt(space, visible);
-    if (root === 0) {
-      this.#spaces.mustBeLive(space);
-      return false;
-    }
-    return this.#findIn(root, visible);
+  /** The moment is now. */
+  #begin(space: SpaceState): void {
+    const core = this.#core;
+    this.#visible = core.present();
+    this.#retreats = core.isShared ? core.log.takeRetreats() : 0;
+    this.#root = this.#spaces.rootAt(space, this.#visible);
   }
 
-  #findIn(root: number, visible: number): boolean {
+  /** Finds the live, unexpired record of the key that is loaded as of the moment. */
+  #findLoaded(space: SpaceState): boolean {
     const core = this.#core;
     const lookup = core.lookup;
-    if (!lookup.findVisible(root, visible)) {
-      if (core.verifyReads) this.#verifyMiss(root, visible);
+    if (!this.#findVersion(space)) {
+      if (core.verifyReads) this.#verifyMiss(space);
       return false;
     }
     if ((lookup.shape & SHAPE_EXPIRY) !== 0 && lookup.expiresAtMs() <= core.now()) return false;
@@ -53,15 +62,41 @@ export class ReadPath {
     return true;
   }
 
+  /** Finds the newest version that the moment shows, if that is a value. */
+  #findVersion(space: SpaceState): boolean {
+    const core = this.#core;
+    const { lookup, isShared } = core;
+    // There each candidate is opened, and what does not open is an error: it may be the place of what was taken back.
+    if (isShared && core.vault !== undefined) return this.#findUndisturbed(space);
+    const root = this.#root;
+    if (root !== 0 && lookup.findNewest(root)) {
+      if (lookup.lsn < this.#visible) return kindOf(lookup.shape) === KIND_PUT;
+    } else if (!isShared || !core.log.hasRetreated(this.#retreats)) {
+      if (root === 0) this.#spaces.mustBeLive(space);
+      return false;
+    }
+    return this.#findUndisturbed(space);
+  }
+
+  #findUndisturbed(space: SpaceState): boolean {
+    const { log, lookup } = this.#core;
+    return log.undisturbed(() => {
+      const root = this.#spaces.rootAt(space, this.#visible);
+      if (root === 0) this.#spaces.mustBeLive(space);
+      return root !== 0 && lookup.findNewest(root) && lookup.walkBack(this.#visible);
+    });
+  }
+
   /**
    * Who has the hash of a key that was not found has another key, or had this one before its bytes changed. Removals are
    * passed over: a key that is not there is none.
    */
-  #verifyMiss(root: number, visible: number): void {
+  #verifyMiss(space: SpaceState): void {
     const core = this.#core;
     const { keydir, key, lookup, log } = core;
+    const visible = this.#visible;
     log.undisturbed(() => {
-      if (!keydir.seek(root, key.hash)) return;
+      if (!keydir.seek(this.#spaces.rootAt(space, visible), key.hash)) return;
       while (keydir.next()) {
         const lsn = keydir.units * 8;
         const isLive = lsn !== 0 && lsn < visible && !isTombstone(keydir.high);
@@ -81,19 +116,14 @@ export class ReadPath {
     core.enter();
     const { prefetch, verifyReads } = core;
     const values: (Uint8Array | undefined)[] = [];
-    const visible = core.present();
-    const root = this.#spaces.rootAt(space, visible);
-    if (root === 0) {
-      this.#spaces.mustBeLive(space);
-      return Array.from({ length: keys.length });
-    }
-    const moment = { root, visible };
+    this.#begin(space);
+    const isAnswered = this.#root !== 0 && !verifyReads;
     for (let first = 0; first < keys.length;) {
-      const count = prefetch.touchBuckets(root, keys, first);
-      prefetch.touchFrames(visible);
+      const count = prefetch.touchBuckets(this.#root, keys, first);
+      if (this.#root !== 0) prefetch.touchFrames(this.#visible);
       for (let index = 0; index < count; index++) {
-        const value = verifyReads ? undefined : prefetch.answer(index);
-        values.push(value ?? this.#getTouched(index, moment));
+        const value = isAnswered ? prefetch.answer(index) : undefined;
+        values.push(value ?? this.#getTouched(space, index));
       }
       first += count;
     }
@@ -101,9 +131,9 @@ export class ReadPath {
   }
 
   /** The value of a key of the group at hand. */
-  #getTouched(index: number, moment: { readonly root: number; readonly visible: number }): Uint8Array | undefined {
+  #getTouched(space: SpaceState, index: number): Uint8Array | undefined {
     this.#core.prefetch.load(index);
-    return this.#findIn(moment.root, moment.visible) ? this.#core.lookup.value() : undefined;
+    return this.#findLoaded(space) ? this.#core.lookup.value() : undefined;
   }
 
   /**

@@ -120,24 +120,29 @@ class SnapshotWalk extends RecordWalk {
 
   /** Copies the positions of the next shard. */
   protected override takePart(): number | undefined {
-    const { core } = this;
-    const { keydir, heap } = core;
     if (this.#hash >= 1 << HASH_BITS) return undefined;
+    // What was not visible at the snapshot is followed back at once: later its place may hold another frame. The shard is
+    // found anew each time: one that was laid out anew goes on naming what was taken back.
+    const depth = this.core.log.undisturbed(() => this.#takeShard());
+    if (depth === undefined) return undefined;
+    this.#hash = hashBehind(this.#hash, depth);
+    return this.#count;
+  }
+
+  /** Copies the positions of the shard of the next hash, and returns how deep it is; undefined: there is no index. */
+  #takeShard(): number | undefined {
+    const { keydir, heap } = this.core;
     const root = this.#spaces.rootBefore(this.hold.space, this.#clears);
     if (root === 0) return undefined;
     const shard = keydir.shardOf(root, this.#hash);
     const slots = shard.pages.length * PAGE_SLOTS;
     if (this.units.length < slots) this.units = new Float64Array(slots);
-    // What was not visible at the snapshot is followed back at once: later its place may hold another frame.
-    core.log.undisturbed(() => {
-      this.#count = 0;
-      for (const page of shard.pages) {
-        copy(scratch.address, heap.pageAddress(page), PAGE_BYTES);
-        this.#takePage();
-      }
-    });
-    this.#hash = hashBehind(this.#hash, shard.depth);
-    return this.#count;
+    this.#count = 0;
+    for (const page of shard.pages) {
+      copy(scratch.address, heap.pageAddress(page), PAGE_BYTES);
+      this.#takePage();
+    }
+    return shard.depth;
   }
 
   #takePage(): void {

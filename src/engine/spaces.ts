@@ -15,7 +15,10 @@
  *    tells every Worker to read it again.
  * 3. An entry is whole before the count of ids says that there is one. One without a creation by then is of a namespace
  *    that was taken back or that the log does not name any more.
- * 4. The writer counts as it goes; what others are told is the count that goes with `visible`, stored right after it.
+ * 4. A clear may be taken back while readers look. What it takes away it takes after the clears were counted, and what it
+ *    brought is taken away after that was put back; a reader that looks for what was before a clear looks at both counts,
+ *    of clears and of layouts, before and after.
+ * 5. The writer counts as it goes; what others are told is the count that goes with `visible`, stored right after it.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -96,12 +99,26 @@ export class Spaces {
   /** The root for a reader that sees the log up to `visible`: of the index before a clear that it does not see. */
   rootAt(space: SpaceState, visible: number): number {
     const root = this.root(space);
-    return root === 0 ? this.#buriedRoot(space, visible) : root;
+    if (root !== 0) return root;
+    return this.#steadily(space, () => this.root(space) || this.#buriedRoot(space, visible));
+  }
+
+  /** What `read` returns when no clear of the key space is made or taken back meanwhile; it is given their count. */
+  #steadily<T>(space: SpaceState, read: (clears: number) => T): T {
+    const { keydir, log } = this.#core;
+    for (;;) {
+      const { layout } = keydir;
+      log.barrier();
+      const clears = this.clears(space);
+      log.barrier();
+      const result = read(clears);
+      log.barrier();
+      if (this.clears(space) === clears && keydir.layout === layout) return result;
+    }
   }
 
   #buriedRoot(space: SpaceState, visible: number): number {
-    const { heap, log } = this.#core;
-    log.barrier();
+    const { heap } = this.#core;
     let root = 0;
     let grave = heap.read32(space.address + GRAVE_AT);
     while (grave !== 0) {
@@ -148,17 +165,18 @@ export class Spaces {
 
   /** The same for a walk of what is visible up to a position: without the clears that it does not see. */
   clearsAt(space: SpaceState, visible: number): number {
-    const { heap, log } = this.#core;
-    let clears = this.clears(space);
-    log.barrier();
-    let grave = heap.read32(space.address + GRAVE_AT);
-    while (grave !== 0) {
-      const address = heap.unitAddress(grave);
-      if (heap.readNumber(address + 8) < visible) break;
-      clears = heap.read32(address + 16);
-      grave = heap.read32(address + 20);
-    }
-    return clears;
+    const { heap } = this.#core;
+    return this.#steadily(space, (now) => {
+      let clears = now;
+      let grave = heap.read32(space.address + GRAVE_AT);
+      while (grave !== 0) {
+        const address = heap.unitAddress(grave);
+        if (heap.readNumber(address + 8) < visible) break;
+        clears = heap.read32(address + 16);
+        grave = heap.read32(address + 20);
+      }
+      return clears;
+    });
   }
 
   /** After a compaction: where the creations of namespaces stand now; 0 for those that are not in the log any more. */
@@ -357,32 +375,34 @@ export class Spaces {
 
   #before(space: SpaceState, clears: number, at: { readonly now: number; readonly buried: number }): number {
     const { heap } = this.#core;
-    const root = heap.readNumber(space.address + at.now);
-    this.#core.log.barrier();
-    // The root is taken away after the clears were counted: an unchanged count vouches for the root read before.
-    if (this.clears(space) === clears) return root;
-    let grave = heap.read32(space.address + GRAVE_AT);
-    while (grave !== 0) {
-      const address = heap.unitAddress(grave);
-      if (heap.read32(address + 16) === clears) return heap.readNumber(address + at.buried);
-      grave = heap.read32(address + 20);
-    }
-    return 0;
+    return this.#steadily(space, (now) => {
+      if (now === clears) return heap.readNumber(space.address + at.now);
+      let grave = heap.read32(space.address + GRAVE_AT);
+      while (grave !== 0) {
+        const address = heap.unitAddress(grave);
+        if (heap.read32(address + 16) === clears) return heap.readNumber(address + at.buried);
+        grave = heap.read32(address + 20);
+      }
+      return 0;
+    });
   }
 
   /** Digs up what a clear at or behind `lsn` buried: that clear did not happen. */
   exhume(space: SpaceState, lsn: number): void {
-    const { heap } = this.#core;
+    const { heap, keydir, reclaim } = this.#core;
     const grave = heap.read32(space.address + GRAVE_AT);
     if (grave === 0 || heap.readNumber(heap.unitAddress(grave) + 8) < lsn) return;
     const address = heap.unitAddress(grave);
     this.count(space, heap.readNumber(address + 24), heap.readNumber(address + 32));
-    this.#core.keydir.setRoot(space.address, heap.readNumber(address));
     this.setTree(space, heap.readNumber(address + GRAVE_TREE_AT));
+    keydir.setRoot(space.address, heap.readNumber(address));
+    reclaim.fence();
     heap.write32(space.address + CLEARS_AT, heap.read32(address + 16));
+    reclaim.fence();
     heap.write32(space.address + GRAVE_AT, heap.read32(address + 20));
     this.#core.expiry.attach(space.address, heap.read32(address + GRAVE_QUEUE_AT));
-    heap.giveUnit(grave);
+    // Readers may be looking at it.
+    reclaim.retireUnit(grave);
     this.#core.control.flags[GRAVES]! -= 1;
   }
 

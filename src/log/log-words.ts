@@ -94,7 +94,8 @@ export function addMap(words: LogWords, map: { readonly address: Address; readon
   const base = numbers[LOG_BASE]!;
   numbers[at] = map.address - base;
   numbers[at + 2] = base;
-  // Last: with it the entry counts.
+  // Last: with it the entry counts, and a reader who still has it in hand from before sees that it is another's.
+  barrier(flags, LOG_FENCE);
   numbers[at + 1] = base + map.bytes;
   Atomics.store(flags, LOG_MAP_NEWEST, (at - LOG_MAPS_AT) / MAP_NUMBERS + 1);
 }
@@ -123,7 +124,7 @@ export function raiseOrigin(words: LogWords): void {
 
 /** The files that compactions have replaced. */
 export function segmentsOf(words: LogWords): Segments {
-  return new Segments(words.numbers, LOG_SEGMENTS_AT);
+  return new Segments(words, { first: LOG_SEGMENTS_AT, fence: LOG_FENCE });
 }
 
 /**
@@ -177,6 +178,9 @@ export function releaseMaps(
     const own = numbers[at + 2]!;
     if (numbers[at + 1] === 0 || (base !== undefined && own !== base)) continue;
     const map = { address: numbers[at]! + own, bytes: numbers[at + 1]! - own };
+    // First: with it the entry counts.
+    numbers[at + 1] = 0;
+    barrier(flags, LOG_FENCE);
     numbers.fill(0, at, at + MAP_NUMBERS);
     release(map);
   }
@@ -199,6 +203,8 @@ export class LogReader {
   #base = 0;
   /** `written` as last seen, and a word of its own for barriers: a shared one would be fought over. */
   #written = 0;
+  /** The count of retreats as last seen. */
+  #retreats = 0;
   readonly #barrier = new Int32Array(1);
   /** How far from the address that `at` last returned the bytes are good. */
   limit = 0;
@@ -226,14 +232,29 @@ export class LogReader {
     const newest = Atomics.load(this.words.flags, LOG_MAP_NEWEST);
     if (newest === 0) return;
     const at = LOG_MAPS_AT + (newest - 1) * MAP_NUMBERS;
-    this.#map = this.#numbers[at]!;
-    this.#mapEnd = this.#numbers[at + 1]!;
-    this.#base = this.#numbers[at + 2]!;
+    const end = this.#readMap(at);
     const current = this.#numbers[LOG_BASE]!;
-    if (this.#base === current) return;
+    if (end !== 0 && this.#base === current) return;
     this.#map = 0;
     this.#mapEnd = current;
     this.#base = current;
+  }
+
+  /**
+   * Takes an entry of the table, whose map may have been given back, and whose place another one may take meanwhile: all of
+   * it is of one map, which its end tells, since no two have the same. Returns that; 0: there is none.
+   */
+  #readMap(at: number): number {
+    const numbers = this.#numbers;
+    for (;;) {
+      const end = numbers[at + 1]!;
+      this.barrier();
+      this.#map = numbers[at]!;
+      this.#mapEnd = end;
+      this.#base = numbers[at + 2]!;
+      this.barrier();
+      if (numbers[at + 1] === end) return end;
+    }
   }
 
   /** The position of the last frame that readers may take for the present, and a little more: its end. */
@@ -357,16 +378,27 @@ export class LogReader {
       const before = Atomics.load(this.words.flags, LOG_RETREATS);
       try {
         const result = read();
-        if (this.#hasNotRetreated(before)) return result;
+        if (!this.hasRetreated(before)) return result;
       } catch (error) {
-        if (this.#hasNotRetreated(before)) throw error;
+        if (!this.hasRetreated(before)) throw error;
       }
     }
   }
 
-  #hasNotRetreated(before: number): boolean {
+  /** How often frames have been taken back, for `hasRetreated`; what is read after that is at least as new. */
+  takeRetreats(): number {
+    const retreats = this.words.flags[LOG_RETREATS]!;
+    if (retreats !== this.#retreats) {
+      this.#retreats = retreats;
+      this.barrier();
+    }
+    return retreats;
+  }
+
+  /** Whether frames were taken back since: what was read in between may have stood in their places. */
+  hasRetreated(before: number): boolean {
     this.barrier();
-    return this.words.flags[LOG_RETREATS] === before;
+    return this.words.flags[LOG_RETREATS] !== before;
   }
 }
 

@@ -12,10 +12,13 @@
  *
  * Invariants
  * 1. Segments do not overlap, and all lie below the current base. An entry is free when its end is 0.
- * 2. Entries change under the writer's lock. One is freed, and its memory unmapped, only when nothing in the index
+ * 2. An entry is filled in before its end says that there is one, and a reader looks at the end first: it may find a
+ *    position in an older segment while another is being added.
+ * 3. Entries change under the writer's lock. One is freed, and its memory unmapped, only when nothing in the index
  *    names a position in it, no snapshot is open that did before, and every thread has been seen past that.
  */
 
+import { barrier } from "../ffi/barrier.ts";
 import type { Address } from "../ffi/system.ts";
 import { Moves } from "./moves.ts";
 import type { SharedFile } from "./shared-file.ts";
@@ -56,13 +59,23 @@ export interface SegmentFacts {
 /** One thread's eyes on the table. A segment is named by the index of its first number; 0 is none. */
 export class Segments {
   readonly #numbers: Float64Array;
+  readonly #flags: Int32Array;
+  readonly #fence: number;
   readonly #first: number;
+  /** For the barriers of a reader: a word that others use would be fought over. */
+  readonly #barrier = new Int32Array(1);
   /** Tables that this thread has looked into, by the base of their segment, which is never used again. */
   readonly #moves = new Map<number, Moves>();
 
-  constructor(numbers: Float64Array, first: number) {
-    this.#numbers = numbers;
-    this.#first = first;
+  /** `first` is where the table begins, `fence` the flag that writers pass barriers with. */
+  constructor(
+    words: { readonly numbers: Float64Array; readonly flags: Int32Array },
+    at: { readonly first: number; readonly fence: number },
+  ) {
+    this.#numbers = words.numbers;
+    this.#flags = words.flags;
+    this.#first = at.first;
+    this.#fence = at.fence;
   }
 
   /** All segments, the oldest first. */
@@ -79,7 +92,9 @@ export class Segments {
   holding(lsn: number): number {
     const numbers = this.#numbers;
     for (let at = this.#first; at < this.#first + SEGMENT_COUNT_MAX * SEGMENT_NUMBERS; at += SEGMENT_NUMBERS) {
-      if (lsn < numbers[at + END]! && lsn >= numbers[at + BASE]!) return at;
+      if (lsn >= numbers[at + END]!) continue;
+      barrier(this.#barrier, 0);
+      if (lsn >= numbers[at + BASE]!) return at;
     }
     return 0;
   }
@@ -115,6 +130,7 @@ export class Segments {
     numbers[at + NEEDED_TO] = 0;
     numbers[at + ERA] = 0;
     numbers[at + SESSION] = facts.session;
+    barrier(this.#flags, this.#fence);
     numbers[at + END] = facts.end;
   }
 
@@ -134,6 +150,8 @@ export class Segments {
 
   /** Frees an entry; its memory has been given back. */
   drop(at: number): void {
+    this.#numbers[at + END] = 0;
+    barrier(this.#flags, this.#fence);
     this.#numbers.fill(0, at, at + SEGMENT_NUMBERS);
   }
 

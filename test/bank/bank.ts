@@ -404,6 +404,18 @@ const THREADS: readonly PlantedFault[] = [
 
 /** What stepping the swap of a compaction looks for. */
 const SWAPS: readonly PlantedFault[] = [
+  fault("a miss counts, whatever was taken back meanwhile", "test/engine/taken-back.test.ts", "engine/read-path.ts", [
+    "} else if (!isShared || !core.log.hasRetreated(this.#retreats)) {",
+    "} else {",
+  ]),
+  fault("a clear that is taken back is looked at once", "test/engine/taken-back.test.ts", "engine/spaces.ts", [
+    "if (this.clears(space) === clears && keydir.layout === layout) return result;",
+    "return result;",
+  ]),
+  fault("the end of a map is believed of the map behind it", "test/engine/weak-order.test.ts", "log/log-words.ts", [
+    "if (numbers[at + 1] === end) return end;",
+    "return end;",
+  ]),
   fault("the new file is named before its base", "test/steps/compaction.test.ts", "engine/swap.ts", [
     "  log.numbers[LOG_BASE] = base;\n  barrier(log.flags, LOG_FENCE);\n  copyFile(logFileOf(draft), logFileOf(log));\n",
     "  copyFile(logFileOf(draft), logFileOf(log));\n  barrier(log.flags, LOG_FENCE);\n  log.numbers[LOG_BASE] = base;\n",

@@ -4,7 +4,8 @@ import { expect, test } from "bun:test";
 import { attachTo } from "../../src/engine/open.ts";
 import { Lookup } from "../../src/engine/lookup.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
-import { LOG_WRITTEN, LogReader } from "../../src/log/log-words.ts";
+import { LOG_BASE, LOG_WRITTEN, LogReader } from "../../src/log/log-words.ts";
+import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
 
@@ -29,7 +30,8 @@ class StaleReader extends LogReader {
   }
 
   override barrier(): void {
-    this.#stale.written = undefined;
+    // The constructor passes one, too.
+    if (#stale in this) this.#stale.written = undefined;
     super.barrier();
   }
 }
@@ -52,7 +54,9 @@ test("a reader that sees the end of a long frame before it sees that it is in th
     reader.mapEnd();
     reader.growStale(written);
     core.key.load(key);
-    return lookup.findVisible(engine.spaces.root(space), visible) ? lookup.value().toString() : undefined;
+    return lookup.findNewest(engine.spaces.root(space)) && lookup.walkBack(visible)
+      ? lookup.value().toString()
+      : undefined;
   };
   const long = new Uint8Array(40_000).fill(7);
   engine.insert(space, key, long, 0);
@@ -114,3 +118,34 @@ test("a Worker that reads the entry of a namespace before it reads that there is
   expect(other.engine.spaceNames()).toEqual(["users"]);
   other.leave();
 });
+
+// As often as the entry is read.
+test.each([1, 2, 3, 4])(
+  "a map is taken whole, whatever becomes of its place in the table behind look %i at it",
+  (stopAt) => {
+    using folder = temporaryFolder();
+    using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+    const { engine, opened, sync } = fixture;
+    const { core, defaultSpace: space } = engine;
+    engine.insert(space, "k", "v", 0);
+    sync.flush();
+    engine.remove(space, "k");
+    // Leaves an empty file, which has no map, and an entry that is free, which the next map takes.
+    opened.compaction.runSync();
+    const { numbers, flags } = core.control.log;
+    let looks = 0;
+    const seen = new Proxy(numbers, {
+      get: (target, name): unknown => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (!["14", "15", "16"].includes(String(name)) || ++looks !== stopAt) return value;
+        engine.insert(space, "k2", "v2", 0);
+        sync.flush();
+        return value;
+      },
+    });
+    const reader = new LogReader({ numbers: seen, flags });
+    expect(looks).toBeGreaterThanOrEqual(stopAt);
+    const first = numbers[LOG_BASE]! + HEADER_PAGE_BYTES;
+    expect(reader.at(first)).toBe(core.log.at(first));
+  },
+);
