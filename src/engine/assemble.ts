@@ -5,10 +5,12 @@
  * Invariants
  * 1. Leaving decides every open flush first, then whether others stay, then gives the thread's row back. Of threads
  *    that leave at the same time exactly one is the last: they decide under the writer's lock.
- * 2. Nothing is unmapped or closed while another living thread has a row. Whoever is not the last touches nothing
- *    but the shared block after the decision.
+ * 2. Nothing is unmapped or closed while another living thread has a row that stays. Whoever is not the last touches
+ *    nothing but the shared block after the decision: the last one may have closed everything by then, and what has the
+ *    number of the log's handle may be another's file.
  */
 
+import type { EmdbError } from "../errors.ts";
 import { Heap } from "../ffi/heap.ts";
 import type { System } from "../ffi/system.ts";
 import { LOG_FILE, LOG_RESERVED, LOG_RING, LOG_TOUCHED, mapRelease, releaseMaps } from "../log/log-words.ts";
@@ -156,6 +158,7 @@ function leave(opened: Omit<Opened, "leave">): void {
   const { core } = engine;
   const { control, system } = core;
   let isLast = false;
+  let refused: EmdbError | undefined;
   opened.timer?.stop();
   try {
     opened.work.cancel();
@@ -168,10 +171,12 @@ function leave(opened: Omit<Opened, "leave">): void {
     } finally {
       commit?.close();
       engine.snapshots.closeAll();
-      isLast = isLastOut(core);
+      // Asked before the decision: behind it the last one out may have closed the database, which is no refusal.
+      if (sync !== undefined && control.flags[STATE] !== 0) refused = refusal(core);
+      isLast = isLastOut(core, sync);
     }
     // Whoever closes counts on what it has written, also where others go on.
-    if (!isLast && sync !== undefined && control.flags[STATE] !== 0) throw refusal(core);
+    if (!isLast && refused !== undefined) throw refused;
     if (isLast && sync !== undefined) {
       const { numbers } = control.log;
       const isUntouched =
@@ -181,9 +186,7 @@ function leave(opened: Omit<Opened, "leave">): void {
       if (!isUntouched) sync.finish(() => unmapForTruncation(system, control));
     }
   } finally {
-    // Where others stay the log ends with no clean mark, maybe for long.
-    if (isLast) sync?.markNever();
-    else sync?.markNow();
+    sync?.markNever();
     core.leave();
     clearRow(control, core.row);
     if (isLast) {
@@ -199,8 +202,8 @@ function flushIfHealthy(opened: Omit<Opened, "leave">): void {
   if (opened.engine.core.control.flags[STATE] === 0) opened.sync?.flushRest();
 }
 
-/** Whether no other living thread has the database open. */
-function isLastOut(core: Core): boolean {
+/** Decides whether no other living thread has the database open. Where one has, the mark that this one owes is written first. */
+function isLastOut(core: Core, sync: Sync | undefined): boolean {
   const { control, system } = core;
   core.mutex.lock();
   try {
@@ -209,6 +212,8 @@ function isLastOut(core: Core): boolean {
     core.rest();
     core.reclaim.finish();
     if (isAnotherStaying(control, core.row)) {
+      // Where others stay the log ends with no clean mark, maybe for long.
+      sync?.markNow();
       markLeaving(control, core.row);
       return false;
     }

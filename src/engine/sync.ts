@@ -24,7 +24,7 @@ import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import type { FrameEncoder } from "../log/encoder.ts";
 import { KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
-import { AUDIT, STATE, STATE_POISONED, SYNC_DONE, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
+import { AUDIT, CLOSING, STATE, STATE_POISONED, SYNC_DONE, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core, type LogFile } from "./core.ts";
 import { afterThisRun, neverMind, type Waiting } from "./this-run.ts";
 
@@ -251,7 +251,8 @@ export class Sync implements Waiting {
     if (numbers[LOG_TAIL] !== target || !core.mutex.tryLock()) return;
     try {
       // A writer that died may have left the words half exchanged with those of another file: the next one sees to that.
-      const isWhole = core.control.flags[AUDIT] === 0;
+      // The last one out, who says so under the lock, ends the log itself, and then closes the file.
+      const isWhole = core.control.flags[AUDIT] === 0 && core.control.flags[CLOSING] === 0;
       const isStill = isWhole && numbers[LOG_TAIL] === target && numbers[LOG_WRITTEN] === target;
       const hasRoom = target + MARK_BYTES_MAX <= numbers[LOG_RESERVED]!;
       // Somebody who has broken the lock may have written there.

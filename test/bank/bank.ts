@@ -392,6 +392,33 @@ const THREADS: readonly PlantedFault[] = [
     "core.tail.spill(target);",
     "core.tail.spill();",
   ]),
+  {
+    name: "a thread writes the mark that it owes once another may have closed the file",
+    probe: "test/engine/leaving.test.ts",
+    seedCount: 1,
+    edits: [
+      {
+        file: "src/engine/assemble.ts",
+        from: "      sync?.markNow();\n      markLeaving(control, core.row);",
+        to: "      markLeaving(control, core.row);",
+      },
+      {
+        file: "src/engine/assemble.ts",
+        from: "    sync?.markNever();\n",
+        to: "    if (isLast) sync?.markNever();\n    else sync?.markNow();\n",
+      },
+      { file: "src/engine/sync.ts", from: " && core.control.flags[CLOSING] === 0;", to: ";" },
+    ],
+  },
+  fault(
+    "a thread that leaves is refused because the last one has closed",
+    "test/engine/leaving.test.ts",
+    "engine/assemble.ts",
+    [
+      "      if (sync !== undefined && control.flags[STATE] !== 0) refused = refusal(core);\n      isLast = isLastOut(core, sync);\n",
+      "      isLast = isLastOut(core, sync);\n      if (sync !== undefined && control.flags[STATE] !== 0) refused = refusal(core);\n",
+    ],
+  ),
   fault("an abort ends a batch that has its end", "test/workers/deaths.test.ts", "engine/write-path.ts", [
     "const isDone = isInFile && end !== undefined;",
     "const isDone = false;",

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
+import { CLOSING } from "../../src/engine/control.ts";
 import { attachTo } from "../../src/engine/open.ts";
 import { LOG_BASE, LOG_TAIL } from "../../src/log/log-words.ts";
 import { Subject } from "./flush-subject.ts";
@@ -103,6 +104,15 @@ test("the last one out leaves a clean mark, and writes none over it", () => {
   subject.opened.leave();
   expect(subject.marks).toBe(1);
   subject[Symbol.dispose]();
+});
+
+test("none is written once the last one out is ending the log", async () => {
+  using subject = new Watched();
+  const { control, row } = subject.opened.engine.core;
+  subject.insertAndFlush("one");
+  Atomics.store(control.flags, CLOSING, row + 1);
+  await turn();
+  expect(subject.marks).toBe(0);
 });
 
 test("one that fails is nobody's error", async () => {
