@@ -13,7 +13,8 @@
  * 2. Whoever puts another file in the place of the log (a compaction) enters the old one as a segment, sets
  *    `SESSION_LAST` to the newest session of the new one and `SESSION_ACTIVE` to 0, and then moves the base: the next
  *    write begins a session of its own there. A reader that sees the word and the base of two files asks the segment.
- * 3. The data key in shared memory is zeroed by the last one out, the copies of each thread when it leaves.
+ * 3. The data key in shared memory is zeroed by the last one out, the copies of each thread when it leaves. What a thread
+ *    has derived for a file that a compaction has replaced is zeroed with the first file that it meets once the segment is gone.
  */
 
 import { assert } from "../errors.ts";
@@ -120,6 +121,7 @@ export class Vault implements SealSource {
       // What is read behind this is at least as new as the base.
       this.#parts.log.barrier();
       this.#former.set(this.#book.base, this.#book);
+      this.#forgetGone();
       this.#book = this.#bookOf(base, this.#logNumbers[LOG_GENERATION]!);
     }
     return this.#book;
@@ -167,9 +169,23 @@ export class Vault implements SealSource {
     if (at === 0) return undefined;
     const base = segments.base(at);
     let book = this.#former.get(base);
-    if (book === undefined) this.#former.set(base, (book = this.#bookOf(base, segments.generation(at))));
+    if (book === undefined) {
+      this.#forgetGone();
+      book = this.#bookOf(base, segments.generation(at));
+      this.#former.set(base, book);
+    }
     this.position = lsn - base;
     return book.sealerAt(this.position, segments.session(at));
+  }
+
+  /** Zeroes the keys of replaced files that nobody reads any more: their segments are gone, and no base is used again. */
+  #forgetGone(): void {
+    const { segments } = this.#parts.log;
+    for (const [base, book] of this.#former) {
+      if (segments.ofBase(base) !== 0) continue;
+      book.wipe();
+      this.#former.delete(base);
+    }
   }
 
   /** The newest session of the file, for who continues it. */

@@ -12,6 +12,12 @@ export const SECRETS: readonly PlantedFault[] = [
     "this.#parts.system.random(salt);\n    return { lsn",
     "return { lsn",
   ]),
+  fault(
+    "a thread keeps the keys of every file that compactions have replaced",
+    "test/encryption/compact.test.ts",
+    "engine/vault.ts",
+    ["      if (segments.ofBase(base) !== 0) continue;\n", "      if (base >= 0) continue;\n"],
+  ),
   fault("a nonce is an offset in the file", "encrypted", "engine/sealed-encoder.ts", [
     "counter: source.nextCounter() }",
     "counter: lsn / 8 }",

@@ -1,9 +1,14 @@
 /** Compaction and backup of encrypted databases: they stay encrypted, and open with the same secret and no other. */
 
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { attachTo } from "../../src/engine/open.ts";
+import { SessionBook } from "../../src/engine/session-book.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
-import { stateOf } from "../engine/fixture.ts";
+import { SEGMENT_COUNT_MAX } from "../../src/log/segments.ts";
+import { EngineFixture } from "../engine/engine-fixture.ts";
+import { stateOf, turn } from "../engine/fixture.ts";
 import { expectCode } from "../contract/fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { framesOf, repair } from "./attack-fixture.ts";
@@ -103,4 +108,41 @@ test("a frame of the generation before, or of a backup, put in its old place is 
     }
     expect(tried).toBeGreaterThan(5);
   }
+});
+
+test("the keys of a file are wiped in each thread once compactions have replaced it and nobody reads it any more", async () => {
+  using folder = temporaryFolder();
+  using asked = spyOn(SessionBook.prototype, "sealerAt");
+  using wiped = spyOn(SessionBook.prototype, "wipe");
+  /** Files whose keys some thread has. */
+  const known = (): number => new Set(asked.mock.contexts).difference(new Set(wiped.mock.contexts)).size;
+  const encryption = { key: new Uint8Array(KEY) };
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem(), { encryption });
+  fixture.engine.core.becomeShared();
+  const defer = (work: () => void): void => void setImmediate(work);
+  const other = attachTo({ system: hostSystem(), defer, hasWorkers: false }, fixture.opened.base);
+  const threads = [fixture.engine, other.engine];
+  const compactOften = async (first: number, count: number): Promise<number> => {
+    let most = 0;
+    for (let round = first; round < first + count; round++) {
+      for (const { defaultSpace } of threads) fixture.engine.insert(defaultSpace, `key ${round % 8}`, `in ${round}`, 0);
+      fixture.opened.compaction.runSync();
+      for (const engine of threads)
+        expect(engine.get(engine.defaultSpace, `key ${round % 8}`)).toEqual(Buffer.from(`in ${round}`));
+      // Another thread is seen past a file when its event loop has turned.
+      await turn();
+      most = Math.max(most, known());
+    }
+    return most;
+  };
+  // That of the file in service, and that of the one before until the next compaction.
+  expect(await compactOften(0, 16)).toBeLessThanOrEqual(2 * threads.length);
+  const walks = threads.map((engine) => engine.snapshot(engine.defaultSpace));
+  const before = Array.from({ length: 8 }, (_, index) => `in ${index + 8}`).sort();
+  expect(await compactOften(16, SEGMENT_COUNT_MAX - 1)).toBeLessThanOrEqual(SEGMENT_COUNT_MAX * threads.length);
+  for (const walk of walks) expect([...walk].map(({ value }) => Buffer.from(value).toString()).sort()).toEqual(before);
+  expect(await compactOften(32, 8)).toBeLessThanOrEqual(2 * threads.length);
+  other.leave();
+  fixture.close();
+  expect(known()).toBe(0);
 });
