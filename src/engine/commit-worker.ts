@@ -14,6 +14,8 @@
  *    sync more, and who asks looks for a host once it has asked. To one that dies it may be: who waits then finds
  *    the host dead, and takes the place.
  * 2. A Worker speaks in the conversation of `sync.ts` under its host's name, so no host leaves before its Worker has ended.
+ *    Nor is a host taken for dead before: the runtime ends a thread behind those that it has started, also where one is in a
+ *    system call (`test/workers/parents.test.ts`). Two syncs of one open file at a time would be told of one failure once.
  * 3. Two Workers at a time, an old one and a new one, are one too many and do no harm: both speak by the rules of `sync.ts`.
  */
 

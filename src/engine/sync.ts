@@ -194,7 +194,7 @@ export class Sync implements Waiting {
     if (owner !== 0 && this.isDead(owner)) this.#release(owner);
   }
 
-  /** Whether the thread that had a name has ended. */
+  /** Whether the thread that had a name has ended, and so its commit Worker, which syncs under the same name (`commit-worker.ts`). */
   isDead(name: number): boolean {
     const thread = Atomics.load(this.#core.control.reclaim, ROW_THREAD_AT + name - 1);
     return thread <= 0 || !this.#core.system.isThreadAlive(thread - 1);
