@@ -353,6 +353,6 @@ export interface VerifyReport {
 export interface SalvageReport {
   /** Records in the new database. */
   readonly recoveredRecords: number;
-  /** Stretches of the file that held no sound record. */
+  /** Stretches of the file that held no sound record, and batches whose end is damaged: whether they were done cannot be told. */
   readonly lostRanges: readonly { readonly offset: number; readonly bytes: number }[];
 }

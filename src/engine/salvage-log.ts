@@ -1,19 +1,29 @@
 /**
  * Reading a damaged log for all that is sound in it, in the order in which it was written.
  *
- * A batch is read twice: first to see whether it is whole, then, if it is, for its records. So memory does not
- * grow with a batch. A frame that is bad behind a sound header costs only itself; behind any other bad place the
- * next sound frame is looked for. Without its beginning, its end, or one of its frames, a batch is lost whole.
+ * A batch is read twice: first for its end, then, if that says that it was done, for its sound frames. So memory does
+ * not grow with a batch. A frame that is bad behind a sound header costs only itself, and still says where in its batch
+ * it stands; behind any other bad place the next sound frame is looked for.
+ *
+ * Invariants
+ * 1. A batch counts when its last frame is there and is no abort; then every sound frame of it does. Otherwise it is
+ *    lost whole: what is missing may have been the abort.
+ * 2. A frame that does not begin a batch goes on with the one before it, or, when that has ended, with one whose
+ *    beginning is lost.
+ * 3. Every byte of a frame that is not taken is in a lost range, but for those of an undamaged batch that was given up.
  */
 
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../limits.ts";
 import {
   FRAME_HEADER_BYTES,
   KIND_ABORT,
+  KIND_END,
   KIND_SPACE_CREATE,
   PLACE_ALONE,
   PLACE_FIRST,
   PLACE_LAST,
+  kindOf,
+  placeOf,
 } from "../log/frame.ts";
 import { Scanner, type ScanSource } from "../log/scanner.ts";
 import type { FoundFrame } from "./salvage-target.ts";
@@ -25,19 +35,21 @@ export class LogSalvage {
   readonly #name: (frame: FoundFrame) => void;
   readonly #frame: FoundFrame;
   readonly #lost: { offset: number; bytes: number }[] = [];
-  /** Where the batch began whose frames are being looked through; 0 when none is. */
+  /** Where the batch begins whose end is looked for; 0 when none is. */
   #batchStart = 0;
+  /** Whether something bad was met behind that. */
+  #isDamaged = false;
   /** Where the batch ends whose frames are being taken; 0 when none is. */
-  #wholeUntil = 0;
+  #takeUntil = 0;
   /** Where the stretch began that is being searched for a sound frame; 0 when none is. */
-  #lostFrom = 0;
+  #gapFrom = 0;
   /** Behind the last byte of that stretch that is not zero. */
-  #lostTo = 0;
+  #gapTo = 0;
 
   /** Everything before has been dealt with. */
   lsn = HEADER_PAGE_BYTES;
 
-  /** `name` hears of each creation of a namespace, before it is known whether its batch is whole. */
+  /** `name` hears of each creation of a namespace, before it is known whether its batch counts. */
   constructor(
     source: ScanSource,
     { apply, name }: { readonly apply: (frame: FoundFrame) => void; readonly name: (frame: FoundFrame) => void },
@@ -68,32 +80,27 @@ export class LogSalvage {
 
   /** Deals with one frame, or with a stretch of what is none; false at the end. */
   step(): boolean {
-    if (this.#lostFrom !== 0) return this.#search();
+    if (this.#gapFrom !== 0) return this.#search();
     if (this.lsn >= this.#source.end) return this.#end();
     const finding = this.#scanner.judge(this.lsn);
-    if (finding.kind === "frame") {
-      if (this.#scanner.facts.kind === KIND_SPACE_CREATE) this.#name(this.#frame);
-      this.#take();
+    const isSound = finding.kind === "frame";
+    const bytes = isSound ? this.#scanner.facts.frameBytes : 0;
+    const end = finding.kind === "bad" ? this.#scanner.soundReach : this.lsn + bytes;
+    if (end <= this.lsn) {
+      // The mark at the end of the log is no record, and no batch goes on behind it; only what stands there would be lost.
+      const isMark = finding.kind === "mark" && this.#takeUntil === 0;
+      if (isMark) this.#giveUp(this.lsn);
+      this.#gapFrom = this.#gapTo = isMark ? this.lsn + this.#scanner.facts.frameBytes : this.lsn;
       return true;
     }
-    // A disk may fail between the two times that a batch is read; what is left of it has no beginning then.
-    this.#wholeUntil = 0;
-    const reach = finding.kind === "bad" ? this.#scanner.soundReach : 0;
-    if (reach > 0) {
-      this.#loseFrame(reach);
-      return true;
-    }
-    // The mark at the end of the log is no record; only what stands behind it would be lost.
-    const isMark = finding.kind === "mark" && this.#batchStart === 0;
-    this.#lostFrom = isMark ? this.lsn + this.#scanner.facts.frameBytes : this.#batchStart || this.lsn;
-    this.#lostTo = this.#lostFrom;
-    this.#batchStart = 0;
+    if (isSound && this.#scanner.facts.kind === KIND_SPACE_CREATE) this.#name(this.#frame);
+    if (this.#takeUntil === 0) this.#look(end, isSound);
+    else this.#take(end, isSound);
     return true;
   }
 
   #end(): false {
-    if (this.#batchStart !== 0) this.#lose(this.#batchStart, this.lsn);
-    this.#batchStart = 0;
+    this.#giveUp(this.lsn);
     return false;
   }
 
@@ -104,54 +111,75 @@ export class LogSalvage {
     else this.#lost.push({ offset: from, bytes: to - from });
   }
 
+  /** The batch at hand, if there is one, has no end before `to`. */
+  #giveUp(to: number): void {
+    if (this.#batchStart !== 0) this.#lose(this.#batchStart, to);
+    this.#batchStart = 0;
+  }
+
   /** Looks on for the next sound frame, a buffer at a time. */
   #search(): boolean {
+    const end = this.#takeUntil || this.#source.end;
     const from = this.lsn + 8;
-    const until = Math.min(from + SCAN_BYTES, this.#source.end);
+    const until = Math.min(from + SCAN_BYTES, end);
     const found = this.#scanner.findSound(from, -1, until);
     if (found === undefined) {
-      this.#lostTo = Math.max(this.#lostTo, this.#scanner.lastNonZero(this.lsn, until));
+      this.#gapTo = Math.max(this.#gapTo, this.#scanner.lastNonZero(this.lsn, until));
       this.lsn = until - 8;
-      if (until < this.#source.end) return true;
+      if (until < end) return true;
       this.lsn = until;
     } else {
-      this.#lostTo = this.lsn = found;
+      this.#gapTo = this.lsn = found;
     }
-    this.#lose(this.#lostFrom, this.#lostTo);
-    this.#lostFrom = 0;
-    return found !== undefined;
+    this.#endGap();
+    return true;
   }
 
-  /** A bad frame behind a sound header, which ends at `reach`; of its batch the rest has no beginning any more. */
-  #loseFrame(reach: number): void {
-    this.#lose(this.#batchStart || this.lsn, reach);
-    this.#batchStart = 0;
-    this.lsn = reach;
+  /** Nothing sound stands between where the gap began and here. */
+  #endGap(): void {
+    const isInside = this.lsn < this.#source.end;
+    if (this.#takeUntil !== 0) this.#lose(this.#gapFrom, this.lsn);
+    else if (this.#batchStart === 0) this.#lose(this.#gapFrom, this.#gapTo);
+    else if (isInside) this.#isDamaged = true;
+    else this.#giveUp(this.#gapTo);
+    this.#gapFrom = 0;
+    if (this.#takeUntil !== 0 && this.lsn >= this.#takeUntil) this.#takeUntil = 0;
   }
 
-  #take(): void {
-    const { facts } = this.#scanner;
-    const end = this.lsn + facts.frameBytes;
-    if (this.#wholeUntil !== 0) {
-      this.#apply(this.#frame);
-      if (end === this.#wholeUntil) this.#wholeUntil = 0;
-      this.lsn = end;
-      return;
-    }
-    const isFirst = facts.place === PLACE_ALONE || facts.place === PLACE_FIRST;
-    if (isFirst && this.#batchStart !== 0) this.#lose(this.#batchStart, this.lsn);
-    if (isFirst) this.#batchStart = facts.place === PLACE_FIRST ? this.lsn : 0;
-    if (facts.place === PLACE_ALONE) this.#apply(this.#frame);
-    else if (this.#batchStart === 0) this.#lose(this.lsn, end);
-    else if (facts.place === PLACE_LAST) return this.#endBatch(end);
+  /** A frame of a batch that counts. What was sound when its end was looked for may be bad now: a disk may fail in between. */
+  #take(end: number, isSound: boolean): void {
+    if (isSound) this.#apply(this.#frame);
+    else this.#lose(this.lsn, end);
     this.lsn = end;
+    if (end >= this.#takeUntil) this.#takeUntil = 0;
   }
 
-  /** The batch is whole: back to its beginning, unless it was given up when it was written. */
-  #endBatch(end: number): void {
-    const isAborted = this.#scanner.facts.kind === KIND_ABORT;
-    this.lsn = isAborted ? end : this.#batchStart;
-    this.#wholeUntil = isAborted ? 0 : end;
+  /** A frame of a batch whose end is not known yet, or one that is alone; a bad one has a sound header. */
+  #look(end: number, isSound: boolean): void {
+    const place = placeOf(this.#scanner.shape);
+    if (place === PLACE_ALONE || place === PLACE_FIRST) this.#giveUp(this.lsn);
+    if (place === PLACE_ALONE) return this.#take(end, isSound);
+    if (this.#batchStart === 0) {
+      this.#batchStart = this.lsn;
+      this.#isDamaged = place !== PLACE_FIRST;
+    }
+    if (!isSound) this.#isDamaged = true;
+    this.lsn = end;
+    if (place === PLACE_LAST) this.#endBatch(end, isSound);
+  }
+
+  /** Back to the beginning of the batch that ends at `end`, unless it was given up when it was written, or may have been. */
+  #endBatch(end: number, isSound: boolean): void {
+    const start = this.#batchStart;
+    const kind = isSound ? this.#scanner.facts.kind : kindOf(this.#scanner.shape);
+    // A header alone says what its frame is in a plain log only.
+    const isKnown = isSound || (this.#source.opener === undefined && kind <= KIND_END);
     this.#batchStart = 0;
+    if (isKnown && kind !== KIND_ABORT) {
+      this.lsn = start;
+      this.#takeUntil = end;
+    } else if (this.#isDamaged) {
+      this.#lose(start, end);
+    }
   }
 }

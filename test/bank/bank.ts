@@ -9,6 +9,8 @@ import { BACKUP, COMPACTION } from "./compaction-bank.ts";
 import { fault, type PlantedFault } from "./fault.ts";
 import { SECRETS } from "./secrets-bank.ts";
 
+const SALVAGE = "test/engine/salvage-batches.test.ts";
+
 const DURABILITY: readonly PlantedFault[] = [
   {
     // Twice, since an open that finds a log unclean syncs the folder again.
@@ -147,6 +149,18 @@ const BATCHES: readonly PlantedFault[] = [
     ["spaces.count(batch.space, (isLive ? 1 : 0) - (wasLive ? 1 : 0), kept - dropped);", ""],
     60,
   ),
+  fault("salvage loses a batch for one bad frame in it", SALVAGE, "engine/salvage-log.ts", [
+    "    else if (isInside) this.#isDamaged = true;\n",
+    "",
+  ]),
+  fault("salvage takes a batch whose end cannot be told from an abort", SALVAGE, "engine/salvage-log.ts", [
+    "(this.#source.opener === undefined && kind <= KIND_END)",
+    "kind > 0",
+  ]),
+  fault("salvage takes a batch that was given up", SALVAGE, "engine/salvage-log.ts", [
+    "if (isKnown && kind !== KIND_ABORT)",
+    "if (isKnown)",
+  ]),
 ];
 
 const READS: readonly PlantedFault[] = [
