@@ -181,7 +181,8 @@ export class Database
   // -- the end ---------------------------------------------------------------
 
   /**
-   * Flushes, checkpoints, releases every mapping, handle and lock before it resolves. Idempotent.
+   * Flushes, checkpoints, releases every mapping, handle and lock before it resolves. Idempotent: calls made while it
+   * goes on share its outcome, later ones do nothing, also after one that failed.
    *
    * @throws {EmdbError} EMDB_POISONED, EMDB_FULL, EMDB_IO of the flush; everything is released all the same
    */

@@ -111,12 +111,17 @@ export class Handle {
     return space;
   }
 
+  /** While it goes on, each call shares its outcome; afterwards one does nothing. */
   close(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
     // Refused, nothing is closed: the next call tries again.
     if (this.#mustStayOpen) return this.#closeOnce();
-    this.#closing = this.#closeOnce();
-    return this.#closing;
+    const closing = this.#closeOnce();
+    this.#closing = closing;
+    // Who comes later finds the handle closed, however that went.
+    const forget = (): void => void (this.#closing = undefined);
+    closing.then(forget, forget);
+    return closing;
   }
 
   async #closeOnce(): Promise<void> {

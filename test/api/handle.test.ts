@@ -73,13 +73,32 @@ describe("a failing engine", () => {
     expect(db.transaction((tx) => tx.containsKey("key"))).toBe(true);
   });
 
-  test("a close that fails has closed all the same, and tells it each time it is awaited", async () => {
+  test("a close that fails has closed all the same: who waits for it is told, and another one does nothing", async () => {
     const life = memoryLife(new MemoryStore());
-    const db = new Database({ ...life, close: () => Promise.reject(new EmdbError("EMDB_IO", "broken")) });
-    await expectRejects("EMDB_IO", db.close());
-    await expectRejects("EMDB_IO", db.close());
+    const broken = new EmdbError("EMDB_IO", "broken");
+    let calls = 0;
+    const close = (): Promise<void> => (calls++, Promise.reject(broken));
+    const closeSync = (): void => (calls++, expect.unreachable("closed already"));
+    const db = new Database({ ...life, close, closeSync });
+    const beside = [db.close(), db.close(), db[Symbol.asyncDispose]()];
+    for (const promise of beside) await expectRejects("EMDB_IO", promise);
+    expect(db.isOpen).toBe(false);
+    await db.close();
+    db.closeSync();
+    await db[Symbol.asyncDispose]();
+    expect(calls).toBe(1);
+  });
+
+  test("a closeSync that fails has closed all the same, and another close of either form does nothing", async () => {
+    const life = memoryLife(new MemoryStore());
+    const closeSync = (): void => {
+      throw new EmdbError("EMDB_IO", "broken");
+    };
+    const db = new Database({ ...life, closeSync, close: () => expect.unreachable("closed already") });
+    expectCode("EMDB_IO", () => db.closeSync());
     expect(db.isOpen).toBe(false);
     db.closeSync();
+    await db.close();
   });
 
   test("a close refused inside a transaction can be tried again after it", async () => {

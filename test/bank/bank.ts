@@ -257,6 +257,10 @@ const READS: readonly PlantedFault[] = [
     "      this.#writeCounts();\n      this.#isDescribed = false;\n      this.#unit = 0;",
     "      this.#unit = 0;",
   ]),
+  fault("a close that failed fails again", "test/api/handle.test.ts", "api/handle.ts", [
+    "    closing.then(forget, forget);\n",
+    "    closing.then(forget, () => undefined);\n",
+  ]),
   fault("a close leaves its place to long work", "test/engine/checkpoint.test.ts", "engine/assemble.ts", [
     "    opened.work.give();\n",
     "",
