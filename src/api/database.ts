@@ -135,7 +135,9 @@ export class Database
   }
 
   /**
-   * Flushes, and makes the next open fast whatever the size of the log.
+   * Flushes, and makes the next open fast whatever the size of the log. One that is pending at `close` resolves with the
+   * image that the close makes, and is EMDB_CLOSED where it makes none: another Worker stays, a sync has failed, the disk
+   * refuses.
    *
    * @throws {EmdbError} EMDB_POISONED, EMDB_FULL, EMDB_IO, EMDB_READ_ONLY; EMDB_INVALID_CONFIG when the file's name is so
    *   long that none fits beside it

@@ -41,6 +41,8 @@ export class Checkpoint {
   /** The checkpoint under way, and the one that begins after it. */
   #running: Promise<void> | undefined;
   #next: Promise<void> | undefined;
+  /** Whether the last thread has left the database with an image that holds everything. */
+  #hasEnded = false;
   /** Where the log ended when the last one began by itself. */
   #triedAt = 0;
 
@@ -54,7 +56,7 @@ export class Checkpoint {
   /** Resolves when an image that holds everything written before the call is in place. */
   run(): Promise<void> {
     if (this.#running === undefined) {
-      this.#running = this.#inSlices().finally(() => (this.#running = undefined));
+      this.#running = this.#untilInPlace().finally(() => (this.#running = undefined));
       return this.#running;
     }
     // What is under way may have passed over what was written since; all who come now share the next one.
@@ -67,10 +69,11 @@ export class Checkpoint {
     return this.#next;
   }
 
-  /** The same in one go, for the end: nobody waits for this thread any more. */
-  runSync(): void {
+  /** The same in one go; false where others have the place of long work, and there is no image. */
+  runSync(): boolean {
     this.cancel();
-    if (this.#isUpToDate() || !this.#parts.work.tryTake()) return;
+    if (this.#isUpToDate()) return true;
+    if (!this.#parts.work.tryTake()) return false;
     try {
       this.#parts.relocation.finish();
       const writer = this.#begin();
@@ -78,6 +81,7 @@ export class Checkpoint {
         while (this.#copyPiece(writer)) if (writer.isFull) writer.spill();
         if (this.#parts.sync.durable < writer.end) this.#parts.sync.flush();
         this.#finish(writer);
+        return true;
       } finally {
         writer.discard();
       }
@@ -90,19 +94,28 @@ export class Checkpoint {
   runAtEnd(): void {
     if (this.#core.control.flags[STATE] !== 0) return;
     try {
-      this.runSync();
+      this.#hasEnded = this.runSync();
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
     }
   }
 
-  /** Gives up what is being made in slices; who waits for it hears EMDB_CLOSED. */
+  /** Gives up what is being made in slices; who waits for it hears EMDB_CLOSED, unless the end makes an image. */
   cancel(): void {
     const writer = this.#writer;
     if (writer === undefined) return;
     this.#writer = undefined;
     writer.discard();
     this.#parts.work.give();
+  }
+
+  async #untilInPlace(): Promise<void> {
+    try {
+      await this.#inSlices();
+    } catch (error) {
+      // The last close has come in between, and its image holds what was asked for.
+      if (!this.#hasEnded || !(error instanceof EmdbError) || error.code !== "EMDB_CLOSED") throw error;
+    }
   }
 
   async #inSlices(): Promise<void> {

@@ -257,6 +257,19 @@ const READS: readonly PlantedFault[] = [
     "      this.#writeCounts();\n      this.#isDescribed = false;\n      this.#unit = 0;",
     "      this.#unit = 0;",
   ]),
+  fault("a checkpoint fails beside the close that makes it", "test/engine/checkpoint.test.ts", "engine/checkpoint.ts", [
+    "this.#hasEnded = this.runSync();",
+    "this.runSync();",
+  ]),
+  fault(
+    "a checkpoint resolves beside a close that makes none",
+    "test/engine/checkpoint.test.ts",
+    "engine/checkpoint.ts",
+    [
+      'if (!this.#hasEnded || !(error instanceof EmdbError) || error.code !== "EMDB_CLOSED") throw error;',
+      "if (!(error instanceof EmdbError)) throw error;",
+    ],
+  ),
   fault("a close that failed fails again", "test/api/handle.test.ts", "api/handle.ts", [
     "    closing.then(forget, forget);\n",
     "    closing.then(forget, () => undefined);\n",
