@@ -39,7 +39,7 @@ export class Database
     this.#coded = coded;
   }
 
-  /** What the open of this file had to do; also after `close`. */
+  /** What the open of this file had to do, frozen; also after `close`. */
   get recovery(): RecoveryReport {
     return this.#handle.recovery;
   }

@@ -47,7 +47,8 @@ export class Handle {
 
   constructor(life: Lifecycle) {
     this.#life = life;
-    this.recovery = life.recovery;
+    // A copy: the engine's own is part of the token that others attach with.
+    this.recovery = Object.freeze({ ...life.recovery });
     this.path = life.path;
     this.defaultTtlMs = life.defaultTtlMs;
     this.#store = life.store;

@@ -22,6 +22,19 @@ export function lifeCases(on: OnFresh): void {
     }),
   );
   test(
+    "what the open had to do is told as it was, whatever a caller tries to do to it",
+    on(({ db }) => {
+      const { recovery } = db;
+      const before = { ...recovery };
+      expect(Object.isFrozen(recovery)).toBe(true);
+      // Plain numbers and claims: frozen itself, it is so all the way down.
+      for (const value of Object.values(recovery)) expect(typeof value).not.toBe("object");
+      expect(() => Object.assign(recovery, { tornBytes: 5 })).toThrow(TypeError);
+      expect(db.recovery).toBe(recovery);
+      expect(db.recovery).toEqual(before);
+    }),
+  );
+  test(
     "after close every call is EMDB_CLOSED, and closing again is nothing",
     on(async ({ db }) => {
       db.insert("key", "value");
