@@ -81,6 +81,16 @@ export function checkedValue(value: unknown): Bytes {
 }
 
 /**
+ * As `checkedKey` and `checkedValue`, where a call takes several: a message calls it `name`.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
+ */
+export function checkedAs(name: string, given: unknown, kind: "key" | "value"): Bytes {
+  const { bytesMax } = kind === "key" ? KEY : VALUE;
+  return checkedSlowly(given, { what: name, bytesMax });
+}
+
+/**
  * The name of a namespace: any non-empty string.
  *
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE

@@ -6,7 +6,7 @@
 import { givesFreshBytes } from "../codec/codec.ts";
 import type { Bytes, Space } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
-import { checkedKey, checkedValue, ownCopy } from "./bytes.ts";
+import { checkedAs, checkedKey, checkedValue, ownCopy } from "./bytes.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Handle } from "./handle.ts";
 import type { Codec } from "./types.ts";
@@ -66,6 +66,16 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
     return codec === undefined || givesFreshBytes(codec) ? bytes : ownCopy(bytes);
   }
 
+  /** As `keyIn`, of one of several bounds. */
+  boundIn(name: string, bound: KeyIn): Bytes {
+    return encodedAs(name, bound, { codec: this.keyCodec, kind: "key" });
+  }
+
+  /** As `valueKept`, of one of several values. */
+  valueNamed(name: string, value: ValueIn): Bytes {
+    return encodedAs(name, value, { codec: this.valueCodec, kind: "value" });
+  }
+
   keyOut(bytes: Uint8Array): K {
     const codec = this.keyCodec;
     return codec === undefined ? (bytes as unknown as K) : codec.decode(bytes);
@@ -75,6 +85,18 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
     const codec = this.valueCodec;
     return codec === undefined ? (bytes as unknown as V) : codec.decode(bytes);
   }
+}
+
+/** Checked bytes that a codec does not write to again; a message calls them `name`. */
+function encodedAs<T>(
+  name: string,
+  given: unknown,
+  as: { readonly codec: Codec<T> | undefined; readonly kind: "key" | "value" },
+): Bytes {
+  const { codec, kind } = as;
+  if (codec === undefined) return checkedAs(name, given, kind);
+  const bytes = checkedAs(name, codec.encode(given as T), kind);
+  return givesFreshBytes(codec) ? bytes : ownCopy(bytes);
 }
 
 /**

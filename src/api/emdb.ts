@@ -9,7 +9,7 @@ import type { Lifecycle } from "../engine/life.ts";
 import { locationPath } from "./location.ts";
 import { checkedEngineOptions, checkedOpenOptions, requireLocation } from "./open-options.ts";
 import { checkedPath, checkedProgress } from "./paths.ts";
-import { checkedCipher, checkedSecret } from "./secrets.ts";
+import { checkedCipher, checkedSecret, checkedSecretAs } from "./secrets.ts";
 import type {
   Cipher,
   EmdbShare,
@@ -141,8 +141,8 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
   ): Promise<void> {
     const request = {
       path: checkedPath(path),
-      current: checkedSecret(current),
-      next: checkedSecret(next),
+      current: checkedSecretAs("current", current),
+      next: checkedSecretAs("next", next),
       cipher: undefined,
     };
     await door.rotateEncryptionKey(request, checkedProgress(options));

@@ -24,10 +24,10 @@ const RANGE_RULE = {
 /**
  * Checks `range` and turns it into bounds with bytes of their own.
  *
- * @param keyIn checks and encodes one bound as the key space does its keys
+ * @param boundIn checks and encodes one bound as the key space does its keys; a message calls it `name`
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
  */
-export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K) => Bytes): RangePlan {
+export function rangePlanOf<K>(range: RangeOptions<K>, boundIn: (name: string, key: K) => Bytes): RangePlan {
   if (!isOptions(range)) throw wrong(`a range must be an object, got ${describe(range)}`);
   refuseUnknownNames(range, RANGE_RULE);
   const { gt, gte, lt, lte, prefix, reverse = false, limit = Number.POSITIVE_INFINITY } = range;
@@ -37,15 +37,18 @@ export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K) => Bytes)
   }
   if (gt !== undefined && gte !== undefined) throw wrong("gt and gte exclude each other; give one");
   if (lt !== undefined && lte !== undefined) throw wrong("lt and lte exclude each other; give one");
+  const bounds = { gt, gte, lt, lte };
   if (prefix !== undefined) {
     if ([gt, gte, lt, lte].some((bound) => bound !== undefined))
       throw wrong("prefix and a bound exclude each other; give one");
     return planOf(prefixBounds(arrayOf(checkedPrefix(prefix))), { reverse, limit });
   }
-  const lowerKey = gt === undefined ? gte : gt;
-  const upperKey = lt === undefined ? lte : lt;
-  const lower = lowerKey === undefined ? undefined : boundAt(keyIn(lowerKey), { isInclusive: gt === undefined });
-  const upper = upperKey === undefined ? undefined : boundAt(keyIn(upperKey), { isInclusive: lt === undefined });
+  const at = (name: "gt" | "gte" | "lt" | "lte", isInclusive: boolean): Bound | undefined => {
+    const key = bounds[name];
+    return key === undefined ? undefined : boundAt(boundIn(`bound ${name}`, key), { isInclusive });
+  };
+  const lower = at("gt", false) ?? at("gte", true);
+  const upper = at("lt", false) ?? at("lte", true);
   return planOf({ lower, upper }, { reverse, limit });
 }
 

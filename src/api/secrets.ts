@@ -33,6 +33,16 @@ export function checkedSecret(input: unknown, extra: readonly string[] = []): En
   throw wrong("encryption needs a key or a passphrase");
 }
 
+/** As `checkedSecret`, where a call takes two: a message says which. @throws {EmdbError} as that does */
+export function checkedSecretAs(which: "current" | "next", input: unknown): EncryptionInput {
+  try {
+    return checkedSecret(input);
+  } catch (error) {
+    if (!(error instanceof EmdbError)) throw error;
+    throw new EmdbError(error.code, `of the ${which} secret: ${error.message}`);
+  }
+}
+
 /** @throws {EmdbError} EMDB_INVALID_CONFIG */
 export function checkedCipher(cipher: unknown): Cipher | undefined {
   if (cipher === undefined) return undefined;

@@ -93,6 +93,35 @@ describe("keys and values", () => {
     expect(store.snapshotCount).toBe(0);
   });
 
+  test("of which a call takes two are told apart by their names", async () => {
+    const db = memoryDatabase(new MemoryStore());
+    const numbers = db.typed({ value: { encode: (value: number) => value as never, decode: () => 0 } });
+    const saying = (call: () => unknown): string => expectCode("EMDB_INVALID_ARGUMENT", call).message;
+    const must = "must be a string, a Uint8Array or an ArrayBuffer, got 5";
+    expect(saying(() => db.compareAndSwap("a", 5 as never, "x"))).toBe(`the expected value ${must}`);
+    expect(saying(() => db.compareAndSwap("a", "x", 5 as never))).toBe(`the next value ${must}`);
+    expect(saying(() => numbers.compareAndSwap("a", 5, undefined))).toBe(`the expected value ${must}`);
+    expect(saying(() => numbers.compareAndSwap("a", undefined, 5))).toBe(`the next value ${must}`);
+    expect(saying(() => db.compareAndSwap("a", "\ud800", "x"))).toStartWith("the expected value is a string with");
+    expect(saying(() => db.compareAndSwap(5 as never, "x", "x"))).toBe(`the key ${must}`);
+    const ordered = Emdb.openInMemory({ rangeScans: true });
+    for (const name of ["gt", "gte", "lt", "lte"] as const)
+      expect(saying(() => ordered.range({ [name]: 5 as never }))).toBe(`the bound ${name} ${must}`);
+    ordered.closeSync();
+    const [key, wrong] = [{ key: new Uint8Array(32) }, { passphrase: "" }];
+    const error = async (promise: Promise<void>): Promise<string> =>
+      promise.then(
+        () => "none",
+        ({ code, message }: { code: string; message: string }) => `${code}: ${message}`,
+      );
+    expect(await error(Emdb.rotateEncryptionKey("never.emdb", wrong, key))).toBe(
+      "EMDB_INVALID_CONFIG: of the current secret: a passphrase must not be empty",
+    );
+    expect(await error(Emdb.rotateEncryptionKey("never.emdb", key, wrong))).toBe(
+      "EMDB_INVALID_CONFIG: of the next secret: a passphrase must not be empty",
+    );
+  });
+
   test("pass as they are: no copy, no conversion", () => {
     const bytes = new Uint8Array([1, 2, 3]);
     expect(checkedKey(bytes)).toBe(bytes);
@@ -292,7 +321,7 @@ test("a secret that is a number is not in the message", () => {
 });
 
 describe("range bounds", () => {
-  const plan = (range: object): ReturnType<typeof rangePlanOf> => rangePlanOf(range, (key) => checkedKey(key));
+  const plan = (range: object): ReturnType<typeof rangePlanOf> => rangePlanOf(range, (_, key) => checkedKey(key));
 
   test("the key behind a prefix is found for every prefix of two bytes", () => {
     for (let value = 0; value < 65_536; value += 1) {
