@@ -51,6 +51,7 @@ import type { ScanSource } from "../log/scanner.ts";
 import { ForgedBatch, Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { realPathError } from "./name-room.ts";
+import { isFile, isMissing, noFolderError } from "./no-folder.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
 import { findReplaced, putBack } from "./put-back.ts";
@@ -72,16 +73,10 @@ export function realLogPath(system: System, path: string): string {
   for (let links = 0; links <= LINKS_MAX; links++) {
     const real = system.realPath(asked);
     if (typeof real === "string") return real;
-    if (real !== -Errno.ENOENT) throw realPathError(system, real, path);
+    if (!isMissing(real)) throw realPathError(system, real, path);
     const folder = system.realPath(dirname(asked));
-    if (typeof folder !== "string") {
-      if (folder !== -Errno.ENOENT) throw realPathError(system, folder, dirname(asked));
-      throw new EmdbError(
-        "EMDB_NOT_FOUND",
-        `the folder ${JSON.stringify(dirname(asked))} does not exist; make it first`,
-        { path },
-      );
-    }
+    if (typeof folder !== "string" && !isMissing(folder)) throw realPathError(system, folder, dirname(asked));
+    if (typeof folder !== "string" || isFile(system, folder)) throw noFolderError(system, dirname(asked), path);
     asked = join(folder, basename(asked));
     const target = system.linkTarget(asked);
     if (target === -Errno.ENAMETOOLONG) throw realPathError(system, target, asked);

@@ -38,7 +38,7 @@ export interface FailedCall {
   readonly state?: string | undefined;
 }
 
-/** EMDB_FULL when there is no space, EMDB_NOT_FOUND when there is no such file, otherwise EMDB_IO. */
+/** EMDB_FULL when there is no space, EMDB_NOT_FOUND when there is no such file or no folder for it, otherwise EMDB_IO. */
 export function ioError(result: Result, call: FailedCall): EmdbError {
   const errno = errnoName(result);
   const on = call.path === undefined ? "" : ` on ${JSON.stringify(call.path)}`;
@@ -51,7 +51,7 @@ export function ioError(result: Result, call: FailedCall): EmdbError {
 
 function codeFor(errno: string): EmdbErrorCode {
   if (FULL.has(errno)) return "EMDB_FULL";
-  return errno === "ENOENT" ? "EMDB_NOT_FOUND" : "EMDB_IO";
+  return errno === "ENOENT" || errno === "ENOTDIR" ? "EMDB_NOT_FOUND" : "EMDB_IO";
 }
 
 /** Passes a good result on and throws for a bad one. */

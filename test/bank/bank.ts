@@ -257,6 +257,10 @@ const READS: readonly PlantedFault[] = [
     "      this.#writeCounts();\n      this.#isDescribed = false;\n      this.#unit = 0;",
     "      this.#unit = 0;",
   ]),
+  fault("a file where a folder should be passes for one", "test/engine/refusals.test.ts", "engine/open.ts", [
+    " || isFile(system, folder)) throw",
+    ") throw",
+  ]),
   fault("a checkpoint fails beside the close that makes it", "test/engine/checkpoint.test.ts", "engine/checkpoint.ts", [
     "this.#hasEnded = this.runSync();",
     "this.runSync();",

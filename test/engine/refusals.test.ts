@@ -9,19 +9,23 @@ import {
   openSync,
   readFileSync,
   readdirSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { join, sep } from "node:path";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { makeFolders } from "../../src/engine/door.ts";
+import { realLogPath } from "../../src/engine/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
-import type { System } from "../../src/ffi/system.ts";
+import type { Result, System } from "../../src/ffi/system.ts";
 import { childCommand, emulator, sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 import { EVERYTHING, expectCode, tell } from "./fixture.ts";
+import { systemWith } from "./verify-frames.ts";
 
 setDefaultTimeout(120_000);
 
@@ -89,9 +93,54 @@ test("a folder at the path, a missing folder above it, and a file as that folder
   expectCode("EMDB_NOT_A_DATABASE", () => Emdb.open(folder.file("folder")));
   expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("missing/data.emdb")));
   expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("data.emdb"), { createIfMissing: false }));
-  expect(() => Emdb.open(folder.file("file/data.emdb"))).toThrow(EmdbError);
   expect(readdirSync(folder.path).sort()).toEqual(["file", "folder"]);
   expect(readdirSync(folder.file("folder"))).toEqual([]);
+});
+
+test("a file where a folder should be is EMDB_NOT_FOUND that names it, whatever is asked for and however deep below", async () => {
+  using folder = temporaryFolder();
+  const file = folder.file("file");
+  writeFileSync(file, "text");
+  const db = Emdb.open(folder.file("data.emdb"));
+  db.insert("a", "b");
+  const message = `${JSON.stringify(file)} is a file, not a folder; no database can be in it`;
+  for (const path of [join(file, "data.emdb"), join(file, "deeper", "still", "data.emdb")]) {
+    for (const options of [{}, { readOnly: true }, { createIfMissing: false }])
+      expect(expectCode("EMDB_NOT_FOUND", () => Emdb.open(path, options)).message).toBe(message);
+    const backup = await db.backupTo(path).catch((error: unknown) => error);
+    expect(backup).toMatchObject({ code: "EMDB_NOT_FOUND", message });
+    const secret = await Emdb.enableEncryption(path, { passphrase: "secret" }).catch((error: unknown) => error);
+    expect(secret).toMatchObject({ code: "EMDB_NOT_FOUND", message });
+    for (const [from, to] of [[path, folder.file("saved.emdb")] as const, [folder.file("data.emdb"), path] as const]) {
+      const salvaged = await Emdb.salvage(from, to).catch((error: unknown) => error);
+      expect(salvaged).toMatchObject({ code: "EMDB_NOT_FOUND", message });
+    }
+    expect(Emdb.lockHolder(path)).toBeUndefined();
+    Emdb.breakLock(path);
+  }
+  for (const dataRoot of [file, join(file, "deeper")])
+    expectCode("EMDB_NOT_FOUND", () => Emdb.open({ dataRoot, appName: "app", databaseName: "data.emdb" }));
+  await db.close();
+  expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock", "file"]);
+});
+
+test.skipIf(process.platform === "win32")("a link into what is a file is EMDB_NOT_FOUND too", () => {
+  using folder = temporaryFolder();
+  writeFileSync(folder.file("file"), "text");
+  symlinkSync(folder.file("file/data.emdb"), folder.file("link"));
+  const { message } = expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("link")));
+  expect(message).toContain(`${JSON.stringify(folder.file("file"))} is a file`);
+});
+
+test("a file where a folder should be is told alike where the system calls it missing and passes its path on as real", () => {
+  using folder = temporaryFolder();
+  const [file, path] = [folder.file("file"), folder.file("file/data.emdb")];
+  writeFileSync(file, "text");
+  const host = hostSystem();
+  const realPath = (name: string): string | Result =>
+    name.startsWith(file + sep) ? -Errno.ENOENT : host.realPath(name);
+  const { message } = expectCode("EMDB_NOT_FOUND", () => realLogPath(systemWith({ realPath }), path));
+  expect(message).toStartWith(`${JSON.stringify(file)} is a file`);
 });
 
 test.skipIf(process.platform === "win32")("a pipe at the path is EMDB_NOT_A_DATABASE and not waited for", () => {
