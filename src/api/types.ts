@@ -152,7 +152,11 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
   get(key: KeyIn): V | undefined;
   /** As `get` for each key, in order, usually one and a half to two times as fast as a loop of `get`. */
   getMany(keys: Iterable<KeyIn>): (V | undefined)[];
-  /** The value's bytes without a copy where that is cheaper. Valid for ever, also after compact and close. */
+  /**
+   * The value's bytes without a copy where that is cheaper. Valid for ever, also after compact and close. The view may begin
+   * in the middle of its buffer: go by `byteOffset` and `byteLength`. The buffer is wider and holds neighbouring records,
+   * so never hand it on, transfer or expose it; `slice()` makes a copy that is the value alone.
+   */
   getZeroCopy(key: KeyIn): Uint8Array | undefined;
   /** The value as UTF-8 text; EMDB_INVALID_ARGUMENT when it is not. */
   getText(key: KeyIn): string | undefined;

@@ -103,6 +103,10 @@ test("a view without a copy outlives the database and its file", () => {
   if (process.platform !== "win32") unlinkSync(path);
   expect(Buffer.compare(views[0]!, value)).toBe(0);
   expect(new TextDecoder().decode(views[1])).toBe("x");
+  // A mapping begins at a page: the buffer is wider than the value.
+  const { buffer, byteOffset, byteLength } = views[0]!;
+  expect(Buffer.compare(new Uint8Array(buffer, byteOffset, byteLength), value)).toBe(0);
+  expect(views[0]!.slice().buffer.byteLength).toBe(value.length);
   // Collected before the folder is removed, where a mapped file cannot be.
   views.length = 0;
   for (let round = 0; round < 5; round += 1) Bun.gc(true);
