@@ -35,8 +35,6 @@ export function rangePlanOf<K>(range: RangeOptions<K>, boundIn: (name: string, k
   if (limit !== Number.POSITIVE_INFINITY && !(Number.isSafeInteger(limit) && limit >= 0)) {
     throw wrong(`limit must be a whole number >= 0 or Infinity, got ${describe(limit)}`);
   }
-  if (gt !== undefined && gte !== undefined) throw wrong("gt and gte exclude each other; give one");
-  if (lt !== undefined && lte !== undefined) throw wrong("lt and lte exclude each other; give one");
   const bounds = { gt, gte, lt, lte };
   if (prefix !== undefined) {
     if ([gt, gte, lt, lte].some((bound) => bound !== undefined))
@@ -47,9 +45,20 @@ export function rangePlanOf<K>(range: RangeOptions<K>, boundIn: (name: string, k
     const key = bounds[name];
     return key === undefined ? undefined : boundAt(boundIn(`bound ${name}`, key), { isInclusive });
   };
-  const lower = at("gt", false) ?? at("gte", true);
-  const upper = at("lt", false) ?? at("lte", true);
+  const lower = stricter(at("gt", false), at("gte", true), { side: "lower" });
+  const upper = stricter(at("lt", false), at("lte", true), { side: "upper" });
   return planOf({ lower, upper }, { reverse, limit });
+}
+
+/** The bound that holds where both do: of equal keys the one that leaves its key out. */
+function stricter(
+  exclusive: Bound | undefined,
+  inclusive: Bound | undefined,
+  of: { readonly side: "lower" | "upper" },
+): Bound | undefined {
+  if (exclusive === undefined || inclusive === undefined) return exclusive ?? inclusive;
+  const order = Buffer.compare(inclusive.key, exclusive.key);
+  return (of.side === "lower" ? order > 0 : order < 0) ? inclusive : exclusive;
 }
 
 /** The bounds of every key that starts with `prefix`. */

@@ -115,7 +115,7 @@ export interface InsertOptions {
   readonly expiresAtMs?: number;
 }
 
-/** Which keys a range yields, in which direction. At most one of `gt` and `gte`, and at most one of `lt` and `lte`. */
+/** Which keys a range yields, in which direction. Where both of `gt` and `gte`, or both of `lt` and `lte`, are given, both hold. */
 export interface RangeOptions<K = BytesLike> {
   /** Only keys greater than this one. */
   readonly gt?: K;

@@ -346,6 +346,8 @@ describe("range bounds", () => {
     expect(plan({ gte: "a", lt: "a" }).isEmpty).toBe(true);
     expect(plan({ gt: "a", lte: "a" }).isEmpty).toBe(true);
     expect(plan({ gte: "a", lte: "a" }).isEmpty).toBe(false);
+    expect(plan({ gt: "a", gte: "b", lte: "b" }).isEmpty).toBe(false);
+    expect(plan({ gt: "b", gte: "b", lte: "b" }).isEmpty).toBe(true);
     expect(plan({ limit: 0 }).isEmpty).toBe(true);
     expect(plan({ limit: Number.POSITIVE_INFINITY }).isEmpty).toBe(false);
   });

@@ -261,6 +261,14 @@ const READS: readonly PlantedFault[] = [
     " || isFile(system, folder)) throw",
     ") throw",
   ]),
+  fault("of two bounds on one side the looser one holds", "test/contract/twin.test.ts", "api/range-bounds.ts", [
+    'return (of.side === "lower" ? order > 0 : order < 0)',
+    'return (of.side === "lower" ? order < 0 : order > 0)',
+  ]),
+  fault("of two equal bounds the inclusive one holds", "test/contract/twin.test.ts", "api/range-bounds.ts", [
+    '"lower" ? order > 0 : order < 0',
+    '"lower" ? order >= 0 : order <= 0',
+  ]),
   fault("a checkpoint fails beside the close that makes it", "test/engine/checkpoint.test.ts", "engine/checkpoint.ts", [
     "this.#hasEnded = this.runSync();",
     "this.runSync();",

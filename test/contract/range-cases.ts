@@ -27,6 +27,24 @@ export function rangeCases(on: OnFresh, features: Features): void {
   }
 
   test(
+    "of two bounds on one side both hold: every four of a small set, both ways",
+    on(async (bench) => {
+      bench.db.insertMany(KEYS.map((key): [string, string] => [key, "x"]));
+      const db = await bench.settle();
+      const points = [undefined, "", "a", "a\0", "b"];
+      for (const [gt, gte] of pairsOf(points)) {
+        for (const [lt, lte] of pairsOf(points)) {
+          const range = { gt, gte, lt, lte } as RangeOptions<string>;
+          const wanted = KEYS.filter((key) => isIn(key, range));
+          const found = [...db.range(range)].map(([key]) => textOf(key));
+          expect([range, found]).toEqual([range, wanted]);
+          const reversed = [...db.range({ ...range, reverse: true })].map(([key]) => textOf(key));
+          expect(reversed).toEqual(wanted.toReversed());
+        }
+      }
+    }, ORDERED),
+  );
+  test(
     "a range without options is everything in unsigned byte order",
     on(async (bench) => {
       for (const byte of [255, 0, 128, 127, 1]) bench.db.insert(new Uint8Array([byte]), "x");
@@ -119,9 +137,10 @@ export function rangeCases(on: OnFresh, features: Features): void {
     "bounds that cannot stand together are EMDB_INVALID_ARGUMENT",
     on(({ db }) => {
       const wrong: readonly unknown[] = [
-        { gt: "a", gte: "a" },
-        { lt: "a", lte: "a" },
         { prefix: "a", lt: "b" },
+        { prefix: "a", gt: "a", gte: "a" },
+        { gt: "a", gte: 5 },
+        { lt: 5, lte: "a" },
         { limit: -1 },
         { limit: 1.5 },
         { limit: Number.NaN },
@@ -143,6 +162,10 @@ export function rangeCases(on: OnFresh, features: Features): void {
       }),
     );
   }
+}
+
+function pairsOf<T>(members: readonly T[]): [T, T][] {
+  return members.flatMap((one) => members.map((other): [T, T] => [one, other]));
 }
 
 /** All pairs of a lower and an upper bound from the keys and from between them, crossing ones included. */
