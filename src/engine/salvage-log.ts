@@ -6,8 +6,9 @@
  * it stands; behind any other bad place the next sound frame is looked for.
  *
  * Invariants
- * 1. A batch counts when its last frame is there and is no abort; then every sound frame of it does. Otherwise it is
- *    lost whole: what is missing may have been the abort.
+ * 1. A batch counts when its last frame says that it is the last and no abort; then every sound frame of it does. Of a
+ *    plain log the header says that, of an encrypted one the sealed body. Otherwise it is lost whole: what is missing
+ *    may have been the abort.
  * 2. A frame that does not begin a batch goes on with the one before it, or, when that has ended, with one whose
  *    beginning is lost.
  * 3. Every byte of a frame that is not taken is in a lost range, but for those of an undamaged batch that was given up.
