@@ -1,0 +1,115 @@
+/** The part of the bug bank that is about threads beside each other; see `bank.ts`. */
+
+import { fault, type PlantedFault } from "./fault.ts";
+
+/** What stepping the protocols of shared memory looks for. */
+export const THREADS: readonly PlantedFault[] = [
+  fault("a remove looks before it has the lock", "test/workers/history.test.ts", "engine/engine.ts", [
+    "    return this.#writing(() => {\n      const state = space as SpaceState;\n      const value = this.#read.get(state, key);",
+    "    const value = this.#read.get(space as SpaceState, key);\n    return this.#writing(() => {\n      const state = space as SpaceState;",
+  ]),
+  fault("the writer's lock is taken by a look and a store", "test/steps/index.test.ts", "engine/mutex.ts", [
+    "      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;",
+    "      if (Atomics.load(this.#flags, MUTEX) === 0) return Atomics.store(this.#flags, MUTEX, this.#own) > 0;",
+  ]),
+  fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/mutex.ts", [
+    "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",
+    "",
+  ]),
+  fault("a dead writer's lock is taken over without an audit", "test/steps/compaction.test.ts", "engine/mutex.ts", [
+    "    Atomics.store(this.#flags, AUDIT, 1);\n",
+    "",
+  ]),
+  fault("retired memory is used again while somebody reads it", "test/steps/index.test.ts", "ffi/reclaim.ts", [
+    "if (this.#isAlive(thread - 1)) oldest = era;",
+    "if (this.#isAlive(-1)) oldest = era;",
+  ]),
+  fault("a sync covers what was written while it ran", "test/steps/commit.test.ts", "engine/sync.ts", [
+    "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = target;",
+    "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = numbers[LOG_WRITTEN]!;",
+  ]),
+  fault(
+    "the commit Worker's sync covers what was written while it ran",
+    "test/steps/commit.test.ts",
+    "log/commit-script.ts",
+    [
+      "  const target = numbers[at.logWritten];\n  const number = sync(numbers[at.logFile]);",
+      "  const number = sync(numbers[at.logFile]);\n  const target = numbers[at.logWritten];",
+    ],
+  ),
+  fault("a dead host's commit Worker is waited for", "test/engine/commit-worker.test.ts", "engine/commit-worker.ts", [
+    "(host !== 0 && !this.#sync.isDead(host))",
+    "host !== 0",
+  ]),
+  fault("a flush writes what a dead writer has left", "test/workers/deaths.test.ts", "engine/sync.ts", [
+    "core.tail.spill(target);",
+    "core.tail.spill();",
+  ]),
+  {
+    name: "a thread writes the mark that it owes once another may have closed the file",
+    probe: "test/engine/leaving.test.ts",
+    seedCount: 1,
+    edits: [
+      {
+        file: "src/engine/assemble.ts",
+        from: "      sync?.markNow();\n      markLeaving(control, core.row);",
+        to: "      markLeaving(control, core.row);",
+      },
+      {
+        file: "src/engine/assemble.ts",
+        from: "    sync?.markNever();\n",
+        to: "    if (isLast) sync?.markNever();\n    else sync?.markNow();\n",
+      },
+      { file: "src/engine/sync.ts", from: " && core.control.flags[CLOSING] === 0;", to: ";" },
+    ],
+  },
+  fault(
+    "a thread that leaves is refused because the last one has closed",
+    "test/engine/leaving.test.ts",
+    "engine/assemble.ts",
+    [
+      "      if (sync !== undefined && control.flags[STATE] !== 0) refused = refusal(core);\n      isLast = isLastOut(core, sync);\n",
+      "      isLast = isLastOut(core, sync);\n      if (sync !== undefined && control.flags[STATE] !== 0) refused = refusal(core);\n",
+    ],
+  ),
+  fault("an abort ends a batch that has its end", "test/workers/deaths.test.ts", "engine/write-path.ts", [
+    "const isDone = isInFile && end !== undefined;",
+    "const isDone = false;",
+  ]),
+  fault("what a failed write left in the file is taken for gone", "test/engine/batches.test.ts", "log/tail.ts", [
+    "    this.#numbers[LOG_TOUCHED] = Math.max(end, this.#numbers[LOG_TOUCHED]!);\n",
+    "",
+  ]),
+];
+
+/** What stepping the swap of a compaction looks for. */
+export const SWAPS: readonly PlantedFault[] = [
+  fault("a miss counts, whatever was taken back meanwhile", "test/engine/taken-back.test.ts", "engine/read-path.ts", [
+    "} else if (!isShared || !core.log.hasRetreated(this.#retreats)) {",
+    "} else {",
+  ]),
+  fault("a clear that is taken back is looked at once", "test/engine/taken-back.test.ts", "engine/spaces.ts", [
+    "if (this.clears(space) === clears && keydir.layout === layout) return result;",
+    "return result;",
+  ]),
+  fault("the end of a map is believed of the map behind it", "test/engine/weak-order.test.ts", "log/log-words.ts", [
+    "if (numbers[at + 1] === end) return end;",
+    "return end;",
+  ]),
+  fault("the new file is named before its base", "test/steps/compaction.test.ts", "engine/swap.ts", [
+    "  log.numbers[LOG_BASE] = base;\n  barrier(log.flags, LOG_FENCE);\n  copyFile(logFileOf(draft), logFileOf(log));\n",
+    "  copyFile(logFileOf(draft), logFileOf(log));\n  barrier(log.flags, LOG_FENCE);\n  log.numbers[LOG_BASE] = base;\n",
+  ]),
+  fault("a swap does not say that it has begun", "test/steps/compaction.test.ts", "engine/swap.ts", [
+    "  Atomics.store(control.flags, SWAP, SWAP_RENAMES);\n",
+    "",
+  ]),
+  fault("a swap does not say that its words are in use", "test/workers/swap-death.test.ts", "engine/swap.ts", [
+    "  Atomics.store(flags, SWAP, SWAP_EMPTIES);\n",
+    "",
+  ]),
+  fault("a dead thread's swap is taken back after the rename", "test/steps/compaction.test.ts", "engine/swap.ts", [
+    'if (typeof own !== "number" && there.identity === own.identity) return "draft";',
+    'if (there === own) return "draft";',
+  ]),
+];
