@@ -86,8 +86,13 @@ export function checkedValue(value: unknown): Bytes {
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
  */
 export function checkedAs(name: string, given: unknown, kind: "key" | "value"): Bytes {
-  const { bytesMax } = kind === "key" ? KEY : VALUE;
-  return checkedSlowly(given, { what: name, bytesMax });
+  const isKey = kind === "key";
+  try {
+    return isKey ? checkedKey(given) : checkedValue(given);
+  } catch {
+    // Again, for the message alone.
+    return checkedSlowly(given, { what: name, bytesMax: isKey ? KEY_BYTES_MAX : VALUE_BYTES_MAX });
+  }
 }
 
 /**

@@ -35,18 +35,17 @@ export function rangePlanOf<K>(range: RangeOptions<K>, boundIn: (name: string, k
   if (limit !== Number.POSITIVE_INFINITY && !(Number.isSafeInteger(limit) && limit >= 0)) {
     throw wrong(`limit must be a whole number >= 0 or Infinity, got ${describe(limit)}`);
   }
-  const bounds = { gt, gte, lt, lte };
   if (prefix !== undefined) {
     if ([gt, gte, lt, lte].some((bound) => bound !== undefined))
       throw wrong("prefix and a bound exclude each other; give one");
     return planOf(prefixBounds(arrayOf(checkedPrefix(prefix))), { reverse, limit });
   }
-  const at = (name: "gt" | "gte" | "lt" | "lte", isInclusive: boolean): Bound | undefined => {
-    const key = bounds[name];
-    return key === undefined ? undefined : boundAt(boundIn(`bound ${name}`, key), { isInclusive });
-  };
-  const lower = stricter(at("gt", false), at("gte", true), { side: "lower" });
-  const upper = stricter(at("lt", false), at("lte", true), { side: "upper" });
+  const behind = gt === undefined ? undefined : boundAt(boundIn("bound gt", gt), { isInclusive: false });
+  const from = gte === undefined ? undefined : boundAt(boundIn("bound gte", gte), { isInclusive: true });
+  const before = lt === undefined ? undefined : boundAt(boundIn("bound lt", lt), { isInclusive: false });
+  const upTo = lte === undefined ? undefined : boundAt(boundIn("bound lte", lte), { isInclusive: true });
+  const lower = stricter(behind, from, { side: "lower" });
+  const upper = stricter(before, upTo, { side: "upper" });
   return planOf({ lower, upper }, { reverse, limit });
 }
 
