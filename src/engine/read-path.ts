@@ -117,6 +117,7 @@ export class ReadPath {
     const { prefetch, verifyReads } = core;
     const values: (Uint8Array | undefined)[] = [];
     this.#begin(space);
+    if (keys.length === 0) this.#spaces.mustBeLive(space);
     const isAnswered = this.#root !== 0 && !verifyReads;
     for (let first = 0; first < keys.length;) {
       const count = prefetch.touchBuckets(this.#root, keys, first);
