@@ -3,7 +3,8 @@
  *
  * Its frames behind `visible` are undone like those of any failed write. Besides, it may have left a directory
  * half renamed (both shards hold the same slots, so either will do, but all entries of a shard must name the
- * same one) and counts that miss its last step. Memory that it had taken and not yet named is lost until close.
+ * same one), an ordered tree that has changed under a number that says it has not, and counts that miss its last step.
+ * Memory that it had taken and not yet named is lost until close.
  */
 
 import { copy, sharedScratch } from "../ffi/memory.ts";
@@ -12,6 +13,7 @@ import { PAGE_BYTES } from "../ffi/heap.ts";
 import { PAGE_SLOTS } from "../keydir/shard.ts";
 import { recountShard, repairDirectory } from "../keydir/repair.ts";
 import { isTombstone, type Keydir } from "../keydir/keydir.ts";
+import { renumber } from "../ordered/path.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 
@@ -26,6 +28,17 @@ export function repairDirectories(core: Core, spaces: Spaces): void {
     if (root !== 0) repairDirectory(core.keydir, root);
   }
   core.keydir.allChanged();
+}
+
+/**
+ * Makes every copy of an ordered tree an old one, in this thread too: the dead writer may have been stopped between a
+ * change and its number, and what it left is to be undone in the trees as they are. Under the writer's lock.
+ */
+export function renumberTrees(core: Core, spaces: Spaces): void {
+  for (let id = 0; id < spaces.nextId; id++) {
+    const tree = spaces.tree({ address: core.heap.spaceAddress(id) });
+    if (tree !== 0) renumber(core.heap, tree);
+  }
 }
 
 /**

@@ -88,7 +88,7 @@ export class Spaces {
   }
 
   /** The ordered index of a key space; 0 for none. */
-  tree(space: SpaceState): number {
+  tree(space: Pick<SpaceState, "address">): number {
     return this.#core.heap.readNumber(space.address + TREE_AT);
   }
 

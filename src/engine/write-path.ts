@@ -33,7 +33,7 @@ import { LOG_DURABLE, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
 import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, SPILL_PAUSE_MS_MAX, STRIDE_BYTES, VALUE_BYTES_MAX } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
-import { forgetDeadlines, repairDirectories, recount } from "./audit.ts";
+import { forgetDeadlines, recount, renumberTrees, repairDirectories } from "./audit.ts";
 import { ABORTS, AUDIT, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
@@ -89,13 +89,14 @@ export class WritePath {
     if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.lookOnce();
   }
 
-  /** After a writer's death: directories first, or its frames could not be looked up to be undone. */
+  /** After a writer's death: directories and trees first, or its frames could not be looked up to be undone. */
   #audit(): void {
     const core = this.#core;
     endSwap(core, this.#spaces);
     core.takeFile();
     core.tail.mend();
     repairDirectories(core, this.#spaces);
+    renumberTrees(core, this.#spaces);
     forgetDeadlines(core, this.#spaces);
     if (core.tail.end !== core.visible) this.rollBack();
     recount(core, this.#spaces);

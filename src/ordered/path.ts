@@ -9,7 +9,7 @@
  * Invariants
  * 1. `changes` grows with every change, behind the store that publishes it, before anything that it replaced
  *    is retired and before the frame that it is for becomes visible. No tree ever has a number twice, nor two
- *    trees the same.
+ *    trees the same. A writer that dies in between leaves that to the next one (`engine/audit.ts`).
  * 2. Within one operation all nodes are of one moment at or after its begin: what was replaced meanwhile
  *    stays as it was until the operation ends.
  */
@@ -29,8 +29,16 @@ export const LEVEL_FACTOR = 32;
 export function plantTree(heap: Heap, root: { readonly block: number; readonly height: number }): number {
   const tree = heap.takeUnit();
   heap.writeNumber(heap.unitAddress(tree), root.block * LEVEL_FACTOR + root.height);
-  heap.writeNumber(heap.unitAddress(tree) + 8, heap.nextChange());
+  renumber(heap, tree);
   return tree;
+}
+
+/**
+ * Makes every copy of a tree, whoever holds it, an old one: after the death of a writer, which may have come between a
+ * change and its number.
+ */
+export function renumber(heap: Heap, tree: number): void {
+  heap.writeNumber(heap.unitAddress(tree) + 8, heap.nextChange());
 }
 
 /** Where the index finds the key of a frame whose position it holds. */

@@ -80,6 +80,12 @@ export const THREADS: readonly PlantedFault[] = [
     "    this.#numbers[LOG_TOUCHED] = Math.max(end, this.#numbers[LOG_TOUCHED]!);\n",
     "",
   ]),
+  fault(
+    "what a dead writer left in the ordered index is undone in copies from before",
+    "test/steps/ordered-deaths.test.ts",
+    "engine/write-path.ts",
+    ["    renumberTrees(core, this.#spaces);\n", ""],
+  ),
 ];
 
 /** What stepping the swap of a compaction looks for. */

@@ -9,7 +9,18 @@
  */
 
 import { readFileSync } from "node:fs";
-import type { Baton } from "./baton.ts";
+
+/** Who is told of each step before it is taken. */
+export interface Pacer {
+  /** `to` is where a store goes: to a word of an array, or to an address. Undefined where nothing is stored. */
+  step(to?: number | "word"): void;
+  /** As a step that found nothing to do but wait. */
+  giveWay(): void;
+  /** Sleeps until it is woken for `what`; false when its time was up. */
+  sleep(what: number, hasTimeout: boolean): boolean;
+  /** Wakes up to `count` of those who sleep for `what`. */
+  wake(what: number, count: number): number;
+}
 
 const { load } = Atomics;
 const arrays = new WeakMap<object, Int32Array | Float64Array>();
@@ -20,7 +31,7 @@ export function bare<T>(array: T): T {
 }
 
 /** An array whose elements are read and written in steps. */
-export function stepped<T extends Int32Array | Float64Array>(array: T, baton: Baton): T {
+export function stepped<T extends Int32Array | Float64Array>(array: T, baton: Pacer): T {
   const proxy = new Proxy(array, {
     get(target, name): unknown {
       if (typeof name === "string" && name.charCodeAt(0) < 58) {
@@ -32,12 +43,12 @@ export function stepped<T extends Int32Array | Float64Array>(array: T, baton: Ba
       if (name === "subarray")
         return (from: number, to: number): T => stepped<T>(target.subarray(from, to) as T, baton);
       return (...args: unknown[]): unknown => {
-        baton.step();
+        baton.step("word");
         return (member as (...all: unknown[]) => unknown).apply(target, args);
       };
     },
     set(target, name, value): boolean {
-      baton.step();
+      baton.step("word");
       target[name as unknown as number] = value as number;
       return true;
     },
@@ -47,10 +58,10 @@ export function stepped<T extends Int32Array | Float64Array>(array: T, baton: Ba
 }
 
 /** Puts the baton in front of everything; before any module of the database is loaded. */
-export function instrument(baton: Baton): void {
+export function instrument(baton: Pacer, { cutsCopies = true } = {}): void {
   instrumentArrays(baton);
   instrumentAtomics(baton);
-  instrumentCopies(baton);
+  instrumentCopies(baton, cutsCopies);
   // A dead thread collects nothing.
   globalThis.FinalizationRegistry = class {
     register(): void {}
@@ -60,7 +71,7 @@ export function instrument(baton: Baton): void {
   } as unknown as typeof FinalizationRegistry;
 }
 
-function instrumentArrays(baton: Baton): void {
+function instrumentArrays(baton: Pacer): void {
   const globals = globalThis as unknown as Record<string, new (...args: unknown[]) => Int32Array>;
   for (const name of ["Int32Array", "Float64Array"]) {
     globals[name] = new Proxy(globals[name]!, {
@@ -79,18 +90,18 @@ function placeOf(array: Elements, index: number): number {
   return array.buffer.byteLength * 65_536 + array.byteOffset + index * array.BYTES_PER_ELEMENT;
 }
 
-function instrumentAtomics(baton: Baton): void {
+function instrumentAtomics(baton: Pacer): void {
   const atomics = Atomics as unknown as Record<string, (...args: unknown[]) => unknown>;
   for (const name of ["add", "and", "exchange", "load", "or", "store", "sub"]) {
     const call = atomics[name]!;
     atomics[name] = (array, ...rest): unknown => {
-      baton.step();
+      baton.step(name === "load" ? undefined : "word");
       return call(bare(array), ...rest);
     };
   }
   const { compareExchange } = Atomics;
   atomics["compareExchange"] = (array, index, expected, next): unknown => {
-    baton.step();
+    baton.step("word");
     const found = compareExchange(bare(array) as Elements, index as number, expected as number, next as number);
     // Who failed would only try again.
     if (found !== expected) baton.giveWay();
@@ -111,29 +122,29 @@ function instrumentAtomics(baton: Baton): void {
 }
 
 interface CopyHooks {
-  emdbStep?: () => void;
+  emdbStep?: (to?: number | "word") => void;
   /** How many bytes to copy first. */
   emdbCut?: (bytes: number) => number;
 }
 
 const COPY = "= calls.memcpy;";
 const STEPPED_COPY = `= (to, from, bytes) => {
-  globalThis.emdbStep();
+  globalThis.emdbStep(typeof to === "number" ? to : undefined);
   const first = globalThis.emdbCut(bytes);
   if (first === bytes || typeof to !== "number" || typeof from !== "number") return calls.memcpy(to, from, bytes);
   calls.memcpy(to, from, first);
-  globalThis.emdbStep();
+  globalThis.emdbStep(to + first);
   calls.memcpy(to + first, from + first, bytes - first);
 };`;
 
-function instrumentCopies(baton: Baton): void {
+function instrumentCopies(baton: Pacer, cutsCopies: boolean): void {
   const hooks = globalThis as unknown as CopyHooks;
   let copies = 0;
-  hooks.emdbStep = () => baton.step();
+  hooks.emdbStep = (to) => baton.step(to);
   hooks.emdbCut = (bytes) => {
     copies += 1;
     // Whole words only, and whole units of what is compared: addresses of shared memory are aligned to 8.
-    return bytes > 8 && copies % 3 === 0 ? ((copies * 7) % (bytes >> 3)) * 8 || 8 : bytes;
+    return cutsCopies && bytes > 8 && copies % 3 === 0 ? ((copies * 7) % (bytes >> 3)) * 8 || 8 : bytes;
   };
   changeModule(/src[\\/]ffi[\\/]memory\.ts$/, COPY, STEPPED_COPY);
   // Given back by ones and not by dozens: what is too early shows at once.
@@ -151,7 +162,7 @@ export function expectChanged(): void {
 }
 
 /** Changes one place of a module as it is loaded. */
-function changeModule(filter: RegExp, from: string, to: string): void {
+export function changeModule(filter: RegExp, from: string, to: string): void {
   unchanged.add(from);
   Bun.plugin({
     name: `stepped ${from}`,
