@@ -8,9 +8,11 @@
  * 1. Everything new is written before that store. Everything old is retired by `settle`, when the change has been
  *    noted: a reader that goes by copies of its own finds out before an old block can be used again.
  * 2. An inner node has at least one child; a root has two.
+ * 3. Between that store and `settle` nothing fails.
  */
 
 import { assert } from "../errors.ts";
+import { leaveForLater } from "../ffi/give-back.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import type { Reclaim } from "../ffi/reclaim.ts";
 import { Node } from "./node.ts";
@@ -176,9 +178,18 @@ export class Inner {
       this.rename(level - 1, node.child(0));
     } else {
       this.rename(level, this.write(node));
-      if (node.count < node.capacity(0) / 4 && level < path.height) this.#joinSibling(level);
+      if (node.count < node.capacity(0) / 4 && level < path.height) this.#joinIfRoom(level);
     }
     this.#retire(old, unit === 0 ? [] : [unit]);
+  }
+
+  /** The child is gone by now: a join that finds no memory is left out, or nobody would be told of that. */
+  #joinIfRoom(level: number): void {
+    try {
+      this.#joinSibling(level);
+    } catch (error) {
+      leaveForLater(error);
+    }
   }
 
   /** Joins the path's node at `level` with a neighbour when both together leave room. */

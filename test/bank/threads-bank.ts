@@ -86,6 +86,12 @@ export const THREADS: readonly PlantedFault[] = [
     "engine/write-path.ts",
     ["    renumberTrees(core, this.#spaces);\n", ""],
   ),
+  fault(
+    "an inner node that finds no memory to be joined hides a change of the ordered index",
+    "test/ordered/short-memory.test.ts",
+    "ordered/inner.ts",
+    ["      leaveForLater(error);\n", "      throw error;\n"],
+  ),
 ];
 
 /** What stepping the swap of a compaction looks for. */
