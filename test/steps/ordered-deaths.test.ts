@@ -19,10 +19,10 @@ function atMost(count: number): number {
 }
 
 const DEATHS: readonly Deaths[] = [
-  { writesThrough: false, isHeld: false, deathsMax: atMost(60), secondsMax: 0 },
-  { writesThrough: false, isHeld: true, deathsMax: atMost(20), secondsMax: 0 },
-  { writesThrough: true, isHeld: false, deathsMax: atMost(12), secondsMax: 0 },
-  { writesThrough: false, isHeld: false, deathsMax: atMost(4), secondsMax: all ? 40 : atMost(6) },
+  { writesThrough: false, isHeld: false, deathsMax: atMost(32), secondsMax: 0 },
+  { writesThrough: false, isHeld: true, deathsMax: atMost(10), secondsMax: 0 },
+  { writesThrough: true, isHeld: false, deathsMax: atMost(6), secondsMax: 0 },
+  { writesThrough: false, isHeld: false, deathsMax: atMost(3), secondsMax: all ? 40 : atMost(4) },
 ];
 
 /** Not in a bundle: what is changed as it is loaded has to be loaded by itself. */
