@@ -65,6 +65,8 @@ export const STATE = 2;
 export const SNAPSHOTS = 3;
 /** The conversation of flushes, see `sync.ts`: who syncs (a name, 0 for nobody), syncs done, the errno of a failed one. */
 export const SYNC_OWNER = 4;
+/** In place of a name: nobody syncs, and what the system said to the last one, who died, nobody heard. */
+export const SYNC_UNHEARD = 0x7fff_ffff;
 export const SYNC_DONE = 5;
 export const SYNC_ERRNO = 6;
 /** Flushes that wait for a sync, over all threads. */

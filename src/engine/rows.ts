@@ -26,6 +26,7 @@ import {
   SNAPSHOT_ROWS,
   SYNC_DONE,
   SYNC_OWNER,
+  SYNC_UNHEARD,
   folderOf,
   type Control,
 } from "./control.ts";
@@ -78,7 +79,7 @@ export function reapDeadRows(control: Control, system: System): void {
 function letGo(control: Control, row: number): void {
   const { flags } = control;
   Atomics.compareExchange(flags, COMMIT_HOST, row + 1, 0);
-  if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, 0) === row + 1) {
+  if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, SYNC_UNHEARD) === row + 1) {
     Atomics.add(flags, SYNC_DONE, 1);
     Atomics.notify(flags, SYNC_DONE);
   }

@@ -10,7 +10,8 @@
  * 2. A failed sync poisons: the kernel may have dropped the pages and report success the next time.
  * 3. After a sync behind which nothing is written at once, a mark is written behind the tail: it proves to recovery that
  *    what stands before it was durable, and the next frame overwrites it.
- * 4. Who needs both takes the writer's lock first and `SYNC_OWNER` then. An owner waits for nothing but the system, so
+ * 4. Who follows an owner that died writes again what was not durable (`write-again.ts`), before it or anybody syncs.
+ * 5. Who needs both takes the writer's lock first and `SYNC_OWNER` then. An owner waits for nothing but the system, so
  *    whoever waits for it gets it, also with the lock in hand: inside a transaction, to swap files, to end the log.
  */
 
@@ -24,9 +25,21 @@ import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
 import type { FrameEncoder } from "../log/encoder.ts";
 import { KIND_MARK, PLACE_ALONE, SHAPE_CLEAN } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_FENCE, LOG_RESERVED, LOG_TAIL, LOG_WRITTEN } from "../log/log-words.ts";
-import { AUDIT, CLOSING, STATE, STATE_POISONED, SYNC_DONE, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
+import {
+  AUDIT,
+  CLOSING,
+  STATE,
+  STATE_POISONED,
+  SWAP,
+  SWAP_NONE,
+  SYNC_DONE,
+  SYNC_JOINED,
+  SYNC_OWNER,
+  SYNC_UNHEARD,
+} from "./control.ts";
 import { refusal, type Core, type LogFile } from "./core.ts";
 import { afterThisRun, neverMind, type Waiting } from "./this-run.ts";
+import { writeAgain } from "./write-again.ts";
 
 const NO_KEY = pinned(8);
 /** A mark of either kind. */
@@ -135,7 +148,26 @@ export class Sync implements Waiting {
   }
 
   #takeOwner(): boolean {
-    return Atomics.compareExchange(this.#core.control.flags, SYNC_OWNER, 0, this.name) === 0;
+    const { flags } = this.#core.control;
+    const before = Atomics.compareExchange(flags, SYNC_OWNER, 0, this.name);
+    if (before !== SYNC_UNHEARD) return before === 0;
+    if (Atomics.compareExchange(flags, SYNC_OWNER, SYNC_UNHEARD, this.name) !== SYNC_UNHEARD) return false;
+    this.#followDead();
+    return true;
+  }
+
+  /** As the owner behind one that died: what cannot be written again may be lost. */
+  #followDead(): void {
+    const { flags } = this.#core.control;
+    // Who died in a swap had the log synced before, and its words are half exchanged.
+    if (flags[SWAP] !== SWAP_NONE) return;
+    let isAgain = false;
+    try {
+      isAgain = writeAgain(this.#core, this.#file);
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
+    if (!isAgain) Atomics.or(flags, STATE, STATE_POISONED);
   }
 
   #giveOwner(): void {
@@ -172,7 +204,8 @@ export class Sync implements Waiting {
   #awaitOwner(): void {
     const flags = this.#core.control.flags;
     const done = Atomics.load(flags, SYNC_DONE);
-    if (Atomics.load(flags, SYNC_OWNER) === 0) return;
+    const owner = Atomics.load(flags, SYNC_OWNER);
+    if (owner === 0 || owner === SYNC_UNHEARD) return;
     if (Atomics.wait(flags, SYNC_DONE, done, TURN_MS) === "timed-out") this.releaseDeadOwner();
   }
 
@@ -183,15 +216,18 @@ export class Sync implements Waiting {
 
   #release(owner: number): void {
     const { flags } = this.#core.control;
-    if (Atomics.compareExchange(flags, SYNC_OWNER, owner, 0) !== owner) return;
+    if (Atomics.compareExchange(flags, SYNC_OWNER, owner, SYNC_UNHEARD) !== owner) return;
     Atomics.add(flags, SYNC_DONE, 1);
     Atomics.notify(flags, SYNC_DONE);
   }
 
   /** Frees the conversation of an owner whose thread has ended. */
   releaseDeadOwner(): void {
-    const owner = Atomics.load(this.#core.control.flags, SYNC_OWNER);
-    if (owner !== 0 && this.isDead(owner)) this.#release(owner);
+    const { flags } = this.#core.control;
+    const owner = Atomics.load(flags, SYNC_OWNER);
+    if (owner !== 0 && owner !== SYNC_UNHEARD && this.isDead(owner)) this.#release(owner);
+    // A commit Worker cannot write again: whoever waits for one does.
+    if (Atomics.load(flags, SYNC_OWNER) === SYNC_UNHEARD && this.#takeOwner()) this.#giveOwner();
   }
 
   /** Whether the thread that had a name has ended, and so its commit Worker, which syncs under the same name (`commit-worker.ts`). */

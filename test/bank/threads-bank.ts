@@ -92,6 +92,19 @@ export const THREADS: readonly PlantedFault[] = [
     "ordered/inner.ts",
     ["      leaveForLater(error);\n", "      throw error;\n"],
   ),
+  fault(
+    "the place of an owner that died in a sync is free at once",
+    "test/sim/unheard-sync.test.ts",
+    "engine/sync.ts",
+    [
+      "if (Atomics.compareExchange(flags, SYNC_OWNER, owner, SYNC_UNHEARD) !== owner) return;",
+      "if (Atomics.compareExchange(flags, SYNC_OWNER, owner, 0) !== owner) return;",
+    ],
+  ),
+  fault("what the cache has dropped is written again", "test/sim/unheard-sync.test.ts", "engine/write-again.ts", [
+    "if (!isSound(core, file, { from, to })) return false;",
+    "",
+  ]),
 ];
 
 /** What stepping the swap of a compaction looks for. */

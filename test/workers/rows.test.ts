@@ -1,7 +1,7 @@
 /** The rows of attached threads, over a system whose threads live and die as a test says. */
 
 import { expect, test } from "bun:test";
-import { AUDIT, CLOSING, Control, MUTEX, SYNC_DONE, SYNC_OWNER } from "../../src/engine/control.ts";
+import { AUDIT, CLOSING, Control, MUTEX, SYNC_DONE, SYNC_OWNER, SYNC_UNHEARD } from "../../src/engine/control.ts";
 import { Mutex } from "../../src/engine/mutex.ts";
 import { claimRow, clearRow, hasLivingRow, isAnotherStaying, isGone, markLeaving } from "../../src/engine/rows.ts";
 import { RECLAIM_ATTACHED, ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
@@ -65,7 +65,7 @@ test("a dead thread's sync and a dead closer's word are given up with its row", 
   expect(isGone(control, threads.as(2))).toBe(true);
   threads.dead.add(1);
   expect(isGone(control, threads.as(2))).toBe(false);
-  expect([Atomics.load(control.flags, SYNC_OWNER), Atomics.load(control.flags, SYNC_DONE)]).toEqual([0, 1]);
+  expect([Atomics.load(control.flags, SYNC_OWNER), Atomics.load(control.flags, SYNC_DONE)]).toEqual([SYNC_UNHEARD, 1]);
 });
 
 test("of threads that leave at the same time, the second to decide is the last", () => {
