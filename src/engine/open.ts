@@ -38,6 +38,7 @@ import { ensureMapped } from "../log/tail.ts";
 import { BatchAhead } from "./batch-ahead.ts";
 import { assemble, makeCore, releaseMemory, unmapForTruncation, type Environment, type Opened } from "./assemble.ts";
 import type { SharedBase } from "./base.ts";
+import { blankTail } from "./blank-tail.ts";
 import { Control } from "./control.ts";
 import { LogFile, closedError, type Core } from "./core.ts";
 import { createLog } from "./create.ts";
@@ -387,14 +388,17 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
   };
 }
 
-/** Cuts a torn tail off and makes what was recovered durable, unless the log was closed in good order. */
+/** Cuts a torn tail off, or blanks it, and makes what was recovered durable, unless the log was closed in good order. */
 function settle(core: Core, file: LogFile, replay: Replay): void {
   const { system, control } = core;
   const { path, handle } = file;
   if (replay.isClean && replay.tornBytes === 0) return;
   if (replay.tornBytes > 0) {
     unmapForTruncation(system, control);
-    must(system.truncate(handle, replay.soundEnd), { syscall: "ftruncate", path });
+    const cut = system.truncate(handle, replay.soundEnd);
+    // Windows refuses while another process has the file mapped.
+    if (cut === -Errno.EBUSY) blankTail(core, file, replay);
+    else must(cut, { syscall: "ftruncate", path });
     ensureMapped(system, file, control.log, replay.soundEnd);
     core.log.takeMap();
   }

@@ -12,6 +12,8 @@ import { SWAPS, THREADS } from "./threads-bank.ts";
 
 const SALVAGE = "test/engine/salvage-batches.test.ts";
 
+const WINDOWS_TAIL = "test/sim/windows-torn-tail.test.ts";
+
 const DURABILITY: readonly PlantedFault[] = [
   {
     // Twice, since an open that finds a log unclean syncs the folder again.
@@ -70,9 +72,32 @@ const RECOVERY: readonly PlantedFault[] = [
     "a torn tail is not cut off",
     "crashes",
     "engine/open.ts",
-    ['must(system.truncate(handle, replay.soundEnd), { syscall: "ftruncate", path });', ""],
+    ["const cut = system.truncate(handle, replay.soundEnd);", "const cut = 0;"],
     30,
   ),
+  fault("a torn tail that cannot be cut off fails the open", "windowsRead", "engine/open.ts", [
+    "if (cut === -Errno.EBUSY) blankTail(core, file, replay);\n    else must(",
+    "must(",
+  ]),
+  fault("a torn tail that cannot be cut off is left", "windowsRead", "engine/open.ts", [
+    "if (cut === -Errno.EBUSY) blankTail(core, file, replay);",
+    "if (cut === -Errno.EBUSY) system.sync(handle);",
+  ]),
+  fault("a torn tail is blanked in one step", WINDOWS_TAIL, "engine/blank-tail.ts", ["steps.push(lsn);", ""]),
+  fault("a torn tail is blanked from the front", WINDOWS_TAIL, "engine/blank-tail.ts", [
+    "stepsBehind(core, file, soundEnd).reverse()) {",
+    "stepsBehind(core, file, soundEnd)) {",
+  ]),
+  fault(
+    "a step of blanking a torn tail begins before the one behind it is durable",
+    WINDOWS_TAIL,
+    "engine/blank-tail.ts",
+    ['    must(system.sync(handle), { syscall: "fdatasync", path });', ""],
+  ),
+  fault("blanking a torn tail counts on zeros that a dead process left", WINDOWS_TAIL, "engine/blank-tail.ts", [
+    "    must(system.sync(handle)",
+    "    if (until < soundEnd + tornBytes) must(system.sync(handle)",
+  ]),
   fault("what was recovered is shown before it is durable", "crashes", "engine/open.ts", [
     '  must(system.sync(handle), { syscall: "fdatasync", path });\n  // Who made',
     "  // Who made",

@@ -3,6 +3,7 @@
  * does it, says how that went in one line, and ends when its input does.
  */
 
+import { writeSync } from "node:fs";
 import { EmdbError } from "../../src/errors.ts";
 import { Emdb } from "../../src/index.ts";
 
@@ -55,6 +56,26 @@ const actions: Readonly<Record<string, () => string>> = {
     };
     setImmediate(more);
     return "writing";
+  },
+  /** A batch that has reached the file but for its end, by a process that then stands still until it is killed. */
+  "write half a batch"() {
+    const db = Emdb.open(path);
+    db.insert("flushed", "by the child");
+    db.flushSync();
+    const entries = Array.from({ length: 20 }, (_, index): [string, string] => [
+      `key ${index}`,
+      "x".repeat(index % 9 === 8 ? 50_000 : 100),
+    ]);
+    db.insertMany(entries);
+    // No turn of the event loop writes the rest.
+    writeSync(1, "half\n");
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+    return "woken";
+  },
+  "read and hold"() {
+    const db = Emdb.open(path, { readOnly: true });
+    held.push(db);
+    return `${db.len()} ${db.getText("flushed")}`;
   },
   inspect() {
     const db = Emdb.open(path, { readOnly: true });

@@ -8,6 +8,7 @@ import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
+import { startChild } from "./processes.ts";
 import { crashTo, EVERYTHING, expectOpens, stateAt, stateOf, tell, tryOpen, turn } from "./fixture.ts";
 
 setDefaultTimeout(120_000);
@@ -225,6 +226,32 @@ test("the cut of a torn tail is what the first open reports and the second one d
   const second = Emdb.open(path);
   expect(second.recovery).toMatchObject({ tornBytes: 0, replayedRecords: 3 });
   second.closeSync();
+});
+
+test("half a batch of a process that was killed is no obstacle while another process reads the file", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const writer = await startChild("write half a batch", path);
+  expect(writer.said).toBe("half");
+  await writer.child.kill();
+  const reader = await startChild("read and hold", path);
+  expect(reader.said).toBe("1 by the child");
+  let db = Emdb.open(path);
+  expect(db.recovery.tornBytes).toBeGreaterThan(100_000);
+  expect([...db.keys()].map((key) => new TextDecoder().decode(key))).toEqual(["flushed"]);
+  // As long as the first of the batch, so that the log now ends where its second one began.
+  db.insert("key 0", "y".repeat(100));
+  db.flushSync();
+  const crashed = imageOf(path);
+  db.closeSync();
+  await reader.child[Symbol.asyncDispose]();
+  for (const image of [imageOf(path), crashed]) {
+    crashTo(path, image);
+    db = Emdb.open(path);
+    expect([db.len(), db.getText("flushed"), db.getText("key 0")]).toEqual([2, "by the child", "y".repeat(100)]);
+    expect(db.recovery.tornBytes).toBe(0);
+    db.closeSync();
+  }
 });
 
 test("what was flushed before the crash of a process is there, and so is what its event loop had written", async () => {

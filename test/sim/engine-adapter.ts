@@ -55,6 +55,51 @@ export function engineAdapter(
   };
 }
 
+/** The same beside a read-only open of what was there before, which stays until the store has been closed. */
+export function besideReader(name: string): StoreAdapter {
+  const adapter = engineAdapter(name);
+  return {
+    ...adapter,
+    // The file that a compaction has replaced stays for the reader; the next open removes it.
+    isExpectedFile: (name) => adapter.isExpectedFile(name) || name.startsWith("store.emdb-replaced-"),
+    open: (system, path) => {
+      const reader = openReader(system, path);
+      const seen = lastingOf(reader);
+      try {
+        const store = adapter.open(system, path);
+        const close = store.close.bind(store);
+        store.close = () => {
+          try {
+            close();
+            if (lastingOf(reader) !== seen) throw new Error("what a reader beside it shows has changed");
+          } finally {
+            reader?.close();
+          }
+        };
+        return store;
+      } catch (error) {
+        reader?.close();
+        throw error;
+      }
+    },
+  };
+}
+
+/** Undefined where there is no database yet. */
+function openReader(system: System, path: string): OpenStore | undefined {
+  try {
+    return new EngineStore(system, { path, config: { ...CONFIG, readOnly: true } }, "at once");
+  } catch (error) {
+    if (error instanceof EmdbError && error.code === "EMDB_NOT_FOUND") return undefined;
+    throw error;
+  }
+}
+
+/** What no clock takes away. */
+function lastingOf(store: OpenStore | undefined): string {
+  return JSON.stringify([...(store?.records() ?? [])].filter(({ expiresAtMs }) => expiresAtMs === 0));
+}
+
 function* allSteps(compaction: Opened["compaction"]): Generator<number, void> {
   yield* compaction.copySteps();
   yield* compaction.relocationSteps();

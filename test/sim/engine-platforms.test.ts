@@ -3,13 +3,27 @@
 import { test } from "bun:test";
 import { hasStrictMemory } from "./real-memory.ts";
 import { expectSound } from "./ring-run.ts";
-import { bigFrames, bigFramesThrough, strictMemory, strictWindows, windows, writeThrough } from "./rings.ts";
+import {
+  bigFrames,
+  bigFramesThrough,
+  strictMemory,
+  strictWindows,
+  windows,
+  windowsRead,
+  writeThrough,
+} from "./rings.ts";
 
 const TIMEOUT_MS = 300_000;
 
 test(
   "every crash on a system that neither cuts nor replaces a mapped file shows a right state",
   () => expectSound(windows, { seedCount: 25, crashCountMin: 8000 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "every crash there shows a right state while somebody reads what was there before, and changes nothing of that",
+  () => expectSound(windowsRead, { seedCount: 8, crashCountMin: 2500 }),
   TIMEOUT_MS,
 );
 

@@ -6,7 +6,7 @@
  */
 
 import { ENCRYPTED, ENCRYPTED_CHACHA, encrypted, encryptedChaCha, encryptedWindows } from "./encrypted-rings.ts";
-import { engineAdapter } from "./engine-adapter.ts";
+import { besideReader, engineAdapter } from "./engine-adapter.ts";
 import { Random } from "./random.ts";
 import { crashRing, DEFAULT_RING, faultRing, spaceRing } from "./runner.ts";
 import { enumerateScripts, randomScript, SMALL_ALPHABET } from "./script.ts";
@@ -27,6 +27,7 @@ export interface Ring {
 
 const PLAIN = engineAdapter();
 const WRITE_THROUGH = engineAdapter("write-through", { flushPlan: { kind: "write-through" } });
+const READ = besideReader("engine beside a reader");
 const UNVERIFIED = engineAdapter("unverified", { verifyReads: false });
 
 const COMPACTING = engineAdapter("compacting", {}, "in between");
@@ -41,6 +42,7 @@ const ADAPTERS: readonly StoreAdapter[] = [
   COMPACTING_RANGES,
   PLAIN,
   WRITE_THROUGH,
+  READ,
   UNVERIFIED,
   ENCRYPTED,
   ENCRYPTED_CHACHA,
@@ -94,6 +96,12 @@ export const crashes = randomCrashes("crashes", { script: wideScript(24) });
 export const unverified = randomCrashes("crashes, reads unverified", { adapter: UNVERIFIED, script: wideScript(16) });
 /** Nothing is renamed over, removed or cut while it is mapped, and no map is longer than its file. */
 export const windows = randomCrashes("crashes on Windows", { machine: { isWindows: true }, script: wideScript(24) });
+/** The same while somebody reads: then no open cuts off a torn tail, and no close the reserved space. */
+export const windowsRead = randomCrashes("crashes on Windows beside a reader", {
+  adapter: READ,
+  machine: { isWindows: true },
+  script: wideScript(16),
+});
 /** Writes, flushes, clears and crashes between the steps of one compaction after the other. */
 function compactions(name: string, adapter: StoreAdapter, machine: Partial<MachineOptions>): Ring {
   return randomCrashes(name, {
@@ -245,6 +253,7 @@ export const RINGS = {
   sequences: allSequences(3).ring,
   strictWindows,
   windows,
+  windowsRead,
   writeThrough,
 } as const;
 
@@ -259,6 +268,7 @@ export const LONG_RUN: readonly Ring[] = [
   compactingWindows,
   crashes,
   windows,
+  windowsRead,
   writeThrough,
   bigFramesThrough,
   unverified,
