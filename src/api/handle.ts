@@ -117,12 +117,9 @@ export class Handle {
     if (this.#closing !== undefined) return this.#closing;
     // Refused, nothing is closed: the next call tries again.
     if (this.#mustStayOpen) return this.#closeOnce();
-    const closing = this.#closeOnce();
-    this.#closing = closing;
-    // Who comes later finds the handle closed, however that went.
-    const forget = (): void => void (this.#closing = undefined);
-    closing.then(forget, forget);
-    return closing;
+    // Who comes later finds the handle closed, however that went; what nobody awaits is told as unhandled.
+    this.#closing = this.#closeOnce().finally(() => (this.#closing = undefined));
+    return this.#closing;
   }
 
   async #closeOnce(): Promise<void> {

@@ -81,7 +81,7 @@ export class ReadPath {
   #findUndisturbed(space: SpaceState): boolean {
     const { log, lookup } = this.#core;
     return log.undisturbed(() => {
-      const root = this.#spaces.rootAt(space, this.#visible);
+      const root = this.#spaces.rootOf(space, this.#visible);
       if (root === 0) this.#spaces.mustBeLive(space);
       return root !== 0 && lookup.findNewest(root) && lookup.walkBack(this.#visible);
     });
@@ -96,7 +96,7 @@ export class ReadPath {
     const { keydir, key, lookup, log } = core;
     const visible = this.#visible;
     log.undisturbed(() => {
-      if (!keydir.seek(this.#spaces.rootAt(space, visible), key.hash)) return;
+      if (!keydir.seek(this.#spaces.rootOf(space, visible), key.hash)) return;
       while (keydir.next()) {
         const lsn = keydir.units * 8;
         const isLive = lsn !== 0 && lsn < visible && !isTombstone(keydir.high);

@@ -10,7 +10,8 @@
  *    plain log the header says that, of an encrypted one the sealed body. Otherwise it is lost whole: what is missing
  *    may have been the abort.
  * 2. A frame that does not begin a batch goes on with the one before it, or, when that has ended, with one whose
- *    beginning is lost.
+ *    beginning is lost. So one stretch of damage over the end of a batch and the beginning of the next joins the two: what
+ *    was given up there comes back, where the other choice would lose all that stands before any such stretch.
  * 3. Every byte of a frame that is not taken is in a lost range, but for those of an undamaged batch that was given up.
  */
 

@@ -99,8 +99,12 @@ export class Spaces {
   /** The root for a reader that sees the log up to `visible`: of the index before a clear that it does not see. */
   rootAt(space: SpaceState, visible: number): number {
     const root = this.root(space);
-    if (root !== 0) return root;
-    return this.#steadily(space, () => this.root(space) || this.#buriedRoot(space, visible));
+    return root === 0 ? this.rootOf(space, visible) : root;
+  }
+
+  /** The same, whatever the root is now: a clear behind `visible` may have been followed by writes. */
+  rootOf(space: SpaceState, visible: number): number {
+    return this.#steadily(space, () => this.#buriedRoot(space, visible) || this.root(space));
   }
 
   /** What `read` returns when no clear of the key space is made or taken back meanwhile; it is given their count. */

@@ -151,9 +151,16 @@ export class Sync implements Waiting {
     const { flags } = this.#core.control;
     const before = Atomics.compareExchange(flags, SYNC_OWNER, 0, this.name);
     if (before !== SYNC_UNHEARD) return before === 0;
-    if (Atomics.compareExchange(flags, SYNC_OWNER, SYNC_UNHEARD, this.name) !== SYNC_UNHEARD) return false;
-    this.#followDead();
-    return true;
+    // With the lock: what another thread is writing would be missing, and come into the file behind that sync as before it.
+    const { mutex } = this.#core;
+    if (!mutex.tryLock(1)) return false;
+    try {
+      if (Atomics.compareExchange(flags, SYNC_OWNER, SYNC_UNHEARD, this.name) !== SYNC_UNHEARD) return false;
+      this.#followDead();
+      return true;
+    } finally {
+      mutex.unlock();
+    }
   }
 
   /** As the owner behind one that died: what cannot be written again may be lost. */
@@ -165,7 +172,11 @@ export class Sync implements Waiting {
     try {
       isAgain = writeAgain(this.#core, this.#file);
     } catch (error) {
-      if (!(error instanceof EmdbError)) throw error;
+      // Whose the lock is could not be asked, or there was no memory: nothing has been decided, and the next one tries again.
+      if (!(error instanceof EmdbError) || error.syscall === "stat") {
+        this.#release(this.name);
+        throw error;
+      }
     }
     if (!isAgain) Atomics.or(flags, STATE, STATE_POISONED);
   }
@@ -227,7 +238,12 @@ export class Sync implements Waiting {
     const owner = Atomics.load(flags, SYNC_OWNER);
     if (owner !== 0 && owner !== SYNC_UNHEARD && this.isDead(owner)) this.#release(owner);
     // A commit Worker cannot write again: whoever waits for one does.
-    if (Atomics.load(flags, SYNC_OWNER) === SYNC_UNHEARD && this.#takeOwner()) this.#giveOwner();
+    try {
+      if (Atomics.load(flags, SYNC_OWNER) === SYNC_UNHEARD && this.#takeOwner()) this.#giveOwner();
+    } catch (error) {
+      // It is asked again in a while.
+      if (!(error instanceof EmdbError)) throw error;
+    }
   }
 
   /** Whether the thread that had a name has ended, and so its commit Worker, which syncs under the same name (`commit-worker.ts`). */

@@ -4,7 +4,8 @@
  * A failed sync is told once. The kernel takes the pages that it could not write for clean then, and the next sync
  * succeeds without them. So all that was not durable is written again, which makes its pages dirty, before anybody syncs
  * in that thread's place. The bytes come from the file: the pages that the kernel still has are what was written. If it
- * has given some up, the disk has given back something else, and the frames' checks tell.
+ * has given some up, the disk has given back something else, which the frames' checks tell. It takes a second for each
+ * gigabyte that was not durable.
  *
  * Source: Rebello et al., "Can Applications Recover from fsync Failures?" (USENIX ATC 2020), on what ext4, XFS and btrfs
  * do with the pages.
@@ -20,25 +21,25 @@ const PIECE_BYTES = 256 * 1024;
 const passingPiece = passingScratch(PIECE_BYTES);
 
 /**
- * Writes again what is in the file and not durable; false when it is not what was written, or the file is not ours to
- * write to any more. While nobody else syncs.
+ * Writes again what is in the file and not durable; false when that is not what was written. Under the writer's lock, while
+ * nobody else syncs: what is on its way into the file must be there or come later.
  *
- * @throws {EmdbError} EMDB_IO
+ * @throws {EmdbError} EMDB_IO; EMDB_LOCKED when the file is not ours to write to any more
  */
 export function writeAgain(core: Core, file: LogFile): boolean {
   const { numbers } = core.control.log;
-  if (!core.lockWatch.isOurs) return false;
   const from = numbers[LOG_DURABLE]! - core.base;
   const to = numbers[LOG_WRITTEN]! - core.base;
-  if (!isSound(core, file, { from, to })) return false;
   const memory = passingPiece();
   for (let position = from; position < to; position += PIECE_BYTES) {
     const span = { position, bytes: Math.min(PIECE_BYTES, to - position) };
     const read = must(core.system.read(file.handle, memory.u8, span), { syscall: "pread", path: file.path });
     if (read < span.bytes) return false;
+    core.lockWatch.look();
     must(core.system.write(file.handle, memory.address, span), { syscall: "pwrite", path: file.path });
   }
-  return true;
+  // Only now: what was looked at before could be given up between the two, and other bytes be written.
+  return isSound(core, file, { from, to });
 }
 
 /** Whether a stretch of the file is frames from its beginning to its end. */

@@ -43,6 +43,7 @@ import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { endSwap } from "./swap.ts";
 import { undo } from "./undo.ts";
 import type { Vault } from "./vault.ts";
+import { writeAgain } from "./write-again.ts";
 
 /** A batch that removes fewer leaves the rest to single removals. */
 const TIDY_REMOVALS_MIN = 128;
@@ -97,10 +98,27 @@ export class WritePath {
     core.tail.mend();
     repairDirectories(core, this.#spaces);
     renumberTrees(core, this.#spaces);
+    this.#hearAgain();
     forgetDeadlines(core, this.#spaces);
     if (core.tail.end !== core.visible) this.rollBack();
     recount(core, this.#spaces);
     Atomics.store(core.control.flags, AUDIT, 0);
+  }
+
+  /** Where writing through is a sync by itself, the dead writer may have been in one, and what the system said of it is lost. */
+  #hearAgain(): void {
+    const core = this.#core;
+    const { file } = core;
+    if (!core.writeThrough || core.system.lacksWriteThrough !== true || file === undefined) return;
+    let isAgain = false;
+    try {
+      isAgain = writeAgain(core, file);
+    } catch (error) {
+      if (!(error instanceof EmdbError) || error.syscall === "stat") throw error;
+    }
+    if (isAgain) return;
+    Atomics.or(core.control.flags, STATE, STATE_POISONED);
+    throw refusal(core);
   }
 
   /** After a published batch: what its removals left in the index is given back, now that nobody needs it. */

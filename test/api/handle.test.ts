@@ -8,6 +8,7 @@ import { EmdbError } from "../../src/errors.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";
 import { memoryDatabase, memoryLife } from "../contract/memory-life.ts";
 import { MemoryStore } from "../support/memory-store.ts";
+import { childCommand, childText } from "../support/platform.ts";
 
 describe("two handles on one engine", () => {
   test("see one database, and close one by one", () => {
@@ -87,6 +88,20 @@ describe("a failing engine", () => {
     db.closeSync();
     await db[Symbol.asyncDispose]();
     expect(calls).toBe(1);
+  });
+
+  test("a close that fails and that nobody awaits is an unhandled rejection", () => {
+    const from = (path: string): string => `await import(${JSON.stringify(new URL(path, import.meta.url).href)})`;
+    const program = `
+      const { Database } = ${from("../../src/api/database.ts")};
+      const { EmdbError } = ${from("../../src/errors.ts")};
+      const { memoryLife } = ${from("../contract/memory-life.ts")};
+      const { MemoryStore } = ${from("../support/memory-store.ts")};
+      process.on("unhandledRejection", (error) => console.log("unhandled", error.code));
+      const close = () => Promise.reject(new EmdbError("EMDB_IO", "broken"));
+      void new Database({ ...memoryLife(new MemoryStore()), close }).close();`;
+    const child = Bun.spawnSync([...childCommand(), "-e", program]);
+    expect([childText(child.stdout).trim(), childText(child.stderr)]).toEqual(["unhandled EMDB_IO", ""]);
   });
 
   test("a closeSync that fails has closed all the same, and another close of either form does nothing", async () => {

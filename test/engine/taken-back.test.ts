@@ -123,6 +123,40 @@ describe.each<[string, Partial<Config>]>([
   });
 });
 
+describe.each<[string, Partial<Config>]>([
+  ["plain", {}],
+  ["encrypted", { encryption: { key: KEY } }],
+])("%s: beside a clear behind its moment", (_, changes) => {
+  test.each(["clear", "overwrite, clear", "overwrite, clear, insert", "clear, insert", "remove"])(
+    "getMany shows one moment: %s",
+    (steps) => {
+      using both = new Beside(changes);
+      const { engine, reader } = both;
+      const space = engine.defaultSpace;
+      const keys = durable.slice(0, 200);
+      const write = (value: string): void => {
+        const values = keys.map(() => value);
+        engine.insertMany(space, keys, values, 0);
+      };
+      const { prefetch } = reader.core;
+      const { touchBuckets } = prefetch;
+      let hasHappened = false;
+      prefetch.touchBuckets = (root, some, first) => {
+        if (first > 0 && !hasHappened) {
+          hasHappened = true;
+          if (steps.includes("overwrite")) write("another");
+          if (steps.includes("clear")) engine.clear(space);
+          if (steps.includes("insert")) write("a third");
+          if (steps === "remove") engine.removeMany(space, keys);
+        }
+        return touchBuckets.call(prefetch, root, some, first);
+      };
+      expect(reader.getMany(reader.defaultSpace, keys).map(textOf)).toEqual(keys);
+      expect(hasHappened).toBe(true);
+    },
+  );
+});
+
 describe("beside a clear that failed", () => {
   /** Lets a reader look between the clear and its being taken back, and go on behind that. */
   function across<T>(look: (reader: Engine) => T, goOn: (reader: Engine, seen: T) => void): void {

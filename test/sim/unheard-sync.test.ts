@@ -3,9 +3,10 @@
  * has acknowledged nothing that is not on the disk.
  */
 
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { EmdbError } from "../../src/index.ts";
 import { SYNC_OWNER } from "../../src/engine/control.ts";
+import { attachTo } from "../../src/engine/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { System } from "../../src/ffi/system.ts";
@@ -18,6 +19,8 @@ const KEY = new Uint8Array(32).fill(5);
 /** A row that nobody has, and a thread that there is not. */
 const ROW = 7;
 const THREAD = 8;
+/** Another thread, which lives. */
+const OTHER = 77;
 const machines: Machine[] = [];
 
 afterEach(() => {
@@ -43,7 +46,7 @@ function flushBehind(
   syncFailure: SyncFailure,
   seed: number,
   changes: Parameters<typeof openFile>[2],
-  change: (system: System) => void = () => undefined,
+  change: (system: System, machine: Machine) => void = () => undefined,
 ): { readonly isAcknowledged: boolean; readonly before: string[]; readonly after: string[] } {
   const machine = new Machine({ syncFailure, seed });
   machines.push(machine);
@@ -61,7 +64,7 @@ function flushBehind(
   opened.sync!.spill();
   machine.failSync(machine.inodeAt(PATH)!);
   leaveInSync(opened);
-  change(system);
+  change(system, machine);
   let isAcknowledged = true;
   try {
     opened.sync!.flush();
@@ -71,11 +74,7 @@ function flushBehind(
   }
   removeRow(opened);
   system.kill();
-  const next = Machine.restore(machine.capture(), { kind: "none" });
-  machines.push(next);
-  const again = openFile(next.boot(), PATH, changes);
-  const after = textsOf(again);
-  again.leave();
+  const after = afterPowerLoss(machine, changes).split(",");
   return { isAcknowledged, before: before.sort(), after };
 }
 
@@ -106,3 +105,149 @@ for (const [name, changes] of [
     }
   });
 }
+
+/** The system of another thread of the process, which lives. */
+function ofAnotherThread(system: System): System {
+  const seen = system.isThreadAlive.bind(system);
+  system.isThreadAlive = (thread) => thread === OTHER || seen(thread);
+  return new Proxy(system, {
+    get: (target, name): unknown => {
+      if (name === "threadId") return () => OTHER;
+      const member: unknown = Reflect.get(target, name, target);
+      return typeof member === "function" ? (member.bind(target) as unknown) : member;
+    },
+  });
+}
+
+const ENVIRONMENT = { defer: () => undefined, hasWorkers: false };
+
+/** What is there after a power loss, as names in one line, or why it does not open. */
+function afterPowerLoss(machine: Machine, changes: Parameters<typeof openFile>[2] = {}): string {
+  const next = Machine.restore(machine.capture(), { kind: "none" });
+  machines.push(next);
+  try {
+    const again = openFile(next.boot(), PATH, changes);
+    const texts = textsOf(again);
+    again.leave();
+    return texts.join();
+  } catch (error) {
+    if (!(error instanceof EmdbError)) throw error;
+    return error.code;
+  }
+}
+
+describe.each(["in the middle of a long value", "between two pieces"])("beside a writer %s", (where) => {
+  test.each([0, 1, 2, 3, 4, 5])("what it has written so far is not taken for durable (seed %i)", (seed) => {
+    const isLong = where.includes("long");
+    const machine = new Machine({ syncFailure: "clean", seed, recordsFirstWrites: !isLong });
+    machines.push(machine);
+    const system = machine.boot();
+    const changes = { flushPlan: { kind: "group", waitMsMax: 0, batchMax: 1 } } as const;
+    const opened = openFile(system, PATH, changes);
+    const { engine } = opened;
+    engine.core.becomeShared();
+    const other = attachTo({ ...ENVIRONMENT, system: ofAnotherThread(system) }, opened.base);
+    const write = (key: string, bytes: number): void =>
+      void engine.insert(engine.defaultSpace, key, new Uint8Array(bytes).fill(seed + 1), 0);
+    write("durable", 700);
+    opened.sync!.flush();
+    write("written", 700);
+    opened.sync!.spill();
+    const real = system.write.bind(system);
+    let calls = 0;
+    const die = (): void => {
+      system.write = real;
+      machine.failSync(machine.inodeAt(PATH)!);
+      leaveInSync(opened);
+      other.sync!.releaseDeadOwner();
+      removeRow(opened);
+    };
+    system.write = (...call) => {
+      calls += 1;
+      if (isLong && calls === 3) die();
+      const result = real(...call);
+      if (!isLong && calls === 1) die();
+      return result;
+    };
+    let isAcknowledged = true;
+    try {
+      write("in flight", isLong ? 100_001 : 9000);
+      opened.sync!.flush();
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+      isAcknowledged = false;
+    }
+    expect(calls).toBeGreaterThanOrEqual(isLong ? 3 : 1);
+    system.kill();
+    const after = afterPowerLoss(machine, changes);
+    if (isAcknowledged) expect(after).toBe("durable,in flight,written");
+  });
+});
+
+test.each([0, 1, 2, 3, 4, 5])("what the cache drops meanwhile is not acknowledged (seed %i)", (seed) => {
+  let reads = 0;
+  const dropAtSecondRead = (system: System, machine: Machine): void => {
+    const real = system.read.bind(system);
+    system.read = (...call) => {
+      if (++reads === 2) machine.inodeAt(PATH)!.fail("revert", machine.random);
+      return real(...call);
+    };
+  };
+  const { isAcknowledged, before, after } = flushBehind("clean", seed, {}, dropAtSecondRead);
+  expect(reads).toBeGreaterThan(1);
+  if (isAcknowledged) expect(after).toEqual(before);
+});
+
+test("who cannot tell, for want of memory or of an answer about the lock, leaves it to the next one", () => {
+  for (const refusal of [new RangeError("out of memory"), new EmdbError("EMDB_IO", "no answer", { syscall: "stat" })]) {
+    const machine = new Machine({ syncFailure: "clean", seed: 1 });
+    machines.push(machine);
+    const system = machine.boot();
+    const opened = openFile(system, PATH);
+    opened.engine.insert(opened.engine.defaultSpace, "key", new Uint8Array(700), 0);
+    opened.sync!.spill();
+    machine.failSync(machine.inodeAt(PATH)!);
+    leaveInSync(opened);
+    const real = system.read.bind(system);
+    system.read = () => {
+      throw refusal;
+    };
+    expect(() => opened.sync!.flush()).toThrow(refusal.message);
+    system.read = real;
+    opened.sync!.flush();
+    removeRow(opened);
+    system.kill();
+    expect(afterPowerLoss(machine)).toBe("key");
+  }
+});
+
+test.each([0, 1, 2, 3, 4, 5, 6, 7])("the same where writing through is a sync by itself (seed %i)", (seed) => {
+  const machine = new Machine({ syncFailure: "clean", seed });
+  machines.push(machine);
+  const system = Object.assign(machine.boot(), { lacksWriteThrough: true });
+  const open = system.open.bind(system);
+  system.open = (path, mode) => open(path, mode === "write-through" ? "write" : mode);
+  const opened = openFile(system, PATH, { flushPlan: { kind: "write-through" } });
+  const { engine } = opened;
+  engine.core.becomeShared();
+  const own = system.threadId();
+  const others = ofAnotherThread(system);
+  const other = attachTo({ ...ENVIRONMENT, system: others }, opened.base).engine;
+  const put = (to: typeof engine, key: string): void =>
+    void to.insert(to.defaultSpace, key, new Uint8Array(700).fill(1), 0);
+  put(engine, "durable");
+  const real = system.sync.bind(system);
+  let after = "";
+  system.sync = () => {
+    system.sync = real;
+    machine.failSync(machine.inodeAt(PATH)!);
+    const seen = system.isThreadAlive.bind(system);
+    system.isThreadAlive = (thread) => thread !== own && seen(thread);
+    // This thread never hears of it. From here on another one is at work.
+    put(other, "acknowledged");
+    after = afterPowerLoss(machine);
+    return -Errno.EIO;
+  };
+  expect(() => put(engine, "dying")).toThrow(EmdbError);
+  expect(after).toBe("acknowledged,durable,dying");
+});

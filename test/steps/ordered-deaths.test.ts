@@ -28,7 +28,7 @@ const DEATHS: readonly Deaths[] = [
 /** Not in a bundle: what is changed as it is loaded has to be loaded by itself. */
 async function findings(job: Omit<Job, "folder">): Promise<Findings> {
   using folder = fastFolder();
-  const worker = new Worker(new URL("./ordered-worker.ts", import.meta.url).pathname);
+  const worker = new Worker(new URL("./ordered-worker.ts", import.meta.url).href);
   const found = new Promise<Findings>((resolve, reject) => {
     worker.addEventListener("message", ({ data }: MessageEvent<Findings>) => resolve(data));
     worker.addEventListener("error", ({ message }) => reject(new Error(message)));
