@@ -23,6 +23,14 @@ export function noteDeadline(core: Core, space: SpaceState, change: Change): voi
   core.expiry.enter(space.address, expiresAtMs, low, high);
 }
 
+/** Before the loaded key, a new one, goes into the index with a deadline. @throws {EmdbError} EMDB_FULL */
+export function noteDeadlineAhead(core: Core, space: SpaceState, frame: Omit<Change, "hadDeadline">): void {
+  const { expiresAtMs, lsn } = frame;
+  core.expiry.count(space.address, 1);
+  const { low, high } = slotOf(core, lsn);
+  core.expiry.enterAhead(space.address, expiresAtMs, low, high);
+}
+
 /** After an undo: the entry of the version that is the newest again may have been taken or dropped meanwhile. */
 export function restoreDeadline(core: Core, space: SpaceState, change: Change): void {
   count(core, space, change);

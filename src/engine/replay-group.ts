@@ -9,6 +9,8 @@
  *    key, keep the order of the log; others do not depend on each other.
  * 2. What the log's words call written covers the whole group: a record may replace one of its own group.
  * 3. No tombstone is dropped that the batch at hand, or one of this group, may need back.
+ * 4. The deadline of a new key is in the queue before the key is in the index. New keys go in before all others, so no
+ *    stale entry is looked for meanwhile.
  */
 
 import { copy, pinned } from "../ffi/memory.ts";
@@ -18,7 +20,7 @@ import { isTombstone } from "../keydir/keydir.ts";
 import { FRAME_HEADER_BYTES, KIND_PUT, KIND_REMOVE, SHAPE_EXPIRY, kindOf, type FrameFacts } from "../log/frame.ts";
 import type { Scanner } from "../log/scanner.ts";
 import type { Core } from "./core.ts";
-import { noteDeadline } from "./deadlines.ts";
+import { noteDeadline, noteDeadlineAhead } from "./deadlines.ts";
 import type { Gates } from "./gates.ts";
 import { HashCounts, NewKeys, RemovedHashes } from "./new-keys.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
@@ -127,7 +129,8 @@ export class ReplayGroup {
     const batch = batchStart === 0 ? Infinity : batchStart / 8;
     if (this.#takesNew) {
       if (facts.kind === KIND_REMOVE) (this.#removed ??= new RemovedHashes()).note(hash);
-      else if (facts.prev === 0 && this.#isFast(facts, hash) && this.#takeNew(facts, { lsn, hash, batch })) return;
+      else if (facts.prev === 0 && this.#removed?.mayHave(hash) !== true && this.#takeNew(facts, { lsn, hash, batch }))
+        return;
     }
     const index = this.#count;
     if (index === this.#rows.capacity) this.#rows = this.#rows.enlarged();
@@ -146,15 +149,6 @@ export class ReplayGroup {
     if (this.#count === GROUP_MAX) this.flush();
   }
 
-  /**
-   * Whether a new key needs no look at the index. Behind a removal one with a deadline does: its queue may drop stale
-   * entries then, and one whose key is not in the index yet looks like that.
-   */
-  #isFast(facts: FrameFacts, hash: number): boolean {
-    const removed = this.#removed;
-    return removed === undefined || (facts.expiresAtMs === 0 && !removed.mayHave(hash));
-  }
-
   /** Takes a new key if it belongs to the namespace that new keys are taken of. */
   #takeNew(
     facts: FrameFacts,
@@ -168,7 +162,7 @@ export class ReplayGroup {
     this.#newBytes += facts.liveBytes;
     if (facts.expiresAtMs !== 0 && !this.#core.isReadOnly) {
       this.#core.key.hash = hash;
-      noteDeadline(this.#core, space, { hadDeadline: false, expiresAtMs: facts.expiresAtMs, lsn });
+      noteDeadlineAhead(this.#core, space, { expiresAtMs: facts.expiresAtMs, lsn });
     }
     if (newKeys.isFull) this.flush();
     return true;

@@ -18,6 +18,8 @@
  * 2. Unless the queue is unknown, every record with a deadline has an entry that is not stale.
  * 3. entries <= 1.45 live + 256, and for a while a little more: then each change looks at four entries and drops
  *    those that are stale. A change makes at most one stale, and of four that it looks at more than one is.
+ * 4. Nothing is dropped while the index does not hold yet what was entered ahead of it: that looks stale. A new record
+ *    makes no entry stale and comes with one more that is live, so it need not look.
  *
  * Source: Johnson, "Priority queues with update and finding minimum spanning trees" (1975), d-ary heaps.
  */
@@ -122,6 +124,22 @@ export class ExpiryQueue {
   /** Enters the deadline of the record in a slot. @throws {EmdbError} EMDB_FULL, nothing entered */
   enter(space: Address, deadlineMs: number, low: number, high: number): void {
     if (!this.#open(space)) return;
+    this.#push(deadlineMs, low, high);
+    this.#tidy(space);
+  }
+
+  /**
+   * As `enter`, for a new record whose slot the index does not hold yet: until it does, no more may happen to the queue
+   * than that others come in this way, and are counted.
+   *
+   * @throws {EmdbError} EMDB_FULL, nothing entered
+   */
+  enterAhead(space: Address, deadlineMs: number, low: number, high: number): void {
+    if (this.#open(space)) this.#push(deadlineMs, low, high);
+  }
+
+  /** Puts an entry in. The queue is at hand. */
+  #push(deadlineMs: number, low: number, high: number): void {
     const pages = this.#pages;
     pages.makeRoom();
     const entry = this.#entry;
@@ -131,7 +149,6 @@ export class ExpiryQueue {
     this.#rise(FIRST + pages.entries);
     pages.entries += 1;
     pages.save();
-    this.#tidy(space);
   }
 
   /**

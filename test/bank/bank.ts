@@ -127,6 +127,12 @@ const RECOVERY: readonly PlantedFault[] = [
     ["this.#spaces.bury(space, this.#scanner.lsn);", ""],
     819,
   ),
+  fault(
+    "a queue of deadlines drops, as stale, those of new keys that replay holds back",
+    "test/engine/expiry.test.ts",
+    "keydir/expiry-queue.ts",
+    ["if (this.#open(space)) this.#push(deadlineMs, low, high);", "this.enter(space, deadlineMs, low, high);"],
+  ),
   fault("a removal is replayed as a value", "crashes", "engine/replay-group.ts", [
     "if (hasSlot) keydir.replace(lsn / 8, isRemoval);",
     "if (hasSlot) keydir.replace(lsn / 8, false);",

@@ -249,6 +249,32 @@ test("a log that is replayed fills the queue: the first sweep after a crash cost
   expect(again.framesLoaded(() => expect(again.engine.sweepExpired(again.space)).toBe(20))).toBeLessThan(80);
 });
 
+test.each([
+  ["overwritten", (fixture: ExpiryFixture, key: string) => fixture.put(key)],
+  ["removed", ({ engine, space }: ExpiryFixture, key: string) => void engine.remove(space, key)],
+])("a crash loses no deadline of new keys, however many stale entries there are of what was %s before", (_, spend) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using fixture = new ExpiryFixture(path);
+  for (let index = 0; index < 1000; index += 1) fixture.put(`old ${index}`, 1000 + index);
+  // The last ones first: stale entries are looked for from the other end, and most are still there in the end.
+  for (let index = 999; index >= 512; index -= 1) spend(fixture, `old ${index}`);
+  for (let index = 0; index < 120; index += 1) spend(fixture, `old ${index}`);
+  // What was read so far is in the index then.
+  fixture.engine.spaceNamed("named");
+  for (let index = 0; index < 500; index += 1) fixture.put(`new ${index}`, 3000 + index);
+  const { live } = fixture.facts();
+  fixture.opened.sync!.flush();
+  const crashed = folder.file("crashed.emdb");
+  copyFileSync(path, crashed);
+  using again = new ExpiryFixture(crashed);
+  expect(again.opened.base.recovery.usedCheckpoint).toBe(false);
+  expect(again.facts().live).toBe(live);
+  again.checkQueue();
+  again.clock.nowMs += 10_000;
+  expect(again.engine.sweepExpired(again.space)).toBe(live);
+});
+
 describe.each([
   ["plain", undefined],
   ["encrypted", new Uint8Array(32).fill(3)],
