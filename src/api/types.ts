@@ -217,7 +217,10 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
   ttl(key: KeyIn): number | undefined;
   /** Removes the TTL. True if the record was live and had one. */
   persist(key: KeyIn): boolean;
-  /** Removes the expired records of this key space; returns how many. */
+  /**
+   * Removes the expired records of this key space; returns how many. One that has rotted on the disk stays and makes it
+   * EMDB_CORRUPTED, when all others have been removed.
+   */
   sweepExpired(): number;
 
   /** A typed view of the same key space; costs nothing but the codecs. */

@@ -183,13 +183,18 @@ export class Compaction {
     }
   }
 
-  /** What has expired need not be copied: the steps in which it is removed. Returns how many records that were. */
+  /**
+   * What has expired need not be copied: the steps in which it is removed. Returns how many records that were.
+   *
+   * @throws {EmdbError} EMDB_CORRUPTED at their end: some have rotted, and no copy can be made of them
+   */
   *sweepSteps(): Generator<number, number> {
     const { engine } = this.#parts;
     const { spaces, sweeper } = engine;
     const core = this.#core;
     const nowMs = core.now();
     let removed = 0;
+    let rot: Error | undefined;
     const mayBeDue = (space: SpaceState): boolean => core.expiry.mayBeDue(space.address, nowMs);
     for (let first = 0; first < spaces.nextId; first += SPACES_PER_LOOK, yield 0) {
       const some = engine.exclusivelyInMemory(() => spaces.live(first, SPACES_PER_LOOK).filter(mayBeDue));
@@ -198,10 +203,12 @@ export class Compaction {
           // Under one lock: another Worker may drop it in between.
           const slice = engine.exclusively(() => (spaces.isLive(space) ? sweeper.slice(space, nowMs) : undefined));
           removed += slice?.removed ?? 0;
+          rot ??= slice?.rot;
           isDone = slice?.isDone ?? true;
         }
       }
     }
+    if (rot !== undefined) throw rot;
     return removed;
   }
 

@@ -6,6 +6,7 @@
  * 2. Its timers keep no process alive, and none is left after `stop`.
  * 3. It never waits for the writer's lock: a slice that finds it taken is tried again later.
  * 4. Nothing is thrown here. What the machine did meets the next explicit call anyway; a bug of ours is kept for it.
+ *    A record that has rotted does too, and ends no pass: all that is sound goes.
  */
 
 import { EmdbError } from "../errors.ts";

@@ -7,10 +7,13 @@
  *    names the deadline that has passed: what was inserted again meanwhile stays.
  * 2. The writer's lock is held for one slice; who waits for it gets it between two.
  * 3. What a slice took from the queue is removed, or stale, or in the queue again.
- * 4. A walk over the index happens only where the queue is unknown: after a writer died, or after an image that was made
+ * 4. A record that has rotted is not passed over: what its key was is not known any more, so it stays, with its entry,
+ *    and each sweep tells it. All others go all the same.
+ * 5. A walk over the index happens only where the queue is unknown: after a writer died, or after an image that was made
  *    of such a queue.
  */
 
+import { EmdbError } from "../errors.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
@@ -26,8 +29,17 @@ import type { WritePath } from "./write-path.ts";
 /** What one slice did. */
 interface Slice {
   readonly removed: number;
-  /** Nothing is due any more. */
+  /** Nothing is due any more, or nothing that can be removed. */
   readonly isDone: boolean;
+  /** Tells the first record that has rotted and is in the way of its own removal. */
+  readonly rot: EmdbError | undefined;
+}
+
+/** What a slice took from the queue. */
+interface Entry {
+  readonly deadlineMs: number;
+  readonly low: number;
+  readonly high: number;
 }
 
 export class Sweeper {
@@ -46,8 +58,7 @@ export class Sweeper {
   /**
    * Removes all records of a key space that have expired by now; returns how many.
    *
-   * @throws {EmdbError} EMDB_CORRUPTED: one of them has rotted. It is not passed over: what its key was is not known any more,
-   * and it would never go. The slice that it is in is taken back; those before it stay removed.
+   * @throws {EmdbError} EMDB_CORRUPTED: one of them has rotted, or several; those that are sound have been removed
    */
   sweep(space: SpaceState): number {
     const failure = this.#failure;
@@ -55,12 +66,16 @@ export class Sweeper {
     if (failure !== undefined) throw failure.thrown;
     const nowMs = this.#core.now();
     let removed = 0;
+    let rot: EmdbError | undefined;
     for (;;) {
       const slice = this.slice(space, nowMs);
       removed += slice.removed;
-      if (slice.isDone) return removed;
+      rot ??= slice.rot;
+      if (slice.isDone) break;
       this.#core.mutex.giveWay();
     }
+    if (rot !== undefined) throw rot;
+    return removed;
   }
 
   /** Keeps an error for the next explicit sweep. */
@@ -68,7 +83,7 @@ export class Sweeper {
     this.#failure = { thrown };
   }
 
-  /** Removes some of the records that have expired by a moment. */
+  /** Removes some of the records that have expired by a moment. Rot is told, and not thrown: others may be done without it. */
   slice(space: SpaceState, nowMs: number): Slice {
     const write = this.#write;
     try {
@@ -78,7 +93,8 @@ export class Sweeper {
       return this.#removeDue(space, nowMs);
     } catch (error) {
       write.abandon();
-      throw error;
+      if (!isRot(error)) throw error;
+      return { removed: 0, isDone: true, rot: error };
     } finally {
       write.end();
     }
@@ -86,6 +102,18 @@ export class Sweeper {
 
   #removeDue(space: SpaceState, nowMs: number): Slice {
     const { expiry } = this.#core;
+    const kept: Entry[] = [];
+    try {
+      return this.#removeSound(space, nowMs, kept);
+    } finally {
+      for (const { deadlineMs, low, high } of kept) expiry.restore(space.address, deadlineMs, low, high);
+    }
+  }
+
+  /** Removes what is due; what cannot be removed is out of the queue then, and among what is kept. */
+  #removeSound(space: SpaceState, nowMs: number, kept: Entry[]): Slice {
+    const { expiry, tail } = this.#core;
+    let rot: EmdbError | undefined;
     let removed = 0;
     let looks = 0;
     let isEnded = true;
@@ -93,6 +121,7 @@ export class Sweeper {
       looks += 1;
       const { low, high, deadlineMs } = expiry;
       if (!expiry.isHeld(space.address, low, high)) continue;
+      const { end } = tail;
       try {
         const lsn = this.#core.heap.positions.units(low, high) * 8;
         const expiresAtMs = this.#loadRecord(lsn, high);
@@ -106,14 +135,18 @@ export class Sweeper {
         if (!this.#write.delete(space, place)) throw this.#core.log.corrupted(lsn);
         isEnded = isLast;
       } catch (error) {
-        expiry.restore(space.address, deadlineMs, low, high);
-        throw error;
+        kept.push({ deadlineMs, low, high });
+        // With a removal that is half done the slice is taken back.
+        if (!isRot(error) || tail.end !== end) throw error;
+        rot ??= error;
+        continue;
       }
       removed += 1;
     }
     if (!isEnded) this.#write.endBatch();
     if (removed > 0) this.#write.publish();
-    return { removed, isDone: !expiry.isDue(space.address, nowMs) };
+    // Where nothing but rot was looked at, the next slice would look at the same.
+    return { removed, isDone: looks === kept.length || !expiry.isDue(space.address, nowMs), rot };
   }
 
   /** Loads the key of the frame that a slot names; returns its deadline. @throws {EmdbError} EMDB_CORRUPTED */
@@ -126,6 +159,10 @@ export class Sweeper {
     if (key.hash !== high >>> HASH_SHIFT) throw log.corrupted(lsn);
     return expiresAtMs;
   }
+}
+
+function isRot(error: unknown): error is EmdbError {
+  return error instanceof EmdbError && error.code === "EMDB_CORRUPTED";
 }
 
 /** Fills the queue of a key space anew by a walk over its index. Under the writer's lock. */

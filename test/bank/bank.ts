@@ -133,6 +133,14 @@ const RECOVERY: readonly PlantedFault[] = [
     "keydir/expiry-queue.ts",
     ["if (this.#open(space)) this.#push(deadlineMs, low, high);", "this.enter(space, deadlineMs, low, high);"],
   ),
+  fault("a sweep ends at the first record that has rotted", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
+    "if (!isRot(error) || tail.end !== end) throw error;",
+    "throw error;",
+  ]),
+  fault("a record that has rotted loses its deadline", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
+    "kept.push({ deadlineMs, low, high });",
+    "",
+  ]),
   fault("a removal is replayed as a value", "crashes", "engine/replay-group.ts", [
     "if (hasSlot) keydir.replace(lsn / 8, isRemoval);",
     "if (hasSlot) keydir.replace(lsn / 8, false);",

@@ -1,7 +1,7 @@
 /** Sweeping by the queue of deadlines: what it removes, what it leaves, what it costs, and that no change of a record loses its deadline. */
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, copyFileSync, openSync, readFileSync, writeSync } from "node:fs";
+import { copyFileSync } from "node:fs";
 import { HintWriter } from "../../src/engine/hint-writer.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { SWEEP_RECORDS_PER_SLICE } from "../../src/limits.ts";
@@ -9,7 +9,6 @@ import { Random } from "../sim/random.ts";
 import { emulator, sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { ExpiryFixture } from "./expiry-fixture.ts";
-import { expectCode } from "./fixture.ts";
 
 setDefaultTimeout(60_000);
 
@@ -104,45 +103,6 @@ test("a sweep that fails half-way removes nothing, and the next one removes all"
   }
   expect(engine.sweepExpired(space)).toBe(100);
 });
-
-test.each(["the first to expire", "in the middle", "the last to expire"])(
-  "a key that has rotted, %s, stops the sweep before anything is removed, its neighbour neither",
-  (where) => {
-    using folder = temporaryFolder();
-    const path = folder.file("data.emdb");
-    const rotten = ["the first to expire", "in the middle", "the last to expire"].indexOf(where) * 2;
-    const fixture = new ExpiryFixture(path);
-    const { engine, clock, space } = fixture;
-    for (let index = 0; index < 5; index += 1) fixture.put(`session ${index * 2}`, index + 1);
-    for (let index = 0; index < 5; index += 1) fixture.put(`session ${index * 2 + 1}`);
-    fixture.opened.sync!.flush();
-    const end = engine.core.tail.end;
-    const at = readFileSync(path).indexOf(`session ${rotten}`) + "session ".length;
-    clock.nowMs += 10;
-    // The lowest bit: the key reads as that of a record that stays.
-    scribble(path, at, `${rotten + 1}`);
-    for (let again = 0; again < 2; again += 1) {
-      expectCode("EMDB_CORRUPTED", () => engine.sweepExpired(space));
-      expect([engine.count(space), engine.core.tail.end]).toEqual([10, end]);
-    }
-    scribble(path, at, `${rotten}`);
-    fixture.checkQueue();
-    expect(engine.sweepExpired(space)).toBe(5);
-    fixture.opened.sync!.flush();
-    copyFileSync(path, `${path} replayed`);
-    fixture.close();
-    using replayed = new ExpiryFixture(`${path} replayed`);
-    for (let index = 0; index < 10; index += 1)
-      expect(replayed.engine.has(replayed.space, `session ${index}`)).toBe(index % 2 === 1);
-  },
-);
-
-/** Overwrites bytes of a file behind its database's back. */
-function scribble(path: string, at: number, text: string): void {
-  const file = openSync(path, "r+");
-  writeSync(file, text, at);
-  closeSync(file);
-}
 
 /** Lets the append of the nth frame from now on fail as a full disk does. */
 function failAppends(fixture: ExpiryFixture, nth: number): void {
