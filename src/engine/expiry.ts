@@ -9,7 +9,9 @@
  * 3. What a slice took from the queue is removed, or stale, or in the queue again.
  * 4. A record that has rotted is not passed over: what its key was is not known any more, so it stays, with its entry,
  *    and each sweep tells it. All others go all the same.
- * 5. A walk over the index happens only where the queue is unknown: after a writer died, or after an image that was made
+ * 5. A walk that cannot read a record counts and enters it, since it may have a deadline; one that fails leaves the queue
+ *    unknown.
+ * 6. A walk over the index happens only where the queue is unknown: after a writer died, or after an image that was made
  *    of such a queue.
  */
 
@@ -25,6 +27,12 @@ import { verifyFound } from "./body-check.ts";
 import type { Core } from "./core.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
 import type { WritePath } from "./write-path.ts";
+
+/**
+ * In an entry: the record could not be read when its deadline was looked for. As early as a deadline that an image takes
+ * can be, so that each sweep looks again. Never renumber.
+ */
+const UNREAD_MS = Number.MIN_VALUE;
 
 /** What one slice did. */
 interface Slice {
@@ -126,8 +134,11 @@ export class Sweeper {
         const lsn = this.#core.heap.positions.units(low, high) * 8;
         const expiresAtMs = this.#loadRecord(lsn, high);
         if (expiresAtMs !== deadlineMs) {
-          // A frame of the same key that was taken back has stood here. What stands here now has an entry of its own.
           if (this.#core.vault === undefined) verifyFound(this.#core);
+          // Once it can be read it gets its own deadline; if that has passed, this comes to it again. One without any stays
+          // counted: an image may hold the entry twice, and one too many costs nothing, one too few the queue.
+          if (deadlineMs === UNREAD_MS && expiresAtMs !== 0) expiry.restore(space.address, expiresAtMs, low, high);
+          // Else a frame of the same key that was taken back has stood here. What stands here now has an entry of its own.
           continue;
         }
         const isLast = !expiry.isDue(space.address, nowMs);
@@ -165,10 +176,20 @@ function isRot(error: unknown): error is EmdbError {
   return error instanceof EmdbError && error.code === "EMDB_CORRUPTED";
 }
 
-/** Fills the queue of a key space anew by a walk over its index. Under the writer's lock. */
+/** Fills the queue of a key space anew. Under the writer's lock. @throws {EmdbError} the queue is unknown then, as before */
 function enterAll(core: Core, spaces: Spaces, space: SpaceState): void {
-  const { expiry, keydir } = core;
-  expiry.begin(space.address);
+  core.expiry.begin(space.address);
+  try {
+    enterByWalk(core, spaces, space);
+  } catch (error) {
+    core.expiry.forget(space.address);
+    throw error;
+  }
+}
+
+/** Enters what a walk over the index finds. */
+function enterByWalk(core: Core, spaces: Spaces, space: SpaceState): void {
+  const { keydir } = core;
   const root = spaces.root(space);
   if (root === 0) return;
   const memory = pinned(PAGE_BYTES);
@@ -186,9 +207,19 @@ function enterAll(core: Core, spaces: Spaces, space: SpaceState): void {
 function enterSlot(core: Core, space: SpaceState, low: number, high: number): void {
   const units = core.heap.positions.units(low, high);
   if (units === 0 || isTombstone(high)) return;
-  core.lookup.loadAt(units * 8);
-  const expiresAtMs = core.lookup.expiresAtMs();
-  if (expiresAtMs === 0) return;
+  const deadlineMs = deadlineAt(core, units * 8);
+  if (deadlineMs === 0) return;
   core.expiry.count(space.address, 1);
-  core.expiry.enter(space.address, expiresAtMs, low, high);
+  core.expiry.enter(space.address, deadlineMs, low, high);
+}
+
+/** Deadline of the record at a position; 0 for none. */
+function deadlineAt({ lookup }: Core, lsn: number): number {
+  try {
+    lookup.loadAt(lsn);
+    return lookup.expiresAtMs();
+  } catch (error) {
+    if (!isRot(error)) throw error;
+    return UNREAD_MS;
+  }
 }

@@ -205,8 +205,10 @@ export class HintWriter {
     writeWide(this.#buffer, facts + 8, records);
     writeWide(this.#buffer, facts + 16, bytes);
     const { isUnknown, live } = this.#core.expiry.facts(space.address);
-    writeWide(this.#buffer, facts + 24, live);
-    this.#deadlines = isUnknown ? "unknown" : live > 0 ? "known" : "none";
+    // What could not be read when the queue was made is counted as one with a deadline, and may have gone as one without.
+    const deadlines = Math.min(live, records);
+    writeWide(this.#buffer, facts + 24, deadlines);
+    this.#deadlines = isUnknown ? "unknown" : deadlines > 0 ? "known" : "none";
     this.#gate = this.#core.visible - this.#base;
     this.#buffer.u8.set(name, at + CHUNK_HEAD_BYTES);
   }

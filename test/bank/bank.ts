@@ -141,6 +141,14 @@ const RECOVERY: readonly PlantedFault[] = [
     "kept.push({ deadlineMs, low, high });",
     "",
   ]),
+  fault("a walk that failed leaves half a queue of deadlines", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
+    "core.expiry.forget(space.address);\n    throw error;",
+    "throw error;",
+  ]),
+  fault("a record that a walk cannot read has no deadline", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
+    "return UNREAD_MS;",
+    "return 0;",
+  ]),
   fault("a removal is replayed as a value", "crashes", "engine/replay-group.ts", [
     "if (hasSlot) keydir.replace(lsn / 8, isRemoval);",
     "if (hasSlot) keydir.replace(lsn / 8, false);",

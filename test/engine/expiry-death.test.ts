@@ -93,6 +93,14 @@ test.each<[string, (engine: Engine, nowMs: number) => void]>([
   ["the first insert with a deadline", (engine, nowMs) => engine.insert(engine.spaceNamed("plain"), "key", "1", nowMs)],
   ["the removal of the only record with one", (engine) => void engine.remove(engine.spaceNamed("one"), "key 0")],
   ["a sweep of all there is", (engine) => void engine.sweepExpired(engine.spaceNamed("some"))],
+  [
+    "a sweep that begins with a walk",
+    (engine) => {
+      const space = engine.spaceNamed("some");
+      engine.exclusively(() => engine.core.expiry.forget(space.address));
+      engine.sweepExpired(space);
+    },
+  ],
   ["a clear", (engine) => engine.clear(engine.spaceNamed("some"))],
   ["a drop", (engine) => void engine.dropSpace("some")],
 ])("after a death at any access to the indexes in %s, no deadline is lost", (_, work) => {

@@ -160,6 +160,101 @@ test.each([
   expect(engine.sweepExpired(space)).toBe(1);
 });
 
+/** What a walk over the index, after a writer's death, cannot read. */
+const UNREAD = [
+  { what: "without a deadline", ttlMs: undefined },
+  { what: "that has expired", ttlMs: 1 },
+  { what: "that expires later", ttlMs: 1000 },
+];
+
+test.each(UNREAD)(
+  "where nobody kept the queue, a rotted record $what hides no other, and its deadline is found when it is sound again",
+  (its) => {
+    using fixture = new ExpiryFixture();
+    const { engine, clock, space } = fixture;
+    for (let index = 0; index < 500; index += 1) fixture.put(`before ${index}`, 1);
+    const rotten = engine.core.tail.end;
+    fixture.put("rotten", its.ttlMs);
+    for (let index = 0; index < 500; index += 1) fixture.put(`behind ${index}`, index < 100 ? 500 : 1);
+    clock.nowMs += 1;
+    engine.core.expiry.forget(space.address);
+    rotAt(fixture, (lsn) => lsn === rotten);
+    for (let again = 0; again < 3; again += 1) {
+      expectCode("EMDB_CORRUPTED", () => engine.sweepExpired(space));
+      expect(engine.count(space)).toBe(101);
+    }
+    Reflect.deleteProperty(engine.core.lookup, "loadAt");
+    expect(engine.sweepExpired(space)).toBe(its.ttlMs === 1 ? 1 : 0);
+    // One without a deadline stays counted.
+    if (its.ttlMs !== undefined) fixture.checkQueue();
+    clock.nowMs += 1000;
+    expect(engine.sweepExpired(space)).toBe(its.ttlMs === 1000 ? 101 : 100);
+  },
+);
+
+test.each(UNREAD)("an image carries on that the deadline of a rotted record $what is not known", (its) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let rotten = 0;
+  {
+    using fixture = new ExpiryFixture(path);
+    const { engine, clock, space } = fixture;
+    fixture.put("sound", 500);
+    rotten = engine.core.tail.end;
+    fixture.put("rotten", its.ttlMs);
+    clock.nowMs += 1;
+    engine.core.expiry.forget(space.address);
+    rotAt(fixture, (lsn) => lsn === rotten);
+    expectCode("EMDB_CORRUPTED", () => engine.sweepExpired(space));
+  }
+  using again = new ExpiryFixture(path);
+  expect(again.opened.base.recovery.usedCheckpoint).toBe(true);
+  expect(again.facts().isUnknown).toBe(false);
+  again.clock.nowMs += 1;
+  expect(again.engine.sweepExpired(again.space)).toBe(its.ttlMs === 1 ? 1 : 0);
+  if (its.ttlMs !== undefined) again.checkQueue();
+  again.clock.nowMs += 1000;
+  expect(again.engine.sweepExpired(again.space)).toBe(its.ttlMs === 1000 ? 2 : 1);
+});
+
+test("a record that could not be read and is removed all the same leaves an image that is whole", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using fixture = new ExpiryFixture(path);
+    const { engine, space } = fixture;
+    fixture.put("rotten");
+    engine.core.expiry.forget(space.address);
+    rotAt(fixture, () => true);
+    expectCode("EMDB_CORRUPTED", () => engine.sweepExpired(space));
+    Reflect.deleteProperty(engine.core.lookup, "loadAt");
+    engine.remove(space, "rotten");
+  }
+  using again = new ExpiryFixture(path);
+  expect(again.opened.base.recovery.usedCheckpoint).toBe(true);
+  again.checkQueue();
+});
+
+test("a walk that finds no memory leaves the queue as unknown as it was, and the next one enters all", () => {
+  using fixture = new ExpiryFixture();
+  const { engine, clock, space } = fixture;
+  for (let index = 0; index < 1000; index += 1) fixture.put(`${index}`, 1);
+  clock.nowMs += 1;
+  const { expiry } = engine.core;
+  expiry.forget(space.address);
+  const enter = expiry.enter.bind(expiry);
+  let left = 500;
+  expiry.enter = (...entry) => {
+    left -= 1;
+    if (left === 0) throw new EmdbError("EMDB_FULL", "planted");
+    enter(...entry);
+  };
+  expectCode("EMDB_FULL", () => engine.sweepExpired(space));
+  expect(expiry.isUnknown(space.address)).toBe(true);
+  expect(engine.sweepExpired(space)).toBe(1000);
+  fixture.checkQueue();
+});
+
 test("a compaction tells what has rotted before it copies anything, and has swept all that is sound", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
