@@ -241,6 +241,8 @@ export class Spaces {
   /** Enters a namespace whose creation stands at `lsn`. Under the writer's lock. */
   create(space: { readonly id: number; readonly name: string }, lsn: number): SpaceState {
     const { heap, control } = this.#core;
+    // Those of others before it: behind an id that is known no other one is looked for.
+    this.#learn();
     heap.ensureSpace(space.id);
     const state = stateOf(space, heap.spaceAddress(space.id));
     this.#core.keydir.setRoot(state.address, 0);

@@ -331,8 +331,8 @@ const READS: readonly PlantedFault[] = [
     ],
   ),
   fault("a close that failed fails again", "test/api/handle.test.ts", "api/handle.ts", [
-    "    closing.then(forget, forget);\n",
-    "    closing.then(forget, () => undefined);\n",
+    "this.#closing = this.#closeOnce().finally(() => (this.#closing = undefined));",
+    "this.#closing = this.#closeOnce();",
   ]),
   fault("a close leaves its place to long work", "test/engine/checkpoint.test.ts", "engine/assemble.ts", [
     "    opened.work.give();\n",

@@ -102,8 +102,12 @@ export const THREADS: readonly PlantedFault[] = [
     ],
   ),
   fault("what the cache has dropped is written again", "test/sim/unheard-sync.test.ts", "engine/write-again.ts", [
-    "if (!isSound(core, file, { from, to })) return false;",
-    "",
+    "return isSound(core, file, { from, to });",
+    "return true;",
+  ]),
+  fault("a thread passes over namespaces of before its own", "test/engine/learned-spaces.test.ts", "engine/spaces.ts", [
+    "    this.#learn();\n    heap.ensureSpace(space.id);",
+    "    heap.ensureSpace(space.id);",
   ]),
 ];
 
