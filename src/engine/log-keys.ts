@@ -35,4 +35,8 @@ export class LogKeys implements KeySource {
       return bytes;
     }
   }
+
+  corrupted(units: number): Error {
+    return this.#log.corrupted(units * 8);
+  }
 }

@@ -8,6 +8,7 @@
  *    naming what stood in their places (`read-path.ts`).
  * 3. A reader takes one position, `visible`, when it begins and sees no frame at or behind it: a batch
  *    appears to it whole or not at all.
+ * 4. A way back through versions goes down at every step, whatever has become of the frames: it ends.
  */
 
 import { compare, copy, copyOut, sharedScratch, type Pinned } from "../ffi/memory.ts";
@@ -21,6 +22,7 @@ import {
   KIND_SPACE_CREATE,
   SHAPE_EXPIRY,
   SHAPE_WIDE_PREV,
+  TWO_32,
   WIDE_SPACE,
   WORD_PREV,
   WORD_SHAPE,
@@ -89,6 +91,8 @@ export class Lookup {
     while (this.lsn >= before) {
       const older = this.log.formerPlace(this.lsn, before) || this.prev();
       if (older === 0) return false;
+      // What the log or a table of moves says by now may be rot, and would lead in a circle.
+      if (!(older < this.lsn)) throw this.log.corrupted(this.lsn);
       this.loadAt(older);
     }
     return kindOf(this.shape) === KIND_PUT;
@@ -164,15 +168,20 @@ export class Lookup {
     }
   }
 
-  /** Position of the version before the frame that was found; 0 when it was the first. */
+  /**
+   * Position of the version before the frame that was found, which is before its own; 0 when it was the first.
+   *
+   * @throws {EmdbError} EMDB_CORRUPTED when no writer says such a thing
+   */
   prev(): number {
-    if ((this.shape & SHAPE_WIDE_PREV) === 0) {
-      const units = this.#words[WORD_PREV]!;
-      return units === 0 ? 0 : this.#before(units);
-    }
+    const units = this.#words[WORD_PREV]!;
+    if ((this.shape & SHAPE_WIDE_PREV) === 0) return units === 0 ? 0 : this.#before(units);
     this.loadAt(this.lsn);
     const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape) - 8;
-    return this.#before(readWide(this.frame, at) ?? 0);
+    const wide = readWide(this.frame, at);
+    // Where the bit alone has rotted these are bytes of the value.
+    if (units !== 0 || wide === undefined || wide < TWO_32) throw this.log.corrupted(this.lsn);
+    return this.#before(wide);
   }
 
   #before(units: number): number {

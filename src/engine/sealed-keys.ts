@@ -24,4 +24,8 @@ export class SealedKeys implements KeySource {
     if (!this.#reader.read(units * 8)) throw this.#log.corrupted(units * 8);
     return this.#reader.opening.record.keyBytes;
   }
+
+  corrupted(units: number): Error {
+    return this.#log.corrupted(units * 8);
+  }
 }

@@ -233,8 +233,11 @@ export class Segments {
   /** Where a frame is in the current file, wherever it was before; 0 when a compaction left it out. */
   present(lsn: number): number {
     let place = lsn;
-    for (let at = this.holding(place); at !== 0 && place !== 0; at = this.holding(place)) {
-      place = this.follow(at, place);
+    for (let at = this.holding(place); at !== 0; at = this.holding(place)) {
+      const next = this.follow(at, place);
+      // Each file's positions are beyond those of the file before; what a table of moves says by now may be rot.
+      if (!(next > place)) return 0;
+      place = next;
     }
     return place;
   }

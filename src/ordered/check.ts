@@ -5,6 +5,7 @@
 
 import { compare, copy } from "../ffi/memory.ts";
 import type { Heap } from "../ffi/heap.ts";
+import { isCutFrom } from "./leaf.ts";
 import { FULL_SHAPE, Node, type Shape } from "./node.ts";
 import { LEVEL_FACTOR, type KeySource } from "./path.ts";
 import { Separators, compareTexts, makeText, setText } from "./separators.ts";
@@ -150,8 +151,7 @@ export class TreeCheck {
         continue;
       }
       const where = `entry ${index} of block ${node.block} (byte ${units * 8})`;
-      if (node.probe(text) !== 0 || !node.hasInline(index) || node.classOf(index) !== node.class)
-        this.#fault(`${where} is not cut from its key`);
+      if (!isCutFrom(node, index, text)) this.#fault(`${where} is not cut from its key`);
       if (this.#last.bytes >= 0 && compareTexts(this.#last, text) >= 0) this.#fault(`${where} is out of order`);
       if (fences.low !== undefined && this.#orderOfText(fences.low) > 0) this.#fault(`${where} is before its fence`);
       if (fences.high !== undefined && this.#orderOfText(fences.high) <= 0) this.#fault(`${where} is behind its fence`);

@@ -9,7 +9,7 @@ import { assert } from "../errors.ts";
 import { copy } from "../ffi/memory.ts";
 import type { Node, ProbeKey } from "./node.ts";
 import type { KeySource } from "./path.ts";
-import { sharedBytes, type Text } from "./separators.ts";
+import { compareTexts, sharedBytes, type Text } from "./separators.ts";
 
 /** Inline bytes that first and last key must have in common before a longer prefix is tried. */
 const SHARED_MIN = 4;
@@ -76,6 +76,16 @@ export function purge(leaf: Node, keepFrom: number): number {
 export function divideAt(leaf: Node, newest: number): number {
   if (newest === leaf.count - 1) return newest;
   return newest === 0 ? 1 : leaf.count >>> 1;
+}
+
+/** Whether an entry of a leaf is cut from a key. */
+export function isCutFrom(leaf: Node, index: number, key: ProbeKey): boolean {
+  return leaf.probe(key) === 0 && leaf.hasInline(index) && leaf.classOf(index) === leaf.class;
+}
+
+/** Whether two keys that were loaded are those of the entries on both sides of `middle`, and in order. */
+export function isBetween(leaf: Node, middle: number, { first, last }: { first: Text; last: Text }): boolean {
+  return isCutFrom(leaf, middle - 1, first) && isCutFrom(leaf, middle, last) && compareTexts(first, last) < 0;
 }
 
 /** Makes `to` a leaf of the entries `from` to `end` (exclusive). */

@@ -13,7 +13,8 @@
  *    before the one store that names it, and retired after it.
  * 2. A leaf holds each key of its range once, with the position of its newest frame, visible or not; whoever
  *    reads follows it back to the version of his own moment.
- * 3. All keys below a child are at or behind the separator before it, and before the one behind it.
+ * 3. All keys below a child are at or behind the separator before it, and before the one behind it. Should keys rot in
+ *    the log, the separators are in order nevertheless.
  * 4. All leaves are at level 0. No leaf but the last of its tree stays empty when `erase` or `shrink` has met
  *    it; neighbours under one parent that fit 3/4 of a node together are joined when one is looked at.
  * 5. A tombstone stays as long as somebody may ask for what was before it (`keepFrom`).
@@ -21,13 +22,12 @@
  * The structure was chosen by measurement: docs/ordered-index.md.
  */
 
-import { assert } from "../errors.ts";
 import { copy, sharedScratch } from "../ffi/memory.ts";
 import { BLOCK_BYTES, type Heap } from "../ffi/heap.ts";
 import type { Translate } from "../ffi/positions.ts";
 import type { Reclaim } from "../ffi/reclaim.ts";
 import { Inner, longUnits } from "./inner.ts";
-import { divideAt, growPrefix, join, loadKey, purge, shrinkPrefix, takePart } from "./leaf.ts";
+import { divideAt, growPrefix, isBetween, join, loadKey, purge, shrinkPrefix, takePart } from "./leaf.ts";
 import { FULL_SHAPE, Node, WORD_DEAD, type ProbeKey, type Shape } from "./node.ts";
 import { Path, TREE_TOMBSTONES, plantTree, type KeySource } from "./path.ts";
 import { compareTexts, copyText, makeText, setText, sharedBytes } from "./separators.ts";
@@ -413,15 +413,17 @@ export class OrderedIndex {
     const path = this.#path;
     const leaf = path.leaf;
     const middle = divideAt(leaf, Math.min(this.#index, leaf.count - 1));
-    loadKey(leaf, middle - 1, { keys: path.keys, text: this.#first });
-    loadKey(leaf, middle, { keys: path.keys, text: this.#last });
+    const texts = { first: this.#first, last: this.#last };
+    loadKey(leaf, middle - 1, { keys: path.keys, text: texts.first });
+    loadKey(leaf, middle, { keys: path.keys, text: texts.last });
     const separator = this.#last;
     const shared = sharedBytes(this.#first, separator);
-    assert(shared < separator.bytes, "the keys of a leaf are in order");
+    // They may have rotted. With separators out of order, who goes from leaf to leaf by them would go in a circle.
+    const areSound = isBetween(leaf, middle, texts) && path.holds({ ...separator, bytes: shared + 1 });
+    if (!areSound) throw path.keys.corrupted(leaf.units(middle));
     // growPrefix loads keys into both texts: the separator is put back together behind it.
     const bytes = separator.memory.u8.slice(0, shared + 1);
     const part = this.#sibling;
-    const texts = { first: this.#first, last: this.#last };
     takePart(part, leaf, { from: 0, end: middle });
     growPrefix(part, path.keys, texts);
     const left = this.#inner.write(part);

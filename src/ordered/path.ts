@@ -48,6 +48,8 @@ export interface KeySource {
   readonly keyAt: number;
   /** Loads the key of the frame at a position, in 8-byte units; returns its length. */
   loadKey(units: number): number;
+  /** What says that the key at a position is not the one that it was. */
+  corrupted(units: number): Error;
 }
 
 export class Path {
@@ -241,6 +243,14 @@ export class Path {
       if (this.taken[level]! > 0) return this.separators.load(this.node(level), this.taken[level]!);
     }
     return undefined;
+  }
+
+  /** Whether a text lies between the separators on both sides of the leaf that was reached. */
+  holds(text: ProbeKey): boolean {
+    const low = this.lowerFence();
+    if (low !== undefined && compareTexts(low, text) >= 0) return false;
+    const high = this.upperFence();
+    return high === undefined || compareTexts(text, high) < 0;
   }
 }
 

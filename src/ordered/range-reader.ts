@@ -8,9 +8,10 @@
  * Invariants
  * 1. Positions come in strictly ascending order of their keys (descending when reversed), each key once.
  * 2. What was in the tree from the first part on to the last is given, if it lies within the bounds.
+ * 3. Where a range goes on is further on than where it went on before, whatever has become of the keys in the log: it ends.
  */
 
-import { copy } from "../ffi/memory.ts";
+import { compare, copy } from "../ffi/memory.ts";
 import type { Heap } from "../ffi/heap.ts";
 import { FULL_SHAPE, type Node, type Shape } from "./node.ts";
 import { Path, type KeySource } from "./path.ts";
@@ -35,6 +36,8 @@ export interface Remainder {
    * when nothing else can tell. For who reads that frame anyway, one miss that others would wait for less.
    */
   isUnsure: boolean;
+  /** Some part has been given: `near` is where one ended, or `behind` says so. */
+  isUnderWay: boolean;
   /** The block of the leaf that `near` ends, 0 for none, and the number of changes then: nobody else has the number. */
   leaf: number;
   changes: number;
@@ -49,7 +52,8 @@ export function remainderOf(bounds: {
   const { lower, upper, isReverse = false } = bounds;
   const near = isReverse ? upper : lower;
   const far = isReverse ? lower : upper;
-  return { isReverse, near, far, isDone: false, behind: 0, isUnsure: false, leaf: 0, changes: 0 };
+  const isUnderWay = false;
+  return { isReverse, near, far, isDone: false, behind: 0, isUnsure: false, isUnderWay, leaf: 0, changes: 0 };
 }
 
 export class RangeReader {
@@ -75,9 +79,18 @@ export class RangeReader {
     }
   }
 
-  /** Remembers where to go on by key, whatever becomes of the frame that has it. */
+  /**
+   * Remembers where to go on by key, whatever becomes of the frame that has it.
+   *
+   * @throws {EmdbError} EMDB_CORRUPTED when the key has rotted to one that would lead back
+   */
   goOnAtKey(rest: Remainder): void {
-    rest.near = { key: this.#keyAt(rest.behind), isInclusive: false };
+    const key = this.#keyAt(rest.behind);
+    // The first part alone may end before the bound at which it began, if that was unsure.
+    if (rest.isUnderWay && rest.near !== undefined && !isFurtherOn(key, rest.near, rest.isReverse))
+      throw this.#path.keys.corrupted(rest.behind);
+    rest.near = { key, isInclusive: false };
+    rest.isUnderWay = true;
     rest.behind = 0;
     rest.leaf = 0;
   }
@@ -160,6 +173,7 @@ export class RangeReader {
 
   #endLeaf(rest: Remainder, block: number, fence: Text): void {
     rest.near = { key: fence.memory.u8.slice(0, fence.bytes), isInclusive: !rest.isReverse };
+    rest.isUnderWay = true;
     rest.leaf = block;
     rest.changes = this.#path.changes;
   }
@@ -192,4 +206,11 @@ export class RangeReader {
     if (bytes > 0) copy(key, keys.memory.address + keys.keyAt, bytes);
     return key;
   }
+}
+
+/** Whether a range that has come as far as `near` may go on behind a key. */
+function isFurtherOn(key: Uint8Array, near: Bound, isReverse: boolean): boolean {
+  const shared = Math.min(key.length, near.key.length);
+  const order = (shared === 0 ? 0 : compare(key, near.key, shared)) || key.length - near.key.length;
+  return order === 0 ? near.isInclusive : order < 0 === isReverse;
 }

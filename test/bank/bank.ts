@@ -11,6 +11,7 @@ import { SECRETS } from "./secrets-bank.ts";
 import { SWAPS, THREADS } from "./threads-bank.ts";
 
 const SALVAGE = "test/engine/salvage-batches.test.ts";
+const FLIPPED = "test/engine/flipped-bits.test.ts";
 
 const WINDOWS_TAIL = "test/sim/windows-torn-tail.test.ts";
 
@@ -228,6 +229,18 @@ const READS: readonly PlantedFault[] = [
   fault("a walk shows what was removed", "model", "engine/lookup.ts", [
     "return kindOf(this.shape) === KIND_PUT;",
     "return true;",
+  ]),
+  fault("a distance that no writer puts there leads to where it is", FLIPPED, "engine/lookup.ts", [
+    "if (units !== 0 || wide === undefined || wide < TWO_32) throw this.log.corrupted(this.lsn);\n    return this.#before(wide);",
+    "return this.#before(wide ?? 0);",
+  ]),
+  fault("a range goes on at a key that leads back", "test/ordered/rotten-keys.test.ts", "ordered/range-reader.ts", [
+    "throw this.#path.keys.corrupted(rest.behind);",
+    "this.#path.keys.corrupted(rest.behind);",
+  ]),
+  fault("a leaf is divided between keys that have rotted", FLIPPED, "ordered/ordered.ts", [
+    "if (!areSound) throw",
+    "if (!areSound && middle === 0) throw",
   ]),
   fault("a walk shows what was written after it began", "model", "engine/snapshot.ts", [
     "return lookup.walkBack(this.hold.lsn);",

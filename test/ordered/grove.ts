@@ -1,5 +1,6 @@
 /** An ordered index over keys that are held in an array instead of a log, with its memory and its readers. */
 
+import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { HEAP_NUMBERS, Heap } from "../../src/ffi/heap.ts";
 import { copy, pinned, type Pinned } from "../../src/ffi/memory.ts";
@@ -27,6 +28,10 @@ export class KeyList implements KeySource {
     this.loads += 1;
     if (key.length > 0) copy(this.memory.address + this.keyAt, key, key.length);
     return key.length;
+  }
+
+  corrupted(units: number): Error {
+    return new EmdbError("EMDB_CORRUPTED", `the key at ${units} does not make sense any more`);
   }
 }
 
