@@ -1,19 +1,35 @@
-/** Reading with `verifyReads`: the body of a frame against its checksum, as it stands in the log now. */
+/** Reading with `verifyReads`: header and body of a frame against their checksums, as they stand in the log now. */
 
 import { copy, pinned, sharedScratch } from "../ffi/memory.ts";
-import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32 } from "../log/checksum.ts";
-import { FRAME_HEADER_BYTES, WORD_BODY_CHECK, WORD_SHAPE, bodyBytes } from "../log/frame.ts";
+import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32, xxh32Of20 } from "../log/checksum.ts";
+import { FRAME_HEADER_BYTES, WORD_BODY_CHECK, WORD_HEADER_CHECK, WORD_SHAPE, bodyBytes } from "../log/frame.ts";
 import { unitHigh, unitLow } from "../log/log-words.ts";
 import type { Core } from "./core.ts";
 
 const sharedBody = sharedScratch(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
 
+/** What is looked at: a lookup that has found a frame, in a log. */
+export type Checked = Pick<Core, "log" | "lookup" | "written">;
+
 /**
- * Compares the frame that the lookup has found with its checksum.
+ * Compares the header that the lookup has loaded with its checksum.
  *
  * @throws {EmdbError} EMDB_CORRUPTED
  */
-export function verifyFound(core: Core): void {
+export function verifyHeader(core: Checked): void {
+  const { log, lookup } = core;
+  const { salts, position } = core.written(lookup.lsn);
+  const seed = placeSeed(salts.header, unitLow(position), unitHigh(position));
+  const words = lookup.frame.i32;
+  if (xxh32Of20(words, WORD_BODY_CHECK, seed) !== words[WORD_HEADER_CHECK]) throw log.corrupted(lookup.lsn);
+}
+
+/**
+ * Compares the frame that the lookup has found with its checksums.
+ *
+ * @throws {EmdbError} EMDB_CORRUPTED
+ */
+export function verifyFound(core: Checked): void {
   const { log, lookup } = core;
   const body = bodyBytes(lookup.shape, lookup.valueBytes);
   const lsn = lookup.lsn;
@@ -21,15 +37,18 @@ export function verifyFound(core: Core): void {
     const address = log.at(lsn);
     if (address === 0 || log.limit < FRAME_HEADER_BYTES + body) throw log.corrupted(lsn);
     const { salts, position } = core.written(lsn);
-    const seed = placeSeed(salts.body, unitLow(position), unitHigh(position));
+    const [low, high] = [unitLow(position), unitHigh(position)];
+    const seed = placeSeed(salts.body, low, high);
     const isShort = body <= XXH32_BODY_BYTES_MAX;
     const memory = isShort ? sharedBody() : pinned(body + FRAME_HEADER_BYTES);
     copy(memory.address, address, FRAME_HEADER_BYTES + body);
     if (log.isInRing && !log.isStillWhole(lsn)) continue;
+    const header = xxh32Of20(memory.i32, WORD_BODY_CHECK, placeSeed(salts.header, low, high));
     const end = FRAME_HEADER_BYTES + body;
     const check = isShort
       ? xxh32(memory, FRAME_HEADER_BYTES, body, seed)
       : crc32(memory.u8.subarray(FRAME_HEADER_BYTES, end), seed);
+    if (header !== memory.i32[WORD_HEADER_CHECK]) throw log.corrupted(lsn);
     if (check !== memory.i32[WORD_BODY_CHECK] || memory.u32[WORD_SHAPE] !== lookup.shape) throw log.corrupted(lsn);
     return;
   }

@@ -41,6 +41,7 @@ import { Prefetch } from "./prefetch.ts";
 import { SealedEncoder } from "./sealed-encoder.ts";
 import { SealedLookup } from "./sealed-lookup.ts";
 import { Vault } from "./vault.ts";
+import { VerifiedLookup } from "./verified-lookup.ts";
 import type { LogPlace } from "./siblings.ts";
 
 /** The open log file, as it is now: a compaction puts another one in its place. */
@@ -160,14 +161,18 @@ export class Core {
     this.vault = cipher === undefined ? undefined : new Vault({ system, control, log: this.log, cipher, fileId });
     // Of an encrypted record nothing is read that was not authenticated.
     this.verifyReads = parts.verifyReads && this.vault === undefined;
-    this.lookup =
-      this.vault === undefined ? new Lookup(this.keydir, this.log, this.key) : new SealedLookup(this, this.vault);
+    this.lookup = this.#makeLookup();
     this.prefetch = new Prefetch(this.keydir, this.log, { buffer: this.key, hash: this.hash });
     this.frames = new FrameBatch(this.log);
     this.tail = parts.makeTail(parts.file);
     this.encoder = this.makeEncoder();
     this.mutex = new Mutex(control, parts.row, isAlive);
     this.mutex.beAlone();
+  }
+
+  #makeLookup(): Lookup {
+    if (this.vault !== undefined) return new SealedLookup(this, this.vault);
+    return this.verifyReads ? new VerifiedLookup(this) : new Lookup(this.keydir, this.log, this.key);
   }
 
   /** An encoder of frames for this log. */

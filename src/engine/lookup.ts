@@ -88,14 +88,18 @@ export class Lookup {
 
   /** Goes from the frame that was found to the newest version before a position; whether that is a value. */
   walkBack(before: number): boolean {
-    while (this.lsn >= before) {
-      const older = this.log.formerPlace(this.lsn, before) || this.prev();
-      if (older === 0) return false;
-      // What the log or a table of moves says by now may be rot, and would lead in a circle.
-      if (!(older < this.lsn)) throw this.log.corrupted(this.lsn);
-      this.loadAt(older);
-    }
+    while (this.lsn >= before) if (!this.stepBack(before)) return false;
     return kindOf(this.shape) === KIND_PUT;
+  }
+
+  /** Goes to the version before, for who sees what is before a position; false when there is none. */
+  protected stepBack(before: number): boolean {
+    const older = this.log.formerPlace(this.lsn, before) || this.prev();
+    if (older === 0) return false;
+    // What the log or a table of moves says by now may be rot, and would lead in a circle.
+    if (!(older < this.lsn)) throw this.log.corrupted(this.lsn);
+    this.loadAt(older);
+    return true;
   }
 
   #holdsKey(lsn: number): boolean {

@@ -57,9 +57,9 @@ export class ReadPath {
       if (core.verifyReads) this.#verifyMiss(space);
       return false;
     }
-    if ((lookup.shape & SHAPE_EXPIRY) !== 0 && lookup.expiresAtMs() <= core.now()) return false;
+    // Before its deadline is believed.
     if (core.verifyReads) verifyFound(core);
-    return true;
+    return (lookup.shape & SHAPE_EXPIRY) === 0 || lookup.expiresAtMs() > core.now();
   }
 
   /** Finds the newest version that the moment shows, if that is a value. */

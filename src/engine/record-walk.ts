@@ -84,9 +84,9 @@ function recordAt(
   const { lookup } = core;
   lookup.loadAt(at.lsn);
   if (!lookup.walkBack(moment.lsn)) return undefined;
+  if (core.verifyReads) verifyFound(core);
   const expiresAtMs = (lookup.shape & SHAPE_EXPIRY) === 0 ? 0 : lookup.expiresAtMs();
   if (expiresAtMs !== 0 && expiresAtMs <= (moment.now ??= core.now())) return undefined;
-  if (core.verifyReads) verifyFound(core);
   const pair: KeyValue = [
     wanted === "values" ? NO_BYTES : lookup.keyCopy(),
     wanted === "keys" ? NO_BYTES : lookup.value(),

@@ -242,6 +242,18 @@ const READS: readonly PlantedFault[] = [
     "if (!areSound) throw",
     "if (!areSound && middle === 0) throw",
   ]),
+  fault("a checked read takes the header for granted", FLIPPED, "engine/body-check.ts", [
+    "    if (header !== memory.i32[WORD_HEADER_CHECK]) throw log.corrupted(lsn);\n",
+    "",
+  ]),
+  fault("a checked read believes whatever leads it back", FLIPPED, "engine/core.ts", [
+    "this.verifyReads ? new VerifiedLookup(this) : new Lookup(",
+    "new Lookup(",
+  ]),
+  fault("a checked read believes a deadline before it checks it", FLIPPED, "engine/read-path.ts", [
+    "if (core.verifyReads) verifyFound(core);\n    return (lookup.shape",
+    "if (core.verifyReads && (lookup.shape & SHAPE_EXPIRY) === 0) verifyFound(core);\n    return (lookup.shape",
+  ]),
   fault("a walk shows what was written after it began", "model", "engine/snapshot.ts", [
     "return lookup.walkBack(this.hold.lsn);",
     "return lookup.walkBack(Infinity);",
