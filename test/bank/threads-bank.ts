@@ -109,6 +109,14 @@ export const THREADS: readonly PlantedFault[] = [
     "    this.#learn();\n    heap.ensureSpace(space.id);",
     "    heap.ensureSpace(space.id);",
   ]),
+  fault("a getMany goes on behind a clear that came later", "test/engine/taken-back.test.ts", "engine/read-path.ts", [
+    "this.#spaces.rootOf(space, this.#visible)",
+    "this.#spaces.rootAt(space, this.#visible)",
+  ]),
+  fault("a dead owner is followed beside a writer", "test/sim/unheard-sync.test.ts", "engine/sync.ts", [
+    "if (!mutex.tryLock(1)) return false;",
+    "mutex.tryLock(1);",
+  ]),
 ];
 
 /** What stepping the swap of a compaction looks for. */
