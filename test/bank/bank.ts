@@ -423,7 +423,7 @@ const MEMORY: readonly PlantedFault[] = [
     ["if (ring > 0) system.release(ring, RING_SPACE);", ""],
     4,
   ),
-  fault("a mapped file is cut on Windows", "windows", "engine/assemble.ts", [
+  fault("a mapped file is cut on Windows", "test/sim/windows.test.ts", "engine/assemble.ts", [
     "if (system.canMapPastEnd) return;",
     "if (system.pageBytes > 0) return;",
   ]),

@@ -1,9 +1,11 @@
 /** What differs where a mapped file can be neither cut nor replaced. */
 
 import { expect, test } from "bun:test";
+import type { Opened } from "../../src/engine/assemble.ts";
 import { Control, WORK_LEFT, noteTarget } from "../../src/engine/control.ts";
 import { openFile } from "../../src/engine/open.ts";
 import { backupPath, compactPath, newHintPath, replacedPaths } from "../../src/engine/siblings.ts";
+import { LOG_WRITTEN } from "../../src/log/log-words.ts";
 import { ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
 import { CONFIG } from "../engine/open-engine.ts";
 import { Machine } from "./machine.ts";
@@ -139,3 +141,35 @@ test.each(["compaction", "backup", "image"])(
     machine.dispose();
   },
 );
+
+test("an open cuts a torn tail off, and a close what is reserved: this process lets go of its own maps before", () => {
+  const machine = new Machine({ isWindows: true });
+  const open = (system: SimulatedSystem): Opened =>
+    openFile(
+      { system, defer: () => undefined, hasWorkers: false },
+      { path: "/db/store", createFolders: false, config: CONFIG },
+    );
+  const second = machine.boot();
+  const cuts = (file: unknown): unknown[] =>
+    second.trace.calls
+      .filter(({ name, subject }) => name === "truncate" && String(subject) === String(file))
+      .map(({ result }) => result);
+  const first = machine.boot();
+  const { engine, sync } = open(first);
+  for (const key of ["one", "two"]) engine.insert(engine.defaultSpace, key, "value", 0);
+  sync!.flush();
+  engine.insert(engine.defaultSpace, "torn", "x".repeat(3000), 0);
+  sync!.spill();
+  const { numbers } = engine.core.control.log;
+  const half = numbers[LOG_WRITTEN]! - 1000;
+  first.write(engine.core.file!.handle, new Uint8Array(1000), { position: half, bytes: 1000 });
+  first.kill();
+  const again = open(second);
+  const { handle } = again.engine.core.file!;
+  expect(again.base.recovery.tornBytes).toBeGreaterThan(0);
+  expect(cuts(handle)).toEqual([0]);
+  again.engine.insert(again.engine.defaultSpace, "three", "value", 0);
+  again.leave();
+  expect(cuts(handle)).toEqual([0, 0]);
+  machine.dispose();
+});
