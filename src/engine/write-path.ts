@@ -149,7 +149,8 @@ export class WritePath {
     if (core.isReadOnly || core.isClosed) return;
     // It may have been refused for their sake: where nothing is written, nobody else lets go of them.
     core.releaseFiles();
-    if (core.tail.end === core.visible) return;
+    // What a dead writer has left is the next audit's: this one has not come to its end.
+    if (core.tail.end === core.visible || core.control.flags[AUDIT] !== 0) return;
     try {
       this.rollBack();
     } catch (error) {

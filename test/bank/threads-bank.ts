@@ -94,14 +94,14 @@ export const THREADS: readonly PlantedFault[] = [
   ),
   fault(
     "the place of an owner that died in a sync is free at once",
-    "test/sim/unheard-sync.test.ts",
+    "test/engine/unheard-sync.test.ts",
     "engine/sync.ts",
     [
       "if (Atomics.compareExchange(flags, SYNC_OWNER, owner, SYNC_UNHEARD) !== owner) return;",
       "if (Atomics.compareExchange(flags, SYNC_OWNER, owner, 0) !== owner) return;",
     ],
   ),
-  fault("what the cache has dropped is written again", "test/sim/unheard-sync.test.ts", "engine/write-again.ts", [
+  fault("what the cache has dropped is written again", "test/engine/unheard-sync.test.ts", "engine/write-again.ts", [
     "return isSound(core, file, { from, to });",
     "return true;",
   ]),
@@ -113,7 +113,7 @@ export const THREADS: readonly PlantedFault[] = [
     "this.#spaces.rootOf(space, this.#visible)",
     "this.#spaces.rootAt(space, this.#visible)",
   ]),
-  fault("a dead owner is followed beside a writer", "test/sim/unheard-sync.test.ts", "engine/sync.ts", [
+  fault("a dead owner is followed beside a writer", "test/engine/unheard-sync.test.ts", "engine/sync.ts", [
     "if (!mutex.tryLock(1)) return false;",
     "mutex.tryLock(1);",
   ]),
