@@ -46,18 +46,18 @@ const KEY_UNITS_SURE = Math.floor(KEY_BYTES_MAX / 3);
 const VALUE_UNITS_SURE = Math.floor(VALUE_BYTES_MAX / 3);
 
 /**
- * A key as the engine takes it.
+ * A key as the engine takes it; messages call it `what`.
  *
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
  */
-export function checkedKey(key: unknown): Bytes {
+export function checkedKey(key: unknown, what = "key"): Bytes {
   if (typeof key === "string") {
     if (key.length <= KEY_UNITS_SURE && key.isWellFormed()) return key;
   } else if (ArrayBuffer.isView(key) && isPlain(key)) {
     const count = key.length;
     if (count !== 0 && count <= KEY_BYTES_MAX) return key;
   }
-  return checkedSlowly(key, KEY);
+  return checkedSlowly(key, { what, bytesMax: KEY_BYTES_MAX });
 }
 
 /** What keys begin with, as `checkedKey` takes a key. */
@@ -66,33 +66,18 @@ export function checkedPrefix(prefix: unknown): Bytes {
 }
 
 /**
- * A value as the engine takes it.
+ * A value as the engine takes it; messages call it `what`.
  *
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
  */
-export function checkedValue(value: unknown): Bytes {
+export function checkedValue(value: unknown, what = "value"): Bytes {
   if (typeof value === "string") {
     if (value.length <= VALUE_UNITS_SURE && value.isWellFormed()) return value;
   } else if (ArrayBuffer.isView(value) && isPlain(value)) {
     const count = value.length;
     if (count !== 0 && count <= VALUE_BYTES_MAX) return value;
   }
-  return checkedSlowly(value, VALUE);
-}
-
-/**
- * As `checkedKey` and `checkedValue`, where a call takes several: a message calls it `name`.
- *
- * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
- */
-export function checkedAs(name: string, given: unknown, kind: "key" | "value"): Bytes {
-  const isKey = kind === "key";
-  try {
-    return isKey ? checkedKey(given) : checkedValue(given);
-  } catch {
-    // Again, for the message alone.
-    return checkedSlowly(given, { what: name, bytesMax: isKey ? KEY_BYTES_MAX : VALUE_BYTES_MAX });
-  }
+  return checkedSlowly(value, { what, bytesMax: VALUE_BYTES_MAX });
 }
 
 /**

@@ -6,7 +6,7 @@
 import { givesFreshBytes } from "../codec/codec.ts";
 import type { Bytes, Space } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
-import { checkedAs, checkedKey, checkedValue, ownCopy } from "./bytes.ts";
+import { checkedKey, checkedValue, ownCopy } from "./bytes.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Handle } from "./handle.ts";
 import type { Codec } from "./types.ts";
@@ -33,11 +33,11 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
     this.valueCodec = codecs.value;
   }
 
-  /** Checked bytes of a key, possibly the caller's own array. */
-  keyIn(key: KeyIn): Bytes {
+  /** Checked bytes of a key, possibly the caller's own array; messages call it `what`. */
+  keyIn(key: KeyIn, what?: string): Bytes {
     const codec = this.keyCodec;
-    if (codec === undefined) return checkedKey(key);
-    const bytes = checkedKey(codec.encode(key as unknown as K));
+    if (codec === undefined) return checkedKey(key, what);
+    const bytes = checkedKey(codec.encode(key as unknown as K), what);
     // One codec may serve keys and values and reuse one buffer for both.
     return givesFreshBytes(codec) ? bytes : ownCopy(bytes);
   }
@@ -51,29 +51,19 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
     return this.keyCodec === undefined && this.valueCodec !== undefined ? ownCopy(bytes) : bytes;
   }
 
-  /** Checked bytes of a value, possibly the caller's own array or a codec's buffer: good until the next call. */
-  valueIn(value: ValueIn): Bytes {
+  /** Checked bytes of a value, possibly the caller's own array or a codec's buffer: good until the next call. Messages call it `what`. */
+  valueIn(value: ValueIn, what?: string): Bytes {
     const codec = this.valueCodec;
-    if (codec === undefined) return checkedValue(value);
+    if (codec === undefined) return checkedValue(value, what);
     if (value === undefined) throw undefinedValue();
-    return checkedValue(codec.encode(value as unknown as V));
+    return checkedValue(codec.encode(value as unknown as V), what);
   }
 
   /** As `valueIn`, in bytes that a codec does not write to again; a plain array is still the caller's. */
-  valueKept(value: ValueIn): Bytes {
-    const bytes = this.valueIn(value);
+  valueKept(value: ValueIn, what?: string): Bytes {
+    const bytes = this.valueIn(value, what);
     const codec = this.valueCodec;
     return codec === undefined || givesFreshBytes(codec) ? bytes : ownCopy(bytes);
-  }
-
-  /** As `keyIn`, of one of several bounds. */
-  boundIn(name: string, bound: KeyIn): Bytes {
-    return encodedAs(name, bound, { codec: this.keyCodec, kind: "key" });
-  }
-
-  /** As `valueKept`, of one of several values. */
-  valueNamed(name: string, value: ValueIn): Bytes {
-    return encodedAs(name, value, { codec: this.valueCodec, kind: "value" });
   }
 
   keyOut(bytes: Uint8Array): K {
@@ -85,18 +75,6 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
     const codec = this.valueCodec;
     return codec === undefined ? (bytes as unknown as V) : codec.decode(bytes);
   }
-}
-
-/** Checked bytes that a codec does not write to again; a message calls them `name`. */
-function encodedAs<T>(
-  name: string,
-  given: unknown,
-  as: { readonly codec: Codec<T> | undefined; readonly kind: "key" | "value" },
-): Bytes {
-  const { codec, kind } = as;
-  if (codec === undefined) return checkedAs(name, given, kind);
-  const bytes = checkedAs(name, codec.encode(given as T), kind);
-  return givesFreshBytes(codec) ? bytes : ownCopy(bytes);
 }
 
 /**

@@ -147,7 +147,7 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     if (!store.hasRangeScans) {
       throw new EmdbError("EMDB_INVALID_CONFIG", "range needs the ordered index: open with { rangeScans: true }");
     }
-    const { bounds, isEmpty } = rangePlanOf(range, (name, bound) => coded.boundIn(name, bound));
+    const { bounds, isEmpty } = rangePlanOf(range, (bound, what) => coded.keyIn(bound, what));
     // Of a dropped namespace even an empty range is an error; the count is where the engine says so.
     if (isEmpty) store.count(coded.space);
     return this.#pairs(isEmpty ? undefined : store.range(coded.space, bounds));

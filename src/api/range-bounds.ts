@@ -24,10 +24,10 @@ const RANGE_RULE = {
 /**
  * Checks `range` and turns it into bounds with bytes of their own.
  *
- * @param boundIn checks and encodes one bound as the key space does its keys; a message calls it `name`
+ * @param keyIn checks and encodes one bound as the key space does its keys; messages call it `what`
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
  */
-export function rangePlanOf<K>(range: RangeOptions<K>, boundIn: (name: string, key: K) => Bytes): RangePlan {
+export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K, what: string) => Bytes): RangePlan {
   if (!isOptions(range)) throw wrong(`a range must be an object, got ${describe(range)}`);
   refuseUnknownNames(range, RANGE_RULE);
   const { gt, gte, lt, lte, prefix, reverse = false, limit = Number.POSITIVE_INFINITY } = range;
@@ -40,10 +40,10 @@ export function rangePlanOf<K>(range: RangeOptions<K>, boundIn: (name: string, k
       throw wrong("prefix and a bound exclude each other; give one");
     return planOf(prefixBounds(arrayOf(checkedPrefix(prefix))), { reverse, limit });
   }
-  const behind = gt === undefined ? undefined : boundAt(boundIn("bound gt", gt), { isInclusive: false });
-  const from = gte === undefined ? undefined : boundAt(boundIn("bound gte", gte), { isInclusive: true });
-  const before = lt === undefined ? undefined : boundAt(boundIn("bound lt", lt), { isInclusive: false });
-  const upTo = lte === undefined ? undefined : boundAt(boundIn("bound lte", lte), { isInclusive: true });
+  const behind = gt === undefined ? undefined : boundAt(keyIn(gt, "bound gt"), { isInclusive: false });
+  const from = gte === undefined ? undefined : boundAt(keyIn(gte, "bound gte"), { isInclusive: true });
+  const before = lt === undefined ? undefined : boundAt(keyIn(lt, "bound lt"), { isInclusive: false });
+  const upTo = lte === undefined ? undefined : boundAt(keyIn(lte, "bound lte"), { isInclusive: true });
   const lower = stricter(behind, from, { side: "lower" });
   const upper = stricter(before, upTo, { side: "upper" });
   return planOf({ lower, upper }, { reverse, limit });

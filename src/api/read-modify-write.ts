@@ -26,8 +26,8 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
   const store = handle.writable();
   const lifetime = lifetimeOf(swap.options);
   const key = ownCopy(coded.keyIn(swap.key));
-  const expected = swap.expected === undefined ? undefined : coded.valueNamed("expected value", swap.expected);
-  const next = swap.next === undefined ? undefined : coded.valueNamed("next value", swap.next);
+  const expected = swap.expected === undefined ? undefined : coded.valueKept(swap.expected, "expected value");
+  const next = swap.next === undefined ? undefined : coded.valueKept(swap.next, "next value");
   return store.exclusively(() => {
     const current = store.get(space, key);
     if (current === undefined || expected === undefined) {

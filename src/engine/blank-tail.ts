@@ -17,13 +17,10 @@
  */
 
 import { must } from "../ffi/io-error.ts";
-import { passingScratch } from "../ffi/memory.ts";
 import { ZEROED_BYTES } from "../limits.ts";
 import { Scanner } from "../log/scanner.ts";
+import { zeros } from "../log/tail.ts";
 import type { Core, LogFile } from "./core.ts";
-
-/** Never written to. */
-const passingZeros = passingScratch(ZEROED_BYTES);
 
 /** Writes zeros over `tornBytes` behind `soundEnd`, where nothing proves damage. The last of them are not durable yet. */
 export function blankTail(
@@ -33,14 +30,13 @@ export function blankTail(
 ): void {
   const { system } = core;
   const { handle, path } = file;
-  const zeros = passingZeros();
   let until = soundEnd + tornBytes;
   for (const start of stepsBehind(core, file, soundEnd).reverse()) {
     // Before the first one too: a process that died here may have left zeros behind the tail that are in the cache alone.
     must(system.sync(handle), { syscall: "fdatasync", path });
     for (let position = start; position < until; position += ZEROED_BYTES) {
       const bytes = Math.min(ZEROED_BYTES, until - position);
-      must(system.write(handle, zeros.address, { position, bytes }), { syscall: "pwrite", path });
+      must(system.write(handle, zeros().address, { position, bytes }), { syscall: "pwrite", path });
     }
     until = start;
   }

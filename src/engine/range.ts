@@ -15,9 +15,8 @@
  */
 
 import { EmdbError } from "../errors.ts";
-import { compare } from "../ffi/memory.ts";
-import { remainderOf, type Bound, type Remainder } from "../ordered/range-reader.ts";
-import type { KeyValue, RangeBounds, RecordSource } from "./contract.ts";
+import { isBefore, remainderOf, type Bound, type Remainder } from "../ordered/range-reader.ts";
+import type { RangeBounds, RecordSource } from "./contract.ts";
 import type { Core } from "./core.ts";
 import type { Ordering } from "./ordering.ts";
 import { BatchedRecords, RecordList } from "./record-batches.ts";
@@ -185,7 +184,9 @@ function readAtOnce(
       const room = count < missing ? count : missing;
       const part = { units: firstUnits, from: 0, count: room, moment, wanted: "pairs" } as const;
       const isAllRead = readPart(core, list, part) === room;
-      if (isFirst && near !== undefined && isBefore(list.pairs[0], near, rest.isReverse)) list.dropFirst();
+      const first = list.pairs[0];
+      if (isFirst && near !== undefined && first !== undefined && isBefore(first[0], near, rest.isReverse))
+        list.dropFirst();
       rest.isUnsure = false;
       if (list.pairs.length >= limit || (isAllRead && rest.isDone)) break;
       // Long records are not all in memory at once.
@@ -198,15 +199,6 @@ function readAtOnce(
     return undefined;
   }
   return list;
-}
-
-/** Whether the first record of a part lies before the bound at which a range begins. */
-function isBefore(pair: KeyValue | undefined, near: Bound, isReverse: boolean): boolean {
-  if (pair === undefined) return false;
-  const [key] = pair;
-  const shared = Math.min(key.length, near.key.length);
-  const order = (shared === 0 ? 0 : compare(key, near.key, shared)) || key.length - near.key.length;
-  return order === 0 ? !near.isInclusive : order < 0 !== isReverse;
 }
 
 class RangeWalk extends RecordWalk {

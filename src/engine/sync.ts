@@ -163,22 +163,16 @@ export class Sync implements Waiting {
     }
   }
 
-  /** As the owner behind one that died: what cannot be written again may be lost. */
+  /** As the owner behind one that died. Where nothing can be decided the next one tries again. */
   #followDead(): void {
-    const { flags } = this.#core.control;
     // Who died in a swap had the log synced before, and its words are half exchanged.
-    if (flags[SWAP] !== SWAP_NONE) return;
-    let isAgain = false;
+    if (this.#core.control.flags[SWAP] !== SWAP_NONE) return;
     try {
-      isAgain = writeAgain(this.#core, this.#file);
+      writeAgain(this.#core, this.#file);
     } catch (error) {
-      // Whose the lock is could not be asked, or there was no memory: nothing has been decided, and the next one tries again.
-      if (!(error instanceof EmdbError) || error.syscall === "stat") {
-        this.#release(this.name);
-        throw error;
-      }
+      this.#release(this.name);
+      throw error;
     }
-    if (!isAgain) Atomics.or(flags, STATE, STATE_POISONED);
   }
 
   #giveOwner(): void {

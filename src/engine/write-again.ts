@@ -11,22 +11,39 @@
  * do with the pages.
  */
 
+import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import { passingScratch } from "../ffi/memory.ts";
 import { LOG_DURABLE, LOG_WRITTEN } from "../log/log-words.ts";
 import { Scanner } from "../log/scanner.ts";
+import { STATE, STATE_POISONED } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 
 const PIECE_BYTES = 256 * 1024;
 const passingPiece = passingScratch(PIECE_BYTES);
 
 /**
- * Writes again what is in the file and not durable; false when that is not what was written. Under the writer's lock, while
- * nobody else syncs: what is on its way into the file must be there or come later.
+ * Writes again what is in the file and not durable. Poisons where that cannot be, since it may be lost. Under the writer's
+ * lock, while nobody else syncs: what is on its way into the file must be there or come later.
+ *
+ * @throws nothing has been decided: whose the lock is could not be asked (EMDB_IO), or there was no memory
+ */
+export function writeAgain(core: Core, file: LogFile): void {
+  let isAgain = false;
+  try {
+    isAgain = isWrittenAgain(core, file);
+  } catch (error) {
+    if (!(error instanceof EmdbError) || error.syscall === "stat") throw error;
+  }
+  if (!isAgain) Atomics.or(core.control.flags, STATE, STATE_POISONED);
+}
+
+/**
+ * Whether what was written again is what had been written.
  *
  * @throws {EmdbError} EMDB_IO; EMDB_LOCKED when the file is not ours to write to any more
  */
-export function writeAgain(core: Core, file: LogFile): boolean {
+function isWrittenAgain(core: Core, file: LogFile): boolean {
   const { numbers } = core.control.log;
   const from = numbers[LOG_DURABLE]! - core.base;
   const to = numbers[LOG_WRITTEN]! - core.base;

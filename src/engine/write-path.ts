@@ -110,15 +110,8 @@ export class WritePath {
     const core = this.#core;
     const { file } = core;
     if (!core.writeThrough || core.system.lacksWriteThrough !== true || file === undefined) return;
-    let isAgain = false;
-    try {
-      isAgain = writeAgain(core, file);
-    } catch (error) {
-      if (!(error instanceof EmdbError) || error.syscall === "stat") throw error;
-    }
-    if (isAgain) return;
-    Atomics.or(core.control.flags, STATE, STATE_POISONED);
-    throw refusal(core);
+    writeAgain(core, file);
+    if (core.control.flags[STATE] !== 0) throw refusal(core);
   }
 
   /** After a published batch: what its removals left in the index is given back, now that nobody needs it. */

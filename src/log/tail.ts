@@ -121,7 +121,7 @@ const STRIDE_MASK = STRIDE_BYTES - 1;
 /** Zeros begin at a multiple of it: the block before has been written in part. */
 const ZEROED_BLOCK_BYTES = 4096;
 /** Never written to, so it takes no memory. */
-const zeros = sharedScratch(ZEROED_BYTES);
+export const zeros = sharedScratch(ZEROED_BYTES);
 
 /** How far the ring is claimed at a time, to need a memory barrier only now and then. */
 const CLAIM_AHEAD_BYTES = 65_536;

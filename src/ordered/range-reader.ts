@@ -87,7 +87,7 @@ export class RangeReader {
   goOnAtKey(rest: Remainder): void {
     const key = this.#keyAt(rest.behind);
     // The first part alone may end before the bound at which it began, if that was unsure.
-    if (rest.isUnderWay && rest.near !== undefined && !isFurtherOn(key, rest.near, rest.isReverse))
+    if (rest.isUnderWay && rest.near !== undefined && isBefore(key, rest.near, rest.isReverse))
       throw this.#path.keys.corrupted(rest.behind);
     rest.near = { key, isInclusive: false };
     rest.isUnderWay = true;
@@ -208,9 +208,9 @@ export class RangeReader {
   }
 }
 
-/** Whether a range that has come as far as `near` may go on behind a key. */
-function isFurtherOn(key: Uint8Array, near: Bound, isReverse: boolean): boolean {
+/** Whether a key lies before the bound at which a range begins, or goes on. */
+export function isBefore(key: Uint8Array, near: Bound, isReverse: boolean): boolean {
   const shared = Math.min(key.length, near.key.length);
   const order = (shared === 0 ? 0 : compare(key, near.key, shared)) || key.length - near.key.length;
-  return order === 0 ? near.isInclusive : order < 0 === isReverse;
+  return order === 0 ? !near.isInclusive : order < 0 !== isReverse;
 }

@@ -321,7 +321,7 @@ test("a secret that is a number is not in the message", () => {
 });
 
 describe("range bounds", () => {
-  const plan = (range: object): ReturnType<typeof rangePlanOf> => rangePlanOf(range, (_, key) => checkedKey(key));
+  const plan = (range: object): ReturnType<typeof rangePlanOf> => rangePlanOf(range, (key) => checkedKey(key));
 
   test("the key behind a prefix is found for every prefix of two bytes", () => {
     for (let value = 0; value < 65_536; value += 1) {
