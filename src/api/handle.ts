@@ -6,7 +6,8 @@
  *    the hot path nothing, also while another handle keeps the engine open.
  * 2. A gate belongs to an engine, not to a handle. While a caller's function runs under the writer's lock the gate is
  *    shut, and a write by another way than the one that function was given is refused: the lock would let it through
- *    (it nests), as a silent commit of its own that the function's result may then overwrite.
+ *    (it nests), as a silent commit of its own that the function's result may then overwrite. All evaluations of this
+ *    module (`bun --hot` makes one after another) have handles of one engine, and so its one gate.
  */
 
 import type { Space, Store } from "../engine/contract.ts";
@@ -24,9 +25,12 @@ interface Gate {
   holder: Handle | undefined;
 }
 
-const gates = new WeakMap<Store, Gate>();
+/** The gates of this thread's engines. Never rename: an older evaluation of this module looks here too. */
+const GATES = Symbol.for("emdb.gates.1");
 
 function gateOf(store: Store): Gate {
+  const holder = globalThis as { [GATES]?: WeakMap<Store, Gate> };
+  const gates = (holder[GATES] ??= new WeakMap());
   const known = gates.get(store);
   if (known !== undefined) return known;
   const gate: Gate = { occupant: undefined, holder: undefined };

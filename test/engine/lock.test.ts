@@ -209,9 +209,19 @@ testUnlessExcepted("a second evaluation of the package in the thread finds the o
   const again = copy.Emdb.open(path);
   again.insert("from the copy", "1");
   expect(db.getText("from the copy")).toBe("1");
+  // Also that nothing but a transaction writes inside it is known to both.
+  again.transaction((tx) => {
+    expectCode("EMDB_INVALID_ARGUMENT", () => db.insert("beside", "1"));
+    tx.insert("beside", "2");
+  });
+  expect(db.getText("beside")).toBe("2");
+  db.update("beside", () => {
+    expectCode("EMDB_INVALID_ARGUMENT", () => again.remove("beside"));
+    return "3";
+  });
   db.closeSync();
   again.insert("more", "2");
-  expect(again.len()).toBe(2);
+  expect(again.len()).toBe(3);
   again.closeSync();
   expect(Emdb.lockHolder(path)?.isHeld).toBe(false);
 });

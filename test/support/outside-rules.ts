@@ -38,8 +38,8 @@ const OUTSIDE: Readonly<Record<string, readonly string[]>> = {
   // Which runtime wrote a value: its structured clone is no standard.
   "Bun.version": ["codec"],
   "Function.prototype": ["errors"],
-  // The registry of open databases, which has to outlive an evaluation of the package.
-  globalThis: ["src/engine/abandoned.ts", "src/engine/door.ts"],
+  // The registry of open databases, and who may write to one, which have to outlive an evaluation of the package.
+  globalThis: ["src/api/handle.ts", "src/engine/abandoned.ts", "src/engine/door.ts"],
   // What nobody holds any more.
   FinalizationRegistry: ["engine"],
   // Packages are loaded when they are needed.
