@@ -25,7 +25,7 @@ export type EmdbErrorCode =
   | "EMDB_NAMESPACE_DROPPED"
   /** A callback that runs with the lock returned a promise, and nothing was written. */
   | "EMDB_TRANSACTION_ASYNC"
-  /** This platform, or this version of Bun, cannot do it. */
+  /** This platform, or this version of Bun, cannot do it, or there is not the memory to stretch a passphrase. */
   | "EMDB_UNSUPPORTED"
   /** Another process, or another Worker without `attach`, has it open. */
   | "EMDB_LOCKED"

@@ -67,21 +67,25 @@ export interface StretchRequest {
 export type Stretch = (request: StretchRequest) => SecretKey;
 export type StretchLater = (request: StretchRequest) => Promise<SecretKey>;
 
-/** Argon2id on the calling thread: 0.24 s by default. The caller wipes the key. */
+/** Argon2id on the calling thread: 0.24 s by default. The caller wipes the key. @throws {EmdbError} EMDB_UNSUPPORTED */
 export const stretch: Stretch = (request) => {
   const { argon2Sync } = nodeCrypto();
   if (typeof argon2Sync !== "function") return stretchWithNoble(request);
-  return new SecretKey(argon2Sync("argon2id", nodeRequest(request)));
+  try {
+    return new SecretKey(argon2Sync("argon2id", nodeRequest(request)));
+  } catch (cause) {
+    throw cannotStretch(cause);
+  }
 };
 
-/** Argon2id off the calling thread where the runtime can. The caller wipes the key. */
+/** Argon2id off the calling thread where the runtime can. The caller wipes the key. @throws {EmdbError} EMDB_UNSUPPORTED */
 export const stretchLater: StretchLater = (request) => {
   const { argon2 } = nodeCrypto();
   if (typeof argon2 !== "function") return stretchWithWasm(request);
   return new Promise((resolve, reject) => {
     argon2("argon2id", nodeRequest(request), (cause, key) => {
       if (cause === null || cause === undefined) resolve(new SecretKey(key));
-      else reject(new EmdbError("EMDB_UNSUPPORTED", "Argon2 failed, most likely for want of memory", { cause }));
+      else reject(cannotStretch(cause));
     });
   });
 };
@@ -90,9 +94,12 @@ export const stretchLater: StretchLater = (request) => {
 export function stretchWithNoble(request: StretchRequest): SecretKey {
   const { memoryKiB, passes, lanes } = request.parameters;
   const { argon2id } = nobleArgon2();
-  return new SecretKey(
-    argon2id(request.passphrase, request.salt, { m: memoryKiB, t: passes, p: lanes, dkLen: KEY_BYTES }),
-  );
+  const options = { m: memoryKiB, t: passes, p: lanes, dkLen: KEY_BYTES };
+  try {
+    return new SecretKey(argon2id(request.passphrase, request.salt, options));
+  } catch (cause) {
+    throw cannotStretch(cause);
+  }
 }
 
 /** The fallback of `stretchLater`. */
@@ -107,8 +114,15 @@ export async function stretchWithWasm(request: StretchRequest): Promise<SecretKe
     parallelism: lanes,
     hashLength: KEY_BYTES,
     outputType: "binary",
+  }).catch((cause: unknown) => {
+    throw cannotStretch(cause);
   });
   return new SecretKey(key);
+}
+
+/** The parameters have been judged before, so what is left is the memory that they ask for. */
+function cannotStretch(cause: unknown): EmdbError {
+  return new EmdbError("EMDB_UNSUPPORTED", "Argon2 failed, most likely for want of memory", { cause });
 }
 
 /**

@@ -57,7 +57,8 @@ function withPath<T>(path: string | undefined, body: () => T): T {
 function located(error: EmdbError, path: string | undefined): EmdbError {
   if (error.path !== undefined || path === undefined) return error;
   const message = `${JSON.stringify(path)}: ${error.message}`;
-  return new EmdbError(error.code, message, { path, offset: error.offset, cause: error.cause });
+  const { code, offset, syscall, errno, cause } = error;
+  return new EmdbError(code, message, { path, offset, syscall, errno, cause });
 }
 
 /** The cipher of an encrypted log; undefined for a plain one. @throws {EmdbError} EMDB_VERSION for one to come */

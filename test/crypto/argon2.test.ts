@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { argon2Sync } from "node:crypto";
 import { argon2id as nobleArgon2id } from "@noble/hashes/argon2.js";
 import {
@@ -11,6 +11,7 @@ import {
   stretchWithWasm,
   type Argon2Parameters,
 } from "../../src/crypto/argon2.ts";
+import { nodeCrypto } from "../../src/crypto/packages.ts";
 import { PASSPHRASE_BYTES_MAX } from "../../src/limits.ts";
 import { bytesOf, outcome } from "./fixtures.ts";
 
@@ -62,6 +63,22 @@ test("the default is RFC 9106's second recommended option, and gives the same ke
   expect(ARGON2_DEFAULT).toEqual({ memoryKiB: 64 * 1024, passes: 3, lanes: 4 });
   const request = { passphrase: bytesOf("passphrase", 20), salt: bytesOf("salt", 32), parameters: ARGON2_DEFAULT };
   expect(stretch(request).bytes.toHex()).toBe((await stretchLater(request)).bytes.toHex());
+});
+
+test("a runtime that cannot stretch, for want of memory, is EMDB_UNSUPPORTED, synchronously and not", async () => {
+  const request = { passphrase: bytesOf("passphrase", 20), salt: bytesOf("salt", 32), parameters: ARGON2_DEFAULT };
+  const failed = new Error("Argon2 derivation failed");
+  const told = expect.objectContaining({ name: "EmdbError", code: "EMDB_UNSUPPORTED", cause: failed });
+  const crypto = nodeCrypto();
+  using sync = spyOn(crypto, "argon2Sync").mockImplementation(() => {
+    throw failed;
+  });
+  using later = spyOn(crypto, "argon2").mockImplementation((_algorithm, _parameters, done) => {
+    done(failed, undefined as never);
+  });
+  expect(() => stretch(request)).toThrow(told);
+  expect(await stretchLater(request).catch((error: unknown) => error)).toEqual(told);
+  expect([sync, later].map((spy) => spy.mock.calls.length)).toEqual([1, 1]);
 });
 
 test("parameters at both absurd ends are refused, those at the bounds are taken", () => {

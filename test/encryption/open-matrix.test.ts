@@ -5,6 +5,9 @@ import { readFileSync, readdirSync } from "node:fs";
 import { inspect } from "node:util";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import type { OpenOptions } from "../../src/api/types.ts";
+import { unlockPage, unlockPageLater } from "../../src/engine/unlock.ts";
+import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
+import { decodeHeader } from "../../src/log/header.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";
 import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { KEY, OTHER } from "./rekey-fixture.ts";
@@ -120,6 +123,26 @@ test("one more handle in the thread needs the secret too", () => {
   using plain = Emdb.open(folder.file("plain.emdb"));
   plain.insert("k", "v");
   expectCode("EMDB_INVALID_CONFIG", () => Emdb.open(folder.file("plain.emdb"), BY_KEY));
+});
+
+test("what a call of the system refuses while a secret is tried says which, and how", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  Emdb.open(path, BY_KEY).closeSync();
+  const page = new Uint8Array(readFileSync(path).subarray(0, HEADER_PAGE_BYTES));
+  const verdict = decodeHeader(page);
+  if (verdict.kind !== "sound") throw new Error("the header is damaged");
+  const refused = new EmdbError("EMDB_IO", "no descriptor is free", { syscall: "open", errno: "EMFILE" });
+  const encryption = {
+    get key(): never {
+      throw refused;
+    },
+  };
+  const found = { header: verdict.header, page };
+  const asked = { encryption, cipher: undefined };
+  const told = expect.objectContaining({ code: "EMDB_IO", path, syscall: "open", errno: "EMFILE" });
+  expect(() => unlockPage(found, asked, path)).toThrow(told);
+  expect(await unlockPageLater(found, asked, path).catch((error: unknown) => error)).toEqual(told);
 });
 
 test("the options keep their secret: what is given is not changed, and does not show in what is thrown", () => {
