@@ -94,6 +94,11 @@ export function checkedNamespaceName(name: unknown): string {
   return name;
 }
 
+/** Whether it is a Uint8Array, of whatever realm, whatever it says of itself. */
+export function isByteArray(given: unknown): given is Uint8Array {
+  return ArrayBuffer.isView(given) && tagOfView.call(given) === "Uint8Array";
+}
+
 /** How many bytes a view has, whatever it says of itself. */
 export function viewBytes(view: ArrayBufferView): number {
   return byteLengthOfView.call(view) as number;
@@ -166,7 +171,7 @@ function checkText(text: string, bound: Bound): void {
 }
 
 function asByteArray(given: unknown, bound: Bound): Uint8Array {
-  if (ArrayBuffer.isView(given) && tagOfView.call(given) === "Uint8Array") {
+  if (isByteArray(given)) {
     if (byteLengthOfView.call(given) === 0 && isOutOfBuffer(given)) throw detached(bound);
     if (isPlain(given)) return given;
     const buffer = bufferOfView.call(given) as ArrayBuffer;

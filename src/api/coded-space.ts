@@ -88,9 +88,11 @@ export function checkedCodecs<K, V>(codecs: {
 }): Codecs<K, V> {
   if (!isOptions(codecs)) throw wrong(`codecs must be { key?, value }, got ${describe(codecs)}`);
   refuseUnknownNames(codecs, { what: "codecs", known: ["key", "value"], code: "EMDB_INVALID_ARGUMENT" });
-  if (codecs.key !== undefined) requireCodec("key", codecs.key);
-  requireCodec("value", codecs.value);
-  return { key: codecs.key, value: codecs.value };
+  // Each is read once: what is checked is what is used.
+  const { key, value } = codecs;
+  if (key !== undefined) requireCodec("key", key);
+  requireCodec("value", value);
+  return { key, value };
 }
 
 function requireCodec(name: string, codec: unknown): void {

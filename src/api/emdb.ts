@@ -1,4 +1,8 @@
-/** The ways to open a database, and what can be done to a file without opening it. */
+/**
+ * The ways to open a database, and what can be done to a file without opening it.
+ *
+ * Invariant: a secret is what is checked last. The check copies it, and only the engine, once it is called, wipes the copy.
+ */
 
 import { door } from "../engine/door.ts";
 import { EmdbError } from "../errors.ts";
@@ -8,8 +12,8 @@ import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Lifecycle } from "../engine/life.ts";
 import { locationPath } from "./location.ts";
 import { checkedEngineOptions, checkedOpenOptions, requireLocation } from "./open-options.ts";
-import { checkedPath, checkedProgress } from "./paths.ts";
-import { checkedCipher, checkedSecret, checkedSecretAs } from "./secrets.ts";
+import { checkedPath, checkedProgress, isUrl } from "./paths.ts";
+import { checkedCipher, checkedSecret, checkedSecrets } from "./secrets.ts";
 import type {
   Cipher,
   EmdbShare,
@@ -46,9 +50,10 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
   /** Opens or creates it where the platform keeps application data; creates the folders. */
   static open(options: OpenOptions & LocationOptions): Emdb;
   static open(where: string | URL | (OpenOptions & LocationOptions), options?: OpenOptions): Emdb {
-    if (typeof where === "string" || where instanceof URL) {
+    if (typeof where === "string" || isUrl(where)) {
+      const path = checkedPath(where);
       const config = checkedOpenOptions(options, { hasLocation: false });
-      return new Emdb(door.open({ path: checkedPath(where), createFolders: false, config }));
+      return new Emdb(door.open({ path, createFolders: false, config }));
     }
     if (!isOptions(where) || options !== undefined) {
       throw new EmdbError(
@@ -56,8 +61,9 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
         `open takes (path, options?) or (options), got ${describe(where)}${options === undefined ? "" : " and a second argument"}`,
       );
     }
-    const config = checkedOpenOptions(where, { hasLocation: true });
+    requireLocation(where);
     const path = locationPath(where, processEnvironment);
+    const config = checkedOpenOptions(where, { hasLocation: true });
     return new Emdb(door.open({ path, createFolders: config.createIfMissing, config }));
   }
 
@@ -113,13 +119,11 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     target: EncryptionInput & { readonly cipher?: Cipher },
     options?: ProgressOptions,
   ): Promise<void> {
-    const request = {
-      path: checkedPath(path),
-      current: undefined,
-      next: checkedSecret(target, ["cipher"]),
-      cipher: checkedCipher(target.cipher),
-    };
-    await door.enableEncryption(request, checkedProgress(options));
+    const file = checkedPath(path);
+    const progress = checkedProgress(options);
+    const cipher = isOptions(target) ? checkedCipher(target.cipher) : undefined;
+    const next = checkedSecret(target, ["cipher"]);
+    await door.enableEncryption({ path: file, current: undefined, next, cipher }, progress);
   }
 
   /** As `enableEncryption`, back to plain. */
@@ -128,8 +132,10 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     current: EncryptionInput,
     options?: ProgressOptions,
   ): Promise<void> {
-    const request = { path: checkedPath(path), current: checkedSecret(current), next: undefined, cipher: undefined };
-    await door.disableEncryption(request, checkedProgress(options));
+    const file = checkedPath(path);
+    const progress = checkedProgress(options);
+    const secret = checkedSecret(current);
+    await door.disableEncryption({ path: file, current: secret, next: undefined, cipher: undefined }, progress);
   }
 
   /** As `enableEncryption`, from one secret to another; the cipher stays. */
@@ -139,13 +145,10 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     next: EncryptionInput,
     options?: ProgressOptions,
   ): Promise<void> {
-    const request = {
-      path: checkedPath(path),
-      current: checkedSecretAs("current", current),
-      next: checkedSecretAs("next", next),
-      cipher: undefined,
-    };
-    await door.rotateEncryptionKey(request, checkedProgress(options));
+    const file = checkedPath(path);
+    const progress = checkedProgress(options);
+    const secrets = checkedSecrets(current, next);
+    await door.rotateEncryptionKey({ path: file, ...secrets, cipher: undefined }, progress);
   }
 
   /** Copies every sound record of a damaged file into a new database at `target`; the source is only read. */

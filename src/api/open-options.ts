@@ -71,9 +71,10 @@ function engineConfigOf(options: EngineOptions): EngineConfig {
     autoCompact: checkedAutoCompact(options.autoCompact),
     rangeScans: checkedFlag("rangeScans", options.rangeScans, { otherwise: false }),
     flushPlan: checkedFlushPolicy(options.flushPolicy),
-    encryption: encryption === undefined ? undefined : checkedSecret(encryption),
-    cipher,
     verifyReads: checkedFlag("verifyReads", options.verifyReads, { otherwise: false }),
+    cipher,
+    // Last: it is copied, and nobody wipes the copy of options that are refused.
+    encryption: encryption === undefined ? undefined : checkedSecret(encryption),
   };
 }
 

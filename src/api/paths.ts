@@ -3,7 +3,7 @@
 import { basename, resolve } from "node:path";
 import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
-import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
+import { describe, refuseUnknownNames, isOptions, tagOf } from "./describe.ts";
 import type { ProgressOptions } from "./types.ts";
 import { faultOnWindows } from "./windows-names.ts";
 
@@ -13,7 +13,7 @@ import { faultOnWindows } from "./windows-names.ts";
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT for anything but a usable path or a `file:` URL
  */
 export function checkedPath(path: unknown, { what }: { readonly what: string } = { what: "path" }): string {
-  const text = path instanceof URL ? pathOfUrl(path, what) : path;
+  const text = isUrl(path) ? pathOfUrl(path, what) : path;
   if (typeof text !== "string") throw wrong(`the ${what} must be a string or a file: URL, got ${describe(path)}`);
   if (text === "") throw wrong(`the ${what} must not be empty`);
   if (text.includes("\0")) throw wrong(`the ${what} must not hold a NUL`);
@@ -45,7 +45,7 @@ export function checkedProgress(
   const known = ["signal", "onProgress", ...extra];
   refuseUnknownNames(options, { what: "ProgressOptions", known, code: "EMDB_INVALID_ARGUMENT" });
   const { signal, onProgress } = options;
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+  if (signal !== undefined && !isSignal(signal)) {
     throw wrong(`signal must be an AbortSignal, got ${describe(signal)}`);
   }
   if (onProgress !== undefined && typeof onProgress !== "function") {
@@ -58,6 +58,15 @@ export function checkedProgress(
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   };
+}
+
+/** `instanceof` alone asks a proxy, which may be revoked. */
+export function isUrl(given: unknown): given is URL {
+  return tagOf(given) === "URL" && given instanceof URL;
+}
+
+function isSignal(given: unknown): given is AbortSignal {
+  return tagOf(given) === "AbortSignal" && given instanceof AbortSignal;
 }
 
 function pathOfUrl(url: URL, what: string): string {

@@ -5,7 +5,8 @@
 
 import { EmdbError } from "../errors.ts";
 import { ENCRYPTION_KEY_BYTES, PASSPHRASE_BYTES_MAX } from "../limits.ts";
-import { viewBytes } from "./bytes.ts";
+import { wipeAsked } from "../engine/unlock.ts";
+import { isByteArray, viewBytes } from "./bytes.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Cipher, EncryptionInput } from "./types.ts";
 
@@ -34,7 +35,21 @@ export function checkedSecret(input: unknown, extra: readonly string[] = []): En
 }
 
 /** As `checkedSecret`, where a call takes two: a message says which. @throws {EmdbError} as that does */
-export function checkedSecretAs(which: "current" | "next", input: unknown): EncryptionInput {
+export function checkedSecrets(
+  current: unknown,
+  next: unknown,
+): { readonly current: EncryptionInput; readonly next: EncryptionInput } {
+  const first = checkedSecretAs("current", current);
+  try {
+    return { current: first, next: checkedSecretAs("next", next) };
+  } catch (error) {
+    // Nobody else will.
+    wipeAsked({ encryption: first, cipher: undefined });
+    throw error;
+  }
+}
+
+function checkedSecretAs(which: "current" | "next", input: unknown): EncryptionInput {
   try {
     return checkedSecret(input);
   } catch (error) {
@@ -52,7 +67,7 @@ export function checkedCipher(cipher: unknown): Cipher | undefined {
 }
 
 function checkedRawKey(key: unknown): Uint8Array {
-  if (!(ArrayBuffer.isView(key) && key instanceof Uint8Array)) {
+  if (!isByteArray(key)) {
     throw wrong(`an encryption key must be a Uint8Array of ${ENCRYPTION_KEY_BYTES} bytes, got ${kindOf(key)}`);
   }
   // Not what the key says of itself: a shorter one would be filled up with zeros.

@@ -23,6 +23,27 @@ function shrunkView(): Uint8Array {
   return view;
 }
 
+function revoked(): object {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  return proxy;
+}
+
+/** What throws when somebody looks what it is. */
+const TRAPS: readonly unknown[] = [
+  revoked(),
+  new Proxy({}, { getPrototypeOf: trap, get: trap }),
+  {
+    get [Symbol.toStringTag](): never {
+      return trap();
+    },
+  },
+];
+
+function trap(): never {
+  throw new RangeError("a trap");
+}
+
 const WRONG_BYTES: readonly unknown[] = [
   undefined,
   null,
@@ -49,6 +70,7 @@ const WRONG_BYTES: readonly unknown[] = [
   detachedView().buffer,
   shrunkView(),
   Object.create(Uint8Array.prototype),
+  ...TRAPS,
 ];
 
 describe("keys and values", () => {
@@ -83,8 +105,8 @@ describe("keys and values", () => {
       if (wrong === undefined) continue;
       expectCode("EMDB_INVALID_ARGUMENT", () => db.compareAndSwap("key", undefined, wrong));
       expectCode("EMDB_INVALID_ARGUMENT", () => db.compareAndSwap("key", wrong, "value"));
-      // Of a promise update has more to say.
-      if (!((wrong as unknown) instanceof Promise))
+      // Of a promise update has more to say, for which it asks what its function gave for its `then`.
+      if (!TRAPS.includes(wrong) && !((wrong as unknown) instanceof Promise))
         expectCode("EMDB_INVALID_ARGUMENT", () => db.update("key", () => wrong));
       expectCode("EMDB_INVALID_ARGUMENT", () => db.range({ prefix: wrong }));
       expectCode("EMDB_INVALID_ARGUMENT", () => db.range({ gt: wrong }));
@@ -222,6 +244,7 @@ const NO_OPTIONS: readonly unknown[] = [
   new Uint8Array(0),
   Promise.resolve({}),
   () => ({}),
+  ...TRAPS,
 ];
 
 describe("options", () => {
@@ -276,6 +299,29 @@ describe("options", () => {
     expectCode("EMDB_INVALID_ARGUMENT", () => db.insert(key, "value", options));
     expect(db.len()).toBe(0);
   });
+});
+
+test("what somebody calls an object is in the message as far as it is short", () => {
+  using db = Emdb.openInMemory();
+  const named = { [Symbol.toStringTag]: `Odd\n${"x".repeat(100_000)}` } as never;
+  const { message } = expectCode("EMDB_INVALID_ARGUMENT", () => db.get(named));
+  expect(message).toContain("an object of type Odd?xxx");
+  expect(message.length).toBeLessThan(200);
+});
+
+test("a codec that is another one each time somebody looks is the one that was checked", () => {
+  using db = Emdb.openInMemory();
+  for (let good = 0; good < 4; good += 1) {
+    let looks = 0;
+    const codecs = {
+      get value() {
+        return looks++ < good ? codec.text : (undefined as never);
+      },
+    };
+    if (good === 0) expectCode("EMDB_INVALID_ARGUMENT", () => db.typed(codecs));
+    else db.typed(codecs).insert("k", "v");
+  }
+  expect(db.getText("k")).toBe("v");
 });
 
 test("no length that somebody made up is believed", () => {

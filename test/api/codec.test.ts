@@ -1,6 +1,7 @@
 /** The ready-made codecs: order, limits, and what malformed bytes are answered with. */
 
 import { describe, expect, test } from "bun:test";
+import { runInNewContext } from "node:vm";
 import { codec, givesFreshBytes } from "../../src/codec/codec.ts";
 import { expectCode } from "../contract/fixture.ts";
 
@@ -77,6 +78,9 @@ describe("text and JSON", () => {
       expectCode("EMDB_INVALID_ARGUMENT", () => codec.text.encode(wrong as never));
       expectCode("EMDB_INVALID_ARGUMENT", () => codec.bytes.encode(wrong as never));
     }
+    expectCode("EMDB_INVALID_ARGUMENT", () => codec.bytes.encode(Object.create(Uint8Array.prototype) as never));
+    const foreign = runInNewContext("new Uint8Array(3)") as Uint8Array;
+    for (const bytes of [new Uint8Array(2), Buffer.from("a"), foreign]) expect(codec.bytes.encode(bytes)).toBe(bytes);
   });
 });
 

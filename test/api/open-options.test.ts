@@ -1,11 +1,13 @@
 /** Options of opening, paths, secrets: what is refused, what is filled in, and that no secret is ever shown. */
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { runInNewContext } from "node:vm";
 import { checkedEngineOptions, checkedOpenOptions, requireLocation } from "../../src/api/open-options.ts";
 import { checkedPath, checkedProgress } from "../../src/api/paths.ts";
 import { checkedSecret } from "../../src/api/secrets.ts";
+import { Emdb, EmdbError } from "../../src/index.ts";
 import { GROUP_BATCH_MAX, PASSPHRASE_BYTES_MAX } from "../../src/limits.ts";
 import { expectCode } from "../contract/fixture.ts";
 
@@ -141,6 +143,43 @@ describe("secrets", () => {
       expect(text).not.toContain("AAAA");
     }
     expect(Bun.inspect(config)).toContain("[redacted]");
+  });
+
+  test("are wiped where a call copied them and was refused before it began", async () => {
+    const given = new Uint8Array(key);
+    const wrong = { key: new Uint8Array(3) };
+    const encryption = { key: given };
+    const aborted = { signal: AbortSignal.abort() };
+    const calls: readonly (() => unknown)[] = [
+      () => Emdb.open("", { encryption }),
+      () => Emdb.open({ encryption, databaseName: "" }),
+      () => Emdb.openInMemory({ encryption, verifyReads: 1 as never }),
+      () => Emdb.openInMemory({ encryption, cipher: "none" as never }),
+      () => Emdb.enableEncryption("x", { key: given, cipher: "none" as never }),
+      () => Emdb.enableEncryption("x", encryption, aborted),
+      () => Emdb.disableEncryption("x", encryption, aborted),
+      () => Emdb.rotateEncryptionKey("x", encryption, wrong),
+      () => Emdb.rotateEncryptionKey("x", encryption, encryption, aborted),
+      () => Emdb.salvage("x", "y", { encryption, ...aborted }),
+    ];
+    const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
+    for (const [index, call] of calls.entries()) {
+      using set = spyOn(typedArray, "set");
+      const refused = await Promise.try(call).catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(EmdbError);
+      const copies = set.mock.contexts.filter((_, at) => set.mock.calls[at]?.[0] === given);
+      expect([index, ...copies.map((copy) => (copy as Uint8Array).toHex())]).toEqual([
+        index,
+        ...copies.map(() => "00".repeat(32)),
+      ]);
+    }
+    expect(given).toEqual(key);
+  });
+
+  test("of another realm are keys as well", () => {
+    const foreign = runInNewContext("new Uint8Array(32).fill(65)") as Uint8Array;
+    expect(foreign instanceof Uint8Array).toBe(false);
+    expect(open({ encryption: { key: foreign } }).encryption).toMatchObject({ key });
   });
 
   test("are in no message", () => {

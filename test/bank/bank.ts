@@ -359,6 +359,14 @@ const READS: readonly PlantedFault[] = [
     "this.#closing = this.#closeOnce().finally(() => (this.#closing = undefined));",
     "this.#closing = this.#closeOnce();",
   ]),
+  fault("another evaluation of the module writes inside a transaction", "test/engine/lock.test.ts", "api/handle.ts", [
+    'Symbol.for("emdb.gates.1")',
+    'Symbol("emdb.gates.1")',
+  ]),
+  fault("a message about an argument runs into what it is", "test/api/arguments.test.ts", "api/describe.ts", [
+    "  } catch {\n    return undefined;",
+    "  } catch (cause) {\n    throw cause;",
+  ]),
   fault("a close leaves its place to long work", "test/engine/checkpoint.test.ts", "engine/assemble.ts", [
     "    opened.work.give();\n",
     "",

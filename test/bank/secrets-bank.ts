@@ -81,6 +81,31 @@ export const SECRETS: readonly PlantedFault[] = [
     ]),
     needs: "libcrypto",
   },
+  fault(
+    "a runtime without the memory to stretch is told in its own words",
+    "test/crypto/argon2.test.ts",
+    "crypto/argon2.ts",
+    [
+      "nodeRequest(request)));\n  } catch (cause) {\n    throw cannotStretch(cause);",
+      "nodeRequest(request)));\n  } catch (cause) {\n    throw cause;",
+    ],
+  ),
+  fault(
+    "a refusal beside a secret forgets which call it was",
+    "test/encryption/open-matrix.test.ts",
+    "engine/unlock.ts",
+    ["{ path, offset, syscall, errno, cause }", "{ path, offset, cause }"],
+  ),
+  fault(
+    "of two secrets the first is kept where the second is wrong",
+    "test/api/open-options.test.ts",
+    "api/secrets.ts",
+    ["    wipeAsked({ encryption: first, cipher: undefined });\n", ""],
+  ),
+  fault("secrets are copied for a call that is aborted already", "test/api/open-options.test.ts", "api/emdb.ts", [
+    "    const progress = checkedProgress(options);\n    const secrets = checkedSecrets(current, next);\n",
+    "    const secrets = checkedSecrets(current, next);\n    const progress = checkedProgress(options);\n",
+  ]),
   fault("keys stay where helpers had them", "test/encryption/open-ahead.test.ts", "engine/ahead-block.ts", [
     "    this.u8.fill(0, SLOTS_AT);\n",
     "",
