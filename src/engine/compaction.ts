@@ -226,11 +226,14 @@ export class Compaction {
       engine.spaces.emptyAllGraves(core.keepFrom() * 8);
       nextBase(core, core.control.numbers[LIVE_BYTES]!);
       core.tail.spill();
-      return beginDraft(
+      const draft = beginDraft(
         engine,
         { path, generation: core.generation + 1 },
         { keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory },
       );
+      // Where that is refused the file is the owner's alone, as a new one is.
+      if (core.file !== undefined) core.system.copyAccess?.(core.file.handle, core.control.draft.numbers[LOG_FILE]!);
+      return draft;
     });
   }
 

@@ -113,6 +113,7 @@ async function copyInto(environment: Environment, rewrite: Rewrite, options: Pro
       pace = new Pace(environment, options, engine.core.visible);
       await copyRecords(engine, target.engine, pace);
       refuseAborted(options);
+      system.copyAccess?.(engine.core.file!.handle, target.engine.core.file!.handle);
     } catch (error) {
       abandon(target.leave);
       throw error;

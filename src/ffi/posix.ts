@@ -219,6 +219,20 @@ export class PosixSystem extends Surroundings implements System {
     return this.#kernel.cutBytes?.(file) ?? 0;
   }
 
+  copyAccess(from: FileHandle, to: FileHandle): Result {
+    assertHandle(from);
+    assertHandle(to);
+    return attempt(() => {
+      const { mode, uid, gid } = fs.fstatSync(from);
+      const own = fs.fstatSync(to);
+      const give = (user: number): boolean => attempt(() => (fs.fchownSync(to, user, gid), 0)) === 0;
+      const isGroups = (own.uid === uid && own.gid === gid) || give(uid) || own.gid === gid || give(own.uid);
+      // Behind the owner, whose change takes bits away.
+      fs.fchmodSync(to, mode & (isGroups ? 0o777 : 0o707));
+      return 0;
+    });
+  }
+
   size(file: FileHandle): Result {
     assertHandle(file);
     // Moves the file's own position, which nothing here uses.

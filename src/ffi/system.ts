@@ -105,6 +105,11 @@ export interface System {
   cutBytes?(file: FileHandle): number;
   /** Whether that is ever more than 0 on the file system of a file. */
   canCut?(file: FileHandle): boolean;
+  /**
+   * Gives a file that is to take another one's place its mode, and its owner and group as far as the process may. Where the
+   * group cannot be had its rights are not given: they would be another group's. No such call on Windows, where a folder says it.
+   */
+  copyAccess?(from: FileHandle, to: FileHandle): Result;
   /** The length of an open file. */
   size(file: FileHandle): Result;
 

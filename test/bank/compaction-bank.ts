@@ -106,6 +106,25 @@ export const COMPACTION: readonly PlantedFault[] = [
     "engine/compaction.ts",
     ["nextBase(core, draft.log.end);\n      if (sync", "this.#core.base + 2 ** 23;\n      if (sync"],
   ),
+  fault(
+    "a compaction takes a file away from who may read it",
+    "test/compaction/access.test.ts",
+    "engine/compaction.ts",
+    [
+      "core.system.copyAccess?.(core.file.handle, core.control.draft.numbers[LOG_FILE]!)",
+      "core.control.draft.numbers[LOG_FILE]!",
+    ],
+  ),
+  fault(
+    "a change of encryption takes a file away from who may read it",
+    "test/compaction/access.test.ts",
+    "engine/rekey.ts",
+    ["      system.copyAccess?.(engine.core.file!.handle, target.engine.core.file!.handle);\n", ""],
+  ),
+  fault("the rights of a group are given to another one", "test/ffi/files.test.ts", "ffi/posix.ts", [
+    "(isGroups ? 0o777 : 0o707)",
+    "0o777",
+  ]),
 ];
 
 /** What backups have to get right. */

@@ -1,6 +1,6 @@
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { dlopen, type Pointer } from "bun:ffi";
-import { existsSync, readFileSync, statSync, statfsSync, symlinkSync } from "node:fs";
+import fs, { chmodSync, existsSync, readFileSync, statSync, statfsSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { FileStatus } from "../../src/ffi/system.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
@@ -19,6 +19,32 @@ test("opening what is not there is ENOENT, unless it is to be created", () => {
   folder.open("second", "create");
   expect(system.list(folder.path)).toHaveLength(2);
 });
+
+test.skipIf(isWindows)(
+  "a file takes the mode of another one, and gives no group rights that its own group did not have",
+  () => {
+    using folder = new TemporaryFolder();
+    const from = folder.opened("from", "");
+    const modeOf = (name: string): number => statSync(folder.at(name)).mode & 0o7777;
+    for (const [index, mode] of [0o600, 0o640, 0o664, 0o444].entries()) {
+      chmodSync(folder.at("from"), mode);
+      const name = `to ${index}`;
+      expect(system.copyAccess!(from, folder.open(name, "create"))).toBe(0);
+      expect(modeOf(name)).toBe(mode);
+    }
+    chmodSync(folder.at("from"), 0o664);
+    const others = statSync(folder.at("from"));
+    others.gid += 1;
+    using refused = spyOn(fs, "fchownSync").mockImplementation(() => {
+      throw Object.assign(new Error("not permitted"), { code: "EPERM" });
+    });
+    using told = spyOn(fs, "fstatSync").mockImplementationOnce((() => others) as never);
+    expect(system.copyAccess!(from, folder.open("of another group", "create"))).toBe(0);
+    expect(modeOf("of another group")).toBe(0o604);
+    expect([refused, told].map((spy) => spy.mock.calls.length > 0)).toEqual([true, true]);
+    expect(outcome(system.copyAccess!(neverOpened, from))).toBe("EBADF");
+  },
+);
 
 // Under Wine `symlinkSync` makes nothing and says nothing.
 test.skipIf(isWindows)("write-or-create follows no symbolic link", () => {
