@@ -3,13 +3,13 @@
  * the bytes pass as they are; that branch is the hot path.
  */
 
-import { givesFreshBytes } from "../codec/codec.ts";
+import { givesFreshBytes, isReadyMade } from "../codec/codec.ts";
 import type { Bytes, Space } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { checkedKey, checkedValue, ownCopy } from "./bytes.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Handle } from "./handle.ts";
-import type { Codec } from "./types.ts";
+import type { BytesLike, Codec } from "./types.ts";
 
 /** Undefined stands for bytes as they are. */
 export interface Codecs<K, V> {
@@ -37,7 +37,7 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
   keyIn(key: KeyIn, what?: string): Bytes {
     const codec = this.keyCodec;
     if (codec === undefined) return checkedKey(key, what);
-    const bytes = checkedKey(codec.encode(key as unknown as K), what);
+    const bytes = checkedKey(encoded(codec, key as unknown as K), what);
     // One codec may serve keys and values and reuse one buffer for both.
     return givesFreshBytes(codec) ? bytes : ownCopy(bytes);
   }
@@ -56,7 +56,7 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
     const codec = this.valueCodec;
     if (codec === undefined) return checkedValue(value, what);
     if (value === undefined) throw undefinedValue();
-    return checkedValue(codec.encode(value as unknown as V), what);
+    return checkedValue(encoded(codec, value as unknown as V), what);
   }
 
   /** As `valueIn`, in bytes that a codec does not write to again; a plain array is still the caller's. */
@@ -74,6 +74,23 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
   valueOut(bytes: Uint8Array): V {
     const codec = this.valueCodec;
     return codec === undefined ? (bytes as unknown as V) : codec.decode(bytes);
+  }
+}
+
+/** Errors of ours that codecs of the caller's have thrown: they go out as they are. */
+const foreign = new WeakSet<EmdbError>();
+
+/** Whether a codec of the caller's threw it. */
+export function isFromCodec(error: EmdbError): boolean {
+  return foreign.has(error);
+}
+
+function encoded<T>(codec: Codec<T>, value: T): BytesLike {
+  try {
+    return codec.encode(value);
+  } catch (error) {
+    if (error instanceof EmdbError && !isReadyMade(codec)) foreign.add(error);
+    throw error;
   }
 }
 

@@ -12,7 +12,7 @@ import type { Bytes } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { BATCH_WRITES_MAX } from "../limits.ts";
 import { ownCopy, refuseResized } from "./bytes.ts";
-import type { CodedSpace } from "./coded-space.ts";
+import { isFromCodec, type CodedSpace } from "./coded-space.ts";
 import { describe } from "./describe.ts";
 
 /** Equally long; the entry at one index is one record. */
@@ -141,7 +141,7 @@ function naming<T>(what: "entry" | "item", collect: (place: Place) => T): T {
   } catch (error) {
     const isOurs =
       error instanceof EmdbError && (error.code === "EMDB_INVALID_ARGUMENT" || error.code === "EMDB_TOO_LARGE");
-    if (place.index < 0 || !isOurs) throw error;
+    if (place.index < 0 || !isOurs || isFromCodec(error)) throw error;
     throw new EmdbError(error.code, `${what} ${place.index} of the batch: ${error.message}`, { cause: error });
   }
 }

@@ -32,6 +32,11 @@ export const codec: {
 /** The codecs above whose bytes nobody else holds. */
 const FRESH: ReadonlySet<object> = new Set([textCodec, jsonCodec, structuredCodec, uint32Codec, uint64Codec]);
 
+/** Whether it is one of the codecs above. */
+export function isReadyMade(given: object): boolean {
+  return given === bytesCodec || FRESH.has(given);
+}
+
 /** Whether each `encode` gives bytes of its own, so that they need no copy while they wait. */
 export function givesFreshBytes(given: object): boolean {
   return FRESH.has(given);

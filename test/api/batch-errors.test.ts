@@ -1,7 +1,7 @@
 /** What is wrong with one key or value of a batch says with which, and nothing of the batch is written. */
 
 import { afterEach, expect, test } from "bun:test";
-import { Emdb, EmdbError } from "../../src/index.ts";
+import { codec, Emdb, EmdbError, type Codec } from "../../src/index.ts";
 import { KEY_BYTES_MAX } from "../../src/limits.ts";
 import { expectCode } from "../contract/fixture.ts";
 
@@ -67,14 +67,46 @@ test("what the iterable throws is thrown as it is, also when it is an error of o
     yield ["a", "1"];
     throw own;
   }
-  const thrown = ((): unknown => {
-    try {
-      db.insertMany(entries());
-      return undefined;
-    } catch (error) {
-      return error;
-    }
-  })();
-  expect(thrown).toBe(own);
+  expect(thrownBy(() => db.insertMany(entries()))).toBe(own);
   expect(db.len()).toBe(0);
 });
+
+test("what a caller's codec throws is thrown as it is, also when it is an error of ours; a ready-made one is told of by its entry", () => {
+  const own = new EmdbError("EMDB_INVALID_ARGUMENT", "no such date");
+  const refusing: Codec<number> = {
+    encode(value) {
+      if (value === 3) throw own;
+      return String(value);
+    },
+    decode: () => 0,
+  };
+  const byValue = db.typed({ value: refusing });
+  const byKey = db.typed({ key: refusing, value: codec.text });
+  for (const values of kindsOf([1, 2, 3])) {
+    const all = [...values];
+    expect(thrownBy(() => byValue.insertMany(all.map((value) => ["k", value])))).toBe(own);
+    expect(thrownBy(() => byValue.insertMany(new Map(all.map((value) => [String(value), value]))))).toBe(own);
+    expect(thrownBy(() => byKey.insertMany(all.map((value) => [value, "v"])))).toBe(own);
+    expect(thrownBy(() => byKey.getMany(all))).toBe(own);
+    expect(thrownBy(() => byKey.removeMany(all.values()))).toBe(own);
+  }
+  for (const value of [codec.text, codec.bytes, codec.uint32, codec.json()] as Codec<unknown>[])
+    expect(message("EMDB_INVALID_ARGUMENT", () => db.typed({ value }).insertMany([["k", () => 1]]))).toStartWith(
+      "entry 0 of the batch: ",
+    );
+  // What it gives is looked at here, and so is told of here.
+  const wrong: Codec<number> = { encode: () => 5 as never, decode: () => 0 };
+  expect(message("EMDB_INVALID_ARGUMENT", () => db.typed({ value: wrong }).insertMany([["k", 1]]))).toStartWith(
+    "entry 0 of the batch: ",
+  );
+  expect(db.len()).toBe(0);
+});
+
+function thrownBy(call: () => unknown): unknown {
+  try {
+    call();
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}

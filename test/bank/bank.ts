@@ -367,6 +367,10 @@ const READS: readonly PlantedFault[] = [
     "  } catch {\n    return undefined;",
     "  } catch (cause) {\n    throw cause;",
   ]),
+  fault("an error of a caller's codec becomes another one", "test/api/batch-errors.test.ts", "api/collect.ts", [
+    " || isFromCodec(error)",
+    "",
+  ]),
   fault("a close leaves its place to long work", "test/engine/checkpoint.test.ts", "engine/assemble.ts", [
     "    opened.work.give();\n",
     "",
