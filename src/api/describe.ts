@@ -36,7 +36,7 @@ function describeObject(value: unknown): string {
 }
 
 /** What kind of object it says it is; undefined when it does not let anybody look: a getter throws, a proxy is revoked. */
-export function tagOf(value: unknown): string | undefined {
+function tagOf(value: unknown): string | undefined {
   try {
     return Object.prototype.toString.call(value).slice("[object ".length, -1);
   } catch {

@@ -3,9 +3,12 @@
 import { basename, resolve } from "node:path";
 import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
-import { describe, refuseUnknownNames, isOptions, tagOf } from "./describe.ts";
+import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { ProgressOptions } from "./types.ts";
 import { faultOnWindows } from "./windows-names.ts";
+
+const hrefOfUrl = Object.getOwnPropertyDescriptor(URL.prototype, "href")?.get;
+const abortedOfSignal = Object.getOwnPropertyDescriptor(AbortSignal.prototype, "aborted")?.get;
 
 /**
  * An absolute path. A string is a path as it stands, also when it looks like a URL.
@@ -60,13 +63,23 @@ export function checkedProgress(
   };
 }
 
-/** `instanceof` alone asks a proxy, which may be revoked. */
+/** `instanceof` alone takes a proxy for one, whose every property then throws. */
 export function isUrl(given: unknown): given is URL {
-  return tagOf(given) === "URL" && given instanceof URL;
+  return answers(given, hrefOfUrl) && given instanceof URL;
 }
 
 function isSignal(given: unknown): given is AbortSignal {
-  return tagOf(given) === "AbortSignal" && given instanceof AbortSignal;
+  return answers(given, abortedOfSignal) && given instanceof AbortSignal;
+}
+
+/** Whether it is an object of the class that a getter is from. */
+function answers(given: unknown, getter: ((this: unknown) => unknown) | undefined): boolean {
+  try {
+    getter?.call(given);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function pathOfUrl(url: URL, what: string): string {

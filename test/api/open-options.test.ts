@@ -235,6 +235,21 @@ describe("paths", () => {
       expect(checkedPath(`folder/${name}`)).toBe(resolve(`folder/${name}`));
   });
 
+  test("what only passes for a URL or a signal is refused as what it is", async () => {
+    const url = pathToFileURL("/tmp/x");
+    const { signal } = new AbortController();
+    for (const wrong of [new Proxy(url, {}), Object.create(URL.prototype), Object.create(url)] as URL[]) {
+      expectCode("EMDB_INVALID_ARGUMENT", () => checkedPath(wrong));
+      expectCode("EMDB_INVALID_ARGUMENT", () => Emdb.lockHolder(wrong));
+      expect(await Emdb.salvage(wrong, "y").catch((error: unknown) => error)).toBeInstanceOf(EmdbError);
+    }
+    for (const wrong of [new Proxy(signal, {}), Object.create(AbortSignal.prototype)] as AbortSignal[])
+      expectCode("EMDB_INVALID_ARGUMENT", () => checkedProgress({ signal: wrong }));
+    class Own extends URL {}
+    expect(checkedPath(new Own(url))).toBe(checkedPath(url));
+    expect(checkedProgress({ signal })).toEqual({ signal });
+  });
+
   test("progress options are reduced to what they are", () => {
     const { signal } = new AbortController();
     const onProgress = (): undefined => undefined;
