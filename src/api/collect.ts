@@ -3,12 +3,12 @@
  *
  * A generator may fill one buffer again for each entry, so what comes from one is copied at once. Arrays, maps and sets
  * have none that runs between two entries, unless somebody made an element a getter, and their bytes are used in place.
- * For the sake of that somebody each length is looked at again when all have been read, as a sum in which each place has
- * a weight of its own: of a buffer that was detached, shrunk or grown meanwhile, other bytes would be written than were
- * checked.
+ * For the sake of that somebody each length is looked at again, when all have been read (`engine/batch-lengths.ts`): of a
+ * buffer that was detached, shrunk or grown meanwhile, other bytes would be used than were checked.
  */
 
-import type { Bytes } from "../engine/contract.ts";
+import { keyTerm, valueTerm } from "../engine/batch-lengths.ts";
+import type { Bytes, CheckedLengths } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { BATCH_WRITES_MAX } from "../limits.ts";
 import { ownCopy, refuseResized } from "./bytes.ts";
@@ -19,6 +19,8 @@ import { describe } from "./describe.ts";
 export interface CollectedEntries {
   readonly keys: readonly Bytes[];
   readonly values: readonly Bytes[];
+  /** Of bytes that are the caller's. */
+  readonly lengths?: CheckedLengths;
 }
 
 /** @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE; what a codec or the iterable throws, unchanged */
@@ -39,21 +41,21 @@ function collectInPlace<K, V, KeyIn, ValueIn>(
 ): CollectedEntries {
   const keys: Bytes[] = [];
   const values: Bytes[] = [];
-  let lengths = 0;
+  let sum = 0;
   for (const entry of entries) {
     if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
     place.index = keys.length;
     const key = coded.keyKept(entry[0]);
     keys.push(key);
-    if (typeof key !== "string") lengths = (lengths + Math.imul(key.length, 2 * keys.length)) | 0;
+    // The key's first: the value's codec may run.
+    sum = (sum + keyTerm(key, place.index)) | 0;
     const value = coded.valueKept(entry[1]);
     values.push(value);
-    if (typeof value !== "string") lengths = (lengths + Math.imul(value.length, 2 * keys.length + 1)) | 0;
+    sum = (sum + valueTerm(value, place.index)) | 0;
     place.index = -1;
     if (keys.length > BATCH_WRITES_MAX) throw tooMany();
   }
-  if (((weightOf(keys, 2) + weightOf(values, 3)) | 0) !== lengths) refuseResized(keys, values);
-  return { keys, values };
+  return { keys, values, lengths: { sum, onChanged: () => refuseResized(keys, values) } };
 }
 
 function collectCopies<K, V, KeyIn, ValueIn>(
@@ -116,15 +118,16 @@ function collectArray<K, V, KeyIn, ValueIn>(
   const count = keys.length;
   if (count > BATCH_WRITES_MAX) throw tooMany();
   const collected: Bytes[] = [];
-  let lengths = 0;
+  let sum = 0;
   for (let index = 0; index < count; index += 1) {
     place.index = index;
     const key = coded.keyIn(keys[index] as KeyIn);
     collected.push(key);
-    if (typeof key !== "string") lengths = (lengths + Math.imul(key.length, 2 * index + 2)) | 0;
+    sum = (sum + keyTerm(key, index)) | 0;
   }
   place.index = -1;
-  if (weightOf(collected, 2) !== lengths) refuseResized(collected, []);
+  for (let index = 0; index < count; index += 1) sum = (sum - keyTerm(collected[index]!, index)) | 0;
+  if (sum !== 0) refuseResized(collected, []);
   return collected;
 }
 
@@ -167,15 +170,4 @@ function tooMany(): EmdbError {
 
 function wrong(message: string): EmdbError {
   return new EmdbError("EMDB_INVALID_ARGUMENT", message);
-}
-
-/** The sum of the lengths, each with a weight of its own. */
-function weightOf(all: readonly Bytes[], first: number): number {
-  let sum = 0;
-  let weight = first;
-  for (const bytes of all) {
-    if (typeof bytes !== "string") sum = (sum + Math.imul(bytes.length, weight)) | 0;
-    weight += 2;
-  }
-  return sum;
 }

@@ -83,8 +83,8 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     const coded = this.#coded;
     const store = coded.handle.writable();
     const lifetime = lifetimeOf(options);
-    const { keys, values } = collectEntries(coded, entries);
-    store.insertMany(coded.space, keys, values, deadlineOf(lifetime, coded.handle));
+    const { keys, values, lengths } = collectEntries(coded, entries);
+    store.insertMany(coded.space, keys, values, deadlineOf(lifetime, coded.handle), lengths);
     return keys.length;
   }
 

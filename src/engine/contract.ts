@@ -32,6 +32,14 @@ export interface BatchWrite {
   readonly expiresAtMs: number;
 }
 
+/** What the lengths of a batch's bytes were when they were checked. */
+export interface CheckedLengths {
+  /** Of all of them (`batch-lengths.ts`). */
+  readonly sum: number;
+  /** Called when they are others now, and before anything is visible; throws unless that is as well. */
+  readonly onChanged: () => void;
+}
+
 /** What a point-in-time walk yields; both arrays are the caller's own. */
 export interface SnapshotRecord {
   readonly key: Uint8Array;
@@ -94,8 +102,17 @@ export interface Store {
   insert(space: Space, key: Bytes, value: Bytes, expiresAtMs: number): void;
   /** Returns the value that was visible. */
   remove(space: Space, key: Bytes): Uint8Array | undefined;
-  /** One batch of inserts with one deadline; `keys` and `values` are equally long. On a repeated key the last wins. */
-  insertMany(space: Space, keys: readonly Bytes[], values: readonly Bytes[], expiresAtMs: number): void;
+  /**
+   * One batch of inserts with one deadline; `keys` and `values` are equally long. On a repeated key the last wins. With
+   * `lengths` the bytes that are written are as long as those that were checked, or nothing is.
+   */
+  insertMany(
+    space: Space,
+    keys: readonly Bytes[],
+    values: readonly Bytes[],
+    expiresAtMs: number,
+    lengths?: CheckedLengths,
+  ): void;
   /** One batch; how many were present and visible (a key given twice counts once). */
   removeMany(space: Space, keys: readonly Bytes[]): number;
   /** One batch over any spaces, in order. */

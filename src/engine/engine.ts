@@ -1,7 +1,8 @@
 /** The engine as the room above sees it: one `Store` over a `Core`, each call handed to the path it belongs to. */
 
 import { EmdbError } from "../errors.ts";
-import type { BatchWrite, Bytes, RangeBounds, RecordSource, Space, Store, Wanted } from "./contract.ts";
+import { lengthSum } from "./batch-lengths.ts";
+import type { BatchWrite, Bytes, CheckedLengths, RangeBounds, RecordSource, Space, Store, Wanted } from "./contract.ts";
 import { STATE, STATE_CLOSED } from "./control.ts";
 import type { Core } from "./core.ts";
 import { Sweeper } from "./expiry.ts";
@@ -181,21 +182,51 @@ export class Engine implements Store {
     });
   }
 
-  insertMany(space: Space, keys: readonly Bytes[], values: readonly Bytes[], expiresAtMs: number): void {
+  insertMany(
+    space: Space,
+    keys: readonly Bytes[],
+    values: readonly Bytes[],
+    expiresAtMs: number,
+    lengths?: CheckedLengths,
+  ): void {
     const state = space as SpaceState;
     const count = keys.length;
     this.#writingMany(count, () => {
       this.spaces.mustBeLive(state);
-      if (count === 0) return;
-      const load = this.#loading(state, keys);
       const room = new RoomAhead(this.core, this.spaces, { space: state, count });
-      for (let index = 0; index < count; index++) {
-        if (index === room.next) room.make(index);
-        load(index);
-        this.#write.put(state, values[index]!, expiresAtMs, placeInBatch(index, count));
+      let sum = 0;
+      for (let first = 0; first < count;) {
+        if (first >= room.next) room.make(first);
+        const end = first + this.#touchGroup(state, keys, first);
+        this.#putGroup(state, { keys, values, expiresAtMs, first, end });
+        sum = (sum + lengthSum(keys, values, { first, end })) | 0;
+        first = end;
       }
+      if (count === 0) return;
+      if (lengths !== undefined && sum !== lengths.sum) lengths.onChanged();
       this.#write.publish();
     });
+  }
+
+  /** A function by itself, which is called often: the loop of a batch is entered once, and is never compiled as well. */
+  #putGroup(
+    space: SpaceState,
+    part: {
+      readonly keys: readonly Bytes[];
+      readonly values: readonly Bytes[];
+      readonly expiresAtMs: number;
+      readonly first: number;
+      readonly end: number;
+    },
+  ): void {
+    const { values, expiresAtMs, first, end } = part;
+    const { prefetch } = this.core;
+    const write = this.#write;
+    const { length } = part.keys;
+    for (let index = first; index < end; index++) {
+      prefetch.load(index - first);
+      write.put(space, values[index]!, expiresAtMs, placeInBatch(index, length));
+    }
   }
 
   removeMany(space: Space, keys: readonly Bytes[]): number {
@@ -237,18 +268,25 @@ export class Engine implements Store {
    * are brought into the cache side by side.
    */
   #loading(space: SpaceState, keys: readonly Bytes[]): (index: number) => void {
-    const { prefetch, visible } = this.core;
+    const { prefetch } = this.core;
     let first = 0;
     let end = 0;
     return (index) => {
       if (index === end) {
         first = end;
-        const root = this.spaces.root(space);
-        end += prefetch.touchBuckets(root, keys, first);
-        if (root !== 0) prefetch.touchFrames(visible);
+        end += this.#touchGroup(space, keys, first);
       }
       prefetch.load(index - first);
     };
+  }
+
+  /** Brings what the keys from the one at `first` on are looked up in into the cache; returns of how many. */
+  #touchGroup(space: SpaceState, keys: readonly Bytes[], first: number): number {
+    const { prefetch, visible } = this.core;
+    const root = this.spaces.root(space);
+    const count = prefetch.touchBuckets(root, keys, first);
+    if (root !== 0) prefetch.touchFrames(visible);
+    return count;
   }
 
   /** Runs writes as one batch; each says whether it wrote a frame and whether it counts. Returns how many counted. */

@@ -10,6 +10,7 @@ import { memoryDatabase } from "../contract/memory-life.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { CONFIG } from "../engine/open-engine.ts";
 import { expectCode, stateOf } from "../engine/fixture.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 /** An array that hands out another element from the second time on that one is asked for. */
 function shifty<T>(first: T, later: T): T[] {
@@ -171,6 +172,26 @@ for (const [subject, call] of BATCHES) {
     }
   });
 }
+
+test("a long batch of which a key changed, and much of which is in the file by then, is taken back there as well", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using db = Emdb.open(path);
+    db.insert("before", "1");
+    const state = stateOf(db);
+    const view = spoilable("whole");
+    const value = new Uint8Array(30_000);
+    const many = Array.from({ length: 700 }, (_, index): [string | Uint8Array, Uint8Array] => [`key ${index}`, value]);
+    many.unshift([view, value]);
+    const batch = endingIn<[string | Uint8Array, Uint8Array]>(many, () => (view.buffer.transfer(), ["last", value]));
+    expectCode("EMDB_INVALID_ARGUMENT", () => db.insertMany(batch));
+    expect(stateOf(db)).toBe(state);
+    db.insert("behind", "2");
+  }
+  using db = Emdb.open(path);
+  expect([...db.keys()].map((key) => Buffer.from(key).toString()).toSorted()).toEqual(["before", "behind"]);
+});
 
 test("what an iterator gave before it took the buffer away stays as it was given", () => {
   for (const [, spoil] of SPOILS) {

@@ -367,6 +367,12 @@ const READS: readonly PlantedFault[] = [
     "  } catch {\n    return undefined;",
     "  } catch (cause) {\n    throw cause;",
   ]),
+  fault(
+    "a batch is written with other lengths than were checked",
+    "test/api/moving-bytes.test.ts",
+    "engine/engine.ts",
+    ["sum !== lengths.sum", "Number.isNaN(sum)"],
+  ),
   fault("an error of a caller's codec becomes another one", "test/api/batch-errors.test.ts", "api/collect.ts", [
     " || isFromCodec(error)",
     "",
