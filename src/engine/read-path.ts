@@ -117,6 +117,8 @@ export class ReadPath {
     const { prefetch, verifyReads } = core;
     const values: (Uint8Array | undefined)[] = [];
     this.#begin(space);
+    // The index there is now may be of a clear, and of writes, behind the moment: the keys that it has not would be missing.
+    if (core.isShared) this.#root = this.#spaces.rootOf(space, this.#visible);
     if (keys.length === 0) this.#spaces.mustBeLive(space);
     const isAnswered = this.#root !== 0 && !verifyReads;
     for (let first = 0; first < keys.length;) {

@@ -155,6 +155,23 @@ describe.each<[string, Partial<Config>]>([
       expect(hasHappened).toBe(true);
     },
   );
+
+  test("getMany shows one moment: clear, insert of some, before it has looked which index there is", () => {
+    using both = new Beside(changes);
+    const { engine, reader } = both;
+    const keys = durable.slice(0, 200);
+    // All of a thread's engines share the memory of the key at hand: it is loaded behind this.
+    const { log } = reader.core;
+    const { takeRetreats } = log;
+    log.takeRetreats = () => {
+      log.takeRetreats = takeRetreats;
+      engine.clear(engine.defaultSpace);
+      engine.insert(engine.defaultSpace, keys[100]!, "another", 0);
+      return takeRetreats.call(log);
+    };
+    expect(reader.getMany(reader.defaultSpace, keys).map(textOf)).toEqual(keys);
+    expect(log.takeRetreats).toBe(takeRetreats);
+  });
 });
 
 describe("beside a clear that failed", () => {
