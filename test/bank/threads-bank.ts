@@ -110,9 +110,19 @@ export const THREADS: readonly PlantedFault[] = [
     "    heap.ensureSpace(space.id);",
   ]),
   fault("a getMany goes on behind a clear that came later", "test/engine/taken-back.test.ts", "engine/read-path.ts", [
-    "this.#spaces.rootOf(space, this.#visible)",
-    "this.#spaces.rootAt(space, this.#visible)",
+    "const root = this.#spaces.rootOf(space, this.#visible);",
+    "const root = this.#spaces.rootAt(space, this.#visible);",
   ]),
+  fault("a getMany begins with the index of a later clear", "test/engine/taken-back.test.ts", "engine/read-path.ts", [
+    "if (core.isShared) this.#root = this.#spaces.rootOf(space, this.#visible);",
+    "",
+  ]),
+  fault(
+    "a flush waits for ever behind a dead owner that nobody can follow",
+    "test/engine/commit-worker.test.ts",
+    "engine/group-commit.ts",
+    ["if (owner !== 0 && owner !== SYNC_UNHEARD) return 0;", "if (owner !== 0) return 0;"],
+  ),
   fault("a dead owner is followed beside a writer", "test/engine/unheard-sync.test.ts", "engine/sync.ts", [
     "if (!mutex.tryLock(1)) return false;",
     "mutex.tryLock(1);",

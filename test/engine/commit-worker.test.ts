@@ -2,8 +2,9 @@
 
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { COMMIT_HOST, COMMIT_REQUESTS, SYNC_DONE, SYNC_OWNER } from "../../src/engine/control.ts";
+import { COMMIT_HOST, COMMIT_REQUESTS, SYNC_DONE, SYNC_OWNER, SYNC_UNHEARD } from "../../src/engine/control.ts";
 import { attachTo } from "../../src/engine/open.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { CommitOrders } from "../../src/log/commit-script.ts";
@@ -229,6 +230,25 @@ test("so does one whose own Worker never begins", async () => {
   await writeAndFlush(subject.opened, "own");
   expect(started).toHaveLength(1);
   for (const worker of started) worker.terminate();
+});
+
+test("where nobody can follow a thread that died in a sync, the flush is told why, and the next one tries again", async () => {
+  using subject = new Subject({ hasWorkers: true });
+  await writeAndFlush(subject.opened, "first");
+  const { opened } = subject;
+  const { flags } = opened.engine.core.control;
+  subject.insert("second");
+  opened.sync!.spill();
+  Atomics.store(flags, SYNC_OWNER, SYNC_UNHEARD);
+  // Whether the lock is still ours.
+  subject.fault = (call) => (call === "status" ? -Errno.EACCES : undefined);
+  expect(await opened.commit!.flush().catch((error: unknown) => error)).toMatchObject({
+    code: "EMDB_IO",
+    syscall: "stat",
+  });
+  subject.fault = () => undefined;
+  await writeAndFlush(opened, "third");
+  expect(flags[SYNC_OWNER]).toBe(0);
 });
 
 test("a thread that can start no Worker gives the place back, uses another's and else syncs by itself", async () => {
