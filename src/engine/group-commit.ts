@@ -13,7 +13,7 @@ import { resultOfNumber } from "../ffi/errno.ts";
 import { syncRecipe } from "../ffi/sync-recipe.ts";
 import { LOG_WRITTEN } from "../log/log-words.ts";
 import { CommitWorker } from "./commit-worker.ts";
-import { STATE, STATE_POISONED, SYNC_DONE, SYNC_ERRNO, SYNC_JOINED, SYNC_OWNER, SYNC_UNHEARD } from "./control.ts";
+import { STATE, STATE_POISONED, SYNC_DONE, SYNC_ERRNO, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { FlushPlan } from "./life.ts";
 import { NEVER_MS } from "../limits.ts";
@@ -176,10 +176,10 @@ export class GroupCommit {
 
   /** After so many turns in which no sync was done; returns how many count. */
   #afterSilence(turns: number): number {
-    this.#sync.releaseDeadOwner();
-    const owner = Atomics.load(this.#core.control.flags, SYNC_OWNER);
-    // Behind one that died nobody syncs as long as nobody can follow it, which the flush on this thread tells.
-    if (owner !== 0 && owner !== SYNC_UNHEARD) return 0;
+    const canFollow = this.#sync.releaseDeadOwner();
+    const isSyncing = Atomics.load(this.#core.control.flags, SYNC_OWNER) !== 0;
+    // Why a dead one cannot be followed the flush on this thread tells.
+    if (isSyncing && canFollow) return 0;
     const waitMsMax = this.#plan.kind === "group" ? this.#plan.waitMsMax : 0;
     // Where a Worker takes long to start, or has died although its host lives.
     const isLate = turns * TURN_MS >= waitMsMax + SILENT_TURNS_MAX * TURN_MS;

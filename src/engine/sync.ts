@@ -226,17 +226,19 @@ export class Sync implements Waiting {
     Atomics.notify(flags, SYNC_DONE);
   }
 
-  /** Frees the conversation of an owner whose thread has ended. */
-  releaseDeadOwner(): void {
+  /** Frees the conversation of an owner whose thread has ended. False when nothing could be decided about one. */
+  releaseDeadOwner(): boolean {
     const { flags } = this.#core.control;
     const owner = Atomics.load(flags, SYNC_OWNER);
     if (owner !== 0 && owner !== SYNC_UNHEARD && this.isDead(owner)) this.#release(owner);
     // A commit Worker cannot write again: whoever waits for one does.
     try {
       if (Atomics.load(flags, SYNC_OWNER) === SYNC_UNHEARD && this.#takeOwner()) this.#giveOwner();
+      return true;
     } catch (error) {
       // It is asked again in a while.
       if (!(error instanceof EmdbError)) throw error;
+      return false;
     }
   }
 

@@ -121,7 +121,7 @@ export const THREADS: readonly PlantedFault[] = [
     "a flush waits for ever behind a dead owner that nobody can follow",
     "test/engine/commit-worker.test.ts",
     "engine/group-commit.ts",
-    ["if (owner !== 0 && owner !== SYNC_UNHEARD) return 0;", "if (owner !== 0) return 0;"],
+    ["if (isSyncing && canFollow) return 0;", "if (isSyncing) return 0;"],
   ),
   fault("a dead owner is followed beside a writer", "test/engine/unheard-sync.test.ts", "engine/sync.ts", [
     "if (!mutex.tryLock(1)) return false;",
