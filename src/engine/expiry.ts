@@ -8,7 +8,8 @@
  * 2. The writer's lock is held for one slice; who waits for it gets it between two.
  * 3. What a slice took from the queue is removed, or stale, or in the queue again.
  * 4. A record that has rotted is not passed over: what its key was is not known any more, so it stays, with its entry,
- *    and each sweep tells it. All others go all the same.
+ *    and each sweep tells it. All others go all the same, unless a slice looks at nothing else: then what expired behind so
+ *    many stays as well.
  * 5. A walk that cannot read a record counts and enters it, since it may have a deadline; one that fails leaves the queue
  *    unknown.
  * 6. A walk over the index happens only where the queue is unknown: after a writer died, or after an image that was made
