@@ -219,7 +219,7 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
   persist(key: KeyIn): boolean;
   /**
    * Removes the expired records of this key space; returns how many. One that has rotted on the disk stays and makes it
-   * EMDB_CORRUPTED, when all others have been removed.
+   * EMDB_CORRUPTED, when the others have been removed, as far as fewer than 4096 have.
    */
   sweepExpired(): number;
 
