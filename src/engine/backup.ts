@@ -35,6 +35,12 @@ const GENERATION_BYTES = 6;
 /** How much of a file tells whether it is an image. */
 const BEGIN_BYTES = 8;
 
+/** Where the copy goes, and the lock that the database there has. */
+interface Target {
+  readonly path: string;
+  readonly lock: LockFile;
+}
+
 export class Backup {
   readonly #parts: CompactionParts;
   readonly #core: Core;
@@ -65,6 +71,7 @@ export class Backup {
       check();
       lock = LockFile.take(core.system, target, targetLockOf(core.control));
       refuseTakenImage(core.system, target);
+      lock.record();
       noteTarget(core.control, target);
       let isPublished = false;
       const publish = (): void => {
@@ -72,7 +79,7 @@ export class Backup {
         pace.commit();
       };
       try {
-        await pace.drive(this.#steps(target, publish), check);
+        await pace.drive(this.#steps({ path: target, lock }, publish), check);
       } catch (error) {
         // A close, while the file before was given back: the backup is in its place.
         if (!isPublished || !(error instanceof EmdbError) || error.code !== "EMDB_CLOSED") throw error;
@@ -81,10 +88,10 @@ export class Backup {
     pace.finish();
   }
 
-  *#steps(target: string, onPublished: () => void): Generator<number, void> {
+  *#steps(target: Target, onPublished: () => void): Generator<number, void> {
     const { engine, sync, relocation } = this.#parts;
     const core = this.#core;
-    const path = backupPath(target, core.identity);
+    const path = backupPath(target.path, core.identity);
     const exclusively = this.#exclusively;
     const options = { keepFrom: () => Infinity, exclusively, exclusivelyInMemory: exclusively };
     if (!core.isReadOnly) while (relocation.step()) yield 0;
@@ -114,7 +121,7 @@ export class Backup {
     this.#core.isReadOnly ? body() : this.#parts.engine.exclusively(body);
 
   /** Ends the log in good order and gives it the target's name. */
-  #publish(draft: Draft, path: string, target: string): void {
+  #publish(draft: Draft, path: string, { path: target, lock }: Target): void {
     const { system, control } = this.#core;
     const handle = control.draft.numbers[LOG_FILE]!;
     draft.log.tail.spill();
@@ -125,6 +132,7 @@ export class Backup {
     draft.log.sync();
     this.#holdReplaced(target);
     using folder = holdFolder(this.#core, dirname(target));
+    lock.mustBeOurs();
     // An image of what was there before would be passed over; it is of no use to anybody. What is none is another's.
     removeImage(system, target);
     must(system.rename(path, target), { syscall: "rename", path: target });

@@ -6,6 +6,7 @@ import { must } from "../ffi/io-error.ts";
 import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
+import type { LockFile } from "./lock-file.ts";
 import { createPath } from "./siblings.ts";
 
 /** What a death has left; anything longer is none of ours, and is told by the create that fails. */
@@ -17,8 +18,12 @@ function removeBegun(system: System, path: string): void {
     must(system.unlink(path), { syscall: "unlink", path });
 }
 
-/** Creates the log at `path` with this header page, durably, name and all; when that fails, nothing is there. Under the lock. */
-export function createLog(system: System, path: string, page: Pinned): void {
+/** Creates the log at `path` with this header page, durably, name and all; when that fails, nothing is there. Under its lock. */
+export function createLog(
+  system: System,
+  lock: LockFile,
+  { path, page }: { readonly path: string; readonly page: Pinned },
+): void {
   const folder = dirname(path);
   const sibling = createPath(path);
   removeBegun(system, sibling);
@@ -30,6 +35,8 @@ export function createLog(system: System, path: string, page: Pinned): void {
       path: sibling,
     });
     must(system.sync(handle), { syscall: "fdatasync", path: sibling });
+    // The rename replaces what is there, and who has broken the lock meanwhile may have made a database.
+    lock.mustBeOurs();
     isDone = true;
   } finally {
     system.close(handle);

@@ -36,21 +36,23 @@ export class LockFile {
   readonly #logPath: string;
   readonly #identity: string;
   readonly #isNew: boolean;
-  readonly #isRecord: boolean;
+  /** What stood in the file, where a record may be written. */
+  readonly #found: Uint8Array | undefined;
+  #isRecorded = false;
   /** The file that the one who was robbed of this lock has still open and locked. */
   #broken: string | undefined;
 
   private constructor(
     system: System,
     logPath: string,
-    file: { handle: FileHandle; identity: string; isNew: boolean; isRecord: boolean },
+    file: { handle: FileHandle; identity: string; isNew: boolean; found: Uint8Array | undefined },
   ) {
     this.#system = system;
     this.#logPath = logPath;
     this.#handle = file.handle;
     this.#identity = file.identity;
     this.#isNew = file.isNew;
-    this.#isRecord = file.isRecord;
+    this.#found = file.found;
   }
 
   /**
@@ -79,9 +81,9 @@ export class LockFile {
       }
       const own = system.statusOf(handle);
       const there = system.status(path);
-      const isRecord = mayBeRecord(system, { handle, logPath }, words);
+      const found = recordBytes(system, { handle, logPath }, words);
       if (typeof own !== "number" && typeof there !== "number" && own.identity === there.identity) {
-        return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed, isRecord });
+        return new LockFile(system, logPath, { handle, identity: own.identity, isNew: !existed, found });
       }
       closeLock(system, handle, words);
       // What the system did not tell once it may tell the next time.
@@ -102,7 +104,7 @@ export class LockFile {
     logPath: string,
     token: { readonly handle: FileHandle; readonly identity: string },
   ): LockFile {
-    return new LockFile(system, logPath, { ...token, isNew: false, isRecord: true });
+    return new LockFile(system, logPath, { ...token, isNew: false, found: undefined });
   }
 
   /** What `adopt` takes. */
@@ -128,9 +130,10 @@ export class LockFile {
     this.#broken = status.identity;
   }
 
-  /** Writes down who holds the lock, where a record may stand. */
+  /** Writes down who holds the lock, where a record may stand: before anything that takes long, since the one before is dead. */
   record(): void {
-    if (!this.#isRecord) return;
+    if (this.#found === undefined) return;
+    this.#isRecorded = true;
     const system = this.#system;
     const holder = {
       pid: system.processId(),
@@ -139,10 +142,24 @@ export class LockFile {
       packageVersion: PACKAGE_VERSION,
       broken: this.#broken,
     };
-    const bytes = new TextEncoder().encode(`${JSON.stringify(holder)}\n`);
+    this.#write(new TextEncoder().encode(`${JSON.stringify(holder)}\n`));
+  }
+
+  #write(bytes: Uint8Array): void {
+    const system = this.#system;
     const path = lockPath(this.#logPath);
     must(system.write(this.#handle, bytes, { position: 0, bytes: bytes.length }), { syscall: "pwrite", path });
     must(system.truncate(this.#handle, bytes.length), { syscall: "ftruncate", path });
+  }
+
+  /** Writes back what stood there. */
+  #takeBack(): void {
+    try {
+      if (this.#isRecorded && this.#found !== undefined) this.#write(this.#found);
+    } catch (error) {
+      // The record then names a process that has let go, which is told.
+      if (!(error instanceof EmdbError)) throw error;
+    }
   }
 
   /** Whether nobody has broken this lock. */
@@ -171,9 +188,10 @@ export class LockFile {
     );
   }
 
-  /** Lets go of the lock. After a failed open nothing stays that was not there before. */
+  /** Lets go of the lock. After a failed open nothing stays that was not there before; what a robber has put there does. */
   release(hasFailed: boolean, words?: SharedFile): void {
-    if (hasFailed && this.#isNew) this.#system.unlink(lockPath(this.#logPath));
+    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));
+    else if (hasFailed) this.#takeBack();
     this.#system.unlock(this.#handle);
     closeLock(this.#system, this.#handle, words);
   }
@@ -231,24 +249,24 @@ export function readHolder(system: System, logPath: string): LockHolder | undefi
 const RECORD_START = new TextEncoder().encode('{"pid":');
 
 /**
- * Whether a record may be written there. Throws, the file closed and as it was, when what is at the place of the lock is
- * something else.
+ * What stands in a lock file, if a record may be written over it. Throws, the file closed and as it was, when what is at the
+ * place of the lock is something else.
  */
-function mayBeRecord(
+function recordBytes(
   system: System,
   at: { readonly handle: FileHandle; readonly logPath: string },
   words?: SharedFile,
-): boolean {
+): Uint8Array | undefined {
   const { handle, logPath } = at;
   const bytes = new Uint8Array(RECORD_BYTES_MAX + 1);
   const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
   const found = bytes.subarray(0, Math.max(0, count));
   const isStart = RECORD_START.every((byte, index) => index >= found.length || found[index] === byte);
-  if (count >= 0 && count <= RECORD_BYTES_MAX && (isStart || found.every((byte) => byte === 0))) return true;
+  if (count >= 0 && count <= RECORD_BYTES_MAX && (isStart || found.every((byte) => byte === 0))) return found;
   const isDatabase = isLogBeginning(found);
   // Of a database that is there already it is the lock, whatever has become of it.
   const isOwn = !isText(found) || isLog(system, logPath);
-  if (count <= RECORD_BYTES_MAX && !isDatabase && isOwn) return false;
+  if (count <= RECORD_BYTES_MAX && !isDatabase && isOwn) return undefined;
   closeLock(system, handle, words);
   throw stranger(logPath, isDatabase ? "is a database itself" : "is not a lock file");
 }
@@ -296,20 +314,26 @@ function lockedError(system: System, logPath: string): EmdbError {
 
 /** The error for a file that is locked while its lock file is free. */
 export function linkedError(path: string): EmdbError {
-  const what = `the file ${JSON.stringify(path)} is open under another name: a hard link, or the one that it had before`;
+  const name = JSON.stringify(path);
+  const what = `the file ${name} is open under another name, a hard link or the one that it had before, or its lock file was removed while it was open; close it there`;
   return new EmdbError("EMDB_LOCKED", what, { path });
 }
 
 /**
  * After a lock was broken by force: says in a new lock file whose lock on the log itself is of no account any more, if
- * somebody has one. When that fails the log is refused to everybody until the robbed one has closed it.
+ * somebody has one: of a lock that was held its holder, otherwise the one of whom the file said so. Whoever has the log under
+ * another name has not been robbed. When that fails the log is refused to everybody until the robbed one has closed it.
  */
-function noteBroken(system: System, logPath: string): void {
+function noteBroken(
+  system: System,
+  logPath: string,
+  was: { readonly isHeld: boolean; readonly broken: unknown },
+): void {
   const log = system.open(logPath, "read");
   if (log < 0) return;
   const status = system.probeLock(log) === -Errno.EAGAIN ? system.statusOf(log) : undefined;
   system.close(log);
-  if (typeof status !== "object") return;
+  if (typeof status !== "object" || (!was.isHeld && was.broken !== status.identity)) return;
   const handle = system.open(lockPath(logPath), "create");
   if (handle < 0) return;
   const bytes = new TextEncoder().encode(`${JSON.stringify({ pid: null, broken: status.identity })}\n`);
@@ -320,12 +344,14 @@ function noteBroken(system: System, logPath: string): void {
 /** Removes what a dead holder left; of a living one only by force. */
 export function breakLock(system: System, logPath: string, isForced: boolean): void {
   locksBroken.count += 1;
-  const holder = readHolder(system, logPath);
   const path = lockPath(logPath);
   refuseLink(system, logPath);
   const there = system.open(path, "read");
+  const was = { isHeld: false, broken: undefined as unknown };
   if (there >= 0) {
-    const isRecord = mayBeRecord(system, { handle: there, logPath });
+    const isRecord = recordBytes(system, { handle: there, logPath }) !== undefined;
+    was.isHeld = system.probeLock(there) === -Errno.EAGAIN;
+    was.broken = recordIn(system, there)?.["broken"];
     system.close(there);
     if (!isRecord) throw stranger(logPath, "is not a lock file");
   }
@@ -334,10 +360,10 @@ export function breakLock(system: System, logPath: string, isForced: boolean): v
     // What no file can be called there is none of.
     const isNone = result === -Errno.ENOENT || result === -Errno.ENAMETOOLONG;
     if (result < 0 && !isNone) throw ioError(result, { syscall: "unlink", path });
-    noteBroken(system, logPath);
+    noteBroken(system, logPath, was);
     return;
   }
-  if (holder?.isHeld === true) throw lockedError(system, logPath);
+  if (was.isHeld) throw lockedError(system, logPath);
   if (typeof system.status(path) === "number") return;
   const lock = LockFile.take(system, logPath);
   system.unlink(path);

@@ -123,14 +123,14 @@ export function openFile(environment: Environment, request: OpenRequest): Opened
     // An empty file is made a database, and may have been one.
     const wasEmptied = locked === undefined && typeof system.status(path) !== "number";
     if (made !== undefined) {
-      createLog(system, path, made.page);
+      createLog(system, lock, { path, page: made.page });
       isMade = true;
     }
     const header = (locked ?? judgeFile(system, path))?.header;
     if (header === undefined) throw missing(path);
     return openLog(environment, { path, header, keys: keys.value, config, lock, wasEmptied });
   } catch (error) {
-    if (isMade) system.unlink(path);
+    if (isMade && lock.isOurs) system.unlink(path);
     lock.release(true);
     throw error;
   }
@@ -257,6 +257,7 @@ function openLogAt(environment: Environment, plan: LogPlan, handle: FileHandle):
     control = makeControl(system);
     nameFile(system, logFileOf(control.log), handle);
     plan.lock?.claim(handle);
+    plan.lock?.record();
     control.log.numbers[LOG_GENERATION] = plan.header.generation;
     const ring = config.readOnly ? 0 : must(system.reserve(RING_SPACE), { syscall: "mmap", path });
     control.log.numbers[LOG_RING] = ring;
@@ -311,7 +312,7 @@ interface Recovery extends LogPlan {
 /** Fills the index from the image and the log, and settles how the log ends. */
 function recoverInto(environment: Environment, base: SharedBase, recovering: Recovery): Opened {
   const { system } = environment;
-  const { core, config, lock, image } = recovering;
+  const { core, config, image } = recovering;
   const { control } = core;
   const file = core.file!;
   const { spaces, from } = image.load(core, config.rangeScans);
@@ -325,7 +326,6 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
   }
   const numbers = control.log.numbers;
   for (const word of [LOG_RESERVED, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = replay.end;
-  lock?.record();
   const { usedCheckpoint } = image;
   const recovery = { ...reportOf(replay, system.monotonic() - recovering.started), usedCheckpoint, missingBytes };
   const cleanEnd = replay.isClean ? replay.end : 0;
@@ -394,6 +394,8 @@ function settle(core: Core, file: LogFile, replay: Replay): void {
   const { path, handle } = file;
   if (replay.isClean && replay.tornBytes === 0) return;
   if (replay.tornBytes > 0) {
+    // Who has broken the lock meanwhile may have written there.
+    core.lockWatch.look();
     unmapForTruncation(system, control);
     const cut = system.truncate(handle, replay.soundEnd);
     // Windows refuses while another process has the file mapped.

@@ -249,6 +249,7 @@ async function underLock(
     };
     try {
       lock.claim(log);
+      lock.record();
       removeLeftOvers(system, { path, fileId: found.header.fileId });
       await work(path, found, { lock, letGo });
     } finally {

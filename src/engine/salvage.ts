@@ -173,6 +173,7 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
   try {
     refuseTakenImage(system, target);
     mustBeFree(system, source.path, target);
+    lock.record();
     const pace = new Pace(environment, options, source.end);
     await pace.begin();
     draft = freeDraftPath(system, target);
@@ -180,6 +181,7 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
     refuseAborted(options);
     mustBeFree(system, source.path, target);
     using folder = new HeldFolder(system, dirname(target));
+    lock.mustBeOurs();
     must(system.rename(draft, target), { syscall: "rename", path: target });
     folder.mustSync("the target is whole and in its place; a loss of power may take its name away, so keep the source");
     pace.finish();

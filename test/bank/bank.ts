@@ -7,6 +7,7 @@
 
 import { BACKUP, COMPACTION } from "./compaction-bank.ts";
 import { fault, type PlantedFault } from "./fault.ts";
+import { LOCKS } from "./lock-bank.ts";
 import { SECRETS } from "./secrets-bank.ts";
 import { SWAPS, THREADS } from "./threads-bank.ts";
 
@@ -283,8 +284,8 @@ const READS: readonly PlantedFault[] = [
     "    if (from >= written) return;\n",
   ]),
   fault("the lock is let go of before its file is removed", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
-    "    if (hasFailed && this.#isNew) this.#system.unlink(lockPath(this.#logPath));\n    this.#system.unlock(this.#handle);",
-    "    this.#system.unlock(this.#handle);\n    if (hasFailed && this.#isNew) this.#system.unlink(lockPath(this.#logPath));",
+    "    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));",
+    "    if (hasFailed) this.#system.unlock(this.#handle);\n    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));",
   ]),
   fault("a lock is broken after it was let go of", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
     "  system.unlink(path);\n  lock.release(false);",
@@ -299,7 +300,7 @@ const READS: readonly PlantedFault[] = [
     "test/engine/lock-order.test.ts",
     "engine/open.ts",
     [
-      "    if (isMade) system.unlink(path);\n    lock.release(true);",
+      "    if (isMade && lock.isOurs) system.unlink(path);\n    lock.release(true);",
       "    lock.release(true);\n    if (isMade) system.unlink(path);",
     ],
   ),
@@ -487,7 +488,7 @@ const KERNEL: readonly PlantedFault[] = [
 export const BANKS = {
   compaction: [...COMPACTION, ...BACKUP],
   disk: [...DURABILITY, ...RECOVERY],
-  engine: [...BATCHES, ...READS, ...MEMORY],
+  engine: [...BATCHES, ...READS, ...MEMORY, ...LOCKS],
   secrets: SECRETS,
   kernel: KERNEL,
   threads: [...THREADS, ...SWAPS],

@@ -1,7 +1,7 @@
 /** One file under two names is one database: whoever comes second by the other name is refused. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { linkSync, readdirSync, renameSync } from "node:fs";
+import { linkSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";
@@ -86,6 +86,32 @@ test.skipIf(process.platform === "win32")(
     expectCode("EMDB_LOCKED", () => robbed.closeSync());
     using again = Emdb.open(other);
     expect(again.getText("flushed")).toBe("by the child");
+  },
+);
+
+// Windows lets nobody remove a file that somebody has open.
+test.skipIf(process.platform === "win32")(
+  "to break the lock of one name takes nothing from whoever has the file under another name",
+  async () => {
+    using folder = temporaryFolder();
+    const [path, other] = [folder.file("a"), folder.file("b")];
+    Emdb.open(path).closeSync();
+    linkSync(path, other);
+    using db = Emdb.open(other);
+    const refused = async (name: string): Promise<void> => {
+      Emdb.breakLock(name, { force: true });
+      const { child, said } = await startChild("open", name);
+      await child[Symbol.asyncDispose]();
+      expect(said).toBe("EMDB_LOCKED");
+      db.insert("still", "ours");
+      db.flushSync();
+    };
+    // With the lock file that the last holder left, and with none.
+    await refused(path);
+    await refused(path);
+    rmSync(other);
+    renameSync(path, folder.file("c"));
+    await refused(folder.file("c"));
   },
 );
 
