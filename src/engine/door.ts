@@ -3,6 +3,7 @@
  * outlives the module (`bun --hot` evaluates modules anew and keeps what was open).
  */
 
+import { dirname } from "node:path";
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { hostSystem, processors } from "../ffi/host.ts";
@@ -213,14 +214,16 @@ function whereThere(system: System, path: string): string | undefined {
   }
 }
 
-/** Makes the folders above a path that are missing. @throws {EmdbError} EMDB_IO */
+/** Makes the folders above a path that are missing, durably: what is flushed is lost with the folder it is in. @throws {EmdbError} EMDB_IO */
 export function makeFolders(environment: Environment, path: string): void {
   const { system } = environment;
-  const folder = path.slice(0, Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")));
-  if (folder === "" || typeof system.status(folder) !== "number") return;
+  const folder = dirname(path);
+  if (folder === path || typeof system.status(folder) !== "number") return;
   makeFolders(environment, folder);
   const made = system.makeFolder(folder);
   if (made !== -Errno.EEXIST) must(made, { syscall: "mkdir", path: folder });
+  const above = dirname(folder);
+  must(system.syncFolder(above), { syscall: "fsync", path: above });
 }
 
 /** One more handle must ask for what the first one asked for. */

@@ -8,8 +8,7 @@
  */
 
 import fs from "node:fs";
-import { identityOf } from "./linux-status.ts";
-import { attempt } from "./surroundings.ts";
+import { attempt, identityOf } from "./surroundings.ts";
 import type { FileMapping } from "./system.ts";
 
 const LINE = /^([\da-f]+)-([\da-f]+) \S+ [\da-f]+ ([\da-f]+):([\da-f]+) (\d+)/gmu;

@@ -8,6 +8,7 @@
 import { Errno, resultOfNumber } from "./errno.ts";
 import { LINUX_PATH_BYTES_MAX } from "../limits.ts";
 import { pinned } from "./memory.ts";
+import { identityOf } from "./surroundings.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 import type { FileHandle, FileStatus, Result } from "./system.ts";
 
@@ -95,14 +96,4 @@ function answerInMemory(): FileStatus | undefined {
     }),
     born: hasBorn ? words[born]! + words[born + 1]! * 2 ** 32 + words[born + 2]! / 1e9 : 0,
   };
-}
-
-/** The identity of a file by its device and the upper and lower half of its inode's number. */
-export function identityOf(of: {
-  readonly major: number;
-  readonly minor: number;
-  readonly inode: readonly [number, number];
-}): string {
-  const { major, minor, inode } = of;
-  return `${major}.${minor}:${inode[0]}.${inode[1]}`;
 }

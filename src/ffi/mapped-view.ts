@@ -14,7 +14,10 @@ export interface Mapping {
   readonly unmapAddress: Address;
 }
 
-/** Bytes `[offset, mapping.bytes)` of a mapping; undefined, and the mapping still the caller's, when no buffer can be that long. */
+/**
+ * Bytes `[offset, mapping.bytes)` of a mapping; undefined when no buffer can be that long. The mapping is given back in that
+ * case too, by the runtime: whoever did it once more might unmap what another thread has mapped there by then.
+ */
 export function viewOfMapping(mapping: Mapping, offset: number): Uint8Array | undefined {
   const { address, bytes, unmapAddress } = mapping;
   try {

@@ -326,10 +326,7 @@ export class PosixSystem extends Surroundings implements System {
     const how = { access: PROT_READ | PROT_WRITE, flags: MAP_PRIVATE | this.#kernel.mapNoReserve };
     const address = this.#mapFile(file, { position: span.position - before, bytes }, how);
     if (address < 0) return address;
-    const view = viewOfMapping({ address, bytes, unmapAddress: this.#munmapAddress }, before);
-    if (view !== undefined) return view;
-    this.unmap(address, bytes);
-    return -Errno.ENOMEM;
+    return viewOfMapping({ address, bytes, unmapAddress: this.#munmapAddress }, before) ?? -Errno.ENOMEM;
   }
 
   /** How large this process's address space may be: struct rlimit begins with it as a u64. Infinity: as large as it gets. */

@@ -61,11 +61,29 @@ export class Surroundings {
   }
 }
 
-/** What `node:fs` says about a file, in our words. */
+/**
+ * What `node:fs` says about a file, in our words. The identity is the one that statx gives (linux-status.ts): one thread may
+ * ask here what another asks there. A device's number is made as makedev(3) of Linux does, any other system's divided alike.
+ */
 export function statusFromStats(stats: fs.BigIntStats): FileStatus {
+  const { dev, ino } = stats;
   return {
     kind: stats.isFile() ? "file" : stats.isDirectory() ? "folder" : "other",
     bytes: Number(stats.size),
-    identity: `${stats.dev}:${stats.ino}`,
+    identity: identityOf({
+      major: Number(((dev >> 8n) & 0xfffn) | ((dev >> 32n) & 0xffff_f000n)),
+      minor: Number((dev & 0xffn) | ((dev >> 12n) & 0xffff_ff00n)),
+      inode: [Number((ino >> 32n) & 0xffff_ffffn), Number(ino & 0xffff_ffffn)],
+    }),
   };
+}
+
+/** The identity of a file by its device and the upper and lower half of its inode's number. */
+export function identityOf(of: {
+  readonly major: number;
+  readonly minor: number;
+  readonly inode: readonly [number, number];
+}): string {
+  const { major, minor, inode } = of;
+  return `${major}.${minor}:${inode[0]}.${inode[1]}`;
 }

@@ -22,6 +22,7 @@ import {
 import { WINDOWS_PATH_UNITS_MAX } from "../limits.ts";
 import type { Address, ByteSource, FileHandle, FileMapping, FileStatus, OpenMode, Result, System } from "./system.ts";
 import { lastFailure, openFile, renameFile, statusOfHandle, statusOfPath } from "./win32-files.ts";
+import { isThreadRunning } from "./win32-threads.ts";
 
 const GENERIC_WRITE = 0x40000000;
 const SHARE_ALL = 7;
@@ -39,8 +40,6 @@ const MEM_COMMIT = 0x1000;
 const MEM_RESERVE = 0x2000;
 const MEM_DECOMMIT = 0x4000;
 const MEM_RELEASE = 0x8000;
-const THREAD_ACCESS = 0x00100000 | 0x0800; // SYNCHRONIZE, THREAD_QUERY_LIMITED_INFORMATION
-const WAIT_OBJECT_0 = 0;
 
 const transferBytesMax = 2 ** 30;
 
@@ -306,10 +305,7 @@ export class WindowsSystem extends Surroundings implements System {
     const how = { protection: PAGE_WRITECOPY, access: FILE_MAP_COPY };
     const address = this.#mapFile(file, { position: span.position - before, bytes }, how);
     if (address < 0) return address;
-    const view = viewOfMapping({ address, bytes, unmapAddress: this.#unmapAddress }, before);
-    if (view !== undefined) return view;
-    this.unmap(address, bytes);
-    return -Errno.ENOMEM;
+    return viewOfMapping({ address, bytes, unmapAddress: this.#unmapAddress }, before) ?? -Errno.ENOMEM;
   }
 
   reserve(bytes: number): Address | Result {
@@ -353,12 +349,6 @@ export class WindowsSystem extends Surroundings implements System {
 
   isThreadAlive(thread: number): boolean {
     assertWhole(thread, "a thread is named by a whole number");
-    const handle = this.#calls.OpenThread(THREAD_ACCESS, 0, thread);
-    if (handle === 0) return false;
-    // The number of a thread that ended may by now name one of another process.
-    const isOurs = this.#calls.GetProcessIdOfThread(handle) === process.pid;
-    const hasEnded = this.#calls.WaitForSingleObject(handle, 0) === WAIT_OBJECT_0;
-    this.#calls.CloseHandle(handle);
-    return isOurs && !hasEnded;
+    return isThreadRunning(this.#calls, thread);
   }
 }

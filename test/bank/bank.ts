@@ -63,6 +63,10 @@ const DURABILITY: readonly PlantedFault[] = [
     "const position = Math.ceil((Math.max(",
     "const position = Math.floor((Math.max(",
   ]),
+  fault("the folders that are made for a database are not synced", "test/sim/new-folders.test.ts", "engine/door.ts", [
+    'must(system.syncFolder(above), { syscall: "fsync", path: above });',
+    "",
+  ]),
   fault("a write that failed counts as written", "faults", "log/tail.ts", [
     'must(this.#system.write(this.#file.handle, from, span), { syscall: "pwrite", path: this.#path });',
     "this.#system.write(this.#file.handle, from, span);",
@@ -413,6 +417,10 @@ const READS: readonly PlantedFault[] = [
 ];
 
 const MEMORY: readonly PlantedFault[] = [
+  fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
+    "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
+    "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",
+  ]),
   fault("what lies behind the ring is not copied to its beginning", "test/log/ring.test.ts", "log/tail.ts", [
     "if (behindRing > 0) copy(this.#ring, this.#ring + RING_BYTES, behindRing);",
     "",

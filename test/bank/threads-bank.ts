@@ -12,6 +12,10 @@ export const THREADS: readonly PlantedFault[] = [
     "      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;",
     "      if (Atomics.load(this.#flags, MUTEX) === 0) return Atomics.store(this.#flags, MUTEX, this.#own) > 0;",
   ]),
+  fault("a thread counts as dead when memory is short", "test/ffi/windows-calls.test.ts", "ffi/win32-threads.ts", [
+    "return code !== ERROR_INVALID_PARAMETER && code !== ERROR_ACCESS_DENIED;",
+    "return code < 0;",
+  ]),
   fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/mutex.ts", [
     "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",
     "",

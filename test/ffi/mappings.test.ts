@@ -1,6 +1,9 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { symbolAddress } from "../../src/ffi/library.ts";
+import { linuxKernel } from "../../src/ffi/linux.ts";
 import { copy } from "../../src/ffi/memory.ts";
+import { PosixSystem } from "../../src/ffi/posix.ts";
 import type { Address, FileHandle, Result } from "../../src/ffi/system.ts";
 import { bytesOf, neverOpened, outcome, readText, system, TemporaryFolder } from "./temporary-folder.ts";
 
@@ -158,6 +161,25 @@ test.skipIf(!isLinux)("a view is unmapped once it and its parts are collected, a
   expect(mappingsOf(name)).toBeGreaterThan(0);
   expect(new TextDecoder().decode(part)).toBe("34");
 });
+
+// The runtime, which cannot make a buffer of more than 4 GiB, has unmapped by itself: another thread may have that place by then.
+test.skipIf(!isLinux)(
+  "a view that is longer than any buffer is refused, and what was mapped is not unmapped twice",
+  () => {
+    using folder = new TemporaryFolder();
+    const kernel = linuxKernel();
+    let unmapped = 0;
+    const munmap = (at: Address, bytes: number): number => (unmapped++, kernel.calls.munmap(at, bytes));
+    const counted = Object.assign(munmap, { ptr: symbolAddress(kernel.calls.munmap) });
+    const counting = new PosixSystem({ ...kernel, calls: { ...kernel.calls, munmap: counted } });
+    const name = "longer-than-any-buffer";
+    const file = folder.opened(name, "");
+    const bytes = 5 * 2 ** 30;
+    expect(counting.truncate(file, bytes)).toBe(0);
+    expect(outcome(counting.mapView(file, { position: 0, bytes }))).toBe("ENOMEM");
+    expect([unmapped, mappingsOf(name)]).toEqual([0, 0]);
+  },
+);
 
 test("a thousand mappings made and undone leave none", () => {
   using folder = new TemporaryFolder();

@@ -5,6 +5,7 @@ import { Errno } from "../../src/ffi/errno.ts";
 import { ioError } from "../../src/ffi/io-error.ts";
 import type { WindowsCalls } from "../../src/ffi/symbols-win32.ts";
 import { openFile, renameFile } from "../../src/ffi/win32-files.ts";
+import { isThreadRunning } from "../../src/ffi/win32-threads.ts";
 
 const ACCESS_DENIED = 5;
 const SHARING_VIOLATION = 32;
@@ -71,4 +72,20 @@ test("where a file cannot be renamed by its handle it is by its name, and not wh
   const unflushed = machine({ CreateFileW: () => HANDLE, FlushFileBuffers: () => 0, GetLastError: () => 1 });
   expect(renameFile(unflushed.calls, "/a", "/b")).toBe(-Errno.ENOSYS);
   expect(unflushed.asked).not.toContain("MoveFileExW");
+});
+
+test("a thread has ended when the system says so, and not when it is too short of memory to tell", () => {
+  const runs = (answers: Answers): boolean => isThreadRunning(machine(answers).calls, 8);
+  const [INVALID_PARAMETER, NOT_ENOUGH_MEMORY, NO_SYSTEM_RESOURCES, TIMEOUT, ENDED] = [87, 8, 1450, 258, 0];
+  const refused = (code: number): Answers => ({ OpenThread: () => 0, GetLastError: () => code });
+  for (const code of [INVALID_PARAMETER, ACCESS_DENIED]) expect(runs(refused(code))).toBe(false);
+  for (const code of [NOT_ENOUGH_MEMORY, NO_SYSTEM_RESOURCES]) expect(runs(refused(code))).toBe(true);
+  const opened = (owner: number, waited: number): Answers => ({
+    OpenThread: () => HANDLE,
+    GetProcessIdOfThread: () => owner,
+    WaitForSingleObject: () => waited,
+  });
+  expect(runs(opened(process.pid, TIMEOUT))).toBe(true);
+  expect(runs(opened(process.pid, ENDED))).toBe(false);
+  expect(runs(opened(process.pid + 4, TIMEOUT))).toBe(false);
 });
