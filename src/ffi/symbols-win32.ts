@@ -46,6 +46,7 @@ export interface WindowsCalls {
   GetCurrentThreadId(): number;
   OpenThread(access: number, inherit: number, thread: number): number;
   GetProcessIdOfThread(thread: number): number;
+  GetThreadTimes(thread: number, created: Address, ended: Address, inKernel: Address, inProgram: Address): number;
   WaitForSingleObject(handle: number, timeoutMs: number): number;
   GetSystemInfo(into: Address): void;
   QueryPerformanceCounter(into: Address): number;
@@ -87,6 +88,7 @@ export const windowsCalls = {
   GetCurrentThreadId: { args: [], returns: "u32" },
   OpenThread: { args: ["u32", "i32", "u32"], returns: "i64_fast" },
   GetProcessIdOfThread: { args: ["ptr"], returns: "u32" },
+  GetThreadTimes: { args: ["ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
   WaitForSingleObject: { args: ["ptr", "u32"], returns: "u32" },
   GetSystemInfo: { args: ["ptr"], returns: "void" },
   QueryPerformanceCounter: { args: ["ptr"], returns: "i32" },

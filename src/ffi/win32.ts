@@ -22,7 +22,7 @@ import {
 import { WINDOWS_PATH_UNITS_MAX } from "../limits.ts";
 import type { Address, ByteSource, FileHandle, FileMapping, FileStatus, OpenMode, Result, System } from "./system.ts";
 import { lastFailure, openFile, renameFile, statusOfHandle, statusOfPath } from "./win32-files.ts";
-import { isThreadRunning } from "./win32-threads.ts";
+import { isThreadRunning, threadName } from "./win32-threads.ts";
 
 const GENERIC_WRITE = 0x40000000;
 const SHARE_ALL = 7;
@@ -95,6 +95,7 @@ export class WindowsSystem extends Surroundings implements System {
   readonly #unmapAddress: Address;
   readonly #ticksPerMs: number;
   readonly #randomCalls: WindowsRandomCalls;
+  #threadName: number | undefined;
 
   /** @throws {EmdbError} EMDB_UNSUPPORTED when kernel32 lacks a call. */
   constructor() {
@@ -344,7 +345,7 @@ export class WindowsSystem extends Surroundings implements System {
   }
 
   threadId(): number {
-    return this.#calls.GetCurrentThreadId();
+    return (this.#threadName ??= threadName(this.#calls, this.#calls.GetCurrentThreadId()));
   }
 
   isThreadAlive(thread: number): boolean {

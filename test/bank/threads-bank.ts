@@ -16,6 +16,10 @@ export const THREADS: readonly PlantedFault[] = [
     "return code !== ERROR_INVALID_PARAMETER && code !== ERROR_ACCESS_DENIED;",
     "return code < 0;",
   ]),
+  fault("a dead thread lives on in one that has its number", "test/ffi/windows-calls.test.ts", "ffi/win32-threads.ts", [
+    "moments.includes(UNKNOWN) || moments[0] === moments[1];",
+    "true;",
+  ]),
   fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/mutex.ts", [
     "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",
     "",

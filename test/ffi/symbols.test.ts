@@ -95,6 +95,7 @@ const prototypes: Record<PlatformName, string> = {
   DWORD GetCurrentThreadId(void)
   HANDLE OpenThread(DWORD access, BOOL inherit, DWORD id)
   DWORD GetProcessIdOfThread(HANDLE thread)
+  BOOL GetThreadTimes(HANDLE thread, FILETIME *created, FILETIME *ended, FILETIME *kernel, FILETIME *user)
   DWORD WaitForSingleObject(HANDLE handle, DWORD milliseconds)
   void GetSystemInfo(SYSTEM_INFO *info)
   BOOL QueryPerformanceCounter(LARGE_INTEGER *count)

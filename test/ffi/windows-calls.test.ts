@@ -3,9 +3,10 @@
 import { expect, test } from "bun:test";
 import { Errno } from "../../src/ffi/errno.ts";
 import { ioError } from "../../src/ffi/io-error.ts";
+import { copy } from "../../src/ffi/memory.ts";
 import type { WindowsCalls } from "../../src/ffi/symbols-win32.ts";
 import { openFile, renameFile } from "../../src/ffi/win32-files.ts";
-import { isThreadRunning } from "../../src/ffi/win32-threads.ts";
+import { isThreadRunning, threadName } from "../../src/ffi/win32-threads.ts";
 
 const ACCESS_DENIED = 5;
 const SHARING_VIOLATION = 32;
@@ -75,7 +76,8 @@ test("where a file cannot be renamed by its handle it is by its name, and not wh
 });
 
 test("a thread has ended when the system says so, and not when it is too short of memory to tell", () => {
-  const runs = (answers: Answers): boolean => isThreadRunning(machine(answers).calls, 8);
+  const runs = (answers: Answers): boolean =>
+    isThreadRunning(machine({ GetThreadTimes: () => 0, ...answers }).calls, 8);
   const [INVALID_PARAMETER, NOT_ENOUGH_MEMORY, NO_SYSTEM_RESOURCES, TIMEOUT, ENDED] = [87, 8, 1450, 258, 0];
   const refused = (code: number): Answers => ({ OpenThread: () => 0, GetLastError: () => code });
   for (const code of [INVALID_PARAMETER, ACCESS_DENIED]) expect(runs(refused(code))).toBe(false);
@@ -88,4 +90,30 @@ test("a thread has ended when the system says so, and not when it is too short o
   expect(runs(opened(process.pid, TIMEOUT))).toBe(true);
   expect(runs(opened(process.pid, ENDED))).toBe(false);
   expect(runs(opened(process.pid + 4, TIMEOUT))).toBe(false);
+});
+
+test("a thread that has the number of a dead one is another one, and a name fits its place in a row", () => {
+  let born = 0n;
+  const opened: number[] = [];
+  const calls = new Proxy({} as WindowsCalls, {
+    get: (_, name: keyof WindowsCalls) => (first: number, at: number, number: number) => {
+      if (name === "OpenThread") opened.push(number);
+      if (name === "GetThreadTimes") copy(at, new Uint8Array(new BigUint64Array([born]).buffer), 8);
+      return name === "GetProcessIdOfThread" ? process.pid : name === "WaitForSingleObject" ? 258 : first + 1;
+    },
+  });
+  for (const number of [4, 1234 * 4, 2 ** 26 - 4]) {
+    // In October 2026, on a clock of 1/64 s and on one of 1 ms.
+    for (const tick of [156_250n, 10_000n]) {
+      born = 134_370_000_000_000_000n;
+      const name = threadName(calls, number);
+      expect(name >= 0 && name + 1 < 2 ** 31).toBe(true);
+      expect(isThreadRunning(calls, name)).toBe(true);
+      expect(opened.at(-1)).toBe(number);
+      for (let ticks = 1n; ticks < 100n; ticks++) {
+        born += tick;
+        expect(isThreadRunning(calls, name)).toBe(false);
+      }
+    }
+  }
 });
