@@ -134,6 +134,7 @@ function openOnce(request: OpenRequest): Lifecycle {
   for (const entry of registry().values()) {
     if (entry.path !== path) continue;
     mustAgree(entry.opened.base.config, request.config, path);
+    mustHaveFile(entry.opened, path);
     proveSecret(environment, request.config, path);
     return oneMore(entry);
   }
@@ -235,6 +236,33 @@ function mustAgree(first: SharedConfig, second: EngineConfig, path: string): voi
     const message = `${JSON.stringify(path)} is open already in this thread with ${option}; this open asks for ${other}; close it first, or ask for the same`;
     throw new EmdbError("EMDB_INVALID_CONFIG", message, { path });
   }
+}
+
+/**
+ * One more handle must be one on what is at the path: whoever has removed the file, or its whole folder, and opens another in its
+ * place would read the removed one, and write to what nobody finds again. Windows lets nobody remove a file that is mapped.
+ *
+ * @throws {EmdbError} EMDB_LOCKED
+ */
+function mustHaveFile({ engine }: Opened, path: string): void {
+  const { core } = engine;
+  const { system, file, mutex } = core;
+  core.lockWatch.look();
+  const isThere = (): boolean => {
+    const [own, there] = [system.statusOf(file!.handle), system.status(path)];
+    if (typeof own === "number") return true;
+    return typeof there === "number" ? there !== -Errno.ENOENT : own.identity === there.identity;
+  };
+  if (file === undefined || !system.canMapPastEnd || isThere()) return;
+  // A compaction may just be putting another file there.
+  mutex.lock();
+  try {
+    if (isThere()) return;
+  } finally {
+    mutex.unlock();
+  }
+  const message = `${JSON.stringify(path)} is open already in this thread, and the file was removed or replaced since; close it first`;
+  throw new EmdbError("EMDB_LOCKED", message, { path });
 }
 
 /** What must agree, each as a caller writes it. */

@@ -23,7 +23,10 @@ const MEANINGS: ReadonlyMap<string, string> = new Map<ErrnoName, string>([
   ["EMFILE", "this process has as many files open as its limit, ulimit -n, lets it have"],
   ["ENFILE", "the system has as many files open as it can"],
   ["ENOMEM", "the system gives no more memory or address space; close databases that nobody uses"],
-  ["EBUSY", "another program has the file open and shares it with nobody, or has it mapped"],
+  [
+    "EBUSY",
+    "another program has the file open and shares it with nobody, or has it mapped; or the file itself is mounted, where its folder should be",
+  ],
   ["ENOTDIR", "a folder in the path is a file"],
   ["ENAMETOOLONG", "the name or the path is longer than the file system takes"],
   ["ELOOP", "too many symbolic links lead on to each other"],

@@ -31,4 +31,8 @@ export const LOCKS: readonly PlantedFault[] = [
     "    plan.lock?.record();\n",
     "",
   ]),
+  fault("one more handle is one on a file that was removed", "test/engine/removed-file.test.ts", "engine/door.ts", [
+    "    mustHaveFile(entry.opened, path);\n",
+    "",
+  ]),
 ];

@@ -1,0 +1,60 @@
+/** A database whose file is removed or replaced by somebody while it is open: no further handle passes the old one off as what is at the path. */
+
+import { expect, test } from "bun:test";
+import { copyFileSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { Emdb } from "../../src/index.ts";
+import { expectCode } from "../contract/fixture.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+// Windows lets nobody remove a file that is mapped.
+const isWindows = process.platform === "win32";
+
+test.skipIf(isWindows).each([
+  ["its file is removed", (path: string): void => rmSync(path)],
+  [
+    "another file takes its place",
+    (path: string): void => (copyFileSync(path, `${path}-2`), renameSync(`${path}-2`, path)),
+  ],
+  [
+    "its folder is removed and made again",
+    (_path: string, folder: string): void => (rmSync(folder, { recursive: true }), mkdirSync(folder)),
+  ],
+] as const)("one more handle is refused when %s, and given once the first one is closed", (_, change) => {
+  using folder = temporaryFolder();
+  const inner = folder.file("inner");
+  mkdirSync(inner);
+  const path = folder.file("inner/data.emdb");
+  const db = Emdb.open(path);
+  db.insert("old", "1");
+  db.flushSync();
+  Emdb.open(path).closeSync();
+  change(path, inner);
+  expectCode("EMDB_LOCKED", () => Emdb.open(path));
+  expect(db.getText("old")).toBe("1");
+  try {
+    db.closeSync();
+  } catch (error) {
+    // Of the folder the lock file has gone too.
+    expect(error).toMatchObject({ code: "EMDB_LOCKED" });
+  }
+  using again = Emdb.open(path);
+  again.insert("new", "2");
+  expect(again.path).toBe(path);
+});
+
+test("one more handle is given in the middle of compactions", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using db = Emdb.open(path);
+  for (let round = 0; round < 10; round++) {
+    for (let key = 0; key < 200; key++) db.insert(`key ${key}`, "x".repeat(500));
+    const compacted = db.compact();
+    for (let turn = 0; turn < 5; turn++) {
+      Emdb.open(path).closeSync();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await compacted;
+    using other = Emdb.open(path);
+    expect(other.len()).toBe(200);
+  }
+});
