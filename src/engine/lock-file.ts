@@ -287,7 +287,9 @@ function recordIn(system: System, handle: FileHandle): Record<string, unknown> |
   const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
   if (count <= 0) return undefined;
   try {
-    const value: unknown = JSON.parse(new TextDecoder().decode(bytes.subarray(0, count)));
+    // Behind the line there may be the rest of a longer one that is just being replaced.
+    const [line = ""] = new TextDecoder().decode(bytes.subarray(0, count)).split("\n", 1);
+    const value: unknown = JSON.parse(line);
     return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
   } catch {
     return undefined;
@@ -301,9 +303,24 @@ function holderOf(record: Record<string, unknown> | undefined): Omit<LockHolder,
   return { pid, hostname, acquiredAtMs, packageVersion };
 }
 
+/**
+ * Whether this process has a file open, as far as the system tells: in containers that share the host's name, each with process
+ * numbers of its own, another process may be called as this one is.
+ */
+function mayBeOpenHere(system: System, path: string): boolean {
+  const handle = system.open(path, "read");
+  if (handle < 0) return true;
+  const status = system.statusOf(handle);
+  const open = typeof status === "number" ? [] : system.openHandles(status.identity);
+  system.close(handle);
+  // Where not even this handle is told of, nothing is known.
+  return !open.includes(handle) || open.length > 1;
+}
+
 function lockedError(system: System, logPath: string): EmdbError {
   const holder = readHolder(system, logPath);
-  const isOurs = holder?.pid === system.processId() && holder.hostname === system.hostName();
+  const hasOurName = holder?.pid === system.processId() && holder.hostname === system.hostName();
+  const isOurs = hasOurName && mayBeOpenHere(system, lockPath(logPath));
   const who = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.hostname}`;
   const path = JSON.stringify(logPath);
   const message = isOurs

@@ -109,7 +109,11 @@ export class PosixSystem extends Surroundings implements System {
     };
     // O_NONBLOCK: opening a named pipe would otherwise wait for its other end. Files do not know the flag.
     const flags = flagsOfMode[mode] | this.#kernel.openCloseOnExec | O_NONBLOCK;
-    return attempt(() => fs.openSync(path, flags, 0o600));
+    const opened = attempt(() => fs.openSync(path, flags, 0o600));
+    if (opened !== -Errno.EACCES || mode !== "write-or-create") return opened;
+    // In a sticky folder Linux refuses O_CREAT on what is there and another user's, also to root (fs.protected_regular, proc(5)).
+    const existing = attempt(() => fs.openSync(path, flags & ~O_CREAT));
+    return existing < 0 ? opened : existing;
   }
 
   close(file: FileHandle): Result {

@@ -35,4 +35,14 @@ export const LOCKS: readonly PlantedFault[] = [
     "    mustHaveFile(entry.opened, path);\n",
     "",
   ]),
+  fault("another user's lock in a sticky folder is not opened", "test/ffi/files.test.ts", "ffi/posix.ts", [
+    "return existing < 0 ? opened : existing;",
+    "return opened;",
+  ]),
+  fault(
+    "whoever has this process's number is told as this one",
+    "test/engine/lock-record.test.ts",
+    "engine/lock-file.ts",
+    ["const isOurs = hasOurName && mayBeOpenHere(system, lockPath(logPath));", "const isOurs = hasOurName;"],
+  ),
 ];

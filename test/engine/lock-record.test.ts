@@ -13,6 +13,7 @@ import type { LockHolder } from "../../src/api/types.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 import { expectCode } from "./fixture.ts";
+import { startChild } from "./processes.ts";
 
 const DEAD = { pid: 2 ** 30, hostname: "elsewhere", acquiredAtMs: 1, packageVersion: "9.9.9-of-long-ago" };
 
@@ -66,3 +67,38 @@ test("an open that fails leaves the record as it was", () => {
     expect(readFileSync(`${path}.lock`, "utf8")).toBe(text);
   }
 });
+
+test("a record is read whole while it replaces a longer one", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  Emdb.open(path).closeSync();
+  writeFileSync(`${path}.lock`, `${JSON.stringify({ ...DEAD, hostname: "n".repeat(300) })}\n`);
+  const holders: (LockHolder | undefined)[] = [];
+  const system = faulty(hostSystem(), (call) => {
+    if (call === "truncate") holders.push(readHolder(hostSystem(), path));
+    return undefined;
+  });
+  new EngineFixture(path, system).close();
+  expect(holders[0]).toMatchObject({ pid: process.pid, isHeld: true });
+});
+
+// Windows does not tell which files a process has open.
+test.skipIf(process.platform === "win32")(
+  "a holder in another container, who has the number of this process and the name of its host, is not told as this process",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const { child } = await startChild("open", path);
+    const forged = { ...readHolder(hostSystem(), path), pid: process.pid };
+    writeFileSync(`${path}.lock`, `${JSON.stringify(forged)}\n`);
+    const { message } = expectCode("EMDB_LOCKED", () => Emdb.open(path));
+    expect(message).not.toContain("this process");
+    expect(message).toContain(`process ${process.pid}`);
+    await child[Symbol.asyncDispose]();
+    using db = Emdb.open(path);
+    expect(expectCode("EMDB_LOCKED", () => void new EngineFixture(path, hostSystem())).message).toContain(
+      "this process",
+    );
+    expect(db.isOpen).toBe(true);
+  },
+);

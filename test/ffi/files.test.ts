@@ -54,6 +54,23 @@ test.skipIf(isWindows)("write-or-create follows no symbolic link", () => {
   expect(existsSync(folder.at("nothing"))).toBe(false);
 });
 
+// As fs.protected_regular has it, for another user's file in a sticky folder.
+test.skipIf(isWindows)("write-or-create opens what is there also where the system refuses to create over it", () => {
+  using folder = new TemporaryFolder();
+  folder.file("a", "kept");
+  const open = fs.openSync;
+  const refused = (): never => {
+    throw Object.assign(new Error("EACCES"), { code: "EACCES" });
+  };
+  using opening = spyOn(fs, "openSync").mockImplementation((path, flags, mode) =>
+    (Number(flags) & fs.constants.O_CREAT) === 0 ? open(path, flags, mode) : refused(),
+  );
+  expect(readText(folder.open("a", "write-or-create"), 0, 10)).toBe("kept");
+  expect(outcome(system.open(folder.at("none"), "write-or-create"))).toBe("EACCES");
+  expect(outcome(system.open(folder.at("a"), "create"))).toBe("EACCES");
+  expect(opening).toHaveBeenCalledTimes(5);
+});
+
 test("create refuses a file that exists, write-or-create keeps what is in it", () => {
   using folder = new TemporaryFolder();
   folder.file("a", "kept");
