@@ -13,6 +13,7 @@ import { Errno, resultOfNumber } from "./errno.ts";
 import type { Kernel } from "./kernel.ts";
 import { openLibrary } from "./library.ts";
 import { type Place, pinned } from "./memory.ts";
+import { attempt } from "./surroundings.ts";
 import { symbolTables } from "./symbols.ts";
 import type { MacosCalls } from "./symbols-posix.ts";
 import type { FileHandle, Result } from "./system.ts";
@@ -98,7 +99,9 @@ function preallocate(
   { calls, fcntl, failure }: PreallocateTools,
   { file, size, bytes }: { readonly file: FileHandle; readonly size: number; readonly bytes: number },
 ): Result {
-  const missing = bytes - fs.fstatSync(file).blocks * 512;
+  const blocks = attempt(() => fs.fstatSync(file).blocks);
+  if (blocks < 0) return blocks;
+  const missing = bytes - blocks * 512;
   if (missing > 0) {
     const store = new DataView(new ArrayBuffer(4096));
     store.setUint32(0, F_ALLOCATEALL, true);

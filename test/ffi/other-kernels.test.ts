@@ -6,7 +6,9 @@ import { macosKernel } from "../../src/ffi/macos.ts";
 import { pinned } from "../../src/ffi/memory.ts";
 import type { FreebsdCalls, MacosCalls } from "../../src/ffi/symbols-posix.ts";
 import { syncRecipe } from "../../src/ffi/sync-recipe.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { COMMIT_SCRIPT } from "../../src/log/commit-script.ts";
+import { neverOpened } from "./temporary-folder.ts";
 
 const errno = pinned(4);
 
@@ -30,6 +32,11 @@ test("FreeBSD reserves what is behind the end of a file, and does not write the 
   expect(kernel.allocate(7, { size: 5000, bytes: 5000 })).toBe(0);
   expect(kernel.allocate(7, { size: 9000, bytes: 5000 })).toBe(0);
   expect(asked).toEqual([[7, 1000, 4000]]);
+});
+
+test("macOS says in a value, as of any call, that the file to reserve space for cannot be looked at", () => {
+  const kernel = macos({});
+  expect(kernel.allocate(neverOpened, { size: 0, bytes: 4096 })).toBe(-Errno.EBADF);
 });
 
 test("on macOS the commit Worker takes the same errors for a file system without a full sync as every other sync does", () => {
