@@ -27,10 +27,19 @@ const statfs = sharedScratch(128);
 /** Of file systems with unwritten extents that do not copy on write: ext4, XFS (linux/magic.h). */
 const extentTypes: ReadonlySet<number> = new Set([0xef53, 0x58465342]);
 
-/** @throws {EmdbError} EMDB_UNSUPPORTED when the C library lacks a call. */
-export function linuxKernel(): Kernel {
+/**
+ * What says that space cannot be reserved, and nothing about writing: a file system or a sandbox without the call. What the
+ * arguments say here is never wrong, so EINVAL is one of them (PostgreSQL and others go by the same).
+ */
+const cannotReserve: ReadonlySet<number> = new Set([Errno.ENOSYS, Errno.EINVAL, Errno.ENODEV, Errno.EPERM]);
+
+function openLibc(): LinuxCalls {
   const table = symbolTables["linux-musl"];
-  const calls = openLibrary<LinuxCalls>(table.libraries.system, table.calls);
+  return openLibrary<LinuxCalls>(table.libraries.system, table.calls);
+}
+
+/** @throws {EmdbError} EMDB_UNSUPPORTED when the C library lacks a call. */
+export function linuxKernel(calls: LinuxCalls = openLibc()): Kernel {
   const errnoAddress = calls.__errno_location();
   const errno = (): number => read.i32(errnoAddress, 0);
   const statusCall = new StatusCall(calls, errno);
@@ -57,7 +66,7 @@ export function linuxKernel(): Kernel {
     allocate(file, { bytes }) {
       if (calls.fallocate(file, 0, 0, bytes) === 0) return 0;
       const result = resultOfNumber("linux", errno());
-      return result === -Errno.ENOSYS ? -Errno.EOPNOTSUPP : result;
+      return cannotReserve.has(-result) ? -Errno.EOPNOTSUPP : result;
     },
     status: (of) => statusCall.of(of),
     recordsFirstWrites: hasExtents,

@@ -417,6 +417,10 @@ const READS: readonly PlantedFault[] = [
 ];
 
 const MEMORY: readonly PlantedFault[] = [
+  fault("where space cannot be reserved nothing is written", "test/ffi/other-kernels.test.ts", "ffi/linux.ts", [
+    "return cannotReserve.has(-result) ?",
+    "return result === -Errno.ENOSYS ?",
+  ]),
   fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
     "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
     "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",

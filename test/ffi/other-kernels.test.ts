@@ -1,12 +1,13 @@
-/** What macOS and FreeBSD are asked, over calls that answer by a script: it runs wherever the tests do. */
+/** What macOS, FreeBSD and Linux are asked, over calls that answer by a script: it runs wherever the tests do. */
 
 import { expect, test } from "bun:test";
 import { freebsdKernel } from "../../src/ffi/freebsd.ts";
+import { linuxKernel } from "../../src/ffi/linux.ts";
 import { macosKernel } from "../../src/ffi/macos.ts";
 import { pinned } from "../../src/ffi/memory.ts";
-import type { FreebsdCalls, MacosCalls } from "../../src/ffi/symbols-posix.ts";
+import type { FreebsdCalls, LinuxCalls, MacosCalls } from "../../src/ffi/symbols-posix.ts";
 import { syncRecipe } from "../../src/ffi/sync-recipe.ts";
-import { Errno } from "../../src/ffi/errno.ts";
+import { Errno, errnoName } from "../../src/ffi/errno.ts";
 import { COMMIT_SCRIPT } from "../../src/log/commit-script.ts";
 import { neverOpened } from "./temporary-folder.ts";
 
@@ -32,6 +33,20 @@ test("FreeBSD reserves what is behind the end of a file, and does not write the 
   expect(kernel.allocate(7, { size: 5000, bytes: 5000 })).toBe(0);
   expect(kernel.allocate(7, { size: 9000, bytes: 5000 })).toBe(0);
   expect(asked).toEqual([[7, 1000, 4000]]);
+});
+
+test("who cannot reserve space on Linux says so in one way, whatever the file system or a sandbox calls it; a full disk is one", () => {
+  let error = 0;
+  const calls = { __errno_location: () => errno.address, fallocate: () => fails(error) };
+  const kernel = linuxKernel(calls as unknown as LinuxCalls);
+  const allocated = (name: keyof typeof Errno): string => {
+    error = Errno[name];
+    return errnoName(kernel.allocate(7, { size: 0, bytes: 4096 }));
+  };
+  for (const name of ["EOPNOTSUPP", "ENOSYS", "EINVAL", "ENODEV", "EPERM"] as const)
+    expect(allocated(name)).toBe("EOPNOTSUPP");
+  for (const name of ["ENOSPC", "EDQUOT", "EFBIG", "EIO", "EINTR", "EBADF"] as const)
+    expect(allocated(name)).toBe(name);
 });
 
 test("macOS says in a value, as of any call, that the file to reserve space for cannot be looked at", () => {
