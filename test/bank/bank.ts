@@ -5,6 +5,7 @@
  * stand in its file exactly once: when the source moves on, the bank says so and is brought along.
  */
 
+import { API } from "./api-bank.ts";
 import { BACKUP, COMPACTION } from "./compaction-bank.ts";
 import { fault, type PlantedFault } from "./fault.ts";
 import { LOCKS } from "./lock-bank.ts";
@@ -271,43 +272,6 @@ const READS: readonly PlantedFault[] = [
     "if (isDrop) this.#spaces.setState(space, SPACE_DROPPED);",
     "",
   ]),
-  fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write-path.ts", [
-    "if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.lookOnce();",
-    "",
-  ]),
-  fault("a look at the lock counts for ever", "test/engine/marks.test.ts", "engine/lock-watch.ts", [
-    "this.#oursIn === thisRun() && ",
-    "",
-  ]),
-  fault("a mark is written without a look at the lock", "test/engine/lock.test.ts", "engine/sync.ts", [
-    " && core.lockWatch.isOurs) this.#writeMark",
-    ") this.#writeMark",
-  ]),
-  fault("what is pending is written without a look at the lock", "test/engine/lock.test.ts", "log/tail.ts", [
-    "    if (from >= written) return;\n    this.#look();\n",
-    "    if (from >= written) return;\n",
-  ]),
-  fault("the lock is let go of before its file is removed", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
-    "    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));",
-    "    if (hasFailed) this.#system.unlock(this.#handle);\n    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));",
-  ]),
-  fault("a lock is broken after it was let go of", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
-    "  system.unlink(path);\n  lock.release(false);",
-    "  lock.release(false);\n  system.unlink(path);",
-  ]),
-  fault("any file that was locked is the lock", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
-    ' && typeof there !== "number" && own.identity === there.identity',
-    "",
-  ]),
-  fault(
-    "a log that could not be opened is removed without its lock",
-    "test/engine/lock-order.test.ts",
-    "engine/open.ts",
-    [
-      "    if (isMade && lock.isOurs) system.unlink(path);\n    lock.release(true);",
-      "    lock.release(true);\n    if (isMade) system.unlink(path);",
-    ],
-  ),
   fault(
     "an open replays the whole log although it has an image",
     "test/engine/open-cost.test.ts",
@@ -339,14 +303,6 @@ const READS: readonly PlantedFault[] = [
     " || isFile(system, folder)) throw",
     ") throw",
   ]),
-  fault("of two bounds on one side the looser one holds", "test/contract/twin.test.ts", "api/range-bounds.ts", [
-    'return (of.side === "lower" ? order > 0 : order < 0)',
-    'return (of.side === "lower" ? order < 0 : order > 0)',
-  ]),
-  fault("of two equal bounds the inclusive one holds", "test/contract/twin.test.ts", "api/range-bounds.ts", [
-    '"lower" ? order > 0 : order < 0',
-    '"lower" ? order >= 0 : order <= 0',
-  ]),
   fault("a checkpoint fails beside the close that makes it", "test/engine/checkpoint.test.ts", "engine/checkpoint.ts", [
     "this.#hasEnded = this.runSync();",
     "this.runSync();",
@@ -360,28 +316,6 @@ const READS: readonly PlantedFault[] = [
       "if (!(error instanceof EmdbError)) throw error;",
     ],
   ),
-  fault("a close that failed fails again", "test/api/handle.test.ts", "api/handle.ts", [
-    "this.#closing = this.#closeOnce().finally(() => (this.#closing = undefined));",
-    "this.#closing = this.#closeOnce();",
-  ]),
-  fault("another evaluation of the module writes inside a transaction", "test/engine/lock.test.ts", "api/handle.ts", [
-    'Symbol.for("emdb.gates.1")',
-    'Symbol("emdb.gates.1")',
-  ]),
-  fault("a message about an argument runs into what it is", "test/api/arguments.test.ts", "api/describe.ts", [
-    "  } catch {\n    return undefined;",
-    "  } catch (cause) {\n    throw cause;",
-  ]),
-  fault(
-    "a batch is written with other lengths than were checked",
-    "test/api/moving-bytes.test.ts",
-    "engine/engine.ts",
-    ["sum !== lengths.sum", "Number.isNaN(sum)"],
-  ),
-  fault("an error of a caller's codec becomes another one", "test/api/batch-errors.test.ts", "api/collect.ts", [
-    " || isFromCodec(error)",
-    "",
-  ]),
   fault("a close leaves its place to long work", "test/engine/checkpoint.test.ts", "engine/assemble.ts", [
     "    opened.work.give();\n",
     "",
@@ -500,7 +434,7 @@ const KERNEL: readonly PlantedFault[] = [
 export const BANKS = {
   compaction: [...COMPACTION, ...BACKUP],
   disk: [...DURABILITY, ...RECOVERY],
-  engine: [...BATCHES, ...READS, ...MEMORY, ...LOCKS],
+  engine: [...BATCHES, ...READS, ...MEMORY, ...LOCKS, ...API],
   secrets: SECRETS,
   kernel: KERNEL,
   threads: [...THREADS, ...SWAPS],

@@ -45,4 +45,41 @@ export const LOCKS: readonly PlantedFault[] = [
     "engine/lock-file.ts",
     ["const isOurs = hasOurName && mayBeOpenHere(system, lockPath(logPath));", "const isOurs = hasOurName;"],
   ),
+  fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write-path.ts", [
+    "if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.lookOnce();",
+    "",
+  ]),
+  fault("a look at the lock counts for ever", "test/engine/marks.test.ts", "engine/lock-watch.ts", [
+    "this.#oursIn === thisRun() && ",
+    "",
+  ]),
+  fault("a mark is written without a look at the lock", "test/engine/lock.test.ts", "engine/sync.ts", [
+    " && core.lockWatch.isOurs) this.#writeMark",
+    ") this.#writeMark",
+  ]),
+  fault("what is pending is written without a look at the lock", "test/engine/lock.test.ts", "log/tail.ts", [
+    "    if (from >= written) return;\n    this.#look();\n",
+    "    if (from >= written) return;\n",
+  ]),
+  fault("the lock is let go of before its file is removed", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
+    "    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));",
+    "    if (hasFailed) this.#system.unlock(this.#handle);\n    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));",
+  ]),
+  fault("a lock is broken after it was let go of", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
+    "  system.unlink(path);\n  lock.release(false);",
+    "  lock.release(false);\n  system.unlink(path);",
+  ]),
+  fault("any file that was locked is the lock", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
+    ' && typeof there !== "number" && own.identity === there.identity',
+    "",
+  ]),
+  fault(
+    "a log that could not be opened is removed without its lock",
+    "test/engine/lock-order.test.ts",
+    "engine/open.ts",
+    [
+      "    if (isMade && lock.isOurs) system.unlink(path);\n    lock.release(true);",
+      "    lock.release(true);\n    if (isMade) system.unlink(path);",
+    ],
+  ),
 ];

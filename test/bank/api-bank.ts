@@ -1,0 +1,36 @@
+/** The part of the bug bank that is about what callers give and get; see `bank.ts`. */
+
+import { fault, type PlantedFault } from "./fault.ts";
+
+export const API: readonly PlantedFault[] = [
+  fault("of two bounds on one side the looser one holds", "test/contract/twin.test.ts", "api/range-bounds.ts", [
+    'return (of.side === "lower" ? order > 0 : order < 0)',
+    'return (of.side === "lower" ? order < 0 : order > 0)',
+  ]),
+  fault("of two equal bounds the inclusive one holds", "test/contract/twin.test.ts", "api/range-bounds.ts", [
+    '"lower" ? order > 0 : order < 0',
+    '"lower" ? order >= 0 : order <= 0',
+  ]),
+  fault("a close that failed fails again", "test/api/handle.test.ts", "api/handle.ts", [
+    "this.#closing = this.#closeOnce().finally(() => (this.#closing = undefined));",
+    "this.#closing = this.#closeOnce();",
+  ]),
+  fault("another evaluation of the module writes inside a transaction", "test/engine/lock.test.ts", "api/handle.ts", [
+    'Symbol.for("emdb.gates.1")',
+    'Symbol("emdb.gates.1")',
+  ]),
+  fault("a message about an argument runs into what it is", "test/api/arguments.test.ts", "api/describe.ts", [
+    "  } catch {\n    return undefined;",
+    "  } catch (cause) {\n    throw cause;",
+  ]),
+  fault(
+    "a batch is written with other lengths than were checked",
+    "test/api/moving-bytes.test.ts",
+    "engine/engine.ts",
+    ["sum !== lengths.sum", "Number.isNaN(sum)"],
+  ),
+  fault("an error of a caller's codec becomes another one", "test/api/batch-errors.test.ts", "api/collect.ts", [
+    " || isFromCodec(error)",
+    "",
+  ]),
+];
