@@ -181,7 +181,7 @@ export const door: EngineDoor = {
     endAbandoned(environment, undefined);
     const base = checkedShare(share, environment.system);
     const known = registry().get(base.id);
-    return known === undefined ? register(attachTo(environment, base, true), base.path) : oneMore(known);
+    return known === undefined ? register(attachTo(environment, base), base.path) : oneMore(known);
   },
   lockHolder(path: string) {
     const { system } = hostEnvironment();

@@ -53,7 +53,7 @@ import { ForgedBatch, Replayer, endsClean, type Replay } from "./recovery.ts";
 import { Mutex } from "./mutex.ts";
 import { realPathError } from "./name-room.ts";
 import { isFile, isMissing, noFolderError } from "./no-folder.ts";
-import { claimRow, clearRow, isGone, reapNamesakes } from "./rows.ts";
+import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
 import { findReplaced, putBack } from "./put-back.ts";
 import { refuseDraft, refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
@@ -437,8 +437,8 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
   return assemble(environment, base, { core, spaces: new Spaces(core) });
 }
 
-/** The same database in another thread of the process that opened it; `isOnlyOne`: this thread has no other part of it. */
-export function attachTo(environment: Environment, base: SharedBase, isOnlyOne = false): Opened {
+/** The same database in another thread of the process that opened it. */
+export function attachTo(environment: Environment, base: SharedBase): Opened {
   const { system } = environment;
   const control = new Control(base.buffer);
   const row = claimRow(control, system);
@@ -446,8 +446,6 @@ export function attachTo(environment: Environment, base: SharedBase, isOnlyOne =
   mutex.lock();
   let core: Core | undefined;
   try {
-    // With the lock, which one of those may have held.
-    if (isOnlyOne) reapNamesakes(control, system, row);
     // Nobody puts another file in place while it looks which one there is.
     if (!isGone(control, system)) core = makeCore(environment, base, row);
   } finally {

@@ -62,25 +62,11 @@ export function clearRow(control: Control, row: number): void {
 
 /** Clears the rows of threads that have ended. Several threads may do so at a time. */
 export function reapDeadRows(control: Control, system: System): void {
-  const own = system.threadId();
-  reap(control, system, (thread) => thread !== own && !system.isThreadAlive(thread));
-}
-
-/**
- * For a thread that has one row, and no more: what else has its number is of a thread that has ended. Systems give the
- * number to a new one, and all others take the dead one for that.
- */
-export function reapNamesakes(control: Control, system: System, ownRow: number): void {
-  const own = system.threadId();
-  reap(control, system, (thread, row) => thread === own && row !== ownRow);
-}
-
-function reap(control: Control, system: System, isDead: (thread: number, row: number) => boolean): void {
   const rows = control.reclaim;
   const reaper = -(system.threadId() + 1);
   for (let row = 0; row < ATTACHED_MAX; row++) {
     const name = Atomics.load(rows, ROW_THREAD_AT + row);
-    if (name === 0 || !isDead(Math.abs(name) - 1, row)) continue;
+    if (name === 0 || name === reaper || system.isThreadAlive(Math.abs(name) - 1)) continue;
     if (Atomics.load(control.flags, MUTEX) === row + 1) continue;
     if (Atomics.compareExchange(rows, ROW_THREAD_AT + row, name, reaper) !== name) continue;
     closeFile(system, folderOf(control, row));

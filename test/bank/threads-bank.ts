@@ -125,10 +125,6 @@ export const THREADS: readonly PlantedFault[] = [
     "if (core.isShared) this.#root = this.#spaces.rootOf(space, this.#visible);",
     "",
   ]),
-  fault("a dead thread lives on in the one that has its number", "test/workers/rows.test.ts", "engine/door.ts", [
-    "attachTo(environment, base, true)",
-    "attachTo(environment, base)",
-  ]),
   fault(
     "a flush waits for ever behind a dead owner that nobody can follow",
     "test/engine/commit-worker.test.ts",

@@ -3,20 +3,9 @@
 import { expect, test } from "bun:test";
 import { AUDIT, CLOSING, Control, MUTEX, SYNC_DONE, SYNC_OWNER, SYNC_UNHEARD } from "../../src/engine/control.ts";
 import { Mutex } from "../../src/engine/mutex.ts";
-import {
-  claimRow,
-  clearRow,
-  hasLivingRow,
-  isAnotherStaying,
-  isGone,
-  markLeaving,
-  reapNamesakes,
-} from "../../src/engine/rows.ts";
+import { claimRow, clearRow, hasLivingRow, isAnotherStaying, isGone, markLeaving } from "../../src/engine/rows.ts";
 import { RECLAIM_ATTACHED, ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { System } from "../../src/ffi/system.ts";
-import { Emdb } from "../../src/index.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { Thread } from "./thread.ts";
 
 class Threads {
   readonly dead = new Set<number>();
@@ -78,28 +67,6 @@ test("a dead thread's sync and a dead closer's word are given up with its row", 
   expect(isGone(control, threads.as(2))).toBe(false);
   expect([Atomics.load(control.flags, SYNC_OWNER), Atomics.load(control.flags, SYNC_DONE)]).toEqual([SYNC_UNHEARD, 1]);
 });
-
-test("of the rows with its own number a thread that attaches keeps its own; the others are of one that has died", () => {
-  const [control, threads] = [Control.create(), new Threads()];
-  const [dead, clearing, other] = [5, 6, 1].map((thread) => claimRow(control, threads.as(thread)));
-  // The second died while it cleared a row.
-  control.reclaim[ROW_THREAD_AT + dead!] = 6;
-  control.reclaim[ROW_THREAD_AT + clearing!] = -6;
-  const own = claimRow(control, threads.as(5));
-  expect(attached(control)).toBe(4);
-  reapNamesakes(control, threads.as(5), own);
-  const named = [dead, clearing, other, own].map((row) => control.reclaim[ROW_THREAD_AT + row!]);
-  expect([named, attached(control)]).toEqual([[0, 0, 2, 6], 2]);
-});
-
-test("a thread that got the number of one that died in a sync, a compaction and a walk goes on all the same", async () => {
-  using folder = temporaryFolder();
-  const db = Emdb.open(folder.file("data.emdb"));
-  const thread = new Thread("namesake-worker.ts", db.share());
-  expect(await thread.said()).toEqual({ rows: [0, 2], snapshots: 0, length: 1 });
-  await thread.kill();
-  db.closeSync();
-}, 15_000);
 
 test("of threads that leave at the same time, the second to decide is the last", () => {
   const [control, threads] = [Control.create(), new Threads()];
