@@ -25,6 +25,7 @@
  */
 
 import { EmdbError, assert } from "../errors.ts";
+import { barrier } from "./barrier.ts";
 import { must } from "./io-error.ts";
 import { copy, fill, pinned, sharedScratch } from "./memory.ts";
 import { Positions } from "./positions.ts";
@@ -82,6 +83,7 @@ export class Heap {
   readonly positions: Positions;
   readonly #system: System;
   readonly #word = sharedWord();
+  readonly #barrier = new Int32Array(1);
   /** How many pages are given back together. */
   readonly #groupPages: number;
   /** How many pages were left idle, and in use, when groups were last looked for. */
@@ -295,6 +297,11 @@ export class Heap {
     if (next !== 0) this.write32(this.blockAddress(next) + 8, previous);
     this.write32(this.blockAddress(previous) + 4, next);
     return true;
+  }
+
+  /** What this thread read and wrote here before comes before what it reads and writes after. */
+  barrier(): void {
+    barrier(this.#barrier, 0);
   }
 
   /** A number that no change before it has had. */

@@ -5,8 +5,8 @@
  * one store that names the topmost new node.
  *
  * Invariants
- * 1. Everything new is written before that store. Everything old is retired by `settle`, when the change has been
- *    noted: a reader that goes by copies of its own finds out before an old block can be used again.
+ * 1. Everything new is written before that store, with a barrier between. Everything old is retired by `settle`, when
+ *    the change has been noted: a reader that goes by copies of its own finds out before an old block can be used again.
  * 2. An inner node has at least one child; a root has two.
  * 3. Between that store and `settle` nothing fails.
  */
@@ -45,6 +45,7 @@ export class Inner {
   /** Lets the parent of the path's node at `level`, or the tree, name another block in its place. */
   rename(level: number, block: number): void {
     const path = this.#path;
+    path.heap.barrier();
     if (level === path.height) {
       path.treeMemory.f64[TREE_ROOT] = block * LEVEL_FACTOR + level;
       copy(path.heap.unitAddress(path.tree), path.treeMemory.address, 8);

@@ -7,9 +7,11 @@
  * are copied once. A leaf that is written over and over stays in scratch as well.
  *
  * Invariants
- * 1. `changes` grows with every change, behind the store that publishes it, before anything that it replaced
- *    is retired and before the frame that it is for becomes visible. No tree ever has a number twice, nor two
- *    trees the same. A writer that dies in between leaves that to the next one (`engine/audit.ts`).
+ * 1. `changes` grows with every change, behind the store that publishes it (and a barrier, as that one is behind what it
+ *    names), before anything that it replaced is retired and before the frame that it is for becomes visible. A reader
+ *    that sees a new number passes a barrier before it copies anything under it (arm64 may show either of two stores, or
+ *    make either of two loads, first). No tree ever has a number twice, nor two trees the same. A writer that dies in
+ *    between leaves that to the next one (`engine/audit.ts`).
  * 2. Within one operation all nodes are of one moment at or after its begin: what was replaced meanwhile
  *    stays as it was until the operation ends.
  */
@@ -30,6 +32,7 @@ export function plantTree(heap: Heap, root: { readonly block: number; readonly h
   const tree = heap.takeUnit();
   heap.writeNumber(heap.unitAddress(tree), root.block * LEVEL_FACTOR + root.height);
   renumber(heap, tree);
+  heap.barrier();
   return tree;
 }
 
@@ -94,13 +97,14 @@ export class Path {
   open(tree: number): void {
     const numbers = this.treeMemory.f64;
     const address = this.heap.unitAddress(tree);
-    // The number before the root: a copy made under a number is then at least as new as that.
-    copy(this.treeMemory.address + 8, address + 8, TREE_BYTES - 8);
-    copy(this.treeMemory.address, address, 8);
+    copy(this.treeMemory.address, address, TREE_BYTES);
     if (tree !== this.tree || numbers[TREE_CHANGES] !== this.changes) {
       this.forget();
       this.tree = tree;
       this.changes = numbers[TREE_CHANGES]!;
+      // Behind a barrier the root, and every copy that is made under the number, is at least as new as that.
+      this.heap.barrier();
+      copy(this.treeMemory.address, address, 8);
     }
     this.height = numbers[TREE_ROOT]! % LEVEL_FACTOR;
   }
@@ -112,6 +116,7 @@ export class Path {
   /** Says that the scratch nodes that name a block are what is there now, after a change of one's own. */
   noteChange(): void {
     const numbers = this.treeMemory.f64;
+    this.heap.barrier();
     this.changes = this.heap.nextChange();
     numbers[TREE_CHANGES] = this.changes;
     copy(this.heap.unitAddress(this.tree) + 8, this.treeMemory.address + 8, TREE_BYTES - 8);

@@ -2,6 +2,8 @@
 
 import { fault, type PlantedFault } from "./fault.ts";
 
+const WEAK_ORDER = "test/ordered/weak-order.test.ts";
+
 /** What stepping the protocols of shared memory looks for. */
 export const THREADS: readonly PlantedFault[] = [
   fault("a remove looks before it has the lock", "test/workers/history.test.ts", "engine/engine.ts", [
@@ -100,6 +102,18 @@ export const THREADS: readonly PlantedFault[] = [
     "ordered/inner.ts",
     ["      leaveForLater(error);\n", "      throw error;\n"],
   ),
+  fault("a node of the ordered index is named beside what it holds", WEAK_ORDER, "ordered/inner.ts", [
+    "    path.heap.barrier();\n",
+    "",
+  ]),
+  fault("a change of the ordered index is noted beside the store that makes it", WEAK_ORDER, "ordered/path.ts", [
+    "    this.heap.barrier();\n    this.changes = this.heap.nextChange();",
+    "    this.changes = this.heap.nextChange();",
+  ]),
+  fault("a root of before a change is taken for one of behind it", WEAK_ORDER, "ordered/path.ts", [
+    "      this.heap.barrier();\n      copy(this.treeMemory.address, address, 8);\n",
+    "",
+  ]),
   fault(
     "the place of an owner that died in a sync is free at once",
     "test/engine/unheard-sync.test.ts",

@@ -44,6 +44,7 @@ export class Grove {
   readonly heap = Heap.create(hostSystem(), this.numbers);
   readonly keys = new KeyList();
   readonly shape: Shape;
+  readonly reclaim: Reclaim;
   readonly index: OrderedIndex;
   readonly reader: RangeReader;
   readonly #key: { readonly memory: Pinned; bytes: number } = { memory: pinned(65_536), bytes: 0 };
@@ -53,8 +54,8 @@ export class Grove {
     this.shape = options.shape ?? FULL_SHAPE;
     this.flags[RECLAIM_ERA] = FIRST_ERA;
     this.flags[RECLAIM_ATTACHED] = options.attached ?? 1;
-    const reclaim = new Reclaim(this.heap, this.flags, () => true);
-    this.index = new OrderedIndex(this.heap, reclaim, this.keys, this.shape);
+    this.reclaim = new Reclaim(this.heap, this.flags, () => true);
+    this.index = new OrderedIndex(this.heap, this.reclaim, this.keys, this.shape);
     this.reader = new RangeReader(this.heap, this.keys, this.shape);
     this.tree = this.index.plant();
   }
