@@ -9,6 +9,8 @@
  *    the change has been noted: a reader that goes by copies of its own finds out before an old block can be used again.
  * 2. An inner node has at least one child; a root has two.
  * 3. Between that store and `settle` nothing fails.
+ * 4. A node that was made anew leaves out all that its separators have in common. One that has lost children since, and
+ *    with them those that were different, may leave out less, and so hold more children than it would if made anew.
  */
 
 import { assert } from "../errors.ts";
@@ -112,7 +114,7 @@ export class Inner {
       this.rename(level, this.write(node));
       return;
     }
-    const middle = newest === count - 1 ? count - 1 : count >>> 1;
+    const middle = newest === count - 1 ? this.#mostOf(node, separators) : count >>> 1;
     this.#assemble(node, level, { separators: separators.slice(0, middle), children: children.slice(0, middle) });
     const left = this.write(node);
     const rest = [new Uint8Array(0), ...separators.slice(middle + 1)];
@@ -122,6 +124,16 @@ export class Inner {
     const promoted = makeText();
     setText(promoted, separators[middle]!);
     this.divide(level + 1, { left, right }, promoted);
+  }
+
+  /** How many of the first children one node takes, the last left out; it can be fewer than have lain in one (invariant 4). */
+  #mostOf(node: Node, separators: readonly Uint8Array[]): number {
+    let most = separators.length - 1;
+    for (;;) {
+      const room = node.capacity(this.#commonPrefix(separators.slice(0, most)));
+      if (room >= most) return most;
+      most = room;
+    }
   }
 
   #takeApart(node: Node): Parts {

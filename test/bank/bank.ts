@@ -244,6 +244,12 @@ const READS: readonly PlantedFault[] = [
     "throw this.#path.keys.corrupted(rest.behind);",
     "this.#path.keys.corrupted(rest.behind);",
   ]),
+  fault(
+    "an inner node is divided as if it had left out all that it could",
+    "test/ordered/common-beginnings.test.ts",
+    "ordered/inner.ts",
+    ["this.#mostOf(node, separators)", "count - 1"],
+  ),
   fault("a leaf is divided between keys that have rotted", FLIPPED, "ordered/ordered.ts", [
     "if (!areSound) throw",
     "if (!areSound && middle === 0) throw",
