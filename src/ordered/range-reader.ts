@@ -6,7 +6,9 @@
  * older version of its key, a reader who leaves out what is newer than his moment sees that moment.
  *
  * Invariants
- * 1. Positions come in strictly ascending order of their keys (descending when reversed), each key once.
+ * 1. Positions come in strictly ascending order of their keys (descending when reversed), each key once. The exception is
+ *    a key that came while a part was taken, where nodes had just been dropped and a neighbour got their stretch: it may
+ *    come twice. Nodes are dropped when no moment shows anything in them, so none shows that key.
  * 2. What was in the tree from the first part on to the last is given, if it lies within the bounds.
  * 3. Where a range goes on is further on than where it went on before, whatever has become of the keys in the log: it ends.
  */

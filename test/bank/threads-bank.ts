@@ -2,6 +2,7 @@
 
 import { fault, type PlantedFault } from "./fault.ts";
 
+const OVERTAKEN = "test/ordered/overtaken.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
 
 /** What stepping the protocols of shared memory looks for. */
@@ -113,6 +114,10 @@ export const THREADS: readonly PlantedFault[] = [
   fault("a root of before a change is taken for one of behind it", WEAK_ORDER, "ordered/path.ts", [
     "      this.heap.barrier();\n      copy(this.treeMemory.address, address, 8);\n",
     "",
+  ]),
+  fault("a reader keeps its copies of nodes when the tree has changed", OVERTAKEN, "ordered/path.ts", [
+    "      this.forget();\n      this.tree = tree;",
+    "      this.tree = tree;",
   ]),
   fault(
     "the place of an owner that died in a sync is free at once",

@@ -15,8 +15,12 @@ import { RangeReader, remainderOf, type Bound } from "../../src/ordered/range-re
 export class KeyList implements KeySource {
   readonly memory: Pinned = pinned(65_536 + 64);
   readonly keyAt = 24;
-  readonly keys: Uint8Array[] = [new Uint8Array(0)];
+  readonly keys: Uint8Array[];
   loads = 0;
+
+  constructor(keys: Uint8Array[] = [new Uint8Array(0)]) {
+    this.keys = keys;
+  }
 
   append(key: Uint8Array): number {
     return this.keys.push(key) - 1;

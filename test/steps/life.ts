@@ -29,6 +29,8 @@ export interface LifePlan {
   readonly writesThrough: boolean;
   /** The last client only reads. */
   readonly hasReader: boolean;
+  /** There is an ordered index, and what is read is read as ranges. */
+  readonly isOrdered: boolean;
   /** Deaths come while a file takes another's place, and not anywhere. */
   readonly diesInSwap: boolean;
 }
@@ -88,9 +90,11 @@ class Life implements Disposable {
     this.#rows = Array.from({ length: plan.clients }, () => new SharedArrayBuffer(ROWS_MAX * COLUMNS * 8));
     // Nothing happens by the clock: no thread would know when.
     const flushPolicy = plan.writesThrough ? "write-through" : "group";
-    const options = { sweepIntervalMs: SWEEP_INTERVAL_MS_MAX, flushPolicy } as const;
+    const options = { sweepIntervalMs: SWEEP_INTERVAL_MS_MAX, flushPolicy, rangeScans: plan.isOrdered } as const;
     this.#db = withChanceFrom(new Random(this.#random.word()), () => Emdb.open(this.#path, options));
-    this.#db.insertMany(Array.from({ length: PREFILL }, (_, index) => [`prefilled ${index}`, "filler"] as const));
+    // This thread's nodes are of full size; those of a tree are the threads' own.
+    const fill = plan.isOrdered ? 0 : PREFILL;
+    this.#db.insertMany(Array.from({ length: fill }, (_, index) => [`prefilled ${index}`, "filler"] as const));
     this.#db.flushSync();
     mkdirSync(this.#kept);
   }
@@ -174,7 +178,8 @@ class Life implements Disposable {
     if (this.#baton.verdict === VERDICTS.deadlock) this.faults.push("everybody waited for somebody");
     let judged = 0;
     if (this.faults.length === 0) judged = this.#judgeHistory(said);
-    if (this.#plan.compactOneIn > 0 && this.faults.length === 0) await this.#judgeOneMore();
+    const isLong = this.#plan.compactOneIn > 0 || this.#plan.isOrdered;
+    if (isLong && this.faults.length === 0) await this.#judgeOneMore();
     const swaps = readdirSync(this.#kept).length;
     return { steps: this.steps, judged, deaths, swaps, faults: this.faults };
   }
@@ -207,10 +212,24 @@ class Life implements Disposable {
   #judgeCounts(): void {
     const walked = [...this.#db.keys()];
     if (walked.length !== this.#db.len()) this.faults.push(`${walked.length} walked, ${this.#db.len()} counted`);
+    this.#judgeOrder();
     if (walked.some((key) => this.#db.get(key) === undefined)) this.faults.push("a walk shows what a get does not");
     this.#db.closeSync();
-    this.#db = Emdb.open(this.#path);
+    this.#db = Emdb.open(this.#path, { rangeScans: this.#plan.isOrdered });
     if (this.#db.len() !== walked.length) this.faults.push("a reopen counts otherwise");
+    this.#judgeOrder();
+  }
+
+  #judgeOrder(): void {
+    if (!this.#plan.isOrdered) return;
+    const shown = (records: Iterable<readonly [Uint8Array, Uint8Array]>): string[] =>
+      Array.from(records, ([key, value]) => `${key.toHex()} ${value.toHex()}`);
+    const walked = shown(this.#db.iter()).sort();
+    const isAlike = [false, true].every((reverse) => {
+      const ranged = shown(this.#db.range({ reverse }));
+      return Bun.deepEquals(reverse ? ranged.reverse() : ranged, walked);
+    });
+    if (!isAlike) this.faults.push("a range and a walk differ");
   }
 
   [Symbol.dispose](): void {

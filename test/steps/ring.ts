@@ -18,6 +18,7 @@ export const BUSY: LifePlan = {
   diesInSwap: false,
   writesThrough: false,
   hasReader: false,
+  isOrdered: false,
 };
 
 /** Two threads that compact, and one that reads while they hold the lock. */
@@ -29,6 +30,9 @@ export const COMPACTING: LifePlan = {
   compactOneIn: 25,
   operations: 100,
 };
+
+/** Two threads whose reads are ranges, over a tree of small nodes. */
+export const RANGING: LifePlan = { ...BUSY, isOrdered: true, churnOneIn: 6 };
 
 /** Expects every life to be one that the log's order allows, and prints what there was. */
 export async function expectLives(plan: LifePlan, count: number): Promise<void> {

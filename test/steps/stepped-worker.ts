@@ -7,7 +7,7 @@
 import { drainMicrotasks } from "bun:jsc";
 import { Baton, Death } from "./baton.ts";
 import { Disk, LOG_FILE, bareNumbers } from "./disk.ts";
-import { bare, expectChanged, instrument, stepped } from "./instrument.ts";
+import { bare, changeModule, expectChanged, instrument, stepped } from "./instrument.ts";
 import type { Emdb, EmdbShare } from "../../src/index.ts";
 import type { CommitOrders } from "../../src/log/commit-script.ts";
 
@@ -28,6 +28,8 @@ export interface Orders {
   readonly compactOneIn: number;
   /** Only reads, and so is at work while a swap holds the lock. */
   readonly isReader: boolean;
+  /** Reads are ranges, of an ordered index whose nodes are small, so that few keys make a tree of some levels. */
+  readonly isOrdered: boolean;
   /** Dies so many steps after a compacted file is synced, or after the log has its words; 0: it does not. */
   readonly diesInSwapAt: number;
   readonly diesAfterWords: boolean;
@@ -214,6 +216,7 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
       churnOneIn: orders.churnOneIn,
       hasZeroCopies: orders.compactOneIn > 0,
       isReader: orders.isReader,
+      hasRanges: orders.isOrdered,
     });
     const compactions = new Compactions(db);
     const flush = async (): Promise<void> => {
@@ -231,6 +234,7 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
       if (isCompacting && random.below(orders.compactOneIn) === 0) compactions.goOn();
       if (random.chance(isCompacting ? 0.5 : 0.05)) compactions.turn();
     }
+    recorder.finish();
     compactions.finish();
     turn();
     db.closeSync();
@@ -312,5 +316,9 @@ self.onmessage = async ({ data }: MessageEvent<Orders | "begin">): Promise<void>
   }
   const baton = new Baton(data.baton, data.thread);
   instrument(baton);
+  if (data.isOrdered) {
+    changeModule(/src[\\/]ordered[\\/]node\.ts$/, "{ capacity: 63,", "{ capacity: 4,");
+    changeModule(/src[\\/]ordered[\\/]ordered\.ts$/, "const PURGE_STEP = 8;", "const PURGE_STEP = 2;");
+  }
   postMessage(await (data.role === "client" ? runClient(baton, data) : runCommit(baton, data)));
 };

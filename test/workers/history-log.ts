@@ -9,7 +9,7 @@
 import { copyFileSync, existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { System } from "../../src/ffi/system.ts";
-import { FILLERS, KEYS, LISTS, markIn, numberOfKey } from "./history-facts.ts";
+import { KEYS, LISTS, markIn, numberOfKey, recordsIn } from "./history-facts.ts";
 
 /** One version of a key. Commits count up from 1; a removal's mark is 0, and so is what was there at the beginning. */
 export interface Version {
@@ -55,9 +55,10 @@ function joined(batch: readonly (readonly [number, Version])[]): readonly (reado
   const fillers = batch.filter(([number]) => number >= KEYS);
   const [first] = fillers;
   if (first === undefined) return batch;
-  const isWhole = fillers.length === FILLERS && batch.length === FILLERS;
+  const wanted = recordsIn(first[0]);
+  const isWhole = fillers.length === wanted && batch.length === wanted;
   const isOne = fillers.every(([number, { mark }]) => number === first[0] && mark === first[1].mark);
-  if (!isWhole || !isOne) throw new Error(`the log holds a batch with ${fillers.length} of ${FILLERS} fillers`);
+  if (!isWhole || !isOne) throw new Error(`the log holds a batch with ${fillers.length} of ${wanted} fillers`);
   return [first];
 }
 
