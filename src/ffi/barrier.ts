@@ -17,3 +17,13 @@ export function barrier(words: Int32Array, index: number): void {
   Atomics.add(words, index, 0);
   if (isSplit) Atomics.add(words, index, 0);
 }
+
+const isWeak = process.arch !== "x64";
+
+/**
+ * Keeps this thread's stores in the order in which they were made, and its loads, for everybody. x86-64 does so by itself:
+ * nothing is passed there, where a barrier would wait for every store that misses the cache.
+ */
+export function keepOrder(words: Int32Array, index: number): void {
+  if (isWeak) barrier(words, index);
+}

@@ -25,7 +25,7 @@
  */
 
 import { EmdbError, assert } from "../errors.ts";
-import { barrier } from "./barrier.ts";
+import { keepOrder } from "./barrier.ts";
 import { must } from "./io-error.ts";
 import { copy, fill, pinned, sharedScratch } from "./memory.ts";
 import { Positions } from "./positions.ts";
@@ -299,9 +299,9 @@ export class Heap {
     return true;
   }
 
-  /** What this thread read and wrote here before comes before what it reads and writes after. */
-  barrier(): void {
-    barrier(this.#barrier, 0);
+  /** What this thread wrote here before comes before what it writes after, and what it read before what it reads. */
+  keepOrder(): void {
+    keepOrder(this.#barrier, 0);
   }
 
   /** A number that no change before it has had. */

@@ -47,7 +47,7 @@ export class Inner {
   /** Lets the parent of the path's node at `level`, or the tree, name another block in its place. */
   rename(level: number, block: number): void {
     const path = this.#path;
-    path.heap.barrier();
+    path.heap.keepOrder();
     if (level === path.height) {
       path.treeMemory.f64[TREE_ROOT] = block * LEVEL_FACTOR + level;
       copy(path.heap.unitAddress(path.tree), path.treeMemory.address, 8);

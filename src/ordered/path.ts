@@ -32,7 +32,7 @@ export function plantTree(heap: Heap, root: { readonly block: number; readonly h
   const tree = heap.takeUnit();
   heap.writeNumber(heap.unitAddress(tree), root.block * LEVEL_FACTOR + root.height);
   renumber(heap, tree);
-  heap.barrier();
+  heap.keepOrder();
   return tree;
 }
 
@@ -103,7 +103,7 @@ export class Path {
       this.tree = tree;
       this.changes = numbers[TREE_CHANGES]!;
       // Behind a barrier the root, and every copy that is made under the number, is at least as new as that.
-      this.heap.barrier();
+      this.heap.keepOrder();
       copy(this.treeMemory.address, address, 8);
     }
     this.height = numbers[TREE_ROOT]! % LEVEL_FACTOR;
@@ -116,7 +116,7 @@ export class Path {
   /** Says that the scratch nodes that name a block are what is there now, after a change of one's own. */
   noteChange(): void {
     const numbers = this.treeMemory.f64;
-    this.heap.barrier();
+    this.heap.keepOrder();
     this.changes = this.heap.nextChange();
     numbers[TREE_CHANGES] = this.changes;
     copy(this.heap.unitAddress(this.tree) + 8, this.treeMemory.address + 8, TREE_BYTES - 8);

@@ -104,15 +104,15 @@ export const THREADS: readonly PlantedFault[] = [
     ["      leaveForLater(error);\n", "      throw error;\n"],
   ),
   fault("a node of the ordered index is named beside what it holds", WEAK_ORDER, "ordered/inner.ts", [
-    "    path.heap.barrier();\n",
+    "    path.heap.keepOrder();\n",
     "",
   ]),
   fault("a change of the ordered index is noted beside the store that makes it", WEAK_ORDER, "ordered/path.ts", [
-    "    this.heap.barrier();\n    this.changes = this.heap.nextChange();",
+    "    this.heap.keepOrder();\n    this.changes = this.heap.nextChange();",
     "    this.changes = this.heap.nextChange();",
   ]),
   fault("a root of before a change is taken for one of behind it", WEAK_ORDER, "ordered/path.ts", [
-    "      this.heap.barrier();\n      copy(this.treeMemory.address, address, 8);\n",
+    "      this.heap.keepOrder();\n      copy(this.treeMemory.address, address, 8);\n",
     "",
   ]),
   fault("a reader keeps its copies of nodes when the tree has changed", OVERTAKEN, "ordered/path.ts", [

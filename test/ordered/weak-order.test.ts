@@ -32,7 +32,7 @@ class FarMemory {
     this.arrive();
     const { heap, reclaim } = grove;
     const nextEra = reclaim.nextEra.bind(reclaim);
-    heap.barrier = () => this.arrive();
+    heap.keepOrder = () => this.arrive();
     reclaim.nextEra = () => {
       this.arrive();
       return nextEra();
@@ -139,6 +139,6 @@ test("a reader that loads the number of changes before an older root loads that 
   const { unitAddress } = heap;
   const address = heap.unitAddress(tree);
   heap.unitAddress = (unit) => (unit === tree ? early.address : unitAddress.call(heap, unit));
-  heap.barrier = () => copy(early.address, address, 24);
+  heap.keepOrder = () => copy(early.address, address, 24);
   expect(positionsOf(reader, tree, false)).toEqual(positions);
 });
