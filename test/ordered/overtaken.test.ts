@@ -4,12 +4,12 @@
  */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { randomFrom } from "../../bench/lib/data.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Heap } from "../../src/ffi/heap.ts";
 import { IDLE, RECLAIM_ERA, ROW_ERA_AT, ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { Shape } from "../../src/ordered/node.ts";
 import { RangeReader, remainderOf, type Bound, type Remainder } from "../../src/ordered/range-reader.ts";
+import { Random } from "../sim/random.ts";
 import { Grove, KeyList, TINY } from "./grove.ts";
 
 setDefaultTimeout(60_000);
@@ -24,7 +24,7 @@ function keyOf(index: number): Uint8Array {
 }
 
 class Overtaken implements Disposable {
-  readonly random: () => number;
+  readonly random: Random;
   readonly grove: Grove;
   readonly #reader: RangeReader;
   readonly live = new Set<number>();
@@ -33,7 +33,7 @@ class Overtaken implements Disposable {
   #chance = 0;
 
   constructor(seed: number, shape: Shape) {
-    this.random = randomFrom(seed);
+    this.random = new Random(seed);
     this.grove = new Grove({ shape, attached: 2 });
     const { heap, numbers, keys } = this.grove;
     const theirs = new Heap(hostSystem(), numbers);
@@ -43,19 +43,15 @@ class Overtaken implements Disposable {
     this.grove.flags[ROW_THREAD_AT] = 1;
   }
 
-  below(count: number): number {
-    return Math.floor(this.random() * count);
-  }
-
   #overtake(): void {
-    if (this.random() < this.#chance) this.change();
+    if (this.random.chance(this.#chance)) this.change();
   }
 
   /** Writes or takes away a stretch of keys, so that nodes of all levels come and go. */
   change(): void {
     const { grove, live } = this;
-    const [first, isGrowing] = [this.below(KEYS), this.random() < 0.5];
-    for (let count = this.below(40), step = 0; step < count; step++) {
+    const [first, isGrowing] = [this.random.below(KEYS), this.random.chance(0.5)];
+    for (let count = this.random.below(40), step = 0; step < count; step++) {
       const index = (first + step) % KEYS;
       if (isGrowing) {
         grove.put(keyOf(index), 0);
@@ -68,7 +64,7 @@ class Overtaken implements Disposable {
   /** Takes most keys away, so that there are some to come. */
   thin(): void {
     for (const index of [...this.live])
-      if (this.random() < 0.7 && this.grove.erase(keyOf(index))) this.live.delete(index);
+      if (this.random.chance(0.7) && this.grove.erase(keyOf(index))) this.live.delete(index);
   }
 
   /** What one walk gives of the keys that were there when it began. */
@@ -80,12 +76,12 @@ class Overtaken implements Disposable {
     for (let count = 1, parts = 0; count > 0; parts++) {
       flags[ROW_ERA_AT] = flags[RECLAIM_ERA]!;
       this.#chance = chance;
-      count = this.#reader.take(tree, rest, to, 1 + this.below(to.length));
+      count = this.#reader.take(tree, rest, to, 1 + this.random.below(to.length));
       this.#chance = 0;
       flags[ROW_ERA_AT] = IDLE;
       for (const units of to.subarray(0, count)) seen.push(INDEXES.get(Buffer.from(keys.keys[units]!).toString())!);
       if (parts > 10 * KEYS) throw new Error("a walk does not end");
-      if (this.random() < 0.2) this.change();
+      if (this.random.chance(0.2)) this.change();
     }
     const shown = seen.filter((index) => this.#kept.has(index));
     this.#kept = new Set();
@@ -106,15 +102,15 @@ function run(seed: number, shape: Shape): void {
   for (let round = 0; round < 60; round++) {
     overtaken.thin();
     overtaken.change();
-    const bound = (): Bound => ({ key: keyOf(overtaken.below(KEYS)), isInclusive: random() < 0.5 });
-    const lower = random() < 0.4 ? bound() : undefined;
-    const upper = random() < 0.4 ? bound() : undefined;
+    const bound = (): Bound => ({ key: keyOf(random.below(KEYS)), isInclusive: random.chance(0.5) });
+    const lower = random.chance(0.4) ? bound() : undefined;
+    const upper = random.chance(0.4) ? bound() : undefined;
     const isIn = (index: number): boolean => {
       const low = lower === undefined ? 1 : Buffer.compare(keyOf(index), lower.key);
       const high = upper === undefined ? -1 : Buffer.compare(keyOf(index), upper.key);
       return (low > 0 || (low === 0 && lower!.isInclusive)) && (high < 0 || (high === 0 && upper!.isInclusive));
     };
-    const isReverse = random() < 0.5;
+    const isReverse = random.chance(0.5);
     const expected = ALL.filter((index) => live.has(index) && isIn(index));
     const seen = overtaken.walk(remainderOf({ lower, upper, isReverse }), [0, 0.05, 0.5][round % 3]!);
     expect(isReverse ? seen.toReversed() : seen).toEqual(expected);

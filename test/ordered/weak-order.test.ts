@@ -4,11 +4,11 @@
  */
 
 import { expect, test } from "bun:test";
-import { randomFrom } from "../../bench/lib/data.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { HEAP_NUMBERS, Heap, PAGE_BYTES } from "../../src/ffi/heap.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
 import { RangeReader, remainderOf } from "../../src/ordered/range-reader.ts";
+import { Random } from "../sim/random.ts";
 import { Grove, TINY } from "./grove.ts";
 
 const PAGES = 128;
@@ -21,11 +21,11 @@ class FarMemory {
   readonly #near = pinned(PAGES * PAGE_BYTES);
   readonly #far = pinned(PAGES * PAGE_BYTES);
   readonly #grove: Grove;
-  readonly #random: () => number;
+  readonly #random: Random;
   /** Called between two words that arrive, now and then. */
   look: () => void = () => undefined;
 
-  constructor(grove: Grove, random: () => number) {
+  constructor(grove: Grove, random: Random) {
     this.#grove = grove;
     this.#random = random;
     this.heap.takePages(PAGES);
@@ -54,12 +54,12 @@ class FarMemory {
   arrive(): void {
     const words = this.onItsWay();
     for (let left = words.length; left > 0; left--) {
-      const at = Math.floor(this.#random() * left);
+      const at = this.#random.below(left);
       const word = words[at]!;
       words[at] = words[left - 1]!;
       copy(this.#far.address + word, this.#near.address + word, 8);
       copy(this.heap.pagesAt + word, this.#near.address + word, 8);
-      if (left === words.length || this.#random() < 0.2) this.look();
+      if (left === words.length || this.#random.chance(0.2)) this.look();
     }
   }
 }
@@ -77,7 +77,7 @@ function positionsOf(reader: RangeReader, tree: number, isReverse: boolean): num
 }
 
 function run(seed: number): void {
-  const random = randomFrom(seed);
+  const random = new Random(seed);
   using grove = new Grove({ shape: TINY, attached: 2 });
   const far = new FarMemory(grove, random);
   using _ = { [Symbol.dispose]: () => far.heap.release() };
@@ -87,12 +87,12 @@ function run(seed: number): void {
   const held = new Map<string, number>();
   for (let step = 0; step < 300; step++) {
     const isGrowing = step % 150 < 90;
-    const number = isGrowing && random() < 0.5 ? step : Math.floor(random() * 60);
+    const number = isGrowing && random.chance(0.5) ? step : random.below(60);
     const key = `${"stem".repeat(1 + (number % 3))}${String(number).padStart(4, "0")}`;
     const others = [...held.keys()].filter((one) => one !== key).sort();
     // While the change is on its way, its key may be there or not, and nothing else changes.
     far.look = () => {
-      const found = seen(random() < 0.5);
+      const found = seen(random.chance(0.5));
       expect(found).toEqual(found.includes(key) ? [...others, key].sort() : others);
     };
     if (isGrowing || !held.has(key)) held.set(key, grove.put(Buffer.from(key), held.get(key) ?? 0));
@@ -120,7 +120,7 @@ test("a reader sees each change whole or not at all, in whatever order the store
 
 test("a tree is there for everybody when its number is known", () => {
   using grove = new Grove({ attached: 2 });
-  const far = new FarMemory(grove, randomFrom(1));
+  const far = new FarMemory(grove, new Random(1));
   using _ = { [Symbol.dispose]: () => far.heap.release() };
   grove.index.plant();
   expect(far.onItsWay()).toEqual([]);
