@@ -367,10 +367,8 @@ export class WritePath {
     if (draft.valueBytes > VALUE_BYTES_MAX) throw outgrown(draft.valueBytes);
     const oldBytes = this.wasLive ? lookup.liveBytes() : 0;
     const hadDeadline = this.wasLive && (lookup.shape & SHAPE_EXPIRY) !== 0;
-    // A frame that goes to the file at once can only be taken back as part of a batch that has not ended.
-    const isLongEnd = (place === PLACE_ALONE || place === PLACE_LAST) && this.#isLong();
-    const placeBefore = place === PLACE_ALONE ? PLACE_FIRST : PLACE_MIDDLE;
-    const lsn = this.#append(KIND_PUT, isLongEnd ? placeBefore : place, core.key.bytes);
+    const ownPlace = this.#ownPlace(place);
+    const lsn = this.#append(KIND_PUT, ownPlace, core.key.bytes);
     const newBytes = draft.liveBytes;
     core.orderStores();
     if (exists) core.keydir.replace(lsn / 8, false);
@@ -379,7 +377,13 @@ export class WritePath {
     this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);
     if (hadDeadline || expiresAtMs !== 0) noteDeadline(core, space, { hadDeadline, expiresAtMs, lsn });
     core.ordering?.put(this.#spaces, space, { lsn, prev });
-    if (isLongEnd) this.endBatch();
+    if (ownPlace !== place) this.endBatch();
+  }
+
+  /** A frame that goes to the file at once can only be taken back as part of a batch that has not ended: it ends none. */
+  #ownPlace(place: number): number {
+    if ((place !== PLACE_ALONE && place !== PLACE_LAST) || !this.#isLong()) return place;
+    return place === PLACE_ALONE ? PLACE_FIRST : PLACE_MIDDLE;
   }
 
   /** Whether the frame of the loaded key and value may be appended, not placed. */
@@ -399,7 +403,8 @@ export class WritePath {
     const prev = lookup.lsn;
     this.#emptyDraft(space.id);
     core.encoder.prev = core.inFile(prev);
-    const lsn = this.#append(KIND_REMOVE, place, core.key.bytes);
+    const ownPlace = this.#ownPlace(place);
+    const lsn = this.#append(KIND_REMOVE, ownPlace, core.key.bytes);
     core.orderStores();
     core.keydir.replace(lsn / 8, true);
     // Before anything that may fail, as in `put`. The queue looks into the index: the shard comes before it.
@@ -407,6 +412,7 @@ export class WritePath {
     this.#shrink(space);
     if (hadDeadline) core.expiry.count(space.address, -1);
     core.ordering?.remove(this.#spaces, space, { lsn, prev });
+    if (ownPlace !== place) this.endBatch();
     if (place !== PLACE_ALONE) this.#removals.set(space, (this.#removals.get(space) ?? 0) + 1);
     return true;
   }

@@ -232,6 +232,10 @@ const READS: readonly PlantedFault[] = [
     "this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);",
     "this.#spaces.count(space, 1, newBytes - oldBytes);",
   ]),
+  fault("the removal of a long key ends its batch", "test/engine/batches.test.ts", "engine/write-path.ts", [
+    "this.#append(KIND_REMOVE, ownPlace,",
+    "this.#append(KIND_REMOVE, place,",
+  ]),
   fault("a walk shows what was removed", "model", "engine/lookup.ts", [
     "return kindOf(this.shape) === KIND_PUT;",
     "return true;",

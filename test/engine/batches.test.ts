@@ -1,7 +1,7 @@
 /** A batch is there whole or not at all, wherever the log ends: batches longer than the ring and than a write included. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { copyFileSync, readFileSync } from "node:fs";
 import { AUDIT } from "../../src/engine/control.ts";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
@@ -419,3 +419,34 @@ test("nobody sees a part of a batch: not a reader in a generator that feeds it, 
   expect(db.getText("k0")).toBe("changed");
   db.closeSync();
 });
+
+test.each(["alone", "at the end of a batch"])(
+  "the removal of a long key, %s, that fails is taken back for good",
+  (where) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    // Too long for the ring: its frames are in the file at once.
+    const key = "k".repeat(60_000);
+    const keys = where === "alone" ? [key] : ["a", "b", key];
+    using fixture = new EngineFixture(path, hostSystem(), { rangeScans: true });
+    const { engine, sync } = fixture;
+    engine.insertMany(engine.defaultSpace, keys, keys, 0);
+    sync.flush();
+    const before = fixture.state();
+    const ordering = engine.core.ordering!;
+    const { remove } = ordering;
+    ordering.remove = (spaces, space, frame) => {
+      remove.call(ordering, spaces, space, frame);
+      if (engine.core.key.bytes === key.length) throw new EmdbError("EMDB_FULL", "the index is full");
+    };
+    expect(() => engine.removeMany(engine.defaultSpace, keys)).toThrow(EmdbError);
+    Reflect.deleteProperty(ordering, "remove");
+    expect(fixture.state()).toBe(before);
+    engine.insert(engine.defaultSpace, "later", "write", 0);
+    sync.flush();
+    const copyPath = folder.file("copy.emdb");
+    copyFileSync(path, copyPath);
+    using copy = new EngineFixture(copyPath, hostSystem(), { rangeScans: true });
+    expect(copy.state()).toBe(fixture.state());
+  },
+);
