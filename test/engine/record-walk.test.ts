@@ -102,15 +102,17 @@ test("records before one that cannot be read are given, then the error, and the 
   using db = Emdb.open(path, { verifyReads: true });
   for (let index = 0; index < 200; index += 1) db.insert(`key ${index}`, "a value that is long enough to be found");
   db.flushSync();
+  // Where a record comes in a walk its hash says, which is another one in each database.
+  const key = Buffer.from([...db.keys()][150]!).toString();
   const file = openSync(path, "r+");
-  writeSync(file, "#", readFileSync(path).indexOf("key 150a value") + 9);
+  writeSync(file, "#", readFileSync(path).indexOf(`${key}a value`) + key.length + 2);
   closeSync(file);
   for (const walk of [db.iter(), db.keys(), db.values()]) {
     let given = 0;
     expectCode("EMDB_CORRUPTED", () => {
       for (const _ of walk) given += 1;
     });
-    expect(given).toBeGreaterThan(0);
+    expect(given).toBe(150);
     expect(walk.next().done).toBe(true);
   }
 });
