@@ -356,7 +356,8 @@ export class ReplayGroup {
     keydir.seek(root, key.hash);
     while (keydir.next()) {
       const { units } = keydir;
-      if (!isTombstone(keydir.high) || units >= before) continue;
+      // An undone first version leaves a removal that names nothing.
+      if (units === 0 || !isTombstone(keydir.high) || units >= before) continue;
       lookup.loadAnyAt(units * 8);
       if (Buffer.from(lookup.keyCopy()).equals(own)) return units;
     }

@@ -350,6 +350,12 @@ const READS: readonly PlantedFault[] = [
     "engine/replay-group.ts",
     ["    if (others > 0) found = this.#ownRemoval(root, lsn, before) || found;\n", ""],
   ),
+  fault(
+    "replay reads where a removal that names nothing would be",
+    "test/engine/same-hash.test.ts",
+    "engine/replay-group.ts",
+    ["if (units === 0 || !isTombstone(", "if (!isTombstone("],
+  ),
   fault("replay gives a key that comes back a second slot", "test/engine/replay.test.ts", "engine/replay-group.ts", [
     "    if (found === 0) return false;\n",
     "    return false;\n",
