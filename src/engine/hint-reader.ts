@@ -151,8 +151,9 @@ export function removeHint(system: System, logPath: string, folder: string): voi
 
 /** Fills an empty index from an image; undefined, and the index empty as before, when it is not sound. */
 export function loadHint(core: Core, spaces: Spaces, hint: Hint): Gates | undefined {
-  const loader = new HintLoader(core, spaces, hint);
   try {
+    // To make room for it may be too much as well.
+    const loader = new HintLoader(core, spaces, hint);
     if (loader.run()) return loader.gates;
   } catch (error) {
     if (!(error instanceof EmdbError)) throw error;

@@ -47,13 +47,13 @@ export const SPACE_DROPPED = 2;
 /** A namespace in the hands of the engine. */
 export interface SpaceState extends Space {
   readonly address: Address;
-  /** The root as it was last read, and the layout at that time. */
+  /** The root as it was last read, and the layout at that time; at first none, since every number is one some day. */
   root: number;
   layout: number;
 }
 
 function stateOf(space: { readonly id: number; readonly name: string }, address: Address): SpaceState {
-  return { id: space.id, name: space.name, address, root: 0, layout: -1 };
+  return { id: space.id, name: space.name, address, root: 0, layout: NaN };
 }
 
 const sharedCounts = sharedScratch(16);

@@ -22,6 +22,8 @@
  *    back in groups that fill one of them; a page of such a group may be backed before it is taken.
  * 6. A free block begins with the words FREE_BLOCK, next, previous; one in use begins with another word. The
  *    first of the list has no previous one, whatever it says. A page whose blocks are all free is a free page.
+ * 7. A run of pages that was given out as one comes back as one and stays one, backed. So what grows and is thrown away
+ *    again and again needs no more address space than the most there is of it at a time.
  */
 
 import { EmdbError, assert } from "../errors.ts";
@@ -65,9 +67,20 @@ const HEAP_FREE_BLOCK = 10;
 const HEAP_CHANGES = 11;
 /** Where the address space begins, before alignment. */
 const HEAP_MAPPED = 12;
-export const HEAP_NUMBERS = 13;
+/** First pages of the first free runs of 2, 4, 8 ... pages; the first word of a free run is that of the next one. */
+const HEAP_FREE_RUNS = 13;
+/** So long is the table of a queue whose entries fill the longest heap. */
+const RUN_ORDER_MAX = 14;
+export const HEAP_NUMBERS = HEAP_FREE_RUNS + RUN_ORDER_MAX;
 
-const RESET_WORDS = [HEAP_STACK_DEPTH, HEAP_STACK_COLD, HEAP_FREE_UNIT, HEAP_UNITS_USED, HEAP_FREE_BLOCK];
+const RESET_WORDS = [
+  HEAP_STACK_DEPTH,
+  HEAP_STACK_COLD,
+  HEAP_FREE_UNIT,
+  HEAP_UNITS_USED,
+  HEAP_FREE_BLOCK,
+  ...Array.from({ length: RUN_ORDER_MAX }, (_, index) => HEAP_FREE_RUNS + index),
+];
 /** A transparent huge page: long stretches are committed in whole ones, which fault in 2 MiB at a time. */
 const HUGE_BYTES = 2 * 1024 * 1024;
 /** By how much idle pages have become more, or those in use fewer, before whole groups are looked for again. */
@@ -197,7 +210,7 @@ export class Heap {
     return this.takePages(1);
   }
 
-  /** Pages that lie side by side, for what is longer than one; the first of them. */
+  /** Pages that lie side by side, none of which was given out before; the first of them. */
   takePages(count: number): number {
     const first = this.numbers[HEAP_PAGES_USED]!;
     const end = first + count;
@@ -217,6 +230,30 @@ export class Heap {
     this.#ensure(HEAP_STACK_COMMITTED, this.base + SPACES_BYTES, (depth + 1) * 4);
     this.write32(this.base + SPACES_BYTES + depth * 4, page);
     this.numbers[HEAP_STACK_DEPTH] = depth + 1;
+  }
+
+  /**
+   * Pages of unknown content that lie side by side, a power of two; the first of them. Those that were given back in one
+   * go are given out in one go: pages that came back one by one hardly ever lie side by side.
+   */
+  takeRun(count: number): number {
+    if (count === 1) return this.takePage();
+    const list = freeRunsOf(count);
+    const first = this.numbers[list]!;
+    if (first === 0) return this.takePages(count);
+    this.numbers[list] = this.read32(this.pageAddress(first));
+    return first;
+  }
+
+  /** Takes the pages of a run back; nobody may reach them any more. */
+  giveRun(first: number, count: number): void {
+    if (count === 1) {
+      this.givePage(first);
+      return;
+    }
+    const list = freeRunsOf(count);
+    this.write32(this.pageAddress(first), this.numbers[list]!);
+    this.numbers[list] = first;
   }
 
   /** 64 zeroed bytes. */
@@ -362,6 +399,13 @@ export class Heap {
     must(this.#system.commit(from + have, want - have), { syscall: "mprotect", path: undefined });
     this.numbers[committed] = want;
   }
+}
+
+/** Which of the shared numbers the free runs of so many pages begin at. */
+function freeRunsOf(count: number): number {
+  const order = 31 - Math.clz32(count);
+  assert(count === 1 << order && order > 0 && order <= RUN_ORDER_MAX, "a run has a power of two of pages");
+  return HEAP_FREE_RUNS + order - 1;
 }
 
 /** Pages in another order: first those that make whole groups, group by group, of which there are `grouped`. */

@@ -38,8 +38,15 @@ const ERA_STEP = 2;
 /** Retired pieces that are tried together; fewer trials, a little more memory. */
 const BATCH = 64;
 
+/** Pages side by side, as the heap gave them out. */
+interface Run {
+  readonly first: number;
+  readonly count: number;
+}
+
 interface Pieces {
   readonly pages: number[];
+  readonly runs: Run[];
   readonly blocks: number[];
   readonly units: number[];
 }
@@ -48,7 +55,7 @@ interface Retired extends Pieces {
   readonly era: number;
 }
 
-const noPieces = (): Pieces => ({ pages: [], blocks: [], units: [] });
+const noPieces = (): Pieces => ({ pages: [], runs: [], blocks: [], units: [] });
 
 /** Raises the era; returns the new one. */
 export function beginEra(flags: Int32Array): number {
@@ -106,6 +113,12 @@ export class Reclaim {
     } else if (pages.length >= BATCH) this.#closeBatch();
   }
 
+  /** The pages of a run, to come back as one. */
+  retireRun(first: number, count: number): void {
+    this.#pieces.runs.push({ first, count });
+    if (this.#isAlone()) this.#giveBack(this.#pieces);
+  }
+
   retireUnit(unit: number): void {
     if (this.#isAlone()) this.#heap.giveUnit(unit);
     else this.#pieces.units.push(unit);
@@ -139,8 +152,8 @@ export class Reclaim {
 
   /** The same, of the last pieces too. What waits for this thread's own row is freed once that is idle, or past it. */
   finish(): void {
-    const { pages, blocks, units } = this.#pieces;
-    if (pages.length + blocks.length + units.length > 0) this.#closeBatch();
+    const { pages, runs, blocks, units } = this.#pieces;
+    if (pages.length + runs.length + blocks.length + units.length > 0) this.#closeBatch();
     else this.collect();
   }
 
@@ -150,9 +163,10 @@ export class Reclaim {
   }
 
   /** Takes pieces off their lists as the heap takes them; false when it did not take all. */
-  #giveBack({ pages, blocks, units }: Pieces): boolean {
+  #giveBack({ pages, runs, blocks, units }: Pieces): boolean {
     try {
       for (; pages.length > 0; pages.pop()) this.#heap.givePage(pages.at(-1)!);
+      for (; runs.length > 0; runs.pop()) this.#heap.giveRun(runs.at(-1)!.first, runs.at(-1)!.count);
       for (; blocks.length > 0; blocks.pop()) this.#heap.giveBlock(blocks.at(-1)!);
       for (; units.length > 0; units.pop()) this.#heap.giveUnit(units.at(-1)!);
       return true;

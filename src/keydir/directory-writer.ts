@@ -63,8 +63,7 @@ export class DirectoryWriter {
       this.#reclaim.retireUnit(unit);
       return;
     }
-    const first = unit / (PAGE_BYTES / UNIT_BYTES);
-    for (let index = 0; index < Math.ceil(bytes / PAGE_BYTES); index++) this.#reclaim.retirePage(first + index);
+    this.#reclaim.retireRun(unit / (PAGE_BYTES / UNIT_BYTES), Math.ceil(bytes / PAGE_BYTES));
   }
 }
 
@@ -72,5 +71,5 @@ export class DirectoryWriter {
 export function takeDirectory(heap: Heap, depth: number): number {
   const bytes = 4 << depth;
   if (bytes <= UNIT_BYTES) return heap.takeUnit();
-  return heap.takePages(Math.ceil(bytes / PAGE_BYTES)) * (PAGE_BYTES / UNIT_BYTES);
+  return heap.takeRun(Math.ceil(bytes / PAGE_BYTES)) * (PAGE_BYTES / UNIT_BYTES);
 }

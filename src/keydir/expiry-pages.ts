@@ -208,7 +208,7 @@ export class ExpiryPages {
     const had = words[HEAD_PLACES]!;
     const places = had === 0 ? UNIT_PLACES : had === UNIT_PLACES ? PAGE_PLACES : had * 2;
     const bigger =
-      places === UNIT_PLACES ? this.heap.takeUnit() : this.heap.takePages((places * 4) / PAGE_BYTES) * UNITS_PER_PAGE;
+      places === UNIT_PLACES ? this.heap.takeUnit() : this.heap.takeRun((places * 4) / PAGE_BYTES) * UNITS_PER_PAGE;
     const to = this.heap.unitAddress(bigger);
     if (had > 0) copy(to, this.#tableAt, had * 4);
     words[HEAD_TABLE] = bigger;
@@ -220,7 +220,7 @@ export class ExpiryPages {
 
   #giveTable(table: number, places: number): void {
     if (places === UNIT_PLACES) this.heap.giveUnit(table);
-    else for (let at = 0; at < places * 4; at += PAGE_BYTES) this.heap.givePage((table * UNIT_BYTES + at) / PAGE_BYTES);
+    else if (places > 0) this.heap.giveRun(table / UNITS_PER_PAGE, (places * 4) / PAGE_BYTES);
   }
 
   /** Gives everything back, the head too. Whatever named the queue no longer does, nor does a queue its journal. */

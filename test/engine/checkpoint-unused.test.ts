@@ -1,6 +1,6 @@
 /** Images that an open finds and does not use: none is there any more when the log goes another way. */
 
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { expect, test } from "bun:test";
 import type { System } from "../../src/ffi/system.ts";
 import { Errno } from "../../src/ffi/errno.ts";
@@ -58,6 +58,27 @@ test.each([
   using db = Emdb.open(crashed);
   expect(db.listNamespaces()).toEqual(["users", "orders"]);
   expect(db.namespace("orders").getText("7")).toBe("2 chairs");
+});
+
+test("an image that there is no room for in memory is one that is not used", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const keys = Array.from({ length: 20_000 }, (_, index) => `key ${index}`);
+  const made = new EngineFixture(path, hostSystem());
+  made.engine.insertMany(made.engine.defaultSpace, keys, keys, 0);
+  const expected = made.state();
+  made.close();
+  // All of its pages are asked for at once.
+  const imageBytes = statSync(hintOf(path)).size;
+  let refusals = 0;
+  const system = faulty(hostSystem(), (call, [, bytes]) => {
+    const isForImage = call === "commit" && (bytes as number) >= imageBytes / 2 && (bytes as number) < 2 * imageBytes;
+    return isForImage && refusals++ === 0 ? -Errno.ENOMEM : undefined;
+  });
+  using live = new EngineFixture(path, system);
+  expect([refusals > 0, live.opened.base.recovery.usedCheckpoint]).toEqual([true, false]);
+  expect(live.state()).toBe(expected);
+  live.checkLiveBytes();
 });
 
 test("an image that is not used and cannot be removed fails the open, which changes nothing", async () => {

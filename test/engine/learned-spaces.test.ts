@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import type { Engine } from "../../src/engine/engine.ts";
 import { attachTo } from "../../src/engine/open.ts";
+import { RECLAIM_LAYOUT } from "../../src/ffi/reclaim.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
@@ -19,6 +20,21 @@ function valueIn(engine: Engine, name: string): string | undefined {
   const value = space && engine.get(space, "key");
   return value && Buffer.from(value).toString();
 }
+
+test.each([-1, 0, 2 ** 31 - 1])(
+  "a thread that comes when so many layouts have been counted finds what is there (%d)",
+  (layout) => {
+    using folder = temporaryFolder();
+    using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+    const { engine, opened } = fixture;
+    engine.core.becomeShared();
+    makeBlindly(engine, ["one"]);
+    engine.core.control.reclaim[RECLAIM_LAYOUT] = layout;
+    const other = attachTo(ENVIRONMENT, opened.base);
+    expect(valueIn(other.engine, "one")).toBe("one");
+    other.leave();
+  },
+);
 
 test("a thread that makes a namespace before it has heard of another one's learns of that all the same", () => {
   using folder = temporaryFolder();

@@ -14,10 +14,12 @@ import {
   ROW_THREAD_AT,
   Reclaim,
 } from "../../src/ffi/reclaim.ts";
+import { pinned } from "../../src/ffi/memory.ts";
+import { ExpiryPages } from "../../src/keydir/expiry-pages.ts";
 import { ADDRESS_SPACE_BYTES } from "../../src/limits.ts";
 import { faulty } from "../engine/engine-fixture.ts";
 import { Random } from "../sim/random.ts";
-import { hasHeapPages, HeapFixture } from "./fixture.ts";
+import { hasHeapPages, HeapFixture, IndexFixture } from "./fixture.ts";
 
 test("no page and no unit is given out twice, whatever is given back and trimmed in between", () => {
   const random = new Random(71);
@@ -26,8 +28,9 @@ test("no page and no unit is given out twice, whatever is given back and trimmed
   /** Byte ranges in use, by their first byte, with the mark written there. */
   const pages = new Map<number, number>();
   const units = new Map<number, number>();
+  const runs = new Map<number, number>();
   for (let round = 1; round <= 30_000; round += 1) {
-    const what = random.below(10);
+    const what = random.below(12);
     if (what < 3) {
       const page = heap.takePage();
       if (page === 0 || pages.has(page)) throw new Error(`page ${page} is given out twice (round ${round})`);
@@ -51,6 +54,23 @@ test("no page and no unit is given out twice, whatever is given back and trimmed
       expect(heap.read32(heap.unitAddress(unit))).toBe(mark);
       units.delete(unit);
       heap.giveUnit(unit);
+    } else if (what === 10) {
+      const count = 1 << random.below(5);
+      const first = heap.takeRun(count);
+      for (let page = first; page < first + count; page += 1) {
+        if (page === 0 || pages.has(page)) throw new Error(`page ${page} of a run is given out twice (round ${round})`);
+        pages.set(page, round);
+        heap.write32(heap.pageAddress(page) + PAGE_BYTES - 4, round);
+      }
+      runs.set(first, count);
+    } else if (what === 11 && runs.size > 0) {
+      const [first, count] = random.pick([...runs.entries()].slice(0, 50));
+      runs.delete(first);
+      const isWhole = Array.from({ length: count }, (_, index) => pages.has(first + index)).every(Boolean);
+      // A page of it that has been given back alone leaves the others to be given back alone.
+      if (!isWhole) continue;
+      for (let page = first; page < first + count; page += 1) pages.delete(page);
+      heap.giveRun(first, count);
     } else if (round % 50 === 0) heap.trim(random.below(20));
   }
   for (const [page, mark] of pages) expect(heap.read32(heap.pageAddress(page) + PAGE_BYTES - 4)).toBe(mark);
@@ -231,4 +251,63 @@ test("retired pieces that the heap finds no memory to take back are given back a
     for (const page of more) reclaim.retirePage(page);
     expect(given.sort((a, b) => a - b)).toEqual([...pages, ...more]);
   }
+});
+
+test("a retired run of pages is given out again as a run, once each Worker that reads has been seen past it", () => {
+  using fixture = new HeapFixture();
+  const { heap } = fixture;
+  const flags = new Int32Array(RECLAIM_FLAGS);
+  flags[RECLAIM_ATTACHED] = 2;
+  flags[RECLAIM_ERA] = FIRST_ERA;
+  const reclaim = new Reclaim(heap, flags, () => true);
+  flags[ROW_THREAD_AT + 5] = 77;
+  flags[ROW_ERA_AT + 5] = FIRST_ERA;
+  const run = heap.takeRun(4);
+  reclaim.retireRun(run, 4);
+  reclaim.finish();
+  expect([heap.takeRun(4) === run, heap.takeRun(2) === run]).toEqual([false, false]);
+  flags[ROW_ERA_AT + 5] = flags[RECLAIM_ERA]!;
+  reclaim.finish();
+  expect([heap.takeRun(2) === run, heap.takeRun(4)]).toEqual([false, run]);
+});
+
+/** How often, of 200 times, something can be done in an address space of so many pages. */
+function timesIn(pages: number, round: (fixture: IndexFixture) => void): number {
+  using fixture = new IndexFixture();
+  fixture.numbers[HEAP_RESERVED] = 128 * 2 ** 20 + pages * PAGE_BYTES;
+  for (let count = 0; count < 200; count += 1) {
+    try {
+      round(fixture);
+    } catch (error) {
+      expect(error).toMatchObject({ code: "EMDB_FULL" });
+      return count;
+    }
+  }
+  return 200;
+}
+
+test("directories that are thrown away make room for the next ones, of however many pages", () => {
+  const times = timesIn(1024, ({ keydir, space }) => {
+    // All keys in one corner: a directory of 16 pages over a few small shards, and those of 1, 2, 4 and 8 before it.
+    keydir.prepare(space, Infinity, (hash, depth) => (hash === 0 && depth < 14 ? 3000 : 0));
+    const root = keydir.root(space);
+    expect(root % 32).toBe(14);
+    keydir.setRoot(space, 0);
+    keydir.retireTree(root);
+  });
+  expect(times).toBe(200);
+});
+
+test("tables of queues of deadlines that come and go make room for the next ones, of however many pages", () => {
+  const entries = pinned(16 * 25_000);
+  const times = timesIn(1100, ({ heap }) => {
+    // A table of a page, thrown away; then of one and of two.
+    for (const pages of [20, 1040]) {
+      const queue = new ExpiryPages(heap);
+      const unit = queue.create();
+      for (let left = pages * 256; left > 0; left -= 25_000) queue.append(entries.address, Math.min(left, 25_000));
+      queue.free(unit);
+    }
+  });
+  expect(times).toBe(200);
 });
