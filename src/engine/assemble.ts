@@ -212,6 +212,7 @@ function isLastOut(core: Core, sync: Sync | undefined): boolean {
     core.rest();
     core.reclaim.finish();
     if (isAnotherStaying(control, core.row)) {
+      core.reclaim.leaveRest();
       // Where others stay the log ends with no clean mark, maybe for long.
       sync?.markNow();
       markLeaving(control, core.row);

@@ -71,7 +71,9 @@ const HEAP_MAPPED = 12;
 const HEAP_FREE_RUNS = 13;
 /** So long is the table of a queue whose entries fill the longest heap. */
 const RUN_ORDER_MAX = 14;
-export const HEAP_NUMBERS = HEAP_FREE_RUNS + RUN_ORDER_MAX;
+/** First of the pages that list what threads that left had retired (`left-pieces.ts`). */
+const HEAP_LEFT_PAGE = HEAP_FREE_RUNS + RUN_ORDER_MAX;
+export const HEAP_NUMBERS = HEAP_LEFT_PAGE + 1;
 
 const RESET_WORDS = [
   HEAP_STACK_DEPTH,
@@ -79,6 +81,7 @@ const RESET_WORDS = [
   HEAP_FREE_UNIT,
   HEAP_UNITS_USED,
   HEAP_FREE_BLOCK,
+  HEAP_LEFT_PAGE,
   ...Array.from({ length: RUN_ORDER_MAX }, (_, index) => HEAP_FREE_RUNS + index),
 ];
 /** A transparent huge page: long stretches are committed in whole ones, which fault in 2 MiB at a time. */
@@ -345,6 +348,15 @@ export class Heap {
   nextChange(): number {
     this.numbers[HEAP_CHANGES]! += 1;
     return this.numbers[HEAP_CHANGES]!;
+  }
+
+  /** First page of the list of `left-pieces.ts`; 0: there is none. */
+  get leftPage(): number {
+    return this.numbers[HEAP_LEFT_PAGE]!;
+  }
+
+  set leftPage(page: number) {
+    this.numbers[HEAP_LEFT_PAGE] = page;
   }
 
   /** Free pages whose memory is still there. */

@@ -12,6 +12,7 @@
  * 3. Eras are odd and go round, from 2^31 - 1 to -2^31 + 1; of two, the later one is less than half of the round ahead.
  *    An even word stands for no era.
  * 4. Retiring does not fail: what the heap has no room to take back waits for another time.
+ * 5. What waits when its thread leaves is waited for by others (`left-pieces.ts`).
  *
  * Source: Fraser, "Practical lock-freedom" (2004), epoch-based reclamation.
  */
@@ -20,6 +21,7 @@ import { ATTACHED_MAX } from "../limits.ts";
 import { barrier } from "./barrier.ts";
 import { leaveForLater } from "./give-back.ts";
 import type { Heap } from "./heap.ts";
+import { leavePieces, noPieces, takeLeftPieces, type Pieces, type Retired } from "./left-pieces.ts";
 
 // Indexes of the shared flags (i32).
 export const RECLAIM_ERA = 0;
@@ -37,25 +39,6 @@ const ERA_STEP = 2;
 
 /** Retired pieces that are tried together; fewer trials, a little more memory. */
 const BATCH = 64;
-
-/** Pages side by side, as the heap gave them out. */
-interface Run {
-  readonly first: number;
-  readonly count: number;
-}
-
-interface Pieces {
-  readonly pages: number[];
-  readonly runs: Run[];
-  readonly blocks: number[];
-  readonly units: number[];
-}
-
-interface Retired extends Pieces {
-  readonly era: number;
-}
-
-const noPieces = (): Pieces => ({ pages: [], runs: [], blocks: [], units: [] });
 
 /** Raises the era; returns the new one. */
 export function beginEra(flags: Int32Array): number {
@@ -145,6 +128,10 @@ export class Reclaim {
   /** Frees what nobody can be reading any more. */
   collect(): void {
     const waiting = this.#waiting;
+    if (this.#heap.leftPage !== 0) {
+      waiting.push(...takeLeftPieces(this.#heap));
+      waiting.sort((one, other) => (one.era - other.era) | 0);
+    }
     if (waiting.length === 0) return;
     const oldest = this.#oldestEra();
     while (waiting.length > 0 && !isBefore(oldest, waiting[0]!.era) && this.#giveBack(waiting[0]!)) waiting.shift();
@@ -155,6 +142,17 @@ export class Reclaim {
     const { pages, runs, blocks, units } = this.#pieces;
     if (pages.length + runs.length + blocks.length + units.length > 0) this.#closeBatch();
     else this.collect();
+  }
+
+  /** This thread leaves: what others may still be reading is left to whoever retires something next. After `finish`. */
+  leaveRest(): void {
+    try {
+      leavePieces(this.#heap, this.#waiting);
+    } catch (error) {
+      // What is not listed is lost until the database closes.
+      leaveForLater(error);
+    }
+    this.#waiting.length = 0;
   }
 
   /** How many batches wait for others. */

@@ -271,6 +271,52 @@ test("a retired run of pages is given out again as a run, once each Worker that 
   expect([heap.takeRun(2) === run, heap.takeRun(4)]).toEqual([false, run]);
 });
 
+test("what a thread had retired when it left another one gives back, once nobody reads it, each piece once", () => {
+  using fixture = new HeapFixture();
+  const { heap } = fixture;
+  const flags = new Int32Array(RECLAIM_FLAGS);
+  flags[RECLAIM_ATTACHED] = 3;
+  flags[RECLAIM_ERA] = -2001;
+  flags[ROW_THREAD_AT + 5] = 77;
+  flags[ROW_ERA_AT + 5] = -2001;
+  const [leaving, staying] = [0, 1].map(() => new Reclaim(heap, flags, () => true)) as [Reclaim, Reclaim];
+  // More than a page of the list holds, in one batch and in many.
+  const pages = Array.from({ length: 1500 }, () => heap.takePage());
+  const units = Array.from({ length: 1500 }, () => heap.takeUnit());
+  const blocks = Array.from({ length: 40 }, () => heap.takeBlock());
+  const runs = [2, 16, 256].map((count) => ({ first: heap.takeRun(count), count }));
+  for (const unit of units) leaving.retireUnit(unit);
+  for (const { first, count } of runs) leaving.retireRun(first, count);
+  for (const block of blocks) leaving.retireBlock(block);
+  for (const page of pages) leaving.retirePage(page);
+  leaving.finish();
+  leaving.leaveRest();
+  expect(leaving.waitingCount).toBe(0);
+
+  const given: string[] = [];
+  const spy = heap as unknown as Record<string, (...args: number[]) => void>;
+  for (const name of ["givePage", "giveUnit", "giveBlock", "giveRun"]) {
+    const give = spy[name]!.bind(heap);
+    spy[name] = (...args) => {
+      if (name !== "givePage" || pages.includes(args[0]!)) given.push(`${name} ${args.join()}`);
+      give(...args);
+    };
+  }
+  staying.retirePage(heap.takePage());
+  staying.finish();
+  expect(given).toEqual([]);
+  flags[ROW_ERA_AT + 5] = flags[RECLAIM_ERA]!;
+  staying.finish();
+  const all = [
+    ...pages.map((page) => `givePage ${page}`),
+    ...units.map((unit) => `giveUnit ${unit}`),
+    ...blocks.map((block) => `giveBlock ${block}`),
+    ...runs.map(({ first, count }) => `giveRun ${first},${count}`),
+  ];
+  expect(given.sort()).toEqual(all.sort());
+  expect([staying.waitingCount, heap.leftPage]).toEqual([0, 0]);
+});
+
 /** How often, of 200 times, something can be done in an address space of so many pages. */
 function timesIn(pages: number, round: (fixture: IndexFixture) => void): number {
   using fixture = new IndexFixture();
