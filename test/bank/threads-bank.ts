@@ -98,6 +98,12 @@ export const THREADS: readonly PlantedFault[] = [
     ["    renumberTrees(core, this.#spaces);\n", ""],
   ),
   fault(
+    "a directory that a dead writer left half renamed stays so",
+    "test/steps/index-deaths.test.ts",
+    "engine/audit.ts",
+    ["    if (root !== 0) repairDirectory(core.keydir, root);\n", ""],
+  ),
+  fault(
     "an inner node that finds no memory to be joined hides a change of the ordered index",
     "test/ordered/short-memory.test.ts",
     "ordered/inner.ts",

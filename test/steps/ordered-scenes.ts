@@ -20,6 +20,8 @@ export interface Scene {
   readonly touched: number | undefined;
   /** Before that, by the writer to come or the survivor. */
   readonly prepare?: (writer: Opened, survivor: Opened, clock: Clock) => void;
+  /** It writes one thing after the other: some of them are there then. */
+  readonly isStepwise?: true;
   /** What the writer dies of. */
   readonly run: (writer: Opened) => void;
 }

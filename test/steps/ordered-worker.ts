@@ -13,6 +13,7 @@ instrument(mortal, { cutsCopies: false });
 
 self.onmessage = async ({ data }: MessageEvent<Job>): Promise<void> => {
   const { runJob } = await import("./ordered-life.ts");
+  const { SCENES } = await import("./ordered-scenes.ts");
   expectChanged();
-  postMessage(runJob(mortal, data));
+  postMessage(runJob(mortal, data, SCENES));
 };

@@ -1,0 +1,42 @@
+/** Deaths at the stores of a scene, in a thread whose modules are changed as they are loaded (`ordered-life.ts`). */
+
+import { expect } from "bun:test";
+import { fastFolder } from "../engine/fixture.ts";
+import { emulator } from "../support/platform.ts";
+import type { Deaths, Findings, Job } from "./ordered-life.ts";
+
+export const TIMEOUT_MS = 1_200_000;
+/** Before every store, and not before some of them. */
+export const diesAnywhere = process.env["EMDB_SOAK"] !== undefined;
+
+/** How many deaths of a kind; an emulated processor takes ten times as long. */
+export function atMost(count: number): number {
+  if (diesAnywhere) return Infinity;
+  return emulator === undefined ? count : Math.ceil(count / 16);
+}
+
+/** What a Worker finds that is made for it. */
+async function findings(makeWorker: () => Worker, job: Omit<Job, "folder">): Promise<Findings> {
+  using folder = fastFolder();
+  const worker = makeWorker();
+  const found = new Promise<Findings>((resolve, reject) => {
+    worker.addEventListener("message", ({ data }: MessageEvent<Findings>) => resolve(data));
+    worker.addEventListener("error", ({ message }) => reject(new Error(message)));
+  });
+  worker.postMessage({ ...job, folder: folder.path });
+  try {
+    return await found;
+  } finally {
+    worker.terminate();
+  }
+}
+
+/** Lets the writer of a scene die in each of the ways, and expects that nothing is found. */
+export async function expectDeaths(makeWorker: () => Worker, scene: string, ways: readonly Deaths[]): Promise<void> {
+  for (const deaths of ways) {
+    const found = await findings(makeWorker, { ...deaths, scene });
+    expect(found.faults).toEqual([]);
+    expect(found.deaths).toBeGreaterThanOrEqual(Math.min(found.stores, deaths.deathsMax) / 2);
+    if (deaths.secondsMax > 0) expect(found.seconds).toBeGreaterThanOrEqual(found.deaths);
+  }
+}
