@@ -47,6 +47,8 @@ import { writeAgain } from "./write-again.ts";
 
 /** A batch that removes fewer leaves the rest to single removals. */
 const TIDY_REMOVALS_MIN = 128;
+/** One shard is looked at for so many removals: a tenth of what those take. */
+const REMOVALS_PER_SHARD = 4;
 
 /** Batches of retired memory, a quarter of a MiB each, from which on it is looked whether some of it is free: 4 MiB. */
 const WAITING_MANY = 16;
@@ -64,6 +66,8 @@ export class WritePath {
   #looks = 0;
   /** Records that the batch at hand has removed, by key space. */
   readonly #removals = new Map<SpaceState, number>();
+  /** The hashes from which on shards are looked at next. */
+  readonly #shrinkFrom = new Map<SpaceState, number>();
 
   constructor(core: Core, spaces: Spaces) {
     this.#core = core;
@@ -114,7 +118,10 @@ export class WritePath {
     if (core.control.flags[STATE] !== 0) throw refusal(core);
   }
 
-  /** After a published batch: what its removals left in the index is given back, now that nobody needs it. */
+  /**
+   * After a published batch: what its removals left in the index is given back, now that nobody needs it. As many shards are
+   * looked at as go with the removals; those are all of them, unless a small batch came to a large index.
+   */
   tidy(): void {
     const core = this.#core;
     const removals = this.#removals;
@@ -123,12 +130,21 @@ export class WritePath {
     // What was published is out before the snapshots are looked at: a new one then is behind the batch.
     core.orderStores();
     try {
-      for (const space of removals.keys()) core.keydir.shrinkAll(space.address, core.keepFrom());
+      for (const [space, count] of removals) this.#shrinkSome(space, Math.ceil(count / REMOVALS_PER_SHARD));
     } catch (error) {
       leaveForLater(error);
     } finally {
       removals.clear();
     }
+  }
+
+  #shrinkSome(space: SpaceState, most: number): void {
+    const core = this.#core;
+    const isAll = most >= 2 ** (this.#spaces.root(space) % 32);
+    const from = isAll ? 0 : (this.#shrinkFrom.get(space) ?? 0);
+    const next = core.keydir.shrinkSome(space.address, core.keepFrom(), { from, most });
+    if (next === 0) this.#shrinkFrom.delete(space);
+    else this.#shrinkFrom.set(space, next);
   }
 
   /** Ends what `begin` began. */

@@ -316,17 +316,18 @@ export class Keydir {
     this.trim();
   }
 
-  /** The same for every shard of a namespace, after many removals whose tombstones need not be kept any more. */
-  shrinkAll(space: Address, keepFrom: number): void {
-    for (let hash = 0; hash < 1 << HASH_BITS && this.seek(this.root(space), hash);) {
-      const shard = this.#shard;
-      const isThin = shard[DESCRIPTOR_LIVE]! < shard[DESCRIPTOR_PAGES]! * SHRINK_LIVE_MAX;
-      const hasTombstones = shard[DESCRIPTOR_USED]! > shard[DESCRIPTOR_LIVE]!;
-      if (isThin && hasTombstones && shard[DESCRIPTOR_PAGES]! > 1) this.#relayout(space, keepFrom);
+  /** The same for `most` shards from a hash on, whatever came to them; returns where to go on, 0 behind the last one. */
+  shrinkSome(space: Address, keepFrom: number, work: { readonly from: number; readonly most: number }): number {
+    let hash = work.from;
+    for (let looks = work.most; looks > 0 && hash < 1 << HASH_BITS && this.seek(this.root(space), hash); looks--) {
+      const { live, used, pages } = this.describe(this.#unit);
+      const isThin = live < pages.length * SHRINK_LIVE_MAX;
+      if (isThin && used > live && pages.length > 1) this.#relayout(space, keepFrom);
       if (isThin) while (this.#merge(space, keepFrom)) this.seek(this.root(space), hash);
       hash = hashBehind(hash, this.shardOf(this.root(space), hash).depth);
     }
     this.trim();
+    return hash % (1 << HASH_BITS);
   }
 
   /** Much idle memory goes back to the system. */

@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { attachTo, openMemory } from "../../src/engine/open.ts";
 import { statsOf } from "../../src/engine/stats.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
+import { PAGE_BYTES } from "../../src/ffi/heap.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { CONFIG } from "./open-engine.ts";
@@ -124,6 +125,32 @@ test.each([false, true])(
     expect(bytes.at(-1)!).toBeLessThan(bytes[2]! * 1.3);
   },
 );
+
+test("small batches of removals look at a part of a large index each, and give all of it back in the end", () => {
+  const environment = { system: hostSystem(), defer: () => undefined, hasWorkers: false };
+  const opened = openMemory(environment, CONFIG);
+  const { engine } = opened;
+  const keys = keysOf("key", 200_000);
+  fill(opened, keys);
+  const indexBytes = (): number => statsOf(engine, opened.base).indexBytes;
+  const full = indexBytes();
+  const { keydir } = engine.core;
+  const shardOf = keydir.shardOf.bind(keydir);
+  let looks = 0;
+  keydir.shardOf = (...args) => {
+    looks += 1;
+    return shardOf(...args);
+  };
+  engine.removeMany(engine.defaultSpace, keys.slice(0, 200));
+  expect(looks).toBeGreaterThan(0);
+  expect(looks).toBeLessThanOrEqual(50);
+  for (let from = 200; from < keys.length; from += 200)
+    engine.removeMany(engine.defaultSpace, keys.slice(from, from + 200));
+  engine.insert(engine.defaultSpace, "another", "write", 0);
+  // A few free pages are kept, whatever the index holds.
+  expect(indexBytes() - engine.core.heap.idlePages * PAGE_BYTES).toBeLessThan(full / 8);
+  opened.leave();
+});
 
 test("each database has a seed of its own for the hashes of its keys", () => {
   const environment = { system: hostSystem(), defer: () => undefined, hasWorkers: false };

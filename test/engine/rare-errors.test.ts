@@ -183,7 +183,7 @@ test("a batch of removals that finds no memory to shrink with is written all the
   );
   const { keydir } = engine.core;
   let refused = 0;
-  keydir.shrinkAll = () => {
+  keydir.shrinkSome = () => {
     refused += 1;
     throw new EmdbError("EMDB_FULL", "no memory");
   };
