@@ -1,0 +1,71 @@
+/** The part of the bug bank that is about memory, and what is mapped; see `bank.ts`. */
+
+import { fault, type PlantedFault } from "./fault.ts";
+
+/** What gives out memory twice or never again, and who reads what is not there. */
+export const MEMORY: readonly PlantedFault[] = [
+  fault("the pages of a directory that is thrown away are no run any more", "test/keydir/heap.test.ts", "ffi/heap.ts", [
+    "if (first === 0) return this.takePages(count);",
+    "if (first >= 0) return this.takePages(count);",
+  ]),
+  fault(
+    "a small batch of removals looks at all of a large index",
+    "test/engine/memory-given-back.test.ts",
+    "engine/write-path.ts",
+    ["Math.ceil(count / REMOVALS_PER_SHARD)", "Infinity"],
+  ),
+  fault(
+    "what a thread had retired when it left is nobody's",
+    "test/engine/memory-given-back.test.ts",
+    "engine/assemble.ts",
+    ["      core.reclaim.leaveRest();\n", ""],
+  ),
+  fault("what a thread left behind is given back while it is read", "test/keydir/heap.test.ts", "ffi/left-pieces.ts", [
+    "words[ERA] = retired.era;",
+    "words[ERA] = retired.era - 1e6;",
+  ]),
+  fault("a run of pages is given out again while it is read", "test/keydir/heap.test.ts", "ffi/reclaim.ts", [
+    "this.#pieces.runs.push({ first, count });",
+    "this.#heap.giveRun(first, count);",
+  ]),
+  fault("what lies behind the ring is not copied to its beginning", "test/log/ring.test.ts", "log/tail.ts", [
+    "if (behindRing > 0) copy(this.#ring, this.#ring + RING_BYTES, behindRing);",
+    "",
+  ]),
+  fault("half a frame at the end of a stride counts as written", "test/log/ring.test.ts", "log/tail.ts", [
+    "this.#writeOut(end, frame);",
+    "this.#writeOut(end, end);",
+  ]),
+  fault(
+    "a spill across the end of the ring is one write",
+    "bigFrames",
+    "log/tail.ts",
+    ["const room = RING_BYTES - at;", "const room = 2 * RING_BYTES - at;"],
+    20,
+  ),
+  fault(
+    "a long frame is written before what is pending",
+    "bigFrames",
+    "log/tail.ts",
+    ["    if (this.pendingBytes > 0) this.spill();\n    else this.#look();", "    this.#look();"],
+    20,
+  ),
+  fault(
+    "close leaves the ring's memory reserved",
+    "sequences",
+    "engine/assemble.ts",
+    ["if (ring > 0) system.release(ring, RING_SPACE);", ""],
+    4,
+  ),
+  fault("a mapped file is cut on Windows", "test/sim/windows.test.ts", "engine/assemble.ts", [
+    "if (system.canMapPastEnd) return;",
+    "if (system.pageBytes > 0) return;",
+  ]),
+  fault(
+    "reads go on through a map that is gone",
+    "strictWindows",
+    "engine/open.ts",
+    ["    core.log.takeMap();\n", ""],
+    40,
+  ),
+];
