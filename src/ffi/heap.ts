@@ -364,22 +364,37 @@ export class Heap {
     return this.numbers[HEAP_STACK_DEPTH]! - this.numbers[HEAP_STACK_COLD]!;
   }
 
-  /** Gives the memory of free pages back to the system, all but a few. */
+  /** Gives the memory of free pages back to the system, all but a few: what lies side by side in one call. */
   trim(keepPages: number): void {
     const group = this.#groupPages;
-    let cold = this.numbers[HEAP_STACK_COLD]!;
-    const idle = this.numbers[HEAP_STACK_DEPTH]! - cold;
-    const depth = cold + Math.min(idle - keepPages, group === 1 ? idle : this.#gather());
-    while (cold + group <= depth) {
-      const page = this.read32(this.base + SPACES_BYTES + cold * 4);
+    const cold = this.numbers[HEAP_STACK_COLD]!;
+    const spared = this.idlePages - keepPages;
+    if (spared < group) return;
+    const count = group === 1 ? this.#sort(spared) : Math.min(spared, this.#gather());
+    const end = count - (count % group);
+    const pages = pinned(end * 4);
+    copy(pages.address, this.base + SPACES_BYTES + cold * 4, end * 4);
+    for (let from = 0, to = 0; from < end; from = to) {
+      const page = pages.u32[from]!;
+      for (to = from + group; to < end && pages.u32[to] === page + to - from;) to += group;
       // Counted first: whoever dies in between leaves pages that are backed once more, not some that are believed to be.
-      this.numbers[HEAP_STACK_COLD] = cold + group;
-      if (this.#system.decommit(this.pageAddress(page), group * PAGE_BYTES) < 0) {
-        this.numbers[HEAP_STACK_COLD] = cold;
+      this.numbers[HEAP_STACK_COLD] = cold + to;
+      if (this.#system.decommit(this.pageAddress(page), (to - from) * PAGE_BYTES) < 0) {
+        this.numbers[HEAP_STACK_COLD] = cold + from;
         return;
       }
-      cold += group;
     }
+  }
+
+  /** Puts so many idle pages, those longest on the stack, in the order of their numbers; returns how many they are. */
+  #sort(count: number): number {
+    const memory = pinned(count * 4);
+    const at = this.base + SPACES_BYTES + this.numbers[HEAP_STACK_COLD]! * 4;
+    copy(memory.address, at, count * 4);
+    memory.u32.subarray(0, count).sort();
+    // One call, which no death of this thread cuts short.
+    copy(at, memory.address, count * 4);
+    return count;
   }
 
   /** Puts the idle pages that make whole groups below all others on the stack; returns how many they are. */

@@ -24,6 +24,10 @@ export const MEMORY: readonly PlantedFault[] = [
     "words[ERA] = retired.era;",
     "words[ERA] = retired.era - 1e6;",
   ]),
+  fault("pages in use are given back with the free ones round them", "test/keydir/heap.test.ts", "ffi/heap.ts", [
+    "to < end && pages.u32[to] === page + to - from;",
+    "to < end;",
+  ]),
   fault("a run of pages is given out again while it is read", "test/keydir/heap.test.ts", "ffi/reclaim.ts", [
     "this.#pieces.runs.push({ first, count });",
     "this.#heap.giveRun(first, count);",

@@ -89,7 +89,8 @@ test.skipIf(!hasHeapPages)(
       throw new Error("it has died");
     });
     const heap = Heap.create(system, new Float64Array(HEAP_NUMBERS));
-    const pages = [heap.takePage(), heap.takePage(), heap.takePage()];
+    // With others between them: what lies side by side goes back at once.
+    const pages = Array.from({ length: 5 }, () => heap.takePage()).filter((page) => page % 2 === 1);
     for (const page of pages) heap.givePage(page);
     expect(() => heap.trim(0)).toThrow("it has died");
     backed.clear();
@@ -112,6 +113,31 @@ test.skipIf(!hasHeapPages)("trimming gives memory back, and trimmed pages come a
   expect(again).toEqual(new Set(pages));
   for (const page of again) heap.write32(heap.pageAddress(page), page);
   for (const page of again) expect(heap.read32(heap.pageAddress(page))).toBe(page);
+});
+
+test.skipIf(!hasHeapPages)("pages that lie side by side go back in one call, in whatever order they came", () => {
+  const random = new Random(73);
+  const host = hostSystem();
+  const calls: number[] = [];
+  const system = faulty(host, (call, [, bytes]) => {
+    if (call === "decommit") calls.push((bytes as number) / PAGE_BYTES);
+    return undefined;
+  });
+  const heap = Heap.create(system, new Float64Array(HEAP_NUMBERS));
+  const pages = Array.from({ length: 20_000 }, () => heap.takePage());
+  const inUse = new Set(pages.filter((_, index) => index % 1000 === 0));
+  for (const page of inUse) heap.write32(heap.pageAddress(page), page);
+  const free = pages.filter((page) => !inUse.has(page));
+  while (free.length > 0) {
+    const at = random.below(free.length);
+    heap.givePage(free[at]!);
+    free[at] = free.at(-1)!;
+    free.pop();
+  }
+  heap.trim(0);
+  expect(calls).toEqual(Array.from({ length: 20 }, () => 999));
+  for (const page of inUse) expect(heap.read32(heap.pageAddress(page))).toBe(page);
+  heap.release();
 });
 
 test("a heap at the end of its address space is EMDB_FULL and gives out no page", () => {
