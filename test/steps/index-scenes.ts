@@ -34,6 +34,9 @@ function deepen(writer: Opened): number {
   return index;
 }
 
+/** Between two of its stores the directory's entries disagree about a shard. */
+export const MERGE = "a look at thin shards, which merges them";
+
 const few = { keys: 60, isInOrder: true, touched: 40 } as const;
 const many = { ...few, keys: 216 } as const;
 
@@ -68,6 +71,16 @@ export const INDEX_SCENES: Readonly<Record<string, Scene>> = {
   "a batch of removals that merges shards": {
     ...many,
     run: ({ engine }) => engine.removeMany(engine.defaultSpace, keysOf(6, 432)),
+  },
+  [MERGE]: {
+    ...few,
+    keys: 80,
+    prepare: ({ engine }) => {
+      const hold = engine.snapshots.hold(engine.defaultSpace);
+      engine.removeMany(engine.defaultSpace, keysOf(6, 152));
+      engine.snapshots.close(hold);
+    },
+    run: ({ engine }) => engine.removeMany(engine.defaultSpace, keysOf(152, 160)),
   },
   "a batch that fails when it has grown the index": {
     ...many,
