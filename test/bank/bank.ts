@@ -219,6 +219,18 @@ const BATCHES: readonly PlantedFault[] = [
 ];
 
 const READS: readonly PlantedFault[] = [
+  fault(
+    "an open for reading takes a file that was replaced for the one it judged",
+    "test/engine/read-beside.test.ts",
+    "engine/open.ts",
+    ["if (!hasPage(system, handle, found.page)) {", "if (handle < 0) {"],
+  ),
+  fault(
+    "an image that is newer than what is read makes a log a short one",
+    "test/engine/read-beside.test.ts",
+    "engine/hint-reader.ts",
+    ["    if (isShort && system.size(log.file.handle) >= header.end) return undefined;\n", ""],
+  ),
   fault("getMany takes an empty slot for a record", "model", "engine/prefetch.ts", ["lsn > from &&", "lsn >= from &&"]),
   fault("a byte-order mark is no part of a name", "model", "engine/names.ts", [
     'new TextDecoder("utf-8", { ignoreBOM: true })',

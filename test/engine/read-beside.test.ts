@@ -1,0 +1,145 @@
+/**
+ * Opens for reading beside a writer that writes, checkpoints, compacts and fails between any two calls of theirs: each shows
+ * a moment of the writer's, with an image that was replaced meanwhile or without one.
+ */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import type { Space } from "../../src/engine/contract.ts";
+import { EmdbError } from "../../src/errors.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import type { System } from "../../src/ffi/system.ts";
+import { Random } from "../sim/random.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { EngineFixture, faulty } from "./engine-fixture.ts";
+
+setDefaultTimeout(60_000);
+
+const ROUNDS = 12;
+const KEYS = 400;
+/** Longer than what goes through the ring: it reaches the file before its batch fails. */
+const LONG = new Uint8Array(1_100_000);
+const CALLS = new Set(["read", "open", "size", "map", "status", "close", "list", "realPath"]);
+
+class Writer implements Disposable {
+  /** What it has shown so far, at each moment. */
+  readonly moments = new Set<string>();
+  readonly #random: Random;
+  readonly #fixture: EngineFixture;
+  #values = 0;
+
+  constructor(random: Random, fixture: EngineFixture) {
+    this.#random = random;
+    this.#fixture = fixture;
+  }
+
+  /** Does something, and hands it to the system. */
+  act(): void {
+    const name = this.#random.pick(["", "s"]);
+    const { engine, sync } = this.#fixture;
+    const space = name === "" ? engine.defaultSpace : engine.spaceNamed(name);
+    this.#note();
+    this.#actOn(space);
+    sync.spill();
+    this.#note();
+  }
+
+  #note(): void {
+    this.moments.add(this.#fixture.state());
+  }
+
+  #actOn(space: Space): void {
+    const random = this.#random;
+    const { engine, opened, sync } = this.#fixture;
+    const count = random.chance(0.2) ? 300 : 1 + random.below(6);
+    const keys = Array.from({ length: count }, () => `key ${random.below(KEYS)}`);
+    const values = keys.map(() => `value ${this.#values++}`);
+    switch (random.below(11)) {
+      case 0:
+        return engine.clear(space);
+      case 1:
+        return space.name === "" ? undefined : void engine.dropSpace(space.name);
+      case 2:
+        return this.#fail(space);
+      case 3:
+        return void opened.checkpoint?.runSync();
+      case 4:
+        return random.chance(0.4) ? this.#compact() : undefined;
+      case 5:
+        return sync.flush();
+      case 6:
+      case 7:
+        return void engine.removeMany(space, keys);
+      default:
+        return engine.insertMany(space, keys, values, random.chance(0.3) ? 4e12 : 0);
+    }
+  }
+
+  #fail(space: Space): void {
+    const failing = {
+      space,
+      key: "failing",
+      expiresAtMs: 0,
+      get value(): string {
+        throw new EmdbError("EMDB_ABORTED", "given up");
+      },
+    };
+    const long = { space, key: "long", value: LONG, expiresAtMs: 0 };
+    expect(() => this.#fixture.engine.writeBatch([long, failing])).toThrow("given up");
+  }
+
+  #compact(): void {
+    const { compaction, work } = this.#fixture.opened;
+    if (!work.tryTake()) return;
+    for (const _ of compaction.copySteps());
+    for (const _ of compaction.relocationSteps());
+    work.give();
+  }
+
+  [Symbol.dispose](): void {
+    this.#fixture.close();
+  }
+}
+
+/** A system between whose calls the writer is at work now and then. */
+function besideOf(writer: Writer, random: Random): System {
+  const chance = random.pick([0.02, 0.2, 0.6]);
+  let isAtWork = false;
+  let left = 30;
+  return faulty(hostSystem(), (call) => {
+    if (isAtWork || left === 0 || !CALLS.has(call) || !random.chance(chance)) return undefined;
+    isAtWork = true;
+    left -= 1;
+    writer.act();
+    isAtWork = false;
+    return undefined;
+  });
+}
+
+/** Opens beside a writer of a seed, over and over; returns how many opens used an image. */
+function readBeside(seed: number): number {
+  const random = new Random(seed);
+  const encryption = random.chance(0.4) ? { key: new Uint8Array(32).fill(3) } : undefined;
+  const config = { rangeScans: random.chance(0.5), encryption };
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using writer = new Writer(random, new EngineFixture(path, hostSystem(), config));
+  for (let step = 0; step < ROUNDS; step += 1) writer.act();
+  let used = 0;
+  for (let round = 0; round < ROUNDS; round += 1) {
+    using reader = new EngineFixture(path, besideOf(writer, random), { ...config, readOnly: true });
+    const { usedCheckpoint, missingBytes } = reader.opened.base.recovery;
+    expect(missingBytes).toBe(0);
+    if (usedCheckpoint) used += 1;
+    if (!writer.moments.has(reader.state())) throw new Error(`round ${round}: this was never so`);
+    if (encryption === undefined) reader.checkLiveBytes();
+  }
+  return used;
+}
+
+// Where a mapped file is neither cut nor replaced, a compaction waits for the reader.
+test.skipIf(!hostSystem().canMapPastEnd).each([1, 2, 3, 4, 5, 6, 7, 8])(
+  "each open for reading shows a moment of the writer beside it (seed %d)",
+  (seed) => {
+    expect(readBeside(seed)).toBeGreaterThan(0);
+  },
+);
