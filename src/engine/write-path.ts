@@ -32,6 +32,7 @@ import {
 import { LOG_DURABLE, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
 import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, SPILL_PAUSE_MS_MAX, STRIDE_BYTES, VALUE_BYTES_MAX } from "../limits.ts";
+import { BatchRemovals } from "./batch-removals.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, recount, renumberTrees, repairDirectories } from "./audit.ts";
 import { ABORTS, AUDIT, STATE, STATE_POISONED } from "./control.ts";
@@ -44,11 +45,6 @@ import { endSwap } from "./swap.ts";
 import { undo } from "./undo.ts";
 import type { Vault } from "./vault.ts";
 import { writeAgain } from "./write-again.ts";
-
-/** A batch that removes fewer leaves the rest to single removals. */
-const TIDY_REMOVALS_MIN = 128;
-/** One shard is looked at for so many removals: a tenth of what those take. */
-const REMOVALS_PER_SHARD = 4;
 
 /** Batches of retired memory, a quarter of a MiB each, from which on it is looked whether some of it is free: 4 MiB. */
 const WAITING_MANY = 16;
@@ -64,14 +60,12 @@ export class WritePath {
   wasPresent = false;
   #spillIsDue = false;
   #looks = 0;
-  /** Records that the batch at hand has removed, by key space. */
-  readonly #removals = new Map<SpaceState, number>();
-  /** The hashes from which on shards are looked at next. */
-  readonly #shrinkFrom = new Map<SpaceState, number>();
+  readonly #removals: BatchRemovals;
 
   constructor(core: Core, spaces: Spaces) {
     this.#core = core;
     this.#spaces = spaces;
+    this.#removals = new BatchRemovals(core, spaces);
   }
 
   /** Takes the lock and makes sure that writing, to the log or to memory alone, can begin. The caller unlocks in any case. */
@@ -118,33 +112,9 @@ export class WritePath {
     if (core.control.flags[STATE] !== 0) throw refusal(core);
   }
 
-  /**
-   * After a published batch: what its removals left in the index is given back, now that nobody needs it. As many shards are
-   * looked at as go with the removals; those are all of them, unless a small batch came to a large index.
-   */
+  /** After a published batch. */
   tidy(): void {
-    const core = this.#core;
-    const removals = this.#removals;
-    for (const [space, count] of removals) if (count < TIDY_REMOVALS_MIN) removals.delete(space);
-    if (removals.size === 0) return;
-    // What was published is out before the snapshots are looked at: a new one then is behind the batch.
-    core.orderStores();
-    try {
-      for (const [space, count] of removals) this.#shrinkSome(space, Math.ceil(count / REMOVALS_PER_SHARD));
-    } catch (error) {
-      leaveForLater(error);
-    } finally {
-      removals.clear();
-    }
-  }
-
-  #shrinkSome(space: SpaceState, most: number): void {
-    const core = this.#core;
-    const isAll = most >= 2 ** (this.#spaces.root(space) % 32);
-    const from = isAll ? 0 : (this.#shrinkFrom.get(space) ?? 0);
-    const next = core.keydir.shrinkSome(space.address, core.keepFrom(), { from, most });
-    if (next === 0) this.#shrinkFrom.delete(space);
-    else this.#shrinkFrom.set(space, next);
+    this.#removals.tidy();
   }
 
   /** Ends what `begin` began. */
@@ -155,6 +125,7 @@ export class WritePath {
   /** After a throw: takes back what the write left. What cannot be taken back now is by the next `begin`. */
   abandon(): void {
     const core = this.#core;
+    this.#removals.forget();
     if (core.isReadOnly || core.isClosed) return;
     // It may have been refused for their sake: where nothing is written, nobody else lets go of them.
     core.releaseFiles();
@@ -429,7 +400,7 @@ export class WritePath {
     if (hadDeadline) core.expiry.count(space.address, -1);
     core.ordering?.remove(this.#spaces, space, { lsn, prev });
     if (ownPlace !== place) this.endBatch();
-    if (place !== PLACE_ALONE) this.#removals.set(space, (this.#removals.get(space) ?? 0) + 1);
+    if (place !== PLACE_ALONE) this.#removals.note(space);
     return true;
   }
 

@@ -9,6 +9,7 @@ import { API } from "./api-bank.ts";
 import { BACKUP, COMPACTION } from "./compaction-bank.ts";
 import { fault, type PlantedFault } from "./fault.ts";
 import { LOCKS } from "./lock-bank.ts";
+import { MEMORY } from "./memory-bank.ts";
 import { SECRETS } from "./secrets-bank.ts";
 import { SWAPS, THREADS } from "./threads-bank.ts";
 
@@ -376,57 +377,6 @@ const READS: readonly PlantedFault[] = [
     "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = share.standsFor;",
     "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = 0;",
   ]),
-];
-
-const MEMORY: readonly PlantedFault[] = [
-  fault("where space cannot be reserved nothing is written", "test/ffi/other-kernels.test.ts", "ffi/linux.ts", [
-    "return cannotReserve.has(-result) ?",
-    "return result === -Errno.ENOSYS ?",
-  ]),
-  fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
-    "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
-    "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",
-  ]),
-  fault("what lies behind the ring is not copied to its beginning", "test/log/ring.test.ts", "log/tail.ts", [
-    "if (behindRing > 0) copy(this.#ring, this.#ring + RING_BYTES, behindRing);",
-    "",
-  ]),
-  fault("half a frame at the end of a stride counts as written", "test/log/ring.test.ts", "log/tail.ts", [
-    "this.#writeOut(end, frame);",
-    "this.#writeOut(end, end);",
-  ]),
-  fault(
-    "a spill across the end of the ring is one write",
-    "bigFrames",
-    "log/tail.ts",
-    ["const room = RING_BYTES - at;", "const room = 2 * RING_BYTES - at;"],
-    20,
-  ),
-  fault(
-    "a long frame is written before what is pending",
-    "bigFrames",
-    "log/tail.ts",
-    ["    if (this.pendingBytes > 0) this.spill();\n    else this.#look();", "    this.#look();"],
-    20,
-  ),
-  fault(
-    "close leaves the ring's memory reserved",
-    "sequences",
-    "engine/assemble.ts",
-    ["if (ring > 0) system.release(ring, RING_SPACE);", ""],
-    4,
-  ),
-  fault("a mapped file is cut on Windows", "test/sim/windows.test.ts", "engine/assemble.ts", [
-    "if (system.canMapPastEnd) return;",
-    "if (system.pageBytes > 0) return;",
-  ]),
-  fault(
-    "reads go on through a map that is gone",
-    "strictWindows",
-    "engine/open.ts",
-    ["    core.log.takeMap();\n", ""],
-    40,
-  ),
 ];
 
 /** What the rings on a real kernel look for; `needs` what the machine has to allow. */

@@ -4,6 +4,14 @@ import { fault, type PlantedFault } from "./fault.ts";
 
 /** What gives out memory twice or never again, and who reads what is not there. */
 export const MEMORY: readonly PlantedFault[] = [
+  fault("where space cannot be reserved nothing is written", "test/ffi/other-kernels.test.ts", "ffi/linux.ts", [
+    "return cannotReserve.has(-result) ?",
+    "return result === -Errno.ENOSYS ?",
+  ]),
+  fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
+    "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
+    "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",
+  ]),
   fault("the pages of a directory that is thrown away are no run any more", "test/keydir/heap.test.ts", "ffi/heap.ts", [
     "if (first === 0) return this.takePages(count);",
     "if (first >= 0) return this.takePages(count);",
@@ -11,7 +19,7 @@ export const MEMORY: readonly PlantedFault[] = [
   fault(
     "a small batch of removals looks at all of a large index",
     "test/engine/memory-given-back.test.ts",
-    "engine/write-path.ts",
+    "engine/batch-removals.ts",
     ["Math.ceil(count / REMOVALS_PER_SHARD)", "Infinity"],
   ),
   fault(
