@@ -65,6 +65,14 @@ test("the default is RFC 9106's second recommended option, and gives the same ke
   expect(stretch(request).bytes.toHex()).toBe((await stretchLater(request)).bytes.toHex());
 });
 
+test("nor can the packages beyond their memory, which is EMDB_UNSUPPORTED too", async () => {
+  const parameters = { memoryKiB: 2 ** 32 - 1, passes: 1, lanes: 1 };
+  const request = { passphrase: bytesOf("passphrase", 20), salt: bytesOf("salt", 32), parameters };
+  const told = expect.objectContaining({ name: "EmdbError", code: "EMDB_UNSUPPORTED", cause: expect.any(Error) });
+  expect(() => stretchWithNoble(request)).toThrow(told);
+  expect(await stretchWithWasm(request).catch((error: unknown) => error)).toEqual(told);
+});
+
 test("a runtime that cannot stretch, for want of memory, is EMDB_UNSUPPORTED, synchronously and not", async () => {
   const request = { passphrase: bytesOf("passphrase", 20), salt: bytesOf("salt", 32), parameters: ARGON2_DEFAULT };
   const failed = new Error("Argon2 derivation failed");

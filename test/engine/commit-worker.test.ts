@@ -241,7 +241,7 @@ test("where nobody can follow a thread that died in a sync, the flush is told wh
   opened.sync!.spill();
   Atomics.store(flags, SYNC_OWNER, SYNC_UNHEARD);
   // Whether the lock is still ours.
-  subject.fault = (call) => (call === "status" ? -Errno.EACCES : undefined);
+  subject.fault = (call) => (call === "status" ? -Errno.EIO : undefined);
   expect(await opened.commit!.flush().catch((error: unknown) => error)).toMatchObject({
     code: "EMDB_IO",
     syscall: "stat",
