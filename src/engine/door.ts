@@ -17,7 +17,7 @@ import { breakLock, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedBase, type SharedConfig } from "./base.ts";
-import { Control } from "./control.ts";
+import { Control, SWAP, SWAP_NONE } from "./control.ts";
 import { judgeFile } from "./judge-file.ts";
 import { isLongName, refuseLongName } from "./name-room.ts";
 import { startHelper } from "./open-ahead.ts";
@@ -246,7 +246,7 @@ function mustAgree(first: SharedConfig, second: EngineConfig, path: string): voi
  */
 function mustHaveFile({ engine }: Opened, path: string): void {
   const { core } = engine;
-  const { system, file, mutex } = core;
+  const { system, file, mutex, control } = core;
   core.lockWatch.look();
   const isThere = (): boolean => {
     const [own, there] = [system.statusOf(file!.handle), system.status(path)];
@@ -257,7 +257,8 @@ function mustHaveFile({ engine }: Opened, path: string): void {
   // A compaction may just be putting another file there.
   mutex.lock();
   try {
-    if (isThere()) return;
+    // One whose thread has died left it to the next writer, who goes by what is there.
+    if (isThere() || Atomics.load(control.flags, SWAP) !== SWAP_NONE) return;
   } finally {
     mutex.unlock();
   }

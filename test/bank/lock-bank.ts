@@ -2,6 +2,7 @@
 
 import { fault, type PlantedFault } from "./fault.ts";
 
+const SWAP_DEATH = "test/workers/swap-death.test.ts";
 const ROBBED = "test/engine/robbed-open.test.ts";
 
 export const LOCKS: readonly PlantedFault[] = [
@@ -34,6 +35,10 @@ export const LOCKS: readonly PlantedFault[] = [
   fault("one more handle is one on a file that was removed", "test/engine/removed-file.test.ts", "engine/door.ts", [
     "    mustHaveFile(entry.opened, path);\n",
     "",
+  ]),
+  fault("a handle is refused where a dead thread's swap is not at its end", SWAP_DEATH, "engine/door.ts", [
+    "isThere() || Atomics.load(control.flags, SWAP) !== SWAP_NONE",
+    "isThere()",
   ]),
   fault("another user's lock in a sticky folder is not opened", "test/ffi/files.test.ts", "ffi/posix.ts", [
     "return existing < 0 ? opened : existing;",

@@ -52,6 +52,24 @@ async function expectGoesOn(db: Emdb, path: string): Promise<void> {
 }
 
 test(
+  "one more handle is given right after a thread died in a swap, and what it writes is there",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path, { rangeScans: true });
+    fill(db, 0);
+    // The new file has the name, and what is open as the log has none.
+    await dieAt(db, { step: 1, call: "syncFolder" });
+    const other = Emdb.open(path, { rangeScans: true });
+    other.insert("of the other", "written");
+    expect(db.getText("of the other")).toBe("written");
+    other.closeSync();
+    await expectGoesOn(db, path);
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "a swap that a dead thread left waits for the next write where no descriptor is free to sync the folder",
   async () => {
     using folder = temporaryFolder();
