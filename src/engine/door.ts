@@ -20,6 +20,7 @@ import { checkedShare, type SharedBase, type SharedConfig } from "./base.ts";
 import { Control, SWAP, SWAP_NONE } from "./control.ts";
 import { judgeFile } from "./judge-file.ts";
 import { isLongName, refuseLongName } from "./name-room.ts";
+import { HeldFolder } from "./open-folder.ts";
 import { startHelper } from "./open-ahead.ts";
 import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
 import { findReplaced } from "./put-back.ts";
@@ -221,10 +222,10 @@ export function makeFolders(environment: Environment, path: string): void {
   const folder = dirname(path);
   if (folder === path || typeof system.status(folder) !== "number") return;
   makeFolders(environment, folder);
+  using above = new HeldFolder(system, dirname(folder));
   const made = system.makeFolder(folder);
   if (made !== -Errno.EEXIST) must(made, { syscall: "mkdir", path: folder });
-  const above = dirname(folder);
-  must(system.syncFolder(above), { syscall: "fsync", path: above });
+  above.mustSync("the folder is made; a loss of power may take it away, and what is written to it");
 }
 
 /** One more handle must ask for what the first one asked for. */

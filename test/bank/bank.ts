@@ -66,8 +66,12 @@ const DURABILITY: readonly PlantedFault[] = [
     "const position = Math.floor((Math.max(",
   ]),
   fault("the folders that are made for a database are not synced", "test/sim/new-folders.test.ts", "engine/door.ts", [
-    'must(system.syncFolder(above), { syscall: "fsync", path: above });',
+    '  above.mustSync("the folder is made; a loss of power may take it away, and what is written to it");\n',
     "",
+  ]),
+  fault("a folder is made before the one above can be synced", "test/sim/new-folders.test.ts", "engine/door.ts", [
+    "  using above = new HeldFolder(system, dirname(folder));\n  const made = system.makeFolder(folder);",
+    "  const made = system.makeFolder(folder);\n  using above = new HeldFolder(system, dirname(folder));",
   ]),
   fault("a write that failed counts as written", "faults", "log/tail.ts", [
     'must(this.#system.write(this.#file.handle, from, span), { syscall: "pwrite", path: this.#path });',

@@ -2,6 +2,8 @@
 
 import { expect, test } from "bun:test";
 import { makeFolders } from "../../src/engine/door.ts";
+import { Errno } from "../../src/ffi/errno.ts";
+import { expectCode } from "../contract/fixture.ts";
 import { engineAdapter } from "./engine-adapter.ts";
 import { Machine } from "./machine.ts";
 import type { JournalMode } from "./draw.ts";
@@ -21,6 +23,20 @@ test.each(JOURNALS)("a database that was flushed into new folders is there after
   expect([...again.records()].map(({ key }) => key)).toEqual(["flushed"]);
   again.close();
   for (const one of [machine, next]) one.dispose();
+});
+
+test("where the folder above could not be opened nothing was made, or the next open would take it for durable", () => {
+  const machine = new Machine({ journal: "strict" });
+  const system = machine.boot();
+  const environment = { system, defer: () => undefined, hasWorkers: false };
+  const open = system.open.bind(system);
+  system.open = (path, mode) => (mode === "folder" ? -Errno.EMFILE : open(path, mode));
+  const syncFolder = system.syncFolder.bind(system);
+  system.syncFolder = (path, folder) => (folder === undefined ? -Errno.EMFILE : syncFolder(path, folder));
+  const error = expectCode("EMDB_IO", () => makeFolders(environment, "/db/data/store"));
+  expect([error.errno, error.path]).toEqual(["EMFILE", "/db"]);
+  expect(system.status("/db/data")).toBe(-Errno.ENOENT);
+  machine.dispose();
 });
 
 test.skipIf(process.platform === "win32")(
