@@ -156,7 +156,10 @@ export class Sweeper {
       removed += 1;
     }
     if (!isEnded) this.#write.endBatch();
-    if (removed > 0) this.#write.publish();
+    if (removed > 0) {
+      this.#write.publish();
+      this.#write.tidy();
+    }
     // Where nothing but rot was looked at, the next slice would look at the same.
     return { removed, isDone: looks === kept.length || !expiry.isDue(space.address, nowMs), rot };
   }

@@ -23,6 +23,12 @@ export const MEMORY: readonly PlantedFault[] = [
     ["Math.ceil(count / REMOVALS_PER_SHARD)", "Infinity"],
   ),
   fault(
+    "a small batch looks for what a sweep has left in the index",
+    "test/engine/memory-given-back.test.ts",
+    "engine/expiry.ts",
+    ["      this.#write.tidy();\n", ""],
+  ),
+  fault(
     "what a thread had retired when it left is nobody's",
     "test/engine/memory-given-back.test.ts",
     "engine/assemble.ts",

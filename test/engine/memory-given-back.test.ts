@@ -152,6 +152,29 @@ test("small batches of removals look at a part of a large index each, and give a
   opened.leave();
 });
 
+test("a sweep looks for what it left in the index by itself, and leaves nothing of that to the next batch", () => {
+  const environment = { system: hostSystem(), defer: () => undefined, hasWorkers: false };
+  const opened = openMemory(environment, CONFIG);
+  const { engine } = opened;
+  const { defaultSpace } = engine;
+  const [kept, due] = [keysOf("kept", 10_000), keysOf("due", 10_000)];
+  fill(opened, kept);
+  engine.insertMany(defaultSpace, due, due, engine.core.now() - 1);
+  const { keydir } = engine.core;
+  const shrinkSome = keydir.shrinkSome.bind(keydir);
+  let looks = 0;
+  keydir.shrinkSome = (...args) => {
+    looks += 1;
+    return shrinkSome(...args);
+  };
+  expect(engine.sweepExpired(defaultSpace)).toBe(due.length);
+  expect(looks).toBeGreaterThan(0);
+  looks = 0;
+  expect(engine.removeMany(defaultSpace, kept.slice(0, 2))).toBe(2);
+  expect(looks).toBe(0);
+  opened.leave();
+});
+
 test("each database has a seed of its own for the hashes of its keys", () => {
   const environment = { system: hostSystem(), defer: () => undefined, hasWorkers: false };
   const seeds = Array.from({ length: 3 }, () => {
