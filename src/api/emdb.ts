@@ -77,8 +77,7 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
 
   /** In another Worker of the process that opened it: the same database, reads and writes alike. */
   static attach(share: EmdbShare): Emdb {
-    const kind = Object(share) as { readonly kind?: unknown };
-    if (kind.kind !== "emdb-share") {
+    if (!isOptions(share) || (share as { readonly kind?: unknown }).kind !== "emdb-share") {
       throw new EmdbError("EMDB_INVALID_ARGUMENT", `attach takes what share() gave, got ${describe(share)}`);
     }
     return new Emdb(door.attach(share));

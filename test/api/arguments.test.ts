@@ -73,6 +73,10 @@ const WRONG_BYTES: readonly unknown[] = [
   ...TRAPS,
 ];
 
+test("what is no share is refused by attach, whatever it does when somebody looks what it is", () => {
+  for (const wrong of WRONG_BYTES as readonly never[]) expectCode("EMDB_INVALID_ARGUMENT", () => Emdb.attach(wrong));
+});
+
 describe("keys and values", () => {
   test("of a wrong kind are refused by every call of a key space, and nothing is written", () => {
     const store = new MemoryStore({ rangeScans: true });

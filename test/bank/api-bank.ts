@@ -23,6 +23,10 @@ export const API: readonly PlantedFault[] = [
     "  } catch {\n    return undefined;",
     "  } catch (cause) {\n    throw cause;",
   ]),
+  fault("attach runs into what it is given", "test/api/arguments.test.ts", "api/emdb.ts", [
+    "if (!isOptions(share) || (share as { readonly kind?: unknown }).kind",
+    "if ((Object(share) as { readonly kind?: unknown }).kind",
+  ]),
   fault(
     "a batch is written with other lengths than were checked",
     "test/api/moving-bytes.test.ts",
