@@ -46,6 +46,7 @@ export function createLog(
   if (renamed < 0) system.unlink(sibling);
   must(renamed, { syscall: "rename", path });
   const synced = system.syncFolder(folder);
-  if (synced < 0) system.unlink(path);
+  // Who has broken the lock since has this one open.
+  if (synced < 0 && lock.isOurs) system.unlink(path);
   must(synced, { syscall: "fsync", path: folder });
 }

@@ -14,6 +14,10 @@ export const LOCKS: readonly PlantedFault[] = [
     "    lock.mustBeOurs();\n",
     "",
   ]),
+  fault("a database whose name could not be made durable is removed under a robber", ROBBED, "engine/create.ts", [
+    "if (synced < 0 && lock.isOurs)",
+    "if (synced < 0)",
+  ]),
   fault("an open that was robbed and fails removes the robber's lock", ROBBED, "engine/lock-file.ts", [
     "if (hasFailed && this.#isNew && this.isOurs) this",
     "if (hasFailed && this.#isNew) this",

@@ -89,17 +89,21 @@ test.skipIf(isWindows)("whose lock is broken while it makes a database puts noth
   }
 });
 
-test.skipIf(isWindows)(
-  "whose lock is broken, and who then fails, removes neither the robber's database nor its lock",
-  () => {
+test.skipIf(isWindows).each([
+  // The database has been made by then.
+  ["map", Errno.ENOMEM],
+  // It has its name, which is not durable yet.
+  ["syncFolder", Errno.EIO],
+] as const)(
+  "whose lock is broken, and who then fails (%s), removes neither the robber's database nor its lock",
+  (failing, errno) => {
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");
-    // The database has been made by then.
-    using robbed = new Robbed(path, (call) => call === "map");
+    using robbed = new Robbed(path, (call) => call === failing);
     const system = faulty(robbed.system, (call, args) => {
-      if (call !== "map") return undefined;
-      robbed.system.map(...(args as [number, number]));
-      return -Errno.ENOMEM;
+      if (call !== failing) return undefined;
+      (robbed.system[failing] as (...given: readonly unknown[]) => unknown)(...args);
+      return -errno;
     });
     expectCode("EMDB_IO", () => void new EngineFixture(path, system));
     robbed.expectUnharmed();
