@@ -166,6 +166,8 @@ function takeName(system: System, log: LogPlace, lock: LockFile): void {
   let isNamed = false;
   try {
     using folder = new HeldFolder(system, dirname(path));
+    // The checkpoint is a robber's as well.
+    lock.mustBeOurs();
     const hint = hintPath(path);
     const gone = system.unlink(hint);
     if (gone < 0 && gone !== -Errno.ENOENT) throw ioError(gone, { syscall: "unlink", path: hint });

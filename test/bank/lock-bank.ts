@@ -18,6 +18,10 @@ export const LOCKS: readonly PlantedFault[] = [
     "if (synced < 0 && lock.isOurs)",
     "if (synced < 0)",
   ]),
+  fault("a change of the secret that was robbed removes the robber's checkpoint", ROBBED, "engine/rekey.ts", [
+    "    lock.mustBeOurs();\n    const hint",
+    "    const hint",
+  ]),
   fault("an open that was robbed and fails removes the robber's lock", ROBBED, "engine/lock-file.ts", [
     "if (hasFailed && this.#isNew && this.isOurs) this",
     "if (hasFailed && this.#isNew) this",

@@ -4,11 +4,12 @@
  */
 
 import { expect, test } from "bun:test";
-import { appendFileSync, readdirSync, rmSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, rmSync } from "node:fs";
 import type { Environment } from "../../src/engine/assemble.ts";
 import { breakLock, readHolder } from "../../src/engine/lock-file.ts";
 import { rewriteFile } from "../../src/engine/rekey.ts";
 import { salvageFile } from "../../src/engine/salvage.ts";
+import { hintPath } from "../../src/engine/siblings.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
@@ -133,11 +134,16 @@ test.skipIf(isWindows)(
     }
     {
       const path = folder.file("rekeyed");
-      Emdb.open(path).closeSync();
+      const db = Emdb.open(path);
+      db.insert("key", "value");
+      db.closeSync();
+      const image = hintPath(path);
+      expect(existsSync(image)).toBe(true);
       rmSync(`${path}.lock`);
       using robbed = robbedAt(path);
       const secrets = { current: undefined, next: { key: new Uint8Array(32).fill(7) }, cipher: undefined };
       await expectRejects("EMDB_LOCKED", rewriteFile(environment(robbed.system), { path, ...secrets }, {}));
+      expect(existsSync(image)).toBe(true);
       robbed.expectUnharmed();
     }
     {
