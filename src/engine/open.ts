@@ -312,7 +312,7 @@ interface Recovery extends LogPlan {
 /** Fills the index from the image and the log, and settles how the log ends. */
 function recoverInto(environment: Environment, base: SharedBase, recovering: Recovery): Opened {
   const { system } = environment;
-  const { core, config, image } = recovering;
+  const { core, config, image, lock } = recovering;
   const { control } = core;
   const file = core.file!;
   const { spaces, from } = image.load(core, config.rangeScans);
@@ -321,6 +321,8 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
   if (config.rangeScans && !image.isOrdered) core.ordering = buildOrdering(core, spaces);
   const missingBytes = image.missingBytes(replay);
   if (!config.readOnly) {
+    // To read the log takes long, and what is beside it now is a robber's if there is one.
+    lock?.mustBeOurs();
     image.tidy();
     settle(core, file, replay);
   }

@@ -22,6 +22,10 @@ export const LOCKS: readonly PlantedFault[] = [
     "    lock.mustBeOurs();\n    const hint",
     "    const hint",
   ]),
+  fault("who is robbed while it recovers removes the robber's drafts", ROBBED, "engine/open.ts", [
+    "    lock?.mustBeOurs();\n    image.tidy();",
+    "    image.tidy();",
+  ]),
   fault("an open that was robbed and fails removes the robber's lock", ROBBED, "engine/lock-file.ts", [
     "if (hasFailed && this.#isNew && this.isOurs) this",
     "if (hasFailed && this.#isNew) this",

@@ -4,12 +4,12 @@
  */
 
 import { expect, test } from "bun:test";
-import { appendFileSync, existsSync, readdirSync, rmSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import type { Environment } from "../../src/engine/assemble.ts";
 import { breakLock, readHolder } from "../../src/engine/lock-file.ts";
 import { rewriteFile } from "../../src/engine/rekey.ts";
 import { salvageFile } from "../../src/engine/salvage.ts";
-import { hintPath } from "../../src/engine/siblings.ts";
+import { compactPath, hintPath, newHintPath } from "../../src/engine/siblings.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
@@ -73,6 +73,32 @@ test.skipIf(isWindows)("whose lock is broken while it recovers a torn log cuts n
     robbed.expectUnharmed();
   }
 });
+
+test.skipIf(isWindows)(
+  "whose lock is broken while it reads the log removes no draft of the robber's, and no checkpoint",
+  () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    using own = new EngineFixture(path, hostSystem());
+    own.engine.insert(own.engine.defaultSpace, "key", "value", 0);
+    const log = own.engine.core.place!;
+    own.close();
+    rmSync(hintPath(path));
+    const theirs = [compactPath(log), newHintPath(log), hintPath(path)];
+    using robbed = new Robbed(path, (call) => call === "map");
+    let isBeside = false;
+    const system = faulty(robbed.system, () => {
+      if (isBeside || robbed.robber === undefined) return undefined;
+      isBeside = true;
+      for (const file of theirs) writeFileSync(file, "the robber's");
+      return undefined;
+    });
+    expectCode("EMDB_LOCKED", () => void new EngineFixture(path, system));
+    expect(theirs.map((file) => existsSync(file))).toEqual([true, true, true]);
+    for (const file of theirs) rmSync(file);
+    robbed.expectUnharmed();
+  },
+);
 
 test.skipIf(isWindows)("whose lock is broken while it makes a database puts nothing in the robber's place", () => {
   using folder = temporaryFolder();
