@@ -253,6 +253,12 @@ const READS: readonly PlantedFault[] = [
     "this.#append(KIND_REMOVE, ownPlace,",
     "this.#append(KIND_REMOVE, place,",
   ]),
+  fault(
+    "a frame counts as short that its header makes long",
+    "test/engine/size-borders.test.ts",
+    "engine/write-path.ts",
+    ["key.bytes + encoder.valueBytes + encoder.overheadBytesMax > tail", "key.bytes + encoder.valueBytes > tail"],
+  ),
   fault("a walk shows what was removed", "model", "engine/lookup.ts", [
     "return kindOf(this.shape) === KIND_PUT;",
     "return true;",
