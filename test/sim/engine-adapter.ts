@@ -144,7 +144,8 @@ class EngineStore implements OpenStore {
     const isOneSpace = first !== undefined && writes.every((write) => write.space === first.space);
     const keys = writes.map((write) => write.key);
     const values = writes.flatMap((write) => (write.value === undefined ? [] : [write.value]));
-    if (isOneSpace && values.length === writes.length) {
+    const isOneDeadline = writes.every((write) => write.expiresAtMs === first?.expiresAtMs);
+    if (isOneSpace && isOneDeadline && values.length === writes.length) {
       engine.insertMany(this.#space(first.space), keys, values, first.expiresAtMs);
     } else if (isOneSpace && values.length === 0) {
       engine.removeMany(this.#space(first.space), keys);

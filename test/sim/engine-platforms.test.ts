@@ -1,4 +1,4 @@
-/** The engine under power loss where the system differs: Windows, write-through, memory that faults, big frames. */
+/** The engine under power loss where the system differs: Windows, write-through, memory that faults, big frames, frames at the borders of lengths. */
 
 import { test } from "bun:test";
 import { hasStrictMemory } from "./real-memory.ts";
@@ -6,6 +6,9 @@ import { expectSound } from "./ring-run.ts";
 import {
   bigFrames,
   bigFramesThrough,
+  borders,
+  bordersEncrypted,
+  bordersThrough,
   strictMemory,
   strictWindows,
   windows,
@@ -54,5 +57,11 @@ test(
 test(
   "frames of any length survive every crash where each write is a sync",
   () => expectSound(bigFramesThrough, { seedCount: 5, crashCountMin: 120 }),
+  TIMEOUT_MS,
+);
+
+test.each([borders, bordersThrough, bordersEncrypted])(
+  "keys, values and names at the borders of lengths lose nothing in crashes: $name",
+  (ring) => expectSound(ring, { seedCount: 4, crashCountMin: 200 }),
   TIMEOUT_MS,
 );

@@ -10,6 +10,7 @@ import { besideReader, engineAdapter } from "./engine-adapter.ts";
 import { Random } from "./random.ts";
 import { crashRing, DEFAULT_RING, faultRing, spaceRing } from "./runner.ts";
 import { enumerateScripts, randomScript, SMALL_ALPHABET } from "./script.ts";
+import { sizesScript } from "./size-borders.ts";
 import type { Case } from "./finding.ts";
 import type { SyncFailure } from "./inode.ts";
 import type { MachineOptions } from "./machine.ts";
@@ -156,6 +157,15 @@ function big(name: string, adapter: StoreAdapter, length: number): Ring {
 export const bigFrames = big("crashes between big frames", PLAIN, 34);
 export const bigFramesThrough = big("crashes between big frames with write-through", WRITE_THROUGH, 20);
 
+/** Keys, values and names of namespaces at every border of lengths; each seed with another way to open. */
+function sizes(name: string, adapter: StoreAdapter): Ring {
+  const script = (seed: number): Script => sizesScript({ seed, length: 12, longOneIn: seed % 8 === 0 ? 4 : 0 });
+  return randomCrashes(name, { adapter, options: { randomDraws: 1, pointStride: 4 }, script });
+}
+export const borders = sizes("crashes at the borders of lengths", COMPACTING_RANGES);
+export const bordersThrough = sizes("crashes at the borders of lengths with write-through", WRITE_THROUGH);
+export const bordersEncrypted = sizes("crashes at the borders of lengths, encrypted", ENCRYPTED);
+
 const ALPHABET: readonly Operation[] = [...SMALL_ALPHABET, { kind: "drop", space: "s" }];
 
 /** All short sequences there are: the seed is the number of the sequence. */
@@ -278,6 +288,9 @@ export const LONG_RUN: readonly Ring[] = [
   failingSyncs,
   fullDisks,
   bigFrames,
+  borders,
+  bordersThrough,
+  bordersEncrypted,
   strictMemory,
   strictWindows,
   encrypted,

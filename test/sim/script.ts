@@ -8,11 +8,13 @@
 import { Random } from "./random.ts";
 import type { ModelChange } from "./model.ts";
 
-interface BatchPart {
+export interface BatchPart {
   readonly space: string;
   readonly key: string;
   /** Left out: removes. */
   readonly bytes?: number;
+  /** Left out: for ever. */
+  readonly ttlMs?: number;
 }
 
 export type Operation =
@@ -51,11 +53,11 @@ export function changeOf(
     case "remove":
       return { kind: "write", writes: [{ ...operation, value: undefined, expiresAtMs: 0 }] };
     case "batch": {
-      const writes = operation.writes.map(({ space, key, bytes }, index) => ({
+      const writes = operation.writes.map(({ space, key, bytes, ttlMs = 0 }, index) => ({
         space,
         key,
         value: bytes === undefined ? undefined : `${index}:${valueOf(step, bytes)}`,
-        expiresAtMs: 0,
+        expiresAtMs: ttlMs === 0 ? 0 : nowMs + ttlMs,
       }));
       return { kind: "write", writes };
     }
