@@ -13,6 +13,7 @@
  * 5. Other views (DataView, Uint16Array ...) are refused: their bytes depend on the machine.
  */
 
+import { isByteArray } from "../codec/byte-array.ts";
 import type { Bytes } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { KEY_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, VALUE_BYTES_MAX } from "../limits.ts";
@@ -21,9 +22,8 @@ import { describe } from "./describe.ts";
 const encoder = new TextEncoder();
 
 /** Works on views of any realm, and cannot be overridden by a subclass or a proxy: no code of the caller's runs. */
-const getterOf = (name: string | symbol): ((this: unknown) => unknown) =>
+const getterOf = (name: string): ((this: unknown) => unknown) =>
   Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), name)?.get ?? (() => undefined);
-const tagOfView = getterOf(Symbol.toStringTag);
 const bufferOfView = getterOf("buffer");
 const offsetOfView = getterOf("byteOffset");
 const byteLengthOfView = getterOf("byteLength");
@@ -92,11 +92,6 @@ export function checkedNamespaceName(name: unknown): string {
   if (name === "") throw new EmdbError("EMDB_INVALID_ARGUMENT", "a namespace name must not be empty");
   checkText(name, NAME);
   return name;
-}
-
-/** Whether it is a Uint8Array, of whatever realm, whatever it says of itself. */
-export function isByteArray(given: unknown): given is Uint8Array {
-  return ArrayBuffer.isView(given) && tagOfView.call(given) === "Uint8Array";
 }
 
 /** How many bytes a view has, whatever it says of itself. */

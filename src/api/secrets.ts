@@ -3,10 +3,11 @@
  * it was; the copy's properties are not enumerable, so that no inspection, JSON or spread shows them.
  */
 
+import { isByteArray } from "../codec/byte-array.ts";
 import { EmdbError } from "../errors.ts";
 import { ENCRYPTION_KEY_BYTES, PASSPHRASE_BYTES_MAX } from "../limits.ts";
 import { wipeAsked } from "../engine/unlock.ts";
-import { isByteArray, viewBytes } from "./bytes.ts";
+import { viewBytes } from "./bytes.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Cipher, EncryptionInput } from "./types.ts";
 

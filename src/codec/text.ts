@@ -1,11 +1,9 @@
 import { EmdbError } from "../errors.ts";
+import { isByteArray } from "./byte-array.ts";
 import type { ByteCodec } from "./types.ts";
 
 /** Strict, and keeps a byte order mark: the default would drop the first character of a text that has one. */
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-/** What a view is, whatever its class and realm; a subclass cannot say something else. */
-const tagOfView = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)?.get;
 
 /**
  * Bytes as text.
@@ -30,8 +28,7 @@ export const textCodec: ByteCodec<string> = {
 
 export const bytesCodec: ByteCodec<Uint8Array> = {
   encode(value) {
-    // Not `instanceof`: one of another realm is one as well.
-    if (ArrayBuffer.isView(value) && tagOfView?.call(value) === "Uint8Array") return value;
+    if (isByteArray(value)) return value;
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `codec.bytes takes a Uint8Array, got ${typeof value}`);
   },
   decode: (bytes) => bytes,

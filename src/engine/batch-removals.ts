@@ -19,7 +19,7 @@ export class BatchRemovals {
   /** Records that the batch at hand has removed, by key space. */
   readonly #counts = new Map<SpaceState, number>();
   /** The hashes from which on shards are looked at next. */
-  readonly #shrinkFrom = new Map<SpaceState, number>();
+  readonly #shrinkFrom = new WeakMap<SpaceState, number>();
 
   constructor(core: Core, spaces: Spaces) {
     this.#core = core;

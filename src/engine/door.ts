@@ -249,12 +249,13 @@ function mustHaveFile({ engine }: Opened, path: string): void {
   const { core } = engine;
   const { system, file, mutex, control } = core;
   core.lockWatch.look();
+  if (file === undefined || !system.canMapPastEnd) return;
   const isThere = (): boolean => {
-    const [own, there] = [system.statusOf(file!.handle), system.status(path)];
+    const [own, there] = [system.statusOf(file.handle), system.status(path)];
     if (typeof own === "number") return true;
     return typeof there === "number" ? there !== -Errno.ENOENT : own.identity === there.identity;
   };
-  if (file === undefined || !system.canMapPastEnd || isThere()) return;
+  if (isThere()) return;
   // A compaction may just be putting another file there.
   mutex.lock();
   try {

@@ -85,16 +85,22 @@ test.each([false, true])("beside another thread, with the ordered index: %p", (r
   other.leave();
 });
 
+/** A thread comes, writes and leaves; `meanwhile` is done before it removes what it wrote. */
+function comeAndLeave(two: Two, life: number, meanwhile: () => void): void {
+  const { engine, leave } = two.attach();
+  const keys = keysOf(`life ${life}`, 5000);
+  for (const key of keys) engine.insert(engine.defaultSpace, key, "value", 0);
+  meanwhile();
+  engine.removeMany(engine.defaultSpace, keys);
+  leave();
+}
+
 test.each([false, true])("from threads that come, write and leave, with the ordered index: %p", (rangeScans) => {
   using two = new Two(rangeScans);
   fill(two.first, keysOf("kept", 1000));
   const bytes: number[] = [];
   for (let life = 0; life < 12; life++) {
-    const opened = two.attach();
-    const keys = keysOf(`life ${life}`, 5000);
-    for (const key of keys) opened.engine.insert(opened.engine.defaultSpace, key, "value", 0);
-    opened.engine.removeMany(opened.engine.defaultSpace, keys);
-    opened.leave();
+    comeAndLeave(two, life, () => undefined);
     bytes.push(two.indexBytes);
     // Who looks is under way until then.
     two.turn();
@@ -109,12 +115,7 @@ test.each([false, true])(
     fill(two.first, keysOf("kept", 1000));
     const bytes: number[] = [];
     for (let life = 0; life < 12; life++) {
-      const opened = two.attach();
-      const keys = keysOf(`life ${life}`, 5000);
-      for (const key of keys) opened.engine.insert(opened.engine.defaultSpace, key, "value", 0);
-      two.first.engine.get(two.first.engine.defaultSpace, "kept 1");
-      opened.engine.removeMany(opened.engine.defaultSpace, keys);
-      opened.leave();
+      comeAndLeave(two, life, () => void two.first.engine.get(two.first.engine.defaultSpace, "kept 1"));
       two.turn();
       // What was left to whoever writes next is taken up by that.
       fill(two.first, keysOf("more", 5000));

@@ -16,6 +16,14 @@ import { dieAt, expectWhole, fill } from "./die-at.ts";
 
 const TIMEOUT_MS = 60_000;
 
+/** A filled database whose compacting thread has died: the new file has the name, and the shared words are those of the one before. */
+async function diedInSwap(path: string): Promise<Emdb> {
+  const db = Emdb.open(path, { rangeScans: true });
+  fill(db, 0);
+  await dieAt(db, { step: 1, call: "syncFolder" });
+  return db;
+}
+
 test.each(["compaction", "backup", "checkpoint"])(
   "a %s that is the first thing after a thread died in a swap knows where everything is",
   async (name) => {
@@ -23,10 +31,7 @@ test.each(["compaction", "backup", "checkpoint"])(
     using elsewhere = temporaryFolder();
     const path = folder.file("data.emdb");
     const target = elsewhere.file("copy.emdb");
-    const db = Emdb.open(path, { rangeScans: true });
-    fill(db, 0);
-    // The new file has the name, and the shared words are those of the one before.
-    await dieAt(db, { step: 1, call: "syncFolder" });
+    const db = await diedInSwap(path);
     if (name === "compaction") await db.compact();
     if (name === "backup") await db.backupTo(target);
     if (name === "checkpoint") await db.checkpoint();
@@ -56,10 +61,7 @@ test(
   async () => {
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");
-    const db = Emdb.open(path, { rangeScans: true });
-    fill(db, 0);
-    // The new file has the name, and what is open as the log has none.
-    await dieAt(db, { step: 1, call: "syncFolder" });
+    const db = await diedInSwap(path);
     const other = Emdb.open(path, { rangeScans: true });
     other.insert("of the other", "written");
     expect(db.getText("of the other")).toBe("written");
@@ -74,9 +76,7 @@ test(
   async () => {
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");
-    const db = Emdb.open(path, { rangeScans: true });
-    fill(db, 0);
-    await dieAt(db, { step: 1, call: "syncFolder" });
+    const db = await diedInSwap(path);
     const system = hostSystem();
     const { open } = system;
     system.open = (at, mode) => (mode === "folder" ? -Errno.EMFILE : open.call(system, at, mode));
@@ -97,11 +97,8 @@ test.each(["status", "statusOf"] as const)(
     using folder = temporaryFolder();
     using elsewhere = temporaryFolder();
     const path = folder.file("data.emdb");
-    const db = Emdb.open(path, { rangeScans: true });
+    const db = await diedInSwap(path);
     const realPath = hostSystem().realPath(path);
-    fill(db, 0);
-    // The new file has the name, and what is open as the log has none.
-    await dieAt(db, { step: 1, call: "syncFolder" });
     const system = hostSystem();
     const own = system[call].bind(system) as (of: unknown) => unknown;
     // Of the log's path, or of any open file.
@@ -128,9 +125,7 @@ test.if(hostSystem().canMapPastEnd)(
   async () => {
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");
-    const db = Emdb.open(path, { rangeScans: true });
-    fill(db, 0);
-    await dieAt(db, { step: 1, call: "syncFolder" });
+    const db = await diedInSwap(path);
     writeFileSync(folder.file("other"), "another one's");
     renameSync(folder.file("other"), path);
     for (let turn = 0; turn < 2; turn++)
