@@ -64,7 +64,10 @@ function goDeeper(
       return sameAfter(up, { adapter, point: up.machine.capture(), added: undefined });
     case "write": {
       const { progress, oracle } = crash;
-      const added = oracle.lostStep(up.records, { progress, nowMs: up.machine.nowMs }) ?? PROBE;
+      const { nowMs } = up.machine;
+      const lost = oracle.lostStep(up.records, { progress, nowMs }) ?? PROBE;
+      // A sweep that was to come later is done now.
+      const added = lost.kind === "sweep" ? { ...lost, nowMs } : lost;
       const problem = up.attempt("the first write after recovery", (store) => {
         applyTo(store, { change: added });
         store.flush();
