@@ -103,7 +103,12 @@ function judgeBackup(
     const { nowMs } = up.machine;
     problem = oracle.checkBackup(up.recordsAt(adapter), { bounds: backups, nowMs });
     if (problem !== undefined) return;
-    store.backup?.();
+    try {
+      store.backup?.();
+    } catch (error) {
+      if (!up.hasRemovedText(error, BACKUP_PATH)) throw error;
+      store.backup?.();
+    }
     while (store.isBackingUp === true) store.turn?.();
     const copied = canonical(stateOf(up.recordsAt(adapter) ?? []), ALL_TIME);
     const [stray] = strayFiles(up.machine);
@@ -183,12 +188,7 @@ class Recovered {
     try {
       this.#store = this.#adapter.open(this.#system, STORE_PATH);
     } catch (error) {
-      // A power loss may leave what another file once held where the lock's record was never synced. If it is a text,
-      // it is whoever sees it who removes it.
-      if (errorText(error).includes(`"${STORE_PATH}.lock" is not a lock file`)) {
-        this.machine.names.current.delete(`${STORE_PATH}.lock`);
-        return this.open();
-      }
+      if (this.hasRemovedText(error, STORE_PATH)) return this.open();
       return { property: codeOf(error) === undefined ? 0 : 6, detail: `open threw ${errorText(error)}` };
     }
     return this.attempt("reading after recovery", (store) => {
@@ -205,6 +205,15 @@ class Recovered {
       const typed = this.machine.hasLostAcknowledged ? 6 : 7;
       return { property: codeOf(error) === undefined ? 0 : typed, detail: `${what} threw ${errorText(error)}` };
     }
+  }
+
+  /**
+   * A power loss may leave what another file once held where a lock's record was never synced. If it is a text, it is
+   * whoever sees it who removes it. Whether an error was for that, and the text is gone.
+   */
+  hasRemovedText(error: unknown, path: string): boolean {
+    if (!errorText(error).includes(`"${path}.lock" is not a lock file`)) return false;
+    return this.machine.names.current.delete(`${path}.lock`);
   }
 
   /** What the target of backups holds. */
