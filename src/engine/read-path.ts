@@ -26,6 +26,8 @@ export class ReadPath {
   #visible = 0;
   #retreats = 0;
   #root = 0;
+  /** The clock at that moment, asked for when the first deadline is met; negative before. */
+  #nowMs = -1;
 
   constructor(core: Core, spaces: Spaces) {
     this.#core = core;
@@ -44,6 +46,7 @@ export class ReadPath {
   /** The moment is now. */
   #begin(space: SpaceState): void {
     const core = this.#core;
+    this.#nowMs = -1;
     this.#visible = core.present();
     this.#retreats = core.isShared ? core.log.takeRetreats() : 0;
     this.#root = this.#spaces.rootAt(space, this.#visible);
@@ -59,7 +62,9 @@ export class ReadPath {
     }
     // Before its deadline is believed.
     if (core.verifyReads) verifyFound(core);
-    return (lookup.shape & SHAPE_EXPIRY) === 0 || lookup.expiresAtMs() > core.now();
+    if ((lookup.shape & SHAPE_EXPIRY) === 0) return true;
+    if (this.#nowMs < 0) this.#nowMs = core.now();
+    return lookup.expiresAtMs() > this.#nowMs;
   }
 
   /** Finds the newest version that the moment shows, if that is a value. */

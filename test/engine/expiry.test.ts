@@ -407,3 +407,20 @@ test("a deadline of a batch that was taken back is nothing to what the same key 
   clock.nowMs += 1000;
   expect(engine.sweepExpired(space)).toBe(1);
 });
+
+test.each(["alone", "shared"])("getMany shows the records of one deadline as of one moment, %s", (how) => {
+  using life = new ExpiryFixture();
+  const { engine, space, clock } = life;
+  const keys = ["one", "two", "three"];
+  const deadlineMs = clock.nowMs + 10;
+  if (how === "shared") engine.core.becomeShared();
+  engine.insertMany(space, keys, keys, deadlineMs);
+  const counts: number[] = [];
+  for (let beginMs = deadlineMs - 4; beginMs <= deadlineMs; beginMs++) {
+    let nowMs = beginMs;
+    // It moves on with each look at it.
+    Object.defineProperty(clock, "nowMs", { get: () => nowMs++, configurable: true });
+    counts.push(engine.getMany(space, keys).filter((value) => value !== undefined).length);
+  }
+  expect(counts).toEqual([3, 3, 3, 3, 0]);
+});
