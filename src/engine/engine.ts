@@ -116,6 +116,8 @@ export class Engine implements Store {
   getMany(space: Space, keys: readonly Bytes[]): (Uint8Array | undefined)[] {
     const state = space as SpaceState;
     if (!this.core.isShared) return this.#read.getMany(state, keys);
+    // Its keys, as they were read, may have closed the database: the row, and the moment in it, may be another's by now.
+    this.core.enter();
     // Another Worker's batch must not be seen in part: a snapshot keeps what it removes within reach.
     const hold = this.snapshots.hold(state);
     try {

@@ -6,11 +6,12 @@
 import { expect, test } from "bun:test";
 import type { EmdbError } from "../../src/errors.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
-import { CLOSING, CLOSING_DONE, STATE, STATE_POISONED } from "../../src/engine/control.ts";
+import { CLOSING, CLOSING_DONE, SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_POISONED } from "../../src/engine/control.ts";
 import { attachTo, openFile } from "../../src/engine/open.ts";
 import { isAnotherStaying } from "../../src/engine/rows.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty } from "./engine-fixture.ts";
 import { turn } from "./fixture.ts";
@@ -174,4 +175,34 @@ test("who is not the last one out hears of a sync that failed, and nothing of th
     if (isPoisoned) expect(leave).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
     else leave();
   }
+});
+
+test("getMany of a thread that has left is refused, and lets go of no moment of who has its row now", () => {
+  using folder = temporaryFolder();
+  const { environment } = new Party();
+  const opened = openFile(environment, { path: folder.file("data.emdb"), createFolders: false, config: CONFIG });
+  opened.engine.core.becomeShared();
+  const left = attachTo(environment, opened.base);
+  left.leave();
+  const next = attachTo(environment, opened.base);
+  const { core } = next.engine;
+  expect(core.row).toBe(left.engine.core.row);
+  const walk = next.engine.snapshot(next.engine.defaultSpace);
+  const words = (): number[] => [core.control.numbers[SNAPSHOT_ROWS + core.row]!, core.control.flags[SNAPSHOTS]!];
+  const before = words();
+  expect(() => left.engine.getMany(left.engine.defaultSpace, ["key"])).toThrow("the database is closed");
+  expect([before[1], words()]).toEqual([1, before]);
+  walk.return();
+  next.leave();
+  opened.leave();
+});
+
+test("a getMany whose keys close the database as they are read is refused", () => {
+  const db = Emdb.openInMemory();
+  db.share();
+  function* keys(): Generator<string> {
+    yield "key";
+    db.closeSync();
+  }
+  expect(() => db.getMany(keys())).toThrow("the database is closed");
 });
