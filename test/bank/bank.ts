@@ -290,8 +290,8 @@ const READS: readonly PlantedFault[] = [
     "new Lookup(",
   ]),
   fault("a checked read believes a deadline before it checks it", FLIPPED, "engine/read-path.ts", [
-    "if (core.verifyReads) verifyFound(core);\n    return (lookup.shape",
-    "if (core.verifyReads && (lookup.shape & SHAPE_EXPIRY) === 0) verifyFound(core);\n    return (lookup.shape",
+    "if (core.verifyReads) verifyFound(core);\n    if ((lookup.shape",
+    "if (core.verifyReads && (lookup.shape & SHAPE_EXPIRY) === 0) verifyFound(core);\n    if ((lookup.shape",
   ]),
   fault("a walk shows what was written after it began", "model", "engine/snapshot.ts", [
     "return lookup.walkBack(this.hold.lsn);",
