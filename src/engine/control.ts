@@ -56,7 +56,7 @@ const FOLDERS = REPLACED_FILE_STATE + 1;
 const ENGINE_NUMBERS = FOLDERS + 2 * ATTACHED_MAX;
 
 // Engine flags (i32).
-/** 0, or the row + 1 of the Worker that holds the writer's lock. */
+/** 0, or the name of the Worker that holds the writer's lock, see `mutex.ts`. */
 export const MUTEX = 0;
 export const MUTEX_WAITERS = 1;
 /** A sum of the STATE bits; 0 is healthy. */
@@ -94,7 +94,10 @@ export const ABORTS = 16;
 export const COMMIT_HOST = 17;
 /** How often it has been asked; the count wraps. */
 export const COMMIT_REQUESTS = 18;
-const ENGINE_FLAGS = 19;
+/** Of each row its part of two counts over all threads: whether it waits for the lock, and its flushes that wait. */
+export const MUTEX_WAITS = COMMIT_REQUESTS + 1;
+export const SYNC_JOINS = MUTEX_WAITS + ATTACHED_MAX;
+const ENGINE_FLAGS = SYNC_JOINS + ATTACHED_MAX;
 
 export const SWAP_NONE = 0;
 /** The names are being changed: who finds it so looks which file is at the path; in memory, which has none, the swap goes on. */
@@ -187,4 +190,15 @@ export function noteTarget({ flags, target }: Control, path: string | undefined)
 export function notedTarget({ flags, target }: Control): string | undefined {
   const bytes = Atomics.load(flags, TARGET_BYTES);
   return bytes === 0 ? undefined : new TextDecoder().decode(target.slice(0, bytes));
+}
+
+/** Adds to a count over all threads what one row adds to it. Who dies in between has counted too much, never too little. */
+export function countForRow(
+  { flags }: Control,
+  at: { readonly total: number; readonly rows: number; readonly row: number },
+  change: number,
+): void {
+  if (change < 0) Atomics.add(flags, at.rows + at.row, change);
+  Atomics.add(flags, at.total, change);
+  if (change > 0) Atomics.add(flags, at.rows + at.row, change);
 }

@@ -13,7 +13,16 @@ import { resultOfNumber } from "../ffi/errno.ts";
 import { syncRecipe } from "../ffi/sync-recipe.ts";
 import { LOG_WRITTEN } from "../log/log-words.ts";
 import { CommitWorker } from "./commit-worker.ts";
-import { STATE, STATE_POISONED, SYNC_DONE, SYNC_ERRNO, SYNC_JOINED, SYNC_OWNER } from "./control.ts";
+import {
+  STATE,
+  STATE_POISONED,
+  SYNC_DONE,
+  SYNC_ERRNO,
+  SYNC_JOINED,
+  SYNC_JOINS,
+  SYNC_OWNER,
+  countForRow,
+} from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { FlushPlan } from "./life.ts";
 import { NEVER_MS } from "../limits.ts";
@@ -145,7 +154,7 @@ export class GroupCommit {
 
   #join(count: number): void {
     const flags = this.#core.control.flags;
-    Atomics.add(flags, SYNC_JOINED, count);
+    countForRow(this.#core.control, { total: SYNC_JOINED, rows: SYNC_JOINS, row: this.#core.row }, count);
     if (count > 0 && this.#plan.kind === "group" && this.#plan.waitMsMax > 0) Atomics.notify(flags, SYNC_JOINED);
   }
 

@@ -58,7 +58,8 @@ export class LongWork {
     const holder = Atomics.compareExchange(flags, LONG_WORK, 0, this.#own);
     if (holder !== 0) {
       const thread = Atomics.load(reclaim, ROW_THREAD_AT + holder - 1);
-      if (thread > 0 && this.#core.system.isThreadAlive(thread - 1)) return false;
+      // Who has given its row back has given the place back before, and the next with that row may have it by now.
+      if (thread === 0 || (thread > 0 && this.#core.system.isThreadAlive(thread - 1))) return false;
       if (Atomics.compareExchange(flags, LONG_WORK, holder, this.#own) !== holder) return false;
     }
     this.#turns += 1;

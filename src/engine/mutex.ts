@@ -6,6 +6,9 @@
  * taken over, also by one who would not wait. Either way the new holder finds a half-done write by `tail !== visible`
  * and undoes it; after a take-over the counts are checked as well (`audit.ts`).
  *
+ * The word is the holder's row + 1 in its lower bits, and in the others those of its thread's number: what was found of a
+ * holder does not hold for who has its row next.
+ *
  * As long as nobody else can attach, the word is left alone: each change of it is a locked instruction, which waits
  * until all stores before it have reached the cache (40 to 75 ns right after a frame was written to cold memory).
  *
@@ -19,16 +22,29 @@
 
 import { EmdbError, assert } from "../errors.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
-import { AUDIT, MUTEX, MUTEX_WAITERS, type Control } from "./control.ts";
+import { ATTACHED_MAX } from "../limits.ts";
+import { AUDIT, MUTEX, MUTEX_WAITERS, MUTEX_WAITS, countForRow, type Control } from "./control.ts";
 
 const TURN_MS = 10;
 const SPINS = 200;
 /** Longest wait for one who was woken to take the lock; waking takes some 20 us. */
 const GIVE_WAY_MS = 1;
 
+/** Bits of a name that are for the row; a name is positive. */
+const ROW_BITS = 9;
+const THREAD_BITS = 31 - ROW_BITS;
+assert(ATTACHED_MAX < 1 << ROW_BITS, "every row has a name");
+
+/** The row of the holder that the word names; negative for none. */
+export function rowOfHolder(word: number): number {
+  return (word & ((1 << ROW_BITS) - 1)) - 1;
+}
+
 export class Mutex {
+  readonly #control: Control;
   readonly #flags: Int32Array;
   readonly #rows: Int32Array;
+  readonly #row: number;
   readonly #own: number;
   readonly #isAlive: (thread: number) => boolean;
   #depth = 0;
@@ -36,9 +52,12 @@ export class Mutex {
   #hasLeft = false;
 
   constructor(control: Control, row: number, isAlive: (thread: number) => boolean) {
+    this.#control = control;
     this.#flags = control.flags;
     this.#rows = control.reclaim;
-    this.#own = row + 1;
+    this.#row = row;
+    const thread = Atomics.load(this.#rows, ROW_THREAD_AT + row);
+    this.#own = row + 1 + ((thread & ((1 << THREAD_BITS) - 1)) << ROW_BITS);
     this.#isAlive = isAlive;
   }
 
@@ -102,7 +121,7 @@ export class Mutex {
     for (let spin = 0; spin < spins; spin++) {
       if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;
     }
-    Atomics.add(this.#flags, MUTEX_WAITERS, 1);
+    this.#countWaiting(1);
     try {
       for (let turn = 0; ; turn++) {
         const holder = Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own);
@@ -112,16 +131,22 @@ export class Mutex {
         if (outcome === "timed-out" && this.#takeOver(holder)) return true;
       }
     } finally {
-      Atomics.sub(this.#flags, MUTEX_WAITERS, 1);
+      this.#countWaiting(-1);
     }
+  }
+
+  #countWaiting(change: number): void {
+    countForRow(this.#control, { total: MUTEX_WAITERS, rows: MUTEX_WAITS, row: this.#row }, change);
   }
 
   /** Takes a dead holder's place. */
   #takeOver(holder: number): boolean {
-    const thread = Atomics.load(this.#rows, ROW_THREAD_AT + holder - 1);
+    const thread = Atomics.load(this.#rows, ROW_THREAD_AT + rowOfHolder(holder));
+    // A holder's row is not given back: this one holds the lock no more, and the next who has that row may by now.
+    if (thread <= 0) return false;
     // Systems give the number of a dead thread to a new one, and who waits here holds nothing.
-    const isOwn = thread === Atomics.load(this.#rows, ROW_THREAD_AT + this.#own - 1);
-    if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;
+    const isOwn = thread === Atomics.load(this.#rows, ROW_THREAD_AT + this.#row);
+    if (!isOwn && this.#isAlive(thread - 1)) return false;
     // First the word that says so: whoever gets the lock next has to find it.
     Atomics.store(this.#flags, AUDIT, 1);
     return Atomics.compareExchange(this.#flags, MUTEX, holder, this.#own) === holder;

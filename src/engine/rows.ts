@@ -6,10 +6,12 @@
  *
  * Invariants
  * 1. `RECLAIM_ATTACHED` is at least the number of rows that are taken; it is raised before the new Worker reads
- *    anything. Who must know whether anybody is there looks at the rows.
+ *    anything, and before its row can be cleared by another. Who must know whether anybody is there looks at the rows.
  * 2. A dead thread's row is cleared whole, by one reaper: its era, its snapshots, what it held, its place.
  * 3. A row whose number stands in the writer's lock is not given out again: its next holder would be taken for
  *    the dead one. Who takes the lock over makes the row free to be reaped.
+ * 4. A row keeps the era of who leaves until the next one has it: who looks whether others stay never takes a row that is
+ *    being given back for one of them.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -22,14 +24,20 @@ import {
   COMMIT_HOST,
   LONG_WORK,
   MUTEX,
+  MUTEX_WAITERS,
+  MUTEX_WAITS,
   SNAPSHOTS,
   SNAPSHOT_ROWS,
   SYNC_DONE,
+  SYNC_JOINED,
+  SYNC_JOINS,
   SYNC_OWNER,
   SYNC_UNHEARD,
+  countForRow,
   folderOf,
   type Control,
 } from "./control.ts";
+import { rowOfHolder } from "./mutex.ts";
 
 /** In place of a row's era, even as IDLE is: its thread has nothing more to do with the database than to clear the row. */
 const LEAVING = 2;
@@ -39,19 +47,21 @@ export function claimRow(control: Control, system: System): number {
   const rows = control.reclaim;
   const name = system.threadId() + 1;
   reapDeadRows(control, system);
+  // First: whoever clears the row of one who dies behind this takes it from the count.
+  Atomics.add(rows, RECLAIM_ATTACHED, 1);
   for (let row = 0; row < ATTACHED_MAX; row++) {
     if (Atomics.compareExchange(rows, ROW_THREAD_AT + row, 0, name) !== 0) continue;
-    Atomics.add(rows, RECLAIM_ATTACHED, 1);
+    Atomics.store(rows, ROW_ERA_AT + row, IDLE);
     beginEra(rows);
     return row;
   }
+  Atomics.sub(rows, RECLAIM_ATTACHED, 1);
   throw new EmdbError("EMDB_FULL", `the database is open in ${ATTACHED_MAX} Workers, which is the limit`);
 }
 
 /** Gives a row back; it is the caller's, or the one it reaps. */
 export function clearRow(control: Control, row: number): void {
   const rows = control.reclaim;
-  Atomics.store(rows, ROW_ERA_AT + row, IDLE);
   if (control.numbers[SNAPSHOT_ROWS + row] !== Infinity) {
     control.numbers[SNAPSHOT_ROWS + row] = Infinity;
     Atomics.sub(control.flags, SNAPSHOTS, 1);
@@ -67,7 +77,7 @@ export function reapDeadRows(control: Control, system: System): void {
   for (let row = 0; row < ATTACHED_MAX; row++) {
     const name = Atomics.load(rows, ROW_THREAD_AT + row);
     if (name === 0 || name === reaper || system.isThreadAlive(Math.abs(name) - 1)) continue;
-    if (Atomics.load(control.flags, MUTEX) === row + 1) continue;
+    if (rowOfHolder(Atomics.load(control.flags, MUTEX)) === row) continue;
     if (Atomics.compareExchange(rows, ROW_THREAD_AT + row, name, reaper) !== name) continue;
     closeFile(system, folderOf(control, row));
     letGo(control, row);
@@ -78,6 +88,12 @@ export function reapDeadRows(control: Control, system: System): void {
 /** Gives up the places of a dead thread's row in what goes on outside the writer's lock. */
 function letGo(control: Control, row: number): void {
   const { flags } = control;
+  for (const [total, rows] of [
+    [MUTEX_WAITERS, MUTEX_WAITS],
+    [SYNC_JOINED, SYNC_JOINS],
+  ] as const) {
+    countForRow(control, { total, rows, row }, -Atomics.load(flags, rows + row));
+  }
   Atomics.compareExchange(flags, COMMIT_HOST, row + 1, 0);
   if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, SYNC_UNHEARD) === row + 1) {
     Atomics.add(flags, SYNC_DONE, 1);

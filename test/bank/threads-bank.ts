@@ -3,6 +3,7 @@
 import { fault, type PlantedFault } from "./fault.ts";
 
 const OVERTAKEN = "test/ordered/overtaken.test.ts";
+const ROWS = "test/workers/rows.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
 
 /** What stepping the protocols of shared memory looks for. */
@@ -24,8 +25,65 @@ export const THREADS: readonly PlantedFault[] = [
     "true;",
   ]),
   fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/mutex.ts", [
-    "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",
+    "if (!isOwn && this.#isAlive(thread - 1)) return false;",
     "",
+  ]),
+  {
+    name: "the lock of one who has left is taken from the next who has its row",
+    probe: ROWS,
+    seedCount: 1,
+    edits: [
+      { file: "src/engine/mutex.ts", from: "    if (thread <= 0) return false;\n", to: "" },
+      {
+        file: "src/engine/mutex.ts",
+        from: "if (!isOwn && this.#isAlive(thread - 1)) return false;",
+        to: "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",
+      },
+    ],
+  },
+  fault("the place of one who has left is taken from the next who has its row", ROWS, "engine/long-work.ts", [
+    "if (thread === 0 || (thread > 0 &&",
+    "if ((thread > 0 &&",
+  ]),
+  fault("the writer's lock names a row, whoever has it", ROWS, "engine/mutex.ts", [
+    " + ((thread & ((1 << THREAD_BITS) - 1)) << ROW_BITS);",
+    ";",
+  ]),
+  {
+    name: "a thread is counted once it has its row",
+    probe: ROWS,
+    seedCount: 1,
+    edits: [
+      {
+        file: "src/engine/rows.ts",
+        from: "  Atomics.add(rows, RECLAIM_ATTACHED, 1);\n  for (",
+        to: "  for (",
+      },
+      {
+        file: "src/engine/rows.ts",
+        from: "    beginEra(rows);\n",
+        to: "    Atomics.add(rows, RECLAIM_ATTACHED, 1);\n    beginEra(rows);\n",
+      },
+      { file: "src/engine/rows.ts", from: "  }\n  Atomics.sub(rows, RECLAIM_ATTACHED, 1);\n", to: "  }\n" },
+    ],
+  },
+  fault("who gives its row back looks for a moment like one who stays", ROWS, "engine/rows.ts", [
+    "  const rows = control.reclaim;\n  if (control",
+    "  const rows = control.reclaim;\n  Atomics.store(rows, ROW_ERA_AT + row, IDLE);\n  if (control",
+  ]),
+  fault("who died waiting is waited with", "test/workers/left-waiting.test.ts", "engine/rows.ts", [
+    "-Atomics.load(flags, rows + row));",
+    "0);",
+  ]),
+  fault(
+    "a thread that has left begins a moment in the row of another",
+    "test/engine/leaving.test.ts",
+    "engine/engine.ts",
+    ["    this.core.enter();\n    // Another Worker's batch", "    // Another Worker's batch"],
+  ),
+  fault("each record of a getMany is held against a later clock", "test/engine/expiry.test.ts", "engine/read-path.ts", [
+    "if (this.#nowMs < 0) this.#nowMs = core.now();",
+    "this.#nowMs = core.now();",
   ]),
   fault("a dead writer's lock is taken over without an audit", "test/steps/compaction.test.ts", "engine/mutex.ts", [
     "    Atomics.store(this.#flags, AUDIT, 1);\n",

@@ -2,8 +2,19 @@
 
 import { expect, test } from "bun:test";
 import { AUDIT, CLOSING, Control, MUTEX, SYNC_DONE, SYNC_OWNER, SYNC_UNHEARD } from "../../src/engine/control.ts";
-import { Mutex } from "../../src/engine/mutex.ts";
-import { claimRow, clearRow, hasLivingRow, isAnotherStaying, isGone, markLeaving } from "../../src/engine/rows.ts";
+import type { Core } from "../../src/engine/core.ts";
+import { LongWork } from "../../src/engine/long-work.ts";
+import { Mutex, rowOfHolder } from "../../src/engine/mutex.ts";
+import {
+  claimRow,
+  clearRow,
+  hasLivingRow,
+  isAnotherStaying,
+  isGone,
+  markLeaving,
+  reapDeadRows,
+} from "../../src/engine/rows.ts";
+import { ATTACHED_MAX } from "../../src/limits.ts";
 import { RECLAIM_ATTACHED, ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { System } from "../../src/ffi/system.ts";
 
@@ -23,6 +34,57 @@ class Threads {
   }
 }
 
+const ATOMICS = ["add", "compareExchange", "load", "store", "sub"] as const;
+
+/** Runs something with a look before each atomic operation that it makes; whoever looks may throw, as a thread dies there. */
+function watched(look: (operation: number) => void, body: () => void): void {
+  const plain = ATOMICS.map((name) => [name, Atomics[name]] as const);
+  const atomics = Atomics as unknown as Record<string, unknown>;
+  const unwatch = (): void => plain.forEach(([name, operate]) => (atomics[name] = operate));
+  let operations = 0;
+  const watch = (): void => {
+    for (const [name, operate] of plain)
+      atomics[name] = (...args: unknown[]): unknown => {
+        unwatch();
+        look(operations++);
+        watch();
+        return (operate as (...all: unknown[]) => unknown)(...args);
+      };
+  };
+  watch();
+  try {
+    body();
+  } finally {
+    unwatch();
+  }
+}
+
+/** Runs something for each atomic operation that it makes up to there, as a thread that dies before that one. */
+function deaths(begin: () => { readonly body: () => void; readonly afterDeath: () => void }): number {
+  for (let death = 0; ; death++) {
+    const { body, afterDeath } = begin();
+    let isDead = false;
+    const die = (operation: number): void => {
+      if (operation !== death) return;
+      isDead = true;
+      throw new Error("dead");
+    };
+    try {
+      watched(die, body);
+    } catch (error) {
+      if (!isDead) throw error;
+    }
+    if (!isDead) return death;
+    afterDeath();
+  }
+}
+
+/** Rows that are taken. */
+function takenRows(control: Control): number {
+  const names = Array.from({ length: ATTACHED_MAX }, (_, row) => Atomics.load(control.reclaim, ROW_THREAD_AT + row));
+  return names.filter((name) => name !== 0).length;
+}
+
 const attached = (control: Control): number => Atomics.load(control.reclaim, RECLAIM_ATTACHED);
 
 test("a dead thread's row is given out again, but not while its number stands in the writer's lock", () => {
@@ -36,7 +98,7 @@ test("a dead thread's row is given out again, but not while its number stands in
   expect(comer).toBe(other);
   const mutex = threads.mutex(control, comer);
   mutex.lock();
-  expect(Atomics.load(control.flags, MUTEX)).toBe(comer + 1);
+  expect(rowOfHolder(Atomics.load(control.flags, MUTEX))).toBe(comer);
   expect(isGone(control, threads.as(3))).toBe(false);
   mutex.unlock();
   expect(attached(control)).toBe(1);
@@ -119,4 +181,128 @@ test("a lock whose dead holder had the number that this thread has now is taken 
   expect(own.isHeld).toBe(true);
   expect(control.flags[AUDIT]).toBe(1);
   own.unlock();
+});
+
+test("wherever a thread dies while it takes a row or gives it back, the others are counted", () => {
+  for (const isLeaving of [false, true]) {
+    const count = deaths(() => {
+      const [control, threads] = [Control.create(), new Threads()];
+      claimRow(control, threads.as(1));
+      claimRow(control, threads.as(2));
+      const system = threads.as(3);
+      const row = isLeaving ? claimRow(control, system) : -1;
+      const afterDeath = (): void => {
+        threads.dead.add(3);
+        reapDeadRows(control, threads.as(2));
+        expect(takenRows(control)).toBe(2);
+        expect(attached(control)).toBeGreaterThanOrEqual(2);
+      };
+      return { body: () => (isLeaving ? clearRow(control, row) : claimRow(control, system)), afterDeath };
+    });
+    expect(count).toBeGreaterThan(1);
+  }
+});
+
+test("who finds no row is not counted", () => {
+  const [control, threads] = [Control.create(), new Threads()];
+  for (let thread = 1; thread <= ATTACHED_MAX; thread++) claimRow(control, threads.as(thread));
+  expect(() => claimRow(control, threads.as(ATTACHED_MAX + 1))).toThrow("which is the limit");
+  expect(attached(control)).toBe(ATTACHED_MAX);
+});
+
+test("of threads that leave at the same time one is the last, wherever the other is in giving its row back", () => {
+  const [control, threads] = [Control.create(), new Threads()];
+  const [one, other] = [claimRow(control, threads.as(1)), claimRow(control, threads.as(2))];
+  markLeaving(control, one);
+  const staying: boolean[] = [];
+  watched(
+    () => staying.push(isAnotherStaying(control, other)),
+    () => clearRow(control, one),
+  );
+  expect(staying.length).toBeGreaterThan(1);
+  expect(staying).not.toContain(true);
+  // Who gets the row next stays.
+  expect(claimRow(control, threads.as(3))).toBe(one);
+  expect(isAnotherStaying(control, other)).toBe(true);
+});
+
+test("the lock of a thread that has the row of a dead holder by now is not taken over", () => {
+  const [control, threads] = [Control.create(), new Threads()];
+  const holder = claimRow(control, threads.as(1));
+  threads.mutex(control, holder).lock();
+  const [quick, slow] = [claimRow(control, threads.as(2)), claimRow(control, threads.as(3))];
+  threads.dead.add(1);
+  let next: Mutex | undefined;
+  // Between the look at the dead holder and what follows from it another one takes over, and the row goes to a newcomer.
+  const isAlive = (thread: number): boolean => {
+    if (next !== undefined) return !threads.dead.has(thread);
+    const first = threads.mutex(control, quick);
+    first.lock();
+    first.unlock();
+    expect(claimRow(control, threads.as(4))).toBe(holder);
+    next = threads.mutex(control, holder);
+    next.lock();
+    return false;
+  };
+  expect(new Mutex(control, slow, isAlive).tryLock()).toBe(false);
+  next!.unlock();
+  expect(control.flags[MUTEX]).toBe(0);
+});
+
+test("wherever a holder leaves and another gets its row while a thread tries for the lock, one has it at most", () => {
+  let operations = 0;
+  for (let leave = 0; leave <= operations; leave++) {
+    for (let come = leave; come <= operations + 1; come++) {
+      const [control, threads] = [Control.create(), new Threads()];
+      const row = claimRow(control, threads.as(1));
+      const holder = threads.mutex(control, row);
+      holder.lock();
+      const slow = threads.mutex(control, claimRow(control, threads.as(2)));
+      let next: Mutex | undefined;
+      const look = (operation: number): void => {
+        operations = Math.max(operations, operation);
+        if (operation === leave) {
+          holder.unlock();
+          clearRow(control, row);
+        }
+        if (operation !== come) return;
+        expect(claimRow(control, threads.as(1))).toBe(row);
+        next = threads.mutex(control, row);
+        next.tryLock();
+      };
+      watched(look, () => slow.tryLock());
+      expect([leave, come, slow.isHeld && next?.isHeld === true]).toEqual([leave, come, false]);
+    }
+  }
+  expect(operations).toBeGreaterThan(2);
+});
+
+test("wherever one gives long work up and leaves while a thread tries for it, it has one place at most", () => {
+  let operations = 0;
+  for (let leave = 0; leave <= operations; leave++) {
+    for (let come = leave; come <= operations + 1; come++) {
+      const [control, threads] = [Control.create(), new Threads()];
+      const work = (row: number): LongWork =>
+        new LongWork({ control, row, system: threads.as(row) } as unknown as Core, (body) => body());
+      const row = claimRow(control, threads.as(1));
+      const holder = work(row);
+      holder.tryTake();
+      const slow = work(claimRow(control, threads.as(2)));
+      let next: LongWork | undefined;
+      const look = (operation: number): void => {
+        operations = Math.max(operations, operation);
+        if (operation === leave) {
+          holder.give();
+          clearRow(control, row);
+        }
+        if (operation !== come) return;
+        expect(claimRow(control, threads.as(1))).toBe(row);
+        next = work(row);
+        next.tryTake();
+      };
+      watched(look, () => slow.tryTake());
+      expect([leave, come, slow.isOurs && next?.isOurs === true]).toEqual([leave, come, false]);
+    }
+  }
+  expect(operations).toBeGreaterThan(0);
 });

@@ -1,0 +1,54 @@
+/** What a thread waited for when it died is counted as waited for no more once its row has been cleared. */
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+import type { SharedBase } from "../../src/engine/base.ts";
+import { Control, MUTEX_WAITERS, SYNC_JOINED } from "../../src/engine/control.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
+import { Emdb } from "../../src/index.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { Thread } from "./thread.ts";
+
+setDefaultTimeout(240_000);
+/** The row of the first thread that attaches. */
+const ROW = 1;
+
+async function guest(db: Emdb): Promise<Thread> {
+  const thread = new Thread("guest-worker.ts", { do: "attach", share: db.share() });
+  expect(await thread.said()).toBe("attached");
+  return thread;
+}
+
+const wordsOf = (db: Emdb): Control => new Control((db.share() as SharedBase).buffer);
+
+test("the writer's lock", async () => {
+  using db = Emdb.openInMemory();
+  const { flags, reclaim } = wordsOf(db);
+  const waiting = await guest(db);
+  const name = Atomics.load(reclaim, ROW_THREAD_AT + ROW);
+  db.transaction(() => {
+    waiting.tell({ do: "insert", key: "never", value: "written" });
+    const pause = new Int32Array(new SharedArrayBuffer(4));
+    while (Atomics.load(flags, MUTEX_WAITERS) === 0) Atomics.wait(pause, 0, 0, 1);
+    waiting.worker.terminate();
+    while (hostSystem().isThreadAlive(name - 1)) Atomics.wait(pause, 0, 0, 1);
+  });
+  await waiting.ended();
+  const next = await guest(db);
+  expect([db.len(), Atomics.load(flags, MUTEX_WAITERS)]).toEqual([0, 0]);
+  await next.kill();
+});
+
+test("a sync that more flushes are to share", async () => {
+  using folder = temporaryFolder();
+  using db = Emdb.open(folder.file("data.emdb"), { flushPolicy: { group: { maxWaitMs: 60_000, maxBatch: 64 } } });
+  const { flags } = wordsOf(db);
+  const waiting = await guest(db);
+  waiting.tell({ do: "insert", key: "not", value: "durable" });
+  waiting.tell({ do: "flush" });
+  while (Atomics.load(flags, SYNC_JOINED) === 0) await new Promise((resolve) => setImmediate(resolve));
+  await waiting.kill();
+  const next = await guest(db);
+  expect(Atomics.load(flags, SYNC_JOINED)).toBe(0);
+  await next.kill();
+});
