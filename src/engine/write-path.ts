@@ -35,11 +35,12 @@ import { HEADER_PAGE_BYTES, SPILL_PAUSE_MS_MAX, STRIDE_BYTES, VALUE_BYTES_MAX } 
 import { BatchRemovals } from "./batch-removals.ts";
 import type { Bytes } from "./contract.ts";
 import { forgetDeadlines, recount, renumberTrees, repairDirectories } from "./audit.ts";
-import { ABORTS, AUDIT, STATE, STATE_POISONED } from "./control.ts";
+import { ABORTS, AUDIT, GRAVES, SNAPSHOTS, STATE, STATE_POISONED } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import { noteDeadline } from "./deadlines.ts";
 import { leaveForLater } from "../ffi/give-back.ts";
 import { isProcessEnding } from "../ffi/process-exit.ts";
+import { reapDeadRows } from "./rows.ts";
 import { SPACE_DROPPED, type SpaceState, type Spaces } from "./spaces.ts";
 import { endSwap } from "./swap.ts";
 import { undo } from "./undo.ts";
@@ -50,6 +51,8 @@ import { writeAgain } from "./write-again.ts";
 const WAITING_MANY = 16;
 /** So many publications for each look, which goes over all rows. */
 const LOOK_EVERY = 8;
+/** While snapshots are open it is looked so often whether their threads live: some thousand tombstones that one keeps. */
+const SNAPSHOT_LOOK_BYTES = 256 * 1024;
 
 export class WritePath {
   readonly #core: Core;
@@ -60,6 +63,8 @@ export class WritePath {
   wasPresent = false;
   #spillIsDue = false;
   #looks = 0;
+  /** Where the log ended when it was last looked for snapshots of dead threads. */
+  #lookedAt = 0;
   readonly #removals: BatchRemovals;
 
   constructor(core: Core, spaces: Spaces) {
@@ -203,9 +208,24 @@ export class WritePath {
       core.ordering?.tidy(this.#spaces);
       if (core.tail.end >= core.growthAt) core.onGrowth();
       if (core.reclaim.waitingCount >= WAITING_MANY && ++this.#looks % LOOK_EVERY === 0) core.tidyIndex();
+      if (core.control.flags[SNAPSHOTS]! > 0 && core.visible - this.#lookedAt >= SNAPSHOT_LOOK_BYTES) {
+        this.#lookedAt = core.visible;
+        this.#forgetDead();
+      }
     } catch (error) {
       leaveForLater(error);
     }
+  }
+
+  /** What a thread that has died had open keeps nothing any more, nor what it was the last to ask for. */
+  #forgetDead(): void {
+    const core = this.#core;
+    const { control, system } = core;
+    reapDeadRows(control, system);
+    // What a dead writer has left is looked at by the next `begin` first.
+    if (control.flags[GRAVES] === 0 || control.flags[AUDIT] !== 0) return;
+    core.orderStores();
+    this.#spaces.emptyAllGraves(core.keepFrom() * 8);
   }
 
   #writeThrough(): void {
@@ -458,6 +478,7 @@ export class WritePath {
     // What was published is out before the snapshots are looked at: a new one then is behind the clear.
     core.orderStores();
     try {
+      if (core.control.flags[SNAPSHOTS]! > 0) reapDeadRows(core.control, core.system);
       this.#spaces.emptyGraves(space, core.keepFrom() * 8);
     } catch (error) {
       leaveForLater(error);

@@ -3,6 +3,7 @@
 import { fault, type PlantedFault } from "./fault.ts";
 
 const OVERTAKEN = "test/ordered/overtaken.test.ts";
+const SNAPSHOT = "test/engine/snapshot.test.ts";
 const ROWS = "test/workers/rows.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
 
@@ -70,6 +71,14 @@ export const THREADS: readonly PlantedFault[] = [
   fault("who gives its row back looks for a moment like one who stays", ROWS, "engine/rows.ts", [
     "  const rows = control.reclaim;\n  if (control",
     "  const rows = control.reclaim;\n  Atomics.store(rows, ROW_ERA_AT + row, IDLE);\n  if (control",
+  ]),
+  fault("the walk of a dead thread keeps what is cleared", SNAPSHOT, "engine/write-path.ts", [
+    "      if (core.control.flags[SNAPSHOTS]! > 0) reapDeadRows(core.control, core.system);\n",
+    "",
+  ]),
+  fault("the walk of a dead thread keeps what is removed", SNAPSHOT, "engine/write-path.ts", [
+    "        this.#forgetDead();\n",
+    "",
   ]),
   fault("who died waiting is waited with", "test/workers/left-waiting.test.ts", "engine/rows.ts", [
     "-Atomics.load(flags, rows + row));",

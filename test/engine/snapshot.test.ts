@@ -3,12 +3,16 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
-import { SNAPSHOTS, SNAPSHOT_ROWS } from "../../src/engine/control.ts";
+import type { Opened } from "../../src/engine/assemble.ts";
+import { GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "../../src/engine/control.ts";
+import { attachTo, openMemory } from "../../src/engine/open.ts";
+import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
-import { EngineFixture } from "./engine-fixture.ts";
+import { EngineFixture, faulty } from "./engine-fixture.ts";
 import { expectCode, stateOf, turn } from "./fixture.ts";
+import { CONFIG } from "./open-engine.ts";
 
 setDefaultTimeout(120_000);
 const SCALE = emulator === undefined ? 1 : 0.1;
@@ -298,4 +302,58 @@ test("a removed key is not dug up by an insert of it while walks from before are
   expect([...rest(third)]).toEqual([["a", "2"]]);
   expect(stateOf(db)).toContain("61=32");
   db.closeSync();
+});
+
+describe("a walk of a thread that has died keeps nothing", () => {
+  const DEAD = 2 ** 22 + 1;
+
+  /** A database in memory, over which a thread walked that is dead by now. */
+  function opened(): Opened {
+    const system = faulty(hostSystem(), (call, [thread]) =>
+      call === "isThreadAlive" && thread === DEAD ? 0 : undefined,
+    );
+    const environment = { system, defer: (work: () => void): void => void setImmediate(work), hasWorkers: false };
+    const own = openMemory(environment, CONFIG);
+    own.engine.core.becomeShared();
+    const { engine } = attachTo(environment, own.base);
+    own.engine.insert(own.engine.defaultSpace, "key", "value", 0);
+    engine.snapshot(engine.defaultSpace).next();
+    const { flags, reclaim } = engine.core.control;
+    Atomics.store(reclaim, ROW_THREAD_AT + engine.core.row, DEAD + 1);
+    expect(Atomics.load(flags, SNAPSHOTS)).toBe(1);
+    return own;
+  }
+
+  test.each(["clear", "drop"])("once there is a %s", (how) => {
+    const own = opened();
+    const { engine } = own;
+    const { flags } = engine.core.control;
+    const space = engine.spaceNamed("space");
+    engine.insert(space, "key", "value", 0);
+    if (how === "clear") engine.clear(space);
+    else engine.dropSpace("space");
+    expect([Atomics.load(flags, SNAPSHOTS), flags[GRAVES]]).toEqual([0, 0]);
+    own.leave();
+  });
+
+  test("once enough has been written, of what was cleared before it died as well", () => {
+    const own = opened();
+    const { engine } = own;
+    const { defaultSpace, core } = engine;
+    const { flags, reclaim, numbers } = core.control;
+    const [name, row] = [Atomics.load(reclaim, ROW_THREAD_AT + 1), SNAPSHOT_ROWS + 1];
+    Atomics.store(reclaim, ROW_THREAD_AT + 1, Atomics.load(reclaim, ROW_THREAD_AT));
+    engine.clear(defaultSpace);
+    engine.insertMany(defaultSpace, ["one", "two"], ["1", "2"], 0);
+    expect([numbers[row]! < Infinity, flags[GRAVES]]).toEqual([true, 1]);
+    Atomics.store(reclaim, ROW_THREAD_AT + 1, name);
+    const before = core.visible;
+    for (let key = 0; Atomics.load(flags, SNAPSHOTS) > 0; key++) {
+      engine.insert(defaultSpace, `key ${key}`, "value", 0);
+      engine.remove(defaultSpace, `key ${key}`);
+      expect(core.visible - before).toBeLessThan(2 ** 20);
+    }
+    expect([numbers[row], flags[GRAVES]]).toEqual([Infinity, 0]);
+    own.leave();
+  });
 });
