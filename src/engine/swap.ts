@@ -72,7 +72,8 @@ import type { Spaces } from "./spaces.ts";
 /** Renames the draft over the log, in two steps where the system does not replace a mapped one. Returns 0 or an error, the names as before. */
 function replace(system: System, log: LogPlace): number {
   const [from, to] = [compactPath(log), log.path];
-  const renamed = system.rename(from, to);
+  // Where the log is mapped this is denied for good, under the writer's lock: what follows waits for whoever else is in the way.
+  const renamed = system.rename(from, to, "at once");
   if (system.canMapPastEnd || (renamed !== -Errno.EBUSY && renamed !== -Errno.EACCES)) return renamed;
   const old = firstFree(system, replacedPaths(system, log));
   if (typeof old === "number") return renamed;

@@ -26,6 +26,9 @@ export type ByteSource = Address | Uint8Array;
 /** 0 or a count, or a negative errno in the numbering of `errno.ts`. */
 export type Result = number;
 
+/** That a denial to replace a file is not waited for: who asks so has another way. */
+export type RenamePatience = "at once";
+
 export type OpenMode =
   /** An existing file, for reading. */
   | "read"
@@ -123,8 +126,8 @@ export interface System {
   realPath(path: string): string | Result;
   /** What a symbolic link says; an error for whatever is none. */
   linkTarget(path: string): string | Result;
-  /** Replaces what was at `to`. */
-  rename(from: string, to: string): Result;
+  /** Replaces what was at `to`. Windows waits a moment for a virus scanner that denies it, unless it is asked `at once`. */
+  rename(from: string, to: string, patience?: RenamePatience): Result;
   /** A second name for a file; EEXIST when `to` exists. */
   link(from: string, to: string): Result;
   unlink(path: string): Result;

@@ -10,7 +10,7 @@ import path from "node:path";
 import { Errno, resultOfNumber } from "./errno.ts";
 import { copy, pinned } from "./memory.ts";
 import type { WindowsCalls } from "./symbols-win32.ts";
-import type { FileHandle, FileStatus, OpenMode, Result } from "./system.ts";
+import type { FileHandle, FileStatus, OpenMode, RenamePatience, Result } from "./system.ts";
 
 const GENERIC_READ = 0x80000000;
 const GENERIC_WRITE = 0x40000000;
@@ -34,6 +34,7 @@ const MOVEFILE_REPLACE_EXISTING = 1;
 const MOVEFILE_WRITE_THROUGH = 8;
 /** FILE_RENAME_REPLACE_IF_EXISTS, FILE_RENAME_POSIX_SEMANTICS, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE. */
 const RENAME_FLAGS = 0x1 | 0x2 | 0x40;
+const ERROR_ACCESS_DENIED = 5;
 const ERROR_GEN_FAILURE = 31;
 const ERROR_SHARING_VIOLATION = 32;
 
@@ -72,11 +73,16 @@ function failureOf(calls: WindowsCalls): number {
   return 0 - (calls.GetLastError() || ERROR_GEN_FAILURE);
 }
 
-/** What an attempt gives, which answers a failure negated; made again while another program does not share the file. */
-function untilShared(attempt: () => number): number {
+/** How it is refused what another program has open and does not share. */
+const HELD: readonly number[] = [ERROR_SHARING_VIOLATION];
+/** The same to replace: where that program shares no deletion of it the rename is denied. */
+const HELD_OR_DENIED: readonly number[] = [ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED];
+
+/** What an attempt gives, which answers a failure negated; made again while that says that another program has the file. */
+function untilShared(attempt: () => number, held = HELD): number {
   let answer = attempt();
   for (const pauseMs of PAUSES_MS) {
-    if (answer !== -ERROR_SHARING_VIOLATION) break;
+    if (!held.includes(-answer)) break;
     Atomics.wait(pauseWord, 0, 0, pauseMs);
     answer = attempt();
   }
@@ -157,24 +163,31 @@ function statusWithoutId(calls: WindowsCalls, file: FileHandle): FileStatus | Re
 
 /**
  * Renames, replacing what is there even when it is open (Windows 10 1709 on NTFS); elsewhere as MoveFileEx can,
- * which refuses to replace a file that is open. Durable when it returns.
+ * which refuses to replace a file that is open. Durable when it returns. What is mapped is denied for good, in the words of
+ * a virus scanner's file: who has another way for that asks `at once`.
  *
  * FILE_RENAME_INFO: flags u32, root HANDLE at 8, name length in bytes u32 at 16, name at 20.
  */
-export function renameFile(calls: WindowsCalls, from: string, to: string): Result {
+export function renameFile(calls: WindowsCalls, from: string, to: string, patience?: RenamePatience): Result {
   if (from.includes("\0") || to.includes("\0")) return -Errno.EINVAL;
   const source = widePath(from);
   const target = widePath(to);
-  const answer = untilShared(() => {
-    const renamed = renameOpened(calls, source, target);
-    if (renamed !== undefined) return renamed;
-    const flags = MOVEFILE_REPLACE_EXISTING + MOVEFILE_WRITE_THROUGH;
-    return calls.MoveFileExW(source, target, flags) === 0 ? failureOf(calls) : 0;
-  });
-  return answer === 0 ? 0 : resultOfNumber("windows", -answer);
+  const answer = untilShared(
+    () => {
+      const renamed = renameOpened(calls, source, target);
+      if (renamed !== undefined) return renamed;
+      const flags = MOVEFILE_REPLACE_EXISTING + MOVEFILE_WRITE_THROUGH;
+      return calls.MoveFileExW(source, target, flags) === 0 ? failureOf(calls) : 0;
+    },
+    patience === "at once" ? HELD : HELD_OR_DENIED,
+  );
+  return answer === 0 ? 0 : resultOfNumber("windows", Math.abs(answer));
 }
 
-/** Renames a file by a handle of it: 0, a failure negated, or undefined where it cannot be done like this. */
+/**
+ * Renames a file by a handle of it: 0, a failure negated, undefined where it cannot be done like this, and as it is the
+ * failure of the flush behind a rename that was done, which must not be made again.
+ */
 function renameOpened(calls: WindowsCalls, source: Uint8Array, target: Uint8Array): number | undefined {
   const access = GENERIC_WRITE + DELETE;
   const file = calls.CreateFileW(source, access, SHARE_ALL, 0, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, 0);
@@ -186,7 +199,7 @@ function renameOpened(calls: WindowsCalls, source: Uint8Array, target: Uint8Arra
   const isRenamed = calls.SetFileInformationByHandle(file, FILE_RENAME_INFO_EX, info.address, 20 + target.length) !== 0;
   const failure = isRenamed && calls.FlushFileBuffers(file) !== 0 ? 0 : failureOf(calls);
   calls.CloseHandle(file);
-  if (isRenamed) return failure;
+  if (isRenamed) return Math.abs(failure);
   const result = resultOfNumber("windows", -failure);
   const isUnknown = result === -Errno.EINVAL || result === -Errno.ENOSYS || result === -Errno.EOPNOTSUPP;
   return isUnknown ? undefined : failure;

@@ -20,7 +20,17 @@ import {
   type WindowsRandomCalls,
 } from "./symbols-win32.ts";
 import { WINDOWS_PATH_UNITS_MAX } from "../limits.ts";
-import type { Address, ByteSource, FileHandle, FileMapping, FileStatus, OpenMode, Result, System } from "./system.ts";
+import type {
+  Address,
+  ByteSource,
+  FileHandle,
+  FileMapping,
+  FileStatus,
+  OpenMode,
+  RenamePatience,
+  Result,
+  System,
+} from "./system.ts";
 import { lastFailure, openFile, renameFile, statusOfHandle, statusOfPath } from "./win32-files.ts";
 import { isThreadRunning, threadName } from "./win32-threads.ts";
 
@@ -227,8 +237,8 @@ export class WindowsSystem extends Surroundings implements System {
     return [];
   }
 
-  rename(from: string, to: string): Result {
-    return renameFile(this.#calls, from, to);
+  rename(from: string, to: string, patience?: RenamePatience): Result {
+    return renameFile(this.#calls, from, to, patience);
   }
 
   // -- locks ---------------------------------------------------------------

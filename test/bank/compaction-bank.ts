@@ -8,6 +8,8 @@ const OVERWRITTEN = "test/compaction/overwritten.test.ts";
 /** What is live, asked of the index and of each frame. */
 const LIVE = "test/compaction/live-places.test.ts";
 
+const WINDOWS_CALLS = "test/ffi/windows-calls.test.ts";
+
 /** What compactions have to get right. */
 export const COMPACTION: readonly PlantedFault[] = [
   fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
@@ -31,6 +33,18 @@ export const COMPACTION: readonly PlantedFault[] = [
   fault("a dead thread's open file keeps its name", "test/sim/windows.test.ts", "log/free-name.ts", [
     "if (!system.canMapPastEnd) {",
     "if (system.canMapPastEnd) {",
+  ]),
+  fault("a compaction waits for what is denied for good", "test/sim/windows.test.ts", "engine/swap.ts", [
+    'system.rename(from, to, "at once");',
+    "system.rename(from, to);",
+  ]),
+  fault("a rename that a virus scanner denies is not made again", WINDOWS_CALLS, "ffi/win32-files.ts", [
+    "= [ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED];",
+    "= [ERROR_SHARING_VIOLATION];",
+  ]),
+  fault("a rename that was done is made again", WINDOWS_CALLS, "ffi/win32-files.ts", [
+    "if (isRenamed) return Math.abs(failure);",
+    "if (isRenamed) return failure;",
   ]),
   fault("writes go on into the file that was replaced", "compacting", "engine/swap.ts", [
     "copyFile(logFileOf(draft), logFileOf(log));",

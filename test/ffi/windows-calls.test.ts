@@ -10,6 +10,7 @@ import { isThreadRunning, threadName } from "../../src/ffi/win32-threads.ts";
 
 const ACCESS_DENIED = 5;
 const SHARING_VIOLATION = 32;
+const DISK_FULL = 112;
 const HANDLE = 64;
 
 interface Machine {
@@ -61,9 +62,51 @@ test("who holds a file for good is told of, and any other refusal at once", () =
   expect(renameFile(heldFor(Infinity, SHARING_VIOLATION).calls, "/a", "/b")).toBe(-Errno.EBUSY);
   const { message } = ioError(-Errno.EBUSY, { syscall: "open", path: "/a" });
   expect(message).toContain("another program");
-  const denied = heldFor(1, ACCESS_DENIED);
-  expect(renameFile(denied.calls, "/a", "/b")).toBe(-Errno.EACCES);
-  expect(opens(denied)).toBe(1);
+  const full = heldFor(1, DISK_FULL);
+  expect(renameFile(full.calls, "/a", "/b")).toBe(-Errno.ENOSPC);
+  expect(opens(full)).toBe(1);
+});
+
+/** A machine that denies so many renames, by a handle and by name. */
+function denying(renames: number): Machine {
+  let left = renames;
+  return machine({
+    CreateFileW: () => HANDLE,
+    SetFileInformationByHandle: () => (left-- > 0 ? 0 : 1),
+    GetLastError: () => ACCESS_DENIED,
+  });
+}
+
+const renames = ({ asked }: Machine): number => asked.filter((name) => name === "SetFileInformationByHandle").length;
+
+test("a rename that is denied while a virus scanner looks at what it replaces is made again, as long as for who shares nothing", () => {
+  for (const times of [1, 2, 8]) {
+    const denied = denying(times);
+    expect(renameFile(denied.calls, "/a", "/b")).toBe(0);
+    expect(renames(denied)).toBe(times + 1);
+    expect(denied.asked.filter((name) => name === "CloseHandle").length).toBe(times + 1);
+  }
+  const byName = machine({ CreateFileW: () => -1, MoveFileExW: () => 0, GetLastError: () => ACCESS_DENIED });
+  expect(renameFile(byName.calls, "/a", "/b")).toBe(-Errno.EACCES);
+  expect(byName.asked.filter((name) => name === "MoveFileExW").length).toBe(9);
+});
+
+test("a rename for whose denial there is another way is denied at once, and waits for who shares nothing", () => {
+  const denied = denying(1);
+  expect(renameFile(denied.calls, "/a", "/b", "at once")).toBe(-Errno.EACCES);
+  expect(renames(denied)).toBe(1);
+  const held = heldFor(1, SHARING_VIOLATION);
+  expect(renameFile(held.calls, "/a", "/b", "at once")).toBe(0);
+});
+
+test("a rename that was done is not made again when the flush behind it is denied", () => {
+  const unflushed = machine({
+    CreateFileW: () => HANDLE,
+    FlushFileBuffers: () => 0,
+    GetLastError: () => ACCESS_DENIED,
+  });
+  expect(renameFile(unflushed.calls, "/a", "/b")).toBe(-Errno.EACCES);
+  expect(renames(unflushed)).toBe(1);
 });
 
 test("where a file cannot be renamed by its handle it is by its name, and not where only the flush behind it fails", () => {

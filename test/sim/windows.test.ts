@@ -5,6 +5,7 @@ import type { Opened } from "../../src/engine/assemble.ts";
 import { Control, WORK_LEFT, noteTarget } from "../../src/engine/control.ts";
 import { openFile } from "../../src/engine/open.ts";
 import { backupPath, compactPath, newHintPath, replacedPaths } from "../../src/engine/siblings.ts";
+import type { RenamePatience, Result } from "../../src/ffi/system.ts";
 import { LOG_WRITTEN } from "../../src/log/log-words.ts";
 import { ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
 import { CONFIG } from "../engine/open-engine.ts";
@@ -81,6 +82,27 @@ test("compactions go on while iterators keep the files of those before, and noth
   expect(besides(system)).toEqual([]);
   opened.leave();
   expect([system.held(), system.misuses]).toEqual([[], []]);
+  machine.dispose();
+});
+
+test("a compaction waits for no denial to replace the log, which is mapped, and for any of what it does instead", () => {
+  const machine = new Machine({ isWindows: true });
+  const system = machine.boot();
+  const renames: [from: string, patience: string | undefined][] = [];
+  const { rename } = system;
+  system.rename = (from: string, to: string, patience?: RenamePatience): Result => {
+    renames.push([from, patience]);
+    return rename.call(system, from, to);
+  };
+  const { opened, held } = compactWhileHeld(system, 1);
+  const draft = compactPath({ path: "/db/store", fileId: opened.base.fileId });
+  expect(renames.slice(-3)).toEqual([
+    [draft, "at once"],
+    ["/db/store", undefined],
+    [draft, undefined],
+  ]);
+  for (const walk of held) walk.return();
+  opened.leave();
   machine.dispose();
 });
 
