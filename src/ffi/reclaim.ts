@@ -182,8 +182,9 @@ export class Reclaim {
       if (thread <= 0) continue;
       const era = Atomics.load(this.flags, ROW_ERA_AT + row);
       if (era % 2 === 0 || !isBefore(era, oldest)) continue;
-      if (this.#isAlive(thread - 1)) oldest = era;
-      else Atomics.store(this.flags, ROW_ERA_AT + row, IDLE);
+      // Another may have come to the row: the era that was looked at is its own then, or it has a later one.
+      if (this.#isAlive(thread - 1) || Atomics.load(this.flags, ROW_THREAD_AT + row) !== thread) oldest = era;
+      else Atomics.compareExchange(this.flags, ROW_ERA_AT + row, era, IDLE);
     }
     return oldest;
   }

@@ -46,6 +46,10 @@ export const MEMORY: readonly PlantedFault[] = [
     "this.#pieces.runs.push({ first, count });",
     "this.#heap.giveRun(first, count);",
   ]),
+  fault("the era of who came to a dead thread's row is passed over", "test/keydir/heap.test.ts", "ffi/reclaim.ts", [
+    "this.#isAlive(thread - 1) || Atomics.load(this.flags, ROW_THREAD_AT + row) !== thread",
+    "this.#isAlive(thread - 1)",
+  ]),
   fault("what lies behind the ring is not copied to its beginning", "test/log/ring.test.ts", "log/tail.ts", [
     "if (behindRing > 0) copy(this.#ring, this.#ring + RING_BYTES, behindRing);",
     "",

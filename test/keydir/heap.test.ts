@@ -253,6 +253,52 @@ test("a retired page waits for its readers wherever the count of eras goes round
   expect(reclaim.isPast(era)).toBe(true);
 });
 
+test("a row that the next thread takes while it is asked whether the one before lives keeps its era", () => {
+  const flags = new Int32Array(RECLAIM_FLAGS);
+  const row = 5;
+  const [dead, next] = [77, 99];
+  using fixture = new HeapFixture();
+  let claim = (): void => undefined;
+  const reclaim = new Reclaim(fixture.heap, flags, (thread) => {
+    if (thread !== dead) return true;
+    claim();
+    return false;
+  });
+  flags[RECLAIM_ATTACHED] = 2;
+  /** The dead thread's row, with an era that has been left since; returns a later one. */
+  const leave = (): number => {
+    flags[RECLAIM_ERA] = FIRST_ERA;
+    flags[ROW_THREAD_AT + row] = dead + 1;
+    flags[ROW_ERA_AT + row] = FIRST_ERA;
+    return reclaim.nextEra();
+  };
+
+  // The next one reads in a later era than the one that was looked at.
+  const era = leave();
+  claim = () => {
+    flags[ROW_THREAD_AT + row] = next + 1;
+    flags[ROW_ERA_AT + row] = era;
+  };
+  expect(reclaim.isPast(era)).toBe(false);
+  expect(flags[ROW_ERA_AT + row]).toBe(era);
+  expect(reclaim.isPast(era)).toBe(true);
+  expect(reclaim.isPast(reclaim.nextEra())).toBe(false);
+
+  // The era that was looked at is the next one's already.
+  const later = leave();
+  claim = () => {
+    flags[ROW_THREAD_AT + row] = next + 1;
+  };
+  expect(reclaim.isPast(later)).toBe(false);
+  expect(flags[ROW_ERA_AT + row]).toBe(FIRST_ERA);
+
+  // With nobody in between the row holds nothing.
+  const last = leave();
+  claim = () => undefined;
+  expect(reclaim.isPast(last)).toBe(true);
+  expect(flags[ROW_ERA_AT + row]).toBe(IDLE);
+});
+
 test("retired pieces that the heap finds no memory to take back are given back another time, each once", () => {
   const flags = new Int32Array(RECLAIM_FLAGS);
   flags[RECLAIM_ERA] = FIRST_ERA;
