@@ -98,9 +98,9 @@ export const THREADS: readonly PlantedFault[] = [
     "    Atomics.store(this.#flags, AUDIT, 1);\n",
     "",
   ]),
-  fault("retired memory is used again while somebody reads it", "test/steps/index.test.ts", "ffi/reclaim.ts", [
-    "if (this.#isAlive(thread - 1)) oldest = era;",
-    "if (this.#isAlive(-1)) oldest = era;",
+  fault("retired memory is used again while somebody reads it", "test/keydir/overtaken.test.ts", "ffi/reclaim.ts", [
+    "!== thread) oldest = era;",
+    "!== thread) continue;",
   ]),
   fault("a sync covers what was written while it ran", "test/steps/commit.test.ts", "engine/sync.ts", [
     "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = target;",

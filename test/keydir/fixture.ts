@@ -30,7 +30,8 @@ export interface Entry {
 
 export class IndexFixture extends HeapFixture {
   readonly flags = new Int32Array(RECLAIM_FLAGS);
-  readonly keydir: Keydir;
+  readonly reclaim = new Reclaim(this.heap, this.flags, () => true);
+  readonly keydir = new Keydir(this.heap, this.reclaim);
   readonly space: number;
   /** By key: what must be found. */
   readonly model = new Map<number, Entry>();
@@ -39,7 +40,6 @@ export class IndexFixture extends HeapFixture {
   constructor() {
     super();
     this.flags[RECLAIM_ATTACHED] = 1;
-    this.keydir = new Keydir(this.heap, new Reclaim(this.heap, this.flags, () => true));
     this.heap.ensureSpace(0);
     this.space = this.heap.spaceAddress(0);
   }

@@ -101,7 +101,7 @@ test("a compaction waits for no denial to replace the log, which is mapped, and 
     ["/db/store", undefined],
     [draft, undefined],
   ]);
-  for (const walk of held) walk.return();
+  for (const walk of held) walk.return?.();
   opened.leave();
   machine.dispose();
 });
