@@ -55,7 +55,7 @@ const DURABILITY: readonly PlantedFault[] = [
   ]),
   fault("the mark is written before the sync", "crashes", "engine/sync.ts", [
     "      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
-    "      this.mark(this.#core.visible);\n      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
+    "      this.#mark(this.#core.visible);\n      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
   ]),
   fault("write-through waits for a flush", "writeThrough", "engine/write-path.ts", [
     "if (core.writeThrough) this.#writeThrough();",
