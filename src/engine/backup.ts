@@ -71,6 +71,7 @@ export class Backup {
       check();
       lock = LockFile.take(core.system, target, targetLockOf(core.control));
       refuseTakenImage(core.system, target);
+      this.#refuseOpen({ path: target, lock });
       lock.record();
       noteTarget(core.control, target);
       let isPublished = false;
@@ -113,6 +114,23 @@ export class Backup {
     } finally {
       draft.copy.release();
       if (this.#parts.work.isOurs) discardDraft(core, path);
+    }
+  }
+
+  /** A database that was moved to the target while it was open has another lock file, and would lose its file. */
+  #refuseOpen({ path, lock }: Target): void {
+    const { system, control } = this.#core;
+    const handle = system.open(path, "read");
+    // What we may not open is replaced as any other file is.
+    if (handle === -Errno.ENOENT || handle === -Errno.EACCES) return;
+    must(handle, { syscall: "open", path });
+    const file = replacedFileOf(control);
+    nameFile(system, file, handle);
+    try {
+      lock.claim(handle);
+      system.unlock(handle);
+    } finally {
+      closeFile(system, file);
     }
   }
 

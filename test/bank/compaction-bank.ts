@@ -8,6 +8,8 @@ const OVERWRITTEN = "test/compaction/overwritten.test.ts";
 /** What is live, asked of the index and of each frame. */
 const LIVE = "test/compaction/live-places.test.ts";
 
+const BACKUPS = "test/compaction/backup.test.ts";
+
 const WINDOWS_CALLS = "test/ffi/windows-calls.test.ts";
 
 /** What compactions have to get right. */
@@ -147,6 +149,10 @@ export const BACKUP: readonly PlantedFault[] = [
   fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [
     "    folder.mustSync(",
     "    void (",
+  ]),
+  fault("the file of a database that was moved to the target is not asked for", BACKUPS, "engine/backup.ts", [
+    "      lock.claim(handle);\n      system.unlock(handle);\n",
+    "",
   ]),
   fault("the target of a backup is removed before it is replaced", "backingUp", "engine/backup.ts", [
     "    must(system.rename(path, target),",

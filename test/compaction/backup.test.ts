@@ -1,7 +1,16 @@
 /** A backup is one moment, whole, self-contained and put in place at once; what is in its way is refused, and nothing is left. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, linkSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import type { OpenedEngine } from "../engine/open-engine.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { EmdbErrorCode } from "../../src/errors.ts";
@@ -144,6 +153,29 @@ test("a target that is open is EMDB_LOCKED, a missing folder EMDB_NOT_FOUND, a f
   expect(await codeOf(db.backupTo(folder.file("folder")))).toBe("EMDB_INVALID_CONFIG");
   expect(readdirSync(folder.path).sort()).toEqual(names);
   expect(other.getText("here")).toBe("still");
+});
+
+test("a target that is open by the name that it had before is EMDB_LOCKED, and loses nothing", async () => {
+  using folder = temporaryFolder();
+  using db = Emdb.open(folder.file("data.emdb"));
+  fill(db, 100);
+  const target = folder.file("moved.emdb");
+  const other = Emdb.open(folder.file("other.emdb"));
+  other.insert("here", "still");
+  other.flushSync();
+  if (process.platform === "win32") linkSync(folder.file("other.emdb"), target);
+  else renameSync(folder.file("other.emdb"), target);
+  const names = readdirSync(folder.path).sort();
+  expect(await codeOf(db.backupTo(target))).toBe("EMDB_LOCKED");
+  expect(readdirSync(folder.path).sort()).toEqual(names);
+  other.insert("more", "of it");
+  other.closeSync();
+  const again = Emdb.open(target);
+  expect([again.getText("here"), again.getText("more")]).toEqual(["still", "of it"]);
+  again.closeSync();
+  await db.backupTo(target);
+  using copy = Emdb.open(target);
+  expect(stateOf(copy)).toBe(stateOf(db));
 });
 
 test("an existing target is replaced at once, an image of it goes, and its lock file stays for whoever waits", async () => {
