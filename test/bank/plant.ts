@@ -9,6 +9,27 @@ import type { PlantedFault, ProbeOutcome } from "./fault.ts";
 const root = resolve(import.meta.dir, "../..");
 const PROBE_TIMEOUT_MS = 100_000;
 
+/** What an edit leads to that does not fit the source any more. */
+const STALE = /ReferenceError: .*|SyntaxError: .*|TypeError: .* is not a function.*/;
+
+function outcomeOf(
+  child: { readonly exitCode: number | null; readonly signalCode: NodeJS.Signals | number | null },
+  { isTest, output }: { readonly isTest: boolean; readonly output: string },
+): ProbeOutcome {
+  const { exitCode, signalCode } = child;
+  if (signalCode === "SIGKILL") return { crashes: 0, findings: 0, detail: "it takes too long" };
+  // A process that runs into memory which is not there.
+  if (signalCode !== null) return { crashes: 0, findings: 1, detail: `it dies by ${signalCode}` };
+  if (isTest) {
+    // A file that cannot even be loaded fails as well, and has found nothing.
+    const [failed] = output.match(/^\(fail\) .*$/m) ?? [];
+    return { crashes: 0, findings: failed === undefined ? 0 : 1, detail: failed };
+  }
+  const line = output.trim().split("\n").at(-1) ?? "";
+  if (!line.startsWith("{")) return { crashes: 0, findings: 1, detail: `it dies with exit code ${exitCode}` };
+  return JSON.parse(line) as ProbeOutcome;
+}
+
 /** A copy of the tree, in which one fault after another is planted and dug out again. */
 export class Garden implements Disposable {
   readonly folder = mkdtempSync(join(tmpdir(), "emdb-bank-"));
@@ -41,7 +62,14 @@ export class Garden implements Disposable {
     }
   }
 
-  async #run({ probe, seedCount }: PlantedFault): Promise<ProbeOutcome> {
+  async #run(fault: PlantedFault): Promise<ProbeOutcome> {
+    const { outcome, output } = await this.#hunt(fault);
+    // What calls or names something that is not there any more is noticed by the runtime, whatever the probe is worth.
+    const [stale] = output.match(STALE) ?? [];
+    return stale === undefined ? outcome : { crashes: 0, findings: 0, detail: `it is out of date: ${stale}` };
+  }
+
+  async #hunt({ probe, seedCount }: PlantedFault): Promise<{ outcome: ProbeOutcome; output: string }> {
     const isTest = probe.startsWith("test/");
     const program = isTest ? ["test", "--bail", `./${probe}`] : ["test/bank/child.ts", probe, String(seedCount)];
     const child = Bun.spawn([...childCommand(), ...program], {
@@ -53,18 +81,7 @@ export class Garden implements Disposable {
     });
     const output = await new Response(isTest ? child.stderr : child.stdout).text();
     await child.exited;
-    if (child.signalCode === "SIGKILL") return { crashes: 0, findings: 0, detail: "it takes too long" };
-    // A process that runs into memory which is not there.
-    if (child.signalCode !== null) return { crashes: 0, findings: 1, detail: `it dies by ${child.signalCode}` };
-    if (isTest) {
-      // A file that cannot even be loaded fails as well, and has found nothing.
-      const [failed] = output.match(/^\(fail\) .*$/m) ?? [];
-      return { crashes: 0, findings: failed === undefined ? 0 : 1, detail: failed };
-    }
-    const line = output.trim().split("\n").at(-1) ?? "";
-    if (!line.startsWith("{"))
-      return { crashes: 0, findings: 1, detail: `it dies with exit code ${child.exitCode} ${child.signalCode}` };
-    return JSON.parse(line) as ProbeOutcome;
+    return { outcome: outcomeOf(child, { isTest, output }), output };
   }
 
   [Symbol.dispose](): void {

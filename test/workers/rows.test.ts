@@ -283,7 +283,7 @@ test("wherever one gives long work up and leaves while a thread tries for it, it
     for (let come = leave; come <= operations + 1; come++) {
       const [control, threads] = [Control.create(), new Threads()];
       const work = (row: number): LongWork =>
-        new LongWork({ control, row, system: threads.as(row) } as unknown as Core, (body) => body());
+        new LongWork({ control, row, system: threads.as(row) } as unknown as Core, () => undefined);
       const row = claimRow(control, threads.as(1));
       const holder = work(row);
       holder.tryTake();
