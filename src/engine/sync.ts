@@ -18,7 +18,7 @@
 import { EmdbError, assert } from "../errors.ts";
 import { barrier } from "../ffi/barrier.ts";
 import { Errno } from "../ffi/errno.ts";
-import { ioError, lacksRoom, must } from "../ffi/io-error.ts";
+import { lacksRoom, must, syncError } from "../ffi/io-error.ts";
 import { pinned } from "../ffi/memory.ts";
 import type { Result } from "../ffi/system.ts";
 import { ROW_THREAD_AT } from "../ffi/reclaim.ts";
@@ -263,7 +263,7 @@ export class Sync implements Waiting {
 
   /** The error of a sync that failed. */
   failure(result: Result): EmdbError {
-    return ioError(result, { syscall: "fdatasync", path: this.#file.path });
+    return syncError(result, this.#file.path);
   }
 
   /**

@@ -30,7 +30,7 @@ import {
   placeOf,
 } from "../log/frame.ts";
 import { LOG_DURABLE, LOG_VISIBLE, LOG_WRITTEN } from "../log/log-words.ts";
-import { must } from "../ffi/io-error.ts";
+import { syncError } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, SPILL_PAUSE_MS_MAX, STRIDE_BYTES, VALUE_BYTES_MAX } from "../limits.ts";
 import { BatchRemovals } from "./batch-removals.ts";
 import type { Bytes } from "./contract.ts";
@@ -155,7 +155,10 @@ export class WritePath {
     // no abort. If it is one itself, that writer may have died before everything was undone.
     const isInFile = core.writeThrough && core.file !== undefined && tail.pendingBytes === 0;
     const isDone = isInFile && end !== undefined;
-    if (!isDone || end === KIND_ABORT) undo(core, this.#spaces, start);
+    // Or its sync has failed: it was refused, and nothing more is written.
+    const isLost = isDone && core.control.flags[STATE] !== 0;
+    if (!isDone || isLost || end === KIND_ABORT) undo(core, this.#spaces, start);
+    if (isLost) throw refusal(core);
     if (end === KIND_ABORT) Atomics.add(core.control.flags, ABORTS, 1);
     if (!isDone) {
       if (!tail.retreat(written)) tail.retreat(core.control.log.numbers[LOG_WRITTEN]!);
@@ -230,11 +233,13 @@ export class WritePath {
 
   #writeThrough(): void {
     const core = this.#core;
+    // Whoever takes back what a failed sync leaves asks for none again: it would be told of a success that is none.
+    if (core.control.flags[STATE] !== 0) throw refusal(core);
     try {
       core.tail.spill();
       const { system, file } = core;
-      if (file !== undefined && system.lacksWriteThrough === true)
-        must(system.sync(file.handle), { syscall: "fdatasync", path: file.path });
+      const synced = file !== undefined && system.lacksWriteThrough === true ? system.sync(file.handle) : 0;
+      if (synced < 0) throw syncError(synced, file!.path);
     } catch (error) {
       // Whoever cannot ask whose the lock is has written nothing.
       const isFailed = error instanceof EmdbError && error.code === "EMDB_IO" && error.syscall !== "stat";

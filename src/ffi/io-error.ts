@@ -43,13 +43,22 @@ export interface FailedCall {
 
 /** EMDB_FULL when there is no space, EMDB_NOT_FOUND when there is no such file or no folder for it, otherwise EMDB_IO. */
 export function ioError(result: Result, call: FailedCall): EmdbError {
+  return errorOf(codeFor(errnoName(result)), result, call);
+}
+
+/** Of a sync of the log: EMDB_IO for want of room as well, since what was written may be lost and is not to be tried again. */
+export function syncError(result: Result, path: string): EmdbError {
+  return errorOf("EMDB_IO", result, { syscall: "fdatasync", path });
+}
+
+function errorOf(code: EmdbErrorCode, result: Result, call: FailedCall): EmdbError {
   const errno = errnoName(result);
   const on = call.path === undefined ? "" : ` on ${JSON.stringify(call.path)}`;
   const state = call.state === undefined ? "" : `; ${call.state}`;
   const meaning = MEANINGS.get(errno);
   const told = meaning === undefined ? errno : `${errno} (${meaning})`;
   const details = { path: call.path, syscall: call.syscall, errno };
-  return new EmdbError(codeFor(errno), `${call.syscall}${on} failed: ${told}${state}`, details);
+  return new EmdbError(code, `${call.syscall}${on} failed: ${told}${state}`, details);
 }
 
 function codeFor(errno: string): EmdbErrorCode {

@@ -13,6 +13,7 @@ import { MEMORY } from "./memory-bank.ts";
 import { SECRETS } from "./secrets-bank.ts";
 import { SWAPS, THREADS } from "./threads-bank.ts";
 
+const FAULTS = "test/engine/faults.test.ts";
 const SALVAGE = "test/engine/salvage-batches.test.ts";
 const FLIPPED = "test/engine/flipped-bits.test.ts";
 
@@ -52,6 +53,28 @@ const DURABILITY: readonly PlantedFault[] = [
   fault("a failed sync does not poison, and is tried again", "failingSyncs", "engine/sync.ts", [
     "Atomics.or(core.control.flags, STATE, STATE_POISONED);\n      throw this.failure(result);",
     "throw this.failure(result);",
+  ]),
+  fault("a sync that fails for want of room passes for a full disk", "faultsBehind", "ffi/io-error.ts", [
+    'return errorOf("EMDB_IO", result,',
+    "return errorOf(codeFor(errnoName(result)), result,",
+  ]),
+  {
+    // Either line alone keeps it from that.
+    name: "a failed sync behind a write is tried again to take the write back",
+    probe: FAULTS,
+    seedCount: 1,
+    edits: [
+      { file: "src/engine/write-path.ts", from: "if (isLost) throw refusal(core);", to: "" },
+      {
+        file: "src/engine/write-path.ts",
+        from: "if (core.control.flags[STATE] !== 0) throw refusal(core);\n    try {",
+        to: "try {",
+      },
+    ],
+  },
+  fault("what a failed sync has refused stays in the index", FAULTS, "engine/write-path.ts", [
+    "if (!isDone || isLost || end",
+    "if (!isDone || end",
   ]),
   fault("the mark is written before the sync", "crashes", "engine/sync.ts", [
     "      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
@@ -198,7 +221,7 @@ const BATCHES: readonly PlantedFault[] = [
     "a failed batch is not taken back",
     "fullDisks",
     "engine/write-path.ts",
-    ["    if (!isDone || end === KIND_ABORT) undo(core, this.#spaces, start);\n", ""],
+    ["    if (!isDone || isLost || end === KIND_ABORT) undo(core, this.#spaces, start);\n", ""],
     40,
   ),
   fault("undo forgets the slot", "crashes", "engine/undo.ts", ["keydir.replace(prev / 8, !isLive);", ""], 60),

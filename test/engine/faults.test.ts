@@ -6,6 +6,7 @@ import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import type { Engine } from "../../src/engine/engine.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
@@ -229,6 +230,59 @@ test("a write-through insert that fails is not there, neither to readers nor aft
   expect(engine.has(engine.defaultSpace, "b")).toBe(false);
   expect(engine.count(engine.defaultSpace)).toBe(1);
 });
+
+test.each(["EIO", "ENOSPC", "EDQUOT"] as const)(
+  "a sync that fails with %s is EMDB_IO and poisons, also for want of room",
+  (errno) => {
+    using folder = temporaryFolder();
+    const { system, plan } = failing("sync", Errno[errno]);
+    using fixture = new EngineFixture(folder.file("data.emdb"), system);
+    const { engine, sync } = fixture;
+    engine.insert(engine.defaultSpace, "a", "b", 0);
+    plan.left = 1;
+    expectCode("EMDB_IO", () => sync.flush());
+    expectCode("EMDB_POISONED", () => sync.flush());
+    expectCode("EMDB_POISONED", () => engine.insert(engine.defaultSpace, "c", "d", 0));
+  },
+);
+
+test.each(["EIO", "ENOSPC"] as const)(
+  "where writing through is a sync by itself, one that fails with %s is not tried again, and its write is not there",
+  (errno) => {
+    using folder = temporaryFolder();
+    const calls = { syncs: 0, isFailing: false };
+    const system = faulty(hostSystem(), (call) => {
+      if (call !== "sync") return undefined;
+      calls.syncs += 1;
+      return calls.isFailing && calls.syncs === 1 ? -Errno[errno] : undefined;
+    });
+    const lacking = new Proxy(system, {
+      get: (target, name) => (name === "lacksWriteThrough" ? true : (Reflect.get(target, name) as unknown)),
+    });
+    const config = { flushPlan: { kind: "write-through" }, rangeScans: true } as const;
+    const refused: ((engine: Engine) => unknown)[] = [
+      (engine) => engine.insert(engine.defaultSpace, "b", "new", 0),
+      (engine) => engine.insert(engine.defaultSpace, "a", "overwritten", 0),
+      (engine) => engine.remove(engine.defaultSpace, "a"),
+      (engine) => engine.clear(engine.defaultSpace),
+      (engine) => engine.spaceNamed("new"),
+    ];
+    for (const [round, write] of refused.entries()) {
+      using fixture = new EngineFixture(folder.file(`${round}.emdb`), lacking, config);
+      const { engine } = fixture;
+      engine.insert(engine.defaultSpace, "a", "durable", 0);
+      const before = fixture.state();
+      Object.assign(calls, { syncs: 0, isFailing: true });
+      expectCode("EMDB_IO", () => write(engine));
+      expectCode("EMDB_POISONED", () => write(engine));
+      expect(calls.syncs).toBe(1);
+      expect(fixture.state()).toBe(before);
+      expect([...engine.range(engine.defaultSpace, { isReverse: false })].length).toBe(1);
+      fixture[Symbol.dispose]();
+      calls.isFailing = false;
+    }
+  },
+);
 
 test("the index that finds no memory refuses the write as EMDB_FULL or EMDB_IO, and holds what it held", () => {
   using folder = temporaryFolder();

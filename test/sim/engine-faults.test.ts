@@ -2,7 +2,15 @@
 
 import { test } from "bun:test";
 import { expectSound } from "./ring-run.ts";
-import { compoundFaults, failingSyncs, faults, faultsOnWindows, fullDisks } from "./rings.ts";
+import {
+  compoundFaults,
+  failingSyncs,
+  faults,
+  faultsBehind,
+  faultsOnWindows,
+  faultsThrough,
+  fullDisks,
+} from "./rings.ts";
 
 const TIMEOUT_MS = 300_000;
 
@@ -15,6 +23,12 @@ test(
 test(
   "the same holds on Windows",
   () => expectSound(faultsOnWindows, { seedCount: 2, crashCountMin: 5000 }),
+  TIMEOUT_MS,
+);
+
+test.each([faultsThrough, faultsBehind])(
+  "a write that is durable when it returns is there, and one that is refused is not: $name",
+  (ring) => expectSound(ring, { seedCount: 2, crashCountMin: 8000 }),
   TIMEOUT_MS,
 );
 

@@ -42,6 +42,8 @@ export interface MachineOptions {
   /** Whether `allocate` works on this file system. */
   readonly canAllocate: boolean;
   readonly recordsFirstWrites: boolean;
+  /** A file that is opened for writing through needs syncs like any other: macOS, Windows. */
+  readonly lacksWriteThrough: boolean;
   /** Whether a process can make the system read a file from the disk again. */
   readonly canForgetCached: boolean;
   readonly syncFailure: SyncFailure;
@@ -64,6 +66,7 @@ export const DEFAULT_MACHINE: MachineOptions = {
   fileBytesMax: 64 * 1024 * 1024,
   canAllocate: true,
   recordsFirstWrites: false,
+  lacksWriteThrough: false,
   canForgetCached: true,
   syncFailure: "clean",
   nowMs: 1_700_000_000_000,

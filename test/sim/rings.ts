@@ -182,16 +182,19 @@ export function allSequences(lengthMax: number): { readonly ring: Ring; readonly
 const QUIET: RingOptions = { ...DEFAULT_RING, randomDraws: 0 };
 const SYNC_FAILURES: readonly SyncFailure[] = ["clean", "revert", "late", "takes-acknowledged"];
 
-function everyFault(
-  name: string,
-  { machine, options }: { machine: Partial<MachineOptions>; options: RingOptions },
-): Ring {
+interface FaultRingPlan {
+  readonly adapter?: StoreAdapter;
+  readonly machine: Partial<MachineOptions>;
+  readonly options: RingOptions;
+}
+
+function everyFault(name: string, { adapter = PLAIN, machine, options }: FaultRingPlan): Ring {
   return {
     name,
-    adapter: PLAIN,
+    adapter,
     run: (seed, report) => {
       const script = randomScript({ seed, length: 6, isWide: true });
-      faultRing(PLAIN, {
+      faultRing(adapter, {
         run: { machine: someMachine(seed, { canAllocate: true, ...machine }), script, seed },
         options,
         report,
@@ -204,6 +207,17 @@ function everyFault(
 export const faults = everyFault("every error at every call", { machine: {}, options: QUIET });
 export const faultsOnWindows = everyFault("every error at every call on Windows", {
   machine: { isWindows: true },
+  options: QUIET,
+});
+/** Each write is a sync by itself, or is followed by one where the system has no such writes. */
+export const faultsThrough = everyFault("every error at every call with write-through", {
+  adapter: WRITE_THROUGH,
+  machine: {},
+  options: QUIET,
+});
+export const faultsBehind = everyFault("every error at every call with a sync behind each write", {
+  adapter: WRITE_THROUGH,
+  machine: { lacksWriteThrough: true },
   options: QUIET,
 });
 /** The same with a backup between writes. */
@@ -259,6 +273,7 @@ export const RINGS = {
   encrypted,
   failingSyncs,
   faults,
+  faultsBehind,
   fullDisks,
   sequences: allSequences(3).ring,
   strictWindows,
@@ -284,6 +299,8 @@ export const LONG_RUN: readonly Ring[] = [
   unverified,
   faults,
   faultsOnWindows,
+  faultsThrough,
+  faultsBehind,
   compoundFaults,
   failingSyncs,
   fullDisks,

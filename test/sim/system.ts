@@ -60,6 +60,7 @@ interface OpenFile {
 export class SimulatedSystem implements System {
   readonly platform = "simulated";
   readonly canMapPastEnd: boolean;
+  readonly lacksWriteThrough: boolean;
   readonly pageBytes = PAGE_BYTES;
   readonly pathBytesMax = Infinity;
   readonly recordsFirstWrites = (): boolean => this.#machine.options.recordsFirstWrites;
@@ -84,6 +85,7 @@ export class SimulatedSystem implements System {
     this.#machine = machine;
     this.#options = options;
     this.canMapPastEnd = machine.options.canMapPastEnd;
+    this.lacksWriteThrough = machine.options.lacksWriteThrough;
     this.#calls = new Calls(options.faults ?? []);
     this.#chance = new Random(machine.random.word());
     this.currentThread = options.threadId ?? 1;
@@ -175,10 +177,7 @@ export class SimulatedSystem implements System {
     const result = this.#calls.make(
       { name: "write", subject: file, span },
       () => this.#write(file, { from, span }),
-      (fault) => {
-        partial = Math.floor((fault.partial ?? 0) * span.bytes);
-        return undefined;
-      },
+      (fault) => void (partial = Math.floor((fault.partial ?? 0) * span.bytes)),
     );
     if (partial > 0) this.#write(file, { from, span: { position: span.position, bytes: partial } });
     return result;
@@ -447,7 +446,7 @@ export class SimulatedSystem implements System {
       inode.write(position, takeBytes(from, taken));
       this.#machine.changeCount += 1;
     }
-    if (this.#files.get(file)?.mode === "write-through" && taken > 0) {
+    if (this.#files.get(file)?.mode === "write-through" && !this.lacksWriteThrough && taken > 0) {
       this.#calls.during();
       inode.commitFrom(first);
       this.#machine.changeCount += 1;
