@@ -27,7 +27,7 @@ import { refuseLongName } from "./name-room.ts";
 import { holdFolder } from "./open-folder.ts";
 import { Pace } from "./progress.ts";
 import { backupPath, compactPath, hintPath, lockPath, movesPaths, newPath, replacedPaths } from "./siblings.ts";
-import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
+import { refuseSidecarName, refuseTakenImage, spelled } from "./sidecar-names.ts";
 import { discardDraft } from "./swap.ts";
 
 /** Numbers that a generation is drawn from: no other file of this log has the same one. */
@@ -203,7 +203,10 @@ function refuseSibling({ system, file, place }: Core, target: string): void {
   const { path } = file;
   const compact = compactPath(place);
   const siblings = [hintPath(path), lockPath(path), compact, newPath(place)];
-  const own = new Set([path, ...siblings, ...movesPaths(system, compact), ...replacedPaths(system, place)]);
+  const names = [...siblings, ...movesPaths(system, compact), ...replacedPaths(system, place)];
+  // Of names that differ in capitals alone the file itself says whether they are one database; if not, nothing beside it is.
+  const seen = spelled(target) === spelled(path) ? (name: string): string => name : spelled;
+  const own = new Set([path, ...names].map(seen));
   const draft = backupPath(target, place);
   const log = system.statusOf(file.handle);
   for (const touched of [target, hintPath(target), lockPath(target), draft, ...movesPaths(system, draft)]) {
@@ -211,7 +214,7 @@ function refuseSibling({ system, file, place }: Core, target: string): void {
     const isLog = typeof log !== "number" && typeof status !== "number" && status.identity === log.identity;
     // The database itself is told as that.
     if (target === path) break;
-    if (!isLog && !own.has(touched)) continue;
+    if (!isLog && !own.has(seen(touched))) continue;
     const what = `the target ${JSON.stringify(target)} would take the place of ${JSON.stringify(touched)}, which is the database's own`;
     throw new EmdbError("EMDB_INVALID_CONFIG", what, { path: target });
   }

@@ -9,9 +9,12 @@ import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { beginsAsImage } from "./hint-format.ts";
 import { hintPath, isLogBeginning, isText } from "./siblings.ts";
 
-/** Every name that a database may use beside its own; what has been made for one has a number in it. */
+/**
+ * Every name that a database may use beside its own; what has been made for one has a number in it. In capitals as well:
+ * Windows and macOS take both for one.
+ */
 const SIBLING =
-  /^(.*[^/\\])\.(?:lock|hint|(?:hint\.new|emdb-(?:new|compact|backup|replaced|salvage))(-[0-9a-f]{16})?(?:-moves|-gone)?(?:-\d+)?)$/s;
+  /^(.*[^/\\])\.(?:lock|hint|(?:hint\.new|emdb-(?:new|compact|backup|replaced|salvage))(-[0-9a-f]{16})?(?:-moves|-gone)?(?:-\d+)?)$/is;
 
 /** A new database must not stand where another one has, or may come to have, a file of its own. */
 export function refuseSidecarName(system: System, path: string): void {
@@ -35,6 +38,11 @@ export function refuseTakenImage(system: System, path: string): void {
   // Beside a database that is there, it is an image that was damaged: it costs time only.
   if (isText(found) && !beginsAsImage(found) && !isLog(system, path))
     throw refused(path, image, "is no image, and this database would write its own there");
+}
+
+/** A path as systems see it that do not tell capitals, nor two encodings of one letter: equal for what may be one file. */
+export function spelled(path: string): string {
+  return path.normalize("NFC").toLowerCase();
 }
 
 function refused(path: string, named: string, what: string): EmdbError {

@@ -154,6 +154,16 @@ export const BACKUP: readonly PlantedFault[] = [
     "      lock.claim(handle);\n      system.unlock(handle);\n",
     "",
   ]),
+  fault("a backup's target is told from the image by its capitals", BACKUPS, "engine/backup.ts", [
+    "!own.has(seen(touched))",
+    "!own.has(touched)",
+  ]),
+  fault(
+    "a new database is told from another's image by its capitals",
+    "test/engine/sidecar-names.test.ts",
+    "engine/sidecar-names.ts",
+    ["(?:-\\d+)?)$/is;", "(?:-\\d+)?)$/s;"],
+  ),
   fault("the target of a backup is removed before it is replaced", "backingUp", "engine/backup.ts", [
     "    must(system.rename(path, target),",
     "    system.unlink(target);\n    must(system.rename(path, target),",

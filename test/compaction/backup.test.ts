@@ -112,7 +112,9 @@ test("the source under any spelling, and every file of its own, is EMDB_INVALID_
   const links = names.includes("symbolic") ? ["symbolic", "folder/data.emdb", "folder/../data.emdb"] : [];
   const own = [".hint", ".lock", ".emdb-compact", ".emdb-compact-moves", ".emdb-replaced", ".emdb-new"];
   const spellings = ["data.emdb", "hard", "victim", "other", ...links];
-  for (const target of [...spellings, ...own.map((suffix) => `data.emdb${suffix}`)]) {
+  // Windows and macOS find a file under its name in capitals.
+  const capitals = ["DATA.EMDB.HINT", "DATA.EMDB.LOCK", ...own.map((suffix) => `data.emdb${suffix.toUpperCase()}`)];
+  for (const target of [...spellings, ...own.map((suffix) => `data.emdb${suffix}`), ...capitals]) {
     expect([target, await codeOf(db.backupTo(folder.file(target)))]).toEqual([target, "EMDB_INVALID_CONFIG"]);
     expect(readdirSync(folder.path).sort()).toEqual(names);
   }
@@ -122,6 +124,18 @@ test("the source under any spelling, and every file of its own, is EMDB_INVALID_
   db.closeSync();
   using again = Emdb.open(path);
   expect(stateOf(again)).toBe(state);
+});
+
+test("a target whose name differs from the source's in capitals alone is another file, where the system says so", async () => {
+  using folder = temporaryFolder();
+  using db = Emdb.open(folder.file("data.emdb"));
+  fill(db, 100);
+  await db.checkpoint();
+  const isOne = existsSync(folder.file("DATA.EMDB"));
+  expect(await codeOf(db.backupTo(folder.file("DATA.EMDB")))).toBe(isOne ? "EMDB_INVALID_CONFIG" : "fine");
+  await db.checkpoint();
+  using copy = Emdb.open(folder.file("DATA.EMDB"));
+  expect(stateOf(copy)).toBe(stateOf(db));
 });
 
 test.each([".hint", ".lock"])(
