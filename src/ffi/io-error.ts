@@ -33,6 +33,9 @@ const MEANINGS: ReadonlyMap<string, string> = new Map<ErrnoName, string>([
   ["EIO", "the device cannot read or write it"],
 ]);
 
+/** Windows denies to replace a file in the same words as one that may not be touched. */
+const DENIED_RENAME = "Windows says so of a file, too, that another program has open or mapped: close it there";
+
 /** What failed, and on which file. */
 export interface FailedCall {
   readonly syscall: string;
@@ -56,7 +59,9 @@ function errorOf(code: EmdbErrorCode, result: Result, call: FailedCall): EmdbErr
   const on = call.path === undefined ? "" : ` on ${JSON.stringify(call.path)}`;
   const state = call.state === undefined ? "" : `; ${call.state}`;
   const meaning = MEANINGS.get(errno);
-  const told = meaning === undefined ? errno : `${errno} (${meaning})`;
+  const isDenied = call.syscall === "rename" && errno === "EACCES";
+  const more = isDenied ? `; ${DENIED_RENAME}` : "";
+  const told = meaning === undefined ? errno : `${errno} (${meaning}${more})`;
   const details = { path: call.path, syscall: call.syscall, errno };
   return new EmdbError(code, `${call.syscall}${on} failed: ${told}${state}`, details);
 }

@@ -97,6 +97,10 @@ test("an error of the system says what it means and what has happened by then, a
   const call = { syscall: "open", path: "/data/x" };
   const told = (errno: number, state?: string): string => ioError(-errno, { ...call, state }).message;
   expect(told(Errno.EACCES)).toStartWith('open on "/data/x" failed: EACCES (no permission');
+  expect(told(Errno.EACCES)).not.toContain("mapped");
+  const renamed = ioError(-Errno.EACCES, { syscall: "rename", path: "/data/x" }).message;
+  expect(renamed).toContain("no permission");
+  expect(renamed).toContain("another program has open or mapped");
   expect(told(Errno.ENOSPC)).toContain("make room");
   expect(told(Errno.EMFILE)).toContain("ulimit -n");
   expect(told(Errno.ENOMEM)).toContain("close databases");
