@@ -89,10 +89,28 @@ function replace(system: System, log: LogPlace): number {
   return placed;
 }
 
+/**
+ * Somebody may have put another file in the log's place, a backup say, which must not be lost. Windows lets nobody do that
+ * to a mapped file, and the handle of one that was renamed may not know its volume any more (Wine).
+ */
+function refuseOther({ system, control }: Core, path: string): void {
+  if (!system.canMapPastEnd) return;
+  const there = system.status(path);
+  if (there === -Errno.ENOENT) return;
+  if (typeof there === "number") throw ioError(there, { syscall: "stat", path });
+  const own = system.statusOf(control.log.numbers[LOG_FILE]!);
+  if (typeof own === "number" || own.identity === there.identity) return;
+  const what = `another file is at ${JSON.stringify(path)} by now, which a compaction would replace; close this database first`;
+  throw new EmdbError("EMDB_LOCKED", what, { path });
+}
+
 /** Gives the draft's file the name of the log. Throws with the names as before, or, when it is unknown what has the name, poisoned. */
 export function takeName(core: Core): void {
   const { system, control, place } = core;
-  if (place !== undefined) core.lockWatch.look();
+  if (place !== undefined) {
+    core.lockWatch.look();
+    refuseOther(core, place.path);
+  }
   Atomics.store(control.flags, SWAP, SWAP_RENAMES);
   // In memory nothing has a name. Whoever dies from here on leaves a swap to be ended all the same: without the word its
   // segment would be taken for a file that was replaced, and the log in service be given back.

@@ -36,6 +36,10 @@ export const COMPACTION: readonly PlantedFault[] = [
     "if (!system.canMapPastEnd) {",
     "if (system.canMapPastEnd) {",
   ]),
+  fault("a compaction replaces whatever is at the log's place", "test/engine/removed-file.test.ts", "engine/swap.ts", [
+    "    refuseOther(core, place.path);\n",
+    "",
+  ]),
   fault("a compaction waits for what is denied for good", "test/sim/windows.test.ts", "engine/swap.ts", [
     'system.rename(from, to, "at once");',
     "system.rename(from, to);",

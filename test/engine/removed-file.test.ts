@@ -1,9 +1,9 @@
 /** A database whose file is removed or replaced by somebody while it is open: no further handle passes the old one off as what is at the path. */
 
 import { expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
-import { expectCode } from "../contract/fixture.ts";
+import { expectCode, expectRejects } from "../contract/fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 // Windows lets nobody remove a file that is mapped.
@@ -41,6 +41,30 @@ test.skipIf(isWindows).each([
   again.insert("new", "2");
   expect(again.path).toBe(path);
 });
+
+test.skipIf(isWindows)(
+  "a compaction is refused where another file has taken the log's place, which stays as it is",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const other = folder.file("other.emdb");
+    using restored = Emdb.open(other);
+    restored.insert("what", "restored");
+    restored.closeSync();
+    const db = Emdb.open(path);
+    for (let key = 0; key < 200; key++) db.insert(`key ${key}`, "x".repeat(500));
+    await db.compact();
+    renameSync(other, path);
+    const names = readdirSync(folder.path).sort();
+    await expectRejects("EMDB_LOCKED", db.compact());
+    expect(readdirSync(folder.path).sort()).toEqual(names);
+    expect(db.len()).toBe(200);
+    db.insert("more", "is written");
+    db.closeSync();
+    using again = Emdb.open(path);
+    expect([again.len(), again.getText("what")]).toEqual([1, "restored"]);
+  },
+);
 
 test("one more handle is given in the middle of compactions", async () => {
   using folder = temporaryFolder();
