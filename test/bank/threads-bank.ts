@@ -223,10 +223,23 @@ export const THREADS: readonly PlantedFault[] = [
     "engine/group-commit.ts",
     ["if (isSyncing && canFollow) return 0;", "if (isSyncing) return 0;"],
   ),
-  fault("a dead owner is followed beside a writer", "test/engine/unheard-sync.test.ts", "engine/sync.ts", [
-    "if (!mutex.tryLock(1)) return false;",
-    "mutex.tryLock(1);",
-  ]),
+  {
+    name: "a dead owner is followed beside a writer",
+    probe: "test/engine/unheard-sync.test.ts",
+    seedCount: 1,
+    edits: [
+      {
+        file: "src/engine/sync.ts",
+        from: "if (!mutex.tryLock(1)) return false;",
+        to: "const isHeld = mutex.tryLock(1);",
+      },
+      {
+        file: "src/engine/sync.ts",
+        from: "    } finally {\n      mutex.unlock();",
+        to: "    } finally {\n      if (isHeld) mutex.unlock();",
+      },
+    ],
+  },
 ];
 
 /** What stepping the swap of a compaction looks for. */
