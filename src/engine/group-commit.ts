@@ -87,6 +87,7 @@ export class GroupCommit {
   #target(): number {
     const core = this.#core;
     if (core.control.flags[STATE] !== 0 || core.isClosed) throw refusal(core);
+    this.#sync.eraseRefused();
     return core.visible;
   }
 

@@ -11,7 +11,8 @@
  * 3. After a sync behind which nothing is written at once, a mark is written behind the tail: it proves to recovery that
  *    what stands before it was durable, and the next frame overwrites it.
  * 4. Who follows an owner that died writes again what was not durable (`write-again.ts`), before it or anybody syncs.
- * 5. Who needs both takes the writer's lock first and `SYNC_OWNER` then. An owner waits for nothing but the system, so
+ * 5. Where each write is a sync nothing is left for a flush, but to take a write out of the file that was refused and arrived.
+ * 6. Who needs both takes the writer's lock first and `SYNC_OWNER` then. An owner waits for nothing but the system, so
  *    whoever waits for it gets it, also with the lock in hand: inside a transaction, to swap files, to end the log.
  */
 
@@ -73,7 +74,26 @@ export class Sync implements Waiting {
 
   /** Makes everything that was written before the call durable, on this thread or by the sync under way. */
   flush(): void {
+    this.eraseRefused();
     this.#flush(!this.#isEach);
+  }
+
+  /** Before a flush tells that what is shown now is what a crash leaves. @throws {EmdbError} EMDB_FULL, EMDB_IO, EMDB_POISONED */
+  eraseRefused(): void {
+    const { tail, mutex, control } = this.#core;
+    if (!tail.holdsRefused) return;
+    mutex.lock();
+    try {
+      // In a swap that a dead writer has begun the base may not be the file's. The next write ends it.
+      if (control.flags[SWAP] !== SWAP_NONE || !tail.holdsRefused) return;
+      this.alone(() => {
+        tail.eraseRefused();
+        this.#sync(this.durable);
+        tail.forgetRefused();
+      });
+    } finally {
+      mutex.unlock();
+    }
   }
 
   /** The same at the end, where nothing has to be paid for. */

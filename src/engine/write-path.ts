@@ -247,6 +247,7 @@ export class WritePath {
       throw error;
     }
     core.control.log.numbers[LOG_DURABLE] = core.tail.end;
+    core.tail.forgetRefused();
   }
 
   /** Writes what is pending; a failure is left to the next flush, which tells it. */

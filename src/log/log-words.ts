@@ -61,7 +61,9 @@ const MAP_NUMBERS = 3;
 const LOG_SEGMENTS_AT = LOG_MAPS_AT + MAP_NUMBERS * MAP_COUNT_MAX;
 /** Up to which position reserved space has been written with zeros; of no meaning where it is less than `tail`; Infinity: none are to be. */
 export const LOG_ZEROED = LOG_SEGMENTS_AT + SEGMENT_NUMBERS * SEGMENT_COUNT_MAX;
-export const LOG_NUMBERS = LOG_ZEROED + 1;
+/** Where the file may hold a frame that was refused although each write is a sync; before `base`: nowhere. */
+export const LOG_REFUSED = LOG_ZEROED + 1;
+export const LOG_NUMBERS = LOG_REFUSED + 1;
 
 // Indexes of the shared flags (i32).
 /** Index of the newest map + 1; 0: there is none. */

@@ -40,6 +40,7 @@ import {
   LOG_CLAIMED,
   LOG_DURABLE,
   LOG_FENCE,
+  LOG_REFUSED,
   LOG_RESERVED,
   LOG_RETREATS,
   LOG_RING,
@@ -81,6 +82,12 @@ export interface Tail {
    * at `end`.
    */
   retreat(end: number): boolean;
+  /** Where each write is a sync: whether a frame that was taken back may be in the file, where the next open would find it. */
+  readonly holdsRefused: boolean;
+  /** Overwrites its beginning; without a sync behind that it may still come back. @throws {EmdbError} EMDB_FULL, EMDB_IO */
+  eraseRefused(): void;
+  /** It has been erased, or something else stands there, durably. */
+  forgetRefused(): void;
   /** How far the file may hold frames, counted or not: a write that failed, or a thread that died in one, has left them. */
   readonly touched: number;
   /** Bytes that are not in the file yet. */
@@ -145,6 +152,7 @@ export class FileTail implements Tail {
   readonly placedBytesMax: number;
   readonly #system: System;
   readonly #look: () => void;
+  readonly #isWriteThrough: boolean;
   readonly #isSyncedOften: boolean;
   readonly #file: OpenLogFile;
   readonly #path: string;
@@ -156,6 +164,7 @@ export class FileTail implements Tail {
     this.placedBytesMax = plan.isWriteThrough ? RING_FRAME_BYTES_MAX : COPIED_FRAME_BYTES_MAX;
     this.#system = system;
     this.#look = plan.look;
+    this.#isWriteThrough = plan.isWriteThrough;
     this.#isSyncedOften = plan.isSyncedOften;
     this.#file = file;
     this.#path = file.path;
@@ -242,12 +251,39 @@ export class FileTail implements Tail {
 
   /** The frame that a write may have left there is none any more, as far as the disk lets us: it was refused. */
   #erase(lsn: number): void {
+    if (this.#isWriteThrough && this.#isWritten(lsn)) this.#numbers[LOG_REFUSED] = lsn;
     try {
-      this.#look();
-      this.#write(PADDING, lsn, PADDING.length);
+      this.#eraseAt(lsn);
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
+      return;
     }
+    if (this.#system.lacksWriteThrough !== true) this.forgetRefused();
+  }
+
+  #eraseAt(lsn: number): void {
+    this.#look();
+    this.#write(PADDING, lsn, PADDING.length);
+  }
+
+  /** Whether the file has something at a position, or cannot be asked: a full disk may have taken nothing. */
+  #isWritten(lsn: number): boolean {
+    const found = new Uint8Array(PADDING.length);
+    const span = { position: lsn - this.#numbers[LOG_BASE]!, bytes: found.length };
+    return this.#system.read(this.#file.handle, found, span) < 0 || found.some((byte) => byte !== 0);
+  }
+
+  get holdsRefused(): boolean {
+    const lsn = this.#numbers[LOG_REFUSED]!;
+    return lsn !== 0 && lsn >= this.#numbers[LOG_BASE]!;
+  }
+
+  eraseRefused(): void {
+    this.#eraseAt(this.#numbers[LOG_REFUSED]!);
+  }
+
+  forgetRefused(): void {
+    this.#numbers[LOG_REFUSED] = 0;
   }
 
   mend(): void {
@@ -362,6 +398,7 @@ export function ensureMapped(system: System, file: OpenLogFile, words: LogWords,
 /** A log in memory: the newest map is the log, reserved for it and committed as it grows. */
 export class MemoryTail implements Tail {
   readonly placedBytesMax = COPIED_FRAME_BYTES_MAX;
+  readonly holdsRefused = false;
   readonly #system: System;
   readonly #words: LogWords;
   readonly #numbers: Float64Array;
@@ -426,6 +463,10 @@ export class MemoryTail implements Tail {
   spill(): void {}
 
   spillStrides(): void {}
+
+  eraseRefused(): void {}
+
+  forgetRefused(): void {}
 
   get #region(): { readonly origin: Address; readonly end: number } {
     const region = newestMap(this.#words);

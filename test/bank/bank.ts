@@ -76,6 +76,22 @@ const DURABILITY: readonly PlantedFault[] = [
     "if (!isDone || isLost || end",
     "if (!isDone || end",
   ]),
+  fault("a flush leaves in the file what was refused and arrived", "failingWrites", "engine/sync.ts", [
+    "    this.eraseRefused();\n    this.#flush(",
+    "    this.#flush(",
+  ]),
+  fault("what was refused is taken out of the file without a sync", FAULTS, "engine/sync.ts", [
+    "this.#sync(this.durable);\n        tail.forgetRefused();",
+    "tail.forgetRefused();",
+  ]),
+  fault("a refused write that left nothing in the file keeps flushes from succeeding", FAULTS, "log/tail.ts", [
+    "this.#isWriteThrough && this.#isWritten(lsn)",
+    "this.#isWriteThrough",
+  ]),
+  fault("what was refused is looked for in the file that a compaction has made", FAULTS, "log/tail.ts", [
+    "return lsn !== 0 && lsn >= this.#numbers[LOG_BASE]!;",
+    "return lsn !== 0;",
+  ]),
   fault("the mark is written before the sync", "crashes", "engine/sync.ts", [
     "      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
     "      this.#mark(this.#core.visible);\n      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",

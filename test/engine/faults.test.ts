@@ -231,6 +231,91 @@ test("a write-through insert that fails is not there, neither to readers nor aft
   expect(engine.count(engine.defaultSpace)).toBe(1);
 });
 
+/** A disk that is full: a write gets into the file as it were, and is told to have failed; from then on none does. */
+function fullBehind(): { system: System; disk: { isFull: boolean; hasTaken: boolean; syncs: number } } {
+  const disk = { isFull: false, hasTaken: false, syncs: 0 };
+  const host = hostSystem();
+  const system = faulty(host, (call, args) => {
+    if (call === "sync") disk.syncs += 1;
+    if (call !== "write" || !disk.isFull) return undefined;
+    if (!disk.hasTaken) host.write(...(args as Parameters<System["write"]>));
+    disk.hasTaken = true;
+    return -Errno.ENOSPC;
+  });
+  return { system, disk };
+}
+
+/** A system on which writing through is a sync behind each write. */
+function lacking(system: System): System {
+  return new Proxy(system, {
+    get: (target, name) => (name === "lacksWriteThrough" ? true : (Reflect.get(target, name) as unknown)),
+  });
+}
+
+const WRITE_THROUGH = { flushPlan: { kind: "write-through" }, rangeScans: true } as const;
+
+describe.each([
+  ["at once", (system: System) => system],
+  ["by a sync behind it", lacking],
+] as const)("a write-through insert is written %s, refused, and in the file all the same:", (_, to) => {
+  test("no flush succeeds before it is taken out of the file", async () => {
+    using folder = temporaryFolder();
+    const { system, disk } = fullBehind();
+    using fixture = new EngineFixture(folder.file("data.emdb"), to(system), WRITE_THROUGH);
+    const { engine, sync, opened } = fixture;
+    engine.insert(engine.defaultSpace, "a", "durable", 0);
+    const before = fixture.state();
+    disk.isFull = true;
+    expectCode("EMDB_FULL", () => engine.insert(engine.defaultSpace, "b", "refused", 0));
+    expectCode("EMDB_FULL", () => sync.flush());
+    const full = expect.objectContaining({ code: "EMDB_FULL" });
+    expect(await opened.commit!.flush().catch((error: unknown) => error)).toEqual(full);
+    expect(fixture.state()).toBe(before);
+    disk.isFull = false;
+    disk.syncs = 0;
+    await opened.commit!.flush();
+    expect(disk.syncs).toBe(1);
+    expectOpens(folder.file("flushed.emdb"), fixture.image(), before);
+    sync.flush();
+    expect(disk.syncs).toBe(1);
+  });
+
+  test("a write in its place makes it good", () => {
+    using folder = temporaryFolder();
+    const { system, disk } = fullBehind();
+    using fixture = new EngineFixture(folder.file("data.emdb"), to(system), WRITE_THROUGH);
+    const { engine, sync } = fixture;
+    disk.isFull = true;
+    expectCode("EMDB_FULL", () => engine.insert(engine.defaultSpace, "b", "refused", 0));
+    disk.isFull = false;
+    engine.insert(engine.defaultSpace, "c", "accepted", 0);
+    disk.syncs = 0;
+    sync.flush();
+    expect(disk.syncs).toBe(0);
+    expectOpens(folder.file("flushed.emdb"), fixture.image(), fixture.state());
+  });
+});
+
+test("a write-through insert that is refused and leaves nothing in the file keeps no flush and no compaction from succeeding", () => {
+  using folder = temporaryFolder();
+  const { system, disk } = fullBehind();
+  using fixture = new EngineFixture(folder.file("data.emdb"), system, WRITE_THROUGH);
+  const { engine, sync, opened } = fixture;
+  engine.insert(engine.defaultSpace, "a", "durable", 0);
+  const before = fixture.state();
+  Object.assign(disk, { isFull: true, hasTaken: true });
+  expectCode("EMDB_FULL", () => engine.insert(engine.defaultSpace, "b", "refused", 0));
+  sync.flush();
+  disk.hasTaken = false;
+  expectCode("EMDB_FULL", () => engine.insert(engine.defaultSpace, "b", "refused", 0));
+  disk.isFull = false;
+  opened.compaction.runSync();
+  // What was refused is in a file that is gone.
+  disk.isFull = true;
+  sync.flush();
+  expectOpens(folder.file("flushed.emdb"), fixture.image(), before);
+});
+
 test.each(["EIO", "ENOSPC", "EDQUOT"] as const)(
   "a sync that fails with %s is EMDB_IO and poisons, also for want of room",
   (errno) => {
@@ -256,10 +341,6 @@ test.each(["EIO", "ENOSPC"] as const)(
       calls.syncs += 1;
       return calls.isFailing && calls.syncs === 1 ? -Errno[errno] : undefined;
     });
-    const lacking = new Proxy(system, {
-      get: (target, name) => (name === "lacksWriteThrough" ? true : (Reflect.get(target, name) as unknown)),
-    });
-    const config = { flushPlan: { kind: "write-through" }, rangeScans: true } as const;
     const refused: ((engine: Engine) => unknown)[] = [
       (engine) => engine.insert(engine.defaultSpace, "b", "new", 0),
       (engine) => engine.insert(engine.defaultSpace, "a", "overwritten", 0),
@@ -268,7 +349,7 @@ test.each(["EIO", "ENOSPC"] as const)(
       (engine) => engine.spaceNamed("new"),
     ];
     for (const [round, write] of refused.entries()) {
-      using fixture = new EngineFixture(folder.file(`${round}.emdb`), lacking, config);
+      using fixture = new EngineFixture(folder.file(`${round}.emdb`), lacking(system), WRITE_THROUGH);
       const { engine } = fixture;
       engine.insert(engine.defaultSpace, "a", "durable", 0);
       const before = fixture.state();

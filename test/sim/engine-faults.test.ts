@@ -5,6 +5,7 @@ import { expectSound } from "./ring-run.ts";
 import {
   compoundFaults,
   failingSyncs,
+  failingWrites,
   faults,
   faultsBehind,
   faultsOnWindows,
@@ -41,6 +42,12 @@ test(
 test(
   "a sync that fails is never tried again, whatever the kernel did with the pages",
   () => expectSound(failingSyncs, { seedCount: 2, crashCountMin: 5000 }),
+  TIMEOUT_MS,
+);
+
+test(
+  "a write-through write that was refused and reached the disk does not come back behind a flush",
+  () => expectSound(failingWrites, { seedCount: 2, crashCountMin: 7000 }),
   TIMEOUT_MS,
 );
 

@@ -237,18 +237,33 @@ export const faultsInBackups: Ring = {
 /** And a second one while the store deals with the first. */
 export const compoundFaults = everyFault("two errors", { machine: {}, options: { ...QUIET, isCompound: true } });
 
+/** Operations, each with a flush behind it. */
+function flushed(seed: number): Script {
+  const script = randomScript({ seed, length: 5, isWide: true });
+  return script.flatMap((operation): Script => [operation, { kind: "flush" }]);
+}
+
 /** Disks that lie about what they have: a script full of flushes, each of which fails in each way. */
 export const failingSyncs: Ring = {
   name: "failing syncs",
   adapter: PLAIN,
   run: (seed, report) => {
-    const script = randomScript({ seed, length: 5, isWide: true }).flatMap((operation): Script => [
-      operation,
-      { kind: "flush" },
-    ]);
+    const script = flushed(seed);
     for (const syncFailure of SYNC_FAILURES) {
       const machine = someMachine(seed, { syncFailure });
       faultRing(PLAIN, { run: { machine, script, seed }, options: { ...QUIET, onlyCalls: ["sync"] }, report });
+    }
+  },
+};
+
+/** Writes that are refused, with write-through in both of its ways, and have reached the disk in part or whole: a flush says that they do not come back. */
+export const failingWrites: Ring = {
+  name: "failing writes with write-through",
+  adapter: WRITE_THROUGH,
+  run: (seed, report) => {
+    for (const lacksWriteThrough of [false, true]) {
+      const run: Case = { machine: someMachine(seed, { lacksWriteThrough }), script: flushed(seed), seed };
+      faultRing(WRITE_THROUGH, { run, options: { ...QUIET, onlyCalls: ["write"] }, report });
     }
   },
 };
@@ -272,6 +287,7 @@ export const RINGS = {
   crashes,
   encrypted,
   failingSyncs,
+  failingWrites,
   faults,
   faultsBehind,
   fullDisks,
@@ -303,6 +319,7 @@ export const LONG_RUN: readonly Ring[] = [
   faultsBehind,
   compoundFaults,
   failingSyncs,
+  failingWrites,
   fullDisks,
   bigFrames,
   borders,
