@@ -310,7 +310,7 @@ export interface EmdbStats {
 export interface RecoveryReport {
   /** The checkpoint image was sound and used. */
   readonly usedCheckpoint: boolean;
-  /** Records read from the log after it. */
+  /** Records taken from the log after it; those of a batch that does not count are not among them. */
   readonly replayedRecords: number;
   /** Bytes of a half-written tail that were cut off. */
   readonly tornBytes: number;

@@ -92,6 +92,8 @@ export class Replayer {
   /** Whether nothing of it was applied. */
   #isUnread = false;
   #records = 0;
+  /** The same without those of the batch at hand: if that does not count, they were never there. */
+  #recordsBefore = 0;
 
   /** `ahead`, where another process may write to the file meanwhile, is for looking ahead in the same source. */
   constructor(
@@ -138,7 +140,7 @@ export class Replayer {
     const end = this.#batchStart === 0 ? stop : this.#batchStart;
     if (end < this.#durable) throw this.#lost(finding, stop);
     if (this.#batchStart !== 0) {
-      if (!this.#isUnread) undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
+      if (!this.#isUnread) this.#undoBatch();
       this.#setEnd(end);
     }
     const soundEnd = isEnded ? markEnd : end;
@@ -221,7 +223,10 @@ export class Replayer {
   #apply(): void {
     const { facts, lsn } = this.#scanner;
     const numbers = this.#core.control.log.numbers;
-    if (facts.place === PLACE_FIRST) this.#batchStart = lsn;
+    if (facts.place === PLACE_FIRST) {
+      this.#batchStart = lsn;
+      this.#recordsBefore = this.#records;
+    }
     const end = lsn + facts.frameBytes;
     this.#moveTo(end);
     if (facts.kind === KIND_PUT || facts.kind === KIND_REMOVE) {
@@ -246,7 +251,7 @@ export class Replayer {
         this.#applyBury(facts.kind === KIND_SPACE_DROP);
         break;
       case KIND_ABORT:
-        undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
+        this.#undoBatch();
         this.#group.wasUndone();
         break;
       case KIND_END:
@@ -255,6 +260,12 @@ export class Replayer {
       default:
         throw this.#nonsense("a frame of no known kind");
     }
+  }
+
+  /** Takes the batch at hand back. */
+  #undoBatch(): void {
+    undo(this.#core, this.#spaces, this.#batchStart, this.#gates);
+    this.#records = this.#recordsBefore;
   }
 
   #nonsense(what: string, offset = this.#scanner.lsn): EmdbError {

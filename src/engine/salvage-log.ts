@@ -126,7 +126,9 @@ export class LogSalvage {
     const until = Math.min(from + SCAN_BYTES, end);
     const found = this.#scanner.findSound(from, -1, until);
     if (found === undefined) {
-      this.#gapTo = Math.max(this.#gapTo, this.#scanner.lastNonZero(this.lsn, until));
+      const last = this.#scanner.lastNonZero(this.lsn, until);
+      // Where all are zeros, that is where this stretch begins: space that was reserved behind the log is no loss.
+      if (last > this.lsn) this.#gapTo = Math.max(this.#gapTo, last);
       this.lsn = until - 8;
       if (until < end) return true;
       this.lsn = until;

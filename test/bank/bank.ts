@@ -260,6 +260,14 @@ const BATCHES: readonly PlantedFault[] = [
     "if (isKnown && kind !== KIND_ABORT)",
     "if (isKnown)",
   ]),
+  fault("salvage takes reserved space for a loss", "test/engine/salvage.test.ts", "engine/salvage-log.ts", [
+    "if (last > this.lsn) this.#gapTo",
+    "this.#gapTo",
+  ]),
+  fault("what was taken back is reported as replayed", "test/engine/torn-tail.test.ts", "engine/recovery.ts", [
+    "    this.#records = this.#recordsBefore;\n",
+    "",
+  ]),
 ];
 
 const READS: readonly PlantedFault[] = [

@@ -5,6 +5,7 @@ import { linkSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 
 import { Emdb } from "../../src/index.ts";
 import { salvageFile } from "../../src/engine/salvage.ts";
 import { Errno } from "../../src/ffi/errno.ts";
+import { SCAN_BYTES } from "../../src/limits.ts";
 import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
@@ -77,6 +78,18 @@ test("a sound database is salvaged whole: records, deadlines, namespaces in thei
     expect(state).toBe(story.steps.at(-1)!.state);
     expect(lostRanges).toEqual([]);
     expect(recoveredRecords).toBe(6);
+  }
+});
+
+test("zeros behind the log are no loss, however many, and a bad place before them is one up to its last byte", async () => {
+  using folder = temporaryFolder();
+  const sound = story.crashed.subarray(0, story.flushedEnd);
+  for (const zeroBytes of [SCAN_BYTES - 8, SCAN_BYTES + 8, 3 * SCAN_BYTES + 1000]) {
+    const bytes = new Uint8Array(sound.length + zeroBytes);
+    bytes.set(sound);
+    expect((await rescue(folder, bytes)).lostRanges).toEqual([]);
+    bytes.fill(1, sound.length, sound.length + 50);
+    expect((await rescue(folder, bytes)).lostRanges).toEqual([{ offset: sound.length, bytes: 50 }]);
   }
 });
 

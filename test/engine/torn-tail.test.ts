@@ -294,3 +294,26 @@ test("a value that holds whole frames of its own database is a value", () => {
     if (outcome.kind !== "open") throw new EmdbError("EMDB_CORRUPTED", JSON.stringify(outcome));
   }
 });
+
+test("the records of a batch that does not count are not reported as replayed, whoever opens", async () => {
+  using folder = temporaryFolder();
+  const made = folder.file("made.emdb");
+  const db = Emdb.open(made);
+  db.insert("alone", "1");
+  db.flushSync();
+  const start = db.stats().logicalSizeBytes;
+  db.insertMany(["b1", "b2", "b3"].map((key): [string, string] => [key, "in a batch"]));
+  const end = db.stats().logicalSizeBytes;
+  await turn();
+  const written = imageOf(made);
+  db.closeSync();
+  const path = folder.file("data.emdb");
+  for (const cut of [start, start + 60, end - 1, end]) {
+    crashTo(path, written.subarray(0, cut));
+    const replayedRecords = cut === end ? 4 : 1;
+    for (const readOnly of [true, false]) {
+      using again = Emdb.open(path, { readOnly });
+      expect({ cut, readOnly, ...again.recovery }).toMatchObject({ cut, readOnly, replayedRecords });
+    }
+  }
+});
