@@ -3,7 +3,7 @@
  *
  * Invariant: an image that is there is either used or removed before the log is written on, whatever was wrong with it. It
  * knows of namespace ids that a compacted log does not name any more: beside frames of an open that did not know them, it
- * would pass for an image of the log, and the log for damaged.
+ * would pass for an image of the log. Replay allows for that (`recovery.ts`), for a log that was copied without its image.
  */
 
 import { dirname } from "node:path";

@@ -290,11 +290,19 @@ export class Replayer {
   #applyCreate(): void {
     const { facts, lsn, head, headAt } = this.#scanner;
     if (this.#isPast) return;
-    if (facts.space < this.#spaces.nextId)
+    if (facts.space < this.#spaces.nextId && !this.#isUnnamed(facts.space))
       throw this.#nonsense(`a namespace is created with an id that was given out before (${facts.space})`);
     const from = headAt + FRAME_HEADER_BYTES;
     const name = decodeName(head.u8.slice(from, from + facts.keyBytes));
     this.#spaces.create({ id: facts.space, name }, lsn);
+  }
+
+  /**
+   * Whether an image alone says that an id was given out, one that the log did not name any more at its end. Who then wrote on
+   * without the image, as to a copy of the log, gave it out again.
+   */
+  #isUnnamed(id: number): boolean {
+    return this.#gates !== undefined && this.#scanner.lsn >= this.#durable && this.#spaces.byId(id) === undefined;
   }
 
   #applyBury(isDrop: boolean): void {

@@ -264,6 +264,12 @@ const BATCHES: readonly PlantedFault[] = [
     "if (last > this.lsn) this.#gapTo",
     "this.#gapTo",
   ]),
+  fault(
+    "an id that an image alone knows is not given out again",
+    "test/engine/checkpoint-fork.test.ts",
+    "engine/recovery.ts",
+    [" && !this.#isUnnamed(facts.space)", ""],
+  ),
   fault("what was taken back is reported as replayed", "test/engine/torn-tail.test.ts", "engine/recovery.ts", [
     "    this.#records = this.#recordsBefore;\n",
     "",

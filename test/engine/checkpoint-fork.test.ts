@@ -122,6 +122,48 @@ for (const [name, options] of [
     }
   });
 
+  test(`a copy whose namespaces have ids that its log did not name any more, ${name}`, async () => {
+    using folder = temporaryFolder();
+    const [path, copy] = [folder.file("db"), folder.file("copy")];
+    {
+      using db = Emdb.open(path, options);
+      db.insert("base", "1");
+      for (const space of ["gone", "gone too"]) {
+        db.namespace(space).insert("key", "before");
+        db.dropNamespace(space);
+      }
+      await db.compact();
+    }
+    copyFileSync(path, copy);
+    {
+      // Without the image it begins anew with the first id.
+      using db = Emdb.open(copy, options);
+      db.namespace("made").insert("key", "1");
+      db.transaction((tx) => tx.namespace("more").insert("key", "2"));
+    }
+    renameSync(copy, path);
+    for (const readOnly of [true, false]) {
+      using db = Emdb.open(path, { ...options, readOnly });
+      expect(db.recovery.usedCheckpoint).toBe(true);
+      expect(db.listNamespaces()).toEqual(["made", "more"]);
+      expect(
+        texts(
+          db
+            .namespace("more")
+            .range()
+            .map(([key]) => key),
+        ),
+      ).toEqual(["key"]);
+      expect([db.getText("base"), db.namespace("made").getText("key")]).toEqual(["1", "1"]);
+      expect((await db.verify()).problems).toEqual([]);
+      if (!readOnly) db.namespace("last").insert("key", "3");
+    }
+    rmSync(`${path}.hint`);
+    using db = Emdb.open(path, options);
+    expect(db.listNamespaces()).toEqual(["made", "more", "last"]);
+    expect(db.namespace("last").getText("key")).toBe("3");
+  });
+
   test(`a copy of a file that was cleared, or given namespaces, since, ${name}`, async () => {
     const ways: ((db: Emdb) => void)[] = [
       (db) => db.clear(),
