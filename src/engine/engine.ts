@@ -12,8 +12,8 @@ import { RoomAhead } from "./room-ahead.ts";
 import { Snapshots } from "./snapshot.ts";
 import type { Spaces } from "./spaces.ts";
 import { type SpaceState } from "./spaces.ts";
-import { WritePath, placeInBatch } from "./write-path.ts";
-import { PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
+import { WritePath } from "./write-path.ts";
+import { PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, placeInBatch } from "../log/frame.ts";
 
 export class Engine implements Store {
   readonly core: Core;

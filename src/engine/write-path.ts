@@ -492,13 +492,6 @@ export class WritePath {
   }
 }
 
-/** Places for the frames of a batch of `count`. */
-export function placeInBatch(index: number, count: number): number {
-  if (count === 1) return PLACE_ALONE;
-  if (index === 0) return PLACE_FIRST;
-  return index === count - 1 ? PLACE_LAST : PLACE_MIDDLE;
-}
-
 function outgrown(bytes: number): EmdbError {
   return new EmdbError("EMDB_TOO_LARGE", `the value has grown to ${bytes} bytes; the limit is ${VALUE_BYTES_MAX}`);
 }

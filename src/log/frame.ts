@@ -104,6 +104,13 @@ export function kindOf(shape: number): number {
   return shape & KIND_MASK;
 }
 
+/** The places of the frames of a batch of `count`. */
+export function placeInBatch(index: number, count: number): number {
+  if (count === 1) return PLACE_ALONE;
+  if (index === 0) return PLACE_FIRST;
+  return index === count - 1 ? PLACE_LAST : PLACE_MIDDLE;
+}
+
 /** The place in the batch in a shape word. */
 export function placeOf(shape: number): number {
   return (shape >>> PLACE_SHIFT) & 3;
