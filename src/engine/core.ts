@@ -382,7 +382,7 @@ export function closedError(path: string | undefined): EmdbError {
 export function refusal(core: Core): EmdbError {
   const path = core.file?.path;
   const state = core.control.flags[STATE]!;
-  if ((state & STATE_CLOSED) !== 0) return closedError(path);
+  if (core.isClosed) return closedError(path);
   if ((state & STATE_POISONED) !== 0) {
     return new EmdbError(
       "EMDB_POISONED",
