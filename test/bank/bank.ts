@@ -222,7 +222,7 @@ const BATCHES: readonly PlantedFault[] = [
   fault(
     "the frames of an insertMany stand alone",
     "crashes",
-    "engine/write-path.ts",
+    "log/frame.ts",
     ["if (count === 1) return PLACE_ALONE;", "if (count >= 1) return PLACE_ALONE;"],
     80,
   ),

@@ -235,8 +235,8 @@ export const THREADS: readonly PlantedFault[] = [
       },
       {
         file: "src/engine/sync.ts",
-        from: "    } finally {\n      mutex.unlock();",
-        to: "    } finally {\n      if (isHeld) mutex.unlock();",
+        from: "      return true;\n    } finally {\n      mutex.unlock();",
+        to: "      return true;\n    } finally {\n      if (isHeld) mutex.unlock();",
       },
     ],
   },
