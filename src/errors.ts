@@ -83,9 +83,9 @@ export class EmdbError extends Error {
     return typeof value === "object" && value !== null && (value as { readonly [BRAND]?: unknown })[BRAND] === true;
   }
 
-  /** What errors of all evaluations have in common. */
-  get [BRAND](): true {
-    return true;
+  // What errors of all evaluations have in common; no member of their type, which has those of the contract alone.
+  static {
+    Object.defineProperty(this.prototype, BRAND, { value: true });
   }
 
   constructor(code: EmdbErrorCode, message: string, details: EmdbErrorDetails = {}) {

@@ -1,6 +1,6 @@
 /** What the types infer without annotations. Nothing runs: the compiler is the test. */
 
-import type { BytesLike, Codec, Emdb, Keyspace, Namespace } from "../../src/index.ts";
+import type { BytesLike, Codec, Emdb, EmdbError, Keyspace, Namespace } from "../../src/index.ts";
 import { codec } from "../../src/codec/codec.ts";
 
 type IsSame<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -12,6 +12,11 @@ function same<A, B>(isSame: IsSame<A, B>): IsSame<A, B> {
 
 interface User {
   readonly name: string;
+}
+
+/** No member that the contract does not name: an error of the same shape is one for the compiler. */
+export function errors(): void {
+  same<Exclude<keyof EmdbError, keyof Error>, "code" | "path" | "syscall" | "errno" | "offset" | "holder">(true);
 }
 
 export function inference(db: Emdb): void {
