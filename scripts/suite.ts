@@ -5,7 +5,7 @@
  *   bun scripts/suite.ts <label> <command that is another bun> -- [paths]
  *
  * One process per file, so that a crash or a hang of an emulator costs one file: it counts as one failure, and the
- * rest goes on. The last line is `<label>: N passed, N failed, N skipped`; EMDB_RESULTS names a file that the same
+ * rest goes on. So does a file in which no test is found. The last line is `<label>: N passed, N failed, N skipped`; EMDB_RESULTS names a file that the same
  * counts are appended to, for the total.
  */
 
@@ -39,18 +39,23 @@ const FIRST = [
   "test/sim/engine-platforms.test.ts",
 ];
 
-/** Reads the counts of one `bun test` run; a run without its closing line crashed, which is one more failure. */
+/**
+ * Reads the counts of one `bun test` run: of its closing block, since a test may have printed one of a run of its own. A
+ * run without a closing line crashed, which is one more failure, and so is a run of no test at all.
+ */
 export function countsOf(output: string, exitCode: number | null): Counts {
   const text = output.replaceAll(/\u001b\[[0-9;]*m/g, "").replaceAll("\r", "");
-  const summed = (word: string): number =>
-    [...text.matchAll(new RegExp(`^ *(\\d+) ${word}$`, "gm"))].reduce((sum, match) => sum + Number(match[1]), 0);
   const listed = (word: string): number => [...text.matchAll(new RegExp(`^\\(${word}\\) `, "gm"))].length;
-  if (!/^Ran \d+ tests? across/m.test(text)) {
+  const closing = [...text.matchAll(/((?:^ *\d+ [a-z].*\n)*)^Ran \d+ tests? across.*/gm)].at(-1);
+  const after = closing === undefined ? "" : text.slice(closing.index + closing[0].length);
+  if (closing === undefined || /^\((pass|fail|skip|todo)\) /m.test(after)) {
     return { passed: listed("pass"), failed: listed("fail") + 1, skipped: listed("skip") };
   }
-  const failed = summed("fail");
-  const isUnexplained = exitCode !== 0 && failed === 0;
-  return { passed: summed("pass"), failed: failed + (isUnexplained ? 1 : 0), skipped: summed("skip") + summed("todo") };
+  const counted = (word: string): number =>
+    Number(new RegExp(`^ *(\\d+) ${word}$`, "m").exec(closing[1] ?? "")?.[1] ?? 0);
+  const [passed, failed, skipped] = [counted("pass"), counted("fail"), counted("skip") + counted("todo")];
+  const isUnexplained = failed === 0 && (exitCode !== 0 || passed + skipped === 0);
+  return { passed, failed: failed + (isUnexplained ? 1 : 0), skipped };
 }
 
 /** What is no note of a test: the runner's own lines. */
@@ -83,7 +88,12 @@ function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
   return [...new Set([...first, ...[...found].sort()])];
 }
 
-async function runFile(command: readonly string[], file: string): Promise<Counts> {
+interface Outcome extends Counts {
+  /** Whether a test of the file had a result when its process ended. */
+  readonly hasBegun: boolean;
+}
+
+async function runFile(command: readonly string[], file: string): Promise<Outcome> {
   const startedMs = Date.now();
   // Into a file, since a pipe stays open for as long as anything that the emulator left behind holds it.
   const folder = mkdtempSync(join(tmpdir(), "emdb-suite-"));
@@ -104,7 +114,7 @@ async function runFile(command: readonly string[], file: string): Promise<Counts
   console.log(`${counts.failed === 0 ? "ok  " : "FAIL"} ${file}: ${phrase(counts)} (${seconds} s)`);
   const told = counts.failed > 0 ? output : notesIn(output);
   if (told !== "") console.log(told.replaceAll(/^/gm, "     | "));
-  return counts;
+  return { ...counts, hasBegun: /^(\u001b\[[0-9;]*m)*\((pass|fail)\)/m.test(output) };
 }
 
 const phrase = (counts: Counts): string =>
@@ -128,7 +138,7 @@ async function main(): Promise<void> {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
       let counts = await runFile(command, file);
       // An emulator that ends before a test has failed is given a second try; a crash of ours comes again.
-      if (isEmulated && counts.failed === 1 && counts.passed === 0) counts = await runFile(command, file);
+      if (isEmulated && counts.failed === 1 && !counts.hasBegun) counts = await runFile(command, file);
       done.push(counts);
     }
   };
@@ -137,7 +147,7 @@ async function main(): Promise<void> {
   const total = done.length === 0 ? { passed: 0, failed: 1, skipped: 0 } : sum(done);
   console.log(`${label}: ${phrase(total)}`);
   const results = process.env["EMDB_RESULTS"];
-  if (results !== undefined) appendFileSync(results, `${total.passed} ${total.failed} ${label}\n`);
+  if (results !== undefined) appendFileSync(results, `${total.passed} ${total.failed} ${total.skipped} ${label}\n`);
   process.exit(total.failed === 0 ? 0 : 1);
 }
 

@@ -177,6 +177,20 @@ describe("the counter of test runs", () => {
     const output = `bun test v1.4.5 (x)\n\ntest/a.test.ts:\n${notes}\n(pass) a [1.00ms]\n\n 1 pass\n 0 fail\n 2 expect() calls\n`;
     expect(notesIn(`${output}Ran 1 test across 1 file. [3.00ms]\n`)).toBe(notes);
   });
+  test("counts a run of no test at all as a failure, and one whose tests are all skipped as none", () => {
+    expect(countsOf(" 0 pass\n 0 fail\nRan 0 tests across 1 file.\n", 0)).toEqual({ passed: 0, failed: 1, skipped: 0 });
+    expect(countsOf(" 0 pass\n 2 skip\n 0 fail\nRan 2 tests across 1 file.\n", 0)).toEqual({
+      passed: 0,
+      failed: 0,
+      skipped: 2,
+    });
+  });
+  test("counts nothing that a test has printed", () => {
+    const inner = " 500 pass\n 7 skip\n 0 fail\nRan 507 tests across 1 file. [1.00ms]\n";
+    const outer = "(pass) a [1.00ms]\n\n 1 pass\n 0 fail\nRan 1 test across 1 file. [3.00ms]\n";
+    expect(countsOf(`${inner}${outer}`, 0)).toEqual({ passed: 1, failed: 0, skipped: 0 });
+    expect(countsOf(`${inner}(pass) a [1.00ms]\n`, 0)).toEqual({ passed: 1, failed: 1, skipped: 0 });
+  });
   test("counts an exit code that no failed test explains", () => {
     expect(countsOf(" 2 pass\n 0 fail\nRan 2 tests across 1 file.\n", 1)).toEqual({ passed: 2, failed: 1, skipped: 0 });
     expect(countsOf(" 2 pass\n 0 fail\nRan 2 tests across 1 file.\n", 0)).toEqual({ passed: 2, failed: 0, skipped: 0 });
