@@ -6,6 +6,7 @@ import { EmdbError } from "../errors.ts";
 import { Errno, errnoName } from "./errno.ts";
 import { freebsdKernel } from "./freebsd.ts";
 import { hostPlatform } from "./library-names.ts";
+import { requireBun } from "./library.ts";
 import { linuxKernel } from "./linux.ts";
 import { macosKernel } from "./macos.ts";
 import { compare, copy } from "./memory.ts";
@@ -38,13 +39,6 @@ export function hostSystem(): System {
 /** How many threads can run at a time here, 1 or more, as the system says. */
 export function processors(): number {
   return availableParallelism();
-}
-
-/** What older ones lack shows as anything but that: a symbol without an address, a Worker that never starts. */
-export function requireBun(version: string): void {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  if (major > 1 || (major === 1 && minor >= 4)) return;
-  throw new EmdbError("EMDB_UNSUPPORTED", `emdb needs Bun 1.4 or later; this is Bun ${version}`);
 }
 
 function systemOfPlatform(): System {

@@ -23,9 +23,13 @@ const opened: unknown[] = [];
 
 /**
  * Every symbol of `calls` from the first library in `names` that has them all.
- * @throws {EmdbError} EMDB_UNSUPPORTED when none does; the message names the libraries and why each was refused.
+ * @throws {EmdbError} EMDB_UNSUPPORTED when none does; the message names the libraries and why each was refused, or the Bun (`version`) that is too old.
  */
-export function openLibrary<Calls>(names: readonly string[], calls: Readonly<Record<string, Signature>>): Calls {
+export function openLibrary<Calls>(
+  names: readonly string[],
+  calls: Readonly<Record<string, Signature>>,
+  version: string = Bun.version,
+): Calls {
   const reasons: string[] = [];
   for (const name of names) {
     try {
@@ -36,10 +40,24 @@ export function openLibrary<Calls>(names: readonly string[], calls: Readonly<Rec
       reasons.push(`${name}: ${cause instanceof Error ? cause.message : String(cause)}`);
     }
   }
+  // A Bun that is too old may open no library at all, and does so before anything else has asked for its version.
+  requireBun(version);
   throw new EmdbError(
     "EMDB_UNSUPPORTED",
     `no system library offers ${Object.keys(calls).join(", ")} on ${process.platform} ${process.arch} (${reasons.join("; ")})`,
   );
+}
+
+/**
+ * What older ones lack shows as anything but that: a library that does not open, a symbol without an address, a Worker
+ * that never starts.
+ *
+ * @throws {EmdbError} EMDB_UNSUPPORTED
+ */
+export function requireBun(version: string): void {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  if (major > 1 || (major === 1 && minor >= 4)) return;
+  throw new EmdbError("EMDB_UNSUPPORTED", `emdb needs Bun 1.4 or later; this is Bun ${version}`);
 }
 
 /** The native address of a symbol, to be called back by the runtime. */

@@ -37,4 +37,10 @@ export const API: readonly PlantedFault[] = [
     " || isFromCodec(error)",
     "",
   ]),
+  fault(
+    "an old Bun that opens no library is not told that it is old",
+    "test/ffi/surroundings.test.ts",
+    "ffi/library.ts",
+    ["  requireBun(version);", ""],
+  ),
 ];

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { hostname } from "node:os";
-import { hostSystem, requireBun } from "../../src/ffi/host.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
+import { openLibrary, requireBun } from "../../src/ffi/library.ts";
 import { system } from "./temporary-folder.ts";
 
 interface Report {
@@ -95,4 +96,10 @@ test("a Bun that is too old is told so", () => {
     expect(() => requireBun(version)).toThrow(expect.objectContaining({ code: "EMDB_UNSUPPORTED", message }));
   }
   for (const version of ["1.4.0", "1.4.5", "1.10.0-canary.1", "2.0.0"]) expect(() => requireBun(version)).not.toThrow();
+});
+
+test("a Bun that is too old is told so also where it opens no library", () => {
+  const opening = (version: string) => () => openLibrary(["no-such-library"], {}, version);
+  expect(opening("1.2.0")).toThrow("emdb needs Bun 1.4 or later; this is Bun 1.2.0");
+  expect(opening("1.4.5")).toThrow("no system library offers");
 });
