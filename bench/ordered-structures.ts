@@ -12,9 +12,11 @@ import { FIRST_ERA, RECLAIM_ATTACHED, RECLAIM_ERA, RECLAIM_FLAGS, Reclaim } from
 import { OrderedIndex } from "../src/ordered/ordered.ts";
 import { RangeReader, remainderOf } from "../src/ordered/range-reader.ts";
 import { Data, randomFrom, shuffledNumbers } from "./lib/data.ts";
+import { countAndWords } from "./lib/options.ts";
 
-const records = Number(process.argv[2] ?? 1_000_000);
-const order = process.argv[3] ?? "random";
+const given = countAndWords(process.argv.slice(2), ["random", "sorted", "named"]);
+const records = given.count;
+const order = given.words[0] ?? "random";
 const KEY_BYTES = 24;
 const FRAME_BYTES = 200;
 const FRAME_UNITS = FRAME_BYTES / 8;

@@ -13,12 +13,14 @@ import { Emdb } from "../src/index.ts";
 import { Data } from "./lib/data.ts";
 import { Folder } from "./lib/folder.ts";
 import { load } from "./lib/load.ts";
+import { countAndWords } from "./lib/options.ts";
 import { openStore } from "./lib/peers-of.ts";
 import type { Store } from "./peers/peer.ts";
 
-const records = Number(process.argv[2] ?? 1_000_000);
+const given = countAndWords(process.argv.slice(2), ["open", "load", "batches", "writes", "ranges"]);
+const records = given.count;
 const data = new Data({ seed: 3 });
-const parts = new Set(process.argv.slice(3));
+const parts = new Set(given.words);
 const ROUNDS = 15;
 /** Two bytes: some fifteen records of a million. */
 const PREFIX_BYTES = 2;

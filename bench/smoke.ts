@@ -1,4 +1,7 @@
-/** Runs every workload once with 1000 records and checks that each ended with numbers; nothing is judged by its speed. */
+/**
+ * Runs every workload once with 1000 records and checks that each ended with numbers, and the programs beside them, which
+ * have to end and print something; nothing is judged by its speed.
+ */
 
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,6 +41,13 @@ const small = [
   "--child-seconds=60",
 ];
 
+/** What writes no table, and its arguments. */
+const programs: Readonly<Record<string, readonly string[]>> = {
+  ordered: ["1000"],
+  "ordered-structures": ["1000"],
+  micro: ["--records=1000", "--peers=emdb"],
+};
+
 interface Written {
   readonly skipped: Readonly<Record<string, string>>;
   readonly series: readonly { readonly row: string; readonly median: Readonly<Record<string, number | null>> }[];
@@ -59,6 +69,13 @@ for (const name of workloads) {
   else failed++;
   const skipped = Object.entries(written?.skipped ?? {}).map(([subject, reason]) => ` (${subject} skipped: ${reason})`);
   process.stdout.write(`${isGood ? "ok" : "FAILED"} ${name}: ${written?.series.length ?? 0} rows${skipped.join("")}\n`);
+}
+for (const [name, args] of Object.entries(programs)) {
+  const { isSound, markdown } = await runProgram(name, args);
+  const isGood = isSound && markdown !== "";
+  if (isGood) passed++;
+  else failed++;
+  process.stdout.write(`${isGood ? "ok" : "FAILED"} ${name}: ${markdown.split("\n").length - 1} lines\n`);
 }
 rmSync(folder, { recursive: true, force: true });
 process.stdout.write(`${passed} passed, ${failed} failed\n`);

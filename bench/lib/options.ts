@@ -19,6 +19,18 @@ export function parseOptions(args: readonly string[]): Options {
   return options;
 }
 
+/** Arguments of the programs that take a count and then words: `ordered.ts 500k batches`. */
+export function countAndWords(
+  args: readonly string[],
+  known: readonly string[],
+): { readonly count: number; readonly words: readonly string[] } {
+  const [count = "1m", ...words] = args;
+  const unknown = words.filter((word) => !known.includes(word));
+  if (unknown.length > 0)
+    throw new Error(`no "${unknown.join(" ")}": after the number of records come ${known.join(", ")}`);
+  return { count: numberOption({ records: count }, "records"), words };
+}
+
 /** A whole number; `1m`, `64k` and `1_000` are understood. */
 export function numberOption(options: Options, name: string): number {
   const text = options[name];
