@@ -314,7 +314,10 @@ export interface RecoveryReport {
   readonly replayedRecords: number;
   /** Bytes of a half-written tail that were cut off. */
   readonly tornBytes: number;
-  /** Bytes that had been durable before and are missing from the file's end (somebody truncated it). 0 after any crash. */
+  /**
+   * Bytes that had been durable before and are missing from the file's end (somebody truncated it), as far as the checkpoint
+   * beside it knows: without one, as beside a fresh backup, 0. 0 after any crash.
+   */
   readonly missingBytes: number;
   /** How long reading the checkpoint and the log took; the stretching of a passphrase comes before it. */
   readonly durationMs: number;
