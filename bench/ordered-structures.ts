@@ -69,6 +69,7 @@ function treeOf(): Structure {
       copy(memory.address, keyAddress(units), KEY_BYTES);
       return KEY_BYTES;
     },
+    corrupted: (units: number) => new Error(`the key at ${units} is not the one that it was`),
   };
   const index = new OrderedIndex(heap, new Reclaim(heap, flags, () => true), keys);
   const reader = new RangeReader(heap, keys);
