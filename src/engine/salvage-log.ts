@@ -3,7 +3,7 @@
  *
  * A batch is read twice: first for its end, then, if that says that it was done, for its sound frames. So memory does
  * not grow with a batch. A frame that is bad behind a sound header costs only itself, and still says where in its batch
- * it stands; behind any other bad place the next sound frame is looked for.
+ * it stands; behind any other bad place the next sound header is looked for.
  *
  * Invariants
  * 1. A batch counts when its last frame says that it is the last and no abort; then every sound frame of it does. Of a
@@ -43,7 +43,7 @@ export class LogSalvage {
   #isDamaged = false;
   /** Where the batch ends whose frames are being taken; 0 when none is. */
   #takeUntil = 0;
-  /** Where the stretch began that is being searched for a sound frame; 0 when none is. */
+  /** Where the stretch began that is being searched for a sound header; 0 when none is. */
   #gapFrom = 0;
   /** Behind the last byte of that stretch that is not zero. */
   #gapTo = 0;
@@ -119,12 +119,12 @@ export class LogSalvage {
     this.#batchStart = 0;
   }
 
-  /** Looks on for the next sound frame, a buffer at a time. */
+  /** Looks on for the next sound header, a buffer at a time. */
   #search(): boolean {
     const end = this.#takeUntil || this.#source.end;
     const from = this.lsn + 8;
     const until = Math.min(from + SCAN_BYTES, end);
-    const found = this.#scanner.findSound(from, -1, until);
+    const found = this.#scanner.findHeader(from, until);
     if (found === undefined) {
       const last = this.#scanner.lastNonZero(this.lsn, until);
       // Where all are zeros, that is where this stretch begins: space that was reserved behind the log is no loss.

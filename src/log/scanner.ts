@@ -410,6 +410,17 @@ export class Scanner {
    * already (-1: of any); undefined when none begins before `until`.
    */
   findSound(from: number, durableBeyond: number, until = this.#source.end): number | undefined {
+    let lsn = this.findHeader(from, until);
+    while (lsn !== undefined) {
+      // Not opened: the sessions in between may be what is bad.
+      if (this.judgeClosed(lsn) === FRAME && this.facts.durable > durableBeyond) return lsn;
+      lsn = this.findHeader(lsn + 8, until);
+    }
+    return undefined;
+  }
+
+  /** The position of the first sound header at or behind `from`, whatever is behind it; undefined when none begins before `until`. */
+  findHeader(from: number, until: number): number | undefined {
     const last = Math.min(until - 8, this.#source.end - FRAME_HEADER_BYTES);
     for (let lsn = from; lsn <= last; lsn += 8) {
       if (this.#load(lsn, FRAME_HEADER_BYTES) < FRAME_HEADER_BYTES) return undefined;
@@ -423,10 +434,7 @@ export class Scanner {
       }
       if (!isPlausible(this.memory, at, lsn)) continue;
       const seed = placeSeed(this.#source.salts.header, unitLow(lsn), unitHigh(lsn));
-      if (xxh32Of20(this.memory.i32, (at >> 2) + 1, seed) !== this.memory.i32[at >> 2]) continue;
-      // Not opened: the sessions in between may be what is bad.
-      if (this.judgeClosed(lsn) !== FRAME) continue;
-      if (this.facts.durable > durableBeyond) return lsn;
+      if (xxh32Of20(this.memory.i32, (at >> 2) + 1, seed) === this.memory.i32[at >> 2]) return lsn;
     }
     return undefined;
   }

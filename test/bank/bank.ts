@@ -154,8 +154,8 @@ const RECOVERY: readonly PlantedFault[] = [
     "  // Who made",
   ]),
   fault("a torn tail is taken for damage", "crashes", "log/scanner.ts", [
-    "if (this.facts.durable > durableBeyond) return lsn;",
-    "return lsn;",
+    " === FRAME && this.facts.durable > durableBeyond) return lsn;",
+    " === FRAME) return lsn;",
   ]),
   fault("damage is taken for a torn tail", "test/engine/damage.test.ts", "engine/recovery.ts", [
     "if (proof === undefined) return;",
@@ -259,6 +259,10 @@ const BATCHES: readonly PlantedFault[] = [
   fault("salvage takes a batch that was given up", SALVAGE, "engine/salvage-log.ts", [
     "if (isKnown && kind !== KIND_ABORT)",
     "if (isKnown)",
+  ]),
+  fault("salvage goes by no header behind a bad one whose own frame is damaged", SALVAGE, "engine/salvage-log.ts", [
+    "findHeader(from, until)",
+    "findSound(from, -1, until)",
   ]),
   fault("salvage takes reserved space for a loss", "test/engine/salvage.test.ts", "engine/salvage-log.ts", [
     "if (last > this.lsn) this.#gapTo",

@@ -90,11 +90,9 @@ function judge(frames: readonly Frame[], damages: ReadonlyMap<number, Damage>, i
   const taken = new Set<number>();
   const given = new Set<number>();
   let batch: number[] | undefined;
-  let isSearching = false;
   for (const [index, { place, kind }] of frames.entries()) {
     const damage = damages.get(index);
-    isSearching = damage === "header" || (isSearching && damage !== undefined);
-    if (isSearching) continue;
+    if (damage === "header") continue;
     if (place === format.PLACE_ALONE || place === format.PLACE_FIRST) batch = undefined;
     (batch ??= []).push(index);
     const isEnd = place === format.PLACE_ALONE || place === format.PLACE_LAST;
