@@ -18,6 +18,10 @@ export const SECRETS: readonly PlantedFault[] = [
     "engine/vault.ts",
     ["      if (segments.ofBase(base) !== 0) continue;\n", "      if (base >= 0) continue;\n"],
   ),
+  fault("dead bytes are fewer than none", "test/encryption/sessions.test.ts", "engine/stats.ts", [
+    "Math.max(0, logBytes(core) - live)",
+    "logBytes(core) - live",
+  ]),
   fault("a nonce is an offset in the file", "encrypted", "engine/sealed-encoder.ts", [
     "counter: source.nextCounter() }",
     "counter: lsn / 8 }",

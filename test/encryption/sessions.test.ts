@@ -40,6 +40,22 @@ test("an open that only reads begins none, and leaves the file as it was", () =>
   expect(sessionsIn(path)).toBe(1);
 });
 
+test("a log that a crash cut behind the first record of its only session has no dead bytes, and not fewer", () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  {
+    using db = openWith(path, SECRET);
+    db.insert("k", "v");
+  }
+  const file = readFileSync(path);
+  rmSync(`${path}.hint`);
+  writeFileSync(path, file.subarray(0, framesOf(file)[1]!.lsn));
+  for (const readOnly of [true, false]) {
+    using db = Emdb.open(path, { encryption: SECRET, readOnly });
+    expect(db.stats()).toMatchObject({ liveRecords: 0, deadBytes: 0 });
+  }
+});
+
 test("each open that writes begins one, and records of all of them are read, with the image and without", async () => {
   using folder = fastFolder();
   const path = folder.file("data.emdb");
