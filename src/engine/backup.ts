@@ -19,7 +19,7 @@ import { cutSteps } from "../log/cut.ts";
 import { LOG_FILE, mapRelease, releaseMaps } from "../log/log-words.ts";
 import { closeFile, nameFile, openHandle } from "../log/shared-file.ts";
 import { noteTarget, replacedFileOf, targetLockOf } from "./control.ts";
-import { beginDraft, copySteps, writeMark, type CompactionParts, type Draft } from "./compaction.ts";
+import { beginDraft, copySteps, writeEnd, type CompactionParts, type Draft } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import { beginsAsImage } from "./hint-format.ts";
 import { LockFile } from "./lock-file.ts";
@@ -143,7 +143,7 @@ export class Backup {
     const { system, control } = this.#core;
     const handle = control.draft.numbers[LOG_FILE]!;
     draft.log.tail.spill();
-    const markBytes = writeMark(this.#core, draft, true);
+    const markBytes = writeEnd(this.#core, draft, true);
     // Before it is cut, which a mapped file cannot be everywhere, and while its name leads to what a death would leave.
     releaseMaps(control.draft, undefined, mapRelease(system, true));
     must(system.truncate(handle, draft.log.end + markBytes), { syscall: "ftruncate", path });

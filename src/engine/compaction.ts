@@ -19,7 +19,7 @@ import { must } from "../ffi/io-error.ts";
 import { collectGarbage, type Pinned } from "../ffi/memory.ts";
 import type { ProgressOptions } from "../api/types.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../limits.ts";
-import { KEY_AREA_AT, decodeHeader, encodeHeader } from "../log/header.ts";
+import { KEY_AREA_AT, decodeHeader, encodeHeader, type LogHeader } from "../log/header.ts";
 import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
@@ -69,6 +69,8 @@ export interface DraftPlan {
 /** A copy under way. */
 export interface Draft {
   readonly log: NewLog;
+  /** Its header page; undefined in memory. */
+  readonly page: Pinned | undefined;
   readonly table: MoveTable;
   readonly copy: LogCopy;
 }
@@ -273,7 +275,7 @@ export class Compaction {
     const path = this.#draftPath;
     if (path === undefined) return;
     log.tail.spill();
-    writeMark(this.#core, draft, false);
+    writeEnd(this.#core, draft, false);
     log.sync();
     if (writeThrough) {
       const handle = must(system.open(path, "write-through"), { syscall: "open", path });
@@ -331,7 +333,7 @@ export function beginDraft(
   try {
     const place = path === undefined ? { logBytes: 2 * (core.visible - core.base) } : { draftPath: path };
     const table = new MoveTable(system, control, place);
-    return { log, table, copy: new LogCopy({ core, spaces, log, table, ...options }, generation) };
+    return { log, page, table, copy: new LogCopy({ core, spaces, log, table, ...options }, generation) };
   } catch (error) {
     discardDraft(core, path);
     throw error;
@@ -352,11 +354,16 @@ function headerPage(core: Core, generation: number): Pinned {
       path: file?.path,
       offset: 0,
     });
-  const page = encodeHeader({ ...verdict.header, generation });
+  return nextPage(core, old, { ...verdict.header, generation, madeEnd: 0 });
+}
+
+/** The page for another first sector of the same database. */
+function nextPage(core: Core, before: Uint8Array, header: LogHeader): Pinned {
+  const page = encodeHeader(header);
   const { vault } = core;
   if (vault !== undefined) {
     const { cipher, dataKey } = vault;
-    const from = { sector: old.subarray(0, KEY_AREA_AT), keyArea: old.subarray(KEY_AREA_AT), cipher };
+    const from = { sector: before.subarray(0, KEY_AREA_AT), keyArea: before.subarray(KEY_AREA_AT), cipher };
     page.u8.set(carryKeyArea(from, { dataKey, sector: page.u8.slice(0, KEY_AREA_AT) }), KEY_AREA_AT);
   }
   return page;
@@ -380,13 +387,23 @@ export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft)
   yield* catchUpSteps(engine, sync, copying);
 }
 
-/** Writes the mark behind the end of a draft; returns its length. */
-export function writeMark(core: Core, draft: Draft, isClean: boolean): number {
-  const { system, control } = core;
-  const { numbers } = control.draft;
+/** Writes the mark behind the end of a draft, and into its header where that is; returns the mark's length. */
+export function writeEnd(core: Core, draft: Draft, isClean: boolean): number {
+  const { numbers } = core.control.draft;
   const mark = draft.copy.mark(isClean);
-  const position = numbers[LOG_WRITTEN]!;
-  const written = system.write(numbers[LOG_FILE]!, mark, { position, bytes: mark.length });
-  must(written, { syscall: "pwrite", path: core.file?.path });
+  writeAt(core, numbers[LOG_WRITTEN]!, mark);
+  const page = draft.page?.u8;
+  const verdict = page && decodeHeader(page);
+  if (page !== undefined && verdict?.kind === "sound")
+    writeAt(
+      core,
+      0,
+      nextPage(core, page, { ...verdict.header, madeEnd: draft.log.end }).u8.subarray(0, HEADER_PAGE_BYTES),
+    );
   return mark.length;
+}
+
+function writeAt({ system, control, file }: Core, position: number, bytes: Uint8Array): void {
+  const written = system.write(control.draft.numbers[LOG_FILE]!, bytes, { position, bytes: bytes.length });
+  must(written, { syscall: "pwrite", path: file?.path });
 }

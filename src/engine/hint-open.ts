@@ -23,6 +23,8 @@ import { Spaces } from "./spaces.ts";
 interface OpenLog {
   readonly file: LogFile;
   readonly identity: LogIdentity;
+  /** Where it ended when the file got its name, by its header; 0 if that does not say. */
+  readonly madeEnd: number;
   readonly bytes: number;
   /** It was made in the place of an empty file: an image beside it is of what that once held. */
   readonly wasEmptied: boolean;
@@ -35,6 +37,7 @@ export class ImageAtOpen {
   readonly #path: string;
   readonly #fileId: Uint8Array;
   readonly #hint: Hint | undefined;
+  readonly #known: KnownEnd | undefined;
   /** The index was filled from the image, the ordered one as well. */
   usedCheckpoint = false;
   isOrdered = false;
@@ -44,6 +47,7 @@ export class ImageAtOpen {
     this.#path = log.file.path;
     this.#fileId = log.identity.fileId;
     this.#hint = openHint(system, log, log.keys);
+    this.#known = knownEnd(log, this.#hint);
   }
 
   static look(system: System, log: OpenLog): ImageAtOpen {
@@ -82,18 +86,18 @@ export class ImageAtOpen {
   }
 
   /**
-   * How much shorter the log is than the image knows it to have been.
+   * How much shorter the log is than it is known to have been: to the image, which an open makes anew and which is newer than
+   * the header therefore, else to the header.
    * @throws {EmdbError} EMDB_CORRUPTED when the rest is not missing but spoilt.
    */
   missingBytes(replay: Replay): number {
-    const hint = this.#hint;
-    if (hint === undefined || hint.kinship === "same") return 0;
-    const missing = Math.max(0, hint.header.end - replay.end);
-    if (hint.kinship === "short" || missing === 0 || replay.tornBytes === 0) return missing;
+    const known = this.#known;
+    const missing = known === undefined ? 0 : Math.max(0, known.end - replay.end);
+    if (known === undefined || known.isCut || missing === 0 || replay.tornBytes === 0) return missing;
     throw new EmdbError(
       "EMDB_CORRUPTED",
-      `${JSON.stringify(this.#path)}: the log ends at byte ${replay.end}, yet the checkpoint knows that it was durable up to byte ` +
-        `${hint.header.end}; nothing has been changed. Emdb.salvage copies what is sound into a new file, and tells what it could not use`,
+      `${JSON.stringify(this.#path)}: the log ends at byte ${replay.end}, yet ${known.by} knows that it was durable up to byte ` +
+        `${known.end}; nothing has been changed. Emdb.salvage copies what is sound into a new file, and tells what it could not use`,
       { path: this.#path, offset: replay.end },
     );
   }
@@ -113,4 +117,18 @@ export class ImageAtOpen {
     this.#system.close(this.#hint.handle);
     this.#hint.sealed?.seal.wipe();
   }
+}
+
+/** Where the log ended once, durable, who says so, and whether the file itself is shorter. */
+interface KnownEnd {
+  readonly end: number;
+  readonly by: string;
+  readonly isCut: boolean;
+}
+
+function knownEnd({ madeEnd, bytes }: OpenLog, hint: Hint | undefined): KnownEnd | undefined {
+  if (hint === undefined) return { end: madeEnd, by: "the header", isCut: bytes < madeEnd };
+  // Replay itself has held the end against it.
+  if (hint.kinship === "same") return undefined;
+  return { end: hint.header.end, by: "the checkpoint", isCut: hint.kinship === "short" };
 }

@@ -287,10 +287,10 @@ function recover(
   const markBytes = plan.keys === undefined ? FRAME_HEADER_BYTES : SEALED_MARK_BYTES;
   if (!plan.config.readOnly && !endsClean(atFile, markBytes)) system.forgetCached(file.handle);
   ensureMapped(system, file, control.log, bytes);
-  const { fileId, generation } = plan.header;
+  const { fileId, generation, madeEnd } = plan.header;
   const identity = { fileId, generation };
   const wasEmptied = plan.wasEmptied === true;
-  using image = ImageAtOpen.look(system, { file, identity, bytes, wasEmptied, keys: plan.keys });
+  using image = ImageAtOpen.look(system, { file, identity, madeEnd, bytes, wasEmptied, keys: plan.keys });
   const seed = image.seed ?? makeSeed(system);
   const base = makeBase(system, control, { ...plan, fileId, seed });
   const core = makeCore(environment, base, 0);

@@ -48,15 +48,23 @@ export class LogSalvage {
   /** Behind the last byte of that stretch that is not zero. */
   #gapTo = 0;
 
+  /** Behind the last sound frame. */
+  #soundEnd = HEADER_PAGE_BYTES;
+  readonly #madeEnd: number;
+
   /** Everything before has been dealt with. */
   lsn = HEADER_PAGE_BYTES;
 
-  /** `name` hears of each creation of a namespace, before it is known whether its batch counts. */
+  /**
+   * `name` hears of each creation of a namespace, before it is known whether its batch counts. `madeEnd` is where the log
+   * ended once by its header: what is missing up to there is lost.
+   */
   constructor(
-    source: ScanSource,
+    source: ScanSource & { readonly madeEnd: number },
     { apply, name }: { readonly apply: (frame: FoundFrame) => void; readonly name: (frame: FoundFrame) => void },
   ) {
     this.#source = source;
+    this.#madeEnd = source.madeEnd;
     this.#apply = apply;
     this.#name = name;
     const scanner = (this.#scanner = new Scanner(source, this.lsn));
@@ -95,6 +103,7 @@ export class LogSalvage {
       this.#gapFrom = this.#gapTo = isMark ? this.lsn + this.#scanner.facts.frameBytes : this.lsn;
       return true;
     }
+    if (isSound) this.#soundEnd = end;
     if (isSound && this.#scanner.facts.kind === KIND_SPACE_CREATE) this.#name(this.#frame);
     if (this.#takeUntil === 0) this.#look(end, isSound);
     else this.#take(end, isSound);
@@ -103,6 +112,7 @@ export class LogSalvage {
 
   #end(): false {
     this.#giveUp(this.lsn);
+    this.#lose(this.#soundEnd, this.#madeEnd);
     return false;
   }
 

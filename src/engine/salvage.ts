@@ -88,7 +88,7 @@ export async function salvageFile(
       // A scan that begins anew, as after a lost session, takes what it meets: frames that do not open are lost.
       const opener =
         keys === undefined ? undefined : new ScanOpener(keys, { generation: keys.generation, isLost: () => true });
-      const source = { ...found, salts: log.salts, opener };
+      const source = { ...found, salts: log.salts, opener, madeEnd: log.page?.header.madeEnd ?? 0 };
       const config = { ...TARGET_CONFIG, encryption: request.encryption, cipher: keys?.cipher };
       return await makeTarget(environment, { source, target, config }, options);
     } finally {
@@ -157,7 +157,7 @@ function lockSource(system: System, path: string): () => void {
 }
 
 interface Job {
-  readonly source: ScanSource;
+  readonly source: ScanSource & { readonly madeEnd: number };
   readonly target: string;
   /** Of the new database: encrypted as the source is, under the same secret. */
   readonly config: OpenConfig;
@@ -210,7 +210,7 @@ async function fillDraft(environment: Environment, job: Job, pace: Pace): Promis
 }
 
 async function replay(
-  { source, engine }: { readonly source: ScanSource; readonly engine: Engine },
+  { source, engine }: { readonly source: Job["source"]; readonly engine: Engine },
   pace: Pace,
 ): Promise<SalvageReport> {
   const target = new SalvageTarget(engine);

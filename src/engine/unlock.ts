@@ -125,7 +125,7 @@ function freshHeader(system: System, cipher: Cipher | undefined, generation = 1)
   system.random(fileId);
   const flags = cipher === undefined ? 0 : FLAG_ENCRYPTED;
   const number = cipher === undefined ? CIPHER_NUMBER_NONE : cipherNumber(cipher);
-  return { flags, fileId, generation, createdAtMs: system.now(), cipher: number };
+  return { flags, fileId, generation, createdAtMs: system.now(), cipher: number, madeEnd: 0 };
 }
 
 /** The header page of a new file, and its keys if it is encrypted. */

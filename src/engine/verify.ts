@@ -155,6 +155,8 @@ function checkHeader(core: Core, source: ScanSource, problems: Problems): void {
   if (salts.header !== core.salts.header || salts.body !== core.salts.body) {
     problems.add(0, "the header page is another database's, or of another generation");
   }
+  const missing = verdict.header.madeEnd - source.end;
+  if (missing > 0) problems.add(source.end, `the file was ${missing} bytes longer when it was made`);
   if (core.vault !== undefined) {
     checkKeyArea(core.vault, page, problems);
     return;

@@ -1,22 +1,23 @@
 /**
  * The header page: the first 4 KiB of the log. Never renumber: all of it is on disk.
  *
- *     0     8         12      16        32           40          48      52     ...  508      512        4096
- *     +-----+---------+-------+---------+------------+-----------+-------+------+----+--------+----------+
- *     |magic| version | flags | file id | generation | createdAt | cipher| zero      | check  | key area |
- *     +-----+---------+-------+---------+------------+-----------+-------+------+----+--------+----------+
- *     |<------------------------- the first sector, covered by its check ------------>|
+ *     0     8         12      16        32           40          48      52         60   508     512        4096
+ *     +-----+---------+-------+---------+------------+-----------+-------+----------+----+-------+----------+
+ *     |magic| version | flags | file id | generation | createdAt | cipher| made end |zero| check | key area |
+ *     +-----+---------+-------+---------+------------+-----------+-------+----------+----+-------+----------+
+ *     |<------------------------ the first sector, covered by its check ----------------->|
  *
  * Invariants
- * 1. The first sector is written once, when the file is made; a change of it makes a new file and renames.
+ * 1. The first sector does not change once the file has its name; a change of it makes a new file and renames.
  * 2. The check is XXH32 of the 508 bytes before it.
  * 3. The salts of the frames derive from the file id and the generation: no two files, and no two
  *    generations of one, accept each other's frames.
  * 4. The key area belongs to `src/crypto`; it is all zeros unless the encrypted flag is set.
+ * 5. The made end is 0, or where the log ended, durable, when the file got its name: it never ends before that again.
  */
 
 import { copy, pinned, sharedScratch, type Pinned } from "../ffi/memory.ts";
-import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { HEADER_PAGE_BYTES, LOG_BYTES_MAX } from "../limits.ts";
 import { xxh32 } from "./checksum.ts";
 import { readWide, writeWide, type Salts } from "./frame.ts";
 
@@ -32,6 +33,7 @@ export const FILE_ID_BYTES = 16;
 const GENERATION_AT = FILE_ID_AT + FILE_ID_BYTES;
 const CREATED_AT = GENERATION_AT + 8;
 const CIPHER_AT = CREATED_AT + 8;
+const MADE_END_AT = CIPHER_AT + 4;
 const CHECK_AT = 508;
 /** Where the key area begins. */
 export const KEY_AREA_AT = CHECK_AT + 4;
@@ -44,6 +46,8 @@ export interface LogHeader {
   readonly createdAtMs: number;
   /** 0: not encrypted; the numbers are `src/crypto`'s. */
   readonly cipher: number;
+  /** Where the log ended when the file got its name, as a copy of another; 0: it was made empty. */
+  readonly madeEnd: number;
 }
 
 export type HeaderVerdict =
@@ -65,6 +69,7 @@ export function encodeHeader(header: LogHeader): Pinned {
   writeWide(page, GENERATION_AT, header.generation);
   writeWide(page, CREATED_AT, header.createdAtMs);
   page.u32[CIPHER_AT >> 2] = header.cipher;
+  writeWide(page, MADE_END_AT, header.madeEnd);
   page.i32[CHECK_AT >> 2] = xxh32(page, 0, CHECK_AT, 0);
   return page;
 }
@@ -82,8 +87,9 @@ export function decodeHeader(bytes: Uint8Array): HeaderVerdict {
   if (bytes.length < HEADER_PAGE_BYTES) return { kind: "damaged", offset: bytes.length };
   const generation = readWide(page, GENERATION_AT);
   const createdAtMs = readWide(page, CREATED_AT);
+  const madeEnd = readWide(page, MADE_END_AT);
   const isWhole = page.i32[CHECK_AT >> 2] === xxh32(page, 0, CHECK_AT, 0);
-  if (!isWhole || version === 0 || generation === undefined || createdAtMs === undefined) {
+  if (!isWhole || version === 0 || generation === undefined || createdAtMs === undefined || madeEnd === undefined) {
     return { kind: "damaged", offset: 0 };
   }
   const flags = page.u32[FLAGS_AT >> 2]!;
@@ -91,9 +97,10 @@ export function decodeHeader(bytes: Uint8Array): HeaderVerdict {
   // A flag that this version does not know says something about the file that it would get wrong.
   if ((flags & ~FLAG_ENCRYPTED) !== 0) return { kind: "future", version };
   const isEncrypted = (flags & FLAG_ENCRYPTED) !== 0;
-  if (generation === 0 || isEncrypted !== (cipher !== 0)) return { kind: "damaged", offset: 0 };
+  const isEnd = madeEnd === 0 || (madeEnd >= HEADER_PAGE_BYTES && madeEnd % 8 === 0 && madeEnd <= LOG_BYTES_MAX);
+  if (generation === 0 || isEncrypted !== (cipher !== 0) || !isEnd) return { kind: "damaged", offset: 0 };
   const fileId = fileIdOf(page.u8);
-  return { kind: "sound", header: { flags, fileId, generation, createdAtMs, cipher } };
+  return { kind: "sound", header: { flags, fileId, generation, createdAtMs, cipher, madeEnd } };
 }
 
 /** The file id in a header page. */

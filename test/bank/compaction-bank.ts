@@ -10,6 +10,9 @@ const LIVE = "test/compaction/live-places.test.ts";
 
 const BACKUPS = "test/compaction/backup.test.ts";
 
+/** Where a copy that was cut short tells so. */
+const MADE_END = "test/compaction/made-end.test.ts";
+
 const WINDOWS_CALLS = "test/ffi/windows-calls.test.ts";
 
 /** What compactions have to get right. */
@@ -19,8 +22,8 @@ export const COMPACTION: readonly PlantedFault[] = [
     "const synced = 0;",
   ]),
   fault("a compacted file gets its name before it is synced", "compacting", "engine/compaction.ts", [
-    "    writeMark(this.#core, draft, false);\n    log.sync();\n",
-    "    writeMark(this.#core, draft, false);\n",
+    "    writeEnd(this.#core, draft, false);\n    log.sync();\n",
+    "    writeEnd(this.#core, draft, false);\n",
   ]),
   fault(
     "a compacted file has the generation of the one before",
@@ -149,6 +152,30 @@ export const COMPACTION: readonly PlantedFault[] = [
 
 /** What backups have to get right. */
 export const BACKUP: readonly PlantedFault[] = [
+  fault("a backup does not know where it ends", MADE_END, "engine/compaction.ts", [
+    "madeEnd: draft.log.end })",
+    "madeEnd: 0 })",
+  ]),
+  fault("a backup takes its mark for a part of it", MADE_END, "engine/compaction.ts", [
+    "madeEnd: draft.log.end })",
+    "madeEnd: draft.log.end + mark.length })",
+  ]),
+  fault("an open does not ask the header where the log ended", MADE_END, "engine/hint-open.ts", [
+    "if (hint === undefined) return { end: madeEnd,",
+    "if (hint === undefined) return { end: 0,",
+  ]),
+  fault("what has rotted at the end of a backup passes for a crash's", MADE_END, "engine/hint-open.ts", [
+    "isCut: bytes < madeEnd }",
+    "isCut: true }",
+  ]),
+  fault("verify does not ask the header where the log ended", MADE_END, "engine/verify.ts", [
+    "if (missing > 0) problems.add",
+    "if (missing > Infinity) problems.add",
+  ]),
+  fault("a salvage does not name what is missing behind the end", MADE_END, "engine/salvage-log.ts", [
+    "    this.#lose(this.#soundEnd, this.#madeEnd);\n",
+    "",
+  ]),
   fault("a backup gets its name before it is synced", "backingUp", "engine/backup.ts", ["    draft.log.sync();\n", ""]),
   fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [
     "    folder.mustSync(",

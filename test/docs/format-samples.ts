@@ -37,6 +37,7 @@ export const sampleHeader: LogHeader = {
   generation: 1,
   createdAtMs: 1_700_000_000_000,
   cipher: 0,
+  madeEnd: 0,
 };
 
 /** A frame of the samples, and where it stands. */

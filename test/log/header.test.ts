@@ -11,11 +11,11 @@ import {
 } from "../../src/log/header.ts";
 import { xxh32 } from "../../src/log/checksum.ts";
 import { pinned } from "../../src/ffi/memory.ts";
-import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
+import { HEADER_PAGE_BYTES, LOG_BYTES_MAX } from "../../src/limits.ts";
 import { Random } from "../sim/random.ts";
 
 const fileId = new Uint8Array(FILE_ID_BYTES).map((_, index) => 0x41 + index);
-const header = { flags: 0, fileId, generation: 7, createdAtMs: 1_700_000_000_000, cipher: 0 };
+const header = { flags: 0, fileId, generation: 7, createdAtMs: 1_700_000_000_000, cipher: 0, madeEnd: 0 };
 
 function page(): Uint8Array {
   return encodeHeader(header).u8.slice(0, HEADER_PAGE_BYTES);
@@ -32,6 +32,7 @@ test("a header comes back as it was written, for random fields", () => {
       generation: 1 + random.word() * 1000,
       createdAtMs: random.word() * 1000,
       cipher: (round % 2) * (1 + (random.word() % 1000)),
+      madeEnd: round % 3 === 0 ? 0 : 4096 + 8 * random.word(),
     };
     expect(decodeHeader(encodeHeader(made).u8)).toEqual({ kind: "sound", header: made });
   }
@@ -93,7 +94,8 @@ test("two files, and two generations of one, have different salts", () => {
 });
 
 test("a whole page with a flag that nobody knows is from the future, one whose fields contradict each other is damaged", () => {
-  const header = { flags: 0, fileId: new Uint8Array(FILE_ID_BYTES), generation: 1, createdAtMs: 0, cipher: 0 };
+  const fields = { flags: 0, fileId: new Uint8Array(FILE_ID_BYTES), generation: 1, createdAtMs: 0, cipher: 0 };
+  const header = { ...fields, madeEnd: 0 };
   const verdict = (changes: Partial<typeof header>): string =>
     decodeHeader(encodeHeader({ ...header, ...changes }).u8).kind;
   expect(verdict({})).toBe("sound");
@@ -101,4 +103,6 @@ test("a whole page with a flag that nobody knows is from the future, one whose f
   expect(verdict({ cipher: 7 })).toBe("damaged");
   expect(verdict({ flags: 1 })).toBe("damaged");
   expect(verdict({ generation: 0 })).toBe("damaged");
+  for (const madeEnd of [4096, 4104, LOG_BYTES_MAX]) expect(verdict({ madeEnd })).toBe("sound");
+  for (const madeEnd of [8, 4088, 4100, LOG_BYTES_MAX + 8, 2 ** 53 - 8]) expect(verdict({ madeEnd })).toBe("damaged");
 });

@@ -110,7 +110,8 @@ function forgeHeaderPage(random: Random, log: Uint8Array): void {
 function forgedLog(random: Random): Uint8Array {
   const fileId = new Uint8Array(16);
   random.randomize(fileId);
-  const header = { flags: 0, fileId, generation: 1 + random.below(3), createdAtMs: 1, cipher: 0 };
+  const madeEnd = random.below(4) === 0 ? HEADER_PAGE_BYTES + 8 * random.below(200) : 0;
+  const header = { flags: 0, fileId, generation: 1 + random.below(3), createdAtMs: 1, cipher: 0, madeEnd };
   const page = encodeHeader(header).u8.slice(0, HEADER_PAGE_BYTES);
   const encoder = new FrameEncoder(saltsOf(header));
   const parts: Uint8Array[] = [page];

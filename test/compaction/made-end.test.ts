@@ -1,0 +1,191 @@
+/** A backup and a compacted log know where they end: a copy of one that was cut short or has rotted at its end tells so, without a checkpoint. */
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { copyFileSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { SESSION_RECORD_BYTES } from "../../src/crypto/session.ts";
+import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
+import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
+import { Emdb, type EmdbError, type OpenOptions } from "../../src/index.ts";
+import { decodeHeader } from "../../src/log/header.ts";
+import { emulator } from "../support/platform.ts";
+import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
+
+setDefaultTimeout(240_000);
+const STRIDE = emulator === undefined ? 1 : 13;
+const SESSION_FRAME_BYTES = FRAME_HEADER_BYTES + SESSION_RECORD_BYTES;
+const KEY = new Uint8Array(32).fill(5);
+
+const ways: readonly (readonly [string, OpenOptions])[] = [
+  ["plain", {}],
+  ["encrypted", { encryption: { key: KEY } }],
+];
+
+const fresh = (options: OpenOptions): OpenOptions =>
+  options.encryption === undefined ? options : { ...options, encryption: { key: KEY.slice() } };
+
+function madeEndOf(bytes: Uint8Array): number {
+  const verdict = decodeHeader(bytes.subarray(0, HEADER_PAGE_BYTES));
+  if (verdict.kind !== "sound") throw new Error(verdict.kind);
+  return verdict.header.madeEnd;
+}
+
+function fill(db: Emdb): void {
+  db.insertMany([
+    ["a", "first"],
+    ["b", "second"],
+  ]);
+  db.namespace("more").insert("c", "third");
+  db.insert("a", "again");
+}
+
+/** The bytes of a backup and of a compacted log that hold the same. */
+async function copiesOf(folder: TemporaryFolder, options: OpenOptions): Promise<Map<string, Buffer>> {
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path, fresh(options));
+  fill(db);
+  await db.backupTo(folder.file("backup.emdb"));
+  await db.compact();
+  db.closeSync();
+  rmSync(`${path}.hint`);
+  return new Map([
+    ["a backup", readFileSync(folder.file("backup.emdb"))],
+    ["a compacted log", readFileSync(path)],
+  ]);
+}
+
+const codeOf = (open: () => Emdb): string => {
+  try {
+    open().closeSync();
+  } catch (error) {
+    return (error as EmdbError).code;
+  }
+  return "fine";
+};
+
+describe.each(ways)("%s", (_, options) => {
+  test("cut at any byte, it says how much is missing; without its mark alone it is whole", async () => {
+    using folder = temporaryFolder();
+    const cut = folder.file("cut.emdb");
+    for (const [what, whole] of await copiesOf(folder, options)) {
+      const end = madeEndOf(whole);
+      expect(end).toBeLessThan(whole.length);
+      for (let bytes = HEADER_PAGE_BYTES; bytes <= whole.length; bytes += STRIDE) {
+        writeFileSync(cut, whole.subarray(0, bytes));
+        using db = Emdb.open(cut, { ...fresh(options), readOnly: true });
+        const { missingBytes, tornBytes } = db.recovery;
+        if (bytes >= end && missingBytes !== 0) throw new Error(`${what}: ${missingBytes} are missing at ${bytes}`);
+        if (
+          bytes < end &&
+          (missingBytes < end - bytes || missingBytes > end - HEADER_PAGE_BYTES || tornBytes >= missingBytes)
+        )
+          throw new Error(`${what}: ${missingBytes} are missing at ${bytes} of ${end}`);
+        if (bytes >= end) expect(db.len()).toBe(2);
+        if (bytes % 64 === 0) expect((await db.verify()).problems.length).toBe(bytes < end ? 1 : 0);
+      }
+    }
+  });
+
+  test("any bit flipped in it is damage, also in the last record and without its mark", async () => {
+    using folder = temporaryFolder();
+    const spoilt = folder.file("spoilt.emdb");
+    for (const [what, whole] of await copiesOf(folder, options)) {
+      const end = madeEndOf(whole);
+      for (let byte = HEADER_PAGE_BYTES; byte < end; byte += STRIDE) {
+        whole[byte]! ^= 1 << (byte & 7);
+        writeFileSync(spoilt, byte & 1 ? whole : whole.subarray(0, end));
+        whole[byte]! ^= 1 << (byte & 7);
+        const code = codeOf(() => Emdb.open(spoilt, fresh(options)));
+        // The session's record stands there twice, for the case that one rots.
+        const isSpare = options.encryption !== undefined && byte < HEADER_PAGE_BYTES + 2 * SESSION_FRAME_BYTES;
+        if (code !== "EMDB_CORRUPTED" && !(isSpare && code === "fine"))
+          throw new Error(`${what}, byte ${byte}: ${code}`);
+      }
+    }
+  });
+
+  test("zeros in the place of its end are missing bytes", async () => {
+    using folder = temporaryFolder();
+    const holed = folder.file("holed.emdb");
+    for (const [, whole] of await copiesOf(folder, options)) {
+      const end = madeEndOf(whole);
+      writeFileSync(holed, Buffer.from(whole).fill(0, HEADER_PAGE_BYTES));
+      using db = Emdb.open(holed, { ...fresh(options), readOnly: true });
+      expect(db.recovery.missingBytes).toBe(end - HEADER_PAGE_BYTES);
+    }
+  });
+
+  test("it is sound for verify, and written on, compacted again and copied again it knows its new end", async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("copy.emdb");
+    for (const [, whole] of await copiesOf(folder, options)) {
+      writeFileSync(path, whole);
+      const db = Emdb.open(path, fresh(options));
+      expect((await db.verify()).problems).toEqual([]);
+      db.insert("d", "x".repeat(1000));
+      db.closeSync();
+      rmSync(`${path}.hint`);
+      expect(madeEndOf(readFileSync(path))).toBe(madeEndOf(whole));
+      const again = Emdb.open(path, fresh(options));
+      expect(again.recovery.missingBytes).toBe(0);
+      await again.compact();
+      expect(madeEndOf(readFileSync(path))).toBeGreaterThan(madeEndOf(whole) + 900);
+      expect((await again.verify()).problems).toEqual([]);
+      again.closeSync();
+    }
+  });
+});
+
+test("a database that was made empty knows no end, whatever is written to it", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using db = Emdb.open(path);
+  fill(db);
+  db.flushSync();
+  expect(madeEndOf(readFileSync(path))).toBe(0);
+});
+
+test("what is missing is told until the database was closed in good order by who has been told", async () => {
+  using folder = temporaryFolder();
+  const whole = (await copiesOf(folder, {})).get("a backup")!;
+  const path = folder.file("cut.emdb");
+  writeFileSync(path, whole);
+  truncateSync(path, madeEndOf(whole) - 1);
+  const db = Emdb.open(path);
+  const { missingBytes } = db.recovery;
+  expect(missingBytes).toBeGreaterThan(0);
+  // As a crash leaves it now.
+  copyFileSync(path, folder.file("crashed.emdb"));
+  db.closeSync();
+  using crashed = Emdb.open(folder.file("crashed.emdb"), { readOnly: true });
+  expect(crashed.recovery.missingBytes).toBe(missingBytes);
+  using reopened = Emdb.open(path);
+  expect(reopened.recovery.missingBytes).toBe(0);
+});
+
+test("salvage of a copy that was cut short names what is missing as lost, in one stretch with the record at the cut", async () => {
+  using folder = temporaryFolder();
+  const whole = (await copiesOf(folder, {})).get("a backup")!;
+  const end = madeEndOf(whole);
+  const path = folder.file("cut.emdb");
+  for (const bytes of [end - 8, HEADER_PAGE_BYTES, end]) {
+    writeFileSync(path, whole.subarray(0, bytes));
+    const target = folder.file(`salvaged ${bytes}.emdb`);
+    const { lostRanges } = await Emdb.salvage(path, target);
+    using db = Emdb.open(path, { readOnly: true });
+    const { missingBytes } = db.recovery;
+    expect(lostRanges).toEqual(missingBytes === 0 ? [] : [{ offset: end - missingBytes, bytes: missingBytes }]);
+  }
+});
+
+test("a change of encryption refuses a copy that was cut short, until it was opened and closed", async () => {
+  using folder = temporaryFolder();
+  const whole = (await copiesOf(folder, {})).get("a backup")!;
+  const path = folder.file("cut.emdb");
+  writeFileSync(path, whole.subarray(0, madeEndOf(whole) - 8));
+  const encrypt = async (): Promise<void> => Emdb.enableEncryption(path, { key: KEY.slice() });
+  expect(encrypt()).rejects.toThrow("bytes that were durable are missing from the end");
+  Emdb.open(path).closeSync();
+  await encrypt();
+  using db = Emdb.open(path, { encryption: { key: KEY.slice() } });
+  expect(db.get("b")).toEqual(new Uint8Array(Buffer.from("second")));
+});
