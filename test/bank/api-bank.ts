@@ -37,6 +37,14 @@ export const API: readonly PlantedFault[] = [
     " || isFromCodec(error)",
     "",
   ]),
+  fault("an open that is to find a database makes its folders", "test/engine/refusals.test.ts", "api/emdb.ts", [
+    "createFolders: config.createIfMissing",
+    "createFolders: true",
+  ]),
+  fault("a walk collects all of its records first", "test/engine/range-cost.test.ts", "api/record-iterator.ts", [
+    "this.#records = this.#source.batch() ?? NONE;",
+    "this.#records = [];\n      for (let all = this.#source.batch(); all !== undefined; all = this.#source.batch()) this.#records = [...this.#records, ...all];",
+  ]),
   fault(
     "an old Bun that opens no library is not told that it is old",
     "test/ffi/surroundings.test.ts",

@@ -1,6 +1,8 @@
 /** What a range touches, counted and not timed; and the records that are not made from a copy of their frame. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { Emdb, EmdbError } from "emdb";
 import type { RangeBounds } from "../../src/engine/contract.ts";
 import { SNAPSHOTS } from "../../src/engine/control.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
@@ -76,6 +78,34 @@ test("ten of many cost ten frames when a limit says so, and hardly more when it 
     expect(open.parts).toBeLessThanOrEqual(2);
     expect(counted.take(bounds, 1).frames).toBeLessThanOrEqual(8);
   }
+});
+
+test("five of a range, or of its stream, never meet what has rotted behind them", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using db = Emdb.open(path, { rangeScans: true });
+    db.insertMany(Array.from({ length: 2000 }, (_, index) => [`key ${10_000 + index}`, `value ${index};`] as const));
+  }
+  const bytes = readFileSync(path);
+  const at = bytes.indexOf("value 1500;");
+  expect(at).toBeGreaterThan(0);
+  bytes[at]! ^= 1;
+  writeFileSync(path, bytes);
+  using db = Emdb.open(path, { rangeScans: true, verifyReads: true });
+  expect(db.range().take(5).toArray()).toHaveLength(5);
+  expect(db.range({ reverse: true }).take(5).toArray()).toHaveLength(5);
+  const reader = db.stream({ gte: "key" }).getReader();
+  for (let count = 0; count < 5; count++) expect((await reader.read()).done).toBe(false);
+  await reader.cancel();
+  // All of it meets the record, and says so.
+  let code = "";
+  try {
+    db.range().toArray();
+  } catch (error) {
+    if (error instanceof EmdbError) code = error.code;
+  }
+  expect(code).toBe("EMDB_CORRUPTED");
 });
 
 test("a range over everything reads each frame once", () => {

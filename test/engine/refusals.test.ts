@@ -124,6 +124,25 @@ test("a file where a folder should be is EMDB_NOT_FOUND that names it, whatever 
   expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "data.emdb.hint", "data.emdb.lock", "file"]);
 });
 
+test("a location whose names or options are refused, or that is to be there and is not, makes no folder", () => {
+  using folder = temporaryFolder();
+  const dataRoot = folder.file("root");
+  const refused: object[] = [
+    ...[".", "..", "NUL", "C:x", "a\0b", "a/b", ""].flatMap((name) => [{ appName: name }, { databaseName: name }]),
+    { rangeScans: 1 },
+    { cipher: "aes-256-gcm" },
+    { encryption: { key: new Uint8Array(3) } },
+  ];
+  const open = (options: object) => Emdb.open({ dataRoot, appName: "app", databaseName: "data.emdb", ...options });
+  for (const options of refused) expectCode("EMDB_INVALID_CONFIG", () => open(options));
+  for (const options of [{ createIfMissing: false }, { readOnly: true }]) {
+    expectCode("EMDB_NOT_FOUND", () => open(options));
+  }
+  expect(existsSync(dataRoot)).toBe(false);
+  open({}).closeSync();
+  expect(existsSync(join(dataRoot, "app", "data.emdb"))).toBe(true);
+});
+
 test.skipIf(process.platform === "win32")("a link into what is a file is EMDB_NOT_FOUND too", () => {
   using folder = temporaryFolder();
   writeFileSync(folder.file("file"), "text");
