@@ -43,7 +43,10 @@ function move(from: Space, to: Space, id: number): string {
 export class Queue {
   readonly #db: Emdb;
 
-  /** Opens the queue in a database; jobs that nobody finished wait again, before all others. */
+  /**
+   * Opens the queue in a database; jobs that nobody finished wait again, before all others. So make one, where the
+   * database is opened: a second one beside it would take for unfinished what the first has given out.
+   */
   constructor(db: Emdb) {
     this.#db = db;
     const unfinished = [...db.namespace(TAKEN).keys()].map((key) => codec.uint32.decode(key));

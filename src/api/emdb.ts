@@ -44,7 +44,7 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
    * attaches instead, and EMDB_LOCKED says so.
    *
    * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_INVALID_CONFIG, EMDB_NOT_FOUND, EMDB_LOCKED, EMDB_NOT_A_DATABASE,
-   * EMDB_VERSION, EMDB_CORRUPTED, EMDB_KEY_MISMATCH, EMDB_IO; nothing on disk has changed
+   * EMDB_VERSION, EMDB_CORRUPTED, EMDB_KEY_MISMATCH, EMDB_FULL, EMDB_IO, EMDB_UNSUPPORTED; nothing on disk has changed
    */
   static open(path: string | URL, options?: OpenOptions): Emdb;
   /** Opens or creates it where the platform keeps application data; creates the folders. */

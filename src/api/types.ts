@@ -255,7 +255,7 @@ export interface Transaction {
   containsKey(key: BytesLike): boolean;
   /** Removes; returns the value that was visible to this transaction. */
   remove(key: BytesLike): Uint8Array | undefined;
-  /** The same transaction over a named key space, which is created by the commit if it is written to. */
+  /** The same transaction over a named key space. One that does not exist is created by the commit if a record is left in it. */
   namespace(name: string): Omit<Transaction, "namespace">;
 }
 

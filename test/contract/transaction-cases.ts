@@ -161,6 +161,13 @@ export function transactionCases(on: OnFresh): void {
         expect(space.remove("key")).toBeUndefined();
       });
       expect(db.listNamespaces()).toEqual([]);
+      db.transaction((tx) => {
+        const unwritten = tx.namespace("new");
+        unwritten.insert("key", "x");
+        unwritten.remove("key");
+        unwritten.remove("no such key");
+      });
+      expect(db.listNamespaces()).toEqual([]);
       db.transaction((tx) => tx.namespace("new").insert("key", "x"));
       expect(db.listNamespaces()).toEqual(["new"]);
       expectCode("EMDB_INVALID_ARGUMENT", () => db.transaction((tx) => tx.namespace("")));
