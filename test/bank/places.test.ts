@@ -13,6 +13,12 @@ test("the bank holds at least 25 faults, each with a name of its own", () => {
   expect(names.length).toBeGreaterThanOrEqual(25);
 });
 
+test("docs/testing.md says how many faults there are", () => {
+  const text = readFileSync(join(root, "docs/testing.md"), "utf8");
+  const said = /\| planted faults \(`test\/bank\/`\) \| (\d+), each found \|/.exec(text)?.[1];
+  expect(Number(said)).toBe(Object.values(BANKS).flat().length);
+});
+
 test("every fault of the bank fits one place of the source, and no other", () => {
   const edits = Object.values(BANKS).flatMap((faults) =>
     faults.flatMap((fault) => fault.edits.map((edit) => ({ name: fault.name, ...edit }))),

@@ -1,7 +1,7 @@
 /** A database whose file is removed or replaced by somebody while it is open: no further handle passes the old one off as what is at the path. */
 
 import { expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -63,6 +63,29 @@ test.skipIf(isWindows)(
     db.closeSync();
     using again = Emdb.open(path);
     expect([again.len(), again.getText("what")]).toEqual([1, "restored"]);
+  },
+);
+
+test.skipIf(isWindows)(
+  "a removed database that is still open is saved by a backup, and put back by a compaction",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const db = Emdb.open(path);
+    for (let key = 0; key < 200; key++) db.insert(`key ${key}`, "x");
+    await db.flush();
+    rmSync(path);
+    db.insert("more", "is written");
+    await db.flush();
+    await db.backupTo(folder.file("backup.emdb"));
+    expect(existsSync(path)).toBe(false);
+    await db.compact();
+    db.insert("behind", "it");
+    db.closeSync();
+    for (const [name, count] of [["backup.emdb", 201] as const, ["data.emdb", 202] as const]) {
+      using saved = Emdb.open(folder.file(name));
+      expect([name, saved.len(), saved.getText("more")]).toEqual([name, count, "is written"]);
+    }
   },
 );
 
