@@ -13,13 +13,11 @@
  * 3. Memory is a few buffers of fixed size, whatever the log's; the table of moves is in a file.
  */
 
-import { carryKeyArea } from "../crypto/key-area.ts";
 import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import { collectGarbage, type Pinned } from "../ffi/memory.ts";
 import type { ProgressOptions } from "../api/types.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../limits.ts";
-import { KEY_AREA_AT, decodeHeader, encodeHeader, type LogHeader } from "../log/header.ts";
 import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
@@ -30,6 +28,7 @@ import { refusal, type Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import { LogCopy, type CopyParts } from "./log-copy.ts";
 import type { LongWork } from "./long-work.ts";
+import { pageAfter } from "./made-end.ts";
 import { MoveTable } from "./move-table.ts";
 import { Pace } from "./progress.ts";
 import type { Relocation } from "./relocation.ts";
@@ -348,25 +347,7 @@ function headerPage(core: Core, generation: number): Pinned {
     const call = { syscall: "pread", path: file.path };
     must(system.read(file.handle, old, { position: 0, bytes: HEADER_PAGE_BYTES }), call);
   }
-  const verdict = decodeHeader(old);
-  if (verdict.kind !== "sound")
-    throw new EmdbError("EMDB_CORRUPTED", "the header page is damaged; nothing has been changed", {
-      path: file?.path,
-      offset: 0,
-    });
-  return nextPage(core, old, { ...verdict.header, generation, madeEnd: 0 });
-}
-
-/** The page for another first sector of the same database. */
-function nextPage(core: Core, before: Uint8Array, header: LogHeader): Pinned {
-  const page = encodeHeader(header);
-  const { vault } = core;
-  if (vault !== undefined) {
-    const { cipher, dataKey } = vault;
-    const from = { sector: before.subarray(0, KEY_AREA_AT), keyArea: before.subarray(KEY_AREA_AT), cipher };
-    page.u8.set(carryKeyArea(from, { dataKey, sector: page.u8.slice(0, KEY_AREA_AT) }), KEY_AREA_AT);
-  }
-  return page;
+  return pageAfter(core, old, { generation, madeEnd: 0 });
 }
 
 /**
@@ -392,14 +373,11 @@ export function writeEnd(core: Core, draft: Draft, isClean: boolean): number {
   const { numbers } = core.control.draft;
   const mark = draft.copy.mark(isClean);
   writeAt(core, numbers[LOG_WRITTEN]!, mark);
-  const page = draft.page?.u8;
-  const verdict = page && decodeHeader(page);
-  if (page !== undefined && verdict?.kind === "sound")
-    writeAt(
-      core,
-      0,
-      nextPage(core, page, { ...verdict.header, madeEnd: draft.log.end }).u8.subarray(0, HEADER_PAGE_BYTES),
-    );
+  const { page } = draft;
+  if (page !== undefined) {
+    const next = pageAfter(core, page.u8.subarray(0, HEADER_PAGE_BYTES), { madeEnd: draft.log.end });
+    writeAt(core, 0, next.u8.subarray(0, HEADER_PAGE_BYTES));
+  }
   return mark.length;
 }
 

@@ -29,6 +29,7 @@ import type { Engine } from "./engine.ts";
 import type { OpenConfig, RekeyRequest } from "./life.ts";
 import { LockFile } from "./lock-file.ts";
 import { judgeFile } from "./judge-file.ts";
+import { noteEnd } from "./made-end.ts";
 import { mustFit } from "./name-room.ts";
 import { HeldFolder } from "./open-folder.ts";
 import { openDraft, openLocked, realLogPath } from "./open.ts";
@@ -112,6 +113,7 @@ async function copyInto(environment: Environment, rewrite: Rewrite, options: Pro
     try {
       pace = new Pace(environment, options, engine.core.visible);
       await copyRecords(engine, target.engine, pace);
+      noteEnd(target.engine.core);
       refuseAborted(options);
       system.copyAccess?.(engine.core.file!.handle, target.engine.core.file!.handle);
     } catch (error) {

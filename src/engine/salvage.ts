@@ -25,6 +25,7 @@ import type { Engine } from "./engine.ts";
 import type { OpenConfig, SalvageRequest } from "./life.ts";
 import { noFile } from "./judge-file.ts";
 import { LockFile, linkedError, readHolder } from "./lock-file.ts";
+import { noteEnd } from "./made-end.ts";
 import { hintPath, lockPath, salvagePath } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { refuseLongName } from "./name-room.ts";
@@ -203,7 +204,9 @@ function removeDraft(system: System, draft: string): void {
 async function fillDraft(environment: Environment, job: Job, pace: Pace): Promise<SalvageReport> {
   const opened = openFile(environment, { path: job.target, createFolders: false, config: job.config });
   try {
-    return await replay({ source: job.source, engine: opened.engine }, pace);
+    const report = await replay({ source: job.source, engine: opened.engine }, pace);
+    noteEnd(opened.engine.core);
+    return report;
   } finally {
     opened.leave();
   }

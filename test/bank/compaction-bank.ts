@@ -160,6 +160,10 @@ export const BACKUP: readonly PlantedFault[] = [
     "madeEnd: draft.log.end })",
     "madeEnd: draft.log.end + mark.length })",
   ]),
+  fault("what a salvage or a change of encryption makes does not know where it ends", MADE_END, "engine/made-end.ts", [
+    "madeEnd: core.visible - core.base",
+    "madeEnd: 0",
+  ]),
   fault("an open does not ask the header where the log ended", MADE_END, "engine/hint-open.ts", [
     "if (hint === undefined) return { end: madeEnd,",
     "if (hint === undefined) return { end: 0,",

@@ -4,8 +4,9 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { SESSION_RECORD_BYTES } from "../../src/crypto/session.ts";
 import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
+import { SEALED_MARK_BYTES } from "../../src/engine/sealed-encoder.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
-import { Emdb, type EmdbError, type OpenOptions } from "../../src/index.ts";
+import { Emdb, type EmdbError, type EncryptionInput, type OpenOptions } from "../../src/index.ts";
 import { decodeHeader } from "../../src/log/header.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
@@ -188,4 +189,36 @@ test("a change of encryption refuses a copy that was cut short, until it was ope
   await encrypt();
   using db = Emdb.open(path, { encryption: { key: KEY.slice() } });
   expect(db.get("b")).toEqual(new Uint8Array(Buffer.from("second")));
+});
+
+test("what a change of encryption or a salvage makes knows its end as well, an empty one too", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const encryption = (): EncryptionInput => ({ key: KEY.slice() });
+  for (const isFilled of [false, true]) {
+    using db = Emdb.open(path);
+    if (isFilled) fill(db);
+    db.closeSync();
+    await Emdb.salvage(path, folder.file(`salvaged ${isFilled}.emdb`));
+    const salvaged = readFileSync(folder.file(`salvaged ${isFilled}.emdb`));
+    await Emdb.enableEncryption(path, encryption());
+    const encrypted = readFileSync(path);
+    using opened = Emdb.open(path, { encryption: encryption() });
+    expect((await opened.verify()).problems).toEqual([]);
+    expect(opened.recovery.missingBytes).toBe(0);
+    opened.closeSync();
+    await Emdb.disableEncryption(path, encryption());
+    const plain = readFileSync(path);
+    for (const [whole, markBytes] of [
+      [salvaged, FRAME_HEADER_BYTES],
+      [encrypted, SEALED_MARK_BYTES],
+      [plain, FRAME_HEADER_BYTES],
+    ] as const)
+      expect(madeEndOf(whole)).toBe(isFilled ? whole.length - markBytes : HEADER_PAGE_BYTES);
+    writeFileSync(path, plain);
+    truncateSync(path, Math.max(HEADER_PAGE_BYTES, madeEndOf(plain) - 1));
+    using cut = Emdb.open(path);
+    expect(cut.recovery.missingBytes > 0).toBe(isFilled);
+    cut.closeSync();
+  }
 });
