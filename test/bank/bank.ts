@@ -112,6 +112,14 @@ const DURABILITY: readonly PlantedFault[] = [
     "  using above = new HeldFolder(system, dirname(folder));\n  const made = system.makeFolder(folder);",
     "  const made = system.makeFolder(folder);\n  using above = new HeldFolder(system, dirname(folder));",
   ]),
+  fault("a ring that is full is written over once a batch was taken back", "test/log/ring.test.ts", "log/tail.ts", [
+    "RING_FRAME_BYTES_MAX) this.spill();",
+    "RING_FRAME_BYTES_MAX) return;",
+  ]),
+  fault("a long value ends with what a write that failed has left", "test/engine/long-value.test.ts", "log/tail.ts", [
+    "    if (end > paddingAt) this.#write(PADDING, paddingAt, end - paddingAt);\n",
+    "",
+  ]),
   fault("a write that failed counts as written", "faults", "log/tail.ts", [
     'must(this.#system.write(this.#file.handle, from, span), { syscall: "pwrite", path: this.#path });',
     "this.#system.write(this.#file.handle, from, span);",

@@ -78,6 +78,10 @@ export const LOCKS: readonly PlantedFault[] = [
     "    if (from >= written) return;\n    this.#look();\n",
     "    if (from >= written) return;\n",
   ]),
+  fault("a long value is written without a look at the lock", "test/engine/marks.test.ts", "log/tail.ts", [
+    "    else this.#look();\n    const valueAt",
+    "    const valueAt",
+  ]),
   fault("the lock is let go of before its file is removed", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
     "    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));",
     "    if (hasFailed) this.#system.unlock(this.#handle);\n    if (hasFailed && this.#isNew && this.isOurs) this.#system.unlink(lockPath(this.#logPath));",

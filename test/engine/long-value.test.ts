@@ -1,11 +1,16 @@
 /** A value too long for the ring goes to the file at once; a failure after that must not spoil the log. */
 
 import { expect, test } from "bun:test";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { Emdb } from "emdb";
+import { hintPath } from "../../src/engine/siblings.ts";
 import { EmdbError } from "../../src/errors.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import type { System } from "../../src/ffi/system.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { faulty } from "./engine-fixture.ts";
 import { openFile } from "./open-engine.ts";
 
 test("a long value in shared memory is checked as it is written, whatever another thread does meanwhile", async () => {
@@ -57,4 +62,26 @@ test("a long value whose write is refused by the index leaves a log that opens w
   expect(third.engine.get(third.engine.defaultSpace, "long")).toEqual(long);
   expect(third.engine.count(third.engine.defaultSpace)).toBe(3);
   third.leave();
+});
+
+test("a long value over what a write that failed has left in the file ends with zeros", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("db");
+  const host = hostSystem();
+  // The value arrives, and is told as lost.
+  const system = faulty(host, (call, args) => {
+    const [file, from, span] = args as Parameters<System["write"]>;
+    if (call !== "write" || span.bytes !== 60_000) return undefined;
+    host.write(file, from, span);
+    return -Errno.EIO;
+  });
+  const { engine, leave } = openFile(system, path);
+  const insert = (value: Uint8Array): void => engine.insert(engine.defaultSpace, "long", value, 0);
+  expect(() => insert(new Uint8Array(60_000).fill(255))).toThrow(expect.objectContaining({ code: "EMDB_IO" }));
+  insert(new Uint8Array(40_001).fill(1));
+  leave();
+  // Whoever has the checkpoint does not look at the frame.
+  rmSync(hintPath(path));
+  using db = Emdb.open(path);
+  expect(db.get("long")).toEqual(new Uint8Array(40_001).fill(1));
 });

@@ -178,3 +178,14 @@ test("a lock that is broken while code runs is seen before its next write to the
   expect(() => subject.insert("four")).toThrow(locked);
   expect(subject.marks).toBe(0);
 });
+
+test("a value that goes to the file at once is refused when the lock was broken, though the code that runs has asked before", () => {
+  using subject = new Watched();
+  subject.insertAndFlush("one");
+  subject.isRobbed = true;
+  const { engine } = subject.opened;
+  const insertLong = (): void => engine.insert(engine.defaultSpace, "long", new Uint8Array(100_000), 0);
+  expect(insertLong).toThrow(expect.objectContaining({ code: "EMDB_LOCKED" }));
+  // What would begin the value stands where a mark would.
+  expect(subject.marks).toBe(0);
+});

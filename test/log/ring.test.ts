@@ -167,6 +167,33 @@ test("a write that fails half-way is written again later, at its place", () => {
   model.check(again);
 });
 
+test("what no write could take stays whole when the ring is full and a batch has just been taken back", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let isFailing = false;
+  const system: System = faulty(hostSystem(), (call) => (call === "write" && isFailing ? -5 : undefined));
+  const model = new Model();
+  {
+    using fixture = new EngineFixture(path, system);
+    const { engine } = fixture;
+    const { tail } = engine.core;
+    isFailing = true;
+    for (let part = 0; tail.end < 3.25 * STRIDE_BYTES; part += 1) model.write(fixture, `key ${part}`, 30_000);
+    const { end } = tail;
+    const keys = Array.from({ length: 100 }, (_, index) => `batch ${index}`);
+    const values = keys.map(() => valueOf(0, 30_000));
+    const insertAll = (): unknown => engine.insertMany(engine.defaultSpace, keys, values, 0);
+    expect(insertAll).toThrow(expect.objectContaining({ code: "EMDB_IO", errno: "EIO" }));
+    expect(tail.end).toBe(end);
+    isFailing = false;
+    // No end of a stride comes before the ring has no more room.
+    for (let part = 0; tail.end < RING_BYTES + STRIDE_BYTES; part += 1) model.write(fixture, `more ${part}`, 30_000);
+    model.check(fixture);
+  }
+  using again = new EngineFixture(path, hostSystem(), { verifyReads: true });
+  model.check(again);
+});
+
 test("a reader of the ring is told that its frame is in the file, before anything is placed over it", () => {
   using folder = temporaryFolder();
   using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
