@@ -88,6 +88,12 @@ const DURABILITY: readonly PlantedFault[] = [
     "this.#isWriteThrough && this.#isWritten(lsn)",
     "this.#isWriteThrough",
   ]),
+  fault(
+    "what was refused counts as erased where it cannot be read",
+    "test/engine/refused-writes.test.ts",
+    "log/tail.ts",
+    ["found, span) < 0 || found", "found, span) > 0 && found"],
+  ),
   fault("what was refused is looked for in the file that a compaction has made", FAULTS, "log/tail.ts", [
     "return lsn !== 0 && lsn >= this.#numbers[LOG_BASE]!;",
     "return lsn !== 0;",

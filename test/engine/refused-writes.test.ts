@@ -117,6 +117,22 @@ test("a flush beside a disk that is full and has taken nothing resolves", async 
   expect(afterCrash(machine, "all", {})).toBe("kept");
 });
 
+test("a flush does not succeed while what was refused can be neither read nor taken out of the file", () => {
+  const { machine, system, opened } = openOn();
+  const { engine, sync } = opened;
+  engine.insert(engine.defaultSpace, "kept", "x", 0);
+  const disk = fillUp(system, 1);
+  const read = system.read.bind(system);
+  system.read = () => -Errno.EIO;
+  expect(told(() => engine.insert(engine.defaultSpace, "refused", "x", 0))).toBe("EMDB_FULL");
+  expect(told(() => sync!.flush())).toBe("EMDB_FULL");
+  expect(afterCrash(machine, "all", {})).toBe("kept,refused");
+  disk.heal();
+  system.read = read;
+  sync!.flush();
+  expect(afterCrash(machine, "all", {})).toBe("kept");
+});
+
 describe("where writing through is a sync by itself", () => {
   function openLacking(): ReturnType<typeof openOn> {
     const machine = new Machine();
