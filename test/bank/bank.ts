@@ -8,6 +8,7 @@
 import { API } from "./api-bank.ts";
 import { BACKUP, COMPACTION } from "./compaction-bank.ts";
 import { fault, type PlantedFault } from "./fault.ts";
+import { KERNEL } from "./kernel-bank.ts";
 import { LOCKS } from "./lock-bank.ts";
 import { MEMORY } from "./memory-bank.ts";
 import { SECRETS } from "./secrets-bank.ts";
@@ -102,6 +103,16 @@ const DURABILITY: readonly PlantedFault[] = [
     "      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
     "      this.#mark(this.#core.visible);\n      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
   ]),
+  fault("an image gets its name before the log is durable", "test/engine/checkpoint.test.ts", "engine/checkpoint.ts", [
+    "await this.#parts.commit.flush();",
+    "this.#parts.sync.spill();",
+  ]),
+  fault(
+    "the image of a close gets its name before the log is durable",
+    "test/engine/checkpoint.test.ts",
+    "engine/checkpoint.ts",
+    ["writer.end) this.#parts.sync.flush();", "writer.end) this.#parts.sync.spill();"],
+  ),
   fault("write-through waits for a flush", "writeThrough", "engine/write-path.ts", [
     "if (core.writeThrough) this.#writeThrough();",
     "",
@@ -458,35 +469,6 @@ const READS: readonly PlantedFault[] = [
     "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = share.standsFor;",
     "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = 0;",
   ]),
-];
-
-/** What the rings on a real kernel look for; `needs` what the machine has to allow. */
-const KERNEL: readonly PlantedFault[] = [
-  {
-    ...fault(
-      "a flush acknowledges without a sync, on a real file system",
-      "test/kernel/power.test.ts",
-      "engine/sync.ts",
-      ["const result = core.system.sync(this.#file.handle);", "const result = 0 as Result;"],
-    ),
-    needs: "ext4",
-  },
-  {
-    ...fault(
-      "what a killed process left of a new log stands in the way",
-      "test/kernel/kill.test.ts",
-      "engine/create.ts",
-      ["  removeBegun(system, sibling);\n", ""],
-    ),
-    needs: "strace",
-  },
-  {
-    ...fault("a full disk makes a close fail", "test/kernel/full.test.ts", "engine/sync.ts", [
-      "const markBytes = lacksRoom(marked) ? 0 : must(",
-      "const markBytes = must(",
-    ]),
-    needs: "ext4",
-  },
 ];
 
 /** In parts, so that several processes look for them side by side. */

@@ -78,6 +78,10 @@ export const LOCKS: readonly PlantedFault[] = [
     "    if (from >= written) return;\n    this.#look();\n",
     "    if (from >= written) return;\n",
   ]),
+  fault("an image gets its name without a look at the lock", ROBBED, "engine/checkpoint.ts", [
+    "    this.#core.lockWatch.look();\n    writer.publish();",
+    "    writer.publish();",
+  ]),
   fault("a long value is written without a look at the lock", "test/engine/marks.test.ts", "log/tail.ts", [
     "    else this.#look();\n    const valueAt",
     "    const valueAt",

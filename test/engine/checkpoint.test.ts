@@ -114,6 +114,24 @@ test("checkpoints called at once all cover what was written before their call", 
   db.closeSync();
 });
 
+test.each(["run", "runSync"] as const)(
+  "an image gets its name when the log is durable up to its end (%s)",
+  async (way) => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const durable: boolean[] = [];
+    const system = faulty(hostSystem(), (call, [, to]) => {
+      // Written is not enough: a loss of power would leave an image of what is not there.
+      if (call === "rename" && to === hintOf(path)) durable.push(fixture.sync.durable >= fixture.engine.core.visible);
+      return undefined;
+    });
+    using fixture = new EngineFixture(path, system);
+    fixture.engine.insert(fixture.engine.defaultSpace, "key", "value", 0);
+    await fixture.opened.checkpoint![way]();
+    expect(durable).toEqual([true]);
+  },
+);
+
 test("a close in the middle of a checkpoint makes the image itself, and the checkpoint resolves", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

@@ -137,6 +137,23 @@ test.skipIf(isWindows).each([
   },
 );
 
+test.skipIf(isWindows)("a checkpoint whose lock is broken before its image has a name gives it none", async () => {
+  using folder = temporaryFolder();
+  for (const way of ["run", "runSync"] as const) {
+    const path = folder.file(way);
+    let isOnly = false;
+    // All of the log is durable: what is synced is the image.
+    using robbed = new Robbed(path, (call) => isOnly && call === "sync");
+    using fixture = new EngineFixture(path, robbed.system);
+    fixture.engine.insert(fixture.engine.defaultSpace, "key", "value", 0);
+    fixture.sync.flush();
+    isOnly = true;
+    await expectRejects("EMDB_LOCKED", (async () => fixture.opened.checkpoint![way]())());
+    expect(existsSync(hintPath(path))).toBe(false);
+    robbed.expectUnharmed();
+  }
+});
+
 test.skipIf(isWindows)(
   "a backup, a salvage and a change of the secret whose lock is broken replace nothing",
   async () => {
