@@ -31,6 +31,14 @@ export const COMPACTION: readonly PlantedFault[] = [
     "engine/compaction.ts",
     ["generation: core.generation + 1 }", "generation: core.generation }"],
   ),
+  fault("a rename that failed leaves a swap under way", "test/compaction/compaction.test.ts", "engine/swap.ts", [
+    "STATE_POISONED);\n  Atomics.store(control.flags, SWAP, SWAP_NONE);\n  throw ioError(renamed",
+    "STATE_POISONED);\n  throw ioError(renamed",
+  ]),
+  fault("a rename that was done is told as it was", "test/compaction/compaction.test.ts", "engine/swap.ts", [
+    '  if (there === "draft") return;\n',
+    "",
+  ]),
   fault("what was written last is not caught up with", "compacting", "engine/compaction.ts", [
     "      draft.copy.catchUp(core.visible - core.base);\n",
     "",

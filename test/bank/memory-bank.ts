@@ -8,6 +8,14 @@ export const MEMORY: readonly PlantedFault[] = [
     "return cannotReserve.has(-result) ?",
     "return result === -Errno.ENOSYS ?",
   ]),
+  fault("a read that was short goes on where the memory begins", "test/ffi/interrupted.test.ts", "ffi/posix.ts", [
+    "addressOf(into) + done;",
+    "addressOf(into);",
+  ]),
+  fault("a file system that cannot sync folders takes no database", "test/ffi/interrupted.test.ts", "ffi/posix.ts", [
+    "result === -Errno.EINVAL ? 0 : result;",
+    "result;",
+  ]),
   fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
     "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
     "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",

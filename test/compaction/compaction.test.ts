@@ -2,7 +2,9 @@
 
 import { afterEach, expect, setDefaultTimeout, setSystemTime, test } from "bun:test";
 import { closeSync, openSync, readFileSync, readdirSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { SWAP, SWAP_NONE } from "../../src/engine/control.ts";
 import type { EmdbErrorCode } from "../../src/errors.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb, type OpenOptions } from "../../src/index.ts";
 import { EngineFixture, faulty, type Fault } from "../engine/engine-fixture.ts";
@@ -300,6 +302,8 @@ test("a compaction that fails at any call leaves the original in service, or poi
       fault = () => undefined;
       expect([name, at, fixture.state() === state]).toEqual([name, at, true]);
       expect(readdirSync(folder.path).some((name) => DRAFT.test(name))).toBe(false);
+      // A swap that seems to be under way keeps refused writes in the file, and a dead thread's syncs from being made again.
+      expect(engine.core.control.flags[SWAP]).toBe(SWAP_NONE);
       if (canCount && outcome !== "fine") expect(resourcesIn(folder.path).files).toBeLessThanOrEqual(3);
       if (name === "syncFolder" && seen >= at) {
         expect(() => engine.insert(engine.defaultSpace, "k", "v", 0)).toThrow(
@@ -323,4 +327,28 @@ test("a compaction that fails at any call leaves the original in service, or poi
     }
   }
   if (canCount) expect(resourcesIn(folder.path).files).toBe(0);
+});
+
+test("a compaction whose rename was done although it was told to have failed goes on in the new file", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const host = hostSystem();
+  const system = faulty(host, (call, args) => {
+    if (call !== "rename" || !DRAFT.test(String(args[0]))) return undefined;
+    const renamed = host.rename(...(args as Parameters<typeof host.rename>));
+    return renamed < 0 ? renamed : -Errno.EIO;
+  });
+  {
+    using fixture = new EngineFixture(path, system);
+    const { engine, opened, sync } = fixture;
+    const insert = (key: string): void => engine.insert(engine.defaultSpace, key, "value", 0);
+    insert("before");
+    sync.flush();
+    expect(await codeOf(opened.compaction.run({}))).toBe("fine");
+    insert("after");
+    sync.flush();
+    fixture.close();
+  }
+  using again = Emdb.open(path);
+  expect([...again.keys()].map(text).sort()).toEqual(["after", "before"]);
 });

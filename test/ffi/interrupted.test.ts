@@ -10,7 +10,7 @@ import { linuxKernel } from "../../src/ffi/linux.ts";
 import { pinned } from "../../src/ffi/memory.ts";
 import { PosixSystem } from "../../src/ffi/posix.ts";
 import type { PosixCalls } from "../../src/ffi/symbols-posix.ts";
-import { outcome } from "./temporary-folder.ts";
+import { outcome, TemporaryFolder } from "./temporary-folder.ts";
 
 const isLinux = process.platform === "linux";
 const errno = pinned(4);
@@ -74,6 +74,27 @@ test.skipIf(!isLinux)("a read goes on after an interruption and a short count, u
   ]);
 });
 
+test.skipIf(!isLinux)(
+  "what a file is written from and read into a few bytes at a time arrives where it belongs",
+  () => {
+    using folder = new TemporaryFolder();
+    const { pread, pwrite } = linuxKernel().calls;
+    const system = systemWith({
+      calls: {
+        pread: (file, place, bytes, position) => pread(file, place, Math.min(bytes, 3), position),
+        pwrite: (file, place, bytes, position) => pwrite(file, place, Math.min(bytes, 3), position),
+      },
+    });
+    const file = folder.open("data", "create");
+    const bytes = Uint8Array.from({ length: 10 }, (_, index) => index + 1);
+    expect(system.write(file, bytes, { position: 5, bytes: 10 })).toBe(10);
+    const found = new Uint8Array(15);
+    expect(system.read(file, found, { position: 0, bytes: 15 })).toBe(15);
+    expect([...found]).toEqual([0, 0, 0, 0, 0, ...bytes]);
+    system.close(file);
+  },
+);
+
 test.skipIf(!isLinux)("a transfer of more than 1 GiB is cut into calls that every system takes", () => {
   const calls: number[][] = [];
   const gibibyte = 2 ** 30;
@@ -108,6 +129,12 @@ test.skipIf(!isLinux)("a failed sync is told, and the next one is not spared", (
   const system = systemWith({ kernel: { sync: scripted([-Errno.EIO, 0], []) } });
   expect(outcome(system.sync(9))).toBe("EIO");
   expect(system.sync(9)).toBe(0);
+});
+
+test.skipIf(!isLinux)("a folder that cannot be synced at all counts as synced, and one that was not does not", () => {
+  const system = systemWith({ kernel: { syncFolder: scripted([-Errno.EINTR, -Errno.EINVAL, -Errno.EIO], []) } });
+  expect(system.syncFolder("/", 9)).toBe(0);
+  expect(outcome(system.syncFolder("/", 9))).toBe("EIO");
 });
 
 test.skipIf(!isLinux)("where no flag makes writes durable, the system says so", () => {
