@@ -123,6 +123,16 @@ export const THREADS: readonly PlantedFault[] = [
     "core.tail.spill(target);",
     "core.tail.spill();",
   ]),
+  fault("a mark is written by the words that a dead writer left", "test/engine/marks.test.ts", "engine/sync.ts", [
+    "core.control.flags[AUDIT] === 0 && core.control.flags[CLOSING] === 0;",
+    "core.control.flags[CLOSING] === 0;",
+  ]),
+  fault(
+    "what was refused is taken out of a file that is being swapped",
+    "test/engine/refused-writes.test.ts",
+    "engine/sync.ts",
+    ["if (control.flags[SWAP] !== SWAP_NONE || !tail.holdsRefused) return;", "if (!tail.holdsRefused) return;"],
+  ),
   {
     name: "a thread writes the mark that it owes once another may have closed the file",
     probe: "test/engine/leaving.test.ts",

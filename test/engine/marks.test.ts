@@ -1,6 +1,7 @@
 /** When a mark is written behind the tail, and when the lock is looked at: once for what runs in one piece, and always before the file. */
 
 import { expect, test } from "bun:test";
+import { AUDIT } from "../../src/engine/control.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { CLOSING } from "../../src/engine/control.ts";
@@ -113,6 +114,19 @@ test("none is written once the last one out is ending the log", async () => {
   Atomics.store(control.flags, CLOSING, row + 1);
   await turn();
   expect(subject.marks).toBe(0);
+});
+
+test("none is written behind a writer that died, whose words may be half another file's", async () => {
+  using subject = new Watched();
+  subject.insertAndFlush("one");
+  const { flags } = subject.opened.engine.core.control;
+  Atomics.store(flags, AUDIT, 1);
+  await turn();
+  expect(subject.marks).toBe(0);
+  Atomics.store(flags, AUDIT, 0);
+  subject.opened.sync!.flush();
+  await turn();
+  expect(subject.marks).toBe(1);
 });
 
 test("one that fails is nobody's error", async () => {

@@ -4,6 +4,7 @@
  */
 
 import { afterEach, describe, expect, test } from "bun:test";
+import { SWAP, SWAP_INSTALLS, SWAP_NONE } from "../../src/engine/control.ts";
 import { EmdbError } from "../../src/index.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { Machine } from "../sim/machine.ts";
@@ -131,6 +132,24 @@ test("a flush does not succeed while what was refused can be neither read nor ta
   system.read = read;
   sync!.flush();
   expect(afterCrash(machine, "all", {})).toBe("kept");
+});
+
+test("a flush takes nothing out of the file while a swap is not ended, and all of it behind that", () => {
+  const { system, opened } = openOn();
+  const { engine, sync } = opened;
+  const disk = fillUp(system, 1);
+  expect(told(() => engine.insert(engine.defaultSpace, "refused", "x", 0))).toBe("EMDB_FULL");
+  disk.heal();
+  const real = system.write.bind(system);
+  let writes = 0;
+  system.write = (...args) => ((writes += 1), real(...args));
+  // Its base may be the new file's by then, and the file the one before.
+  Atomics.store(engine.core.control.flags, SWAP, SWAP_INSTALLS);
+  sync!.flush();
+  expect([writes, engine.core.tail.holdsRefused]).toEqual([0, true]);
+  Atomics.store(engine.core.control.flags, SWAP, SWAP_NONE);
+  sync!.flush();
+  expect([writes, engine.core.tail.holdsRefused]).toEqual([1, false]);
 });
 
 describe("where writing through is a sync by itself", () => {
