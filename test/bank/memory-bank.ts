@@ -16,6 +16,10 @@ export const MEMORY: readonly PlantedFault[] = [
     "result === -Errno.EINVAL ? 0 : result;",
     "result;",
   ]),
+  fault("what is written counts as readable before it is mapped", "test/log/ring.test.ts", "log/tail.ts", [
+    "    this.#coverWithMap(end);\n    barrier(this.#words.flags, LOG_FENCE);\n    this.#numbers[LOG_WRITTEN] = written;",
+    "    this.#numbers[LOG_WRITTEN] = written;\n    this.#coverWithMap(end);",
+  ]),
   fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
     "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
     "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",

@@ -1,6 +1,7 @@
 /** The tail: frames of every length around the ring's end, spilled, taken back and long ones; all equal after reopen. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { COPIED_FRAME_BYTES_MAX, RING_BYTES, RING_FRAME_BYTES_MAX, STRIDE_BYTES } from "../../src/limits.ts";
@@ -188,6 +189,30 @@ test("what no write could take stays whole when the ring is full and a batch has
     isFailing = false;
     // No end of a stride comes before the ring has no more room.
     for (let part = 0; tail.end < RING_BYTES + STRIDE_BYTES; part += 1) model.write(fixture, `more ${part}`, 30_000);
+    model.check(fixture);
+  }
+  using again = new EngineFixture(path, hostSystem(), { verifyReads: true });
+  model.check(again);
+});
+
+test("what was written while the file could not be mapped is read from the ring until it can", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let isFailing = false;
+  const system = new Proxy(
+    faulty(hostSystem(), (call) => (call === "map" && isFailing ? -Errno.ENOMEM : undefined)),
+    // So that the map ends with the file, and each step needs another.
+    { get: (target, name) => (name === "canMapPastEnd" ? false : (Reflect.get(target, name) as unknown)) },
+  );
+  const model = new Model();
+  {
+    using fixture = new EngineFixture(path, system);
+    isFailing = true;
+    for (let part = 0; part < 100; part += 1) model.write(fixture, `key ${part}`, 30_000);
+    expect(() => fixture.sync.spill()).toThrow(expect.objectContaining({ syscall: "mmap" }));
+    model.check(fixture);
+    isFailing = false;
+    fixture.sync.spill();
     model.check(fixture);
   }
   using again = new EngineFixture(path, hostSystem(), { verifyReads: true });
