@@ -82,6 +82,12 @@ export const LOCKS: readonly PlantedFault[] = [
     "    this.#core.lockWatch.look();\n    writer.publish();",
     "    writer.publish();",
   ]),
+  fault(
+    "what a dead thread synced is written again without a look at the lock",
+    "test/engine/unheard-sync.test.ts",
+    "engine/write-again.ts",
+    ["    core.lockWatch.look();\n    must(", "    must("],
+  ),
   fault("a long value is written without a look at the lock", "test/engine/marks.test.ts", "log/tail.ts", [
     "    else this.#look();\n    const valueAt",
     "    const valueAt",

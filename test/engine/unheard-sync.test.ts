@@ -223,6 +223,25 @@ test("who cannot tell, for want of memory or of an answer about the lock, leaves
   }
 });
 
+test("whose lock was broken meanwhile writes nothing again, and acknowledges nothing", () => {
+  const machine = new Machine({ syncFailure: "clean", seed: 1 });
+  machines.push(machine);
+  const system = machine.boot();
+  const opened = openFile(system, PATH);
+  opened.engine.insert(opened.engine.defaultSpace, "key", new Uint8Array(700), 0);
+  opened.sync!.spill();
+  leaveInSync(opened);
+  const [status, write] = [system.status.bind(system), system.write.bind(system)];
+  let writes = 0;
+  system.status = (path) => (path.endsWith(".lock") ? -Errno.ENOENT : status(path));
+  system.write = (...args) => ((writes += 1), write(...args));
+  // It was ours when this run of code began.
+  expect(() => opened.sync!.flush()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
+  expect(writes).toBe(0);
+  removeRow(opened);
+  system.kill();
+});
+
 /** A writer dies in the sync of a write, which fails; another one goes on. What that is told, and what is there after a power loss. */
 function writeBehind(
   seed: number,
