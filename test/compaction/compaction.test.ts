@@ -329,26 +329,30 @@ test("a compaction that fails at any call leaves the original in service, or poi
   if (canCount) expect(resourcesIn(folder.path).files).toBe(0);
 });
 
-test("a compaction whose rename was done although it was told to have failed goes on in the new file", async () => {
-  using folder = temporaryFolder();
-  const path = folder.file("data.emdb");
-  const host = hostSystem();
-  const system = faulty(host, (call, args) => {
-    if (call !== "rename" || !DRAFT.test(String(args[0]))) return undefined;
-    const renamed = host.rename(...(args as Parameters<typeof host.rename>));
-    return renamed < 0 ? renamed : -Errno.EIO;
-  });
-  {
-    using fixture = new EngineFixture(path, system);
-    const { engine, opened, sync } = fixture;
-    const insert = (key: string): void => engine.insert(engine.defaultSpace, key, "value", 0);
-    insert("before");
-    sync.flush();
-    expect(await codeOf(opened.compaction.run({}))).toBe("fine");
-    insert("after");
-    sync.flush();
-    fixture.close();
-  }
-  using again = Emdb.open(path);
-  expect([...again.keys()].map(text).sort()).toEqual(["after", "before"]);
-});
+// Windows renames a mapped file in two steps, and takes the first one back.
+test.skipIf(process.platform === "win32")(
+  "a compaction whose rename was done although it was told to have failed goes on in the new file",
+  async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    const host = hostSystem();
+    const system = faulty(host, (call, args) => {
+      if (call !== "rename" || !DRAFT.test(String(args[0]))) return undefined;
+      const renamed = host.rename(...(args as Parameters<typeof host.rename>));
+      return renamed < 0 ? renamed : -Errno.EIO;
+    });
+    {
+      using fixture = new EngineFixture(path, system);
+      const { engine, opened, sync } = fixture;
+      const insert = (key: string): void => engine.insert(engine.defaultSpace, key, "value", 0);
+      insert("before");
+      sync.flush();
+      expect(await codeOf(opened.compaction.run({}))).toBe("fine");
+      insert("after");
+      sync.flush();
+      fixture.close();
+    }
+    using again = Emdb.open(path);
+    expect([...again.keys()].map((key) => Buffer.from(key).toString()).sort()).toEqual(["after", "before"]);
+  },
+);
