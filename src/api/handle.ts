@@ -16,8 +16,18 @@ import { ClosedStore } from "./closed-store.ts";
 import type { Lifecycle } from "../engine/life.ts";
 import type { RecoveryReport } from "./types.ts";
 
-/** What runs under the writer's lock: the name of the method that was given a function. */
+/** What runs under the writer's lock: the name of the method that was given a function, or that calls a codec there. */
 type Occupant = "transaction" | "update" | "remove";
+
+/** Where a caller's code runs while the gate is shut, and what it may do there. */
+const PLACES: Readonly<Record<Occupant, { readonly inside: string; readonly advice: string }>> = {
+  transaction: { inside: "a callback of transaction", advice: "use the transaction that its callback was given" },
+  update: {
+    inside: "a callback of update",
+    advice: "compute the new value only, or use a transaction for several writes",
+  },
+  remove: { inside: "the decode that remove calls", advice: "it runs before the record goes, and may only read" },
+};
 
 interface Gate {
   occupant: Occupant | undefined;
@@ -155,8 +165,9 @@ export class Handle {
   }
 
   #refuseIfNeeded(): void {
-    if (!this.#mustStayOpen) return;
-    const message = `the handle cannot be closed inside a callback of its own ${this.#gate.occupant}`;
+    const { occupant } = this.#gate;
+    if (!this.#mustStayOpen || occupant === undefined) return;
+    const message = `the handle cannot be closed inside ${PLACES[occupant].inside}, which is its own`;
     throw new EmdbError("EMDB_INVALID_ARGUMENT", message, { path: this.path });
   }
 
@@ -170,13 +181,10 @@ export class Handle {
   }
 
   #refusal(occupant: Occupant): EmdbError {
-    const advice =
-      occupant === "transaction"
-        ? "use the transaction that its callback was given"
-        : "compute the new value only, or use a transaction for several writes";
+    const { inside, advice } = PLACES[occupant];
     return new EmdbError(
       "EMDB_INVALID_ARGUMENT",
-      `a write to the same database inside a callback of ${occupant} is not part of it; ${advice}`,
+      `a write to the same database inside ${inside} is not part of it; ${advice}`,
     );
   }
 }

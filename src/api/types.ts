@@ -18,7 +18,9 @@ export type BytesLike = string | Uint8Array | ArrayBuffer;
 
 /**
  * Turns a typed value into bytes and back. `encode` may return a string (stored as UTF-8), and may reuse
- * one buffer from call to call. What a codec throws reaches the caller unchanged and nothing is written.
+ * one buffer from call to call. What a codec throws reaches the caller unchanged and nothing is written. A codec
+ * may use the database. Only where the writer's lock is held, a write to the same database inside it is
+ * EMDB_INVALID_ARGUMENT: in `decode` when `remove` calls it, and in the value's codec when `update` does.
  */
 export interface Codec<T> {
   /** The bytes of a value. */

@@ -45,6 +45,10 @@ export const API: readonly PlantedFault[] = [
     "this.#records = this.#source.batch() ?? NONE;",
     "this.#records = [];\n      for (let all = this.#source.batch(); all !== undefined; all = this.#source.batch()) this.#records = [...this.#records, ...all];",
   ]),
+  fault("a decode that remove calls writes", "test/contract/engine.test.ts", "api/read-modify-write.ts", [
+    'return handle.guarded("remove", (store: Store) => {',
+    "const store: Store = handle.writable();\n  return store.exclusively(() => {",
+  ]),
   fault(
     "an old Bun that opens no library is not told that it is old",
     "test/ffi/surroundings.test.ts",

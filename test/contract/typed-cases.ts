@@ -195,6 +195,24 @@ export function typedCases(on: OnFresh): void {
     }),
   );
   test(
+    "a decode that writes is refused inside remove, in words that name it, and nothing has changed; elsewhere it may",
+    on(({ db }) => {
+      const writing: Codec<string> = {
+        encode: (value) => value,
+        decode: (bytes) => (db.insert("seen", bytes), new TextDecoder().decode(bytes)),
+      };
+      const view = db.typed({ value: writing });
+      view.insert("key", "value");
+      const refused = expectCode("EMDB_INVALID_ARGUMENT", () => view.remove("key"));
+      expect(refused.message).toContain("inside the decode that remove calls");
+      expect(refused.message).toContain("only read");
+      expect(db.getText("key")).toBe("value");
+      expect(db.len()).toBe(1);
+      expect(view.get("key")).toBe("value");
+      expect(db.getText("seen")).toBe("value");
+    }),
+  );
+  test(
     "what is not a pair of codecs is refused",
     on(({ db }) => {
       for (const codecs of [undefined, null, {}, { value: codec.json }, { value: codec.text, keys: codec.text }, 5]) {
