@@ -276,6 +276,12 @@ export class Vault implements SealSource {
     this.#numbers[SESSION_ACTIVE] = 1;
   }
 
+  /** The same of one that a dead writer had begun. What this thread made for that place, and never wrote, has another salt. */
+  adopt(position: number): void {
+    this.#pending = [];
+    this.enter(position);
+  }
+
   /** What seals frames now. */
   get sealer(): FrameSealer {
     const sealer = this.isActive ? this.sealerAt(this.#numbers[SESSION_LAST]!) : undefined;

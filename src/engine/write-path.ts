@@ -339,7 +339,7 @@ export class WritePath {
     for (let at = this.#core.visible; at < tail.end; at = this.#core.visible) {
       lookup.loadAnyAt(at);
       if (kindOf(lookup.shape) !== KIND_SESSION) return;
-      vault.enter(at - base);
+      vault.adopt(at - base);
       control.log.numbers[LOG_VISIBLE] = at + lookup.frameBytes();
     }
   }

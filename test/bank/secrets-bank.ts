@@ -18,6 +18,12 @@ export const SECRETS: readonly PlantedFault[] = [
     "engine/vault.ts",
     ["      if (segments.ofBase(base) !== 0) continue;\n", "      if (base >= 0) continue;\n"],
   ),
+  fault(
+    "a dead writer's session is taken for one that was refused",
+    "test/encryption/sessions.test.ts",
+    "engine/vault.ts",
+    ["    this.#pending = [];\n    this.enter(position);\n", "    this.enter(position);\n"],
+  ),
   fault("dead bytes are fewer than none", "test/encryption/sessions.test.ts", "engine/stats.ts", [
     "Math.max(0, logBytes(core) - live)",
     "logBytes(core) - live",

@@ -3,6 +3,7 @@
 import { expect, spyOn, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
+import { attachTo } from "../../src/engine/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
@@ -234,6 +235,38 @@ test("where there is room for one record of a session, that one does; any other 
     expect(db.getText("k")).toBe("v");
     expect((await db.verify()).problems).toEqual([]);
   }
+});
+
+test("a session of which a dead writer wrote one record is taken from the log, not from what was refused there before", async () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  const fail = (error: Error) => (): never => {
+    throw error;
+  };
+  {
+    using fixture = new EngineFixture(path, hostSystem(), { encryption: SECRET });
+    const { engine, opened } = fixture;
+    const victim = attachTo({ system: hostSystem(), defer: () => undefined, hasWorkers: false }, opened.base);
+    const write = (of: typeof engine): void => of.insert(of.defaultSpace, "k", "v", 0);
+    using full = spyOn(engine.core.tail, "place").mockImplementation(fail(new EmdbError("EMDB_FULL", "no room")));
+    expect(() => write(engine)).toThrow("no room");
+    full.mockRestore();
+    const { tail, vault } = victim.engine.core;
+    const place = tail.place.bind(tail);
+    using placed = spyOn(tail, "place")
+      .mockImplementationOnce(place)
+      .mockImplementation(fail(new Error("dead")));
+    using entered = spyOn(vault!, "enter").mockImplementation(fail(new Error("dead")));
+    expect(() => write(victim.engine)).toThrow("dead");
+    expect(placed).toHaveBeenCalledTimes(2);
+    expect(entered).toHaveBeenCalled();
+    write(engine);
+    victim.leave();
+  }
+  rmSync(`${path}.hint`);
+  await using db = openWith(path, SECRET);
+  expect(db.getText("k")).toBe("v");
+  expect((await db.verify()).problems).toEqual([]);
 });
 
 test("who reads beside a writer sees the batches of all sessions since the image, after deaths between them", () => {
