@@ -51,7 +51,7 @@ export const LOG_BYTES_MAX = 2 ** 36 * 8;
 /** Where positions of an open database end: every number below is exact. At 1 GB/s it is reached in 104 days. */
 export const POSITIONS_END_MAX = 2 ** 53;
 
-/** Namespace ids ever given out in one generation of the file; bounds the table of namespaces in memory (64 bytes each). */
+/** Namespace ids that one generation of the file names, dropped ones included; bounds the table of namespaces in memory (64 bytes each). */
 export const SPACE_COUNT_MAX = 1_000_000;
 
 /** The tail buffer, a ring: many times what is written at once, so that a slow reader finds its frame still there. */

@@ -227,6 +227,7 @@ export class Compaction {
       engine.spaces.emptyAllGraves(core.keepFrom() * 8);
       nextBase(core, core.control.numbers[LIVE_BYTES]!);
       core.tail.spill();
+      engine.spaces.noteCopy();
       const draft = beginDraft(
         engine,
         { path, generation: core.generation + 1 },

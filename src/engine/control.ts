@@ -53,7 +53,10 @@ const REPLACED_FILE = TARGET_LOCK_STATE + 1;
 const REPLACED_FILE_STATE = REPLACED_FILE + 1;
 /** Of each row a folder that its thread has open for a moment, a shared file. */
 const FOLDERS = REPLACED_FILE_STATE + 1;
-const ENGINE_NUMBERS = FOLDERS + 2 * ATTACHED_MAX;
+/** One more than the highest namespace id that the log may name, and ids given out when the copy for the draft began. */
+export const SPACES_NAMED = FOLDERS + 2 * ATTACHED_MAX;
+export const DRAFT_SPACES = SPACES_NAMED + 1;
+const ENGINE_NUMBERS = DRAFT_SPACES + 1;
 
 // Engine flags (i32).
 /** 0, or the name of the Worker that holds the writer's lock, see `mutex.ts`. */
@@ -147,6 +150,7 @@ export class Control {
   static create(): Control {
     const control = new Control(new SharedArrayBuffer(CONTROL_BYTES));
     control.numbers[SPACE_COUNT] = 1;
+    control.numbers[SPACES_NAMED] = 1;
     control.numbers.fill(Infinity, SNAPSHOT_ROWS, SNAPSHOT_ROWS + ATTACHED_MAX);
     return control;
   }

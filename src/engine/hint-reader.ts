@@ -21,7 +21,7 @@ import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
 import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES, readWide } from "../log/frame.ts";
 import { isPosition } from "../log/log-words.ts";
 import { LeafAdoption } from "../ordered/leaf-adoption.ts";
-import { LIVE_BYTES, SPACE_COUNT } from "./control.ts";
+import { LIVE_BYTES, SPACES_NAMED, SPACE_COUNT } from "./control.ts";
 import type { Core, LogFile } from "./core.ts";
 import { Gates } from "./gates.ts";
 import {
@@ -161,6 +161,7 @@ export function loadHint(core: Core, spaces: Spaces, hint: Hint): Gates | undefi
   core.heap.reset(hint.header.spaces);
   core.keydir.allChanged();
   core.control.numbers[SPACE_COUNT] = 1;
+  core.control.numbers[SPACES_NAMED] = 1;
   core.control.numbers[LIVE_BYTES] = 0;
   return undefined;
 }
@@ -200,6 +201,7 @@ class HintLoader {
     this.#deadlines = core.isReadOnly ? undefined : new ExpiryAdoption(core.heap);
     core.heap.ensureSpace(header.spaces - 1);
     core.control.numbers[SPACE_COUNT] = header.spaces;
+    core.control.numbers[SPACES_NAMED] = header.spaces;
     this.#firstPage = header.pages === 0 ? 0 : core.heap.takePages(header.pages);
   }
 

@@ -117,6 +117,7 @@ export class HintWriter {
   /** Every piece stands for a position at or behind this one. */
   readonly start: number;
   #end = 0;
+  #namedEnd = 0;
   #pages = 0;
   #chunks = 0;
 
@@ -187,6 +188,7 @@ export class HintWriter {
       return true;
     }
     this.#end = this.#core.visible;
+    this.#namedEnd = spaces.namedEnd;
     return this.#id < count;
   }
 
@@ -378,7 +380,7 @@ export class HintWriter {
       end,
       bytes: this.#position,
       pages: this.#pages,
-      spaces: this.#id,
+      spaces: this.#namedEnd,
       chunks: this.#chunks,
       salt: this.#salt,
       isOrdered: this.#leaves !== undefined,

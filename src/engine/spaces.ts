@@ -10,7 +10,7 @@
  * A grave keeps the index of a cleared key space for the iterators that were taken before.
  *
  * Invariants
- * 1. Id 0 is the default key space; ids are given out in order and not again.
+ * 1. Id 0 is the default key space; ids are given out in order, and not again while the file is open or as long as its log names them.
  * 2. State, root and counts change under the writer's lock; the root is one store, by `Keydir.setRoot` alone, which
  *    tells every Worker to read it again.
  * 3. An entry is whole before the count of ids says that there is one. One without a creation by then is of a namespace
@@ -26,7 +26,7 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { SPACE_COUNT_MAX } from "../limits.ts";
 import type { Space } from "./contract.ts";
-import { GRAVES, LIVE_BYTES, SPACE_COUNT } from "./control.ts";
+import { DRAFT_SPACES, GRAVES, LIVE_BYTES, SPACES_NAMED, SPACE_COUNT } from "./control.ts";
 import type { Core } from "./core.ts";
 
 const RECORDS_AT = 8;
@@ -185,12 +185,19 @@ export class Spaces {
 
   /** After a compaction: where the creations of namespaces stand now; 0 for those that are not in the log any more. */
   relocateCreations(translate: (lsn: number) => number): void {
-    const { heap } = this.#core;
-    for (let id = 1; id < this.nextId; id++) {
+    const { heap, control } = this.#core;
+    const count = this.nextId;
+    let named = 1;
+    for (let id = 1; id < count; id++) {
       const address = heap.spaceAddress(id);
       const lsn = heap.readNumber(address + CREATED_AT);
-      if (lsn !== 0) heap.writeNumber(address + CREATED_AT, translate(lsn));
+      if (lsn === 0) continue;
+      const copied = translate(lsn);
+      heap.writeNumber(address + CREATED_AT, copied);
+      if (copied !== 0) named = id + 1;
     }
+    // What a batch that was taken back has created since the copy began may stand in the new log as well.
+    control.numbers[SPACES_NAMED] = count > control.numbers[DRAFT_SPACES]! ? count : named;
   }
 
   isLive(space: SpaceState): boolean {
@@ -230,11 +237,24 @@ export class Spaces {
     return this.#core.control.numbers[SPACE_COUNT]!;
   }
 
+  /**
+   * Every id from here on is in no frame of the log and may be given out again, by who opens it anew: here, handles of
+   * dropped namespaces still go by theirs.
+   */
+  get namedEnd(): number {
+    return this.#core.control.numbers[SPACES_NAMED]!;
+  }
+
+  /** A copy of the log begins: what is created from now on may be in it, whatever becomes of it. Under the writer's lock. */
+  noteCopy(): void {
+    this.#core.control.numbers[DRAFT_SPACES] = this.nextId;
+  }
+
   refuseBeyondMax(): void {
     if (this.nextId < SPACE_COUNT_MAX) return;
     throw new EmdbError(
       "EMDB_FULL",
-      `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}, dropped ones included. Compact the database and reopen it to begin anew with the live ones`,
+      `${this.nextId} namespaces have been created in this file; its limit is ${SPACE_COUNT_MAX}, dropped ones included. Compact the database and reopen it to go on behind the newest live one; where that is among the last, copy the compacted file with Emdb.salvage`,
     );
   }
 
@@ -252,6 +272,7 @@ export class Spaces {
     heap.writeNumber(state.address + CREATED_AT, lsn);
     heap.writeNumber(state.address + TREE_AT, 0);
     heap.write32(state.address + STATE_AT, SPACE_LIVE);
+    control.numbers[SPACES_NAMED] = Math.max(control.numbers[SPACES_NAMED]!, space.id + 1);
     this.#core.orderStores();
     control.numbers[SPACE_COUNT] = Math.max(control.numbers[SPACE_COUNT]!, space.id + 1);
     this.#remember(state);

@@ -8,6 +8,8 @@ const OVERWRITTEN = "test/compaction/overwritten.test.ts";
 /** What is live, asked of the index and of each frame. */
 const LIVE = "test/compaction/live-places.test.ts";
 
+const IDS = "test/engine/learned-spaces.test.ts";
+
 const BACKUPS = "test/compaction/backup.test.ts";
 
 /** Where a copy that was cut short tells so. */
@@ -38,6 +40,18 @@ export const COMPACTION: readonly PlantedFault[] = [
   fault("a rename that was done is told as it was", "test/compaction/compaction.test.ts", "engine/swap.ts", [
     '  if (there === "draft") return;\n',
     "",
+  ]),
+  fault("an image knows ids that a compacted log does not name any more", IDS, "engine/hint-writer.ts", [
+    "this.#namedEnd = spaces.namedEnd;",
+    "this.#namedEnd = spaces.nextId;",
+  ]),
+  fault("an open from an image forgets ids that the log names", IDS, "engine/hint-reader.ts", [
+    "    core.control.numbers[SPACES_NAMED] = header.spaces;\n",
+    "",
+  ]),
+  fault("an id of a batch that was taken back while a compaction copied is free", IDS, "engine/spaces.ts", [
+    "count > control.numbers[DRAFT_SPACES]! ? count : named",
+    "named",
   ]),
   fault("what was written last is not caught up with", "compacting", "engine/compaction.ts", [
     "      draft.copy.catchUp(core.visible - core.base);\n",
