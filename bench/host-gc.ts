@@ -86,8 +86,9 @@ async function run(subject: string, options: Options): Promise<Outcome> {
   // Only keys are needed: values of this shape would put 64 MiB on the heap that is to be measured.
   const data = new Data({ seed: numberOption(options, "seed"), valueBytes: 1 });
   // Reads all over the file: whatever a peer maps or caches on reading is there before the loop.
-  const step = Math.max(1, Math.floor(records / 50_000));
-  for (let index = 0; index < records; index += step)
+  const reads = numberOption(options, "reads");
+  const step = Math.max(1, Math.floor(records / reads));
+  for (let index = 0; index < records && reads > 0; index += step)
     if ((await store.get(data.key(index))) === undefined) throw new Error("a record is missing");
   const opened = processMemory();
   const rows = makeGarbage(rounds);
@@ -100,7 +101,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
 const workload: Workload = {
   title: "Garbage collection of the host",
   notes: ["The database is filled by another process. RSS without file-mapped pages is RssAnon of /proc/self/status."],
-  defaults: { peers: "none,loaded,emdb,lmdb,sqlite", bytes: "3g", "value-bytes": "4096", rounds: "5m" },
+  defaults: { peers: "none,loaded,emdb,lmdb,sqlite", bytes: "3g", "value-bytes": "4096", rounds: "5m", reads: "50k" },
   unavailable: async (subject) => (subject === nothing || subject === loaded ? undefined : peerUnavailable(subject)),
   run,
 };
