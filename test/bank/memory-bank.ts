@@ -20,6 +20,12 @@ export const MEMORY: readonly PlantedFault[] = [
     "    this.#coverWithMap(end);\n    barrier(this.#words.flags, LOG_FENCE);\n    this.#numbers[LOG_WRITTEN] = written;",
     "    this.#numbers[LOG_WRITTEN] = written;\n    this.#coverWithMap(end);",
   ]),
+  fault(
+    "no memory for the self-test is said to be calls that do not work",
+    "test/ffi/self-test.test.ts",
+    "ffi/self-test.ts",
+    ["if (result === -Errno.ENOMEM) throw", "if (result === -Errno.EPERM) throw"],
+  ),
   fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
     "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
     "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",
