@@ -260,7 +260,7 @@ export class Spaces {
 
   /** Enters a namespace whose creation stands at `lsn`. Under the writer's lock. */
   create(space: { readonly id: number; readonly name: string }, lsn: number): SpaceState {
-    const { heap, control } = this.#core;
+    const { heap } = this.#core;
     // Those of others before it: behind an id that is known no other one is looked for.
     this.#learn();
     heap.ensureSpace(space.id);
@@ -272,11 +272,17 @@ export class Spaces {
     heap.writeNumber(state.address + CREATED_AT, lsn);
     heap.writeNumber(state.address + TREE_AT, 0);
     heap.write32(state.address + STATE_AT, SPACE_LIVE);
-    control.numbers[SPACES_NAMED] = Math.max(control.numbers[SPACES_NAMED]!, space.id + 1);
-    this.#core.orderStores();
-    control.numbers[SPACE_COUNT] = Math.max(control.numbers[SPACE_COUNT]!, space.id + 1);
+    this.#countTo(space.id);
     this.#remember(state);
     return state;
+  }
+
+  /** The entry of an id is whole, and the log names it: the next namespace gets another one. */
+  #countTo(id: number): void {
+    const { numbers } = this.#core.control;
+    numbers[SPACES_NAMED] = Math.max(numbers[SPACES_NAMED]!, id + 1);
+    this.#core.orderStores();
+    numbers[SPACE_COUNT] = Math.max(numbers[SPACE_COUNT]!, id + 1);
   }
 
   #remember(state: SpaceState): void {
@@ -300,6 +306,8 @@ export class Spaces {
     // The last of it, which also gives idle memory back.
     keydir.retireTree(root);
     expiry.free(expiry.detach(address, false));
+    // Who wrote the creation may have died before it entered it.
+    this.#countTo(id);
     const known = this.#known[id];
     if (known === undefined) return;
     this.#known[id] = undefined;

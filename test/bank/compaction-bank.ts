@@ -49,6 +49,10 @@ export const COMPACTION: readonly PlantedFault[] = [
     "    core.control.numbers[SPACES_NAMED] = header.spaces;\n",
     "",
   ]),
+  fault("an id that the log names and nobody has entered is given out again", IDS, "engine/spaces.ts", [
+    "    this.#countTo(id);\n    const known",
+    "    const known",
+  ]),
   fault("an id of a batch that was taken back while a compaction copied is free", IDS, "engine/spaces.ts", [
     "count > control.numbers[DRAFT_SPACES]! ? count : named",
     "named",

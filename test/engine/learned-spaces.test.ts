@@ -171,3 +171,27 @@ test.each(WAYS)("a salvage numbers namespaces anew, also one with a late id, %s"
   expect(fixture.engine.spaceNamed("stays").id).toBe(1);
   expect(valueIn(fixture.engine, "stays")).toBe("value");
 });
+
+test("an id whose creation is in the log, of a batch that ended before anybody entered it, is not given out again", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const fixture = new EngineFixture(path, hostSystem());
+  const { engine, sync } = fixture;
+  const { spaces } = engine;
+  const create = spaces.create.bind(spaces);
+  spaces.create = (space, lsn) => {
+    if (space.id < 2) return create(space, lsn);
+    // What has come so far is in the file: it is ended there, and not taken out of the ring.
+    engine.core.tail.spill();
+    throw new Error("the writer ends here");
+  };
+  expect(() => makeBlindly(engine, ["one", "two"])).toThrow("the writer ends here");
+  spaces.create = create;
+  makeBlindly(engine, ["three"]);
+  expect(engine.spaceNamed("three").id).toBe(3);
+  sync.flush();
+  fixture[Symbol.dispose]();
+  rmSync(`${path}.hint`, { force: true });
+  using db = Emdb.open(path);
+  expect(db.listNamespaces()).toEqual(["three"]);
+});
