@@ -179,8 +179,10 @@ export class Driver {
     if (store === undefined) return;
     this.#attempt("records", () => {
       const records = [...store.records()];
-      const { nowMs } = this.#machine;
-      this.problem = isRecovered ? this.oracle.recover(records, nowMs) : this.oracle.observe(records, nowMs);
+      const { nowMs, hasLostAcknowledged: isVoid } = this.#machine;
+      this.problem = isRecovered
+        ? this.oracle.recover(records, { nowMs, isVoid })
+        : this.oracle.observe(records, nowMs);
       if (this.problem === undefined) this.#check(() => store.check?.(records));
     });
   }

@@ -114,8 +114,17 @@ describe("an operation that threw", () => {
 
 test("a store that was opened again after a failed close goes on from what it shows", () => {
   const oracle = four();
-  expect(oracle.recover([record("b", "2")], NOW)?.property).toBe(1);
-  expect(oracle.recover(STATES[2], NOW)).toBeUndefined();
+  const sound = { nowMs: NOW, isVoid: false };
+  expect(oracle.recover([record("b", "2")], sound)?.property).toBe(1);
+  expect(oracle.recover(STATES[2], sound)).toBeUndefined();
   expect(oracle.observe(STATES[2], NOW)).toBeUndefined();
   expect(oracle.progress).toEqual({ acknowledged: 5, issued: 5 });
+});
+
+test("a store that was opened again shows what was acknowledged, unless the disk has lost that", () => {
+  const oracle = four();
+  oracle.acknowledge();
+  expect(oracle.recover(STATES[2], { nowMs: NOW, isVoid: false })?.property).toBe(2);
+  expect(oracle.recover([record("b", "2")], { nowMs: NOW, isVoid: true })?.property).toBe(1);
+  expect(oracle.recover(STATES[2], { nowMs: NOW, isVoid: true })).toBeUndefined();
 });

@@ -97,10 +97,14 @@ export class Oracle {
 
   /**
    * The store was opened again after a close that failed: it may show what a crash may, has made that
-   * durable, and goes on from there.
+   * durable, and goes on from there. Where the disk has lost what it had said to hold, that may be any moment.
    */
-  recover(records: readonly StoreRecord[], nowMs: number): Problem | undefined {
-    const problem = this.checkRecovered(records, { progress: this.progress, nowMs });
+  recover(
+    records: readonly StoreRecord[],
+    { nowMs, isVoid }: { readonly nowMs: number; readonly isVoid: boolean },
+  ): Problem | undefined {
+    const progress = isVoid ? { ...this.progress, acknowledged: 0 } : this.progress;
+    const problem = this.checkRecovered(records, { progress, nowMs });
     if (problem !== undefined) return problem;
     this.#steps.push({ change: undefined, states: [stateOf(records)], leftovers: [] });
     this.acknowledge();
