@@ -1,4 +1,4 @@
-/** Durable writes by many at once: 64 async callers on one event loop, and 8 Workers of 200 writes each. */
+/** Durable writes by many at once: 64 async callers on one event loop, and 8 Workers of 2000 writes each. */
 
 import { crew } from "./lib/crew.ts";
 import { Data } from "./lib/data.ts";
@@ -42,6 +42,9 @@ async function callers(store: Store, data: Data, job: { count: number; each: num
   );
   const seconds = (Bun.nanoseconds() - start) / 1e9;
   delay.stop();
+  for (let caller = 0; caller < count; caller++)
+    if ((await store.get(data.key(from + caller * each + each - 1))) === undefined)
+      throw new Error("a write is missing");
   // A loop that never turned took no sample; its delay is then the whole run.
   const delaysMs = delay.samplesMs.length > 0 ? delay.samplesMs : [seconds * 1000];
   return { perSecond: (count * each) / seconds, latenciesNs, delaysMs };

@@ -7,7 +7,7 @@ import { Folder } from "./lib/folder.ts";
 import { processMemory } from "./lib/memory.ts";
 import { numberOption } from "./lib/options.ts";
 import type { Options } from "./lib/options.ts";
-import { openStore, peerUnavailable, settingsOf } from "./lib/peers-of.ts";
+import { openStore, peerUnavailable, settingsOf, unsynced } from "./lib/peers-of.ts";
 import { runWorkload } from "./lib/workload.ts";
 import type { Outcome, Row, Workload } from "./lib/workload.ts";
 
@@ -82,7 +82,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
   const valueBytes = numberOption(options, "value-bytes");
   const records = Math.max(1, Math.floor(numberOption(options, "bytes") / (valueBytes + 24)));
   fill(subject, folder.at("host"), options, { records, valueBytes });
-  const store = await openStore(subject, folder, "host");
+  const store = await openStore(subject, folder, "host", { ...unsynced, valueBytes });
   // Only keys are needed: values of this shape would put 64 MiB on the heap that is to be measured.
   const data = new Data({ seed: numberOption(options, "seed"), valueBytes: 1 });
   // Reads all over the file: whatever a peer maps or caches on reading is there before the loop.
@@ -95,7 +95,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
   rows.push({ row: "RSS after open and reads, before the loop", value: opened.rssBytes / 2 ** 20, unit: "MiB" });
   rows.push({ row: "file-mapped part of it", value: opened.mappedBytes / 2 ** 20, unit: "MiB" });
   await store.close();
-  return { rows, settings: settingsOf(subject, "none") };
+  return { rows, settings: settingsOf(subject, "none", { valueBytes }) };
 }
 
 const workload: Workload = {

@@ -51,7 +51,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
     { row: "remove", value: removeNs, unit: "ns", better: "lower" },
   );
   await store.close();
-  return { rows, settings: settingsOf(subject, "none", true) };
+  return { rows, settings: settingsOf(subject, "none", ordered) };
 }
 
 const workload: Workload = {

@@ -3,6 +3,7 @@
 import { crew } from "./lib/crew.ts";
 import { Data } from "./lib/data.ts";
 import { bytesUnder, Folder } from "./lib/folder.ts";
+import { checkLoaded } from "./lib/load.ts";
 import { numberOption, numbersOption } from "./lib/options.ts";
 import type { Options } from "./lib/options.ts";
 import { openStore, peerUnavailable, settingsOf, unsynced } from "./lib/peers-of.ts";
@@ -68,6 +69,7 @@ async function durableWrites(store: Store, data: Data, sizes: Sizes, phases: Pha
 
 async function readPhases(store: Store, data: Data, records: number, sizes: Sizes, phases: Phases): Promise<void> {
   const { range, length } = store;
+  await checkLoaded(store, data, records);
   if (length !== undefined) {
     await phases.time("len()", async () => {
       const count = await length();
@@ -77,7 +79,11 @@ async function readPhases(store: Store, data: Data, records: number, sizes: Size
   const keys = data.shuffledKeys(records, sizes.reads);
   for (const pass of [1, 2]) {
     await phases.time(`random reads, pass ${pass} (${sizes.reads})`, () =>
-      perCall(sizes.reads, (index) => store.get(keys[index] ?? keys[0]!)),
+      perCall(sizes.reads, (index) => {
+        const value = store.get(keys[index] ?? keys[0]!);
+        if (value === undefined) throw new Error("a record is missing");
+        return value;
+      }),
     );
   }
   if (range !== undefined) {
@@ -143,7 +149,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
   }
   const half = data.shuffledKeys(records, Math.floor(records / 2));
   await phases.time(`removals (${half.length})`, () => store.removeMany(half));
-  await store.flush();
+  await store.flush?.();
   phases.size("uncompacted size", bytesUnder(folder.at("redb")));
   const { compact } = store;
   if (compact !== undefined) {
@@ -151,7 +157,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
     await store.close();
     phases.size("compacted size", bytesUnder(folder.at("redb")));
   } else await store.close();
-  return { rows: phases.rows, settings: settingsOf(subject, "sync", isOrdered) };
+  return { rows: phases.rows, settings: settingsOf(subject, "sync", { isOrdered }) };
 }
 
 const workload: Workload = {

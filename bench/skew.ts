@@ -18,7 +18,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
   const data = new Data({ seed: numberOption(options, "seed") });
   const store = await openStore(subject, folder, "skew");
   await load(store, data, records);
-  await store.flush();
+  await store.flush?.();
   const rows: Row[] = [];
   const orders = {
     "shuffled hits": data.shuffledKeys(records, lookups),
@@ -26,7 +26,13 @@ async function run(subject: string, options: Options): Promise<Outcome> {
     misses: data.missingKeys(records, lookups),
   };
   for (const [order, keys] of Object.entries(orders)) {
-    const get = (index: number): unknown => store.get(keys[index] ?? keys[0]!);
+    const isThere = order !== "misses";
+    const get = (index: number): unknown => {
+      const value = store.get(keys[index] ?? keys[0]!);
+      if ((value !== undefined) !== isThere)
+        throw new Error(isThere ? "a record is missing" : "a missing key was found");
+      return value;
+    };
     await eachCall(Math.min(20_000, lookups), get);
     const samples = [...(await eachCall(lookups, get))];
     for (const part of [0.5, 0.99, 0.999]) {

@@ -2,9 +2,10 @@
 
 import { Data } from "./lib/data.ts";
 import { Folder } from "./lib/folder.ts";
+import { checkLoaded } from "./lib/load.ts";
 import { numberOption, numbersOption } from "./lib/options.ts";
 import type { Options } from "./lib/options.ts";
-import { openStore, peerUnavailable, settingsOf } from "./lib/peers-of.ts";
+import { openStore, peerUnavailable, settingsOf, unsynced } from "./lib/peers-of.ts";
 import { perCall } from "./lib/time.ts";
 import { runWorkload } from "./lib/workload.ts";
 import type { Outcome, Row, Workload } from "./lib/workload.ts";
@@ -14,13 +15,17 @@ function sizeText(bytes: number): string {
 }
 
 async function sizeRows(subject: string, folder: Folder, data: Data, records: number, lookups: number): Promise<Row[]> {
-  const store = await openStore(subject, folder, `values${data.valueBytes}`);
+  const store = await openStore(subject, folder, `values${data.valueBytes}`, {
+    ...unsynced,
+    valueBytes: data.valueBytes,
+  });
   const entries = data.entries(0, records);
   const start = Bun.nanoseconds();
   // Batches of about 8 MiB, so that no peer holds a transaction of everything.
   const step = Math.max(1, Math.floor((8 << 20) / data.valueBytes));
   for (let from = 0; from < records; from += step) await store.insertMany(entries.slice(from, from + step));
   const loadNs = (Bun.nanoseconds() - start) / records;
+  await checkLoaded(store, data, records);
   const keys = data.shuffledKeys(records, lookups);
   const { getView } = store;
   let bytes = 0;
@@ -64,7 +69,10 @@ async function run(subject: string, options: Options): Promise<Outcome> {
 
 const workload: Workload = {
   title: "Value sizes",
-  notes: ["Per call. lmdb's view is valid until the next call, emdb's for ever."],
+  notes: [
+    "Per call. lmdb's view is valid until the next call, emdb's for ever.",
+    "sqlite's table is WITHOUT ROWID only up to rows of a twentieth of a page, as its documentation advises.",
+  ],
   defaults: {
     peers: "emdb,lmdb,sqlite,level",
     records: "100k",

@@ -30,7 +30,7 @@ async function prepare(subject: string, options: Options, folder: Folder): Promi
   }
   const store = await openStore(subject, folder, "shared");
   await load(store, data, records);
-  await store.flush();
+  await store.flush?.();
   if (store.share === undefined) throw new Error("sharing between Workers is not there");
   return { task: "read", share: store.share(), [Symbol.asyncDispose]: async () => void (await store.close()) };
 }

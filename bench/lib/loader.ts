@@ -7,9 +7,10 @@ import { numberOption, parseOptions } from "./options.ts";
 import { unsynced } from "./peers-of.ts";
 
 const options = parseOptions(process.argv.slice(2));
-const data = new Data({ seed: numberOption(options, "seed"), valueBytes: numberOption(options, "value-bytes") });
-const store = await peerNamed(options["subject"] ?? "emdb").open(options["path"] ?? "", unsynced);
+const valueBytes = numberOption(options, "value-bytes");
+const data = new Data({ seed: numberOption(options, "seed"), valueBytes });
+const store = await peerNamed(options["subject"] ?? "emdb").open(options["path"] ?? "", { ...unsynced, valueBytes });
 await load(store, data, numberOption(options, "records"));
-await store.flush();
+await store.flush?.();
 await store.close();
 process.exit(0);

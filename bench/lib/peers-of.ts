@@ -21,6 +21,10 @@ export async function openStore(
 }
 
 /** The settings of a subject in words. */
-export function settingsOf(subject: string, durability: Durability, isOrdered = false): string {
-  return peerNamed(subject).describe({ durability, isOrdered });
+export function settingsOf(
+  subject: string,
+  durability: Durability,
+  { isOrdered = false, valueBytes = 150 }: Partial<OpenSettings> = {},
+): string {
+  return peerNamed(subject).describe({ durability, isOrdered, valueBytes });
 }

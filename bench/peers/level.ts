@@ -52,7 +52,6 @@ async function openLevel(path: string, { durability }: OpenSettings): Promise<St
     iterate: async () => (await visit({})).bytes,
     range: async (gte, limit) => (await visit({ gte, limit })).count,
     length: async () => (await visit({})).count,
-    flush: () => {},
     compact: () => level.compactRange(new Uint8Array(0), new Uint8Array(25).fill(255)),
     share: () => true,
     close: () => level.close(),

@@ -26,7 +26,6 @@ function openMap(): Store {
       return bytes;
     },
     length: () => map.size,
-    flush: () => {},
     close: () => map.clear(),
   };
 }

@@ -20,6 +20,8 @@ export interface OpenSettings {
   readonly durability: Durability;
   /** Keys will be read in order. */
   readonly isOrdered: boolean;
+  /** What most values have; 150 where it is not said. A peer whose own guide has another layout for long ones takes it. */
+  readonly valueBytes?: number;
 }
 
 export interface Store {
@@ -47,8 +49,8 @@ export interface Store {
   /** Visits up to `limit` records from a key on, in key order; returns how many. */
   readonly range?: (from: Uint8Array, limit: number) => MaybePromise<number>;
   readonly length?: () => MaybePromise<number>;
-  /** What was written before is durable when done. */
-  flush(): MaybePromise<unknown>;
+  /** What was written before is durable when done; absent where the peer cannot with these settings. */
+  readonly flush?: () => MaybePromise<unknown>;
   /** Rewrites the file without dead space. */
   readonly compact?: () => MaybePromise<unknown>;
   /** Memory of the index, where the peer keeps one and says so. */
