@@ -280,6 +280,8 @@ const workload: Workload = {
   title: "Core calls",
   notes: [
     "24-byte random keys, 150-byte random values, made outside the timing, 20 000 at a time for reads, and the same for all; keys lie in memory in the order of use.",
+    "Rows without a sync: a killed process loses emdb's last writes until the event loop turns or 2 MiB are pending, and none of lmdb's, sqlite's or level's.",
+    'lmdb\'s guide recommends queued puts: "insert, queued and then awaited together" is that, where "insert, visible on return" is putSync.',
     "Durable rows reopen each peer at its durable setting: lmdb without noSync and writemap, sqlite synchronous = full, level sync: true.",
     "lmdb view: getBinaryFast, valid until the next call; emdb view: getZeroCopy, valid for ever.",
   ],

@@ -6,7 +6,7 @@ import { Folder } from "./lib/folder.ts";
 import { LoopDelay } from "./lib/loop-delay.ts";
 import { numberOption } from "./lib/options.ts";
 import type { Options } from "./lib/options.ts";
-import { openStore, peerUnavailable, settingsOf } from "./lib/peers-of.ts";
+import { fileUnavailable, openStore, settingsOf } from "./lib/peers-of.ts";
 import { median, quantile } from "./lib/statistics.ts";
 import { perCall } from "./lib/time.ts";
 import { ifSupported } from "./lib/unsupported.ts";
@@ -135,7 +135,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
 const workload: Workload = {
   title: "Group commit",
   notes: [
-    "A write counts when it is durable. lmdb: await put, await flushed; sqlite: synchronous = full, which blocks its thread; level: put with sync: true. The 64 callers and the sync per write run in turn, and their ratio is the median of such pairs.",
+    "A write counts when it is durable. lmdb: await put, await flushed; sqlite: synchronous = full, which blocks its thread, and callers that share nothing unless they share a transaction; level: put with sync: true. The 64 callers and the sync per write run in turn, and their ratio is the median of such pairs.",
     "Event-loop delay: by how much a timer of 1 ms comes late; where no timer ran at all, the length of the run.",
   ],
   defaults: {
@@ -147,7 +147,7 @@ const workload: Workload = {
     workers: "8",
     "worker-writes": "2000",
   },
-  unavailable: peerUnavailable,
+  unavailable: fileUnavailable,
   run,
 };
 

@@ -7,7 +7,7 @@ import { Folder } from "./lib/folder.ts";
 import { processMemory } from "./lib/memory.ts";
 import { numberOption } from "./lib/options.ts";
 import type { Options } from "./lib/options.ts";
-import { openStore, peerUnavailable, settingsOf, unsynced } from "./lib/peers-of.ts";
+import { fileUnavailable, openStore, settingsOf, unsynced } from "./lib/peers-of.ts";
 import { runWorkload } from "./lib/workload.ts";
 import type { Outcome, Row, Workload } from "./lib/workload.ts";
 
@@ -102,7 +102,7 @@ const workload: Workload = {
   title: "Garbage collection of the host",
   notes: ["The database is filled by another process. RSS without file-mapped pages is RssAnon of /proc/self/status."],
   defaults: { peers: "none,loaded,emdb,lmdb,sqlite", bytes: "3g", "value-bytes": "4096", rounds: "5m", reads: "50k" },
-  unavailable: async (subject) => (subject === nothing || subject === loaded ? undefined : peerUnavailable(subject)),
+  unavailable: async (subject) => (subject === nothing || subject === loaded ? undefined : fileUnavailable(subject)),
   run,
 };
 

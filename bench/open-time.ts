@@ -7,7 +7,7 @@ import { Folder } from "./lib/folder.ts";
 import { load } from "./lib/load.ts";
 import { numberOption, numbersOption } from "./lib/options.ts";
 import type { Options } from "./lib/options.ts";
-import { openStore, peerUnavailable, settingsOf } from "./lib/peers-of.ts";
+import { fileUnavailable, openStore, settingsOf } from "./lib/peers-of.ts";
 import { once } from "./lib/time.ts";
 import { runWorkload } from "./lib/workload.ts";
 import type { Outcome, Row, Workload } from "./lib/workload.ts";
@@ -59,7 +59,7 @@ const workload: Workload = {
     "The file lies in the page cache. The first open in a process loads code as well; the second shows the open alone.",
   ],
   defaults: { peers: "emdb,lmdb,sqlite,level", records: "10k,100k,1m" },
-  unavailable: peerUnavailable,
+  unavailable: fileUnavailable,
   run,
 };
 

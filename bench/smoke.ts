@@ -1,13 +1,17 @@
 /**
  * Runs every workload once with 1000 records and checks that each ended with numbers, and the programs beside them, which
- * have to end and print something; nothing is judged by its speed.
+ * have to end and print something; nothing is judged by its speed. A store that answers wrongly has to be noticed.
  */
 
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { Data } from "./lib/data.ts";
+import { load } from "./lib/load.ts";
+import { unsynced } from "./lib/peers-of.ts";
 import { runProgram, workloads } from "./lib/programs.ts";
+import { peerNamed } from "./peers/registry.ts";
 
 /** Sizes that make each workload end in a second or two. */
 const small = [
@@ -76,6 +80,18 @@ for (const [name, args] of Object.entries(programs)) {
   if (isGood) passed++;
   else failed++;
   process.stdout.write(`${isGood ? "ok" : "FAILED"} ${name}: ${markdown.split("\n").length - 1} lines\n`);
+}
+for (const way of ["get", "getMany"] as const) {
+  const data = new Data({ seed: 1 });
+  const right = await peerNamed("map").open("", unsynced);
+  const none = way === "get" ? () => undefined : (keys: readonly unknown[]) => keys.map(() => undefined);
+  const isNoticed = await load({ ...right, [way]: none }, data, 1000).then(
+    () => false,
+    (error: unknown) => String(error).includes("gives other bytes than were written"),
+  );
+  if (isNoticed) passed++;
+  else failed++;
+  process.stdout.write(`${isNoticed ? "ok" : "FAILED"} a store whose ${way} finds nothing is noticed\n`);
 }
 rmSync(folder, { recursive: true, force: true });
 process.stdout.write(`${passed} passed, ${failed} failed\n`);

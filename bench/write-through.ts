@@ -5,7 +5,7 @@ import { Folder } from "./lib/folder.ts";
 import { AppendFile, libc } from "./lib/libc.ts";
 import { numberOption } from "./lib/options.ts";
 import type { Options } from "./lib/options.ts";
-import { openStore, peerUnavailable, settingsOf } from "./lib/peers-of.ts";
+import { fileUnavailable, openStore, settingsOf } from "./lib/peers-of.ts";
 import { median } from "./lib/statistics.ts";
 import { perCall } from "./lib/time.ts";
 import { runWorkload } from "./lib/workload.ts";
@@ -56,7 +56,7 @@ const workload: Workload = {
   notes: ["Blocks of the three loops alternate, in preallocated files; ratios are medians over the blocks."],
   defaults: { peers: "emdb-write-through,emdb", durable: "400" },
   unavailable: async (subject) =>
-    libc === undefined ? "bare system calls are probed on Linux only" : peerUnavailable(subject),
+    libc === undefined ? "bare system calls are probed on Linux only" : fileUnavailable(subject),
   run,
 };
 

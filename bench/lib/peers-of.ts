@@ -10,6 +10,12 @@ export async function peerUnavailable(subject: string): Promise<string | undefin
   return peerNamed(subject).unavailable();
 }
 
+/** As `peerUnavailable`, for what is closed and opened again, or durable. */
+export async function fileUnavailable(subject: string): Promise<string | undefined> {
+  const peer = peerNamed(subject);
+  return peer.isInMemory === true ? "it is in memory alone" : peer.unavailable();
+}
+
 /** Opens a store in the folder; `name` sets it apart from others there. */
 export async function openStore(
   subject: string,

@@ -35,10 +35,12 @@ interface EmdbClass {
   attach?(share: unknown): EmdbHandle;
 }
 
+const inMemory = "emdb-memory";
+
 /** Settings by variant; "emdb" alone is the default. */
 const variants: Readonly<Record<string, Record<string, unknown>>> = {
   emdb: {},
-  "emdb-memory": {},
+  [inMemory]: {},
   "emdb-ordered": { rangeScans: true },
   "emdb-tuned": { flushPolicy: { group: { maxWaitMs: 1, maxBatch: 64 } } },
   "emdb-each-flush": { flushPolicy: "on-each-flush" },
@@ -75,14 +77,19 @@ function storeOf(emdb: EmdbHandle, variant: string, settings: OpenSettings): Sto
     insert: (key, value) => emdb.insert(key, value),
     insertQueued: (key, value) => emdb.insert(key, value),
     settled: async () => {},
-    insertDurable: (key, value) => {
-      emdb.insert(key, value);
-      flushSync();
-    },
-    insertAsync: async (key, value) => {
-      emdb.insert(key, value);
-      await emdb.flush();
-    },
+    ...(variant === inMemory
+      ? {}
+      : {
+          insertDurable: (key: Uint8Array, value: Uint8Array) => {
+            emdb.insert(key, value);
+            flushSync();
+          },
+          insertAsync: async (key: Uint8Array, value: Uint8Array) => {
+            emdb.insert(key, value);
+            await emdb.flush();
+          },
+          flush: () => emdb.flushSync(),
+        }),
     get: (key) => emdb.get(key),
     ...(typeof emdb.getZeroCopy === "function" ? { getView: (key: Uint8Array) => emdb.getZeroCopy(key) } : {}),
     ...(typeof emdb.getMany === "function" ? { getMany: (keys: readonly Uint8Array[]) => emdb.getMany(keys) } : {}),
@@ -103,7 +110,6 @@ function storeOf(emdb: EmdbHandle, variant: string, settings: OpenSettings): Sto
         }
       : {}),
     length: () => emdb.len(),
-    flush: () => emdb.flushSync(),
     ...(typeof emdb.compact === "function" ? { compact: () => emdb.compact() } : {}),
     indexBytes: () => emdb.stats().indexBytes,
     ...(typeof emdb.share === "function" ? { share: () => emdb.share() } : {}),
@@ -125,6 +131,7 @@ export function emdbPeer(id: string, variant: string, source: string = ownSource
     settings.isOrdered ? { ...options, rangeScans: true } : options;
   return {
     id,
+    isInMemory: variant === inMemory,
     describe: (settings) =>
       `emdb ${JSON.stringify(openOptions(settings), (_, value: unknown) => (value instanceof Uint8Array ? "32 bytes" : value))}, durable = insert + flushSync, async = insert + await flush()`,
     unavailable: async () => {
@@ -134,7 +141,7 @@ export function emdbPeer(id: string, variant: string, source: string = ownSource
     open: async (path, settings) => {
       const emdb = await library();
       return storeOf(
-        variant === "emdb-memory" ? emdb.openInMemory(openOptions(settings)) : emdb.open(path, openOptions(settings)),
+        variant === inMemory ? emdb.openInMemory(openOptions(settings)) : emdb.open(path, openOptions(settings)),
         variant,
         settings,
       );

@@ -32,6 +32,7 @@ function openMap(): Store {
 
 export const mapPeer: Peer = {
   id: "map",
+  isInMemory: true,
   describe: () => "Map<Latin-1 string, Uint8Array>; nothing copied, nothing durable",
   unavailable: async () => undefined,
   open: openMap,

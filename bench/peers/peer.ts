@@ -62,6 +62,8 @@ export interface Store {
 
 export interface Peer {
   readonly id: string;
+  /** Nothing is left of it when it is closed, and nothing of it is ever durable. */
+  readonly isInMemory?: boolean;
   /** The settings in words, printed under the table. */
   describe(settings: OpenSettings): string;
   /** Undefined when it can take part, otherwise why not. */
