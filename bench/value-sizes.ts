@@ -14,6 +14,15 @@ function sizeText(bytes: number): string {
   return bytes >= 2 ** 20 ? `${bytes / 2 ** 20} MiB` : bytes >= 1024 ? `${bytes / 1024} KiB` : `${bytes} B`;
 }
 
+/** Batches and reads of a small store, so that the first size does not pay for compiling them. */
+async function warmUp(subject: string, folder: Folder, seed: number): Promise<void> {
+  const store = await openStore(subject, folder, "warm");
+  const data = new Data({ seed });
+  for (let from = 0; from < 20_000; from += 1000) await store.insertMany(data.entries(from, from + 1000));
+  await checkLoaded(store, data, 20_000);
+  await store.close();
+}
+
 async function sizeRows(subject: string, folder: Folder, data: Data, records: number, lookups: number): Promise<Row[]> {
   const store = await openStore(subject, folder, `values${data.valueBytes}`, {
     ...unsynced,
@@ -40,6 +49,8 @@ async function sizeRows(subject: string, folder: Folder, data: Data, records: nu
     if (value !== undefined) bytes += value[data.valueBytes - 1] ?? 0;
   };
   await perCall(Math.min(2000, lookups), get);
+  // What was garbage before is not this row's.
+  Bun.gc(true);
   const size = sizeText(data.valueBytes);
   const rows: Row[] = [
     { row: `${size}: insertMany`, value: loadNs / 1000, unit: "us", better: "lower" },
@@ -47,6 +58,7 @@ async function sizeRows(subject: string, folder: Folder, data: Data, records: nu
   ];
   if (getView !== undefined) {
     await perCall(Math.min(2000, lookups), view);
+    Bun.gc(true);
     rows.push({ row: `${size}: get, view`, value: (await perCall(lookups, view)) / 1000, unit: "us", better: "lower" });
   }
   if (bytes < 0) throw new Error("unreachable: keeps the reads from being optimised away");
@@ -58,6 +70,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
   using folder = new Folder();
   const rows: Row[] = [];
   const total = numberOption(options, "total-bytes");
+  await warmUp(subject, folder, numberOption(options, "seed"));
   for (const valueBytes of numbersOption(options, "sizes")) {
     const data = new Data({ seed: numberOption(options, "seed"), valueBytes });
     const records = Math.max(16, Math.min(numberOption(options, "records"), Math.floor(total / valueBytes)));
