@@ -5,9 +5,9 @@ import { levelPeer } from "./level.ts";
 import { lmdbPeer } from "./lmdb.ts";
 import { mapPeer } from "./map.ts";
 import type { Peer } from "./peer.ts";
-import { sqlitePeer } from "./sqlite.ts";
+import { sqliteExclusivePeer, sqlitePeer } from "./sqlite.ts";
 
-const others: readonly Peer[] = [lmdbPeer, sqlitePeer, levelPeer, mapPeer];
+const others: readonly Peer[] = [lmdbPeer, sqlitePeer, sqliteExclusivePeer, levelPeer, mapPeer];
 
 /** @throws {Error} when no peer has that name. */
 export function peerNamed(id: string): Peer {

@@ -1,7 +1,8 @@
 /**
  * bun:sqlite: one table, WAL, prepared statements, and what its documentation has for speed. Beside the defaults, in one
- * process in turn, 24 and 150 bytes: `locking_mode = exclusive` takes a half off a get, whose locks are system calls; pages of
- * 8 KiB and a checkpoint every 16384 pages take a half off a write by itself, and off a durable batch.
+ * process in turn, 24 and 150 bytes: pages of 8 KiB and a checkpoint every 16384 pages take a half off a write by itself, and
+ * off a durable batch. `locking_mode = exclusive` takes a half off a get, whose locks are system calls, and keeps every other
+ * connection out, in this process too: a subject of its own.
  */
 
 import { Database } from "bun:sqlite";
@@ -30,14 +31,14 @@ function layout({ valueBytes = 150 }: OpenSettings): string {
   return 24 + valueBytes < pageBytes / 20 ? " WITHOUT ROWID" : "";
 }
 
-function openSqlite(path: string, settings: OpenSettings, isShared = false): Store {
+function openSqlite(path: string, settings: OpenSettings, isExclusive: boolean): Store {
   const { durability } = settings;
   const database = new Database(path, { create: true });
   database.run("PRAGMA busy_timeout = 60000");
   for (const pragma of pragmas(durability)) database.run(`PRAGMA ${pragma}`);
   database.run(`CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB NOT NULL)${layout(settings)}`);
   // Behind the first look into the log, so that `share` can take it back; it holds from the first transaction that could write.
-  if (!isShared)
+  if (isExclusive)
     for (const step of ["PRAGMA locking_mode = exclusive", "BEGIN IMMEDIATE", "COMMIT"]) database.run(step);
   const put = database.prepare<unknown, [Uint8Array, Uint8Array]>("INSERT OR REPLACE INTO kv VALUES (?1, ?2)");
   const get = database.prepare<Row, [Uint8Array]>("SELECT v FROM kv WHERE k = ?1");
@@ -82,7 +83,7 @@ function openSqlite(path: string, settings: OpenSettings, isShared = false): Sto
     },
     share: () => {
       // The lock goes with the read that follows.
-      database.run("PRAGMA locking_mode = normal");
+      if (isExclusive) database.run("PRAGMA locking_mode = normal");
       get.get(new Uint8Array(1));
       return true;
     },
@@ -94,11 +95,17 @@ function openSqlite(path: string, settings: OpenSettings, isShared = false): Sto
   };
 }
 
-export const sqlitePeer: Peer = {
-  id: "sqlite",
-  describe: (settings) =>
-    `bun:sqlite, prepared statements,${layout(settings)} ${pragmas(settings.durability).join(", ")}, locking_mode = exclusive until Workers share it`,
-  unavailable: async () => undefined,
-  open: (path, settings) => openSqlite(path, settings),
-  openShared: (path, settings) => openSqlite(path, settings, true),
-};
+function peer(id: string, isExclusive: boolean): Peer {
+  const locking = isExclusive ? ", locking_mode = exclusive until Workers share it" : "";
+  return {
+    id,
+    describe: (settings) =>
+      `bun:sqlite, prepared statements,${layout(settings)} ${pragmas(settings.durability).join(", ")}${locking}`,
+    unavailable: async () => undefined,
+    open: (path, settings) => openSqlite(path, settings, isExclusive),
+    openShared: (path, settings) => openSqlite(path, settings, false),
+  };
+}
+
+export const sqlitePeer = peer("sqlite", false);
+export const sqliteExclusivePeer = peer("sqlite-exclusive", true);
