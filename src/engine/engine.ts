@@ -296,26 +296,32 @@ export class Engine implements Store {
     count: number,
     write: (index: number, place: number) => { readonly hasFrame: boolean; readonly counts: boolean },
   ): number {
-    return this.#writingMany(count, () => {
-      let frames = 0;
-      let counted = 0;
-      let isEnded = false;
-      for (let index = 0; index < count; index++) {
-        const isLast = index === count - 1;
-        const place = frames === 0 ? (isLast ? PLACE_ALONE : PLACE_FIRST) : isLast ? PLACE_LAST : PLACE_MIDDLE;
-        const outcome = write(index, place);
-        if (outcome.hasFrame) {
-          frames += 1;
-          isEnded = isLast;
-        }
-        if (outcome.counts) counted += 1;
+    // Records of one deadline count all or none, however long it takes.
+    return this.#writingMany(count, () => this.core.atOneMoment(() => this.#writeBatch(count, write)));
+  }
+
+  #writeBatch(
+    count: number,
+    write: (index: number, place: number) => { readonly hasFrame: boolean; readonly counts: boolean },
+  ): number {
+    let frames = 0;
+    let counted = 0;
+    let isEnded = false;
+    for (let index = 0; index < count; index++) {
+      const isLast = index === count - 1;
+      const place = frames === 0 ? (isLast ? PLACE_ALONE : PLACE_FIRST) : isLast ? PLACE_LAST : PLACE_MIDDLE;
+      const outcome = write(index, place);
+      if (outcome.hasFrame) {
+        frames += 1;
+        isEnded = isLast;
       }
-      if (frames === 0) return counted;
-      if (!isEnded) this.#write.endBatch();
-      this.#write.publish();
-      this.#write.tidy();
-      return counted;
-    });
+      if (outcome.counts) counted += 1;
+    }
+    if (frames === 0) return counted;
+    if (!isEnded) this.#write.endBatch();
+    this.#write.publish();
+    this.#write.tidy();
+    return counted;
   }
 
   sweepExpired(space: Space): number {

@@ -51,7 +51,7 @@ import { writeAgain } from "./write-again.ts";
 const WAITING_MANY = 16;
 /** So many publications for each look, which goes over all rows. */
 const LOOK_EVERY = 8;
-/** While snapshots are open it is looked so often whether their threads live: some thousand tombstones that one keeps. */
+/** While there are snapshots or graves it is looked so often who needs them: some thousand tombstones that a dead thread keeps. */
 const SNAPSHOT_LOOK_BYTES = 256 * 1024;
 
 export class WritePath {
@@ -211,7 +211,8 @@ export class WritePath {
       core.ordering?.tidy(this.#spaces);
       if (core.tail.end >= core.growthAt) core.onGrowth();
       if (core.reclaim.waitingCount >= WAITING_MANY && ++this.#looks % LOOK_EVERY === 0) core.tidyIndex();
-      if (core.control.flags[SNAPSHOTS]! > 0 && core.visible - this.#lookedAt >= SNAPSHOT_LOOK_BYTES) {
+      const isKept = core.control.flags[SNAPSHOTS]! > 0 || core.control.flags[GRAVES] !== 0;
+      if (isKept && core.visible - this.#lookedAt >= SNAPSHOT_LOOK_BYTES) {
         this.#lookedAt = core.visible;
         this.#forgetDead();
       }
@@ -220,7 +221,7 @@ export class WritePath {
     }
   }
 
-  /** What a thread that has died had open keeps nothing any more, nor what it was the last to ask for. */
+  /** What a dead thread had open keeps nothing any more, nor the graves of a walk that has ended while somebody wrote. */
   #forgetDead(): void {
     const core = this.#core;
     const { control, system } = core;

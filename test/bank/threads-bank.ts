@@ -80,6 +80,10 @@ export const THREADS: readonly PlantedFault[] = [
     "        this.#forgetDead();\n",
     "",
   ]),
+  fault("a walk that ends beside a writer leaves what is cleared for good", SNAPSHOT, "engine/write-path.ts", [
+    " || core.control.flags[GRAVES] !== 0;",
+    ";",
+  ]),
   fault("who died waiting is waited with", "test/workers/left-waiting.test.ts", "engine/rows.ts", [
     "-Atomics.load(flags, rows + row));",
     "0);",
@@ -93,6 +97,10 @@ export const THREADS: readonly PlantedFault[] = [
   fault("each record of a getMany is held against a later clock", "test/engine/expiry.test.ts", "engine/read-path.ts", [
     "if (this.#nowMs < 0) this.#nowMs = core.now();",
     "this.#nowMs = core.now();",
+  ]),
+  fault("each record of a removeMany is held against a later clock", "test/engine/expiry.test.ts", "engine/engine.ts", [
+    "this.core.atOneMoment(() => this.#writeBatch(count, write))",
+    "this.#writeBatch(count, write)",
   ]),
   fault("a dead writer's lock is taken over without an audit", "test/steps/compaction.test.ts", "engine/mutex.ts", [
     "    Atomics.store(this.#flags, AUDIT, 1);\n",

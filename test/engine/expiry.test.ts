@@ -424,3 +424,19 @@ test.each(["alone", "shared"])("getMany shows the records of one deadline as of 
   }
   expect(counts).toEqual([3, 3, 3, 3, 0]);
 });
+
+test("removeMany counts the records of one deadline as of one moment", () => {
+  using life = new ExpiryFixture();
+  const { engine, space, clock } = life;
+  const keys = ["one", "two", "three"];
+  const deadlineMs = clock.nowMs + 10;
+  const counts: number[] = [];
+  for (let beginMs = deadlineMs - 4; beginMs <= deadlineMs; beginMs++) {
+    engine.insertMany(space, keys, keys, deadlineMs);
+    let nowMs = beginMs;
+    // It moves on with each look at it.
+    Object.defineProperty(clock, "nowMs", { get: () => nowMs++, configurable: true });
+    counts.push(engine.removeMany(space, keys));
+  }
+  expect(counts).toEqual([3, 3, 3, 3, 0]);
+});

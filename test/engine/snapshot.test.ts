@@ -264,6 +264,29 @@ test("what was dropped under a walk over another key space gives its memory back
   expect(bytes.at(-1)!).toBeLessThan(bytes[0]! * 1.2);
 });
 
+test("what was cleared under a walk that ends while another Worker writes gives its memory back all the same", () => {
+  const defer = (work: () => void): void => void setImmediate(work);
+  const environment = { system: hostSystem(), defer, hasWorkers: false };
+  const own = openMemory(environment, CONFIG);
+  own.engine.core.becomeShared();
+  const writer = attachTo(environment, own.base);
+  const { engine } = own;
+  const { defaultSpace, core } = engine;
+  engine.insertMany(defaultSpace, ["one", "two"], ["1", "2"], 0);
+  const walk = engine.snapshot(defaultSpace);
+  walk.next();
+  writer.engine.clear(writer.engine.defaultSpace);
+  writer.engine.exclusively(() => walk.return());
+  expect(core.control.flags[GRAVES]).toBe(1);
+  const before = core.visible;
+  while (core.control.flags[GRAVES] !== 0) {
+    writer.engine.insert(writer.engine.defaultSpace, "key", "value", 0);
+    expect(core.visible - before).toBeLessThan(2 ** 20);
+  }
+  writer.leave();
+  own.leave();
+});
+
 test("a walk that was dropped unfinished lets go once it is collected", async () => {
   using folder = temporaryFolder();
   using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
