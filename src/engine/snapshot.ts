@@ -79,8 +79,9 @@ export class Snapshots {
     for (const other of this.#open) oldest = Math.min(oldest, other.lsn);
     numbers[SNAPSHOT_ROWS + core.row] = oldest;
     if (this.#open.size === 0) Atomics.sub(core.control.flags, SNAPSHOTS, 1);
-    // It may have been the last to ask for graves of any key space.
-    if (oldest > before && core.control.flags[GRAVES] !== 0 && !core.isClosed && core.mutex.tryLock()) {
+    if (!(oldest > before) || core.control.flags[GRAVES] === 0 || core.isClosed) return;
+    // It may have been the last to ask for graves of any key space; beside an older one it was not.
+    if (core.keepFrom() * 8 >= before && core.mutex.tryLock()) {
       try {
         // What a dead writer has left is looked at by the next one first.
         if (core.control.flags[AUDIT] === 0) this.#spaces.emptyAllGraves(core.keepFrom() * 8);

@@ -84,6 +84,10 @@ export const THREADS: readonly PlantedFault[] = [
     " || core.control.flags[GRAVES] !== 0;",
     ";",
   ]),
+  fault("whoever ends a walk beside an older one goes over all namespaces", SNAPSHOT, "engine/snapshot.ts", [
+    "core.keepFrom() * 8 >= before && ",
+    "",
+  ]),
   fault("who died waiting is waited with", "test/workers/left-waiting.test.ts", "engine/rows.ts", [
     "-Atomics.load(flags, rows + row));",
     "0);",

@@ -287,6 +287,36 @@ test("what was cleared under a walk that ends while another Worker writes gives 
   own.leave();
 });
 
+test("who ends a walk beside an older one, which keeps what was cleared, goes over no namespaces", () => {
+  const defer = (work: () => void): void => void setImmediate(work);
+  const environment = { system: hostSystem(), defer, hasWorkers: false };
+  const own = openMemory(environment, CONFIG);
+  own.engine.core.becomeShared();
+  const other = attachTo(environment, own.base);
+  const { engine } = own;
+  const { defaultSpace, spaces } = engine;
+  const { flags } = engine.core.control;
+  engine.insert(defaultSpace, "key", "old", 0);
+  const older = other.engine.snapshot(other.engine.defaultSpace);
+  engine.clear(defaultSpace);
+  engine.insert(defaultSpace, "key", "value", 0);
+  let looks = 0;
+  const empty = spaces.emptyAllGraves.bind(spaces);
+  spaces.emptyAllGraves = (keepFrom) => {
+    looks += 1;
+    empty(keepFrom);
+  };
+  engine.getMany(defaultSpace, ["key"]);
+  const newer = engine.snapshot(defaultSpace);
+  engine.insert(defaultSpace, "key", "newer", 0);
+  newer.return();
+  expect([looks, flags[GRAVES]]).toEqual([0, 1]);
+  expect([...older].map(({ value }) => Buffer.from(value).toString())).toEqual(["old"]);
+  expect(flags[GRAVES]).toBe(0);
+  other.leave();
+  own.leave();
+});
+
 test("a walk that was dropped unfinished lets go once it is collected", async () => {
   using folder = temporaryFolder();
   using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
