@@ -28,6 +28,7 @@ import type { SpaceState, Spaces } from "./spaces.ts";
 export class Snapshots {
   readonly #core: Core;
   readonly #spaces: Spaces;
+  /** In the order of their positions: what is visible only grows. With many open the end of one must not look at all. */
   readonly #open = new Set<Hold>();
   readonly #dropped = new FinalizationRegistry<Hold>((hold) => this.close(hold));
 
@@ -75,8 +76,8 @@ export class Snapshots {
     const core = this.#core;
     const { numbers } = core.control;
     const before = numbers[SNAPSHOT_ROWS + core.row]!;
-    let oldest = Infinity;
-    for (const other of this.#open) oldest = Math.min(oldest, other.lsn);
+    const [first] = this.#open;
+    const oldest = first?.lsn ?? Infinity;
     numbers[SNAPSHOT_ROWS + core.row] = oldest;
     if (this.#open.size === 0) Atomics.sub(core.control.flags, SNAPSHOTS, 1);
     if (!(oldest > before) || core.control.flags[GRAVES] === 0 || core.isClosed) return;

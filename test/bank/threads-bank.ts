@@ -88,6 +88,14 @@ export const THREADS: readonly PlantedFault[] = [
     "core.keepFrom() * 8 >= before && ",
     "",
   ]),
+  fault("the end of a walk goes over all that are open", SNAPSHOT, "engine/snapshot.ts", [
+    "    const oldest = first?.lsn ?? Infinity;",
+    "    let oldest = first?.lsn ?? Infinity;\n    for (const other of this.#open) oldest = Math.min(oldest, other.lsn);",
+  ]),
+  fault("the newest walk that is open is taken for the oldest", SNAPSHOT, "engine/snapshot.ts", [
+    "const [first] = this.#open;",
+    "const first = [...this.#open].at(-1);",
+  ]),
   fault("who died waiting is waited with", "test/workers/left-waiting.test.ts", "engine/rows.ts", [
     "-Atomics.load(flags, rows + row));",
     "0);",

@@ -317,6 +317,35 @@ test("who ends a walk beside an older one, which keeps what was cleared, goes ov
   own.leave();
 });
 
+test("the end of a walk does not go over all that are open, and the oldest of these is noted", () => {
+  const { engine, leave } = openMemory(
+    { system: hostSystem(), defer: (work) => void setImmediate(work), hasWorkers: false },
+    CONFIG,
+  );
+  const { snapshots, defaultSpace, core } = engine;
+  const random = new Random(5);
+  let looks = 0;
+  let left = Array.from({ length: 1000 }, (_, index) => {
+    if (index % 3 === 0) engine.insert(defaultSpace, "moves on", "x", 0);
+    const hold = snapshots.hold(defaultSpace);
+    const { lsn } = hold;
+    const get = (): number => {
+      looks += 1;
+      return lsn;
+    };
+    return { hold: Object.defineProperty(hold, "lsn", { get }), lsn };
+  });
+  while (left.length > 0) {
+    const end = left[random.chance(0.5) ? 0 : random.below(left.length)]!;
+    left = left.filter((other) => other !== end);
+    snapshots.close(end.hold);
+    const oldest = left.reduce((least, { lsn }) => Math.min(least, lsn), Infinity);
+    expect(core.control.numbers[SNAPSHOT_ROWS + core.row]).toBe(oldest);
+  }
+  expect(looks).toBeLessThan(2000);
+  leave();
+});
+
 test("a walk that was dropped unfinished lets go once it is collected", async () => {
   using folder = temporaryFolder();
   using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
