@@ -3,7 +3,8 @@
  * milliseconds; 0 is never. A record is expired when its deadline is at or before the clock's now.
  *
  * Fractions are rounded up. On a clock of whole milliseconds that changes nothing that can be seen: a deadline of
- * 1001.5 and one of 1002 both pass between the readings 1001 and 1002.
+ * 1001.5 and one of 1002 both pass between the readings 1001 and 1002. A duration is rounded before it is added: a sum
+ * with the time of day has no place for a part of a microsecond.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -35,11 +36,11 @@ export function lifetimeOf(options: InsertOptions | undefined): Lifetime {
 /** The deadline of a record inserted now; 0 is never. A duration begins here: behind whatever code of the caller's the call runs. */
 export function deadlineOf(lifetime: Lifetime, source: DeadlineSource): number {
   const { defaultTtlMs, store } = source;
-  if (lifetime === undefined) return defaultTtlMs === 0 ? NEVER : rounded(store.clockMs() + defaultTtlMs);
+  if (lifetime === undefined) return defaultTtlMs === 0 ? NEVER : rounded(store.clockMs() + Math.ceil(defaultTtlMs));
   if ("expiresAtMs" in lifetime) return lifetime.expiresAtMs === NEVER ? NEVER : rounded(lifetime.expiresAtMs);
   const { ttlMs } = lifetime;
   // What has no time to live is expired at once, also for whoever goes by an earlier moment.
-  return rounded(ttlMs === 0 ? store.now() : store.clockMs() + ttlMs);
+  return rounded(ttlMs === 0 ? store.now() : store.clockMs() + Math.ceil(ttlMs));
 }
 
 /** Whether a deadline that `deadlineOf` gave has passed. */

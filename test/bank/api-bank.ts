@@ -11,6 +11,10 @@ export const API: readonly PlantedFault[] = [
     '"lower" ? order > 0 : order < 0',
     '"lower" ? order >= 0 : order <= 0',
   ]),
+  fault("a very short time to live is none", "test/contract/twin.test.ts", "api/deadline.ts", [
+    "store.clockMs() + Math.ceil(ttlMs)",
+    "store.clockMs() + ttlMs",
+  ]),
   fault("a close that failed fails again", "test/api/handle.test.ts", "api/handle.ts", [
     "this.#closing = this.#closeOnce().finally(() => (this.#closing = undefined));",
     "this.#closing = this.#closeOnce();",
