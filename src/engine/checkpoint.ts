@@ -72,7 +72,19 @@ export class Checkpoint {
   /** The same in one go; false where others have the place of long work, and there is no image. */
   runSync(): boolean {
     this.cancel();
-    if (this.#isUpToDate()) return true;
+    return this.#isUpToDate() || this.#makeNow();
+  }
+
+  /** By an open, of a log that is empty as well; one that cannot be made is no reason to fail. */
+  runAtOpen(): void {
+    try {
+      this.#makeNow();
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+    }
+  }
+
+  #makeNow(): boolean {
     if (!this.#parts.work.tryTake()) return false;
     try {
       this.#parts.relocation.finish();

@@ -37,6 +37,7 @@ export class ImageAtOpen {
   readonly #path: string;
   readonly #fileId: Uint8Array;
   readonly #hint: Hint | undefined;
+  readonly #madeEnd: number;
   readonly #known: KnownEnd | undefined;
   /** The index was filled from the image, the ordered one as well. */
   usedCheckpoint = false;
@@ -47,6 +48,7 @@ export class ImageAtOpen {
     this.#path = log.file.path;
     this.#fileId = log.identity.fileId;
     this.#hint = openHint(system, log, log.keys);
+    this.#madeEnd = log.madeEnd;
     this.#known = knownEnd(log, this.#hint);
   }
 
@@ -87,7 +89,7 @@ export class ImageAtOpen {
 
   /**
    * How much shorter the log is than it is known to have been: to the image, which an open makes anew and which is newer than
-   * the header therefore, else to the header.
+   * the header therefore, unless it is of a log that went another way; else to the header.
    * @throws {EmdbError} EMDB_CORRUPTED when the rest is not missing but spoilt.
    */
   missingBytes(replay: Replay): number {
@@ -100,6 +102,14 @@ export class ImageAtOpen {
         `${known.end}; nothing has been changed. Emdb.salvage copies what is sound into a new file, and tells what it could not use`,
       { path: this.#path, offset: replay.end },
     );
+  }
+
+  /**
+   * Whether the header goes on to know a longer log, whatever is written to this one: a crash would leave what looks spoilt then,
+   * and what is missing would be told again. An image of the log as it is now is asked first.
+   */
+  isWanted(replay: Replay): boolean {
+    return !this.usedCheckpoint && this.#madeEnd > replay.end;
   }
 
   /**
@@ -127,7 +137,8 @@ interface KnownEnd {
 }
 
 function knownEnd({ madeEnd, bytes }: OpenLog, hint: Hint | undefined): KnownEnd | undefined {
-  if (hint === undefined) return { end: madeEnd, by: "the header", isCut: bytes < madeEnd };
+  const goneAnotherWay = hint?.kinship === "other" && hint.header.end < madeEnd;
+  if (hint === undefined || goneAnotherWay) return { end: madeEnd, by: "the header", isCut: bytes < madeEnd };
   // Replay itself has held the end against it.
   if (hint.kinship === "same") return undefined;
   return { end: hint.header.end, by: "the checkpoint", isCut: hint.kinship === "short" };

@@ -331,7 +331,9 @@ function recoverInto(environment: Environment, base: SharedBase, recovering: Rec
   const { usedCheckpoint } = image;
   const recovery = { ...reportOf(replay, system.monotonic() - recovering.started), usedCheckpoint, missingBytes };
   const cleanEnd = replay.isClean ? replay.end : 0;
-  return assemble(environment, { ...base, recovery, cleanEnd }, { core, spaces });
+  const opened = assemble(environment, { ...base, recovery, cleanEnd }, { core, spaces });
+  if (image.isWanted(replay)) opened.checkpoint?.runAtOpen();
+  return opened;
 }
 
 /** Puts what the log holds into the index. */

@@ -119,7 +119,8 @@ export class LogSalvage {
   #lose(from: number, to: number): void {
     const last = this.#lost.at(-1);
     if (to <= from) return;
-    if (last !== undefined && last.offset + last.bytes >= from) last.bytes = to - last.offset;
+    const lastEnd = last === undefined ? 0 : last.offset + last.bytes;
+    if (last !== undefined && lastEnd >= from) last.bytes = Math.max(lastEnd, to) - last.offset;
     else this.#lost.push({ offset: from, bytes: to - from });
   }
 

@@ -191,13 +191,27 @@ export const BACKUP: readonly PlantedFault[] = [
     "madeEnd: 0",
   ]),
   fault("an open does not ask the header where the log ended", MADE_END, "engine/hint-open.ts", [
-    "if (hint === undefined) return { end: madeEnd,",
-    "if (hint === undefined) return { end: 0,",
+    "|| goneAnotherWay) return { end: madeEnd,",
+    "|| goneAnotherWay) return { end: 0,",
   ]),
   fault("what has rotted at the end of a backup passes for a crash's", MADE_END, "engine/hint-open.ts", [
     "isCut: bytes < madeEnd }",
     "isCut: true }",
   ]),
+  fault("a copy that was cut short is spoilt by a crash once it was written on", MADE_END, "engine/open.ts", [
+    "  if (image.isWanted(replay)) opened.checkpoint?.runAtOpen();\n",
+    "",
+  ]),
+  fault("of a copy of which nothing was left it is told for ever", MADE_END, "engine/checkpoint.ts", [
+    "  runAtOpen(): void {\n    try {\n      this.#makeNow();",
+    "  runAtOpen(): void {\n    try {\n      this.runSync();",
+  ]),
+  fault(
+    "the checkpoint of a log that went another way is asked where this one ended",
+    MADE_END,
+    "engine/hint-open.ts",
+    ['hint?.kinship === "other" && hint.header.end < madeEnd', "false"],
+  ),
   fault("verify does not ask the header where the log ended", MADE_END, "engine/verify.ts", [
     "if (missing > 0) problems.add",
     "if (missing > Infinity) problems.add",
@@ -205,6 +219,10 @@ export const BACKUP: readonly PlantedFault[] = [
   fault("a salvage does not name what is missing behind the end", MADE_END, "engine/salvage-log.ts", [
     "    this.#lose(this.#soundEnd, this.#madeEnd);\n",
     "",
+  ]),
+  fault("what is lost behind the end that the header knows is not named", MADE_END, "engine/salvage-log.ts", [
+    "Math.max(lastEnd, to) - last.offset",
+    "to - last.offset",
   ]),
   fault("a backup gets its name before it is synced", "backingUp", "engine/backup.ts", ["    draft.log.sync();\n", ""]),
   fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [

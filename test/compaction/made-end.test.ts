@@ -1,7 +1,7 @@
 /** A backup and a compacted log know where they end: a copy of one that was cut short or has rotted at its end tells so, without a checkpoint. */
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { copyFileSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { SESSION_RECORD_BYTES } from "../../src/crypto/session.ts";
 import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
 import { SEALED_MARK_BYTES } from "../../src/engine/sealed-encoder.ts";
@@ -145,22 +145,98 @@ test("a database that was made empty knows no end, whatever is written to it", (
   expect(madeEndOf(readFileSync(path))).toBe(0);
 });
 
-test("what is missing is told until the database was closed in good order by who has been told", async () => {
+/** A copy of a database that is open, with its checkpoint, as a crash leaves it that has torn what was written last. */
+function crash(path: string, crashed: string, bytesMin: number): void {
+  const bytes = readFileSync(path);
+  const end = Math.ceil((bytes.findLastIndex((byte) => byte !== 0) + 1) / 8) * 8;
+  writeFileSync(
+    crashed,
+    Buffer.concat([bytes.subarray(0, end), Buffer.from("torn, torn, torn"), Buffer.alloc(bytesMin)]),
+  );
+  if (existsSync(`${path}.hint`)) copyFileSync(`${path}.hint`, `${crashed}.hint`);
+}
+
+describe.each(ways)("cut, opened and written on, %s", (_, options) => {
+  test("it opens after a crash with all that was flushed, and what is missing is told once", async () => {
+    using folder = temporaryFolder();
+    const crashed = folder.file("crashed.emdb");
+    for (const [what, whole] of await copiesOf(folder, options)) {
+      const end = madeEndOf(whole);
+      for (const cut of [HEADER_PAGE_BYTES, HEADER_PAGE_BYTES + 2 * SESSION_FRAME_BYTES, end - 1]) {
+        const path = folder.file(`${what} ${cut}.emdb`);
+        writeFileSync(path, whole.subarray(0, Math.min(cut, end - 1)));
+        const before = Emdb.open(path, { ...fresh(options), readOnly: true });
+        const { missingBytes } = before.recovery;
+        before.closeSync();
+        using db = Emdb.open(path, fresh(options));
+        expect(db.recovery.missingBytes).toBe(missingBytes);
+        expect(missingBytes).toBeGreaterThan(0);
+        db.insert("n", "1");
+        db.flushSync();
+        crash(path, crashed, end);
+        using after = Emdb.open(crashed, fresh(options));
+        expect(after.getText("n")).toBe("1");
+        expect(after.recovery).toMatchObject({ missingBytes: 0, usedCheckpoint: true });
+        expect(after.recovery.tornBytes).toBeGreaterThan(0);
+        after.closeSync();
+      }
+    }
+  });
+
+  test("of which nothing was left, it is told once as well, and its encryption can be changed", async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("cut.emdb");
+    for (const [, whole] of await copiesOf(folder, options)) {
+      writeFileSync(path, whole.subarray(0, HEADER_PAGE_BYTES));
+      Emdb.open(path, fresh(options)).closeSync();
+      const again = Emdb.open(path, fresh(options));
+      expect(again.recovery.missingBytes).toBe(0);
+      again.closeSync();
+      if (options.encryption === undefined) await Emdb.enableEncryption(path, { key: KEY.slice() });
+      else await Emdb.disableEncryption(path, { key: KEY.slice() });
+    }
+  });
+});
+
+test("what is missing is told by each open that only reads, and where no checkpoint can be made by each other one", async () => {
   using folder = temporaryFolder();
   const whole = (await copiesOf(folder, {})).get("a backup")!;
   const path = folder.file("cut.emdb");
-  writeFileSync(path, whole);
-  truncateSync(path, madeEndOf(whole) - 1);
-  const db = Emdb.open(path);
-  const { missingBytes } = db.recovery;
+  writeFileSync(path, whole.subarray(0, madeEndOf(whole) - 1));
+  const told = (options: OpenOptions): number => {
+    using db = Emdb.open(path, options);
+    return db.recovery.missingBytes;
+  };
+  const missingBytes = told({ readOnly: true });
   expect(missingBytes).toBeGreaterThan(0);
-  // As a crash leaves it now.
-  copyFileSync(path, folder.file("crashed.emdb"));
-  db.closeSync();
-  using crashed = Emdb.open(folder.file("crashed.emdb"), { readOnly: true });
-  expect(crashed.recovery.missingBytes).toBe(missingBytes);
-  using reopened = Emdb.open(path);
-  expect(reopened.recovery.missingBytes).toBe(0);
+  // A folder in which there is something is no checkpoint, and nobody's to remove.
+  mkdirSync(`${path}.hint`);
+  writeFileSync(`${path}.hint/file`, "");
+  expect([told({}), told({}), told({ readOnly: true })]).toEqual([missingBytes, missingBytes, missingBytes]);
+  rmSync(`${path}.hint`, { recursive: true });
+  expect([told({}), told({}), told({ readOnly: true })]).toEqual([missingBytes, 0, 0]);
+});
+
+test("beside the checkpoint of another log that was compacted from the same one, what is missing is told by the header", async () => {
+  using folder = temporaryFolder();
+  const [path, other] = [folder.file("data.emdb"), folder.file("other.emdb")];
+  const first = Emdb.open(path);
+  fill(first);
+  first.closeSync();
+  copyFileSync(path, other);
+  for (const [way, count] of [
+    [path, 10],
+    [other, 100],
+  ] as const) {
+    const db = Emdb.open(way);
+    for (let index = 0; index < count; index++) db.insert(`${count} ${index}`, "value");
+    await db.compact();
+    db.closeSync();
+  }
+  const whole = readFileSync(other);
+  writeFileSync(path, whole.subarray(0, madeEndOf(whole) - 8));
+  using db = Emdb.open(path);
+  expect(db.recovery).toMatchObject({ usedCheckpoint: false, missingBytes: db.recovery.tornBytes + 8 });
 });
 
 test("salvage of a copy that was cut short names what is missing as lost, in one stretch with the record at the cut", async () => {
@@ -178,7 +254,22 @@ test("salvage of a copy that was cut short names what is missing as lost, in one
   }
 });
 
-test("a change of encryption refuses a copy that was cut short, until it was opened and closed", async () => {
+test("salvage of a copy that was written on and has rotted from before its first end on names all of that as lost", async () => {
+  using folder = temporaryFolder();
+  const whole = (await copiesOf(folder, {})).get("a backup")!;
+  const path = folder.file("rotten.emdb");
+  writeFileSync(path, whole);
+  const db = Emdb.open(path);
+  db.insert("d", "x".repeat(1000));
+  db.closeSync();
+  const rotten = readFileSync(path);
+  const from = madeEndOf(whole) - 8;
+  writeFileSync(path, rotten.fill(0x5a, from));
+  const { lostRanges } = await Emdb.salvage(path, folder.file("salvaged.emdb"));
+  expect(lostRanges.map(({ offset, bytes }) => offset + bytes)).toEqual([rotten.length]);
+});
+
+test("a change of encryption refuses a copy that was cut short, until it was opened", async () => {
   using folder = temporaryFolder();
   const whole = (await copiesOf(folder, {})).get("a backup")!;
   const path = folder.file("cut.emdb");

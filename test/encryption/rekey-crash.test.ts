@@ -43,7 +43,10 @@ function environmentOf(system: System): Environment {
 
 function open(system: System, encryption: Secret): Opened {
   const config = openConfig(encryption);
-  return openFile(environmentOf(system), { path: PATH, createFolders: false, config });
+  const opened = openFile(environmentOf(system), { path: PATH, createFolders: false, config });
+  // Nobody has cut the file.
+  expect(opened.base.recovery.missingBytes).toBe(0);
+  return opened;
 }
 
 /** Namespaces in their order, the records of each sorted. */

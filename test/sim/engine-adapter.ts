@@ -124,6 +124,8 @@ class EngineStore implements OpenStore {
     this.#isInBetween = compacting === "in between";
     const defer = (work: () => void): void => void this.#deferred.push(work);
     this.#opened = openFile({ system, defer, hasWorkers: false }, { path, createFolders: false, config });
+    const { missingBytes } = this.#opened.base.recovery;
+    if (missingBytes !== 0) throw new Error(`${missingBytes} bytes are said to be missing, and nobody has cut the log`);
   }
 
   insert({ space, key, value, expiresAtMs }: StoreRecord): void {
