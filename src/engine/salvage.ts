@@ -193,12 +193,12 @@ async function makeTarget(environment: Environment, job: Job, options: ProgressO
   }
 }
 
-/** Removes the draft with all that a database has beside it. */
+/**
+ * Removes the draft with all that a database has beside it. What cannot be removed is in nobody's way, since the next salvage takes
+ * another name: it neither hides why a salvage failed nor makes one that is done a failure.
+ */
 function removeDraft(system: System, draft: string): void {
-  for (const path of [draft, lockPath(draft), hintPath(draft)]) {
-    const result = system.unlink(path);
-    if (result < 0 && result !== -Errno.ENOENT) throw ioError(result, { syscall: "unlink", path });
-  }
+  for (const path of [draft, lockPath(draft), hintPath(draft)]) system.unlink(path);
 }
 
 async function fillDraft(environment: Environment, job: Job, pace: Pace): Promise<SalvageReport> {

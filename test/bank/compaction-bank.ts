@@ -13,6 +13,7 @@ const IDS = "test/engine/learned-spaces.test.ts";
 const BACKUPS = "test/compaction/backup.test.ts";
 
 /** Where a copy that was cut short tells so. */
+const SALVAGE_CRASH = "test/engine/salvage-crash.test.ts";
 const MADE_END = "test/compaction/made-end.test.ts";
 
 const WINDOWS_CALLS = "test/ffi/windows-calls.test.ts";
@@ -219,6 +220,19 @@ export const BACKUP: readonly PlantedFault[] = [
   fault("a salvage does not name what is missing behind the end", MADE_END, "engine/salvage-log.ts", [
     "    this.#lose(this.#soundEnd, this.#madeEnd);\n",
     "",
+  ]),
+  fault(
+    "a salvage that is done fails, and keeps its lock, since its draft cannot be removed",
+    SALVAGE_CRASH,
+    "engine/salvage.ts",
+    [
+      "hintPath(draft)]) system.unlink(path);",
+      'hintPath(draft)]) {\n    const done = system.unlink(path);\n    if (done !== -Errno.ENOENT) must(done, { syscall: "unlink", path });\n  }',
+    ],
+  ),
+  fault("the folder is not synced after a salvage got its name", SALVAGE_CRASH, "engine/salvage.ts", [
+    "    folder.mustSync(",
+    "    void (",
   ]),
   fault("what is lost behind the end that the header knows is not named", MADE_END, "engine/salvage-log.ts", [
     "Math.max(lastEnd, to) - last.offset",
