@@ -8,13 +8,15 @@
  * 2. Nothing is unmapped or closed while another living thread has a row that stays. Whoever is not the last touches
  *    nothing but the shared block after the decision: the last one may have closed everything by then, and what has the
  *    number of the log's handle may be another's file.
+ * 3. The last one out keeps its row until it has let go of everything, so that a death on the way is found (`attachTo`).
  */
 
 import type { EmdbError } from "../errors.ts";
 import { Heap } from "../ffi/heap.ts";
 import type { System } from "../ffi/system.ts";
-import { LOG_FILE, LOG_RESERVED, LOG_RING, LOG_TOUCHED, mapRelease, releaseMaps } from "../log/log-words.ts";
+import { LOG_BASE, LOG_RESERVED, LOG_RING, LOG_TOUCHED, logFileOf, mapRelease, releaseMaps } from "../log/log-words.ts";
 import { RING_SPACE } from "../log/new-log.ts";
+import { closeFile, openHandle, type SharedFile } from "../log/shared-file.ts";
 import { FileTail, MemoryTail } from "../log/tail.ts";
 import { AutoCompact } from "./auto-compact.ts";
 import { Backup } from "./backup.ts";
@@ -27,7 +29,7 @@ import { giveBackDead } from "./dead-work.ts";
 import { Engine } from "./engine.ts";
 import { ExpiryTimer, type Later } from "./expiry-timer.ts";
 import { GroupCommit } from "./group-commit.ts";
-import { LockFile, closeLog } from "./lock-file.ts";
+import { LockFile } from "./lock-file.ts";
 import { LockWatch } from "./lock-watch.ts";
 import { LongWork } from "./long-work.ts";
 import type { AheadHelpers } from "./open-ahead.ts";
@@ -188,11 +190,13 @@ function leave(opened: Omit<Opened, "leave">): void {
   } finally {
     sync?.markNever();
     core.leave();
-    clearRow(control, core.row);
-    if (isLast) {
-      engine.markClosed();
-      Atomics.store(control.flags, CLOSING, CLOSING_DONE);
-      releaseBase(system, base, false);
+    try {
+      if (isLast) {
+        engine.markClosed();
+        releaseBase(system, base);
+      }
+    } finally {
+      clearRow(control, core.row);
     }
   }
 }
@@ -225,28 +229,40 @@ function isLastOut(core: Core, sync: Sync | undefined): boolean {
   }
 }
 
-/** Where a mapped file cannot be cut, the maps go first. */
+/** Where a mapped file cannot be cut, the maps go first. Those of files that it has replaced stay: who goes on behind a death reads them. */
 export function unmapForTruncation(system: System, control: Control): void {
   if (system.canMapPastEnd) return;
-  releaseMaps(control.log, undefined, mapRelease(system, true));
+  releaseMaps(control.log, control.log.numbers[LOG_BASE], mapRelease(system, true));
 }
 
-/** Lets go of memory, file and lock. After a failed open no lock file stays that was not there before. */
-function releaseBase(system: System, base: SharedBase, hasFailed: boolean): void {
+/**
+ * Lets go of memory, file and lock, for whose row the word `CLOSING` says, of a database that is marked as closed. Each is
+ * forgotten before it is let go of: after a death whoever attaches next does the rest. The lock is not forgotten, as the
+ * next open may have it under the same number: once it is its turn all is done.
+ */
+export function releaseBase(system: System, base: SharedBase): void {
   const control = new Control(base.buffer);
   const log = base.path === undefined ? undefined : { path: base.path, fileId: base.fileId };
   if (control.flags[WORK_LEFT] !== 0) giveBackDead(system, control, base);
   releaseReplaced(system, control, log);
   releaseMemory(system, control, base.path !== undefined);
-  if (base.path === undefined) return;
-  closeLog(system, control.log.numbers[LOG_FILE]!);
-  if (base.lock !== undefined) LockFile.adopt(system, base.path, base.lock).release(hasFailed);
+  if (base.path !== undefined) closeSharedLog(system, logFileOf(control.log));
+  Atomics.store(control.flags, CLOSING, CLOSING_DONE);
+  if (base.path !== undefined && base.lock !== undefined) LockFile.adopt(system, base.path, base.lock).release(false);
+}
+
+/** As `closeLog`, also when a thread has died while it did the same. */
+function closeSharedLog(system: System, file: SharedFile): void {
+  const handle = openHandle(file);
+  if (handle !== undefined) system.unlock(handle);
+  closeFile(system, file);
 }
 
 /** Gives back everything that is mapped or reserved for a database. */
 export function releaseMemory(system: System, control: Control, hasFile: boolean): void {
   releaseMaps(control.log, undefined, mapRelease(system, hasFile));
   const ring = control.log.numbers[LOG_RING]!;
+  control.log.numbers[LOG_RING] = 0;
   if (ring > 0) system.release(ring, RING_SPACE);
   dropDataKey(system, control);
   new Heap(system, control.heap).release();

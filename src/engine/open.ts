@@ -31,15 +31,24 @@ import {
   LOG_WRITTEN,
   addMap,
   logFileOf,
+  newestMap,
 } from "../log/log-words.ts";
 import { RING_SPACE, reserveMemoryLog } from "../log/new-log.ts";
 import { nameFile } from "../log/shared-file.ts";
 import { ensureMapped } from "../log/tail.ts";
 import { BatchAhead } from "./batch-ahead.ts";
-import { assemble, makeCore, releaseMemory, unmapForTruncation, type Environment, type Opened } from "./assemble.ts";
+import {
+  assemble,
+  makeCore,
+  releaseBase,
+  releaseMemory,
+  unmapForTruncation,
+  type Environment,
+  type Opened,
+} from "./assemble.ts";
 import type { SharedBase } from "./base.ts";
 import { blankTail } from "./blank-tail.ts";
-import { Control } from "./control.ts";
+import { CLOSING, Control, STATE, STATE_CLOSED, SWAP, SWAP_NONE } from "./control.ts";
 import { LogFile, closedError, type Core } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
@@ -441,6 +450,19 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
   return assemble(environment, base, { core, spaces: new Spaces(core) });
 }
 
+/**
+ * The core of one more thread. The last one out may have died behind `unmapForTruncation`; where a swap is not ended, the words
+ * may be of two files, and whoever ends it sees to the map.
+ */
+function goOnAt(environment: Environment, base: SharedBase, row: number): Core {
+  const { system } = environment;
+  const { log, flags } = new Control(base.buffer);
+  const isMapGone = !system.canMapPastEnd && flags[SWAP] === SWAP_NONE && newestMap(log) === undefined;
+  if (base.path !== undefined && isMapGone)
+    ensureMapped(system, new LogFile(log, base.path), log, log.numbers[LOG_WRITTEN]!);
+  return makeCore(environment, base, row);
+}
+
 /** The same database in another thread of the process that opened it. */
 export function attachTo(environment: Environment, base: SharedBase): Opened {
   const { system } = environment;
@@ -449,13 +471,20 @@ export function attachTo(environment: Environment, base: SharedBase): Opened {
   const mutex = new Mutex(control, row, (thread) => system.isThreadAlive(thread));
   mutex.lock();
   let core: Core | undefined;
+  let isLeft = false;
   try {
     // Nobody puts another file in place while it looks which one there is.
-    if (!isGone(control, system)) core = makeCore(environment, base, row);
+    if (!isGone(control, system)) {
+      isLeft = (control.flags[STATE]! & STATE_CLOSED) !== 0;
+      if (isLeft) Atomics.store(control.flags, CLOSING, row + 1);
+      else core = goOnAt(environment, base, row);
+    }
   } finally {
     mutex.unlock();
   }
   if (core === undefined) {
+    // The last one out died while it let go of everything.
+    if (isLeft) releaseBase(system, base);
     clearRow(control, row);
     throw closedError(base.path);
   }

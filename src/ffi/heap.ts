@@ -141,11 +141,12 @@ export class Heap {
     this.numbers[HEAP_PAGES_USED] = 1;
   }
 
-  /** Gives everything back; nothing may read the heap afterwards. */
+  /** Gives everything back, if nobody has; nothing may read the heap afterwards. */
   release(): void {
+    if (this.base === 0) return;
     const mapped = this.numbers[HEAP_MAPPED]!;
-    this.#system.release(mapped, this.numbers[HEAP_RESERVED]! + (this.base - mapped));
     this.numbers[HEAP_BASE] = 0;
+    this.#system.release(mapped, this.numbers[HEAP_RESERVED]! + (this.base - mapped));
   }
 
   /** Bytes of memory in use or kept for the next page, the table of namespaces included. */

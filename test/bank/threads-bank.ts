@@ -148,6 +148,24 @@ export const THREADS: readonly PlantedFault[] = [
     "core.control.flags[CLOSING] === 0;",
   ]),
   fault(
+    "what the last one out had not let go of when it died stays",
+    "test/engine/closing-death.test.ts",
+    "engine/open.ts",
+    ["    if (isLeft) releaseBase(system, base);\n", ""],
+  ),
+  fault(
+    "who comes behind a death in the last close reads a log without a map",
+    "test/engine/closing-death.test.ts",
+    "engine/open.ts",
+    ["  if (base.path !== undefined && isMapGone)", "  if (base.path === undefined && isMapGone)"],
+  ),
+  fault(
+    "what was let go of by a last one out that died is let go of again",
+    "test/engine/closing-death.test.ts",
+    "engine/assemble.ts",
+    ["  control.log.numbers[LOG_RING] = 0;\n", ""],
+  ),
+  fault(
     "what was refused is taken out of a file that is being swapped",
     "test/engine/refused-writes.test.ts",
     "engine/sync.ts",
