@@ -472,6 +472,7 @@ export function attachTo(environment: Environment, base: SharedBase): Opened {
   mutex.lock();
   let core: Core | undefined;
   let isLeft = false;
+  let isDecided = false;
   try {
     // Nobody puts another file in place while it looks which one there is.
     if (!isGone(control, system)) {
@@ -479,8 +480,11 @@ export function attachTo(environment: Environment, base: SharedBase): Opened {
       if (isLeft) Atomics.store(control.flags, CLOSING, row + 1);
       else core = goOnAt(environment, base, row);
     }
+    isDecided = true;
   } finally {
     mutex.unlock();
+    // With a row that nobody uses no other thread would ever be the last one out.
+    if (!isDecided) clearRow(control, row);
   }
   if (core === undefined) {
     // The last one out died while it let go of everything.

@@ -159,6 +159,10 @@ export const THREADS: readonly PlantedFault[] = [
     "engine/open.ts",
     ["  if (base.path !== undefined && isMapGone)", "  if (base.path === undefined && isMapGone)"],
   ),
+  fault("an attach that is refused keeps its row", "test/engine/closing-death.test.ts", "engine/open.ts", [
+    "    if (!isDecided) clearRow(control, row);\n",
+    "",
+  ]),
   fault(
     "what was let go of by a last one out that died is let go of again",
     "test/engine/closing-death.test.ts",
