@@ -187,6 +187,10 @@ export const BACKUP: readonly PlantedFault[] = [
     "madeEnd: draft.log.end })",
     "madeEnd: draft.log.end + mark.length })",
   ]),
+  fault("after a crash a compacted log misses its mark", "compacting", "engine/compaction.ts", [
+    "madeEnd: draft.log.end })",
+    "madeEnd: draft.log.end + mark.length })",
+  ]),
   fault("what a salvage or a change of encryption makes does not know where it ends", MADE_END, "engine/made-end.ts", [
     "madeEnd: core.visible - core.base",
     "madeEnd: 0",

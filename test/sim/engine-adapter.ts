@@ -44,6 +44,7 @@ export function engineAdapter(
     recordsAt: (system, path) => {
       if (system.status(path) === -Errno.ENOENT) return undefined;
       const copy = new EngineStore(system, { path, config: { ...config, createIfMissing: false } }, compacting);
+      if (copy.missingBytes !== 0) throw new Error(`${copy.missingBytes} bytes of a backup are said to be missing`);
       const records = [...copy.records()];
       copy.check(records);
       copy.close();
@@ -110,6 +111,7 @@ class EngineStore implements OpenStore {
   /** Work for the next turn of the event loop, which only a script makes turn. */
   readonly #deferred: (() => void)[] = [];
   readonly #isInBetween: boolean;
+  readonly missingBytes: number;
   isBackingUp = false;
   backupCount = 0;
   #backupFailure: unknown;
@@ -124,8 +126,7 @@ class EngineStore implements OpenStore {
     this.#isInBetween = compacting === "in between";
     const defer = (work: () => void): void => void this.#deferred.push(work);
     this.#opened = openFile({ system, defer, hasWorkers: false }, { path, createFolders: false, config });
-    const { missingBytes } = this.#opened.base.recovery;
-    if (missingBytes !== 0) throw new Error(`${missingBytes} bytes are said to be missing, and nobody has cut the log`);
+    this.missingBytes = this.#opened.base.recovery.missingBytes;
   }
 
   insert({ space, key, value, expiresAtMs }: StoreRecord): void {

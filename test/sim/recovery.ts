@@ -191,6 +191,9 @@ class Recovered {
       if (this.hasRemovedText(error, STORE_PATH)) return this.open();
       return { property: codeOf(error) === undefined ? 0 : 6, detail: `open threw ${errorText(error)}` };
     }
+    const { missingBytes = 0 } = this.#store;
+    if (missingBytes > 0 && !this.machine.hasLostAcknowledged)
+      return { property: 2, detail: `${missingBytes} bytes are said to be missing, and nobody has cut the log` };
     return this.attempt("reading after recovery", (store) => {
       this.records = [...store.records()];
       store.check?.(this.records);

@@ -50,6 +50,8 @@ export interface OpenStore {
   readonly isBackingUp?: boolean;
   /** Backups that ended well. */
   readonly backupCount?: number;
+  /** Bytes that the open said are missing from the log's end. */
+  readonly missingBytes?: number;
   /** Throws when gets, counts and ranges disagree with `records`. */
   check?(records: readonly StoreRecord[]): void;
   /** The process died: forget the store without calling the system. */
