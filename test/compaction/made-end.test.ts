@@ -1,7 +1,16 @@
 /** A backup and a compacted log know where they end: a copy of one that was cut short or has rotted at its end tells so, without a checkpoint. */
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  rmdirSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { SESSION_RECORD_BYTES } from "../../src/crypto/session.ts";
 import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
 import { SEALED_MARK_BYTES } from "../../src/engine/sealed-encoder.ts";
@@ -213,7 +222,8 @@ test("what is missing is told by each open that only reads, and where no checkpo
   mkdirSync(`${path}.hint`);
   writeFileSync(`${path}.hint/file`, "");
   expect([told({}), told({}), told({ readOnly: true })]).toEqual([missingBytes, missingBytes, missingBytes]);
-  rmSync(`${path}.hint`, { recursive: true });
+  rmSync(`${path}.hint/file`);
+  rmdirSync(`${path}.hint`);
   expect([told({}), told({}), told({ readOnly: true })]).toEqual([missingBytes, 0, 0]);
 });
 
