@@ -82,9 +82,11 @@ function openSqlite(path: string, settings: OpenSettings, isExclusive: boolean):
       database.run("PRAGMA wal_checkpoint(TRUNCATE)");
     },
     share: () => {
-      // The lock goes with the read that follows.
-      if (isExclusive) database.run("PRAGMA locking_mode = normal");
-      get.get(new Uint8Array(1));
+      if (isExclusive) {
+        database.run("PRAGMA locking_mode = normal");
+        // The lock goes with the read that follows.
+        get.get(new Uint8Array(1));
+      }
       return true;
     },
     close: () => {

@@ -318,8 +318,8 @@ export interface RecoveryReport {
   readonly tornBytes: number;
   /**
    * Bytes that had been durable before and are missing from the file's end (somebody truncated it), as far as the checkpoint
-   * beside it knows, or without one the file itself, which knows how long it was if a backup, a compaction, a change of encryption or a salvage made it. 0 after
-   * any crash.
+   * beside it knows, or without one the file itself, which knows how long it was if a backup, a compaction, a change of
+   * encryption or a salvage made it. 0 after any crash.
    */
   readonly missingBytes: number;
   /** How long reading the checkpoint and the log took; the stretching of a passphrase comes before it. */

@@ -28,7 +28,7 @@ import { refusal, type Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import { LogCopy, type CopyParts } from "./log-copy.ts";
 import type { LongWork } from "./long-work.ts";
-import { pageAfter } from "./made-end.ts";
+import { headerPageOf, pageAfter } from "./made-end.ts";
 import { MoveTable } from "./move-table.ts";
 import { Pace } from "./progress.ts";
 import type { Relocation } from "./relocation.ts";
@@ -327,7 +327,7 @@ export function beginDraft(
   const { core, spaces } = engine;
   const { system, control } = core;
   const { path, generation } = plan;
-  const page = path === undefined ? undefined : headerPage(core, generation);
+  const page = path === undefined ? undefined : pageAfter(core, headerPageOf(core), { generation, madeEnd: 0 });
   const made = page === undefined || path === undefined ? undefined : { path, page };
   const log = NewLog.begin(system, control.draft, { generation, file: made });
   try {
@@ -338,17 +338,6 @@ export function beginDraft(
     discardDraft(core, path);
     throw error;
   }
-}
-
-/** The header page for another generation of the log; key slots come along. */
-function headerPage(core: Core, generation: number): Pinned {
-  const { system, file } = core;
-  const old = core.page?.slice() ?? new Uint8Array(HEADER_PAGE_BYTES);
-  if (file !== undefined) {
-    const call = { syscall: "pread", path: file.path };
-    must(system.read(file.handle, old, { position: 0, bytes: HEADER_PAGE_BYTES }), call);
-  }
-  return pageAfter(core, old, { generation, madeEnd: 0 });
 }
 
 /**

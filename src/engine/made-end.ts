@@ -32,14 +32,20 @@ export function pageAfter(core: Core, before: Uint8Array, changes: Partial<LogHe
   return page;
 }
 
+/** The header page as it is on the disk, or of a log in memory. */
+export function headerPageOf({ system, file, page }: Core): Uint8Array {
+  const bytes = page?.slice() ?? new Uint8Array(HEADER_PAGE_BYTES);
+  if (file === undefined) return bytes;
+  const { path, handle } = file;
+  must(system.read(handle, bytes, { position: 0, bytes: bytes.length }), { syscall: "pread", path });
+  return bytes;
+}
+
 /** Notes in a new database that has no name yet where it ends. The note, and what is still to be written, are durable with its close. */
 export function noteEnd(core: Core): void {
   const { system, file } = core;
   if (file === undefined) return;
-  const { path, handle } = file;
-  const span = { position: 0, bytes: HEADER_PAGE_BYTES };
-  const page = new Uint8Array(HEADER_PAGE_BYTES);
-  must(system.read(handle, page, span), { syscall: "pread", path });
-  const next = pageAfter(core, page, { madeEnd: core.visible - core.base });
-  must(system.write(handle, next.address, span), { syscall: "pwrite", path });
+  const next = pageAfter(core, headerPageOf(core), { madeEnd: core.visible - core.base });
+  const written = system.write(file.handle, next.address, { position: 0, bytes: HEADER_PAGE_BYTES });
+  must(written, { syscall: "pwrite", path: file.path });
 }

@@ -30,8 +30,14 @@ import {
 import { Scanner, type ScanSource } from "../log/scanner.ts";
 import type { FoundFrame } from "./salvage-target.ts";
 
+/** The log that is salvaged. */
+export interface DamagedLog extends ScanSource {
+  /** Where it ended once by its header, 0 if that does not say: what is missing up to there is lost. */
+  readonly madeEnd: number;
+}
+
 export class LogSalvage {
-  readonly #source: ScanSource;
+  readonly #source: DamagedLog;
   readonly #scanner: Scanner;
   readonly #apply: (frame: FoundFrame) => void;
   readonly #name: (frame: FoundFrame) => void;
@@ -50,21 +56,16 @@ export class LogSalvage {
 
   /** Behind the last sound frame. */
   #soundEnd = HEADER_PAGE_BYTES;
-  readonly #madeEnd: number;
 
   /** Everything before has been dealt with. */
   lsn = HEADER_PAGE_BYTES;
 
-  /**
-   * `name` hears of each creation of a namespace, before it is known whether its batch counts. `madeEnd` is where the log
-   * ended once by its header: what is missing up to there is lost.
-   */
+  /** `name` hears of each creation of a namespace, before it is known whether its batch counts. */
   constructor(
-    source: ScanSource & { readonly madeEnd: number },
+    source: DamagedLog,
     { apply, name }: { readonly apply: (frame: FoundFrame) => void; readonly name: (frame: FoundFrame) => void },
   ) {
     this.#source = source;
-    this.#madeEnd = source.madeEnd;
     this.#apply = apply;
     this.#name = name;
     const scanner = (this.#scanner = new Scanner(source, this.lsn));
@@ -112,7 +113,7 @@ export class LogSalvage {
 
   #end(): false {
     this.#giveUp(this.lsn);
-    this.#lose(this.#soundEnd, this.#madeEnd);
+    this.#lose(this.#soundEnd, this.#source.madeEnd);
     return false;
   }
 

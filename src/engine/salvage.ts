@@ -19,7 +19,6 @@ import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import { spareNames } from "../log/free-name.ts";
-import type { ScanSource } from "../log/scanner.ts";
 import type { Environment } from "./assemble.ts";
 import type { Engine } from "./engine.ts";
 import type { OpenConfig, SalvageRequest } from "./life.ts";
@@ -33,7 +32,7 @@ import { HeldFolder } from "./open-folder.ts";
 import { openFile, realLogPath } from "./open.ts";
 import { Pace, refuseAborted } from "./progress.ts";
 import { findLog, type FoundLog } from "./salvage-header.ts";
-import { LogSalvage } from "./salvage-log.ts";
+import { LogSalvage, type DamagedLog } from "./salvage-log.ts";
 import { ForwardKeys } from "./forward-keys.ts";
 import { ScanOpener } from "./scan-opener.ts";
 import { cipherOf, unlockPage } from "./unlock.ts";
@@ -158,7 +157,7 @@ function lockSource(system: System, path: string): () => void {
 }
 
 interface Job {
-  readonly source: ScanSource & { readonly madeEnd: number };
+  readonly source: DamagedLog;
   readonly target: string;
   /** Of the new database: encrypted as the source is, under the same secret. */
   readonly config: OpenConfig;
@@ -213,7 +212,7 @@ async function fillDraft(environment: Environment, job: Job, pace: Pace): Promis
 }
 
 async function replay(
-  { source, engine }: { readonly source: Job["source"]; readonly engine: Engine },
+  { source, engine }: { readonly source: DamagedLog; readonly engine: Engine },
   pace: Pace,
 ): Promise<SalvageReport> {
   const target = new SalvageTarget(engine);

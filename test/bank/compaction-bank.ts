@@ -222,7 +222,7 @@ export const BACKUP: readonly PlantedFault[] = [
     "if (missing > Infinity) problems.add",
   ]),
   fault("a salvage does not name what is missing behind the end", MADE_END, "engine/salvage-log.ts", [
-    "    this.#lose(this.#soundEnd, this.#madeEnd);\n",
+    "    this.#lose(this.#soundEnd, this.#source.madeEnd);\n",
     "",
   ]),
   fault(

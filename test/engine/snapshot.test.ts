@@ -264,12 +264,16 @@ test("what was dropped under a walk over another key space gives its memory back
   expect(bytes.at(-1)!).toBeLessThan(bytes[0]! * 1.2);
 });
 
-test("what was cleared under a walk that ends while another Worker writes gives its memory back all the same", () => {
-  const defer = (work: () => void): void => void setImmediate(work);
-  const environment = { system: hostSystem(), defer, hasWorkers: false };
+/** Two threads' engines on one database in memory. */
+function twoInMemory(system = hostSystem()): { readonly own: Opened; readonly other: Opened } {
+  const environment = { system, defer: (work: () => void): void => void setImmediate(work), hasWorkers: false };
   const own = openMemory(environment, CONFIG);
   own.engine.core.becomeShared();
-  const writer = attachTo(environment, own.base);
+  return { own, other: attachTo(environment, own.base) };
+}
+
+test("what was cleared under a walk that ends while another Worker writes gives its memory back all the same", () => {
+  const { own, other: writer } = twoInMemory();
   const { engine } = own;
   const { defaultSpace, core } = engine;
   engine.insertMany(defaultSpace, ["one", "two"], ["1", "2"], 0);
@@ -288,11 +292,7 @@ test("what was cleared under a walk that ends while another Worker writes gives 
 });
 
 test("who ends a walk beside an older one, which keeps what was cleared, goes over no namespaces", () => {
-  const defer = (work: () => void): void => void setImmediate(work);
-  const environment = { system: hostSystem(), defer, hasWorkers: false };
-  const own = openMemory(environment, CONFIG);
-  own.engine.core.becomeShared();
-  const other = attachTo(environment, own.base);
+  const { own, other } = twoInMemory();
   const { engine } = own;
   const { defaultSpace, spaces } = engine;
   const { flags } = engine.core.control;
@@ -394,10 +394,8 @@ describe("a walk of a thread that has died keeps nothing", () => {
     const system = faulty(hostSystem(), (call, [thread]) =>
       call === "isThreadAlive" && thread === DEAD ? 0 : undefined,
     );
-    const environment = { system, defer: (work: () => void): void => void setImmediate(work), hasWorkers: false };
-    const own = openMemory(environment, CONFIG);
-    own.engine.core.becomeShared();
-    const { engine } = attachTo(environment, own.base);
+    const { own, other } = twoInMemory(system);
+    const { engine } = other;
     own.engine.insert(own.engine.defaultSpace, "key", "value", 0);
     engine.snapshot(engine.defaultSpace).next();
     const { flags, reclaim } = engine.core.control;

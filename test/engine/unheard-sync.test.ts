@@ -198,14 +198,20 @@ test.each([0, 1, 2, 3, 4, 5])("what the cache drops meanwhile is not acknowledge
   if (isAcknowledged) expect(after).toEqual(before);
 });
 
+/** A database with a record that is in the file and not synced. */
+function spilled() {
+  const machine = new Machine({ syncFailure: "clean", seed: 1 });
+  machines.push(machine);
+  const system = machine.boot();
+  const opened = openFile(system, PATH);
+  opened.engine.insert(opened.engine.defaultSpace, "key", new Uint8Array(700), 0);
+  opened.sync!.spill();
+  return { machine, system, opened };
+}
+
 test("who cannot tell, for want of memory or of an answer about the lock, leaves it to the next one", () => {
   for (const refusal of [new RangeError("out of memory"), new EmdbError("EMDB_IO", "no answer", { syscall: "stat" })]) {
-    const machine = new Machine({ syncFailure: "clean", seed: 1 });
-    machines.push(machine);
-    const system = machine.boot();
-    const opened = openFile(system, PATH);
-    opened.engine.insert(opened.engine.defaultSpace, "key", new Uint8Array(700), 0);
-    opened.sync!.spill();
+    const { machine, system, opened } = spilled();
     machine.failSync(machine.inodeAt(PATH)!);
     leaveInSync(opened);
     const real = system.read.bind(system);
@@ -224,12 +230,7 @@ test("who cannot tell, for want of memory or of an answer about the lock, leaves
 });
 
 test("whose lock was broken meanwhile writes nothing again, and acknowledges nothing", () => {
-  const machine = new Machine({ syncFailure: "clean", seed: 1 });
-  machines.push(machine);
-  const system = machine.boot();
-  const opened = openFile(system, PATH);
-  opened.engine.insert(opened.engine.defaultSpace, "key", new Uint8Array(700), 0);
-  opened.sync!.spill();
+  const { system, opened } = spilled();
   leaveInSync(opened);
   const [status, write] = [system.status.bind(system), system.write.bind(system)];
   let writes = 0;
