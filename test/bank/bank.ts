@@ -8,6 +8,7 @@
 import { API } from "./api-bank.ts";
 import { BACKUP, COMPACTION } from "./compaction-bank.ts";
 import { fault, type PlantedFault } from "./fault.ts";
+import { INDEX } from "./index-bank.ts";
 import { KERNEL } from "./kernel-bank.ts";
 import { LOCKS } from "./lock-bank.ts";
 import { MEMORY } from "./memory-bank.ts";
@@ -475,7 +476,7 @@ const READS: readonly PlantedFault[] = [
 export const BANKS = {
   compaction: [...COMPACTION, ...BACKUP],
   disk: [...DURABILITY, ...RECOVERY],
-  engine: [...BATCHES, ...READS, ...MEMORY, ...LOCKS, ...API],
+  engine: [...BATCHES, ...READS, ...MEMORY, ...INDEX, ...LOCKS, ...API],
   secrets: SECRETS,
   kernel: KERNEL,
   threads: [...THREADS, ...SWAPS],

@@ -292,6 +292,22 @@ export const THREADS: readonly PlantedFault[] = [
       },
     ],
   },
+  fault("a folder that a dead thread had open stays open", ROWS, "engine/rows.ts", [
+    "    closeFile(system, folderOf(control, row));\n",
+    "",
+  ]),
+  fault("a dead thread goes on hosting the commits", ROWS, "engine/rows.ts", [
+    "  Atomics.compareExchange(flags, COMMIT_HOST, row + 1, 0);\n",
+    "",
+  ]),
+  fault("a dead thread's waits are counted for good", ROWS, "engine/rows.ts", [
+    "    countForRow(control, { total, rows, row }, -Atomics.load(flags, rows + row));\n",
+    "",
+  ]),
+  fault("a thread that dies while it counts takes a living one's count with it", ROWS, "engine/control.ts", [
+    "  if (change < 0) Atomics.add(flags, at.rows + at.row, change);\n  Atomics.add(flags, at.total, change);\n",
+    "  Atomics.add(flags, at.total, change);\n  if (change < 0) Atomics.add(flags, at.rows + at.row, change);\n",
+  ]),
 ];
 
 /** What stepping the swap of a compaction looks for. */

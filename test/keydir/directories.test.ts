@@ -85,3 +85,22 @@ test("what a dead writer changed without a word is seen once everything is said 
   expect(sees(other, index.root, moved)).toBe(true);
   expect(sees(index.keydir, index.root, moved)).toBe(true);
 });
+
+test("two Workers that write by turns leave the counts of each shard exact", () => {
+  const random = new Random(65);
+  using index = new IndexFixture();
+  const other = observer(index);
+  const add = (keydir: Keydir, hash: number, units: number): void => {
+    if (keydir.seek(index.root, hash)) while (keydir.next());
+    keydir.add(index.space, units, Infinity);
+  };
+  for (let key = 0; key < 4000; key += 1) {
+    const [own, theirs, later] = [random.below(HASHES), random.below(HASHES), random.below(HASHES)];
+    index.insert(3 * key, own);
+    add(other, theirs, 100_000 + key);
+    index.model.set(3 * key + 1, { hash: theirs, units: 100_000 + key, isRemoved: false });
+    // The same for who is alone with the index for a while.
+    if (key % 10 === 9) index.insertNew(3 * key + 2, [later]);
+  }
+  index.check();
+});

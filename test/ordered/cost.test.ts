@@ -2,6 +2,8 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomFrom } from "../../bench/lib/data.ts";
+import { FULL_SHAPE } from "../../src/ordered/node.ts";
+import { TREE_TOMBSTONES } from "../../src/ordered/path.ts";
 import { Grove } from "./grove.ts";
 
 setDefaultTimeout(60_000);
@@ -71,6 +73,31 @@ test("a mass removal gives the memory back, in any order", () => {
     expect(inUse(grove)).toBeLessThan(full / 5);
     expect(grove.check().faults).toEqual([]);
   }
+});
+
+test("leaves that have lost three keys in four, here and there, are joined", () => {
+  using grove = new Grove();
+  const keys = randomKeys(COUNT);
+  const units = keys.map((key) => grove.put(key, 0));
+  const full = grove.check().leaves;
+  keys.forEach((key, index) => index % 4 > 0 && grove.remove(key, units[index]!));
+  const { leaves, faults } = grove.check();
+  expect(faults).toEqual([]);
+  expect(leaves).toBeLessThan(full * 0.65);
+});
+
+test("a full leaf drops old tombstones before it is divided, and they are counted no more", () => {
+  using grove = new Grove();
+  const keys = randomKeys(FULL_SHAPE.capacity + 4);
+  const first = keys.splice(0, FULL_SHAPE.capacity);
+  const units = first.map((key) => grove.put(key, 0));
+  const counted = (): number => grove.heap.readNumber(grove.heap.unitAddress(grove.tree) + 8 * TREE_TOMBSTONES);
+  for (const [index, key] of first.slice(0, 4).entries()) grove.remove(key, units[index]!, 0);
+  expect([counted(), grove.check().tombstones]).toEqual([4, 4]);
+  const leaf = grove.heap.readNumber(grove.heap.unitAddress(grove.tree));
+  for (const key of keys.splice(0, 4)) grove.put(key, 0);
+  expect([counted(), grove.check().tombstones]).toEqual([0, 0]);
+  expect(grove.heap.readNumber(grove.heap.unitAddress(grove.tree))).toBe(leaf);
 });
 
 test("tombstones of one batch, which stay until it is visible, are tidied away afterwards", () => {

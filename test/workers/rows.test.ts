@@ -1,7 +1,23 @@
 /** The rows of attached threads, over a system whose threads live and die as a test says. */
 
 import { expect, test } from "bun:test";
-import { AUDIT, CLOSING, Control, MUTEX, SYNC_DONE, SYNC_OWNER, SYNC_UNHEARD } from "../../src/engine/control.ts";
+import {
+  AUDIT,
+  CLOSING,
+  COMMIT_HOST,
+  Control,
+  LONG_WORK,
+  MUTEX,
+  MUTEX_WAITERS,
+  MUTEX_WAITS,
+  SYNC_DONE,
+  SYNC_JOINED,
+  SYNC_JOINS,
+  SYNC_OWNER,
+  SYNC_UNHEARD,
+  countForRow,
+  folderOf,
+} from "../../src/engine/control.ts";
 import type { Core } from "../../src/engine/core.ts";
 import { LongWork } from "../../src/engine/long-work.ts";
 import { Mutex, rowOfHolder } from "../../src/engine/mutex.ts";
@@ -16,7 +32,8 @@ import {
 } from "../../src/engine/rows.ts";
 import { ATTACHED_MAX } from "../../src/limits.ts";
 import { RECLAIM_ATTACHED, ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
-import type { System } from "../../src/ffi/system.ts";
+import type { FileStatus, System } from "../../src/ffi/system.ts";
+import { lendFile, namedHandle } from "../../src/log/shared-file.ts";
 
 class Threads {
   readonly dead = new Set<number>();
@@ -130,6 +147,22 @@ test("a dead thread's sync and a dead closer's word are given up with its row", 
   expect([Atomics.load(control.flags, SYNC_OWNER), Atomics.load(control.flags, SYNC_DONE)]).toEqual([SYNC_UNHEARD, 1]);
 });
 
+test("a dead thread hosts no commits, waits for nothing and does no long work, once its row is cleared", () => {
+  const [control, threads] = [Control.create(), new Threads()];
+  const [row, other] = [claimRow(control, threads.as(1)), claimRow(control, threads.as(2))];
+  const { flags } = control;
+  const counts = [
+    { total: MUTEX_WAITERS, rows: MUTEX_WAITS },
+    { total: SYNC_JOINED, rows: SYNC_JOINS },
+  ];
+  for (const count of counts) for (const of of [row, other]) countForRow(control, { ...count, row: of }, 3);
+  for (const word of [COMMIT_HOST, LONG_WORK]) Atomics.store(flags, word, row + 1);
+  threads.dead.add(1);
+  reapDeadRows(control, threads.as(2));
+  expect([COMMIT_HOST, LONG_WORK, MUTEX_WAITERS, SYNC_JOINED].map((word) => flags[word])).toEqual([0, 0, 3, 3]);
+  expect([MUTEX_WAITS, SYNC_JOINS].map((rows) => flags[rows + row])).toEqual([0, 0]);
+});
+
 test("of threads that leave at the same time, the second to decide is the last", () => {
   const [control, threads] = [Control.create(), new Threads()];
   const [one, other] = [claimRow(control, threads.as(1)), claimRow(control, threads.as(2))];
@@ -200,6 +233,41 @@ test("wherever a thread dies while it takes a row or gives it back, the others a
       return { body: () => (isLeaving ? clearRow(control, row) : claimRow(control, system)), afterDeath };
     });
     expect(count).toBeGreaterThan(1);
+  }
+});
+
+test("wherever a thread dies while it counts for its row, those that live are counted", () => {
+  for (const change of [1, -1]) {
+    const count = deaths(() => {
+      const [control, threads] = [Control.create(), new Threads()];
+      const countWaiting = (row: number, by: number): void =>
+        countForRow(control, { total: MUTEX_WAITERS, rows: MUTEX_WAITS, row }, by);
+      countWaiting(claimRow(control, threads.as(1)), 1);
+      const row = claimRow(control, threads.as(2));
+      if (change < 0) countWaiting(row, 1);
+      const afterDeath = (): void => {
+        threads.dead.add(2);
+        reapDeadRows(control, threads.as(1));
+        expect(Atomics.load(control.flags, MUTEX_WAITERS)).toBeGreaterThanOrEqual(1);
+      };
+      return { body: () => countWaiting(row, change), afterDeath };
+    });
+    expect(count).toBe(2);
+  }
+});
+
+test("a folder that a dead thread had open is closed with its row, if the handle still is that folder", () => {
+  const [own, other] = ["folder", "another file"].map((identity) => ({ identity }) as unknown as FileStatus);
+  for (const now of [own!, other!]) {
+    const [control, threads] = [Control.create(), new Threads()];
+    const row = claimRow(control, threads.as(1));
+    lendFile(folderOf(control, row), 7, own!);
+    threads.dead.add(1);
+    const closed: number[] = [];
+    const files = { statusOf: () => now, close: (handle: number) => closed.push(handle) };
+    reapDeadRows(control, { ...threads.as(2), ...files } as unknown as System);
+    expect(closed).toEqual(now === own ? [7] : []);
+    expect(namedHandle(folderOf(control, row))).toBeUndefined();
   }
 });
 
