@@ -11,7 +11,7 @@ import { macosKernel } from "./macos.ts";
 import { PosixSystem } from "./posix.ts";
 import { selfTest } from "./self-test.ts";
 import type { System } from "./system.ts";
-import { WindowsSystem } from "./win32.ts";
+import { WindowsSystem, windowsLibraries } from "./win32.ts";
 
 let host: System | undefined;
 
@@ -52,6 +52,6 @@ function systemOfPlatform(): System {
     case "freebsd":
       return new PosixSystem(freebsdKernel());
     case "windows":
-      return new WindowsSystem();
+      return new WindowsSystem(windowsLibraries());
   }
 }

@@ -89,6 +89,19 @@ function readLargeInteger(): number {
   return scratch.u32[10]! + scratch.u32[11]! * 2 ** 32;
 }
 
+/** The libraries that a system on Windows goes by. */
+interface WindowsLibraries {
+  readonly system: WindowsCalls;
+  readonly random: WindowsRandomCalls;
+}
+
+/** This machine's own. @throws {EmdbError} EMDB_UNSUPPORTED when kernel32 lacks a call */
+export function windowsLibraries(): WindowsLibraries {
+  const { libraries, calls } = symbolTables.windows;
+  const system = openLibrary<WindowsCalls>(libraries.system, calls);
+  return { system, random: openLibrary<WindowsRandomCalls>(windowsRandomLibraries, windowsRandomCalls) };
+}
+
 export class WindowsSystem extends Surroundings implements System {
   readonly platform = "win32";
   /**
@@ -107,11 +120,10 @@ export class WindowsSystem extends Surroundings implements System {
   readonly #randomCalls: WindowsRandomCalls;
   #threadName: number | undefined;
 
-  /** @throws {EmdbError} EMDB_UNSUPPORTED when kernel32 lacks a call. */
-  constructor() {
+  constructor({ system, random }: WindowsLibraries) {
     super();
-    const table = symbolTables.windows;
-    this.#calls = openLibrary<WindowsCalls>(table.libraries.system, table.calls);
+    this.#calls = system;
+    this.#randomCalls = random;
     this.#unmapAddress = symbolAddress(this.#calls.UnmapViewOfFile);
     // SYSTEM_INFO: page size u32 at 4, allocation granularity u32 at 40.
     this.#calls.GetSystemInfo(scratch.address);
@@ -119,7 +131,6 @@ export class WindowsSystem extends Surroundings implements System {
     this.#granularityBytes = scratch.u32[10]!;
     this.#calls.QueryPerformanceFrequency(largeAddress);
     this.#ticksPerMs = readLargeInteger() / 1000;
-    this.#randomCalls = openLibrary<WindowsRandomCalls>(windowsRandomLibraries, windowsRandomCalls);
   }
 
   #result(isDone: number): Result {

@@ -14,6 +14,7 @@ import { LOCKS } from "./lock-bank.ts";
 import { MEMORY } from "./memory-bank.ts";
 import { SECRETS } from "./secrets-bank.ts";
 import { SWAPS, THREADS } from "./threads-bank.ts";
+import { WINDOWS } from "./windows-bank.ts";
 
 const FAULTS = "test/engine/faults.test.ts";
 const SALVAGE = "test/engine/salvage-batches.test.ts";
@@ -476,7 +477,7 @@ const READS: readonly PlantedFault[] = [
 export const BANKS = {
   compaction: [...COMPACTION, ...BACKUP],
   disk: [...DURABILITY, ...RECOVERY],
-  engine: [...BATCHES, ...READS, ...MEMORY, ...INDEX, ...LOCKS, ...API],
+  engine: [...BATCHES, ...READS, ...MEMORY, ...INDEX, ...LOCKS, ...WINDOWS, ...API],
   secrets: SECRETS,
   kernel: KERNEL,
   threads: [...THREADS, ...SWAPS],

@@ -5,7 +5,7 @@ import { Errno } from "../../src/ffi/errno.ts";
 import { ioError } from "../../src/ffi/io-error.ts";
 import { copy } from "../../src/ffi/memory.ts";
 import type { WindowsCalls } from "../../src/ffi/symbols-win32.ts";
-import { openFile, renameFile } from "../../src/ffi/win32-files.ts";
+import { openFile, renameFile, statusOfPath } from "../../src/ffi/win32-files.ts";
 import { isThreadRunning, threadName } from "../../src/ffi/win32-threads.ts";
 
 const ACCESS_DENIED = 5;
@@ -118,6 +118,158 @@ test("where a file cannot be renamed by its handle it is by its name, and not wh
   expect(unflushed.asked).not.toContain("MoveFileExW");
 });
 
+/** What the records of a file say, in the words of each; undefined: the file system has no such record. */
+interface Records {
+  readonly tag?: readonly [attributes: number, tag: number];
+  /** Of FILE_ID_INFO the volume and the id, six words. */
+  readonly id?: readonly number[];
+  readonly size: readonly [low: number, high: number];
+  readonly isFolder?: boolean;
+  /** The rename by handle as it was asked for. */
+  renamed?: Uint8Array;
+}
+
+const [FILE_STANDARD_INFO, FILE_ATTRIBUTE_TAG_INFO, FILE_ID_INFO] = [1, 9, 18];
+const [REPARSE_POINT, FOLDER] = [0x400, 0x10];
+
+/** A machine with one file or folder, which counts the handles that are open. */
+function machineWith(records: Records, answers: Answers = {}): Machine & { open: number } {
+  const words = (at: number, values: readonly number[]): number => {
+    const bytes = new Uint8Array(Uint32Array.from(values).buffer);
+    copy(at, bytes, bytes.length);
+    return 1;
+  };
+  const [low, high] = records.size;
+  const asked: string[] = [];
+  const answer = (name: keyof WindowsCalls, [, second = 0, third = 0, bytes = 0]: readonly number[]): number => {
+    const own = answers[name];
+    if (own !== undefined) return own();
+    if (name === "CreateFileW") return HANDLE;
+    if (name === "GetFileInformationByHandleEx") {
+      if (second === FILE_ATTRIBUTE_TAG_INFO) return records.tag === undefined ? 0 : words(third, records.tag);
+      if (second === FILE_ID_INFO) return records.id === undefined ? 0 : words(third, records.id);
+      if (second === FILE_STANDARD_INFO)
+        return words(third, [0, 0, low, high, 1, records.isFolder === true ? 0x100 : 0]);
+    }
+    if (name === "GetFileInformationByHandle")
+      return words(second, [records.isFolder === true ? FOLDER : 0, 0, 0, 0, 0, 0, 0, 7, high, low, 1, 8, 9]);
+    if (name === "SetFileInformationByHandle") copy((records.renamed = new Uint8Array(bytes)), third, bytes);
+    return 1;
+  };
+  const found = {
+    asked,
+    open: 0,
+    calls: new Proxy({} as WindowsCalls, {
+      get:
+        (_, name: keyof WindowsCalls) =>
+        (...args: number[]) => {
+          asked.push(name);
+          const answered = answer(name, args);
+          if (name === "CreateFileW" && answered !== -1) found.open += 1;
+          if (name === "CloseHandle") found.open -= 1;
+          return answered;
+        },
+    }),
+  };
+  return found;
+}
+
+test("a link is not followed to what is made, and what the system keeps elsewhere under its own name is opened", () => {
+  const size = [0, 0] as const;
+  const link = machineWith({ size, tag: [REPARSE_POINT, 0xa000_000c] });
+  expect([openFile(link.calls, "/a", "write-or-create"), link.open]).toEqual([-Errno.ELOOP, 0]);
+  for (const tag of [[REPARSE_POINT, 0x9000_001a], [0, 0xa000_000c], undefined] as const) {
+    const file = machineWith({ size, ...(tag === undefined ? {} : { tag }) });
+    expect([openFile(file.calls, "/a", "write-or-create"), file.open]).toEqual([HANDLE, 1]);
+  }
+});
+
+test("what is no folder is not opened as one, nor a folder as a file, and no handle stays open", () => {
+  const size = [0, 0] as const;
+  const file = machineWith({ size });
+  expect([openFile(file.calls, "/a", "folder"), file.open]).toEqual([-Errno.ENOTDIR, 0]);
+  const folder = machineWith({ size, isFolder: true });
+  expect([openFile(folder.calls, "/a", "folder"), folder.open]).toEqual([HANDLE, 1]);
+  for (const isFolder of [true, false]) {
+    // Denied as what it was asked for, and not to who only looks at it.
+    let opened = 0;
+    const CreateFileW = (): number => (opened++ === 0 ? -1 : HANDLE);
+    const denied = machineWith({ size, isFolder }, { CreateFileW, GetLastError: () => ACCESS_DENIED });
+    const result = openFile(denied.calls, "/a", "read");
+    expect([result, denied.open]).toEqual([isFolder ? -Errno.EISDIR : -Errno.EACCES, 0]);
+  }
+});
+
+test("a file is as long as both halves of its length say, and known by its volume and its number on it", () => {
+  const size = [5, 3] as const;
+  const bytes = 3 * 2 ** 32 + 5;
+  const ids = [undefined, [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7], [9, 2, 3, 4, 5, 6]];
+  const seen = new Set<string>();
+  for (const id of ids) {
+    for (const isFolder of [false, true]) {
+      const one = machineWith({ size, isFolder, ...(id === undefined ? {} : { id }) });
+      const status = statusOfPath(one.calls, "/a");
+      expect(status).toMatchObject({ kind: isFolder ? "folder" : "file", bytes });
+      expect(one.open).toBe(0);
+      if (typeof status !== "number") seen.add(status.identity);
+    }
+  }
+  expect(seen.size).toBe(ids.length);
+  expect(seen).toContain("7:8:9");
+});
+
+test("a rename by handle replaces what is there, and its name ends without a zero", () => {
+  const records: Records = { size: [0, 0] };
+  const one = machineWith(records);
+  expect([renameFile(one.calls, "/a", "/bcd"), one.open]).toEqual([0, 0]);
+  const info = new DataView(records.renamed!.buffer);
+  const name = Buffer.from(records.renamed!.subarray(20)).toString("utf16le");
+  expect(name.endsWith("bcd\0")).toBe(true);
+  // The flags, no folder that the name would be relative to, and the bytes of the name.
+  const read = [0, 8, 12, 16].map((at) => info.getUint32(at, true));
+  expect(read).toEqual([0x43, 0, 0, 2 * (name.length - 1)]);
+});
+
+test("a file is opened for what it is asked for, shared with everybody, and a rename by name replaces and is durable", () => {
+  const asked: number[][] = [];
+  const note = (...args: unknown[]): number => {
+    asked.push(args.filter((arg) => typeof arg === "number"));
+    return -1;
+  };
+  const calls = new Proxy({} as WindowsCalls, {
+    get: (_, name: keyof WindowsCalls) =>
+      name === "CreateFileW" ? note : name === "MoveFileExW" ? (...args: unknown[]) => -note(...args) : () => DISK_FULL,
+  });
+  for (const mode of ["read", "write", "write-through", "create", "write-or-create", "folder"] as const)
+    expect(openFile(calls, "/a", mode)).toBe(-Errno.ENOSPC);
+  const [READ, WRITE, ATTRIBUTES] = [0x8000_0000, 0x4000_0000, 0x80];
+  const [NEW, EXISTING, ALWAYS] = [1, 3, 4];
+  expect(asked.map(([access, share, , disposition]) => [access, share, disposition])).toEqual([
+    [READ, 7, EXISTING],
+    [READ + WRITE, 7, EXISTING],
+    [READ + WRITE, 7, EXISTING],
+    [READ + WRITE, 7, NEW],
+    [READ + WRITE, 7, ALWAYS],
+    [ATTRIBUTES, 7, EXISTING],
+  ]);
+  asked.length = 0;
+  expect([renameFile(calls, "/a", "/b"), asked.at(-1)]).toEqual([0, [9]]);
+});
+
+test("a name with a zero in it is refused before the system sees half of it", () => {
+  const { calls, asked } = machine({});
+  expect([openFile(calls, "/a\0b", "read"), statusOfPath(calls, "/a\0b")]).toEqual([-Errno.EINVAL, -Errno.EINVAL]);
+  expect(renameFile(calls, "/a\0b", "/c")).toBe(-Errno.EINVAL);
+  expect(renameFile(calls, "/a", "/c\0d")).toBe(-Errno.EINVAL);
+  expect(asked).toEqual([]);
+});
+
+test("a call that fails without a reason has failed", () => {
+  const silent = machine({ CreateFileW: () => -1, GetLastError: () => 0, MoveFileExW: () => 0 });
+  expect(openFile(silent.calls, "/a", "read")).toBeLessThan(0);
+  expect(renameFile(silent.calls, "/a", "/b")).toBeLessThan(0);
+});
+
 test("a thread has ended when the system says so, and not when it is too short of memory to tell", () => {
   const runs = (answers: Answers): boolean =>
     isThreadRunning(machine({ GetThreadTimes: () => 0, ...answers }).calls, 8);
@@ -133,6 +285,18 @@ test("a thread has ended when the system says so, and not when it is too short o
   expect(runs(opened(process.pid, TIMEOUT))).toBe(true);
   expect(runs(opened(process.pid, ENDED))).toBe(false);
   expect(runs(opened(process.pid + 4, TIMEOUT))).toBe(false);
+  // 0: the system does not tell whose it is.
+  expect(runs(opened(0, TIMEOUT))).toBe(true);
+});
+
+test("whoever is asked about a thread leaves no handle of it", () => {
+  for (const answers of [{}, { GetThreadTimes: () => 0 }, { GetProcessIdOfThread: () => process.pid + 4 }]) {
+    const one = machine({ OpenThread: () => HANDLE, ...answers });
+    threadName(one.calls, 8);
+    isThreadRunning(one.calls, 8);
+    const counts = ["OpenThread", "CloseHandle"].map((call) => one.asked.filter((name) => name === call).length);
+    expect(counts).toEqual([2, 2]);
+  }
 });
 
 test("a thread that has the number of a dead one is another one, and a name fits its place in a row", () => {
