@@ -189,10 +189,7 @@ export class Keydir {
         }
       }
       this.#step += 1;
-      if (this.#step === PAGE_BUCKETS) {
-        this.#at = 16;
-        return false;
-      }
+      if (this.#step === PAGE_BUCKETS) return false;
       at = 0;
       const bucket = (this.#home + this.#step) & 63;
       copy(this.#bucket.address, this.#page + bucket * BUCKET_BYTES, BUCKET_BYTES);

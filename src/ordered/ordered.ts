@@ -180,8 +180,7 @@ export class OrderedIndex {
     const { leaf } = this.#path;
     leaf.block = 0;
     if (this.#side !== 0) {
-      if (leaf.count === 0) leaf.prefixBytes = 0;
-      else shrinkPrefix(leaf, sharedBytes(this.#key, { memory: leaf.prefix, bytes: leaf.prefixBytes }));
+      shrinkPrefix(leaf, sharedBytes(this.#key, { memory: leaf.prefix, bytes: leaf.prefixBytes }));
       leaf.probe(this.#key);
     }
     leaf.insertUnits(this.#index, units);

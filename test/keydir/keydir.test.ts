@@ -2,7 +2,9 @@
 
 import { expect, test } from "bun:test";
 import { EmdbError } from "../../src/errors.ts";
+import { PAGE_BYTES } from "../../src/ffi/heap.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
+import { Keydir, isTombstone } from "../../src/keydir/keydir.ts";
 import { recountShard } from "../../src/keydir/repair.ts";
 import { Random } from "../sim/random.ts";
 import { hasHeapPages, IndexFixture } from "./fixture.ts";
@@ -171,11 +173,40 @@ test("an empty namespace costs its entry of 64 bytes and no page", () => {
   expect(index.pageCount()).toBe(0);
 });
 
-test("retiring a directory gives back every page and unit of its shards", () => {
+test("a shard never holds more than four fifths of its slots when keys come one by one", () => {
+  const random = new Random(68);
+  using index = new IndexFixture();
+  for (let key = 0; key < 12_000; key += 1) {
+    index.insert(key, random.below(HASHES));
+    if (key % 100 === 0) for (const { used, pages } of index.shards()) expect(used / pages.length).toBeLessThan(411);
+  }
+  index.check();
+});
+
+test("a slot that is read again is told from what it was, also when both differ by their high words alone", () => {
+  using index = new IndexFixture();
+  index.insert(0, 77);
+  const { units } = index.model.get(0)!;
+  expect(index.find(77, units)).toBe(1);
+  expect(index.keydir.reload()).toBe(false);
+  const writer = new Keydir(index.heap, index.reclaim);
+  expect(writer.seek(index.root, 77) && writer.next()).toBe(true);
+  for (const [moved, isRemoved] of [
+    [units + 2 ** 32, false],
+    [units + 2 ** 32, true],
+  ] as const) {
+    writer.replace(moved, isRemoved);
+    expect(index.keydir.reload()).toBe(true);
+    expect([index.keydir.units, isTombstone(index.keydir.high)]).toEqual([moved, isRemoved]);
+  }
+});
+
+test("retiring a directory gives back every page and unit of its shards, and its own", () => {
   const random = new Random(59);
   using index = new IndexFixture();
+  const pages = new Set<number>();
   const fill = (): void => {
-    for (let key = 0; key < 20_000; key += 1) index.insert(key, random.below(HASHES));
+    for (let key = 0; key < 50_000; key += 1) index.insert(key, random.below(HASHES));
   };
   fill();
   const bytes = index.heap.bytes;
@@ -183,12 +214,14 @@ test("retiring a directory gives back every page and unit of its shards", () => 
     const { root } = index;
     index.heap.writeNumber(index.space, 0);
     index.keydir.retireTree(root);
+    pages.add(index.heap.bytes / PAGE_BYTES - index.heap.idlePages);
     index.model.clear();
     index.check();
     fill();
     index.check();
   }
   expect(index.heap.bytes).toBeLessThan(bytes * 1.15);
+  expect(pages.size).toBe(1);
 });
 
 test.each([0, 1, 2, 3, 4, 5, 6])(
@@ -217,6 +250,12 @@ test("more keys with one hash than a page has slots are EMDB_FULL, and what was 
   }
   expect(thrown).toBeInstanceOf(EmdbError);
   expect(thrown).toMatchObject({ code: "EMDB_FULL" });
+  index.check();
+  // What was laid out for the half that fits is given back each time.
+  const pages = (): number => index.heap.bytes / PAGE_BYTES - index.heap.idlePages;
+  const before = pages();
+  for (let key = 3000; key < 3020; key += 1) expect(() => index.insert(key, 12_345)).toThrow("no more room");
+  expect(pages()).toBe(before);
   index.check();
 });
 

@@ -39,6 +39,22 @@ for (const [name, shape, count] of [
   });
 }
 
+test("keys that are entered into two trees by turns are each in its own", () => {
+  using grove = new Grove({ shape: TINY });
+  const trees = [grove.tree, grove.index.plant()];
+  for (let number = 0; number < 60; number++) {
+    grove.tree = trees[Math.floor(number / 3) % 2]!;
+    grove.enter(new Uint8Array([number]), 0);
+  }
+  grove.index.endRun();
+  for (const [turn, tree] of trees.entries()) {
+    grove.tree = tree;
+    expect(grove.check().faults).toEqual([]);
+    const numbers = grove.range().map((units) => grove.keys.keys[units]![0]!);
+    expect(numbers).toEqual(Array.from({ length: 60 }, (_, at) => at).filter((at) => Math.floor(at / 3) % 2 === turn));
+  }
+});
+
 test("sorted keys that are entered fill their leaves and store each about once", () => {
   using grove = new Grove();
   const count = 20_000;
