@@ -45,4 +45,34 @@ export const INDEX: readonly PlantedFault[] = [
     "if (this.#filling !== 0 && this.#path.tree === tree && this",
     "if (this.#filling !== 0 && this",
   ]),
+  fault("a shard that finds no memory half-way loses the pages that it had", KEYDIR, "keydir/shard.ts", [
+    "      for (const page of named) if (page > 0) heap.givePage(page);\n",
+    "",
+  ]),
+  fault("a shard that finds no memory half-way gives back another's pages", KEYDIR, "keydir/shard.ts", [
+    "SHARD_PAGES_MAX).fill(0);",
+    "SHARD_PAGES_MAX);",
+  ]),
+  fault("the oldest tombstone that somebody needs goes", KEYDIR, "keydir/shard.ts", [
+    "if (positions.units(low, high) < keepFrom) continue;",
+    "if (positions.units(low, high) <= keepFrom) continue;",
+  ]),
+  fault("a shard that gets room for many keys leaves its pages", KEYDIR, "keydir/keydir.ts", [
+    "        this.#tree.name(space, { hash, depth }, unit);\n        this.#retireShard(old);\n      }",
+    "        this.#tree.name(space, { hash, depth }, unit);\n      }",
+  ]),
+  fault("an entry that is erased is counted on as a tombstone", "test/ordered/model.test.ts", "ordered/ordered.ts", [
+    "    if (leaf.isTombstone(this.#index)) path.treeMemory.f64[TREE_TOMBSTONES]! -= 1;\n    leaf.block = 0;\n",
+    "    leaf.block = 0;\n",
+  ]),
+  fault(
+    "a removal that was not copied is counted on as a tombstone",
+    "test/ordered/relocate.test.ts",
+    "ordered/ordered.ts",
+    ["      if (leaf.isTombstone(index)) path.treeMemory.f64[TREE_TOMBSTONES]! -= 1;\n", ""],
+  ),
+  fault("a tombstone that a run makes a record again is counted on", "test/ordered/run.test.ts", "ordered/ordered.ts", [
+    "    if (leaf.isTombstone(this.#index)) path.treeMemory.f64[TREE_TOMBSTONES]! -= 1;\n    leaf.setUnits",
+    "    leaf.setUnits",
+  ]),
 ];

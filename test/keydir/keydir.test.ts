@@ -11,6 +11,9 @@ import { hasHeapPages, IndexFixture } from "./fixture.ts";
 
 const HASHES = 2 ** HASH_BITS;
 
+/** Pages of the heap that are given out. */
+const inUse = ({ heap }: IndexFixture): number => heap.bytes / PAGE_BYTES - heap.idlePages;
+
 /** Keys get their hash from here: most by chance, some that share one with others. */
 class Keys {
   readonly hashes: number[] = [];
@@ -214,7 +217,7 @@ test("retiring a directory gives back every page and unit of its shards, and its
     const { root } = index;
     index.heap.writeNumber(index.space, 0);
     index.keydir.retireTree(root);
-    pages.add(index.heap.bytes / PAGE_BYTES - index.heap.idlePages);
+    pages.add(inUse(index));
     index.model.clear();
     index.check();
     fill();
@@ -252,11 +255,70 @@ test("more keys with one hash than a page has slots are EMDB_FULL, and what was 
   expect(thrown).toMatchObject({ code: "EMDB_FULL" });
   index.check();
   // What was laid out for the half that fits is given back each time.
-  const pages = (): number => index.heap.bytes / PAGE_BYTES - index.heap.idlePages;
-  const before = pages();
+  const before = inUse(index);
   for (let key = 3000; key < 3020; key += 1) expect(() => index.insert(key, 12_345)).toThrow("no more room");
-  expect(pages()).toBe(before);
+  expect(inUse(index)).toBe(before);
   index.check();
+});
+
+test("a shard that finds no memory half-way gives back the pages that it had, each once", () => {
+  const random = new Random(69);
+  using index = new IndexFixture();
+  const { heap } = index;
+  const [take, give] = [heap.takePage.bind(heap), heap.givePage.bind(heap)];
+  const taken = new Set<number>();
+  const again: number[] = [];
+  heap.givePage = (page): void => {
+    if (!taken.delete(page)) again.push(page);
+    give(page);
+  };
+  let key = 0;
+  for (let refused = 0; refused < 40; refused += 1) {
+    let left = refused % 8;
+    heap.takePage = () => {
+      if (left-- === 0) throw new EmdbError("EMDB_FULL", "no memory");
+      const page = take();
+      taken.add(page);
+      return page;
+    };
+    const insertMany = (): void => {
+      for (let count = 0; count < 20_000; count += 1) index.insert(key++, random.below(HASHES));
+    };
+    expect(insertMany).toThrow("no memory");
+    index.check();
+  }
+  expect(again).toEqual([]);
+  // Descriptors and directories.
+  expect(taken.size - index.pageCount()).toBeLessThan(8);
+});
+
+test("a tombstone at the position from which on they are kept is kept", () => {
+  for (const isKept of [true, false]) {
+    using index = new IndexFixture();
+    for (let key = 0; key < 300; key += 1) index.insert(key, key * 1000);
+    index.remove(7, 0);
+    const { units } = index.model.get(7)!;
+    // The shard is full, and laid out anew.
+    for (let key = 300; key < 420; key += 1) {
+      if (index.find(key * 1000, -1) > 0) throw new Error("nothing is at position -1");
+      index.keydir.add(index.space, 100_000 + key, isKept ? units : units + 1);
+    }
+    expect(index.find(7000, units) > 0).toBe(isKept);
+  }
+});
+
+test("keys that come many at once leave no page of what they replaced", () => {
+  const random = new Random(70);
+  using index = new IndexFixture();
+  const others: number[] = [];
+  for (let round = 0; round < 12; round += 1) {
+    const hashes = Array.from({ length: 5000 }, () => random.below(HASHES));
+    index.insertNew(round * 5000, hashes);
+    others.push(inUse(index) - index.pageCount());
+  }
+  index.check();
+  // Descriptors, directories, and what the system gives more at a time.
+  expect(Math.max(...others) - Math.min(...others)).toBeLessThan(8);
 });
 
 test("recounting a shard finds the counts that it had", () => {

@@ -8,7 +8,7 @@ import { FIRST_ERA, RECLAIM_ATTACHED, RECLAIM_ERA, RECLAIM_FLAGS, Reclaim } from
 import { TreeCheck, type TreeFacts } from "../../src/ordered/check.ts";
 import { FULL_SHAPE, type ProbeKey, type Shape } from "../../src/ordered/node.ts";
 import { OrderedIndex } from "../../src/ordered/ordered.ts";
-import type { KeySource } from "../../src/ordered/path.ts";
+import { TREE_TOMBSTONES, type KeySource } from "../../src/ordered/path.ts";
 import { RangeReader, remainderOf, type Bound } from "../../src/ordered/range-reader.ts";
 
 /** Keys by position: what the log is to the engine. */
@@ -96,6 +96,11 @@ export class Grove {
     this.index.replace(units, true);
     this.index.shrink(keepFrom);
     return units;
+  }
+
+  /** The tombstones that the tree says it has. */
+  get countedTombstones(): number {
+    return this.heap.readNumber(this.heap.unitAddress(this.tree) + 8 * TREE_TOMBSTONES);
   }
 
   erase(key: Uint8Array): boolean {

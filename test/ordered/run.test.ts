@@ -100,7 +100,8 @@ for (const [attached, seeds] of [
         }
         grove.index.endRun();
         const seen = new Map<number, boolean>();
-        expect(grove.check((units, isTombstone) => seen.set(units, isTombstone)).faults).toEqual([]);
+        const { faults, tombstones } = grove.check((units, isTombstone) => seen.set(units, isTombstone));
+        expect([faults, tombstones]).toEqual([[], grove.countedTombstones]);
         const live = [...held.values()].filter((entry) => !entry.isTombstone).map((entry) => entry.units);
         expect(
           [...seen]
