@@ -2,6 +2,8 @@
 
 import { fault, type PlantedFault } from "./fault.ts";
 
+const REPAIR = "test/keydir/repair.test.ts";
+const DIRECTORIES = "test/keydir/directories.test.ts";
 const KEYDIR = "test/keydir/keydir.test.ts";
 const COST = "test/ordered/cost.test.ts";
 
@@ -74,5 +76,37 @@ export const INDEX: readonly PlantedFault[] = [
   fault("a tombstone that a run makes a record again is counted on", "test/ordered/run.test.ts", "ordered/ordered.ts", [
     "    if (leaf.isTombstone(this.#index)) path.treeMemory.f64[TREE_TOMBSTONES]! -= 1;\n    leaf.setUnits",
     "    leaf.setUnits",
+  ]),
+  fault("the index is not led over behind a merge", DIRECTORIES, "keydir/relocate.ts", [
+    "return hashBehind(at.hash, shard.depth);",
+    "return at.hash + 2 ** (27 - shard.depth);",
+  ]),
+  fault("who changes a directory takes what others changed before for seen", DIRECTORIES, "keydir/directories.ts", [
+    "    if (before !== this.#layout) return false;\n",
+    "",
+  ]),
+  fault("that everything may have changed is told to nobody else", DIRECTORIES, "keydir/directories.ts", [
+    "    Atomics.add(this.#flags, RECLAIM_LAYOUT, 1);\n    this.#forget();\n",
+    "    this.#forget();\n",
+  ]),
+  fault("of two shards that claim an entry after a death the deeper one gets it", REPAIR, "keydir/repair.ts", [
+    "shards[other]!.depth < shard.depth) continue;",
+    "shards[other]!.depth > shard.depth) continue;",
+  ]),
+  fault("a shard of an image that lies askew is taken", REPAIR, "keydir/adopt.ts", [
+    "if (shard.firstHash % width !== 0 || shard",
+    "if (shard",
+  ]),
+  fault("an image that lacks some hashes is taken", REPAIR, "keydir/adopt.ts", [
+    "    if (this.#reached !== HASHES) return undefined;\n",
+    "",
+  ]),
+  fault("an image that is given up keeps its pages", REPAIR, "keydir/adopt.ts", [
+    "      this.#heap.givePage(this.#heap.read32(address + (DESCRIPTOR_FIRST_PAGE + index) * 4));\n",
+    "",
+  ]),
+  fault("an image that is given up is gone on with", REPAIR, "keydir/adopt.ts", [
+    "    while (this.#units.length > 0) this.#dropLast();\n    this.#clear();\n",
+    "    while (this.#units.length > 0) this.#dropLast();\n",
   ]),
 ];
