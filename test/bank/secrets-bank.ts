@@ -120,4 +120,14 @@ export const SECRETS: readonly PlantedFault[] = [
     "    this.u8.fill(0, SLOTS_AT);\n",
     "",
   ]),
+  fault(
+    "of two threads that claim the last nonces one counts on behind them",
+    "test/crypto/nonce-counter.test.ts",
+    "crypto/nonce-counter.ts",
+    ["return block < BLOCKS_MAX ? block : undefined;", "return block;"],
+  ),
+  fault("two threads claim one block of nonces", "test/crypto/nonce-counter.test.ts", "crypto/nonce-counter.ts", [
+    "Atomics.add(words, word.index, 1);",
+    "words[word.index]!++;",
+  ]),
 ];

@@ -84,3 +84,26 @@ test("a counter beyond the session is refused before it wraps", () => {
   }
   expect(SESSION_BYTES_MAX / 16).toBe(2 ** 36);
 });
+
+test.each(["load", "add"] as const)(
+  "who is overtaken before its %s in claiming the last block finds the session spent",
+  (name) => {
+    const words = new Int32Array(new SharedArrayBuffer(4));
+    words[0] = BLOCKS_MAX - 1;
+    const claim = sharedClaim(words, { index: 0 });
+    const operate = Atomics[name];
+    const atomics = Atomics as unknown as Record<string, unknown>;
+    const blocks: (number | undefined)[] = [];
+    atomics[name] = (...args: [Int32Array, number, number]): number => {
+      atomics[name] = operate;
+      blocks.push(claim());
+      return operate(...args);
+    };
+    try {
+      blocks.push(claim());
+    } finally {
+      atomics[name] = operate;
+    }
+    expect(blocks).toStrictEqual([BLOCKS_MAX - 1, undefined]);
+  },
+);

@@ -47,8 +47,8 @@ interface Machine {
 function machine(answers: Answers): Machine {
   const asked: Machine["asked"] = [];
   const beginnings: Answers = {
-    GetSystemInfo: (into) => putWords(into!, [0, 4096, 0, 0, 0, 0, 0, 0, 0, 0, GRANULARITY]),
-    QueryPerformanceFrequency: (into) => putWords(into!, [1000, 0]),
+    GetSystemInfo: (into) => putWords(into, [0, 4096, 0, 0, 0, 0, 0, 0, 0, 0, GRANULARITY]),
+    QueryPerformanceFrequency: (into) => putWords(into, [1000, 0]),
     ReOpenFile: () => SECOND,
     CreateFileMappingW: () => MAPPING,
     GetLastError: () => one.code,
@@ -84,7 +84,7 @@ function transfers(script: readonly number[], moved: { position: number; bytes: 
       if (count < 0) return 0;
       expect(count).toBeLessThanOrEqual(bytes);
       const content = Uint8Array.from({ length: count }, (__, index) => (position + index) % 251);
-      const to = typeof place === "number" ? place : (place as Uint8Array);
+      const to = typeof place === "number" ? place : place;
       if (isRead && count > 0) copy(to, content, count);
       if (!isRead && count > 0) copy(content, to, count);
       moved.push({ position, bytes: [...content] });
@@ -103,12 +103,12 @@ test("a read that is short goes on where it stopped, behind 4 GiB too, and ends 
     [[-1], 0],
   ] as const) {
     const reads = transfers(script, [])(true);
-    const one = machine({ ReadFile: reads as never, GetLastError: () => HANDLE_EOF });
+    const one = machine({ ReadFile: reads, GetLastError: () => HANDLE_EOF });
     const into = new Uint8Array(10);
     expect(one.system.read(FILE, into, { position: START, bytes: 10 })).toBe(read);
-    expect([...into]).toEqual([...expected(read), ...new Array<number>(10 - read).fill(0)]);
+    expect([...into]).toEqual([...expected(read), ...new Uint8Array(10 - read)]);
   }
-  const failing = machine({ ReadFile: transfers([3, -1], [])(true) as never, GetLastError: () => NO_MEMORY });
+  const failing = machine({ ReadFile: transfers([3, -1], [])(true), GetLastError: () => NO_MEMORY });
   expect(failing.system.read(FILE, new Uint8Array(10), { position: 0, bytes: 10 })).toBe(-Errno.ENOMEM);
 });
 
@@ -117,14 +117,14 @@ test("a write that is short goes on where it stopped, and one that moves nothing
   memory.u8.set(expected(10));
   for (const from of [memory.u8.subarray(0, 10), memory.address]) {
     const moved: { position: number; bytes: number[] }[] = [];
-    const one = machine({ WriteFile: transfers([3, 2, 5], moved)(false) as never });
+    const one = machine({ WriteFile: transfers([3, 2, 5], moved)(false) });
     expect(one.system.write(FILE, from, { position: START, bytes: 10 })).toBe(10);
     expect(moved.map(({ position }) => position)).toEqual([START, START + 3, START + 5]);
     expect(moved.flatMap(({ bytes }) => bytes)).toEqual(expected(10));
   }
-  const stuck = machine({ WriteFile: transfers([3, 0], [])(false) as never });
+  const stuck = machine({ WriteFile: transfers([3, 0], [])(false) });
   expect(stuck.system.write(FILE, memory.address, { position: 0, bytes: 10 })).toBe(-Errno.EIO);
-  const full = machine({ WriteFile: transfers([3, -1], [])(false) as never, GetLastError: () => DISK_FULL });
+  const full = machine({ WriteFile: transfers([3, -1], [])(false), GetLastError: () => DISK_FULL });
   expect(full.system.write(FILE, memory.address, { position: 0, bytes: 10 })).toBe(-Errno.ENOSPC);
 });
 
@@ -144,9 +144,9 @@ test("a sync tells how the flush went, not how its handle was closed, and closes
 test("an allocation lengthens a file, never shortens it, and lengths are told in both halves", () => {
   const lengths: number[] = [];
   const one = machine({
-    GetFileSizeEx: (_, into) => putWords(into!, [8, 1]),
+    GetFileSizeEx: (_, into) => putWords(into, [8, 1]),
     SetFileInformationByHandle: (_, __, from) => {
-      const [low, high] = wordsAt(from!, 2);
+      const [low, high] = wordsAt(from, 2);
       return lengths.push(low! + high! * TWO_32);
     },
   });
@@ -164,10 +164,10 @@ test("a lock is exclusive, waits for nobody, and lies where nobody reads; who as
   const places: number[] = [];
   const note = (at: number): number => places.push(positionOf(at));
   const locks: Answers = {
-    LockFileEx: (_, __, ___, ____, _____, at) => note(at!),
-    UnlockFileEx: (_, __, ___, ____, at) => note(at!),
+    LockFileEx: (_, __, ___, ____, _____, at) => note(at),
+    UnlockFileEx: (_, __, ___, ____, at) => note(at),
   };
-  const one = machine({ ...locks, ReadFile: transfers([0], [])(true) as never });
+  const one = machine({ ...locks, ReadFile: transfers([0], [])(true) });
   one.system.read(FILE, new Uint8Array(1), { position: TWO_32 + 7, bytes: 1 });
   expect([one.system.lock(FILE), one.system.probeLock(FILE)]).toEqual([0, 0]);
   expect(named(one, "LockFileEx").map(([, flags]) => flags)).toEqual([3, 1]);

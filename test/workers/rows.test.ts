@@ -265,7 +265,7 @@ test("a folder that a dead thread had open is closed with its row, if the handle
     threads.dead.add(1);
     const closed: number[] = [];
     const files = { statusOf: () => now, close: (handle: number) => closed.push(handle) };
-    reapDeadRows(control, { ...threads.as(2), ...files } as unknown as System);
+    reapDeadRows(control, { ...threads.as(2), ...files });
     expect(closed).toEqual(now === own ? [7] : []);
     expect(namedHandle(folderOf(control, row))).toBeUndefined();
   }
