@@ -35,7 +35,7 @@ export class Garden implements Disposable {
   readonly folder = mkdtempSync(join(tmpdir(), "emdb-bank-"));
 
   constructor() {
-    for (const part of ["src", "test", "package.json", "tsconfig.json", "bunfig.toml"]) {
+    for (const part of ["src", "test", "bench/lib", "package.json", "tsconfig.json", "bunfig.toml"]) {
       cpSync(join(root, part), join(this.folder, part), { recursive: true });
     }
     symlinkSync(join(root, "node_modules"), join(this.folder, "node_modules"), "junction");
