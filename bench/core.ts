@@ -286,7 +286,7 @@ const workload: Workload = {
     "lmdb view: getBinaryFast, valid until the next call; emdb view: getZeroCopy, valid for ever.",
   ],
   defaults: {
-    peers: "emdb,lmdb,sqlite,level,map",
+    peers: "emdb,lmdb,sqlite,sqlite-exclusive,level,map",
     records: "1m",
     lookups: "1m",
     inserts: "200k",
