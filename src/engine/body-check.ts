@@ -5,6 +5,7 @@ import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32, xxh32Of20 } from "../log
 import { FRAME_HEADER_BYTES, WORD_BODY_CHECK, WORD_HEADER_CHECK, WORD_SHAPE, bodyBytes } from "../log/frame.ts";
 import { unitHigh, unitLow } from "../log/log-words.ts";
 import type { Core } from "./core.ts";
+import type { Lookup } from "./lookup.ts";
 
 const sharedBody = sharedScratch(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
 
@@ -24,12 +25,17 @@ export function verifyHeader(core: Checked): void {
   if (xxh32Of20(words, WORD_BODY_CHECK, seed) !== words[WORD_HEADER_CHECK]) throw log.corrupted(lookup.lsn);
 }
 
+/** What is looked at of a frame, however it was found. */
+interface CheckedFrame extends Pick<Core, "log" | "written"> {
+  readonly lookup: Pick<Lookup, "lsn" | "shape" | "valueBytes">;
+}
+
 /**
- * Compares the frame that the lookup has found with its checksums.
+ * Compares the frame that was found with its checksums.
  *
  * @throws {EmdbError} EMDB_CORRUPTED
  */
-export function verifyFound(core: Checked): void {
+export function verifyFound(core: CheckedFrame): void {
   const { log, lookup } = core;
   const body = bodyBytes(lookup.shape, lookup.valueBytes);
   const lsn = lookup.lsn;

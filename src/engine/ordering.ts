@@ -25,6 +25,7 @@ import type { KeySource } from "../ordered/path.ts";
 import { LogKeys } from "./log-keys.ts";
 import { SealedKeys } from "./sealed-keys.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
+import { VerifiedKeys } from "./verified-keys.ts";
 
 /** Leaves that one write looks at for old tombstones: some, more after many removals, never for more than a few ms. */
 const TIDY_LEAVES_MIN = 2;
@@ -90,7 +91,7 @@ export class Ordering {
     this.#core = core;
     this.#keys = core.vault === undefined ? new LogKeys(core.log) : new SealedKeys(core.log, core.vault);
     this.index = new OrderedIndex(core.heap, core.reclaim, this.#keys);
-    this.reader = new RangeReader(core.heap, this.#keys);
+    this.reader = new RangeReader(core.heap, core.verifyReads ? new VerifiedKeys(core) : this.#keys);
   }
 
   /** The tree of a key space, a new one if it has none. Under the writer's lock. */

@@ -6,9 +6,18 @@ const REPAIR = "test/keydir/repair.test.ts";
 const DIRECTORIES = "test/keydir/directories.test.ts";
 const KEYDIR = "test/keydir/keydir.test.ts";
 const COST = "test/ordered/cost.test.ts";
+const VERIFIED = "test/engine/verified-reads.test.ts";
 
 /** What an index counts, keeps and gives back. */
 export const INDEX: readonly PlantedFault[] = [
+  fault("a checked range believes the keys that it holds its bounds against", VERIFIED, "engine/ordering.ts", [
+    "core.verifyReads ? new VerifiedKeys(core) : this.#keys",
+    "this.#keys",
+  ]),
+  fault("a checked range checks of such a key what stands in its header alone", VERIFIED, "engine/verified-keys.ts", [
+    "    verifyFound(",
+    "    if (bytes < 0) verifyFound(",
+  ]),
   fault(
     "who is alone with the index goes by what it knew of a shard before",
     "test/keydir/directories.test.ts",

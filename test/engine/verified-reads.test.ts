@@ -93,3 +93,47 @@ test("a key whose own bytes have rotted is told as damage, and keys that are not
   }
   expect(db.len()).toBe(count);
 });
+
+const COMMON = `b${"x".repeat(30)}`;
+const COUNT = 12;
+
+test("a range whose bounds fall beside a key that has rotted is right or told as damage, never short of a record", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  await using db = Emdb.open(path, { verifyReads: true, rangeScans: true });
+  // One leaf, in which no few bytes tell the keys apart.
+  const names = Array.from({ length: COUNT }, (_, index) => `${COMMON}${String(index).padStart(2, "0")}`);
+  db.insertMany(["a", ...names].map((name) => [name, "value"]));
+  db.flushSync();
+  const bounds = names.flatMap((name) => [{ gte: name }, { gt: name }, { lt: name }, { lte: name }]);
+  const ranges = bounds.flatMap((bound) => [
+    bound,
+    { ...bound, reverse: true },
+    { ...bound, limit: 3 },
+    { ...bound, limit: 3, reverse: true },
+  ]);
+  const keysOf = (range: (typeof ranges)[number]): string =>
+    [...db.range(range)].map(([key]) => Buffer.from(key).toString()).join(" ");
+  const right = ranges.map(keysOf);
+  const file = openSync(path, "r+");
+  const log = readFileSync(path);
+  let told = 0;
+  for (const name of names) {
+    const at = log.indexOf(name) + COMMON.length - 1;
+    for (const byte of [0x21, 0x7e]) {
+      writeSync(file, new Uint8Array([byte]), 0, 1, at);
+      for (const [index, range] of ranges.entries()) {
+        try {
+          expect([name, byte, range, keysOf(range)]).toEqual([name, byte, range, right[index]!]);
+        } catch (error) {
+          if ((error as EmdbError).code !== "EMDB_CORRUPTED") throw error;
+          told += 1;
+        }
+      }
+    }
+    writeSync(file, log.subarray(at, at + 1), 0, 1, at);
+  }
+  closeSync(file);
+  expect(told).toBeGreaterThan(COUNT);
+  expect(ranges.map(keysOf)).toEqual(right);
+});
