@@ -16,6 +16,7 @@ import type { Engine } from "./engine.ts";
 import type { GroupCommit } from "./group-commit.ts";
 import { HintWriter } from "./hint-writer.ts";
 import type { LongWork } from "./long-work.ts";
+import { roomMaker } from "./make-room.ts";
 import { mustFit } from "./name-room.ts";
 import type { Relocation } from "./relocation.ts";
 import { newHintPaths } from "./siblings.ts";
@@ -184,7 +185,8 @@ export class Checkpoint {
     const { path } = this.#parts.file;
     const names = newHintPaths(this.#core.system, { path, fileId: this.#core.identity.fileId });
     mustFit(this.#core.system, path, { names, says: "no checkpoint is made" });
-    return this.#engine.exclusively(() => new HintWriter(this.#core, this.#engine.spaces, this.#parts.file));
+    const engine = this.#engine;
+    return engine.exclusively(() => new HintWriter(this.#core, engine.spaces, this.#parts.file, roomMaker(engine)));
   }
 
   #copyPiece(writer: HintWriter): boolean {

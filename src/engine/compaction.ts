@@ -21,6 +21,7 @@ import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from 
 import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
+import { withRoom, type MakeRoom } from "../log/reservation.ts";
 import { nameFile } from "../log/shared-file.ts";
 import { catchUpSteps } from "./catch-up.ts";
 import { LIVE_BYTES, NEXT_BASE, STATE } from "./control.ts";
@@ -34,6 +35,7 @@ import { Pace } from "./progress.ts";
 import type { Relocation } from "./relocation.ts";
 import { reapDeadRows } from "./rows.ts";
 import { compactPath } from "./siblings.ts";
+import { roomMaker } from "./make-room.ts";
 import { discardDraft, holdLogFolder, install, syncName, takeName } from "./swap.ts";
 import type { SpaceState } from "./spaces.ts";
 import type { Sync } from "./sync.ts";
@@ -72,6 +74,7 @@ export interface Draft {
   readonly page: Pinned | undefined;
   readonly table: MoveTable;
   readonly copy: LogCopy;
+  readonly makeRoom: MakeRoom;
 }
 
 export class Compaction {
@@ -329,11 +332,14 @@ export function beginDraft(
   const { path, generation } = plan;
   const page = path === undefined ? undefined : pageAfter(core, headerPageOf(core), { generation, madeEnd: 0 });
   const made = page === undefined || path === undefined ? undefined : { path, page };
-  const log = NewLog.begin(system, control.draft, { generation, file: made });
+  const makeRoom = roomMaker(engine);
+  const log = NewLog.begin(system, control.draft, { generation, file: made, makeRoom });
   try {
-    const place = path === undefined ? { logBytes: 2 * (core.visible - core.base) } : { draftPath: path };
+    const ownRoom = (): boolean => log.tail.giveBack() || makeRoom();
+    const place =
+      path === undefined ? { logBytes: 2 * (core.visible - core.base) } : { draftPath: path, makeRoom: ownRoom };
     const table = new MoveTable(system, control, place);
-    return { log, page, table, copy: new LogCopy({ core, spaces, log, table, ...options }, generation) };
+    return { log, page, table, copy: new LogCopy({ core, spaces, log, table, ...options }, generation), makeRoom };
   } catch (error) {
     discardDraft(core, path);
     throw error;
@@ -362,16 +368,21 @@ export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft)
 export function writeEnd(core: Core, draft: Draft, isClean: boolean): number {
   const { numbers } = core.control.draft;
   const mark = draft.copy.mark(isClean);
-  writeAt(core, numbers[LOG_WRITTEN]!, mark);
+  writeAt(core, draft, { position: numbers[LOG_WRITTEN]!, bytes: mark });
   const { page } = draft;
   if (page !== undefined) {
     const next = pageAfter(core, page.u8.subarray(0, HEADER_PAGE_BYTES), { madeEnd: draft.log.end });
-    writeAt(core, 0, next.u8.subarray(0, HEADER_PAGE_BYTES));
+    writeAt(core, draft, { position: 0, bytes: next.u8.subarray(0, HEADER_PAGE_BYTES) });
   }
   return mark.length;
 }
 
-function writeAt({ system, control, file }: Core, position: number, bytes: Uint8Array): void {
-  const written = system.write(control.draft.numbers[LOG_FILE]!, bytes, { position, bytes: bytes.length });
+function writeAt(
+  { system, control, file }: Core,
+  { makeRoom }: Draft,
+  { position, bytes }: { readonly position: number; readonly bytes: Uint8Array },
+): void {
+  const handle = control.draft.numbers[LOG_FILE]!;
+  const written = withRoom(makeRoom, () => system.write(handle, bytes, { position, bytes: bytes.length }));
   must(written, { syscall: "pwrite", path: file?.path });
 }

@@ -21,6 +21,7 @@ import { ENTRY_BYTES, QUEUE_UNKNOWN } from "../keydir/expiry-pages.ts";
 import { HASH_BITS } from "../keydir/hash.ts";
 import { writeWide } from "../log/frame.ts";
 import { freeName } from "../log/free-name.ts";
+import { withRoom, type MakeRoom } from "../log/reservation.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
 import { writeBack } from "../log/write-back.ts";
 import { imageFileOf, type Control } from "./control.ts";
@@ -80,6 +81,7 @@ export class HintWriter {
   readonly #spaces: Spaces;
   readonly #system: System;
   readonly #log: LogFile;
+  readonly #makeRoom: MakeRoom;
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #salt: number;
@@ -122,7 +124,8 @@ export class HintWriter {
   #chunks = 0;
 
   /** Makes the sibling, in place of one that a dead process left. */
-  constructor(core: Core, spaces: Spaces, log: LogFile) {
+  constructor(core: Core, spaces: Spaces, log: LogFile, makeRoom: MakeRoom = () => false) {
+    this.#makeRoom = makeRoom;
     this.#core = core;
     this.#spaces = spaces;
     this.#system = core.system;
@@ -355,7 +358,8 @@ export class HintWriter {
 
   #write(from: number | Uint8Array, position: number, bytes: number): void {
     if (bytes === 0) return;
-    must(this.#system.write(this.#file, from, { position, bytes }), { syscall: "pwrite", path: this.#path });
+    const written = withRoom(this.#makeRoom, () => this.#system.write(this.#file, from, { position, bytes }));
+    must(written, { syscall: "pwrite", path: this.#path });
   }
 
   /** Begins to bring what was spilled to the disk. */

@@ -142,7 +142,14 @@ export class LockFile {
       packageVersion: PACKAGE_VERSION,
       broken: this.#broken,
     };
-    this.#write(new TextEncoder().encode(`${JSON.stringify(holder)}\n`));
+    try {
+      this.#write(new TextEncoder().encode(`${JSON.stringify(holder)}\n`));
+    } catch (error) {
+      // A full disk: the lock holds without a record, which only tells. But of a lock that was broken only the record says so.
+      if (!(error instanceof EmdbError) || error.code !== "EMDB_FULL" || this.#broken !== undefined) throw error;
+      // Rather none than that of a dead one.
+      system.truncate(this.#handle, 0);
+    }
   }
 
   #write(bytes: Uint8Array): void {

@@ -13,6 +13,7 @@ import type { System } from "../ffi/system.ts";
 import { FRAME_HEADER_BYTES } from "../log/frame.ts";
 import { firstFree } from "../log/free-name.ts";
 import { Moves, PAIR_BYTES } from "../log/moves.ts";
+import { withRoom, type MakeRoom } from "../log/reservation.ts";
 import { closeFile, nameFile } from "../log/shared-file.ts";
 import { MOVES_ADDRESS, MOVES_BYTES, MOVES_FILE, MOVES_PAIRS, movesFileOf, type Control } from "./control.ts";
 import { movesPaths } from "./siblings.ts";
@@ -20,11 +21,18 @@ import { movesPaths } from "./siblings.ts";
 const BUFFER_PAIRS = 4096;
 const COMMIT_BYTES = 1024 * 1024;
 
+/** Beside which draft the table's file is made, and what may give room back where the disk is full. */
+export interface MovesPlace {
+  readonly draftPath: string;
+  readonly makeRoom: MakeRoom;
+}
+
 export class MoveTable {
   readonly moves: Moves;
   readonly #system: System;
   readonly #numbers: Float64Array;
   readonly #path: string | undefined;
+  readonly #makeRoom: MakeRoom = () => false;
   readonly #buffer = pinned(BUFFER_PAIRS * PAIR_BYTES);
   #buffered = 0;
   /** Pairs that left the buffer, and how many bytes of memory are there for them. */
@@ -32,7 +40,7 @@ export class MoveTable {
   #committed = 0;
 
   /** Begins an empty table; a log in memory says how long it may become at most. */
-  constructor(system: System, control: Control, place: { readonly draftPath: string } | { readonly logBytes: number }) {
+  constructor(system: System, control: Control, place: MovesPlace | { readonly logBytes: number }) {
     this.#system = system;
     this.#numbers = control.numbers;
     this.moves = new Moves((to, first, count) => this.#read(to.u8, first, count));
@@ -41,6 +49,7 @@ export class MoveTable {
       const path = firstFree(system, names);
       if (typeof path === "number") throw ioError(path, { syscall: "unlink", path: names[0] });
       this.#path = path;
+      this.#makeRoom = place.makeRoom;
       nameFile(system, movesFileOf(control), must(system.open(path, "create"), { syscall: "open", path }));
       // Open and named in the words it needs no name, and without one nothing is left of it whatever happens.
       system.unlink(path);
@@ -68,7 +77,9 @@ export class MoveTable {
     if (bytes === 0) return;
     if (this.#path === undefined) this.#store(position, bytes);
     else {
-      const written = this.#system.write(this.#numbers[MOVES_FILE]!, this.#buffer.address, { position, bytes });
+      const written = withRoom(this.#makeRoom, () =>
+        this.#system.write(this.#numbers[MOVES_FILE]!, this.#buffer.address, { position, bytes }),
+      );
       must(written, { syscall: "pwrite", path: this.#path });
     }
     this.#stored += this.#buffered;

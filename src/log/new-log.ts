@@ -31,8 +31,9 @@ import {
   type LogWords,
 } from "./log-words.ts";
 import { closeFile, nameFile } from "./shared-file.ts";
+import { withRoom, type MakeRoom, type OpenLogFile } from "./reservation.ts";
 import { writeBack } from "./write-back.ts";
-import { FileTail, MemoryTail, type OpenLogFile, type Tail } from "./tail.ts";
+import { FileTail, MemoryTail, type Tail } from "./tail.ts";
 
 /** Address space of a ring and its slack. */
 export const RING_SPACE = RING_BYTES + RING_FRAME_BYTES_MAX;
@@ -42,6 +43,8 @@ export interface NewLogPlan {
   readonly generation: number;
   /** The file to make, which must not be there, and its header page; undefined for a log in memory. */
   readonly file: { readonly path: string; readonly page: Pinned } | undefined;
+  /** What may give room back where the disk is full. */
+  readonly makeRoom: MakeRoom;
 }
 
 /** Address space for a log in memory. */
@@ -62,7 +65,8 @@ export class NewLog {
   readonly #words: LogWords;
   readonly #path: string | undefined;
 
-  private constructor(system: System, words: LogWords, path: string | undefined) {
+  private constructor(system: System, words: LogWords, { file: made, makeRoom }: NewLogPlan) {
+    const path = made?.path;
     this.#system = system;
     this.#words = words;
     this.#path = path;
@@ -73,7 +77,7 @@ export class NewLog {
         return numbers[LOG_FILE]!;
       },
     };
-    const plan = { look: () => undefined, isWriteThrough: false, isSyncedOften: false };
+    const plan = { look: () => undefined, isWriteThrough: false, isSyncedOften: false, makeRoom };
     this.tail = path === undefined ? new MemoryTail(system, words) : new FileTail(system, file, words, plan);
   }
 
@@ -89,8 +93,8 @@ export class NewLog {
       if (plan.file === undefined) {
         numbers[LOG_RESERVED] = 0;
         addMap(words, reserveMemoryLog(system));
-      } else makeFile(system, words, plan.file);
-      return new NewLog(system, words, plan.file?.path);
+      } else makeFile(system, words, { ...plan.file, makeRoom: plan.makeRoom });
+      return new NewLog(system, words, plan);
     } catch (error) {
       releaseDraft(system, words);
       if (plan.file !== undefined) system.unlink(plan.file.path);
@@ -125,13 +129,18 @@ export class NewLog {
   }
 }
 
-function makeFile(system: System, words: LogWords, file: { readonly path: string; readonly page: Pinned }): void {
-  const { path, page } = file;
+function makeFile(
+  system: System,
+  words: LogWords,
+  file: { readonly path: string; readonly page: Pinned; readonly makeRoom: MakeRoom },
+): void {
+  const { path, page, makeRoom } = file;
   must(freeName(system, path), { syscall: "unlink", path });
   const handle = must(system.open(path, "create"), { syscall: "open", path });
   nameFile(system, logFileOf(words), handle);
   const span = { position: 0, bytes: HEADER_PAGE_BYTES };
-  must(system.write(handle, page.address, span), { syscall: "pwrite", path });
+  const written = withRoom(makeRoom, () => system.write(handle, page.address, span));
+  must(written, { syscall: "pwrite", path });
   const ring = must(system.reserve(RING_SPACE), { syscall: "mmap", path });
   words.numbers[LOG_RING] = ring;
   must(system.commit(ring, RING_SPACE), { syscall: "mprotect", path });

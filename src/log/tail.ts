@@ -19,16 +19,14 @@
 
 import { EmdbError, assert } from "../errors.ts";
 import { barrier } from "../ffi/barrier.ts";
-import { Errno } from "../ffi/errno.ts";
-import { ioError, lacksRoom, must } from "../ffi/io-error.ts";
+import { ioError, must } from "../ffi/io-error.ts";
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
-import type { Address, FileHandle, System } from "../ffi/system.ts";
+import type { Address, System } from "../ffi/system.ts";
 import {
   COPIED_FRAME_BYTES_MAX,
   GROWTH_BYTES_MAX,
   GROWTH_BYTES_MIN,
   LOG_BYTES_MAX,
-  POSITIONS_END_MAX,
   RING_BYTES,
   RING_FRAME_BYTES_MAX,
   STRIDE_BYTES,
@@ -54,12 +52,7 @@ import {
   positionsInUse,
   type LogWords,
 } from "./log-words.ts";
-
-/** A log file as it is now: after a compaction its handle is another one. */
-export interface OpenLogFile {
-  readonly handle: FileHandle;
-  readonly path: string;
-}
+import { Reservation, refuseBeyondMax, type MakeRoom, type OpenLogFile } from "./reservation.ts";
 
 /** Where the writer puts frames. */
 export interface Tail {
@@ -96,27 +89,10 @@ export interface Tail {
   spill(end?: number): void;
   /** Writes those of them that fill the file up to a multiple of `STRIDE_BYTES`, and leaves the rest. */
   spillStrides(): void;
+  /** Gives the room on the disk back that is reserved for what is to come; false when there is none. */
+  giveBack(): boolean;
   /** After the death of a writer: its words agree again. A frame that it was about to count is kept or dropped whole. */
   mend(): void;
-}
-
-/** How long the current file may become. */
-function fileBytesMax(words: LogWords): number {
-  return Math.min(LOG_BYTES_MAX, positionsInUse(words).end - words.numbers[LOG_BASE]!);
-}
-
-function refuseBeyondMax(words: LogWords, end: number, path: string | undefined): void {
-  const bytes = end - words.numbers[LOG_BASE]!;
-  if (bytes <= fileBytesMax(words)) return;
-  const { origin } = positionsInUse(words);
-  const message =
-    bytes > LOG_BYTES_MAX
-      ? `the log would grow to ${bytes} bytes; its limit is ${LOG_BYTES_MAX}`
-      : end > POSITIONS_END_MAX
-        ? `more than ${POSITIONS_END_MAX} bytes have been written since the open; reopen the database`
-        : `the log and the files before it that are still read would span ${end - origin} bytes; the limit is ` +
-          `${LOG_BYTES_MAX}: end the iterators that began before the last compaction`;
-  throw new EmdbError("EMDB_FULL", message, { path });
 }
 
 const PADDING = new Uint8Array(8);
@@ -146,6 +122,8 @@ export interface FileTailPlan {
   readonly isWriteThrough: boolean;
   /** Whether syncs may come often: to a log that is made as a whole one comes at the end. */
   readonly isSyncedOften: boolean;
+  /** What may give room back where the disk is full, besides the log itself. */
+  readonly makeRoom?: MakeRoom | undefined;
 }
 
 export class FileTail implements Tail {
@@ -159,6 +137,7 @@ export class FileTail implements Tail {
   readonly #words: LogWords;
   readonly #numbers: Float64Array;
   readonly #ring: Address;
+  readonly #reservation: Reservation;
 
   constructor(system: System, file: OpenLogFile, words: LogWords, plan: FileTailPlan) {
     this.placedBytesMax = plan.isWriteThrough ? RING_FRAME_BYTES_MAX : COPIED_FRAME_BYTES_MAX;
@@ -171,6 +150,8 @@ export class FileTail implements Tail {
     this.#words = words;
     this.#numbers = words.numbers;
     this.#ring = words.numbers[LOG_RING]!;
+    const { look, makeRoom = () => false } = plan;
+    this.#reservation = new Reservation(system, { file, words, look, makeRoom });
   }
 
   get end(): number {
@@ -189,7 +170,7 @@ export class FileTail implements Tail {
     const tail = this.#numbers[LOG_TAIL]!;
     const end = tail + bytes;
     assert(bytes <= RING_FRAME_BYTES_MAX, "a frame fits the slack of the ring");
-    if (end > this.#numbers[LOG_RESERVED]!) this.#reserve(end);
+    if (end > this.#numbers[LOG_RESERVED]!) this.#reservation.take(end);
     if (end - this.#numbers[LOG_WRITTEN]! > RING_BYTES - RING_FRAME_BYTES_MAX) this.#makeRoom(end);
     if (end > this.#numbers[LOG_CLAIMED]!) {
       this.#numbers[LOG_CLAIMED] = end + CLAIM_AHEAD_BYTES;
@@ -223,7 +204,7 @@ export class FileTail implements Tail {
   ): void {
     const start = this.#numbers[LOG_TAIL]!;
     const end = start + sizes.frameBytes;
-    if (end > this.#numbers[LOG_RESERVED]!) this.#reserve(end);
+    if (end > this.#numbers[LOG_RESERVED]!) this.#reservation.take(end);
     if (this.pendingBytes > 0) this.spill();
     else this.#look();
     const valueAt = start + sizes.headBytes;
@@ -335,6 +316,10 @@ export class FileTail implements Tail {
     numbers[LOG_ZEROED] = base + position + bytes;
   }
 
+  giveBack(): boolean {
+    return this.#reservation.giveBack();
+  }
+
   #write(from: Address | Uint8Array, lsn: number, bytes: number): void {
     const span = { position: lsn - this.#numbers[LOG_BASE]!, bytes };
     must(this.#system.write(this.#file.handle, from, span), { syscall: "pwrite", path: this.#path });
@@ -342,30 +327,6 @@ export class FileTail implements Tail {
 
   #coverWithMap(end: number): void {
     ensureMapped(this.#system, this.#file, this.#words, end);
-  }
-
-  /** Reserves a generous step, or when the disk is too full for that, just what is needed. */
-  #reserve(end: number): void {
-    const base = this.#numbers[LOG_BASE]!;
-    refuseBeyondMax(this.#words, end, this.#path);
-    this.#look();
-    const bytesMax = fileBytesMax(this.#words);
-    const bytes = end - base;
-    // Where the map ends with the file, each step is a map more: by shares they are few.
-    const stepMax = this.#system.canMapPastEnd ? GROWTH_BYTES_MAX : Math.max(GROWTH_BYTES_MAX, bytes / 8);
-    const step = Math.min(Math.max(bytes / 2, GROWTH_BYTES_MIN), stepMax);
-    let target = Math.min(Math.ceil((bytes + step) / 4096) * 4096, bytesMax);
-    let result = this.#system.allocate(this.#file.handle, target);
-    if (lacksRoom(result)) {
-      target = Math.min(Math.ceil(bytes / 4096) * 4096, bytesMax);
-      result = this.#system.allocate(this.#file.handle, target);
-    }
-    if (result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS) {
-      target = bytesMax;
-      // Zeros would make the file longer.
-      this.#numbers[LOG_ZEROED] = Infinity;
-    } else if (result < 0) throw ioError(result, { syscall: "fallocate", path: this.#path });
-    this.#numbers[LOG_RESERVED] = base + target;
   }
 }
 
@@ -463,6 +424,10 @@ export class MemoryTail implements Tail {
   spill(): void {}
 
   spillStrides(): void {}
+
+  giveBack(): boolean {
+    return false;
+  }
 
   eraseRefused(): void {}
 

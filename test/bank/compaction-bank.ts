@@ -18,8 +18,35 @@ const MADE_END = "test/compaction/made-end.test.ts";
 
 const WINDOWS_CALLS = "test/ffi/windows-calls.test.ts";
 
+/** What is written beside the log on a disk with little room. */
+const ROOM = "test/engine/room.test.ts";
+
 /** What compactions have to get right. */
 export const COMPACTION: readonly PlantedFault[] = [
+  fault("a table of moves that finds no room leaves the copy what that has reserved", ROOM, "engine/compaction.ts", [
+    "log.tail.giveBack() || makeRoom()",
+    "makeRoom()",
+  ]),
+  fault("a copy that finds no room leaves the log what that has reserved", ROOM, "engine/make-room.ts", [
+    "core.tail.giveBack())",
+    "false)",
+  ]),
+  fault("what a log gives back on a full disk holds its last frames", "fullDisksBeside", "log/reservation.ts", [
+    "Math.ceil((used + KEPT_BYTES) / BLOCK_BYTES)",
+    "Math.floor(used / BLOCK_BYTES)",
+  ]),
+  fault("a reserve that was given back is written to", ROOM, "log/reservation.ts", [
+    "    numbers[LOG_RESERVED] = base + kept;\n",
+    "",
+  ]),
+  fault("the last of a disk is taken block by block", ROOM, "log/reservation.ts", [
+    "      this.#stepMax = GROWTH_BYTES_MIN;\n      if (step > GROWTH_BYTES_MIN) result = this.#allocate(bytes, (step = GROWTH_BYTES_MIN));\n",
+    "",
+  ]),
+  fault("behind a refusal the steps stay short", ROOM, "log/reservation.ts", [
+    "} else if (step < wanted) this.#stepMax = 2 * step;",
+    "}",
+  ]),
   fault("the folder is not synced after a compacted file got its name", "compacting", "engine/swap.ts", [
     "const synced = folder?.sync() ?? 0;",
     "const synced = 0;",

@@ -100,6 +100,10 @@ export const LOCKS: readonly PlantedFault[] = [
     "  system.unlink(path);\n  lock.release(false);",
     "  lock.release(false);\n  system.unlink(path);",
   ]),
+  fault("a lock whose record has no room is no lock", "test/engine/room.test.ts", "engine/lock-file.ts", [
+    'error.code !== "EMDB_FULL" || this.#broken',
+    'error.code === "EMDB_FULL" || this.#broken',
+  ]),
   fault("any file that was locked is the lock", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
     ' && typeof there !== "number" && own.identity === there.identity',
     "",

@@ -11,6 +11,9 @@ import {
   faultsOnWindows,
   faultsThrough,
   fullDisks,
+  fullDisksBeside,
+  fullDisksEncrypted,
+  fullDisksThrough,
 } from "./rings.ts";
 
 const TIMEOUT_MS = 300_000;
@@ -51,8 +54,8 @@ test(
   TIMEOUT_MS,
 );
 
-test(
-  "a full disk of any size refuses writes and keeps what it has",
-  () => expectSound(fullDisks, { seedCount: 16, crashCountMin: 2500 }),
+test.each([fullDisks, fullDisksThrough, fullDisksEncrypted, fullDisksBeside])(
+  "a full disk of any size refuses writes and keeps what it has: $name",
+  (ring) => expectSound(ring, { seedCount: 8, crashCountMin: 2000 }),
   TIMEOUT_MS,
 );

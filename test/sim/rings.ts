@@ -269,15 +269,32 @@ export const failingWrites: Ring = {
 };
 
 /** Disks of every size from too small for a header to enough. */
-export const fullDisks: Ring = {
-  name: "full disks",
-  adapter: PLAIN,
-  run: (seed, report) => {
-    const script = randomScript({ seed, length: 12, isWide: true });
-    const sizes = Array.from({ length: 40 }, (_, index) => Math.floor((index * index * 300) / 8) * 8 + (seed % 512));
-    spaceRing(PLAIN, { run: { machine: someMachine(seed), script, seed }, sizes, options: QUIET, report });
-  },
-};
+function full(name: string, adapter: StoreAdapter, scriptOf = wideScript(12)): Ring {
+  return {
+    name,
+    adapter,
+    run: (seed, report) => {
+      const sizes = Array.from({ length: 40 }, (_, index) => Math.floor((index * index * 300) / 8) * 8 + (seed % 512));
+      spaceRing(adapter, {
+        run: { machine: someMachine(seed), script: scriptOf(seed), seed },
+        sizes,
+        options: QUIET,
+        report,
+      });
+    },
+  };
+}
+export const fullDisks = full("full disks", PLAIN);
+export const fullDisksThrough = full("full disks with write-through", WRITE_THROUGH);
+export const fullDisksEncrypted = full("full disks, encrypted", ENCRYPTED);
+/** What is written beside the log takes what the log has reserved ahead. */
+export const fullDisksBeside = full("full disks beside compactions, images and backups", COMPACTING, (seed) => {
+  const besides = (["compact", "checkpoint", "backup"] as const).map((kind) => ({ kind }));
+  return randomScript({ seed, length: 16, isWide: true }).flatMap((operation, at): Script => {
+    const beside = besides[(at >> 2) % besides.length];
+    return at % 4 === 3 && beside !== undefined ? [beside, operation] : [operation];
+  });
+});
 
 /** The rings that a planted fault may be looked for with, by name. */
 export const RINGS = {
@@ -291,6 +308,7 @@ export const RINGS = {
   faults,
   faultsBehind,
   fullDisks,
+  fullDisksBeside,
   sequences: allSequences(3).ring,
   strictWindows,
   windows,
@@ -321,6 +339,9 @@ export const LONG_RUN: readonly Ring[] = [
   failingSyncs,
   failingWrites,
   fullDisks,
+  fullDisksThrough,
+  fullDisksEncrypted,
+  fullDisksBeside,
   bigFrames,
   borders,
   bordersThrough,

@@ -1,0 +1,240 @@
+/**
+ * Disks with little room, on a simulated machine: what is written beside the log asks for no more than it needs, and has what
+ * the log has reserved ahead before a full disk is told.
+ */
+
+import { afterEach, expect, test } from "bun:test";
+import type { Opened } from "../../src/engine/assemble.ts";
+import { readHolder } from "../../src/engine/lock-file.ts";
+import { EmdbError } from "../../src/errors.ts";
+import { GROWTH_BYTES_MIN } from "../../src/limits.ts";
+import { PAIR_BYTES } from "../../src/log/moves.ts";
+import { Machine, type CrashPoint } from "../sim/machine.ts";
+import type { FileStatus } from "../../src/ffi/system.ts";
+import type { SimulatedSystem } from "../sim/system.ts";
+import { openFile, type Config } from "./open-engine.ts";
+
+const PATH = "/db/store";
+const TARGET = "/db/copy";
+const KIB = 1024;
+const BLOCK = 4 * KIB;
+const machines: Machine[] = [];
+
+afterEach(() => {
+  for (const machine of machines.splice(0)) machine.dispose();
+});
+
+interface Subject {
+  readonly system: SimulatedSystem;
+  readonly opened: Opened;
+}
+
+/** What stands on the disk at a moment, on one that holds so much. */
+function diskOf(point: CrashPoint, spaceBytesMax = Infinity): Machine {
+  const machine = Machine.restore({ ...point, options: { ...point.options, spaceBytesMax } }, { kind: "all" });
+  machines.push(machine);
+  return machine;
+}
+
+function openOn(machine: Machine, changes: Partial<Config> = {}): Subject {
+  const system = machine.boot();
+  return { system, opened: openFile(system, PATH, changes) };
+}
+
+function usedOf({ inodes }: CrashPoint): number {
+  return inodes.reduce((sum, { allocatedBytes }) => sum + allocatedBytes, 0);
+}
+
+/** What a machine has on its disk after a life that ends with a close. */
+function after(live: (subject: Subject) => void): CrashPoint {
+  const machine = new Machine();
+  machines.push(machine);
+  const subject = openOn(machine);
+  live(subject);
+  subject.opened.leave();
+  return machine.capture();
+}
+
+/** Live records of a length, between such as are dead. */
+function write({ opened }: Subject, { live, dead, bytes }: { live: number; dead: number; bytes: number }): void {
+  const { engine } = opened;
+  for (let index = 0; index < live + dead; index++)
+    engine.insert(engine.defaultSpace, index < live ? `live ${index}` : "dead", "x".repeat(bytes), 0);
+}
+
+function told(body: () => void): string {
+  try {
+    body();
+    return "done";
+  } catch (error) {
+    return error instanceof EmdbError ? `${error.code} ${error.syscall} ${error.errno}` : String(error);
+  }
+}
+
+async function toldOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => "done",
+    (error: unknown) => (error instanceof EmdbError ? `${error.code} ${error.syscall} ${error.errno}` : String(error)),
+  );
+}
+
+function compact({ opened }: Subject): void {
+  expect(opened.work.tryTake()).toBe(true);
+  try {
+    opened.compaction.runSync();
+  } finally {
+    opened.work.give();
+  }
+}
+
+const LIVE = 9000;
+
+test("a compaction needs the room of its copy and of its table of moves, and works on every disk that has more", () => {
+  const point = after((subject) => write(subject, { live: LIVE, dead: 9000, bytes: 60 }));
+  const ample = openOn(diskOf(point));
+  compact(ample);
+  const { core } = ample.opened.engine;
+  const copy = core.visible - core.base;
+  // A block for each of: the end of the copy, its mark, and the end of the table.
+  const least = copy + (LIVE + 1) * PAIR_BYTES + 3 * BLOCK;
+  const refused: number[] = [];
+  for (let room = least; room < 2 * copy; room += 40 * KIB) {
+    const subject = openOn(diskOf(point, usedOf(point) + room));
+    if (told(() => compact(subject)) !== "done") refused.push(room);
+    expect(subject.opened.engine.count(subject.opened.engine.defaultSpace)).toBe(LIVE + 1);
+    subject.opened.leave();
+    expect(subject.system.held()).toEqual([]);
+  }
+  expect(refused).toEqual([]);
+  // And on none that has much less.
+  const small = openOn(diskOf(point, usedOf(point) + least - 8 * BLOCK));
+  expect(told(() => compact(small))).toStartWith("EMDB_FULL");
+});
+
+/** A log of some MiB that has reserved as much as half of that, on a disk that has nothing else free. */
+function reserving(): { readonly subject: Subject; readonly reserved: number } {
+  const point = after((subject) => write(subject, { live: 100, dead: 3000, bytes: 1000 }));
+  const size = usedOf(point);
+  const subject = openOn(diskOf(point, size + 1900 * KIB));
+  write(subject, { live: 0, dead: 1, bytes: 1000 });
+  const { system, opened } = subject;
+  const { engine } = opened;
+  const { file } = engine.core;
+  const reserved = system.size(file!.handle) - (engine.core.tail.end - engine.core.base);
+  return { subject, reserved };
+}
+
+/** Takes what is free but for less than a sector. */
+function fillUp(system: SimulatedSystem, name = "ballast"): void {
+  const ballast = system.open(`/db/${name}`, "create");
+  for (let bytes = 0, step = 64 * KIB; step >= 512;) {
+    if (system.allocate(ballast, bytes + step) < 0) step /= 2;
+    else bytes += step;
+  }
+  system.close(ballast);
+}
+
+test("what the log has reserved ahead makes room for a compaction, a checkpoint and a backup on a full disk", async () => {
+  const works: readonly ((subject: Subject) => Promise<string>)[] = [
+    async (subject) => told(() => compact(subject)),
+    async ({ opened }) => toldOf(opened.checkpoint!.run()),
+    async ({ opened }) => toldOf(opened.backup.run(TARGET, {})),
+  ];
+  for (const work of works) {
+    const { subject, reserved } = reserving();
+    const { opened, system } = subject;
+    const { engine } = opened;
+    expect(reserved).toBeGreaterThan(1000 * KIB);
+    fillUp(system);
+    expect(await work(subject)).toBe("done");
+    // And the writer goes on in what is left of it.
+    for (let index = 0; index < 50; index++) engine.insert(engine.defaultSpace, `more ${index}`, "x".repeat(1000), 0);
+    opened.sync!.flush();
+    opened.leave();
+    const again = openFile(system, PATH);
+    expect(again.engine.count(again.engine.defaultSpace)).toBe(151);
+    expect(again.base.recovery).toMatchObject({ tornBytes: 0, missingBytes: 0 });
+    again.leave();
+  }
+});
+
+test("behind a reserve that was given back no frame is placed where the disk has granted nothing", () => {
+  const { subject } = reserving();
+  const { system, opened } = subject;
+  const { engine } = opened;
+  const { core, defaultSpace } = engine;
+  const { file, tail } = core;
+  const before = tail.end;
+  fillUp(system);
+  expect([tail.giveBack(), tail.giveBack()]).toEqual([true, false]);
+  // Room for the mark of a flush, and no more than a block besides.
+  expect(system.size(file!.handle) - (tail.end - core.base)).toBeWithin(64, BLOCK + 128);
+  fillUp(system, "more");
+  const insert = (): void => engine.insert(defaultSpace, "dead", "x".repeat(BLOCK + 128), 0);
+  expect(told(insert)).toBe("EMDB_FULL fallocate ENOSPC");
+  expect(tail.end).toBe(before);
+  system.unlink("/db/ballast");
+  insert();
+  opened.sync!.flush();
+  expect(system.size(file!.handle)).toBeGreaterThanOrEqual(tail.end - core.base);
+  opened.leave();
+});
+
+test("the last of a disk is taken in few steps, and where there is room again the steps grow", () => {
+  const machine = new Machine({ spaceBytesMax: 32_000 * KIB });
+  machines.push(machine);
+  const { system, opened } = openOn(machine);
+  const { engine } = opened;
+  const log = engine.core.file!.handle;
+  const real = system.allocate.bind(system);
+  let calls = 0;
+  let longest = 0;
+  system.allocate = (file, bytes) => {
+    const before = system.size(file);
+    const result = real(file, bytes);
+    if (file !== log) return result;
+    calls += 1;
+    if (result >= 0) longest = Math.max(longest, bytes - before);
+    return result;
+  };
+  const ballast = system.open("/db/ballast", "create");
+  expect(system.allocate(ballast, 12_000 * KIB)).toBe(0);
+  system.close(ballast);
+  let count = 0;
+  const fill = (): string =>
+    told(() => {
+      for (; ; count++) engine.insert(engine.defaultSpace, `key ${count}`, "x".repeat(8000), 0);
+    });
+  expect(fill()).toBe("EMDB_FULL fallocate ENOSPC");
+  expect(system.size(log)).toBeGreaterThan(19_980 * KIB);
+  // In blocks it would be some two thousand.
+  expect(calls).toBeLessThan(250);
+  system.unlink("/db/ballast");
+  calls = longest = 0;
+  expect(fill()).toBe("EMDB_FULL fallocate ENOSPC");
+  expect(system.size(log)).toBeGreaterThan(31_980 * KIB);
+  expect(longest).toBeGreaterThan(4 * GROWTH_BYTES_MIN);
+  expect(calls).toBeLessThan(250);
+  expect(engine.count(engine.defaultSpace)).toBe(count);
+  opened.leave();
+});
+
+test("a database without a lock file opens on a disk that is full to the last byte, for writing as well", () => {
+  const point = after((subject) => write(subject, { live: 10, dead: 0, bytes: 100 }));
+  const machine = diskOf(point);
+  const system = machine.boot();
+  for (const end of [".lock", ".hint"]) system.unlink(PATH + end);
+  const full = diskOf(machine.capture(), (system.status(PATH) as FileStatus).bytes);
+  const subject = openOn(full);
+  const { engine } = subject.opened;
+  expect(engine.count(engine.defaultSpace)).toBe(10);
+  expect(told(() => engine.insert(engine.defaultSpace, "more", "x".repeat(5000), 0))).toBe(
+    "EMDB_FULL fallocate ENOSPC",
+  );
+  expect(readHolder(subject.system, PATH)).toBeUndefined();
+  expect(told(() => openFile(subject.system, PATH))).toStartWith("EMDB_LOCKED");
+  subject.opened.leave();
+  const reader = openFile(subject.system, PATH, { readOnly: true, createIfMissing: false });
+  expect(reader.engine.count(reader.engine.defaultSpace)).toBe(10);
+  reader.leave();
+});
