@@ -35,6 +35,8 @@ export class AutoCompact {
   #sweepBytes = 0;
   /** How long the log has to be for the collector to be called; 0: nobody has been in the way. */
   #collectAt = 0;
+  /** Where the log ended when a compaction failed, how far it has to grow for the next one, and what was live then. */
+  #failed: { readonly end: number; readonly bytes: number; readonly live: number } | undefined;
 
   constructor(parts: Pick<CompactionParts, "engine" | "relocation">, compaction: Compaction, plan: AutoCompactPlan) {
     const { core, spaces } = parts.engine;
@@ -84,14 +86,32 @@ export class AutoCompact {
     return { log, least: Math.max(this.#plan.bytesMin, this.#plan.ratio * log) };
   }
 
+  get #live(): number {
+    return this.#core.control.numbers[LIVE_BYTES]!;
+  }
+
   /** A quick look, which leaves the creations of namespaces out: whether enough may be dead. */
   get #mayBeDue(): boolean {
     const { log, least } = this.#bytes;
-    return log - HEADER_PAGE_BYTES - this.#core.control.numbers[LIVE_BYTES]! >= least;
+    return log - HEADER_PAGE_BYTES - this.#live >= least;
+  }
+
+  /**
+   * Whether the next compaction would fail as the last one did: it is tried again when the log has doubled, or when half as
+   * much is to be copied. On a disk that is nearly full, where no log doubles, there may be room for that.
+   */
+  get #isHopeless(): boolean {
+    const failed = this.#failed;
+    return failed !== undefined && this.#core.tail.end < failed.end + failed.bytes && this.#live > failed.live / 2;
   }
 
   get #isDue(): boolean {
-    return !this.#isBlocked && this.#mayBeDue && deadBytes(this.#core, this.#spaces) >= this.#bytes.least;
+    return (
+      !this.#isBlocked &&
+      this.#mayBeDue &&
+      !this.#isHopeless &&
+      deadBytes(this.#core, this.#spaces) >= this.#bytes.least
+    );
   }
 
   /**
@@ -150,12 +170,16 @@ export class AutoCompact {
       // Once more if what was overwritten meanwhile is too much again. Whoever had the place may have compacted already.
       while (this.#isServing && this.#isDue) {
         await this.#compaction.run({}, () => this.#isDue);
+        this.#failed = undefined;
         this.#collectAt = 0;
       }
     } catch (error) {
-      // A full disk, or a close: it was nobody's call. When the log has doubled it is tried again.
+      // A full disk, or a close: it was nobody's call.
       if (!(error instanceof EmdbError)) throw error;
-      core.growthAt = core.tail.end + Math.max(AUTO_COMPACT_LOOK_BYTES, core.tail.end - core.base);
+      const { end } = core.tail;
+      this.#failed = { end, bytes: Math.max(AUTO_COMPACT_LOOK_BYTES, end - core.base), live: this.#live };
+      // What has expired is swept on: it is live until then.
+      this.#sweepAt = Math.max(this.#sweepAt, end + this.#plan.bytesMin / SWEEPS_PER_FLOOR);
     } finally {
       this.#isRunning = false;
     }

@@ -43,6 +43,16 @@ export const COMPACTION: readonly PlantedFault[] = [
     "      this.#stepMax = GROWTH_BYTES_MIN;\n      if (step > GROWTH_BYTES_MIN) result = this.#allocate(bytes, (step = GROWTH_BYTES_MIN));\n",
     "",
   ]),
+  fault(
+    "what the disk had no room to compact by itself is not tried when less is live",
+    ROOM,
+    "engine/auto-compact.ts",
+    [" && this.#live > failed.live / 2;", ";"],
+  ),
+  fault("what the disk has no room to compact by itself is tried over and over", ROOM, "engine/auto-compact.ts", [
+    "!this.#isHopeless &&",
+    "",
+  ]),
   fault("behind a refusal the steps stay short", ROOM, "log/reservation.ts", [
     "} else if (step < wanted) this.#stepMax = 2 * step;",
     "}",

@@ -238,3 +238,46 @@ test("a database without a lock file opens on a disk that is full to the last by
   expect(reader.engine.count(reader.engine.defaultSpace)).toBe(10);
   reader.leave();
 });
+
+test("a log that the disk had no room to compact by itself is compacted when half as much of it is live", async () => {
+  const autoCompact = { ratio: 0.5, bytesMin: 500 * KIB };
+  const machine = new Machine({ spaceBytesMax: 5000 * KIB });
+  machines.push(machine);
+  const { opened, system } = openOn(machine, { autoCompact });
+  const { engine } = opened;
+  const { core, defaultSpace } = engine;
+  const count = 1800;
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  let drafts = 0;
+  const open = system.open.bind(system);
+  system.open = (path, mode) => {
+    if (mode === "create" && /emdb-compact-[0-9a-f]+$/.test(path)) drafts += 1;
+    return open(path, mode);
+  };
+  const put = (first: number, end: number): void => {
+    for (let index = first; index < end; index++)
+      engine.insert(defaultSpace, `key ${index}`, new Uint8Array(1000).fill(index), 0);
+  };
+  put(0, count);
+  put(0, count);
+  await turns();
+  for (let round = 0; round < 2; round++) {
+    put(0, 300);
+    await turns();
+  }
+  // It was tried once, and is not over and over.
+  expect([drafts, core.base]).toEqual([1, 0]);
+  const kept = 200;
+  const keys = Array.from({ length: count - kept }, (_, index) => `key ${kept + index}`);
+  engine.removeMany(defaultSpace, keys);
+  put(0, kept);
+  put(0, kept);
+  await turns();
+  expect(drafts).toBe(2);
+  expect(core.base).toBeGreaterThan(0);
+  expect(core.tail.end - core.base).toBeLessThan(500 * KIB);
+  expect(engine.count(defaultSpace)).toBe(kept);
+  opened.leave();
+});
