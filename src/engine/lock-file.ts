@@ -238,6 +238,15 @@ function closeLock(system: System, handle: FileHandle, words: SharedFile | undef
   else closeFile(system, words);
 }
 
+/** Whether somebody has the log open for writing. Who found no room for a record has it as well. */
+export function isLockHeld(system: System, logPath: string): boolean {
+  const handle = system.open(lockPath(logPath), "read");
+  if (handle < 0) return false;
+  const result = system.probeLock(handle);
+  system.close(handle);
+  return result === -Errno.EAGAIN;
+}
+
 /** Who opened the log last, and whether somebody has it now. */
 export function readHolder(system: System, logPath: string): LockHolder | undefined {
   const path = lockPath(logPath);

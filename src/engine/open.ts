@@ -52,7 +52,7 @@ import { CLOSING, Control, STATE, STATE_CLOSED, SWAP, SWAP_NONE } from "./contro
 import { LogFile, closedError, type Core } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
-import { LockFile, closeLog, readHolder } from "./lock-file.ts";
+import { LockFile, closeLog, isLockHeld } from "./lock-file.ts";
 import { judgeFile, judgeHeader } from "./judge-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { openAhead, type OpenAhead } from "./open-ahead.ts";
@@ -184,7 +184,7 @@ function openForReading(environment: Environment, { path, config }: OpenRequest)
 function isBeingWritten(system: System, path: string, before: ReturnType<System["status"]>): boolean {
   const now = system.status(path);
   const isSame = typeof now !== "number" && typeof before !== "number" && now.bytes === before.bytes;
-  return !isSame || readHolder(system, path)?.isHeld === true;
+  return !isSame || isLockHeld(system, path);
 }
 
 /** Whether the open file begins with a header page that was looked at before. */

@@ -104,6 +104,10 @@ export const LOCKS: readonly PlantedFault[] = [
     'error.code !== "EMDB_FULL" || this.#broken',
     'error.code === "EMDB_FULL" || this.#broken',
   ]),
+  fault("a writer is seen by its record alone", "test/engine/read-beside.test.ts", "engine/open.ts", [
+    "!isSame || isLockHeld(system, path)",
+    "!isSame",
+  ]),
   fault("any file that was locked is the lock", "test/engine/lock-order.test.ts", "engine/lock-file.ts", [
     ' && typeof there !== "number" && own.identity === there.identity',
     "",

@@ -4,10 +4,13 @@
  */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import type { Space } from "../../src/engine/contract.ts";
 import { EmdbError } from "../../src/errors.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
+import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { Random } from "../sim/random.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
@@ -173,3 +176,31 @@ test.skipIf(!hostSystem().canMapPastEnd)(
     }
   },
 );
+
+test("a writer whose lock file has no record, as on a full disk, is seen to write by who finds a log that looks damaged", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const isRecord = (bytes: unknown): boolean => bytes instanceof Uint8Array && bytes[0] === "{".charCodeAt(0);
+  const full = faulty(hostSystem(), (call, args) =>
+    call === "write" && isRecord(args[1]) ? -Errno.ENOSPC : undefined,
+  );
+  using writer = new EngineFixture(path, full);
+  const { engine } = writer;
+  for (const key of ["first", "second", "third"]) {
+    engine.insert(engine.defaultSpace, key, "value", 0);
+    writer.sync.flush();
+  }
+  const log = openSync(path, "r+");
+  const at = HEADER_PAGE_BYTES + 12;
+  const byte = new Uint8Array(1);
+  readSync(log, byte, 0, 1, at);
+  writeSync(log, Uint8Array.of(byte[0]! ^ 1), 0, 1, at);
+  // By the second look the writer has done what it was at.
+  const system = faulty(hostSystem(), (call, args) => {
+    if (call === "open" && args[0] === `${path}.lock`) writeSync(log, byte, 0, 1, at);
+    return undefined;
+  });
+  using reader = new EngineFixture(path, system, { readOnly: true, createIfMissing: false });
+  expect(reader.engine.count(reader.engine.defaultSpace)).toBe(3);
+  closeSync(log);
+});
