@@ -148,14 +148,16 @@ class SnapshotWalk extends RecordWalk {
   }
 
   #takePage(): void {
-    const words = scratch.u32;
+    // Signed words: an unsigned one may be a floating-point number.
+    const words = scratch.i32;
     const { units, core } = this;
     const { positions } = core.heap;
     const { lsn } = this.hold;
     for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
-      const low = words[word]!;
-      const high = words[word + 1]!;
-      const unit = positions.units(low, high);
+      // Most slots of a small key space: one page has 512.
+      if ((words[word]! | words[word + 1]!) === 0) continue;
+      const high = words[word + 1]! >>> 0;
+      const unit = positions.units(words[word]! >>> 0, high);
       if (unit === 0 || high >>> HASH_SHIFT < this.#hash) continue;
       if (unit * 8 < lsn) units[this.#count++] = unit;
       else if (this.#findVersion(unit * 8)) units[this.#count++] = core.lookup.lsn / 8;

@@ -116,3 +116,15 @@ test("records before one that cannot be read are given, then the error, and the 
     expect(walk.next().done).toBe(true);
   }
 });
+
+test("a walk asks where a record is for each that there is, and not for the empty slots of the pages", () => {
+  using folder = fastFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+  const { engine } = fixture;
+  const space = engine.defaultSpace;
+  for (let index = 0; index < 10; index += 1) engine.insert(space, `key ${index}`, "value", 0);
+  engine.remove(space, "key 0");
+  const asked = spyOn(engine.core.heap.positions, "units");
+  expect([...engine.snapshot(space)]).toHaveLength(9);
+  expect(asked.mock.calls.length).toBeLessThanOrEqual(20);
+});
