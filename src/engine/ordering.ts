@@ -31,6 +31,8 @@ import { VerifiedKeys } from "./verified-keys.ts";
 const TIDY_LEAVES_MIN = 2;
 const TIDY_LEAVES_MAX = 2000;
 const REMOVALS_PER_LEAF = 8;
+/** Key spaces that it does so in: others have their turn with the next writes. */
+const TIDY_SPACES_MAX = 4;
 
 /** A batch of fewer writes enters them as they come. */
 const GATHERED_MIN = 8;
@@ -67,7 +69,7 @@ export class Ordering {
   readonly reader: RangeReader;
   readonly #core: Core;
   readonly #keys: KeySource;
-  /** Key spaces that may hold old tombstones, and the removals since they were last looked at. */
+  /** Key spaces that may hold old tombstones, in the order of their turns, and the removals since they were last looked at. */
   readonly #thinned = new Map<SpaceState, number>();
   /**
    * Dead leaves of this thread's removals, oldest first. A queue leaves them all at its front, where each range begins:
@@ -225,12 +227,15 @@ export class Ordering {
     this.#core.orderStores();
     const keepFrom = this.#core.keepFrom();
     this.#dropDeadLeaves(spaces, keepFrom);
+    let left = Math.min(this.#thinned.size, TIDY_SPACES_MAX);
     for (const [space, removals] of this.#thinned) {
+      if (left-- === 0) break;
       const tree = spaces.tree(space);
       const leaves = Math.min(TIDY_LEAVES_MIN + Math.floor(removals / REMOVALS_PER_LEAF), TIDY_LEAVES_MAX);
       const work = { records: spaces.records(space), leaves };
-      if (tree === 0 || !this.index.tidy(tree, keepFrom, work)) this.#thinned.delete(space);
-      else this.#thinned.set(space, 0);
+      this.#thinned.delete(space);
+      // Behind the others: as long as a walk keeps the tombstones this one is looked at in vain.
+      if (tree !== 0 && this.index.tidy(tree, keepFrom, work)) this.#thinned.set(space, 0);
     }
   }
 

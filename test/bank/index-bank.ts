@@ -118,4 +118,20 @@ export const INDEX: readonly PlantedFault[] = [
     "    while (this.#units.length > 0) this.#dropLast();\n    this.#clear();\n",
     "    while (this.#units.length > 0) this.#dropLast();\n",
   ]),
+  fault(
+    "a write looks for old tombstones in every key space that has some",
+    "test/engine/range-cost.test.ts",
+    "engine/ordering.ts",
+    ["Math.min(this.#thinned.size, TIDY_SPACES_MAX)", "Math.max(this.#thinned.size, TIDY_SPACES_MAX)"],
+  ),
+  fault(
+    "of the key spaces with old tombstones the first ones alone are looked at",
+    "test/engine/range-cost.test.ts",
+    "engine/ordering.ts",
+    ["      this.#thinned.delete(space);\n      // Behind", "      // Behind"],
+  ),
+  fault("a walk asks where the empty slots of a page lead", "test/engine/record-walk.test.ts", "engine/snapshot.ts", [
+    "if ((words[word]! | words[word + 1]!) === 0) continue;",
+    "",
+  ]),
 ];

@@ -1,6 +1,6 @@
 /** What a range touches, counted and not timed; and the records that are not made from a copy of their frame. */
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Emdb, EmdbError } from "emdb";
 import type { RangeBounds } from "../../src/engine/contract.ts";
@@ -200,4 +200,37 @@ test("the front of a queue costs the same however much was taken from it, one by
   // What had to wait goes with the next writes, some leaves with each.
   for (let index = 0; index < 40; index++) engine.insert(space, `other ${index}`, "", 0);
   expect(front().loads).toBeLessThanOrEqual(whole + 3);
+});
+
+test("a write looks at as many leaves for old tombstones, however many key spaces have some that a walk keeps", () => {
+  using counted = new Counted(100);
+  const { engine, sync } = counted.fixture;
+  const keys = Array.from({ length: 100 }, (_, index) => `key ${index}`);
+  const held = engine.snapshot(engine.defaultSpace);
+  held.next();
+  /** Blocks that a single write looks at when so many more key spaces have had all their records removed. */
+  let made = 0;
+  const blocksBeside = (spaces: number): number => {
+    for (const end = made + spaces; made < end; made++) {
+      const space = engine.spaceNamed(`space ${made}`);
+      engine.insertMany(space, keys, keys, 0);
+      engine.removeMany(space, keys);
+    }
+    counted.blocks = 0;
+    for (let index = 0; index < 10; index++) engine.insert(engine.defaultSpace, "key", "value", 0);
+    return counted.blocks;
+  };
+  const few = blocksBeside(5);
+  expect(few).toBeGreaterThan(0);
+  expect(blocksBeside(95)).toBeLessThanOrEqual(few * 2);
+  held.return();
+  // When nobody keeps them any more all have their turn.
+  sync.spill();
+  const turns = spyOn(engine.core.ordering!.index, "tidy");
+  for (let index = 0; index < 200; index++) engine.insert(engine.defaultSpace, "key", "value", 0);
+  expect(new Set(turns.mock.calls.map(([tree]) => tree)).size).toBe(100);
+  counted.blocks = 0;
+  engine.insert(engine.defaultSpace, "key", "value", 0);
+  const { blocks } = counted;
+  expect(blocks).toBeLessThanOrEqual(few / 10);
 });
