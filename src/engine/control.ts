@@ -97,8 +97,10 @@ export const ABORTS = 16;
 export const COMMIT_HOST = 17;
 /** How often it has been asked; the count wraps. */
 export const COMMIT_REQUESTS = 18;
+/** Rows that have ever been taken, from the first one on; raised before one is, see `rows.ts`. Nobody has any behind them. */
+export const ROWS_USED = 19;
 /** Of each row its part of two counts over all threads: whether it waits for the lock, and its flushes that wait. */
-export const MUTEX_WAITS = COMMIT_REQUESTS + 1;
+export const MUTEX_WAITS = ROWS_USED + 1;
 export const SYNC_JOINS = MUTEX_WAITS + ATTACHED_MAX;
 const ENGINE_FLAGS = SYNC_JOINS + ATTACHED_MAX;
 
@@ -152,6 +154,8 @@ export class Control {
     control.numbers[SPACE_COUNT] = 1;
     control.numbers[SPACES_NAMED] = 1;
     control.numbers.fill(Infinity, SNAPSHOT_ROWS, SNAPSHOT_ROWS + ATTACHED_MAX);
+    // Of who makes it.
+    control.flags[ROWS_USED] = 1;
     return control;
   }
 }

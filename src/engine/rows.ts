@@ -12,6 +12,7 @@
  *    the dead one. Who takes the lock over makes the row free to be reaped.
  * 4. A row keeps the era of who leaves until the next one has it: who looks whether others stay never takes a row that is
  *    being given back for one of them.
+ * 5. The count of rows ever used grows before one is taken, and never shrinks: what a row says is looked for below it.
  */
 
 import { EmdbError } from "../errors.ts";
@@ -26,6 +27,7 @@ import {
   MUTEX,
   MUTEX_WAITERS,
   MUTEX_WAITS,
+  ROWS_USED,
   SNAPSHOTS,
   SNAPSHOT_ROWS,
   SYNC_DONE,
@@ -50,6 +52,7 @@ export function claimRow(control: Control, system: System): number {
   // First: whoever clears the row of one who dies behind this takes it from the count.
   Atomics.add(rows, RECLAIM_ATTACHED, 1);
   for (let row = 0; row < ATTACHED_MAX; row++) {
+    noteUsed(control, row);
     if (Atomics.compareExchange(rows, ROW_THREAD_AT + row, 0, name) !== 0) continue;
     Atomics.store(rows, ROW_ERA_AT + row, IDLE);
     beginEra(rows);
@@ -57,6 +60,14 @@ export function claimRow(control: Control, system: System): number {
   }
   Atomics.sub(rows, RECLAIM_ATTACHED, 1);
   throw new EmdbError("EMDB_FULL", `the database is open in ${ATTACHED_MAX} Workers, which is the limit`);
+}
+
+/** Whoever looks over all rows that may say something looks at this one from now on. */
+function noteUsed({ flags }: Control, row: number): void {
+  for (;;) {
+    const count = Atomics.load(flags, ROWS_USED);
+    if (count > row || Atomics.compareExchange(flags, ROWS_USED, count, row + 1) === count) return;
+  }
 }
 
 /** Gives a row back; it is the caller's, or the one it reaps. */

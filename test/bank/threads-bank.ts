@@ -308,6 +308,14 @@ export const THREADS: readonly PlantedFault[] = [
     "  if (change < 0) Atomics.add(flags, at.rows + at.row, change);\n  Atomics.add(flags, at.total, change);\n",
     "  Atomics.add(flags, at.total, change);\n  if (change < 0) Atomics.add(flags, at.rows + at.row, change);\n",
   ]),
+  fault("a row that is taken does not count as used", SNAPSHOT, "engine/rows.ts", [
+    "    noteUsed(control, row);\n",
+    "",
+  ]),
+  fault("beside a walk a writer looks at every row that there can be", SNAPSHOT, "engine/core.ts", [
+    "SNAPSHOT_ROWS + flags[ROWS_USED]!;",
+    "SNAPSHOT_ROWS + 256;",
+  ]),
 ];
 
 /** What stepping the swap of a compaction looks for. */

@@ -3,6 +3,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import { ATTACHED_MAX } from "../../src/limits.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { GRAVES, SNAPSHOTS, SNAPSHOT_ROWS } from "../../src/engine/control.ts";
 import { attachTo, openMemory } from "../../src/engine/open.ts";
@@ -436,4 +437,44 @@ describe("a walk of a thread that has died keeps nothing", () => {
     expect([numbers[row], flags[GRAVES]]).toEqual([Infinity, 0]);
     own.leave();
   });
+});
+
+test("beside a walk a writer looks at the rows that threads have had, and sees a walk of the last of them", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+  const { engine, opened } = fixture;
+  const { control } = engine.core;
+  const keys = Array.from({ length: 2000 }, (_, index) => `key ${index}`);
+  engine.insertMany(engine.defaultSpace, keys, keys, 0);
+  let looks = 0;
+  const counted = new Proxy(control.numbers, {
+    get: (target, name): unknown => {
+      const row = Number(name) - SNAPSHOT_ROWS;
+      if (row >= 0 && row < ATTACHED_MAX) looks += 1;
+      return Reflect.get(target, name, target);
+    },
+  });
+  const looksOfInserts = (count: number): number => {
+    const plain = control.numbers;
+    Object.defineProperty(control, "numbers", { value: counted, configurable: true });
+    looks = 0;
+    for (let index = 0; index < count; index++) engine.insert(engine.defaultSpace, `new ${index} ${count}`, "", 0);
+    Object.defineProperty(control, "numbers", { value: plain, configurable: true });
+    return looks;
+  };
+  const own = engine.snapshot(engine.defaultSpace);
+  expect(looksOfInserts(10)).toBeLessThanOrEqual(20);
+  own.return();
+  engine.core.becomeShared();
+  const others = Array.from({ length: 3 }, () =>
+    attachTo({ system: hostSystem(), defer: () => undefined, hasWorkers: false }, opened.base),
+  );
+  const last = others.at(-1)!;
+  expect(last.engine.core.row).toBe(3);
+  const walk = last.engine.snapshot(last.engine.defaultSpace);
+  expect(looksOfInserts(11)).toBeLessThanOrEqual(60);
+  engine.removeMany(engine.defaultSpace, keys);
+  for (const key of keys) engine.insert(engine.defaultSpace, `more ${key}`, "", 0);
+  expect([...walk].filter(({ key }) => Buffer.from(key).toString().startsWith("key"))).toHaveLength(2000);
+  for (const { leave } of others) leave();
 });
