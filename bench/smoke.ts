@@ -42,6 +42,7 @@ const small = [
   "--nosync=100",
   "--reads=1000",
   "--threads=2",
+  "--spaces=20",
   "--child-seconds=60",
 ];
 

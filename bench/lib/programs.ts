@@ -16,6 +16,7 @@ export const workloads: readonly string[] = [
   "expiry",
   "encryption",
   "value-sizes",
+  "application",
   "host-gc",
   "compaction",
   "redb",

@@ -117,10 +117,41 @@ function storeOf(emdb: EmdbHandle, variant: string, settings: OpenSettings): Sto
   };
 }
 
-/** A variant of emdb from a source file; `id` is what the tables show. */
-export function emdbPeer(id: string, variant: string, source: string = ownSource): Peer {
+/** A variant of emdb, from a source file. */
+export interface EmdbSubject {
+  readonly variant: string;
+  readonly source: string;
+}
+
+/** The variant and the source that a subject's name says: `emdb-aes`, `emdb@/path/to/src/index.ts`. */
+export function emdbSubject(id: string): EmdbSubject {
+  const at = id.indexOf("@");
+  return at < 0 ? { variant: id, source: ownSource } : { variant: id.slice(0, at), source: id.slice(at + 1) };
+}
+
+function optionsOf({ variant }: EmdbSubject): Record<string, unknown> {
   const options = variants[variant];
   if (options === undefined) throw new Error(`no variant ${variant}; there are ${emdbVariants.join(", ")}`);
+  return options;
+}
+
+/** A handle of a subject, and all that its library exports. */
+export async function openEmdb(
+  path: string,
+  subject: EmdbSubject,
+): Promise<{ readonly handle: object; readonly library: Readonly<Record<string, unknown>> }> {
+  const emdb = await load(subject.source);
+  if (typeof emdb === "string") throw new Error(emdb);
+  const options = optionsOf(subject);
+  const handle = subject.variant === inMemory ? emdb.openInMemory(options) : emdb.open(path, options);
+  return { handle, library: (await import(subject.source)) as Record<string, unknown> };
+}
+
+/** The peer of a subject; `id` is what the tables show. */
+export function emdbPeer(id: string): Peer {
+  const subject = emdbSubject(id);
+  const { variant, source } = subject;
+  const options = optionsOf(subject);
   let loaded: EmdbClass | string | undefined;
   const library = async (): Promise<EmdbClass> => {
     loaded ??= await load(source);

@@ -19,7 +19,7 @@ interface Syncing {
  * Without durability a writable map and pages of 8 KiB were the fastest of the documented settings here (plain 3.0, 8 KiB 2.6,
  * writable map of 8 KiB 2.2 us a record in bulk; a single put 50, 25 and 11 us).
  */
-function tuning({ durability }: OpenSettings): Record<string, unknown> {
+export function lmdbTuning({ durability }: OpenSettings): Record<string, unknown> {
   const common = {
     encoding: "binary",
     keyEncoding: "binary",
@@ -53,7 +53,7 @@ function writes(lmdb: Database<Buffer, Uint8Array>, durability: OpenSettings["du
 async function openLmdb(path: string, settings: OpenSettings): Promise<Store> {
   const { open } = await import("lmdb");
   // A dot in the name makes it a file and not a folder.
-  const options = { path: `${path}.mdb`, ...tuning(settings) } as LmdbOptions;
+  const options = { path: `${path}.mdb`, ...lmdbTuning(settings) } as LmdbOptions;
   const lmdb = open<Buffer, Uint8Array>(options) as unknown as Database<Buffer, Uint8Array>;
   return {
     insertMany: (entries) =>
@@ -95,7 +95,7 @@ async function openLmdb(path: string, settings: OpenSettings): Promise<Store> {
 export const lmdbPeer: Peer = {
   id: "lmdb",
   describe: (settings) =>
-    `lmdb-js 3, ${Object.entries(tuning(settings))
+    `lmdb-js 3, ${Object.entries(lmdbTuning(settings))
       .map(([name, value]) => `${name}: ${value}`)
       .join(", ")}; get = getBinary, view = getBinaryFast, bulk = batch + put, single = putSync`,
   unavailable: async () => {

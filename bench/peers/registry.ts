@@ -12,7 +12,5 @@ const others: readonly Peer[] = [lmdbPeer, sqlitePeer, sqliteExclusivePeer, leve
 /** @throws {Error} when no peer has that name. */
 export function peerNamed(id: string): Peer {
   const other = others.find((peer) => peer.id === id);
-  if (other !== undefined) return other;
-  const at = id.indexOf("@");
-  return at < 0 ? emdbPeer(id, id) : emdbPeer(id, id.slice(0, at), id.slice(at + 1));
+  return other ?? emdbPeer(id);
 }

@@ -31,15 +31,26 @@ function layout({ valueBytes = 150 }: OpenSettings): string {
   return 24 + valueBytes < pageBytes / 20 ? " WITHOUT ROWID" : "";
 }
 
-function openSqlite(path: string, settings: OpenSettings, isExclusive: boolean): Store {
-  const { durability } = settings;
+/** A connection with these settings, and what it begins with. */
+export function openTuned(
+  path: string,
+  begin: { readonly durability: Durability; readonly tables: readonly string[] },
+  isExclusive: boolean,
+): Database {
   const database = new Database(path, { create: true });
   database.run("PRAGMA busy_timeout = 60000");
-  for (const pragma of pragmas(durability)) database.run(`PRAGMA ${pragma}`);
-  database.run(`CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB NOT NULL)${layout(settings)}`);
+  for (const pragma of pragmas(begin.durability)) database.run(`PRAGMA ${pragma}`);
+  for (const table of begin.tables) database.run(`CREATE TABLE IF NOT EXISTS ${table}`);
   // Behind the first look into the log, so that `share` can take it back; it holds from the first transaction that could write.
   if (isExclusive)
     for (const step of ["PRAGMA locking_mode = exclusive", "BEGIN IMMEDIATE", "COMMIT"]) database.run(step);
+  return database;
+}
+
+function openSqlite(path: string, settings: OpenSettings, isExclusive: boolean): Store {
+  const { durability } = settings;
+  const tables = [`kv (k BLOB PRIMARY KEY, v BLOB NOT NULL)${layout(settings)}`];
+  const database = openTuned(path, { durability, tables }, isExclusive);
   const put = database.prepare<unknown, [Uint8Array, Uint8Array]>("INSERT OR REPLACE INTO kv VALUES (?1, ?2)");
   const get = database.prepare<Row, [Uint8Array]>("SELECT v FROM kv WHERE k = ?1");
   const remove = database.prepare<unknown, [Uint8Array]>("DELETE FROM kv WHERE k = ?1");
