@@ -4,7 +4,7 @@
  * everything without one.
  */
 
-import type { Wanted } from "../engine/contract.ts";
+import type { WantedInOrder } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { ownArray, startsWith } from "./bytes.ts";
 import type { CodedSpace } from "./coded-space.ts";
@@ -54,8 +54,8 @@ export class FocusView implements Focus {
     return this.#walk("pairs");
   }
 
-  /** Without the ordered index only what is wanted of each record is read. */
-  #walk(wanted: Wanted): IteratorObject<[Uint8Array, Uint8Array], undefined> {
+  /** Only what is wanted of each record is read. */
+  #walk(wanted: WantedInOrder): IteratorObject<[Uint8Array, Uint8Array], undefined> {
     const { handle, space } = this.#place.coded;
     const { store } = handle;
     const prefix = ownArray(`${this.prefix}.`);
@@ -66,7 +66,7 @@ export class FocusView implements Focus {
     const { lower, upper } = prefixBounds(prefix);
     // A dot ends the prefix, so that there always is a key behind it.
     const bounds = { lower, upper, isReverse: false };
-    return new RecordIterator(handle, store.range(space, bounds));
+    return new RecordIterator(handle, store.range(space, bounds, wanted));
   }
 
   /** One batch, under the writer's lock from the walk to the write. Returns how many records there were. */

@@ -53,6 +53,9 @@ export type KeyValue = [key: Uint8Array, value: Uint8Array];
 /** What of its records a walk reads; the other half of each pair is an empty array that all share. */
 export type Wanted = "pairs" | "keys" | "values";
 
+/** What a range reads of them: it goes by their keys. */
+export type WantedInOrder = Exclude<Wanted, "values">;
+
 /** A walk over records, which gives them one by one or some at a time; not both. */
 export interface RecordSource extends IterableIterator<SnapshotRecord> {
   /** `next` without an object around each record: undefined at the end, when the walk has let go of its moment. */
@@ -131,5 +134,5 @@ export interface Store {
   /** Live records as of the call, in no promised order; closing the iterator early lets go of the snapshot. */
   snapshot(space: Space, wanted?: Wanted): RecordSource;
   /** The same in key order, within bounds. EMDB_INVALID_CONFIG without the ordered index. */
-  range(space: Space, bounds: RangeBounds): RecordSource;
+  range(space: Space, bounds: RangeBounds, wanted?: WantedInOrder): RecordSource;
 }

@@ -2,7 +2,17 @@
 
 import { EmdbError } from "../errors.ts";
 import { lengthSum } from "./batch-lengths.ts";
-import type { BatchWrite, Bytes, CheckedLengths, RangeBounds, RecordSource, Space, Store, Wanted } from "./contract.ts";
+import type {
+  BatchWrite,
+  Bytes,
+  CheckedLengths,
+  RangeBounds,
+  RecordSource,
+  Space,
+  Store,
+  Wanted,
+  WantedInOrder,
+} from "./contract.ts";
 import { STATE, STATE_CLOSED } from "./control.ts";
 import type { Core } from "./core.ts";
 import { Sweeper } from "./expiry.ts";
@@ -150,12 +160,12 @@ export class Engine implements Store {
     return this.snapshots.walk(space as SpaceState, wanted);
   }
 
-  range(space: Space, bounds: RangeBounds): RecordSource {
+  range(space: Space, bounds: RangeBounds, wanted: WantedInOrder = "pairs"): RecordSource {
     const { core, spaces, snapshots } = this;
     const { ordering } = core;
     if (ordering === undefined)
       throw new EmdbError("EMDB_INVALID_CONFIG", "range needs the ordered index: open with { rangeScans: true }");
-    return beginRange({ core, spaces, snapshots, ordering }, space as SpaceState, bounds);
+    return beginRange({ core, spaces, snapshots, ordering, wanted }, space as SpaceState, bounds);
   }
 
   // -- writes ----------------------------------------------------------------

@@ -16,7 +16,7 @@
 
 import { EmdbError } from "../errors.ts";
 import { isBefore, remainderOf, type Bound, type Remainder } from "../ordered/range-reader.ts";
-import type { RangeBounds, RecordSource } from "./contract.ts";
+import type { RangeBounds, RecordSource, WantedInOrder } from "./contract.ts";
 import type { Core } from "./core.ts";
 import type { Ordering } from "./ordering.ts";
 import { BatchedRecords, RecordList } from "./record-batches.ts";
@@ -38,6 +38,7 @@ export interface RangeParts {
   readonly spaces: Spaces;
   readonly snapshots: Snapshots;
   readonly ordering: Ordering;
+  readonly wanted: WantedInOrder;
 }
 
 /** A range whose first positions have been taken, into `firstUnits`; `list` has all of it, if it is short. */
@@ -172,7 +173,7 @@ function readAtOnce(
   parts: RangeParts,
   range: Stretch & { readonly limit: number; readonly count: number; readonly near: Bound | undefined },
 ): RecordList | undefined {
-  const { core } = parts;
+  const { core, wanted } = parts;
   const { limit, lsn, rest, near } = range;
   const list = new RecordList();
   const moment: Moment = { lsn, now: undefined };
@@ -182,7 +183,7 @@ function readAtOnce(
       const missing = limit - list.pairs.length;
       const isFirst = list.pairs.length === 0;
       const room = count < missing ? count : missing;
-      const part = { units: firstUnits, from: 0, count: room, moment, wanted: "pairs" } as const;
+      const part = { units: firstUnits, from: 0, count: room, moment, wanted };
       const isAllRead = readPart(core, list, part) === room;
       const first = list.pairs[0];
       if (isFirst && near !== undefined && first !== undefined && isBefore(first[0], near, rest.isReverse))
@@ -217,7 +218,7 @@ class RangeWalk extends RecordWalk {
     },
   ) {
     const { hold, count, limit } = range;
-    super(parts.core, parts.snapshots, { hold, wanted: "pairs", limit });
+    super(parts.core, parts.snapshots, { hold, wanted: parts.wanted, limit });
     this.#parts = parts;
     this.#clears = range.clears;
     this.#rest = range.rest;

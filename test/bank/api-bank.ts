@@ -59,4 +59,12 @@ export const API: readonly PlantedFault[] = [
     "ffi/library.ts",
     ["  requireBun(version);", ""],
   ),
+  fault("a group is removed behind a look at all of its values", "test/engine/range-cost.test.ts", "api/focus.ts", [
+    "store.range(space, bounds, wanted));",
+    "store.range(space, bounds));",
+  ]),
+  fault("a short range of keys reads the values as well", "test/engine/range-cost.test.ts", "engine/range.ts", [
+    "moment, wanted };",
+    'moment, wanted: "pairs" as const };',
+  ]),
 ];

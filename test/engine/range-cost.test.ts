@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { Emdb, EmdbError } from "emdb";
 import type { RangeBounds } from "../../src/engine/contract.ts";
 import { SNAPSHOTS } from "../../src/engine/control.ts";
+import { Engine } from "../../src/engine/engine.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
@@ -148,6 +149,34 @@ test("records that are long, just written, removed since or of no bytes come out
       for (const key of ["value 300", "no value"]) engine.insert(space, key, wanted.get(key)!, 0);
     }
   }
+});
+
+test("the keys of a range are read without the values, long or short, overwritten since or just written", () => {
+  using counted = new Counted(0);
+  const { engine, sync } = counted.fixture;
+  const space = engine.defaultSpace;
+  const keys = Array.from({ length: 150 }, (_, index) => `key ${String(index).padStart(3, "0")}`);
+  for (const [index, key] of keys.entries())
+    engine.insert(space, key, "v".repeat(index % 50 === 0 ? 300_000 : index), 0);
+  sync.flush();
+  engine.insert(space, "key 001", "in the ring", 0);
+  engine.insert(space, "key 002", "with a deadline", Number.MAX_SAFE_INTEGER);
+  for (const limit of [Infinity, 60, 5]) {
+    const range = engine.range(space, { isReverse: false, limit }, "keys");
+    engine.insert(space, "key 003", "written over", 0);
+    const found = [...range].map(({ key, value }) => [Buffer.from(key).toString(), value.length] as const);
+    expect(found).toEqual(keys.slice(0, Math.min(limit, keys.length)).map((key) => [key, 0]));
+  }
+});
+
+test("a group is removed by its keys alone", () => {
+  using db = Emdb.openInMemory({ rangeScans: true });
+  for (const key of ["group.a", "group.b", "grouped", "group"]) db.insert(key, "value");
+  const range = spyOn(Engine.prototype, "range");
+  expect(db.deleteGroup("group")).toBe(2);
+  expect(range.mock.calls.map(([, , wanted]) => wanted)).toEqual(["keys"]);
+  range.mockRestore();
+  expect([...db.range()].map(([key]) => Buffer.from(key).toString())).toEqual(["group", "grouped"]);
 });
 
 test("a range that fails to begin in a shared database holds no moment afterwards", () => {
