@@ -76,6 +76,7 @@ export class WritePath {
   /** Takes the lock and makes sure that writing, to the log or to memory alone, can begin. The caller unlocks in any case. */
   begin(isOfFile = true): void {
     const core = this.#core;
+    core.expiry.forgetBatch();
     core.mutex.lock();
     if (core.isReadOnly)
       throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path: core.file?.path });
@@ -86,6 +87,7 @@ export class WritePath {
     if (isOfFile || !isSettled) this.#look();
     if (core.control.flags[AUDIT] !== 0) this.#audit();
     else if (!isSettled) this.rollBack();
+    core.expiry.beginBatch();
   }
 
   #look(): void {

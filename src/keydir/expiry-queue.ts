@@ -18,7 +18,9 @@
  * 2. Unless the queue is unknown, every record with a deadline has an entry that is not stale.
  * 3. entries <= 1.45 live + 256, and for a while a little more: then each change looks at four entries and drops
  *    those that are stale. A change makes at most one stale, and of four that it looks at more than one is.
- * 4. Nothing is dropped while the index does not hold yet what was entered ahead of it: that looks stale. A new record
+ * 4. What is dropped while a batch is at work may be the entry of a version that is the newest again when the batch is taken
+ *    back, and is put back then. Only that is: an entry that is there twice would never look stale.
+ * 5. Nothing is dropped while the index does not hold yet what was entered ahead of it: that looks stale. A new record
  *    makes no entry stale and comes with one more that is live, so it need not look.
  *
  * Source: Johnson, "Priority queues with update and finding minimum spanning trees" (1975), d-ary heaps.
@@ -69,6 +71,10 @@ export class ExpiryQueue {
    * An entry and a slot are then compared by that, and an entry that changes its place gets it.
    */
   present: ((units: number) => number) | undefined;
+
+  /** Positions of what has left a queue since the batch at hand began, where that is known. */
+  readonly #left = new Set<number>();
+  #isLeftKnown = false;
 
   /** What `takeDue` took. */
   deadlineMs = 0;
@@ -151,11 +157,23 @@ export class ExpiryQueue {
     pages.save();
   }
 
+  /** A batch begins that this thread takes back, if it fails. */
+  beginBatch(): void {
+    this.#isLeftKnown = true;
+    if (this.#left.size > 0) this.#left.clear();
+  }
+
+  /** What is taken back now is another thread's, or the log's: whatever it puts back may have left. */
+  forgetBatch(): void {
+    this.#isLeftKnown = false;
+  }
+
   /**
-   * As `enter`, for the record of a frame that is not new, and never fails: what cannot be entered makes the queue
-   * unknown.
+   * As `enter`, for the record of a frame that is not new, if its entry may have left; never fails: what cannot be entered
+   * makes the queue unknown.
    */
   restore(space: Address, deadlineMs: number, low: number, high: number): void {
+    if (this.#isLeftKnown && !this.#left.delete(this.#presentUnits(low, high))) return;
     try {
       this.enter(space, deadlineMs, low, high);
       if (!this.#open(space) || this.#pages.copied === 0) return;
@@ -230,22 +248,20 @@ export class ExpiryQueue {
 
   /** Whether a slot and the candidate, of the same hash, name one frame by two positions. */
   #isSame(low: number, high: number): boolean {
-    const present = this.present!;
-    return present(this.#heap.positions.units(low, high)) === present(this.#keydir.units);
+    return this.#presentUnits(low, high) === this.present!(this.#keydir.units);
   }
 
-  /** Gives entries their present positions, from an index on; returns where to go on, -1 for nowhere. Under the writer's lock. */
+  /** Gives so many entries their present positions; returns where to go on, -1 for nowhere. Under the writer's lock. */
   relocate(space: Address, work: { readonly from: number; readonly count: number }): number {
     if (!this.#open(space)) return -1;
-    const end = FIRST + this.#pages.entries;
-    const first = Math.max(FIRST, work.from);
-    const last = Math.min(first + work.count, end);
-    for (let index = first; index < last; index++) {
-      const address = this.#pages.address(index);
+    const { entries } = this.#pages;
+    const end = Math.min(work.from + work.count, entries);
+    for (let number = work.from; number < end; number++) {
+      const address = this.#pages.address(FIRST + number);
       copy(this.#entry.address, address, ENTRY_BYTES);
       if (this.#relocateAt(this.#entry, 0)) copy(address, this.#entry.address, ENTRY_BYTES);
     }
-    return last < end ? last : -1;
+    return end < entries ? end : -1;
   }
 
   /**
@@ -322,11 +338,18 @@ export class ExpiryQueue {
     }
   }
 
-  /** Takes an entry out: the last one goes to where it fits from there. The queue is at hand. */
+  /** Where the frame that a slot names is now. */
+  #presentUnits(low: number, high: number): number {
+    const units = this.#heap.positions.units(low, high);
+    return this.present === undefined ? units : this.present(units);
+  }
+
+  /** Takes the entry in hand out: the last one goes to where it fits from there. The queue is at hand. */
   #removeAt(index: number): void {
     const pages = this.#pages;
     const last = FIRST + pages.entries - 1;
     assert(index >= FIRST && index <= last, "an entry that is there is taken");
+    if (this.#isLeftKnown) this.#left.add(this.#presentUnits(this.#entry.u32[2]!, this.#entry.u32[3]!));
     copy(this.#entry.address, pages.address(last), ENTRY_BYTES);
     this.#relocateAt(this.#entry, 0);
     pages.entries -= 1;

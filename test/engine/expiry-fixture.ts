@@ -4,6 +4,7 @@ import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import { openFile, openMemory } from "../../src/engine/open.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
+import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
 import { PAGE_BYTES } from "../../src/ffi/heap.ts";
@@ -132,4 +133,20 @@ export class ExpiryFixture implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** Lets the append of the nth frame from now on fail as a full disk does. */
+export function failAppends(fixture: ExpiryFixture, nth: number): void {
+  const { tail } = fixture.engine.core;
+  let left = nth;
+  const original = tail.place.bind(tail);
+  tail.place = (bytes: number): number => {
+    left -= 1;
+    if (left === 0) throw new EmdbError("EMDB_FULL", "no space left on device");
+    return original(bytes);
+  };
+}
+
+export function healAppends(fixture: ExpiryFixture): void {
+  Reflect.deleteProperty(fixture.engine.core.tail, "place");
 }

@@ -8,7 +8,7 @@ import { SWEEP_RECORDS_PER_SLICE } from "../../src/limits.ts";
 import { Random } from "../sim/random.ts";
 import { emulator, sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { ExpiryFixture } from "./expiry-fixture.ts";
+import { ExpiryFixture, failAppends, healAppends } from "./expiry-fixture.ts";
 
 setDefaultTimeout(60_000);
 
@@ -103,22 +103,6 @@ test("a sweep that fails half-way removes nothing, and the next one removes all"
   }
   expect(engine.sweepExpired(space)).toBe(100);
 });
-
-/** Lets the append of the nth frame from now on fail as a full disk does. */
-function failAppends(fixture: ExpiryFixture, nth: number): void {
-  const { tail } = fixture.engine.core;
-  let left = nth;
-  const original = tail.place.bind(tail);
-  tail.place = (bytes: number): number => {
-    left -= 1;
-    if (left === 0) throw new EmdbError("EMDB_FULL", "no space left on device");
-    return original(bytes);
-  };
-}
-
-function healAppends(fixture: ExpiryFixture): void {
-  Reflect.deleteProperty(fixture.engine.core.tail, "place");
-}
 
 test.each(sampleOf([321, 322, 323, 324], 1))(
   "through writes, failed batches, clears, sweeps, crashes and closes every deadline is in the queue (seed %d)",
@@ -381,31 +365,6 @@ test("a sweep of a dropped namespace is EMDB_NAMESPACE_DROPPED", () => {
   fixture.put("key", 1, space);
   fixture.engine.dropSpace("dropped");
   expect(() => fixture.engine.sweepExpired(space)).toThrow(expect.objectContaining({ code: "EMDB_NAMESPACE_DROPPED" }));
-});
-
-test("a deadline of a batch that was taken back is nothing to what the same key has at the same place", () => {
-  using fixture = new ExpiryFixture();
-  const { engine, clock, space } = fixture;
-  const gone = engine.spaceNamed("gone");
-  engine.dropSpace("gone");
-  for (const ttlMs of [undefined, 1000]) {
-    const place = engine.core.visible;
-    const expiresAtMs = clock.nowMs + 50;
-    expect(() =>
-      engine.writeBatch([
-        { space, key: "key", value: "v", expiresAtMs },
-        { space: gone, key: "k", value: "v", expiresAtMs: 0 },
-      ]),
-    ).toThrow();
-    expect(engine.core.visible).toBe(place);
-    fixture.put("key", ttlMs);
-    clock.nowMs += 60;
-    expect(engine.sweepExpired(space)).toBe(0);
-    expect(engine.has(space, "key")).toBe(true);
-    fixture.checkQueue();
-  }
-  clock.nowMs += 1000;
-  expect(engine.sweepExpired(space)).toBe(1);
 });
 
 test.each(["alone", "shared"])("getMany shows the records of one deadline as of one moment, %s", (how) => {
