@@ -7,6 +7,11 @@ const DIRECTORIES = "test/keydir/directories.test.ts";
 const KEYDIR = "test/keydir/keydir.test.ts";
 const COST = "test/ordered/cost.test.ts";
 const VERIFIED = "test/engine/verified-reads.test.ts";
+const QUEUE = "test/keydir/expiry-queue.test.ts";
+const QUEUE_COPY = "test/keydir/expiry-copy.test.ts";
+const ADOPTION = "test/keydir/expiry-adoption.test.ts";
+const TAKEN_BACK = "test/engine/expiry-taken-back.test.ts";
+const EXPIRY_MODEL = "test/engine/expiry-model.test.ts";
 
 /** What an index counts, keeps and gives back. */
 export const INDEX: readonly PlantedFault[] = [
@@ -133,5 +138,85 @@ export const INDEX: readonly PlantedFault[] = [
   fault("a walk asks where the empty slots of a page lead", "test/engine/record-walk.test.ts", "engine/snapshot.ts", [
     "if ((words[word]! | words[word + 1]!) === 0) continue;",
     "",
+  ]),
+  fault("a batch that fails enters anew what its queue of deadlines still has", TAKEN_BACK, "keydir/expiry-queue.ts", [
+    "    if (this.#isLeftKnown && !this.#left.delete(this.#presentUnits(low, high))) return;\n",
+    "",
+  ]),
+  fault("who takes back another thread's batch goes by what its own one dropped", TAKEN_BACK, "engine/write-path.ts", [
+    "    core.expiry.forgetBatch();\n",
+    "",
+  ]),
+  fault("a clear that is taken back has lost its deadlines", TAKEN_BACK, "engine/spaces.ts", [
+    "    this.#core.expiry.attach(space.address, heap.read32(address + GRAVE_QUEUE_AT));\n",
+    "",
+  ]),
+  fault("what left a queue in a batch is not put back when that fails", EXPIRY_MODEL, "engine/deadlines.ts", [
+    "  core.expiry.restore(space.address, expiresAtMs, low, high);\n",
+    "  void [low, high];\n",
+  ]),
+  fault("deadlines go by old positions for what has left a queue", EXPIRY_MODEL, "keydir/expiry-queue.ts", [
+    "return this.present === undefined ? units : this.present(units);",
+    "return units;",
+  ]),
+  fault("an image of a queue that nobody keeps says that there is none", EXPIRY_MODEL, "engine/hint-writer.ts", [
+    'isUnknown ? "unknown" : deadlines > 0',
+    "deadlines > 0",
+  ]),
+  fault("no memory for a deadline that is put back fails the undo", QUEUE, "keydir/expiry-queue.ts", [
+    "      if (!(error instanceof EmdbError)) throw error;\n      this.forget(space);\n",
+    "      throw error;\n",
+  ]),
+  fault("the records of this moment do not count as due", QUEUE, "keydir/expiry-queue.ts", [
+    "if (entry.f64[0]! > due.nowMs) continue;",
+    "if (entry.f64[0]! >= due.nowMs) continue;",
+  ]),
+  fault("a removal without a place keeps an entry without one from being stale", QUEUE, "keydir/expiry-queue.ts", [
+    "!isTombstone(keydir.high) && this",
+    "this",
+  ]),
+  fault("the last entry keeps its old position when it fills a gap", QUEUE, "keydir/expiry-queue.ts", [
+    "    this.#relocateAt(this.#entry, 0);\n    pages.entries -= 1;",
+    "    pages.entries -= 1;",
+  ]),
+  fault("an entry keeps its old position when it moves up", QUEUE, "keydir/expiry-queue.ts", [
+    "      this.#relocateAt(family, least * ENTRY_BYTES);\n",
+    "",
+  ]),
+  fault("what stood in the place of a queue that comes back is lost", QUEUE, "keydir/expiry-queue.ts", [
+    "    this.begin(space);\n    this.#heap.write32(space + QUEUE_AT, queue);",
+    "    this.#heap.write32(space + QUEUE_AT, queue);",
+  ]),
+  fault("the last family of a queue from an image stays out of order", QUEUE, "keydir/expiry-queue.ts", [
+    "Math.floor(last / CHILDREN) + FIRST - 1; index >= FIRST",
+    "Math.floor(last / CHILDREN) + FIRST - 2; index >= FIRST",
+  ]),
+  fault("a copy of a queue lacks what was put back in front of it", QUEUE_COPY, "keydir/expiry-queue.ts", [
+    "      this.#journal.add(this.#pages, entry.address);\n      this.#pages.save();\n    } catch",
+    "    } catch",
+  ]),
+  fault("a copy of a queue lacks the next entry when that fills a gap", QUEUE_COPY, "keydir/expiry-queue.ts", [
+    "if (last >= pages.copied && pages.copied !== 0)",
+    "if (last > pages.copied && pages.copied !== 0)",
+  ]),
+  fault("a copy of a queue lacks the next entry when that moves up", QUEUE_COPY, "keydir/expiry-queue.ts", [
+    "if (index < pages.copied && first + least >= pages.copied)",
+    "if (index < pages.copied && first + least > pages.copied)",
+  ]),
+  fault("an image's deadline behind all time is taken", ADOPTION, "keydir/expiry-adoption.ts", [
+    "if (!(deadlineMs > 0 && deadlineMs < Infinity)) return false;",
+    "if (!(deadlineMs > 0)) return false;",
+  ]),
+  fault("an image's deadline of a removal is taken", ADOPTION, "keydir/expiry-adoption.ts", [
+    "if (isTombstone(high) || place === 0",
+    "if (place === 0",
+  ]),
+  fault("an image's deadline of a record at the gate is taken", ADOPTION, "keydir/expiry-adoption.ts", [
+    " || place * 8 >= before) return false;",
+    " || place * 8 > before) return false;",
+  ]),
+  fault("an image's deadline that is cut short is taken", ADOPTION, "keydir/expiry-adoption.ts", [
+    "bytes % ENTRY_BYTES !== 0 || at",
+    "at",
   ]),
 ];

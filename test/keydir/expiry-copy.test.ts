@@ -5,7 +5,7 @@ import { EmdbError } from "../../src/errors.ts";
 import { pinned } from "../../src/ffi/memory.ts";
 import { ExpiryAdoption } from "../../src/keydir/expiry-adoption.ts";
 import { DEADLINES_PART_BYTES_MAX, ExpiryCopy } from "../../src/keydir/expiry-copy.ts";
-import { ENTRY_BYTES } from "../../src/keydir/expiry-pages.ts";
+import { CHILDREN, ENTRY_BYTES, ExpiryPages, FIRST } from "../../src/keydir/expiry-pages.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
 import { Random } from "../sim/random.ts";
 import { DeadlineFixture } from "./deadline-fixture.ts";
@@ -165,33 +165,83 @@ test("a journal that nobody reads is given up, and one that finds no memory make
   expect(fixture.step()).toBe("unknown");
 });
 
-test("a record whose entry was dropped while a batch had replaced it, and put back when the batch failed, is in the copy", () => {
-  using fixture = new CopyFixture();
-  const { queue, space, keydir } = fixture;
-  for (let key = 0; key < 6000; key += 1) fixture.put(key, hashOf(key), 1e12 + key);
-  for (let part = 0; part < 3; part += 1) expect(fixture.step()).toBe("more");
-  const slots = [...fixture.deadlines.keys()].map((key) => ({ key, ...fixture.slotOf(key) }));
-  const find = (key: number): void => {
-    const { hash, units } = fixture.model.get(key)!;
-    if (fixture.find(hash, units) < 0) throw new Error(`key ${key} is lost`);
-  };
-  for (const { key } of slots.slice(2000)) {
-    find(key);
-    keydir.replace(1_000_000 + key, true);
-    fixture.model.get(key)!.units = 1_000_000 + key;
-    queue.count(space, -1);
-  }
-  expect(queue.facts(space).entries).toBeLessThan(4000);
-  for (const slot of slots.slice(2000)) {
-    find(slot.key);
-    keydir.replace(slot.low, false);
-    fixture.model.get(slot.key)!.units = slot.low;
-    queue.count(space, 1);
-    queue.restore(space, 1e12 + slot.key, slot.low, slot.high);
-  }
+test.each([
+  ["behind what is copied", false],
+  ["in front of it", true],
+])(
+  "a record whose entry was dropped while a batch had replaced it, and put back %s, is in the copy",
+  (_, isLastFirst) => {
+    using fixture = new CopyFixture();
+    const { queue, space, keydir } = fixture;
+    for (let key = 0; key < 6000; key += 1) fixture.put(key, hashOf(key), 1e12 + key);
+    for (let part = 0; part < 3; part += 1) expect(fixture.step()).toBe("more");
+    const slots = [...fixture.deadlines.keys()].map((key) => ({ key, ...fixture.slotOf(key) }));
+    const find = (key: number): void => {
+      const { hash, units } = fixture.model.get(key)!;
+      if (fixture.find(hash, units) < 0) throw new Error(`key ${key} is lost`);
+    };
+    const replaced = slots.slice(2000);
+    // The search for stale entries is at one that was not copied yet: it is dropped where it lies.
+    const pages = new ExpiryPages(fixture.heap);
+    pages.open(queue.queueOf(space));
+    pages.cursor = FIRST + 4700;
+    pages.save();
+    for (const { key } of replaced.toReversed()) {
+      find(key);
+      keydir.replace(1_000_000 + key, true);
+      fixture.model.get(key)!.units = 1_000_000 + key;
+      queue.count(space, -1);
+    }
+    expect(queue.facts(space).entries).toBeLessThan(4000);
+    // What is put back first comes where copied entries were.
+    for (const slot of isLastFirst ? replaced.toReversed() : replaced) {
+      find(slot.key);
+      keydir.replace(slot.low, false);
+      fixture.model.get(slot.key)!.units = slot.low;
+      queue.count(space, 1);
+      queue.restore(space, 1e12 + slot.key, slot.low, slot.high);
+    }
+    while (fixture.step() === "more");
+    const copied = new Map(fixture.copied);
+    for (let key = 0; key < 6000; key += 1) {
+      if (copied.get(fixture.nameOf(key)) !== 1e12 + key) throw new Error(`record ${key} is not in the copy`);
+    }
+  },
+);
+
+/** Entries that one part takes. */
+const PART = DEADLINES_PART_BYTES_MAX / ENTRY_BYTES;
+
+/** Copies what is left; throws unless all that is there by then is in the copy. */
+function copyRest(fixture: CopyFixture): void {
   while (fixture.step() === "more");
   const copied = new Map(fixture.copied);
-  for (let key = 0; key < 6000; key += 1) {
-    if (copied.get(fixture.nameOf(key)) !== 1e12 + key) throw new Error(`record ${key} is not in the copy`);
+  for (const [key, deadlineMs] of fixture.deadlines) {
+    if (copied.get(fixture.nameOf(key)) !== deadlineMs) throw new Error(`record ${key} is not in the copy`);
   }
+}
+
+test("the last entry, the only one that is not copied yet, fills the gap of the first, and is in the copy", () => {
+  using fixture = new CopyFixture();
+  for (let key = 0; key <= PART; key += 1) fixture.put(key, hashOf(key), 1e12 + key);
+  expect(fixture.step()).toBe("more");
+  expect(fixture.copied.length).toBe(PART);
+  fixture.sweep(1, false);
+  expect(fixture.deadlines.size).toBe(PART);
+  copyRest(fixture);
+});
+
+test("the entry that would be copied next rises into the place of a copied one, and is in the copy", () => {
+  using fixture = new CopyFixture();
+  // From the entry that is copied next up to the root: each is the least of its family.
+  const path = new Set<number>();
+  for (let index = FIRST + PART; index >= FIRST; index = Math.floor(index / CHILDREN) + FIRST - 1) path.add(index);
+  for (let key = 0; key < 2 * PART; key += 1) {
+    const index = key + FIRST;
+    fixture.put(key, hashOf(key), path.has(index) ? index : 1e6 + index);
+  }
+  expect(fixture.step()).toBe("more");
+  fixture.sweep(1, false);
+  expect(fixture.deadlines.has(0)).toBe(false);
+  copyRest(fixture);
 });

@@ -1,9 +1,12 @@
 /** The queue of deadlines against a sorted array, over a hash index with made-up positions. */
 
 import { expect, test } from "bun:test";
+import { EmdbError } from "../../src/errors.ts";
 import { PAGE_BYTES, UNIT_BYTES } from "../../src/ffi/heap.ts";
 import { pinned } from "../../src/ffi/memory.ts";
+import { ExpiryAdoption } from "../../src/keydir/expiry-adoption.ts";
 import { DEADLINES_PART_BYTES_MAX, ExpiryCopy } from "../../src/keydir/expiry-copy.ts";
+import { ENTRY_BYTES } from "../../src/keydir/expiry-pages.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";
 import { TWO_32 } from "../../src/log/frame.ts";
 import { Random } from "../sim/random.ts";
@@ -135,15 +138,19 @@ test.skipIf(!hasHeapPages)(
 
 test("a detached queue is the same when it is attached again, and nothing is entered into an unknown one", () => {
   using fixture = new QueueFixture();
-  const { queue, space } = fixture;
+  const { queue, space, heap } = fixture;
   const random = new Random(309);
   for (let key = 0; key < 1000; key += 1) fixture.put(key, random.below(HASHES), key);
   const before = queue.facts(space);
   const detached = queue.detach(space, false);
   expect(queue.facts(space).entries).toBe(0);
-  fixture.put(2000, 2000, 1);
+  queue.count(space, 1);
+  queue.enter(space, 1, 1, 1);
+  const idle = heap.idlePages;
   queue.attach(space, detached);
   expect(queue.facts(space)).toEqual(before);
+  // What stood in its place has given its page back.
+  expect(heap.idlePages).toBe(idle + 1);
   queue.forget(space);
   expect(queue.isUnknown(space)).toBe(true);
   fixture.put(2001, 2001, 1);
@@ -232,3 +239,112 @@ test.each<[string, number, (fixture: QueueFixture, step: number) => unknown]>([
     }
   },
 );
+
+test("a queue of any size that is adopted in any order sweeps in order", () => {
+  const random = new Random(310);
+  const memory = pinned(100 * ENTRY_BYTES);
+  using fixture = new QueueFixture();
+  const { queue, space } = fixture;
+  const adoption = new ExpiryAdoption(fixture.heap);
+  for (let count = 1; count <= 100; count += 1) {
+    // The last of them first, too: the heap's last family is then the only one out of order.
+    for (const isLastFirst of [true, false]) {
+      for (let index = 0; index < count; index += 1) {
+        memory.f64[index * 2] = isLastFirst && index === count - 1 ? 1 : 2 + (isLastFirst ? index : random.below(50));
+        memory.u32[index * 4 + 2] = index + 1;
+        memory.u32[index * 4 + 3] = 0;
+      }
+      adoption.begin(count);
+      expect(adoption.add(memory, { at: 0, bytes: count * ENTRY_BYTES }, Infinity)).toBe(true);
+      queue.adopt(space, adoption.finish());
+      const swept: number[] = [];
+      while (queue.takeDue(space, Infinity)) swept.push(queue.deadlineMs);
+      expect(swept.length).toBe(count);
+      expect(swept).toEqual(swept.toSorted((one, other) => one - other));
+    }
+  }
+});
+
+test("what is put back and finds no memory makes the queue unknown, and fails nothing", () => {
+  using fixture = new QueueFixture();
+  const { queue, space, heap } = fixture;
+  // As many entries as a page takes.
+  for (let key = 0; key < 249; key += 1) fixture.put(key, key, key + 1);
+  const { low, high } = fixture.slotOf(0);
+  heap.takePage = () => {
+    throw new EmdbError("EMDB_FULL", "no memory");
+  };
+  queue.restore(space, 1, low, high);
+  expect(queue.isUnknown(space)).toBe(true);
+  // A fault of ours is no want of memory.
+  queue.begin(space);
+  queue.count(space, 1);
+  heap.takePage = () => {
+    throw new Ended();
+  };
+  heap.takeUnit = heap.takePage;
+  expect(() => queue.restore(space, 1, low, high)).toThrow(Ended);
+});
+
+/** The last position before a compaction; each frame has then moved by so many units. */
+const MOVED = 100_000;
+const present = (units: number): number => (units < MOVED ? units + MOVED : units);
+
+test.each([311, 312, 313])("a queue that is led over in parts names each record where it is now (seed %d)", (seed) => {
+  const random = new Random(seed);
+  using fixture = new QueueFixture();
+  const { queue, space, keydir } = fixture;
+  for (let key = 0; key < 3000; key += 1) fixture.put(key, random.below(HASHES), random.below(5000));
+  queue.present = present;
+  fixture.skipTo(2 * MOVED);
+  for (const entry of fixture.model.values()) {
+    expect(fixture.find(entry.hash, entry.units)).toBeGreaterThan(0);
+    entry.units = present(entry.units);
+    keydir.replace(entry.units, false);
+  }
+  let nowMs = 0;
+  let next = 3000;
+  for (let from = 0; from >= 0; from = queue.relocate(space, { from, count: 200 })) {
+    for (let left = 40; left > 0; left -= 1) {
+      if (random.chance(0.5)) fixture.put((next += 1), random.below(HASHES), random.below(5000));
+      else fixture.drop(random.below(3000));
+    }
+    // Stale ones are dropped meanwhile, and what is due goes: entries move up, and the last ones far down.
+    nowMs += 60;
+    while (queue.takeDue(space, nowMs)) {
+      const { low, high } = queue;
+      if (!queue.isHeld(space, low, high)) continue;
+      const units = present((high & 15) * TWO_32 + low);
+      const [key] = [...fixture.model].find(([, entry]) => entry.units === units)!;
+      fixture.drop(key);
+    }
+  }
+  queue.present = undefined;
+  const left = sorted([...fixture.deadlines.keys()]);
+  expect(left.length).toBeGreaterThan(500);
+  expect(sorted(fixture.sweep(Infinity))).toEqual(left);
+});
+
+test("an entry whose frame has not been copied is stale, also beside a removal of which that is so as well", () => {
+  using fixture = new QueueFixture();
+  const { queue, space } = fixture;
+  fixture.put(1, 7, 10);
+  const { low, high } = fixture.slotOf(1);
+  fixture.remove(1, 0);
+  queue.present = () => 0;
+  expect(queue.isHeld(space, low, high)).toBe(false);
+});
+
+test("what is due at a moment is due at its own deadline, and not before", () => {
+  using fixture = new QueueFixture();
+  const { queue, space } = fixture;
+  for (let key = 0; key < 20; key += 1) fixture.put(key, key, 100);
+  for (const [nowMs, due] of [
+    [99, 0],
+    [100, 20],
+  ] as const) {
+    let visits = 0;
+    queue.eachDue(space, { nowMs, most: Infinity }, () => (visits += 1));
+    expect([visits, queue.isDue(space, nowMs)]).toEqual([due, due > 0]);
+  }
+});
