@@ -116,6 +116,9 @@ export const SWEEP_RECORDS_PER_SLICE = 1024;
 /** Most entries of the queue that a slice looks at, stale ones included. */
 export const SWEEP_LOOKS_PER_SLICE = 4 * SWEEP_RECORDS_PER_SLICE;
 
+/** Key spaces that are asked under one hold of the writer's lock whether something in them has expired: some tenths of a millisecond. */
+export const SPACES_PER_LOOK = 4096;
+
 /**
  * Most entries of queues that one call of `stats` looks at, to count what has expired among what is dead: some milliseconds of work.
  * What more has expired counts as live until it is swept.

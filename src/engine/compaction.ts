@@ -17,7 +17,7 @@ import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import { collectGarbage, type Pinned } from "../ffi/memory.ts";
 import type { ProgressOptions } from "../api/types.ts";
-import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES } from "../limits.ts";
+import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES, SPACES_PER_LOOK } from "../limits.ts";
 import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
@@ -50,8 +50,6 @@ const ROUND_SHRINKS_TO = 0.8;
 const SHARD_BYTES = 4096;
 /** Turns of the event loop to wait until no other Worker can be in the old file; iterators may keep it longer. */
 const RELEASE_TURNS = 64;
-/** Key spaces that are asked under one lock whether something in them has expired. */
-const SPACES_PER_LOOK = 4096;
 
 export interface CompactionParts {
   readonly engine: Engine;

@@ -219,4 +219,10 @@ export const INDEX: readonly PlantedFault[] = [
     "bytes % ENTRY_BYTES !== 0 || at",
     "at",
   ]),
+  fault(
+    "a background sweep asks all key spaces under one lock",
+    "test/engine/expiry-timer.test.ts",
+    "engine/expiry-timer.ts",
+    ["this.#spaces.live(this.#next, SPACES_PER_LOOK)", "this.#spaces.live(this.#next, Infinity)"],
+  ),
 ];

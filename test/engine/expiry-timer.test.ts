@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { EmdbError } from "../../src/errors.ts";
 import { attachTo } from "../../src/engine/open.ts";
 import { STATE, STATE_POISONED } from "../../src/engine/control.ts";
-import { SWEEP_RECORDS_PER_SLICE, SWEEP_SLICE_PAUSE_MS } from "../../src/limits.ts";
+import { SPACES_PER_LOOK, SWEEP_RECORDS_PER_SLICE, SWEEP_SLICE_PAUSE_MS } from "../../src/limits.ts";
 import { Emdb } from "../../src/index.ts";
 import { childCommand } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -62,6 +62,35 @@ test("a backlog is swept in slices, each of its own turn", () => {
   expect(engine.count(space)).toBe(5);
   fire(fixture);
   expect(engine.count(space)).toBe(0);
+});
+
+test("a pass over very many key spaces asks some thousand of them at a time, and each once", () => {
+  using fixture = new ExpiryFixture(undefined, { sweepIntervalMs: 1000 });
+  const { engine, clock } = fixture;
+  for (let index = 0; index < 2 * SPACES_PER_LOOK + 10; index += 1) engine.spaceNamed(`${index}`);
+  const spaces = ["0", `${SPACES_PER_LOOK}`, `${2 * SPACES_PER_LOOK + 9}`].map((name) => engine.spaceNamed(name));
+  for (const space of spaces) fixture.put("key", 1, space);
+  const { expiry, mutex } = engine.core;
+  const mayBeDue = expiry.mayBeDue.bind(expiry);
+  let all = 0;
+  let asked = 0;
+  let most = 0;
+  expiry.mayBeDue = (...question) => {
+    all += 1;
+    asked += 1;
+    return mayBeDue(...question);
+  };
+  const tryLock = mutex.tryLock.bind(mutex);
+  mutex.tryLock = () => {
+    most = Math.max(most, asked);
+    asked = 0;
+    return tryLock();
+  };
+  expect(pass(fixture)).toBe(3);
+  expect([all, Math.max(most, asked)]).toEqual([2 * SPACES_PER_LOOK + 11, SPACES_PER_LOOK]);
+  clock.nowMs += 1;
+  pass(fixture);
+  expect(spaces.map((space) => engine.count(space))).toEqual([0, 0, 0]);
 });
 
 test("a close leaves no timer behind, in the middle of a pass neither", () => {
