@@ -74,7 +74,9 @@ class Run {
     const { subject, twin } = this;
     const kind = subject.hasFile ? this.#random.below(8) : this.#random.below(2);
     if (kind < 2) {
-      subject.machine.advance(this.#random.below(3000));
+      // Sometimes back, as a clock that is set.
+      const byMs = this.#random.below(3000);
+      subject.machine.nowMs += byMs < 600 ? -byMs : byMs;
       return undefined;
     }
     if (kind === 2) subject.turn();
