@@ -142,7 +142,9 @@ export function statusOfPath(calls: WindowsCalls, name: string): FileStatus | Re
 export function statusOfHandle(calls: WindowsCalls, file: FileHandle): FileStatus | Result {
   const { u8, u32 } = scratch;
   if (calls.GetFileInformationByHandleEx(file, FILE_ID_INFO, scratch.address, 24) === 0) {
-    return statusWithoutId(calls, file);
+    const failure = lastFailure(calls);
+    // By another record than at other times it would be another file.
+    return failure === -Errno.ENOMEM ? failure : statusWithoutId(calls, file);
   }
   const identity = Buffer.from(u8.subarray(0, 24)).toString("hex");
   if (calls.GetFileInformationByHandleEx(file, FILE_STANDARD_INFO, scratch.address, 24) === 0)
@@ -185,8 +187,9 @@ export function renameFile(calls: WindowsCalls, from: string, to: string, patien
 }
 
 /**
- * Renames a file by a handle of it: 0, a failure negated, undefined where it cannot be done like this, and as it is the
- * failure of the flush behind a rename that was done, which must not be made again.
+ * Renames a file by a handle of it: 0, a failure negated, and as it is the failure of the flush behind a rename that was done,
+ * which must not be made again. Undefined where it cannot be done like this: file systems say so in many words (exFAT that its
+ * limits are passed, others that the parameter is wrong), and what else is in the way MoveFileEx tells as well.
  */
 function renameOpened(calls: WindowsCalls, source: Uint8Array, target: Uint8Array): number | undefined {
   const access = GENERIC_WRITE + DELETE;
@@ -200,7 +203,5 @@ function renameOpened(calls: WindowsCalls, source: Uint8Array, target: Uint8Arra
   const failure = isRenamed && calls.FlushFileBuffers(file) !== 0 ? 0 : failureOf(calls);
   calls.CloseHandle(file);
   if (isRenamed) return Math.abs(failure);
-  const result = resultOfNumber("windows", -failure);
-  const isUnknown = result === -Errno.EINVAL || result === -Errno.ENOSYS || result === -Errno.EOPNOTSUPP;
-  return isUnknown ? undefined : failure;
+  return HELD_OR_DENIED.includes(-failure) ? failure : undefined;
 }

@@ -110,9 +110,16 @@ test("a rename that was done is not made again when the flush behind it is denie
 });
 
 test("where a file cannot be renamed by its handle it is by its name, and not where only the flush behind it fails", () => {
-  const byName = machine({ CreateFileW: () => HANDLE, SetFileInformationByHandle: () => 0, GetLastError: () => 87 });
-  expect(renameFile(byName.calls, "/a", "/b")).toBe(0);
-  expect(byName.asked.at(-1)).toBe("MoveFileExW");
+  // INVALID_FUNCTION, NOT_SUPPORTED, INVALID_PARAMETER, INVALID_LEVEL, FILE_SYSTEM_LIMITATION (exFAT), and no reason at all.
+  for (const code of [1, 50, 87, 124, 665, 0]) {
+    const byName = machine({
+      CreateFileW: () => HANDLE,
+      SetFileInformationByHandle: () => 0,
+      GetLastError: () => code,
+    });
+    expect(renameFile(byName.calls, "/a", "/b")).toBe(0);
+    expect(byName.asked.slice(-2)).toEqual(["CloseHandle", "MoveFileExW"]);
+  }
   const unflushed = machine({ CreateFileW: () => HANDLE, FlushFileBuffers: () => 0, GetLastError: () => 1 });
   expect(renameFile(unflushed.calls, "/a", "/b")).toBe(-Errno.ENOSYS);
   expect(unflushed.asked).not.toContain("MoveFileExW");
@@ -216,6 +223,18 @@ test("a file is as long as both halves of its length say, and known by its volum
   }
   expect(seen.size).toBe(ids.length);
   expect(seen).toContain("7:8:9");
+});
+
+test("a file of which the system has no memory to tell does not pass for another one", () => {
+  for (const [code, expected] of [
+    [8, -Errno.ENOMEM],
+    [1450, -Errno.ENOMEM],
+    [50, { kind: "file", bytes: 5, identity: "7:8:9" }],
+    [87, { kind: "file", bytes: 5, identity: "7:8:9" }],
+  ] as const) {
+    const one = machineWith({ size: [5, 0] }, { GetLastError: () => code });
+    expect([statusOfPath(one.calls, "/a"), one.open]).toEqual([expected, 0]);
+  }
 });
 
 test("a rename by handle replaces what is there, and its name ends without a zero", () => {
