@@ -13,7 +13,7 @@ import { onProcessExit, watchProcessEnd } from "../ffi/process-exit.ts";
 import type { EmdbShare, FlushPolicy, ProgressOptions } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, FlushPlan, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
 import { EXIT_WAIT_MS_MAX, GROUP_BATCH_MAX } from "../limits.ts";
-import { breakLock, readHolder } from "./lock-file.ts";
+import { breakLock, isOtherFile, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, type SharedBase, type SharedConfig } from "./base.ts";
@@ -241,7 +241,7 @@ function mustAgree(first: SharedConfig, second: EngineConfig, path: string): voi
 
 /**
  * One more handle must be one on what is at the path: whoever has removed the file, or its whole folder, and opens another in its
- * place would read the removed one, and write to what nobody finds again. Windows lets nobody remove a file that is mapped.
+ * place would read the removed one, and write to what nobody finds again. Windows lets nobody remove a file that is mapped, but move it.
  *
  * @throws {EmdbError} EMDB_LOCKED
  */
@@ -249,11 +249,12 @@ function mustHaveFile({ engine }: Opened, path: string): void {
   const { core } = engine;
   const { system, file, mutex, control } = core;
   core.lockWatch.look();
-  if (file === undefined || !system.canMapPastEnd) return;
+  if (file === undefined) return;
   const isThere = (): boolean => {
-    const [own, there] = [system.statusOf(file.handle), system.status(path)];
-    if (typeof own === "number") return true;
-    return typeof there === "number" ? there !== -Errno.ENOENT : own.identity === there.identity;
+    const there = system.status(path);
+    if (typeof there !== "number") return !isOtherFile(system, { handle: file.handle, path }, there);
+    // A compaction may have moved it aside, and not have got its name back.
+    return there !== -Errno.ENOENT || findReplaced(system, path) !== undefined;
   };
   if (isThere()) return;
   // A compaction may just be putting another file there.

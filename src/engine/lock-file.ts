@@ -63,8 +63,9 @@ export class LockFile {
     const path = lockPath(logPath);
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       const existed = typeof system.status(path) !== "number";
-      const handle = system.open(path, "write-or-create");
+      const handle = openPatiently(system, path);
       if (handle < 0) {
+        if (handle === -Errno.EACCES && isGoing(system, system.status(path))) throw lockedError(system, logPath);
         refuseLink(system, logPath);
         mustFit(system, logPath, {
           names: [path],
@@ -210,12 +211,27 @@ export class LockFile {
  */
 function mustBeTold(system: System, status: FileStatus | Result, path: string): void {
   const isGone = status === -Errno.ENOENT || status === -Errno.ENOTDIR;
-  const isGoing = system.platform === "win32" && status === -Errno.EACCES;
-  if (typeof status === "number" && !isGone && !isGoing) throw ioError(status, { syscall: "stat", path });
+  if (typeof status === "number" && !isGone && !isGoing(system, status))
+    throw ioError(status, { syscall: "stat", path });
 }
 
 /** How often a lock was broken by this thread: what it knew of locks before is worth nothing then. */
 export const locksBroken = { count: 0 };
+
+/** Whether a file is removed, and has its name until who has it open closes it (Windows). */
+function isGoing(system: System, status: FileStatus | Result): boolean {
+  return !system.canMapPastEnd && status === -Errno.EACCES;
+}
+
+/** Opens the lock file, or makes it. What is removed by who has made it, and could not open the database, is closed in a moment. */
+function openPatiently(system: System, path: string): FileHandle | Result {
+  let handle = system.open(path, "write-or-create");
+  for (let pause = 0; isGoing(system, handle) && pause < PAUSES; pause++) {
+    Atomics.wait(pauseWord, 0, 0, 1);
+    handle = system.open(path, "write-or-create");
+  }
+  return handle;
+}
 
 /** Who only asks whether the lock is held has it for a moment. */
 function lockPatiently(system: System, handle: FileHandle): Result {
@@ -225,6 +241,29 @@ function lockPatiently(system: System, handle: FileHandle): Result {
     result = system.lock(handle);
   }
   return result;
+}
+
+/**
+ * Whether what is at the path of a claimed log is another file than the one that is open. On Windows the handle of one that
+ * was renamed may not know its volume any more (Wine): there what has the log's lock is taken for the log.
+ */
+export function isOtherFile(
+  system: System,
+  { handle, path }: { readonly handle: FileHandle; readonly path: string },
+  there: FileStatus,
+): boolean {
+  const own = system.statusOf(handle);
+  if (typeof own === "number" || own.identity === there.identity) return false;
+  return system.canMapPastEnd || !isClaimed(system, path);
+}
+
+/** Whether somebody, it may be this process, has the log at a path open for writing. */
+export function isClaimed(system: System, path: string): boolean {
+  const handle = system.open(path, "read");
+  if (handle < 0) return false;
+  const result = system.probeLock(handle);
+  system.close(handle);
+  return result === -Errno.EAGAIN;
 }
 
 /** Closes a log that may have been claimed: as long as a view of it is mapped somewhere, closing alone keeps it locked. */

@@ -64,6 +64,7 @@ import {
   type Control,
 } from "./control.ts";
 import type { Core } from "./core.ts";
+import { isClaimed, isOtherFile } from "./lock-file.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
 import { holdFolder, type HeldFolder } from "./open-folder.ts";
 import { compactPath, replacedPaths, type LogPlace } from "./siblings.ts";
@@ -75,6 +76,8 @@ function replace(system: System, log: LogPlace): number {
   // Where the log is mapped this is denied for good, under the writer's lock: what follows waits for whoever else is in the way.
   const renamed = system.rename(from, to, "at once");
   if (system.canMapPastEnd || (renamed !== -Errno.EBUSY && renamed !== -Errno.EACCES)) return renamed;
+  // What makes room removes what has such a name, and the log itself has where a compaction could not give its own back.
+  if (typeof system.status(to) === "number") return renamed;
   const old = firstFree(system, replacedPaths(system, log));
   if (typeof old === "number") return renamed;
   const moved = system.rename(to, old);
@@ -89,17 +92,12 @@ function replace(system: System, log: LogPlace): number {
   return placed;
 }
 
-/**
- * Somebody may have put another file in the log's place, a backup say, which must not be lost. Windows lets nobody do that
- * to a mapped file, and the handle of one that was renamed may not know its volume any more (Wine).
- */
+/** Somebody may have put another file in the log's place, a backup say, which must not be lost. */
 function refuseOther({ system, control }: Core, path: string): void {
-  if (!system.canMapPastEnd) return;
   const there = system.status(path);
   if (there === -Errno.ENOENT) return;
   if (typeof there === "number") throw ioError(there, { syscall: "stat", path });
-  const own = system.statusOf(control.log.numbers[LOG_FILE]!);
-  if (typeof own === "number" || own.identity === there.identity) return;
+  if (!isOtherFile(system, { handle: control.log.numbers[LOG_FILE]!, path }, there)) return;
   const what = `another file is at ${JSON.stringify(path)} by now, which a compaction would replace; close this database first`;
   throw new EmdbError("EMDB_LOCKED", what, { path });
 }
@@ -290,7 +288,8 @@ function fileAt({ system, control }: Core, path: string): "draft" | "log" | "oth
   const former = system.statusOf(control.log.numbers[LOG_FILE]!);
   if (typeof former === "number") return former;
   if (there.identity === former.identity) return "log";
-  // The handle of a file that was renamed may not know its volume any more (Wine).
-  if (!system.canMapPastEnd && openHandle(logFileOf(control.draft)) !== undefined) return "draft";
+  // The handle of a file that was renamed may not know its volume any more (Wine), and what has the name is claimed.
+  const hasDraft = openHandle(logFileOf(control.draft)) !== undefined;
+  if (!system.canMapPastEnd && hasDraft && isClaimed(system, path)) return "draft";
   return typeof own === "number" ? own : "other";
 }

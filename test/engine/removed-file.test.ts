@@ -66,6 +66,34 @@ test.skipIf(isWindows)(
   },
 );
 
+test("neither one more handle nor a compaction takes what is in the place of a log that was moved away for it", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using restored = Emdb.open(folder.file("other.emdb"));
+  restored.insert("what", "restored");
+  restored.closeSync();
+  const db = Emdb.open(path);
+  // The log in service has been given its name by a compaction, or was made with it.
+  for (const isCompacted of [false, true]) {
+    for (let key = 0; key < 200; key++) db.insert(`key ${key}`, "x".repeat(500));
+    if (isCompacted) await db.compact();
+    renameSync(path, folder.file("moved.emdb"));
+    renameSync(folder.file("other.emdb"), path);
+    const names = readdirSync(folder.path).sort();
+    expectCode("EMDB_LOCKED", () => Emdb.open(path));
+    await expectRejects("EMDB_LOCKED", db.compact());
+    expect(readdirSync(folder.path).sort()).toEqual(names);
+    renameSync(path, folder.file("other.emdb"));
+    renameSync(folder.file("moved.emdb"), path);
+  }
+  Emdb.open(path).closeSync();
+  await db.compact();
+  db.closeSync();
+  using again = Emdb.open(path);
+  using other = Emdb.open(folder.file("other.emdb"));
+  expect([again.len(), other.getText("what")]).toEqual([200, "restored"]);
+});
+
 test.skipIf(isWindows)(
   "a removed database that is still open is saved by a backup, and put back by a compaction",
   async () => {

@@ -3,11 +3,14 @@
 import { expect, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { Control, WORK_LEFT, noteTarget } from "../../src/engine/control.ts";
+import { breakLock } from "../../src/engine/lock-file.ts";
 import { openFile } from "../../src/engine/open.ts";
 import { backupPath, compactPath, newHintPath, replacedPaths } from "../../src/engine/siblings.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import type { RenamePatience, Result } from "../../src/ffi/system.ts";
 import { LOG_WRITTEN } from "../../src/log/log-words.ts";
 import { ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
+import { expectCode } from "../contract/fixture.ts";
 import { CONFIG } from "../engine/open-engine.ts";
 import { Machine } from "./machine.ts";
 import type { SimulatedSystem } from "./system.ts";
@@ -193,5 +196,33 @@ test("an open cuts a torn tail off, and a close what is reserved: this process l
   again.engine.insert(again.engine.defaultSpace, "three", "value", 0);
   again.leave();
   expect(cuts(handle)).toEqual([0, 0]);
+  machine.dispose();
+});
+
+test("a lock that was broken is held until the robbed one has closed it, where it has its name so long", () => {
+  const machine = new Machine({ isWindows: true, keepsOpenNames: true });
+  const open = (system: SimulatedSystem): Opened =>
+    openFile(
+      { system, defer: () => undefined, hasWorkers: false },
+      { path: "/db/store", createFolders: false, config: CONFIG },
+    );
+  const robbed = open(machine.boot());
+  const system = machine.boot();
+  breakLock(system, "/db/store", true);
+  expect(system.status("/db/store.lock")).toBe(-Errno.EACCES);
+  expectCode("EMDB_LOCKED", () => open(system));
+  const { engine } = robbed;
+  expectCode("EMDB_LOCKED", () => engine.insert(engine.defaultSpace, "key", "value", 0));
+  expectCode("EMDB_LOCKED", () => robbed.leave());
+  // Whose open has failed removes its lock right before it closes it.
+  const held = leaveOpen(system, "/db/store.lock");
+  system.unlink("/db/store.lock");
+  let looks = 0;
+  const opening = system.open.bind(system);
+  system.open = (path, mode) => {
+    if (path === "/db/store.lock" && ++looks === 3) held();
+    return opening(path, mode);
+  };
+  open(system).leave();
   machine.dispose();
 });
