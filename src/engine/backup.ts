@@ -26,8 +26,17 @@ import { LockFile } from "./lock-file.ts";
 import { refuseLongName } from "./name-room.ts";
 import { holdFolder } from "./open-folder.ts";
 import { Pace } from "./progress.ts";
-import { backupPath, compactPath, hintPath, lockPath, movesPaths, newPath, replacedPaths } from "./siblings.ts";
-import { refuseSidecarName, refuseTakenImage, spelled } from "./sidecar-names.ts";
+import {
+  backupPath,
+  compactPath,
+  hintPath,
+  lockPath,
+  movesPaths,
+  newPath,
+  replacedPaths,
+  spelled,
+} from "./siblings.ts";
+import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { discardDraft } from "./swap.ts";
 
 /** Numbers that a generation is drawn from: no other file of this log has the same one. */

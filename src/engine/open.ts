@@ -64,7 +64,7 @@ import { realPathError } from "./name-room.ts";
 import { isFile, isMissing, noFolderError } from "./no-folder.ts";
 import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
-import { findReplaced, putBack } from "./put-back.ts";
+import { findReadable, findReplaced, missing, putBack } from "./put-back.ts";
 import { refuseDraft, refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
 import { Spaces } from "./spaces.ts";
 import { freshPage, refuseMismatch, unlockPage, type LogKeys } from "./unlock.ts";
@@ -154,11 +154,13 @@ function openForReading(environment: Environment, { path, config }: OpenRequest)
   let opensAhead = false;
   for (let attempt = 1; ; attempt++) {
     const before = system.status(path);
-    const found = judgeFile(system, path);
-    if (found === undefined) throw missing(path);
+    const { file, found } = findReadable(system, path);
     refuseMismatch(found, config, path);
     using keys = disposable(unlockPage(found, config, path));
-    const handle = must(system.open(path, "read"), { syscall: "open", path });
+    const handle = system.open(file, "read");
+    // It is put in its place, or aside.
+    if (handle === -Errno.ENOENT && !system.canMapPastEnd && attempt < READING_ATTEMPTS) continue;
+    must(handle, { syscall: "open", path });
     if (!hasPage(system, handle, found.page)) {
       system.close(handle);
       if (attempt < READING_ATTEMPTS) continue;
@@ -192,10 +194,6 @@ function hasPage(system: System, handle: FileHandle, page: Uint8Array): boolean 
   const bytes = new Uint8Array(HEADER_PAGE_BYTES);
   const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
   return count >= 0 && compare(bytes, page, page.length) === 0;
-}
-
-function missing(path: string): EmdbError {
-  return new EmdbError("EMDB_NOT_FOUND", `there is no database at ${JSON.stringify(path)}`, { path });
 }
 
 /** Keys that are wiped when the block ends; by then every thread has copies of its own. */

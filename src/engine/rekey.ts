@@ -34,7 +34,7 @@ import { mustFit } from "./name-room.ts";
 import { HeldFolder } from "./open-folder.ts";
 import { openDraft, openLocked, realLogPath } from "./open.ts";
 import { Pace, refuseAborted } from "./progress.ts";
-import { findReplaced, putBack } from "./put-back.ts";
+import { findReplaced, missing, putBack } from "./put-back.ts";
 import { hintPath, newPath, removeLeftOvers, type LogPlace } from "./siblings.ts";
 import { refuseTakenImage } from "./sidecar-names.ts";
 import type { SpaceState } from "./spaces.ts";
@@ -262,8 +262,4 @@ async function underLock(
   } finally {
     lock.release(true);
   }
-}
-
-function missing(path: string): EmdbError {
-  return new EmdbError("EMDB_NOT_FOUND", `there is no database at ${JSON.stringify(path)}`, { path });
 }

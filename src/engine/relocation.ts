@@ -228,7 +228,9 @@ function release(
   if (log === undefined) return;
   // Where a mapped file keeps its name; those of others that are mapped still cannot be removed.
   if (system.canMapPastEnd) return;
-  for (const name of [...replacedPaths(system, log), ...movesPaths(system, compactPath(log))]) system.unlink(name);
+  // Where nothing has the log's name the log may have one of these: a compaction could not give it its own again.
+  const replaced = typeof system.status(log.path) === "number" ? [] : replacedPaths(system, log);
+  for (const name of [...replaced, ...movesPaths(system, compactPath(log))]) system.unlink(name);
 }
 
 /** At the end of everything: lets go of all files that were replaced. Nobody reads any more. */

@@ -87,10 +87,13 @@ export function replacedPaths(system: System, log: LogPlace): string[] {
   return numberedNames(system, named("emdb-replaced", log));
 }
 
-/** The file id that such a name of a log says, as far as it does; undefined for any other name. */
-export function replacedId(path: string, name: string): string | undefined {
-  const start = `${path}.emdb-replaced-`;
-  return name.startsWith(start) ? /^([0-9a-f]{16})(?:-\d+)?$/.exec(name.slice(start.length))?.[1] : undefined;
+/**
+ * Whether a name in a folder is one of these of a log, in whatever capitals: the name as the log's is spelled, and the file id
+ * that it says, as far as it does; undefined for any other.
+ */
+export function replacedName(log: string, name: string): { readonly name: string; readonly id: string } | undefined {
+  const [, of = "", ending = "", id = ""] = /^(.*)(\.emdb-replaced-([0-9a-f]{16})(?:-\d+)?)$/is.exec(name) ?? [];
+  return id !== "" && spelled(of) === spelled(log) ? { name: log + ending, id: id.toLowerCase() } : undefined;
 }
 
 /** Whether it is the id of a log. */
@@ -119,6 +122,11 @@ export function removeLeftOvers(system: System, log: LogPlace): void {
   const others = [...movesPaths(system, compactPath(log)), ...replacedPaths(system, log)];
   for (const sibling of [newPath(log), ...drafts, ...others]) system.unlink(sibling);
   for (const draft of drafts) firstFree(system, goneNames(system, draft));
+}
+
+/** A path as systems see it that do not tell capitals, nor two encodings of one letter: equal for what may be one file. */
+export function spelled(path: string): string {
+  return path.normalize("NFC").toLowerCase();
 }
 
 /** Whether bytes are a text: what somebody has written there, and no power loss has left. */

@@ -40,11 +40,6 @@ export function refuseTakenImage(system: System, path: string): void {
     throw refused(path, image, "is no image, and this database would write its own there");
 }
 
-/** A path as systems see it that do not tell capitals, nor two encodings of one letter: equal for what may be one file. */
-export function spelled(path: string): string {
-  return path.normalize("NFC").toLowerCase();
-}
-
 function refused(path: string, named: string, what: string): EmdbError {
   return new EmdbError("EMDB_INVALID_CONFIG", `${JSON.stringify(named)} ${what}; choose another path`, { path });
 }
@@ -55,7 +50,7 @@ export function isLog(system: System, path: string): boolean {
 }
 
 /** The first bytes of a file, a header page at most; none of what cannot be read. */
-export function beginningOf(system: System, path: string): Uint8Array {
+function beginningOf(system: System, path: string): Uint8Array {
   const handle = system.open(path, "read");
   if (handle < 0) return new Uint8Array(0);
   const bytes = new Uint8Array(HEADER_PAGE_BYTES);

@@ -1,9 +1,14 @@
-/** The part of the bug bank that is about kernel32's calls, which a test answers by a script; see `bank.ts`. */
+/**
+ * The part of the bug bank that is about kernel32's calls, which a test answers by a script, and about what becomes of names
+ * where a mapped file is not replaced; see `bank.ts`.
+ */
 
 import { fault, type PlantedFault } from "./fault.ts";
 
 const CALLS = "test/ffi/windows-calls.test.ts";
 const SYSTEM = "test/ffi/windows-system.test.ts";
+const SIM_WINDOWS = "test/sim/windows.test.ts";
+const LOG_NAME = "test/sim/windows-log-name.test.ts";
 
 /** What is asked of kernel32, what is made of its answers, and the handles that it gives. */
 export const WINDOWS: readonly PlantedFault[] = [
@@ -39,6 +44,10 @@ export const WINDOWS: readonly PlantedFault[] = [
     "bytes: u32[3]! * 2 ** 32 + u32[2]!, identity };",
     "bytes: u32[2]!, identity };",
   ]),
+  fault("a file of which Windows has no memory to tell passes for another one", CALLS, "ffi/win32-files.ts", [
+    "return failure === -Errno.ENOMEM ? failure : statusWithoutId(calls, file);",
+    "return failure === 0 ? failure : statusWithoutId(calls, file);",
+  ]),
   fault("files on two volumes of Windows pass for one", CALLS, "ffi/win32-files.ts", [
     "identity: `${u32[7]!}:${u32[11]!}:${u32[12]!}` };",
     "identity: `${u32[11]!}:${u32[12]!}` };",
@@ -50,6 +59,58 @@ export const WINDOWS: readonly PlantedFault[] = [
   fault("each look at a name on Windows leaves a handle", CALLS, "ffi/win32-files.ts", [
     "  const status = statusOfHandle(calls, file);\n  calls.CloseHandle(file);\n  return status;\n",
     "  return statusOfHandle(calls, file);\n",
+  ]),
+  fault(
+    "where Windows renames no file by its handle, and says so in other words, it is not renamed",
+    CALLS,
+    "ffi/win32-files.ts",
+    [
+      "return HELD_OR_DENIED.includes(-failure) ? failure : undefined;",
+      "return [1, 50, 87].includes(-failure) ? undefined : failure;",
+    ],
+  ),
+  fault(
+    "a folder that cannot be listed passes for one without a log that was moved aside",
+    LOG_NAME,
+    "engine/put-back.ts",
+    ['if (typeof names === "number" && !isMissing(names)) throw', "if (names === -Errno.EIO) throw"],
+  ),
+  fault("a log that was moved aside and cannot be opened passes for none", LOG_NAME, "engine/put-back.ts", [
+    "if (handle === -Errno.ENOENT || handle === -Errno.EISDIR) return undefined;",
+    "if (handle < 0) return undefined;",
+  ]),
+  fault("a log that was moved aside is looked for in one spelling", LOG_NAME, "engine/siblings.ts", [
+    "spelled(of) === spelled(log)",
+    "of === log",
+  ]),
+  fault("a log that was moved aside is not there for who only reads", LOG_NAME, "engine/put-back.ts", [
+    "if (file !== undefined && aside !== undefined) return { file, found: aside };",
+    "if (file !== undefined && aside !== undefined) break;",
+  ]),
+  fault("who reads looks for the log's name once", LOG_NAME, "engine/put-back.ts", [
+    "if (system.canMapPastEnd || (file === undefined && hasLooked)) break;",
+    "if (system.canMapPastEnd || file === undefined) break;",
+  ]),
+  fault("a close removes the log in service that has lost its name", LOG_NAME, "engine/relocation.ts", [
+    'typeof system.status(log.path) === "number" ? [] : replacedPaths(system, log);',
+    "replacedPaths(system, log);",
+  ]),
+  fault("a compaction on Windows replaces what somebody has put where the log was", LOG_NAME, "engine/lock-file.ts", [
+    "return system.canMapPastEnd || !isClaimed(system, path);",
+    "return system.canMapPastEnd;",
+  ]),
+  fault(
+    "whoever has a lock that was broken on Windows passes for one without rights",
+    SIM_WINDOWS,
+    "engine/lock-file.ts",
+    [
+      "if (handle === -Errno.EACCES && isGoing(system, system.status(path))) throw lockedError(system, logPath);",
+      "if (handle === -Errno.EPERM) throw lockedError(system, logPath);",
+    ],
+  ),
+  fault("a lock that is removed and not closed yet is asked for once", SIM_WINDOWS, "engine/lock-file.ts", [
+    "for (let pause = 0; isGoing(system, handle) && pause < PAUSES; pause++) {",
+    "for (let pause = 0; isGoing(system, handle) && pause < 0; pause++) {",
   ]),
   fault("each look at a thread on Windows leaves a handle", CALLS, "ffi/win32-threads.ts", [
     "  calls.CloseHandle(handle);\n  // 0",
