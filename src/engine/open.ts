@@ -408,7 +408,7 @@ function settle(core: Core, file: LogFile, replay: Replay): void {
     // Who has broken the lock meanwhile may have written there.
     core.lockWatch.look();
     unmapForTruncation(system, control);
-    const cut = system.truncate(handle, replay.soundEnd);
+    const cut = system.truncate(handle, replay.soundEnd, "at once");
     // Windows refuses while another process has the file mapped.
     if (cut === -Errno.EBUSY) blankTail(core, file, replay);
     else must(cut, { syscall: "ftruncate", path });

@@ -377,7 +377,7 @@ export class Sync implements Waiting {
     const markBytes = lacksRoom(marked) ? 0 : must(marked, { syscall: "pwrite", ...call });
     unmap();
     // Windows refuses while another process has the file mapped: the reserved space then stays, all zeros.
-    const cut = core.system.truncate(this.#file.handle, end - core.base + markBytes);
+    const cut = core.system.truncate(this.#file.handle, end - core.base + markBytes, "at once");
     if (cut !== -Errno.EBUSY) must(cut, { syscall: "ftruncate", ...call });
     this.#sync(end);
   }

@@ -26,8 +26,8 @@ export type ByteSource = Address | Uint8Array;
 /** 0 or a count, or a negative errno in the numbering of `errno.ts`. */
 export type Result = number;
 
-/** That a denial to replace a file is not waited for: who asks so has another way. */
-export type RenamePatience = "at once";
+/** That a denial to replace or cut a file is not waited for: who asks so has another way. */
+export type Patience = "at once";
 
 export type OpenMode =
   /** An existing file, for reading. */
@@ -98,8 +98,8 @@ export interface System {
   recordsFirstWrites?(file: FileHandle): boolean;
   /** Reserves space so that writes up to `bytes` cannot find the disk full; the file is then that long. EOPNOTSUPP where the file system cannot. */
   allocate(file: FileHandle, bytes: number): Result;
-  /** Sets the length, giving back what lay behind. */
-  truncate(file: FileHandle, bytes: number): Result;
+  /** Sets the length, giving back what lay behind. Windows waits a moment for a virus scanner that has it mapped, unless it is asked `at once`. */
+  truncate(file: FileHandle, bytes: number, patience?: Patience): Result;
   /**
    * How much may be cut off at a time, in about two milliseconds, of a file without a name before it is closed: the last
    * close of a long one takes as long as its blocks are many. 0 where the system does not tell that this handle alone has
@@ -127,7 +127,7 @@ export interface System {
   /** What a symbolic link says; an error for whatever is none. */
   linkTarget(path: string): string | Result;
   /** Replaces what was at `to`. Windows waits a moment for a virus scanner that denies it, unless it is asked `at once`. */
-  rename(from: string, to: string, patience?: RenamePatience): Result;
+  rename(from: string, to: string, patience?: Patience): Result;
   /** A second name for a file; EEXIST when `to` exists. */
   link(from: string, to: string): Result;
   unlink(path: string): Result;

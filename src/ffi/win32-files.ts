@@ -1,5 +1,5 @@
 /**
- * Windows, the half that has to do with names and records of kernel32: opening, status, renaming.
+ * Windows, the half that has to do with names and records of kernel32: opening, status, cutting, renaming.
  *
  * All handles share everything, deletion too, so that a file that is open can be renamed and deleted as on
  * other systems, as far as the file system goes along. Virus scanners and indexers open what was just written, and some
@@ -10,7 +10,7 @@ import path from "node:path";
 import { Errno, resultOfNumber } from "./errno.ts";
 import { copy, pinned } from "./memory.ts";
 import type { WindowsCalls } from "./symbols-win32.ts";
-import type { FileHandle, FileStatus, OpenMode, RenamePatience, Result } from "./system.ts";
+import type { Address, FileHandle, FileStatus, OpenMode, Patience, Result } from "./system.ts";
 
 const GENERIC_READ = 0x80000000;
 const GENERIC_WRITE = 0x40000000;
@@ -27,6 +27,7 @@ const FILE_FLAG_OPEN_REPARSE_POINT = 0x00200000;
 const FILE_ATTRIBUTE_REPARSE_POINT = 0x400;
 const TAG_NAME_SURROGATE = 0x20000000;
 const FILE_STANDARD_INFO = 1;
+const FILE_END_OF_FILE_INFO = 6;
 const FILE_ATTRIBUTE_TAG_INFO = 9;
 const FILE_ID_INFO = 18;
 const FILE_RENAME_INFO_EX = 22;
@@ -37,6 +38,7 @@ const RENAME_FLAGS = 0x1 | 0x2 | 0x40;
 const ERROR_ACCESS_DENIED = 5;
 const ERROR_GEN_FAILURE = 31;
 const ERROR_SHARING_VIOLATION = 32;
+const ERROR_USER_MAPPED_FILE = 1224;
 
 /** Milliseconds between two tries of what somebody else has open and does not share: a quarter of a second in all. */
 const PAUSES_MS = [1, 2, 4, 8, 16, 32, 64, 128];
@@ -77,6 +79,8 @@ function failureOf(calls: WindowsCalls): number {
 const HELD: readonly number[] = [ERROR_SHARING_VIOLATION];
 /** The same to replace: where that program shares no deletion of it the rename is denied. */
 const HELD_OR_DENIED: readonly number[] = [ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED];
+/** How it is refused to cut what somebody has mapped. */
+const MAPPED: readonly number[] = [ERROR_USER_MAPPED_FILE];
 
 /** What an attempt gives, which answers a failure negated; made again while that says that another program has the file. */
 function untilShared(attempt: () => number, held = HELD): number {
@@ -163,6 +167,15 @@ function statusWithoutId(calls: WindowsCalls, file: FileHandle): FileStatus | Re
   return { kind, bytes: u32[8]! * 2 ** 32 + u32[9]!, identity: `${u32[7]!}:${u32[11]!}:${u32[12]!}` };
 }
 
+/** Sets where a file ends, as a LARGE_INTEGER at an address says. */
+export function setEnd(calls: WindowsCalls, file: FileHandle, end: Address, patience?: Patience): Result {
+  const answer = untilShared(
+    () => (calls.SetFileInformationByHandle(file, FILE_END_OF_FILE_INFO, end, 8) === 0 ? failureOf(calls) : 0),
+    patience === "at once" ? [] : MAPPED,
+  );
+  return answer === 0 ? 0 : resultOfNumber("windows", -answer);
+}
+
 /**
  * Renames, replacing what is there even when it is open (Windows 10 1709 on NTFS); elsewhere as MoveFileEx can,
  * which refuses to replace a file that is open. Durable when it returns. What is mapped is denied for good, in the words of
@@ -170,7 +183,7 @@ function statusWithoutId(calls: WindowsCalls, file: FileHandle): FileStatus | Re
  *
  * FILE_RENAME_INFO: flags u32, root HANDLE at 8, name length in bytes u32 at 16, name at 20.
  */
-export function renameFile(calls: WindowsCalls, from: string, to: string, patience?: RenamePatience): Result {
+export function renameFile(calls: WindowsCalls, from: string, to: string, patience?: Patience): Result {
   if (from.includes("\0") || to.includes("\0")) return -Errno.EINVAL;
   const source = widePath(from);
   const target = widePath(to);

@@ -27,17 +27,16 @@ import type {
   FileMapping,
   FileStatus,
   OpenMode,
-  RenamePatience,
+  Patience,
   Result,
   System,
 } from "./system.ts";
-import { lastFailure, openFile, renameFile, statusOfHandle, statusOfPath } from "./win32-files.ts";
+import { lastFailure, openFile, renameFile, setEnd, statusOfHandle, statusOfPath } from "./win32-files.ts";
 import { isThreadRunning, threadName } from "./win32-threads.ts";
 
 const GENERIC_WRITE = 0x40000000;
 const SHARE_ALL = 7;
 const ERROR_HANDLE_EOF = 38;
-const FILE_END_OF_FILE_INFO = 6;
 const LOCKFILE_NOW = 1;
 const LOCKFILE_NOW_EXCLUSIVE = LOCKFILE_NOW | 2;
 const PAGE_NOACCESS = 1;
@@ -220,10 +219,10 @@ export class WindowsSystem extends Surroundings implements System {
     return this.truncate(file, bytes);
   }
 
-  truncate(file: FileHandle, bytes: number): Result {
+  truncate(file: FileHandle, bytes: number, patience?: Patience): Result {
     assertHandle(file);
     assertWhole(bytes, "a length is a whole number of bytes");
-    return this.#result(this.#calls.SetFileInformationByHandle(file, FILE_END_OF_FILE_INFO, largeInteger(bytes), 8));
+    return setEnd(this.#calls, file, largeInteger(bytes), patience);
   }
 
   size(file: FileHandle): Result {
@@ -248,7 +247,7 @@ export class WindowsSystem extends Surroundings implements System {
     return [];
   }
 
-  rename(from: string, to: string, patience?: RenamePatience): Result {
+  rename(from: string, to: string, patience?: Patience): Result {
     return renameFile(this.#calls, from, to, patience);
   }
 

@@ -150,7 +150,7 @@ const RECOVERY: readonly PlantedFault[] = [
     "a torn tail is not cut off",
     "crashes",
     "engine/open.ts",
-    ["const cut = system.truncate(handle, replay.soundEnd);", "const cut = 0;"],
+    ['const cut = system.truncate(handle, replay.soundEnd, "at once");', "const cut = 0;"],
     30,
   ),
   fault("a torn tail that cannot be cut off fails the open", "windowsRead", "engine/open.ts", [

@@ -32,6 +32,14 @@ export const WINDOWS: readonly PlantedFault[] = [
     "if (size < 0 || bytes <= size) return Math.min(size, 0);",
     "if (size < 0) return size;",
   ]),
+  fault("a file that a virus scanner has mapped for a moment cannot be cut on Windows", SYSTEM, "ffi/win32-files.ts", [
+    'patience === "at once" ? [] : MAPPED,',
+    "[],",
+  ]),
+  fault("a close on Windows waits for whoever reads the file", SIM_WINDOWS, "engine/sync.ts", [
+    'end - core.base + markBytes, "at once");',
+    "end - core.base + markBytes);",
+  ]),
   fault("who asks whether a lock is held on Windows keeps it", SYSTEM, "ffi/win32.ts", [
     "    if (result >= 0) this.unlock(file);\n",
     "",

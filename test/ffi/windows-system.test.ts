@@ -160,6 +160,26 @@ test("an allocation lengthens a file, never shortens it, and lengths are told in
   expect(unknown.system.allocate(FILE, 1)).toBe(-Errno.EBADF);
 });
 
+test("a file that a virus scanner has mapped for a moment is cut all the same, and who has another way is told at once", () => {
+  const USER_MAPPED_FILE = 1224;
+  const mapped = (times: number): Machine => {
+    let left = times;
+    const SetFileInformationByHandle = (): number => (left-- > 0 ? 0 : 1);
+    return machine({ SetFileInformationByHandle, GetLastError: () => USER_MAPPED_FILE });
+  };
+  const cuts = (one: Machine): number => named(one, "SetFileInformationByHandle").length;
+  for (const times of [0, 1, 3]) {
+    const one = mapped(times);
+    expect([one.system.truncate(FILE, 5), cuts(one)]).toEqual([0, times + 1]);
+  }
+  const atOnce = mapped(1);
+  expect([atOnce.system.truncate(FILE, 5, "at once"), cuts(atOnce)]).toEqual([-Errno.EBUSY, 1]);
+  const forGood = mapped(Infinity);
+  expect([forGood.system.truncate(FILE, 5), cuts(forGood)]).toEqual([-Errno.EBUSY, 9]);
+  const full = machine({ SetFileInformationByHandle: () => 0, GetLastError: () => DISK_FULL });
+  expect([full.system.truncate(FILE, 5), cuts(full)]).toEqual([-Errno.ENOSPC, 1]);
+});
+
 test("a lock is exclusive, waits for nobody, and lies where nobody reads; who asks whether it is held keeps none", () => {
   const places: number[] = [];
   const note = (at: number): number => places.push(positionOf(at));

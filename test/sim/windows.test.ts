@@ -7,7 +7,7 @@ import { breakLock } from "../../src/engine/lock-file.ts";
 import { openFile } from "../../src/engine/open.ts";
 import { backupPath, compactPath, newHintPath, replacedPaths } from "../../src/engine/siblings.ts";
 import { Errno } from "../../src/ffi/errno.ts";
-import type { RenamePatience, Result } from "../../src/ffi/system.ts";
+import type { Patience, Result } from "../../src/ffi/system.ts";
 import { LOG_WRITTEN } from "../../src/log/log-words.ts";
 import { ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
 import { expectCode } from "../contract/fixture.ts";
@@ -93,7 +93,7 @@ test("a compaction waits for no denial to replace the log, which is mapped, and 
   const system = machine.boot();
   const renames: [from: string, patience: string | undefined][] = [];
   const { rename } = system;
-  system.rename = (from: string, to: string, patience?: RenamePatience): Result => {
+  system.rename = (from: string, to: string, patience?: Patience): Result => {
     renames.push([from, patience]);
     return rename.call(system, from, to);
   };
@@ -166,6 +166,34 @@ test.each(["compaction", "backup", "image"])(
     machine.dispose();
   },
 );
+
+test("who cannot cut a file that somebody has mapped waits for it only where there is no other way", async () => {
+  const machine = new Machine({ isWindows: true });
+  const system = machine.boot();
+  const waits: Record<string, (string | undefined)[]> = {};
+  const names = new Map<unknown, string>();
+  const [open, truncate] = [system.open.bind(system), system.truncate.bind(system)];
+  system.open = (path, mode) => {
+    const handle = open(path, mode);
+    names.set(handle, path.replace(/-[0-9a-f]{16}/, ""));
+    return handle;
+  };
+  system.truncate = (file: number, bytes: number, patience?: Patience): Result => {
+    (waits[names.get(file)!] ??= []).push(patience);
+    return truncate(file, bytes);
+  };
+  const { opened } = compactWhileHeld(system, 0, (work) => work());
+  opened.engine.insert(opened.engine.defaultSpace, "key", "value", 0);
+  await opened.backup.run("/db/copy", {});
+  opened.leave();
+  expect(waits).toEqual({
+    "/db/store.lock": [undefined],
+    "/db/copy.lock": [undefined],
+    "/db/copy.emdb-backup": [undefined],
+    "/db/store": ["at once"],
+  });
+  machine.dispose();
+});
 
 test("an open cuts a torn tail off, and a close what is reserved: this process lets go of its own maps before", () => {
   const machine = new Machine({ isWindows: true });
