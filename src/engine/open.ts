@@ -298,8 +298,7 @@ function recover(
   const identity = { fileId, generation };
   const wasEmptied = plan.wasEmptied === true;
   using image = ImageAtOpen.look(system, { file, identity, madeEnd, bytes, wasEmptied, keys: plan.keys });
-  const seed = image.seed ?? makeSeed(system);
-  const base = makeBase(system, control, { ...plan, fileId, seed });
+  const base = makeBase(system, control, { ...plan, fileId, seed: image.seed ?? makeSeed(system) });
   const core = makeCore(environment, base, 0);
   try {
     return recoverInto(environment, base, { ...plan, core, image, bytes, started });
@@ -436,16 +435,20 @@ export function openMemory(environment: Environment, config: EngineConfig): Open
   const { page, keys: made } = freshPage(system, config);
   using keys = disposable(made);
   const control = makeControl(system);
-  if (keys.value !== undefined) storeDataKey(system, control, keys.value.dataKey);
-  addMap(control.log, reserveMemoryLog(system));
-  const numbers = control.log.numbers;
-  for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[word] = HEADER_PAGE_BYTES;
-  numbers[LOG_GENERATION] = 1;
-  const found = { fileId: fileIdOf(page.u8), seed: makeSeed(system), keys: keys.value };
-  const parts = { config, lock: undefined, path: undefined, page: page.u8.slice(), ...found };
-  const base = makeBase(system, control, parts);
-  const core = makeCore(environment, base, 0);
-  return assemble(environment, base, { core, spaces: new Spaces(core) });
+  try {
+    if (keys.value !== undefined) storeDataKey(system, control, keys.value.dataKey);
+    addMap(control.log, reserveMemoryLog(system));
+    const numbers = control.log.numbers;
+    for (const at of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE]) numbers[at] = HEADER_PAGE_BYTES;
+    numbers[LOG_GENERATION] = 1;
+    const found = { fileId: fileIdOf(page.u8), seed: makeSeed(system), keys: keys.value, page: page.u8.slice() };
+    const base = makeBase(system, control, { config, lock: undefined, path: undefined, ...found });
+    const core = makeCore(environment, base, 0);
+    return assemble(environment, base, { core, spaces: new Spaces(core) });
+  } catch (error) {
+    releaseMemory(system, control, false);
+    throw error;
+  }
 }
 
 /**

@@ -3,8 +3,9 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readlinkSync } from "node:fs";
 import { openMemory } from "../../src/engine/open.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
-import { Emdb } from "../../src/index.ts";
+import { Emdb, EmdbError } from "../../src/index.ts";
 import type { Codec } from "../../src/api/types.ts";
 import { held } from "../support/memory.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -53,6 +54,34 @@ test("a database in memory opens no file, whatever is done with it", () => {
   opened.compaction.runSync();
   expect(engine.count(engine.defaultSpace)).toBe(0);
   opened.leave();
+});
+
+test("a database in memory for which there is no memory at any one call holds nothing", () => {
+  const config = { ...CONFIG, encryption: { key: new Uint8Array(32).fill(7) }, rangeScans: true };
+  let refusals = 0;
+  for (let at = 0; ; at++) {
+    const reserved = new Map<unknown, unknown>();
+    let calls = 0;
+    const known = hostSystem();
+    const system = faulty(known, (call, args) => {
+      if (call !== "reserve" && call !== "commit" && call !== "release") return undefined;
+      if (call !== "release" && calls++ === at) return -Errno.ENOMEM;
+      if (call === "release") reserved.delete(args[0]);
+      if (call !== "reserve") return undefined;
+      const address = known.reserve(args[0] as number);
+      reserved.set(address, args[0]);
+      return address;
+    });
+    try {
+      openMemory({ system, defer: () => undefined, hasWorkers: false }, config).leave();
+    } catch (error) {
+      expect(error).toBeInstanceOf(EmdbError);
+      refusals += 1;
+    }
+    expect([at, ...reserved.values()]).toEqual([at]);
+    if (calls <= at) break;
+  }
+  expect(refusals).toBeGreaterThan(0);
 });
 
 /** Files of a folder that this process has open though they have no name any more. */
