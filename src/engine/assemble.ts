@@ -37,6 +37,7 @@ import { Ordering } from "./ordering.ts";
 import { Relocation, releaseReplaced } from "./relocation.ts";
 import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
 import type { Spaces } from "./spaces.ts";
+import { endInstall } from "./swap.ts";
 import { Sync } from "./sync.ts";
 import { dropDataKey } from "./vault.ts";
 
@@ -189,6 +190,8 @@ function leave(opened: Omit<Opened, "leave">): void {
     }
   } finally {
     sync?.markNever();
+    // A log in memory has concluded nothing, and where a file's could not a swap may be left as well.
+    if (isLast) endInstall(core, engine.spaces);
     core.leave();
     try {
       if (isLast) {

@@ -57,8 +57,9 @@ export class MoveTable {
     }
     const pairs = Math.ceil(place.logBytes / FRAME_HEADER_BYTES);
     const bytes = Math.ceil((pairs * PAIR_BYTES) / COMMIT_BYTES + 64) * COMMIT_BYTES;
-    this.#numbers[MOVES_ADDRESS] = must(system.reserve(bytes), { syscall: "mmap", path: undefined });
+    const address = must(system.reserve(bytes), { syscall: "mmap", path: undefined });
     this.#numbers[MOVES_BYTES] = bytes;
+    this.#numbers[MOVES_ADDRESS] = address;
   }
 
   /** Notes where a frame was and where it is now, both in 8-byte units. */
@@ -120,9 +121,10 @@ export class MoveTable {
     numbers[MOVES_PAIRS] = this.#stored;
     if (this.#path === undefined || this.#stored === 0) return;
     const bytes = this.#stored * PAIR_BYTES;
-    const address = this.#system.map(numbers[MOVES_FILE]!, bytes);
-    numbers[MOVES_ADDRESS] = must(address, { syscall: "mmap", path: this.#path });
+    const address = must(this.#system.map(numbers[MOVES_FILE]!, bytes), { syscall: "mmap", path: this.#path });
+    // The address last: with it the other two count.
     numbers[MOVES_BYTES] = bytes;
+    numbers[MOVES_ADDRESS] = address;
   }
 }
 

@@ -35,7 +35,7 @@ import {
   LOG_STRIDE,
   LOG_WRITTEN,
   LOG_ZEROED,
-  addMap,
+  addMapAgain,
   dropMaps,
   listMaps,
   logFileOf,
@@ -171,8 +171,7 @@ function takeWords(core: Core, spaces: Spaces): void {
   log.numbers[LOG_BASE] = base;
   barrier(log.flags, LOG_FENCE);
   copyFile(logFileOf(draft), logFileOf(log));
-  const known = new Set(listMaps(log, base).map((map) => map.address));
-  for (const map of listMaps(draft)) if (!known.has(map.address)) addMap(log, map);
+  for (const map of listMaps(draft)) addMapAgain(log, map);
   log.numbers[LOG_RESERVED] = Math.min(base + draft.numbers[LOG_RESERVED]!, positionsInUse(log).end);
   log.numbers[LOG_ZEROED] = draft.numbers[LOG_ZEROED]!;
   log.numbers[LOG_STRIDE] = 0;
@@ -251,6 +250,17 @@ export function endSwap(core: Core, spaces: Spaces): void {
     using folder = holdLogFolder(core);
     syncName(core, folder);
   }
+  install(core, spaces);
+}
+
+/**
+ * For the last one out: what a dead writer had begun to install is the log's or a segment's alone, so that nothing is let go of
+ * twice. Nobody else is there, and nothing here can fail.
+ */
+export function endInstall(core: Core, spaces: Spaces): void {
+  const { flags, log } = core.control;
+  const phase = Atomics.load(flags, SWAP);
+  if (phase === SWAP_NONE || (phase === SWAP_RENAMES && core.log.segments.ofBase(log.numbers[LOG_BASE]!) === 0)) return;
   install(core, spaces);
 }
 

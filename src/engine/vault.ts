@@ -93,7 +93,13 @@ export class Vault implements SealSource {
     const key = secretBuffer(KEY_BYTES);
     copy(key, control.numbers[KEY_PAGE]!, KEY_BYTES);
     this.dataKey = new SecretKey(key);
-    this.#book = this.#bookOf(this.#logNumbers[LOG_BASE]!, this.#logNumbers[LOG_GENERATION]!);
+    this.#book = this.#bookNow();
+  }
+
+  /** Of the current file, whose generation the words may not tell any more: a dead thread may have left a swap between the two. */
+  #bookNow(): SessionBook {
+    const { base, generation } = this.#parts.log.fileOf(this.#logNumbers[LOG_BASE]!);
+    return this.#bookOf(base, generation);
   }
 
   #bookOf(base: number, generation: number): SessionBook {
@@ -122,7 +128,7 @@ export class Vault implements SealSource {
       this.#parts.log.barrier();
       this.#former.set(this.#book.base, this.#book);
       this.#forgetGone();
-      this.#book = this.#bookOf(base, this.#logNumbers[LOG_GENERATION]!);
+      this.#book = this.#bookNow();
     }
     return this.#book;
   }

@@ -99,7 +99,22 @@ export function addMap(words: LogWords, map: { readonly address: Address; readon
   // Last: with it the entry counts, and a reader who still has it in hand from before sees that it is another's.
   barrier(flags, LOG_FENCE);
   numbers[at + 1] = base + map.bytes;
+  nameNewest(words, at);
+}
+
+function nameNewest({ flags }: LogWords, at: number): void {
   Atomics.store(flags, LOG_MAP_NEWEST, (at - LOG_MAPS_AT) / MAP_NUMBERS + 1);
+}
+
+/** The same of one that a dead thread may have put there, and not come to name as the newest. */
+export function addMapAgain(words: LogWords, map: { readonly address: Address; readonly bytes: number }): void {
+  const { numbers } = words;
+  const base = numbers[LOG_BASE]!;
+  for (let at = LOG_MAPS_AT; at < LOG_SEGMENTS_AT; at += MAP_NUMBERS) {
+    const isThere = numbers[at + 1] === base + map.bytes && numbers[at + 2] === base;
+    if (isThere && numbers[at] === map.address - base) return nameNewest(words, at);
+  }
+  addMap(words, map);
 }
 
 /** How indexes store positions of the log. */
