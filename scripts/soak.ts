@@ -8,6 +8,7 @@
  */
 
 import { parseArgs } from "node:util";
+import { isDeaths, replayDeaths } from "../test/deaths/ring.ts";
 import { LONG_RINGS, type LongRing } from "../test/kernel/long-rings.ts";
 import { describeFailure } from "../test/sim/finding.ts";
 import { keep, replayLine, shortened } from "../test/sim/corpus.ts";
@@ -130,6 +131,11 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: { minutes: { type: "string" }, seed: { type: "string" }, replay: { type: "string" } },
   });
+  if (values.replay !== undefined && isDeaths(values.replay)) {
+    const lived = await replayDeaths(values.replay);
+    console.log(lived.text);
+    return lived.isGone ? 0 : 1;
+  }
   if (values.replay !== undefined) {
     const problem = replayLine(values.replay, adapterNamed);
     console.log(problem ?? "gone");

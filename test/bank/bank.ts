@@ -7,6 +7,7 @@
 
 import { API } from "./api-bank.ts";
 import { BACKUP, COMPACTION } from "./compaction-bank.ts";
+import { AT_ANY_STEP } from "./deaths-bank.ts";
 import { fault, type PlantedFault } from "./fault.ts";
 import { INDEX } from "./index-bank.ts";
 import { KERNEL } from "./kernel-bank.ts";
@@ -476,6 +477,7 @@ const READS: readonly PlantedFault[] = [
 /** In parts, so that several processes look for them side by side. */
 export const BANKS = {
   compaction: [...COMPACTION, ...BACKUP],
+  deaths: AT_ANY_STEP,
   disk: [...DURABILITY, ...RECOVERY],
   engine: [...BATCHES, ...READS, ...MEMORY, ...INDEX, ...LOCKS, ...WINDOWS, ...API],
   secrets: SECRETS,

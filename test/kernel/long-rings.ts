@@ -1,6 +1,7 @@
 /** What the long run does besides crashes of simulated machines: real deaths, garbage, and stepped lives. */
 
 import { resolve } from "node:path";
+import { describeDeaths, searchDeaths } from "../deaths/ring.ts";
 import { fastFolder } from "../engine/fixture.ts";
 import { FileBench } from "../sim/file-bench.ts";
 import { garbage, soundFiles } from "../sim/garbage.ts";
@@ -32,6 +33,7 @@ interface TestRun {
 const GARBAGE_PER_SEED = 500;
 const KILLS_PER_SEED = 4;
 const DEATHS_PER_SEED = 3;
+const DEADLY_CASES_PER_SEED = 50;
 
 function garbageRing(isReadOnly: boolean): LongRing {
   let sound: ReturnType<typeof soundFiles> | undefined;
@@ -114,6 +116,16 @@ const deaths: LongRing = {
   },
 };
 
+const deadThreads: LongRing = {
+  name: "threads that die",
+  unit: "deaths",
+  run: async (seed) => {
+    const { deaths: count, findings } = await searchDeaths(seed, DEADLY_CASES_PER_SEED);
+    if (findings.length > 0) throw new Error(findings.map(describeDeaths).join("\n"));
+    return count;
+  },
+};
+
 export const LONG_RINGS: readonly LongRing[] = [
   garbageRing(false),
   garbageRing(true),
@@ -130,6 +142,7 @@ export const LONG_RINGS: readonly LongRing[] = [
     { name: "ended Workers", unit: "ends" },
     { file: "./test/workers/kill-ring.test.ts", title: "ended at random", env: { EMDB_KILLS: "40" }, count: 40 },
   ),
+  deadThreads,
   kills,
   deaths,
 ];

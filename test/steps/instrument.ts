@@ -161,17 +161,27 @@ export function expectChanged(): void {
   if (unchanged.size > 0) throw new Error(`loaded as it is: ${[...unchanged].join("; ")}`);
 }
 
+/** What is changed in the modules that a filter names: the first plugin that answers for a module is the only one. */
+const editsOf = new Map<string, [from: string, to: string][]>();
+
 /** Changes one place of a module as it is loaded. */
 export function changeModule(filter: RegExp, from: string, to: string): void {
   unchanged.add(from);
+  const known = editsOf.get(filter.source);
+  if (known !== undefined) return void known.push([from, to]);
+  const edits: [from: string, to: string][] = [[from, to]];
+  editsOf.set(filter.source, edits);
   Bun.plugin({
-    name: `stepped ${from}`,
+    name: `stepped ${filter.source}`,
     setup(build) {
       build.onLoad({ filter }, ({ path }) => {
-        const text = readFileSync(path, "utf8");
-        if (!text.includes(from)) throw new Error(`"${from}" has moved`);
-        unchanged.delete(from);
-        return { contents: text.replace(from, () => to), loader: "ts" };
+        let text = readFileSync(path, "utf8");
+        for (const [old, next] of edits) {
+          if (!text.includes(old)) throw new Error(`"${old}" has moved`);
+          unchanged.delete(old);
+          text = text.replace(old, () => next);
+        }
+        return { contents: text, loader: "ts" };
       });
     },
   });

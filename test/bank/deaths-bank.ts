@@ -1,0 +1,30 @@
+/** The part of the bug bank that threads which die at any step are to find; see `bank.ts`. */
+
+import { fault, type PlantedFault } from "./fault.ts";
+
+const DEATHS = "test/deaths/random-deaths.test.ts";
+
+/** What looks for them counts every store of those who die. */
+export const AT_ANY_STEP: readonly PlantedFault[] = [
+  fault("a map that a dead thread has put in its place is never the newest", DEATHS, "log/log-words.ts", [
+    "numbers[at] === map.address - base) return nameNewest(words, at);",
+    "numbers[at] === map.address - base) return;",
+  ]),
+  fault(
+    "who attaches behind a dead thread's swap takes the next file's generation for this one's",
+    DEATHS,
+    "engine/vault.ts",
+    [
+      "return this.#bookOf(base, generation);",
+      "return this.#bookOf(base, generation < 0 ? generation : this.#logNumbers[LOG_GENERATION]!);",
+    ],
+  ),
+  fault("what a dead thread was installing is let go of twice", DEATHS, "engine/assemble.ts", [
+    "    if (isLast) endInstall(core, engine.spaces);\n",
+    "",
+  ]),
+  fault("a table of moves has an address before it has a length", DEATHS, "engine/move-table.ts", [
+    "    numbers[MOVES_BYTES] = bytes;\n    numbers[MOVES_ADDRESS] = address;\n  }\n}",
+    "    numbers[MOVES_ADDRESS] = address;\n    numbers[MOVES_BYTES] = bytes;\n  }\n}",
+  ]),
+];
