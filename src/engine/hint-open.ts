@@ -38,7 +38,7 @@ export class ImageAtOpen {
   readonly #fileId: Uint8Array;
   readonly #hint: Hint | undefined;
   readonly #madeEnd: number;
-  readonly #known: KnownEnd | undefined;
+  readonly #known: KnownEnd;
   /** The index was filled from the image, the ordered one as well. */
   usedCheckpoint = false;
   isOrdered = false;
@@ -94,8 +94,8 @@ export class ImageAtOpen {
    */
   missingBytes(replay: Replay): number {
     const known = this.#known;
-    const missing = known === undefined ? 0 : Math.max(0, known.end - replay.end);
-    if (known === undefined || known.isCut || missing === 0 || replay.tornBytes === 0) return missing;
+    const missing = Math.max(0, known.end - replay.end);
+    if (known.isCut || missing === 0 || replay.tornBytes === 0) return missing;
     throw new EmdbError(
       "EMDB_CORRUPTED",
       `${JSON.stringify(this.#path)}: the log ends at byte ${replay.end}, yet ${known.by} knows that it was durable up to byte ` +
@@ -136,10 +136,9 @@ interface KnownEnd {
   readonly isCut: boolean;
 }
 
-function knownEnd({ madeEnd, bytes }: OpenLog, hint: Hint | undefined): KnownEnd | undefined {
+function knownEnd({ madeEnd, bytes }: OpenLog, hint: Hint | undefined): KnownEnd {
   const goneAnotherWay = hint?.kinship === "other" && hint.header.end < madeEnd;
   if (hint === undefined || goneAnotherWay) return { end: madeEnd, by: "the header", isCut: bytes < madeEnd };
-  // Replay itself has held the end against it.
-  if (hint.kinship === "same") return undefined;
+  // If the log is the same, replay itself has held its end against that.
   return { end: hint.header.end, by: "the checkpoint", isCut: hint.kinship === "short" };
 }

@@ -298,11 +298,11 @@ export class Replayer {
   }
 
   /**
-   * Whether an image alone says that an id was given out, one that the log did not name any more at its end. Who then wrote on
-   * without the image, as to a copy of the log, gave it out again.
+   * Whether an image alone says that an id was given out, one that the log did not name any more at its end: before that the
+   * gates let nothing pass. Who then wrote on without the image, as to a copy of the log, gave it out again.
    */
   #isUnnamed(id: number): boolean {
-    return this.#gates !== undefined && this.#scanner.lsn >= this.#durable && this.#spaces.byId(id) === undefined;
+    return this.#gates !== undefined && this.#spaces.byId(id) === undefined;
   }
 
   #applyBury(isDrop: boolean): void {

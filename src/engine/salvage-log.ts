@@ -99,7 +99,7 @@ export class LogSalvage {
     const end = finding.kind === "bad" ? this.#scanner.soundReach : this.lsn + bytes;
     if (end <= this.lsn) {
       // The mark at the end of the log is no record, and no batch goes on behind it; only what stands there would be lost.
-      const isMark = finding.kind === "mark" && this.#takeUntil === 0;
+      const isMark = finding.kind === "mark";
       if (isMark) this.#giveUp(this.lsn);
       this.#gapFrom = this.#gapTo = isMark ? this.lsn + this.#scanner.facts.frameBytes : this.lsn;
       return true;

@@ -152,16 +152,14 @@ export class WritePath {
     if (core.vault !== undefined) this.#adoptSession(core.vault);
     const start = core.visible;
     if (tail.end === start) return;
-    const { written, end } = this.#unfinished(start);
+    const { written, isEnded } = this.#unfinished(start);
     // In the file with its end: whoever wrote it through died when all was done but to say so, and what has ended takes
-    // no abort. If it is one itself, that writer may have died before everything was undone.
-    const isInFile = core.writeThrough && core.file !== undefined && tail.pendingBytes === 0;
-    const isDone = isInFile && end !== undefined;
+    // no abort. Nor does what ends with one: it was undone, and counted, before that was written.
+    const isDone = isEnded && core.writeThrough && core.file !== undefined && tail.pendingBytes === 0;
     // Or its sync has failed: it was refused, and nothing more is written.
     const isLost = isDone && core.control.flags[STATE] !== 0;
-    if (!isDone || isLost || end === KIND_ABORT) undo(core, this.#spaces, start);
+    if (!isDone || isLost) undo(core, this.#spaces, start);
     if (isLost) throw refusal(core);
-    if (end === KIND_ABORT) Atomics.add(core.control.flags, ABORTS, 1);
     if (!isDone) {
       if (!tail.retreat(written)) tail.retreat(core.control.log.numbers[LOG_WRITTEN]!);
       if (tail.end === start) return;
@@ -172,10 +170,10 @@ export class WritePath {
   }
 
   /**
-   * Of the frames behind `start`: where the last one begins that may be in the file, `start` if none, and the kind of the
-   * one that ends them, if they have their end.
+   * Of the frames behind `start`: where the last one begins that may be in the file, `start` if none, and whether they have
+   * their end.
    */
-  #unfinished(start: number): { readonly written: number; readonly end: number | undefined } {
+  #unfinished(start: number): { readonly written: number; readonly isEnded: boolean } {
     const { lookup, tail } = this.#core;
     let written = start;
     for (let lsn = start; lsn < tail.end; lsn += lookup.frameBytes()) {
@@ -183,10 +181,10 @@ export class WritePath {
       if (lsn < tail.touched) written = lsn;
     }
     const place = placeOf(lookup.shape);
-    const end = place === PLACE_ALONE || place === PLACE_LAST ? kindOf(lookup.shape) : undefined;
+    const isEnded = place === PLACE_ALONE || place === PLACE_LAST;
     // Who died in a roll-back, behind the retreat, has left a frame there that may be in the file.
-    if (end === undefined && tail.end < tail.touched) written = tail.end;
-    return { written, end };
+    if (!isEnded && tail.end < tail.touched) written = tail.end;
+    return { written, isEnded };
   }
 
   /** Lets every reader see what has been written, and sees to it that it reaches the file. */

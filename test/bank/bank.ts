@@ -77,8 +77,8 @@ const DURABILITY: readonly PlantedFault[] = [
     ],
   },
   fault("what a failed sync has refused stays in the index", FAULTS, "engine/write-path.ts", [
-    "if (!isDone || isLost || end",
-    "if (!isDone || end",
+    "if (!isDone || isLost) undo",
+    "if (!isDone) undo",
   ]),
   fault("a flush leaves in the file what was refused and arrived", "failingWrites", "engine/sync.ts", [
     "    this.eraseRefused();\n    this.#flush(",
@@ -265,7 +265,7 @@ const BATCHES: readonly PlantedFault[] = [
     "a failed batch is not taken back",
     "fullDisks",
     "engine/write-path.ts",
-    ["    if (!isDone || isLost || end === KIND_ABORT) undo(core, this.#spaces, start);\n", ""],
+    ["    if (!isDone || isLost) undo(core, this.#spaces, start);\n", ""],
     40,
   ),
   fault("undo forgets the slot", "crashes", "engine/undo.ts", ["keydir.replace(prev / 8, !isLive);", ""], 60),

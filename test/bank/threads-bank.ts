@@ -203,8 +203,8 @@ export const THREADS: readonly PlantedFault[] = [
     ],
   ),
   fault("an abort ends a batch that has its end", "test/workers/deaths.test.ts", "engine/write-path.ts", [
-    "const isDone = isInFile && end !== undefined;",
-    "const isDone = false;",
+    "const isDone = isEnded &&",
+    "const isDone = isEnded && !isEnded &&",
   ]),
   fault("what a failed write left in the file is taken for gone", "test/engine/batches.test.ts", "log/tail.ts", [
     "    this.#numbers[LOG_TOUCHED] = Math.max(end, this.#numbers[LOG_TOUCHED]!);\n",
