@@ -16,6 +16,9 @@ const BACKUPS = "test/compaction/backup.test.ts";
 const SALVAGE_CRASH = "test/engine/salvage-crash.test.ts";
 const MADE_END = "test/compaction/made-end.test.ts";
 
+const MOMENTS = "test/compaction/moments.test.ts";
+const SALVAGE = "test/engine/salvage-batches.test.ts";
+
 const WINDOWS_CALLS = "test/ffi/windows-calls.test.ts";
 
 /** What is written beside the log on a disk with little room. */
@@ -208,6 +211,30 @@ export const COMPACTION: readonly PlantedFault[] = [
     "engine/rekey.ts",
     ["      system.copyAccess?.(engine.core.file!.handle, target.engine.core.file!.handle);\n", ""],
   ),
+  fault("what others have not brought to the file yet ends a compaction", MOMENTS, "engine/compaction.ts", [
+    "      core.tail.spill();\n      draft.copy.catchUp(core.visible - core.base);\n",
+    "      draft.copy.catchUp(core.visible - core.base);\n",
+  ]),
+  fault("the first removal behind a walk is no longer in the index's copy", MOMENTS, "engine/live-places.ts", [
+    "(!isTombstone(high) || units >= keptFrom)",
+    "(!isTombstone(high) || units > keptFrom)",
+  ]),
+  fault("the first removal behind a walk is left out while a compaction copies", MOMENTS, "engine/log-copy.ts", [
+    "units >= keepFrom ? 1 : 0;",
+    "units > keepFrom ? 1 : 0;",
+  ]),
+  fault("a walk from before an index was led over loses its file", MOMENTS, "engine/relocation.ts", [
+    "core.keepFrom() * 8 <= neededTo) return true;",
+    "core.keepFrom() * 8 < neededTo) return true;",
+  ]),
+  fault("a swap that cannot be ended yet costs the file in service", MOMENTS, "engine/relocation.ts", [
+    "return Atomics.load(flags, SWAP) !== SWAP_NONE || numbers[RELOCATED] !== 0;",
+    "return Atomics.load(flags, SWAP) > SWAP_NONE + 1000 || numbers[RELOCATED] !== 0;",
+  ]),
+  fault("a table of moves that was given back stays named", MOMENTS, "engine/move-table.ts", [
+    "  forgetMoves(control);\n  if (address",
+    "  if (address",
+  ]),
   fault("the rights of a group are given to another one", "test/ffi/files.test.ts", "ffi/posix.ts", [
     "(isGroups ? 0o777 : 0o707)",
     "0o777",
@@ -278,6 +305,46 @@ export const BACKUP: readonly PlantedFault[] = [
   fault("what is lost behind the end that the header knows is not named", MADE_END, "engine/salvage-log.ts", [
     "Math.max(lastEnd, to) - last.offset",
     "to - last.offset",
+  ]),
+  fault("salvage does not name a batch that was given up and is damaged inside", SALVAGE, "engine/salvage-log.ts", [
+    "else if (isInside) this.#isDamaged = true;",
+    "else if (isInside) this.#isDamaged ||= false;",
+  ]),
+  fault(
+    "salvage passes over the header where its next look begins",
+    "test/engine/salvage.test.ts",
+    "engine/salvage-log.ts",
+    ["      this.lsn = until - 8;\n", "      this.lsn = until;\n"],
+  ),
+  fault("salvage looks for what is left of a batch behind its end", SALVAGE, "engine/salvage-log.ts", [
+    "const end = this.#takeUntil || this.#source.end;",
+    "const end = this.#source.end;",
+  ]),
+  fault(
+    "what follows a batch whose end cannot be read again is taken for part of it",
+    SALVAGE,
+    "engine/salvage-log.ts",
+    ["    if (this.#takeUntil !== 0 && this.lsn >= this.#takeUntil) this.#takeUntil = 0;\n", ""],
+  ),
+  fault("a backup ends before it has caught up", MOMENTS, "engine/backup.ts", [
+    "        draft.copy.catchUp(core.visible - core.base);\n",
+    "",
+  ]),
+  fault("what others have not brought to the file yet ends a backup when it begins", MOMENTS, "engine/backup.ts", [
+    "      if (!core.isReadOnly) core.tail.spill();\n      return beginDraft",
+    "      return beginDraft",
+  ]),
+  fault("what others have not brought to the file yet ends a backup when it is done", MOMENTS, "engine/backup.ts", [
+    "        if (!core.isReadOnly) core.tail.spill();\n        draft.copy.catchUp",
+    "        draft.copy.catchUp",
+  ]),
+  fault("a backup goes by an index that names the file before a compaction", BACKUPS, "engine/backup.ts", [
+    "    if (!core.isReadOnly) while (relocation.step()) yield 0;\n",
+    "",
+  ]),
+  fault("a backup passes for what a compaction has made", BACKUPS, "engine/backup.ts", [
+    "return bytes.reduce((number, byte) => number * 256 + byte, 0) + 2;",
+    "return 0 * bytes.length + 2;",
   ]),
   fault("a backup gets its name before it is synced", "backingUp", "engine/backup.ts", ["    draft.log.sync();\n", ""]),
   fault("the folder is not synced after a backup got its name", "backingUp", "engine/backup.ts", [

@@ -13,6 +13,8 @@ const ADOPTION = "test/keydir/expiry-adoption.test.ts";
 const TAKEN_BACK = "test/engine/expiry-taken-back.test.ts";
 const EXPIRY_MODEL = "test/engine/expiry-model.test.ts";
 
+const HELD = "test/engine/checkpoint-held.test.ts";
+
 /** What an index counts, keeps and gives back. */
 export const INDEX: readonly PlantedFault[] = [
   fault("a checked range believes the keys that it holds its bounds against", VERIFIED, "engine/ordering.ts", [
@@ -23,6 +25,26 @@ export const INDEX: readonly PlantedFault[] = [
     "    verifyFound(",
     "    if (bytes < 0) verifyFound(",
   ]),
+  fault("a deadline that a batch took away, and was taken back, is gone to who replays it", HELD, "engine/undo.ts", [
+    "  restoreDeadline(core, space, { hadDeadline, expiresAtMs, lsn: prev });\n",
+    "",
+  ]),
+  fault("a deadline that a batch gave, and was taken back, is there to who replays it", HELD, "engine/undo.ts", [
+    "const hadDeadline = isPut && (lookup.shape & SHAPE_EXPIRY) !== 0;",
+    "const hadDeadline = isPut && (lookup.shape & SHAPE_EXPIRY) < 0;",
+  ]),
+  fault(
+    "deadlines that a compaction has left behind are in the image",
+    "test/engine/expiry.test.ts",
+    "engine/hint-writer.ts",
+    ["if (inFile <= 0 || inFile * 8 >= this.#gate) continue;", "if (inFile * 8 >= this.#gate) continue;"],
+  ),
+  fault(
+    "what an image that is not used held counts as live",
+    "test/engine/checkpoint-damage.test.ts",
+    "engine/hint-reader.ts",
+    ["  core.control.numbers[LIVE_BYTES] = 0;\n", ""],
+  ),
   fault(
     "who is alone with the index goes by what it knew of a shard before",
     "test/keydir/directories.test.ts",

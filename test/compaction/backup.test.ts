@@ -2,6 +2,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import {
+  copyFileSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -239,6 +240,41 @@ test("a backup shows one moment while writers go on", async () => {
   expect([...copy.keys()].filter((key) => Buffer.from(key).toString().startsWith("row ")).length).toBe(count);
   expect(copy.containsKey(`row ${count}`)).toBe(true);
   expect(copy.containsKey(`row ${count + 1}`)).toBe(false);
+});
+
+test("a backup that is put in the place of its source, which was compacted, misses nothing that the image there knows", async () => {
+  using folder = temporaryFolder();
+  using elsewhere = temporaryFolder();
+  const [path, target] = [folder.file("data.emdb"), elsewhere.file("copy.emdb")];
+  const db = Emdb.open(path);
+  fill(db, 500);
+  await db.compact();
+  await db.backupTo(target);
+  const state = stateOf(db);
+  db.insert("later", "x".repeat(10_000));
+  await db.close();
+  copyFileSync(target, path);
+  expect(existsSync(`${path}.hint`)).toBe(true);
+  using restored = Emdb.open(path);
+  expect(restored.recovery).toMatchObject({ usedCheckpoint: false, missingBytes: 0, tornBytes: 0 });
+  expect(stateOf(restored)).toBe(state);
+});
+
+test("a backup that begins while the index still names the file before a compaction shows all of it", async () => {
+  using folder = temporaryFolder();
+  using elsewhere = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
+  const { engine, opened } = fixture;
+  const keys = Array.from({ length: 5000 }, (_, index) => `key ${index}`);
+  engine.insertMany(engine.defaultSpace, keys, keys, 0);
+  expect(opened.work.tryTake()).toBe(true);
+  for (const _ of opened.compaction.copySteps());
+  opened.compaction.relocationSteps().next();
+  opened.work.give();
+  expect(opened.relocation.isPending).toBe(true);
+  expect(await runBackup(opened, elsewhere.file("copy.emdb"))).toBe("fine");
+  using copy = new EngineFixture(elsewhere.file("copy.emdb"), hostSystem());
+  expect(copy.state() === fixture.state()).toBe(true);
 });
 
 test.each(["compact", "backupTo"] as const)(

@@ -3,10 +3,13 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import type { Opened } from "../../src/engine/assemble.ts";
+import { AUDIT, LONG_WORK, RELOCATED, SWAP, SWAP_RENAMES } from "../../src/engine/control.ts";
 import { attachTo } from "../../src/engine/open.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
+import { faulty } from "../engine/engine-fixture.ts";
 import { openFile } from "../engine/open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -97,6 +100,124 @@ test("a thread that gave an index up half-way does not go on there in a later co
   expect(log.segments.list().length).toBeLessThanOrEqual(3);
   other.leave();
   one.leave();
+});
+
+test("a walk that began before its index was led over keeps the file that it was to read in", () => {
+  using folder = temporaryFolder();
+  const opened = openFile(hostSystem(), folder.file("data.emdb"));
+  const { engine, compaction, work } = opened;
+  fill(opened, 20_000);
+  expect(work.tryTake()).toBe(true);
+  for (const _ of compaction.copySteps());
+  // Nothing is written between it and the end of leading over.
+  const walk = engine.snapshot(engine.defaultSpace);
+  const first = walk.next();
+  for (const _ of compaction.relocationSteps());
+  expect(compaction.release("at once")).toBe("held");
+  expect([first, ...walk].length).toBe(20_000);
+  expect(compaction.release("at once")).toBe("nothing");
+  work.give();
+  opened.leave();
+});
+
+test.each(["before a compaction begins", "while it copies"])(
+  "the first removal behind a walk is kept for it, %s",
+  (moment) => {
+    using folder = temporaryFolder();
+    const opened = openFile(hostSystem(), folder.file("data.emdb"));
+    const { engine, compaction, work } = opened;
+    const space = engine.defaultSpace;
+    fill(opened, 1000);
+    expect(work.tryTake()).toBe(true);
+    const steps = compaction.copySteps();
+    if (moment === "while it copies") for (let step = 0; step < 4; step++) steps.next();
+    engine.insert(space, "passing", "it", 0);
+    const walk = engine.snapshot(space);
+    engine.remove(space, "passing");
+    // So much that it is worth another round, in which the index is asked what of it is live.
+    engine.insert(space, "filler", "x".repeat(30_000), 0);
+    for (const _ of steps);
+    for (const _ of compaction.relocationSteps());
+    const found = [...walk].find(({ key }) => text(key) === "passing");
+    expect(text(found?.value)).toBe("it");
+    work.give();
+    opened.leave();
+  },
+);
+
+test("a file in service stays open when the swap that a dead thread left cannot be ended yet", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  let isDenied = false;
+  const system = faulty(hostSystem(), (call, args) =>
+    isDenied && call === "open" && args[1] === "folder" ? -Errno.EMFILE : undefined,
+  );
+  const opened = openFile(system, path);
+  const { engine, compaction, work } = opened;
+  const { flags } = engine.core.control;
+  fill(opened, 1000);
+  expect(work.tryTake()).toBe(true);
+  compaction.runSync();
+  const { segments } = engine.core.log;
+  const add = segments.add.bind(segments);
+  segments.add = (...args) => {
+    add(...args);
+    segments.add = add;
+    // Nothing is tidied up by who is dead.
+    work.turn = undefined;
+    throw new Error("dead");
+  };
+  expect(() => {
+    for (const _ of compaction.copySteps());
+  }).toThrow("dead");
+  expect([Atomics.load(flags, SWAP), engine.core.control.numbers[RELOCATED]]).toEqual([SWAP_RENAMES, 0]);
+  Atomics.store(flags, AUDIT, 1);
+  isDenied = true;
+  const insert = (): void => engine.insert(engine.defaultSpace, "more", "x", 0);
+  // As often as it takes for this thread to be seen past what is given up.
+  for (let round = 0; round < 4; round++) {
+    expect(insert).toThrow(expect.objectContaining({ code: "EMDB_IO" }));
+    expectAll(opened, 1000);
+  }
+  isDenied = false;
+  insert();
+  expect(engine.core.control.numbers[RELOCATED]).toBeGreaterThan(0);
+  expectAll(opened, 1000);
+  Atomics.store(flags, LONG_WORK, 0);
+  opened.leave();
+  const again = openFile(hostSystem(), path);
+  expectAll(again, 1000);
+  expect(again.engine.count(again.engine.defaultSpace)).toBe(1001);
+  again.leave();
+});
+
+test("what a compaction that fails has mapped is unmapped once", async () => {
+  using folder = temporaryFolder();
+  const host = hostSystem();
+  const mapped = new Set<unknown>();
+  let syncs = 0;
+  let isFailing = false;
+  const system = faulty(host, (call, args) => {
+    if (call === "map") {
+      const address = host.map(...(args as Parameters<typeof host.map>));
+      mapped.add(address);
+      return address;
+    }
+    if (call === "unmap" && !mapped.delete(args[0])) throw new Error("nothing is mapped there");
+    return call === "sync" && isFailing && ++syncs > 0 ? -Errno.EIO : undefined;
+  });
+  const opened = openFile(system, folder.file("data.emdb"));
+  fill(opened, 1000);
+  opened.sync!.flush();
+  isFailing = true;
+  const before = mapped.size;
+  const failure: unknown = await opened.compaction.run({}).catch((error: unknown) => error);
+  expect(failure).toMatchObject({ code: "EMDB_IO" });
+  expect([syncs, mapped.size]).toEqual([1, before]);
+  isFailing = false;
+  await opened.compaction.run({});
+  expectAll(opened, 1000);
+  opened.leave();
 });
 
 test("what is told as progress never goes back, and ends at the total", async () => {
@@ -221,3 +342,35 @@ test("who waits for another's long work and gives up is told at once", async () 
   expectAll(opened, 10);
   opened.leave();
 });
+
+test.each(["compaction", "backup"] as const)(
+  "what another Worker writes before each step of a %s, and has not brought to the file, is in it",
+  async (what) => {
+    using folder = temporaryFolder();
+    const [path, target] = [folder.file("data.emdb"), folder.file("copy.emdb")];
+    const opened = openFile(hostSystem(), path);
+    const { engine } = opened;
+    fill(opened, 100);
+    // Its event loop never turns.
+    const other = attachTo({ system: hostSystem(), defer: () => undefined, hasWorkers: false }, opened.base);
+    const value = "of the other".padEnd(20_000);
+    const exclusively = engine.exclusively.bind(engine);
+    let count = 0;
+    engine.exclusively = (body) => {
+      if (!engine.core.mutex.isHeld) other.engine.insert(other.engine.defaultSpace, `other ${count++}`, value, 0);
+      expect(engine.core.tail.pendingBytes).toBeGreaterThan(0);
+      return exclusively(body);
+    };
+    await (what === "backup" ? opened.backup.run(target, {}) : opened.compaction.run({}));
+    engine.exclusively = exclusively;
+    expect(count).toBeGreaterThan(2);
+    other.leave();
+    opened.leave();
+    const copy = openFile(hostSystem(), what === "backup" ? target : path);
+    expectAll(copy, 100);
+    expect(copy.engine.count(copy.engine.defaultSpace)).toBe(100 + count);
+    for (let index = 0; index < count; index++)
+      expect(text(copy.engine.get(copy.engine.defaultSpace, `other ${index}`))).toBe(value);
+    copy.leave();
+  },
+);

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Heap } from "../../src/ffi/heap.ts";
 import { makeCore } from "../../src/engine/assemble.ts";
-import { Control } from "../../src/engine/control.ts";
+import { Control, LIVE_BYTES } from "../../src/engine/control.ts";
 import type { Core } from "../../src/engine/core.ts";
 import { HINT_HEADER_BYTES, decodeHintHeader } from "../../src/engine/hint-format.ts";
 import { loadHint } from "../../src/engine/hint-reader.ts";
@@ -32,6 +32,7 @@ describe.each([
   let image = new Uint8Array(0);
   let served = new Uint8Array(0);
   let expected = "";
+  let liveBytes = 0;
   let core: Core;
 
   beforeAll(() => {
@@ -42,6 +43,7 @@ describe.each([
     // Far off, so that the state is the same on any day.
     made.engine.insertMany(made.engine.defaultSpace, keys.slice(30), keys.slice(30), 8e15);
     expected = made.state();
+    liveBytes = made.engine.core.control.numbers[LIVE_BYTES]!;
     const { base } = made.opened;
     made.close();
     image = new Uint8Array(readFileSync(`${path}.hint`));
@@ -74,6 +76,7 @@ describe.each([
     using db = new EngineFixture(path, hostSystem(), { readOnly: true, rangeScans });
     expect(db.opened.base.recovery).toMatchObject({ usedCheckpoint: false, missingBytes: 0, tornBytes: 0 });
     expect(db.state()).toBe(expected);
+    expect(db.engine.core.control.numbers[LIVE_BYTES]).toBe(liveBytes);
     expect(orderingFaults(db.engine.core, db.engine.spaces)).toEqual([]);
   }
 

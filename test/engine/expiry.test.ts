@@ -319,6 +319,25 @@ test("a queue that nobody kept is not in the image, and the first sweep finds wh
   again.checkQueue();
 });
 
+test("what a compaction has left behind of a queue is not in the image", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  {
+    using fixture = new ExpiryFixture(path);
+    const { opened } = fixture;
+    for (const ttlMs of [100, undefined, 200])
+      for (let index = 0; index < 50; index += 1) fixture.put(`${index}`, ttlMs);
+    expect(fixture.facts()).toMatchObject({ entries: 100, live: 50 });
+    expect(opened.work.tryTake()).toBe(true);
+    opened.compaction.runSync();
+    opened.work.give();
+  }
+  using again = new ExpiryFixture(path);
+  expect(again.opened.base.recovery.usedCheckpoint).toBe(true);
+  expect(again.facts()).toMatchObject({ isUnknown: false, entries: 50, live: 50 });
+  again.checkQueue();
+});
+
 test("a database that is opened for reading keeps no queue", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

@@ -145,6 +145,29 @@ test("zeroed and garbled stretches lose what they touch, and every other record 
   }
 });
 
+test("the frame behind a damaged one is found wherever it stands to what is read at a time", async () => {
+  using folder = temporaryFolder();
+  using maker = temporaryFolder();
+  for (let over = -8; over <= 24; over += 8) {
+    const path = maker.file(`${over}.emdb`);
+    const db = Emdb.open(path);
+    const start = db.stats().logicalSizeBytes;
+    db.insert("k", new Uint8Array(SCAN_BYTES + over - FRAME_HEADER_BYTES - 1).fill(1));
+    // So long a value is a batch of two frames, the second of which has a header alone.
+    expect(db.stats().logicalSizeBytes - start).toBe(SCAN_BYTES + over + FRAME_HEADER_BYTES);
+    db.insert("behind", "it");
+    await db.close();
+    const bytes = new Uint8Array(readFileSync(path));
+    bytes[start + 1]! ^= 4;
+    const { recoveredRecords, lostRanges } = await rescue(folder, bytes);
+    expect({ over, recoveredRecords, lostRanges }).toEqual({
+      over,
+      recoveredRecords: 1,
+      lostRanges: [{ offset: start, bytes: SCAN_BYTES + over }],
+    });
+  }
+});
+
 test("each frame of a batch, zeroed, is lost alone, and the last one with the batch", async () => {
   using folder = temporaryFolder();
   const inBatches = frames.filter(({ start }) => !story.steps.some(({ end }) => end === start));
