@@ -6,6 +6,8 @@ const OVERTAKEN = "test/ordered/overtaken.test.ts";
 const SNAPSHOT = "test/engine/snapshot.test.ts";
 const ROWS = "test/workers/rows.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
+const PUBLISHED = "test/engine/weak-order.test.ts";
+const RING = "test/log/ring.test.ts";
 
 /** What stepping the protocols of shared memory looks for. */
 export const THREADS: readonly PlantedFault[] = [
@@ -202,6 +204,39 @@ export const THREADS: readonly PlantedFault[] = [
       "      isLast = isLastOut(core, sync);\n      if (sync !== undefined && control.flags[STATE] !== 0) refused = refusal(core);\n",
     ],
   ),
+  fault("a long frame counts before it is said to be in the file", RING, "log/tail.ts", [
+    "    this.#numbers[LOG_WRITTEN] = end;\n    this.#numbers[LOG_TAIL] = end;\n  }\n\n  retreat(end: number): boolean {\n    if",
+    "    this.#numbers[LOG_TAIL] = end;\n    this.#numbers[LOG_WRITTEN] = end;\n  }\n\n  retreat(end: number): boolean {\n    if",
+  ]),
+  fault("the ring is written over before that is said for sure", RING, "log/tail.ts", [
+    "end + CLAIM_AHEAD_BYTES;\n      barrier(this.#words.flags, LOG_FENCE);\n",
+    "end + CLAIM_AHEAD_BYTES;\n",
+  ]),
+  fault("frames count as written before their bytes are out", RING, "log/tail.ts", [
+    "    barrier(this.#words.flags, LOG_FENCE);\n    this.#numbers[LOG_WRITTEN] = written;",
+    "    this.#numbers[LOG_WRITTEN] = written;",
+  ]),
+  fault("what is published is said to be visible before it is out", PUBLISHED, "engine/write-path.ts", [
+    "    core.orderStores();\n    log.numbers[LOG_VISIBLE] = core.tail.end;\n    this.#spaces",
+    "    log.numbers[LOG_VISIBLE] = core.tail.end;\n    this.#spaces",
+  ]),
+  {
+    name: "a batch is visible before the ordered index has its keys",
+    probe: PUBLISHED,
+    seedCount: 1,
+    edits: [
+      {
+        file: "src/engine/write-path.ts",
+        from: "    core.ordering?.enterGathered(this.#spaces);\n    if",
+        to: "    if",
+      },
+      {
+        file: "src/engine/write-path.ts",
+        from: "core.tail.end;\n    this.#spaces.publishCounts();",
+        to: "core.tail.end;\n    core.ordering?.enterGathered(this.#spaces);\n    this.#spaces.publishCounts();",
+      },
+    ],
+  },
   fault("an abort ends a batch that has its end", "test/workers/deaths.test.ts", "engine/write-path.ts", [
     "const isDone = isEnded &&",
     "const isDone = isEnded && !isEnded &&",

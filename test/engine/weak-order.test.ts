@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { attachTo } from "../../src/engine/open.ts";
 import { Lookup } from "../../src/engine/lookup.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
-import { LOG_BASE, LOG_WRITTEN, LogReader } from "../../src/log/log-words.ts";
+import { LOG_BASE, LOG_VISIBLE, LOG_WRITTEN, LogReader } from "../../src/log/log-words.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
@@ -152,3 +152,46 @@ test.each([1, 2, 3, 4])(
     expect(reader.at(first)).toBe(core.log.at(first));
   },
 );
+
+test("a frame is out before the index names it, and both indexes before the log is said to reach that far", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem(), { rangeScans: true });
+  const { engine } = fixture;
+  const { core, defaultSpace: space } = engine;
+  core.becomeShared();
+  const told: string[] = [];
+  const note = (what: string): void => {
+    if (told.at(-1) !== what) told.push(what);
+  };
+  const noteCalls = (of: object, name: string, what: string): void => {
+    const call = (Reflect.get(of, name) as (...args: unknown[]) => unknown).bind(of);
+    Reflect.set(of, name, (...args: unknown[]) => (note(what), call(...args)));
+  };
+  noteCalls(core, "orderStores", "order");
+  noteCalls(core.tail, "advance", "frame");
+  for (const name of ["add", "replace"]) noteCalls(core.keydir, name, "slot");
+  for (const name of ["put", "remove"]) noteCalls(core.ordering!, name, "entry");
+  // Many writes are entered in the order of their keys once all are there.
+  noteCalls(core.ordering!, "enterGathered", "entries");
+  const numbers = new Proxy(core.control.log.numbers, {
+    get: (target, name): unknown => Reflect.get(target, name, target),
+    set: (target, name, value): boolean => {
+      if (name === String(LOG_VISIBLE)) note("visible");
+      return Reflect.set(target, name, value, target);
+    },
+  });
+  Object.defineProperty(core.control.log, "numbers", { value: numbers });
+  const tell = (body: () => unknown): string[] => {
+    told.length = 0;
+    body();
+    return told.slice(0, told.indexOf("visible") + 1);
+  };
+  const each = ["frame", "order", "slot", "entry"];
+  const published = ["entries", "order", "visible"];
+  expect(tell(() => engine.insert(space, "one", "1", 0))).toEqual([...each, ...published]);
+  expect(tell(() => engine.remove(space, "one"))).toEqual([...each, ...published]);
+  const keys = Array.from({ length: 20 }, (_, index) => `key ${index}`);
+  const more = keys.slice(1).flatMap(() => each);
+  // The first one enters what has been gathered of another key space.
+  expect(tell(() => engine.insertMany(space, keys, keys, 0))).toEqual([...each, "entries", ...more, ...published]);
+});

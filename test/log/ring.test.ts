@@ -4,8 +4,26 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
-import { COPIED_FRAME_BYTES_MAX, RING_BYTES, RING_FRAME_BYTES_MAX, STRIDE_BYTES } from "../../src/limits.ts";
-import { LOG_CLAIMED, LOG_NUMBERS, LOG_WRITTEN, LogReader } from "../../src/log/log-words.ts";
+import { pinned } from "../../src/ffi/memory.ts";
+import {
+  COPIED_FRAME_BYTES_MAX,
+  HEADER_PAGE_BYTES,
+  RING_BYTES,
+  RING_FRAME_BYTES_MAX,
+  STRIDE_BYTES,
+} from "../../src/limits.ts";
+import {
+  LOG_CLAIMED,
+  LOG_FENCE,
+  LOG_FILE,
+  LOG_NUMBERS,
+  LOG_TAIL,
+  LOG_WRITTEN,
+  LogReader,
+  type LogWords,
+} from "../../src/log/log-words.ts";
+import { NewLog, releaseDraft } from "../../src/log/new-log.ts";
+import { FileTail, MemoryTail, type Tail } from "../../src/log/tail.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -290,4 +308,66 @@ test("what fills a stride is written up to its end at once, and the rest when it
   }
   using again = new EngineFixture(path, hostSystem());
   model.check(again);
+});
+
+/** The stores to the words that say what is claimed, written and counts, and the barriers, in their order; made by `body`. */
+function storesOf(words: LogWords, body: (told: LogWords) => void): string[] {
+  const names = new Map([
+    [LOG_CLAIMED, "claimed"],
+    [LOG_WRITTEN, "written"],
+    [LOG_TAIL, "tail"],
+  ]);
+  const stores: string[] = [];
+  const note = (what: string | undefined): void => {
+    if (what !== undefined && stores.at(-1) !== what) stores.push(what);
+  };
+  const numbers = new Proxy(words.numbers, {
+    get: (target, name): unknown => Reflect.get(target, name, target),
+    set: (target, name, value): boolean => {
+      note(names.get(Number(name)));
+      return Reflect.set(target, name, value, target);
+    },
+  });
+  const { add } = Atomics;
+  Atomics.add = ((array: Int32Array, index: number, value: number): number => {
+    if (array === words.flags && index === LOG_FENCE) note("barrier");
+    return add(array, index, value);
+  }) as typeof Atomics.add;
+  try {
+    body({ numbers, flags: words.flags });
+  } finally {
+    Atomics.add = add;
+  }
+  return stores;
+}
+
+test("a death between any two stores of a writer leaves no frame to be read from where it is not, nor one that is placed over unseen", () => {
+  using folder = temporaryFolder();
+  const system = hostSystem();
+  const words = { numbers: new Float64Array(LOG_NUMBERS), flags: new Int32Array(4) };
+  const frame = { headBytes: 24, value: new Uint8Array(50_000), frameBytes: 50_024 };
+  const place = (tail: Tail): void => {
+    tail.place(64);
+    tail.advance(64);
+  };
+  const append = (tail: Tail): void => tail.appendLong(pinned(frame.headBytes), frame);
+  const path = folder.file("data.emdb");
+  NewLog.begin(system, words, { generation: 1, file: { path, page: pinned(HEADER_PAGE_BYTES) } });
+  const file = { path, handle: words.numbers[LOG_FILE]! };
+  const plan = { look: () => undefined, isWriteThrough: false, isSyncedOften: false };
+  const inFile = (body: (tail: Tail) => void): string[] =>
+    storesOf(words, (told) => body(new FileTail(system, file, told, plan)));
+  expect(inFile(place)).toEqual(["claimed", "barrier", "tail"]);
+  // The first time maps the file, which takes barriers of its own.
+  for (const _ of ["first", "second"]) {
+    inFile(place);
+    expect(inFile((tail) => tail.spill())).toEqual(["barrier", "written"]);
+  }
+  expect(inFile(append)).toEqual(["claimed", "barrier", "written", "tail"]);
+  releaseDraft(system, words);
+  NewLog.begin(system, words, { generation: 1, file: undefined });
+  const inMemory = (body: (tail: Tail) => void): string[] =>
+    storesOf(words, (told) => body(new MemoryTail(system, told)));
+  for (const body of [place, append]) expect(inMemory(body)).toEqual(["claimed", "barrier", "written", "tail"]);
+  releaseDraft(system, words);
 });
