@@ -25,8 +25,8 @@ import { CONFIG, type Config } from "./open-engine.ts";
 
 const PATH = "/db/store";
 const NAMES = ["", "one", "two"] as const;
-const KEYS = 2500;
-const MANY = 700;
+const KEYS = 5000;
+const MANY = 2000;
 
 interface Entry {
   readonly value: string;
