@@ -476,9 +476,12 @@ function* imageSteps({ engine, sync, relocation, work }: Opened, onDone: () => v
   }
 }
 
-function* compactionSteps({ compaction, work }: Opened): Generator<unknown, void> {
+function* compactionSteps({ compaction, work, engine }: Opened): Generator<unknown, void> {
   if (!work.tryTake()) return;
   try {
+    // What walks keep of the files before: no more than so many.
+    compaction.release("at once");
+    if (engine.core.log.segments.free() === 0) return;
     yield* compaction.copySteps();
     yield* compaction.relocationSteps();
     compaction.release("at once");
