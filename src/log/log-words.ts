@@ -117,6 +117,13 @@ export function addMapAgain(words: LogWords, map: { readonly address: Address; r
   addMap(words, map);
 }
 
+/** How many maps more the table has room for. */
+export function freeMaps({ numbers }: LogWords): number {
+  let free = 0;
+  for (let at = LOG_MAPS_AT; at < LOG_SEGMENTS_AT; at += MAP_NUMBERS) if (numbers[at + 1] === 0) free += 1;
+  return free;
+}
+
 /** How indexes store positions of the log. */
 export function positionsOf({ numbers }: LogWords): Positions {
   return new Positions(numbers, { originAt: LOG_ORIGIN, baseAt: LOG_BASE });

@@ -5,7 +5,8 @@
  * 1. `LOG_RESERVED` is no further than the disk has granted, but where a file system reserves nothing at all.
  * 2. Where the disk grants no generous step it is asked for the least one, then for what is needed, and the steps grow
  *    again from there: otherwise the last 64 MiB of a disk would be taken in blocks of 4 KiB, with a refusal for each.
- * 3. What is given back lies behind every frame that was placed or may be in the file. Nobody reads there: what readers
+ * 3. Where each step costs a map of its own (Windows) there are maps left for a log of any length, whatever the disk refuses.
+ * 4. What is given back lies behind every frame that was placed or may be in the file. Nobody reads there: what readers
  *    take from the map is before `written`.
  */
 
@@ -20,11 +21,14 @@ import {
   LOG_TAIL,
   LOG_TOUCHED,
   LOG_ZEROED,
+  freeMaps,
   positionsInUse,
   type LogWords,
 } from "./log-words.ts";
 
 const BLOCK_BYTES = 4096;
+/** From this length on a log grows by eighths where maps are short; below it by an eighth of this. */
+const EIGHTHS_FROM_BYTES = 512 * 1024;
 /** What stays reserved behind the end: a mark has its place there. */
 const KEPT_BYTES = 128;
 
@@ -96,14 +100,27 @@ export class Reservation {
     // Where the map ends with the file, each step is a map more: by shares they are few.
     const stepMax = this.#system.canMapPastEnd ? GROWTH_BYTES_MAX : Math.max(GROWTH_BYTES_MAX, bytes / 8);
     const wanted = Math.min(Math.max(bytes / 2, GROWTH_BYTES_MIN), stepMax);
-    let step = Math.min(wanted, this.#stepMax);
+    const shortest = this.#shortestStep(bytes);
+    const least = Math.max(shortest, GROWTH_BYTES_MIN);
+    const step = Math.max(shortest, Math.min(wanted, this.#stepMax));
     let result = this.#allocate(bytes, step);
     if (lacksRoom(result)) {
       this.#stepMax = GROWTH_BYTES_MIN;
-      if (step > GROWTH_BYTES_MIN) result = this.#allocate(bytes, (step = GROWTH_BYTES_MIN));
+      if (step > least) result = this.#allocate(bytes, least);
     } else if (step < wanted) this.#stepMax = 2 * step;
-    if (lacksRoom(result)) result = withRoom(makeRoom, () => this.#allocate(bytes, 0));
+    if (lacksRoom(result)) result = withRoom(makeRoom, () => this.#allocate(bytes, shortest));
     if (result < 0) throw ioError(result, { syscall: "fallocate", path: file.path });
+  }
+
+  /**
+   * The least step that may be taken. Where the map ends with the file each one costs a map, and those are counted: there
+   * have to be as many left as a log needs that grows by eighths to its limit. Otherwise a disk that was full once, and
+   * has room again, would leave a log that cannot grow until it is opened anew.
+   */
+  #shortestStep(bytes: number): number {
+    if (this.#system.canMapPastEnd) return 0;
+    const needed = Math.log(LOG_BYTES_MAX / Math.max(bytes, EIGHTHS_FROM_BYTES)) / Math.log(9 / 8);
+    return freeMaps(this.#plan.words) > needed ? 0 : Math.max(bytes / 8, EIGHTHS_FROM_BYTES / 8);
   }
 
   /** Makes the file so much longer than it has to be, at most. */

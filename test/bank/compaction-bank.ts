@@ -43,7 +43,7 @@ export const COMPACTION: readonly PlantedFault[] = [
     "",
   ]),
   fault("the last of a disk is taken block by block", ROOM, "log/reservation.ts", [
-    "      this.#stepMax = GROWTH_BYTES_MIN;\n      if (step > GROWTH_BYTES_MIN) result = this.#allocate(bytes, (step = GROWTH_BYTES_MIN));\n",
+    "      this.#stepMax = GROWTH_BYTES_MIN;\n      if (step > least) result = this.#allocate(bytes, least);\n",
     "",
   ]),
   fault(
@@ -55,6 +55,10 @@ export const COMPACTION: readonly PlantedFault[] = [
   fault("what the disk has no room to compact by itself is tried over and over", ROOM, "engine/auto-compact.ts", [
     "!this.#isHopeless &&",
     "",
+  ]),
+  fault("on Windows the end of a disk uses up the maps of a log", ROOM, "log/reservation.ts", [
+    "freeMaps(this.#plan.words) > needed",
+    "freeMaps(this.#plan.words) > 0",
   ]),
   fault("behind a refusal the steps stay short", ROOM, "log/reservation.ts", [
     "} else if (step < wanted) this.#stepMax = 2 * step;",

@@ -281,3 +281,39 @@ test("a log that the disk had no room to compact by itself is compacted when hal
   expect(engine.count(defaultSpace)).toBe(kept);
   opened.leave();
 });
+
+test("where each step costs a map, a log that has met a full disk over and over grows on once there is room", () => {
+  const machine = new Machine({ spaceBytesMax: 24_000 * KIB, isWindows: true });
+  machines.push(machine);
+  const { opened, system } = openOn(machine);
+  const { engine } = opened;
+  const rounds = 16;
+  for (let round = 0; round < rounds; round++) {
+    const ballast = system.open(`/db/ballast ${round}`, "create");
+    expect(system.allocate(ballast, 1000 * KIB)).toBe(0);
+    system.close(ballast);
+  }
+  let count = 0;
+  const fill = (): string =>
+    told(() => {
+      for (; ; count++) {
+        engine.insert(engine.defaultSpace, `key ${count}`, "x".repeat(3000), 0);
+        opened.sync!.spill();
+      }
+    });
+  for (let round = 0; round < rounds; round++) {
+    // Not that the maps are used up, which would be so until it is opened anew.
+    expect(fill()).toBe("EMDB_FULL fallocate ENOSPC");
+    system.unlink(`/db/ballast ${round}`);
+  }
+  fill();
+  const { core, defaultSpace } = engine;
+  // An eighth of the log may be left.
+  expect(core.tail.end - core.base).toBeGreaterThan(20_000 * KIB);
+  expect(engine.count(defaultSpace)).toBe(count);
+  opened.sync!.flush();
+  opened.leave();
+  const again = openFile(system, PATH);
+  expect(again.engine.count(again.engine.defaultSpace)).toBe(count);
+  again.leave();
+});
