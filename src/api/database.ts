@@ -15,6 +15,7 @@ import type {
   Codec,
   EmdbShare,
   EmdbStats,
+  Focus,
   Namespace,
   ProgressOptions,
   RecoveryReport,
@@ -103,8 +104,9 @@ export class Database
     return runTransaction(this.#handle, body);
   }
 
-  /** A view of the keys that start with `prefix` and a dot. */
-  focus(prefix: string): FocusView {
+  /** A view of the keys that start with `prefix` and a dot. @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_CLOSED */
+  focus(prefix: string): Focus {
+    this.#handle.openLife();
     return new FocusView({ coded: this.#coded, keyspace: this }, prefix);
   }
 

@@ -9,6 +9,7 @@ import { EmdbError } from "../errors.ts";
 import { ownArray, startsWith } from "./bytes.ts";
 import type { CodedSpace } from "./coded-space.ts";
 import { describe } from "./describe.ts";
+import { INSPECT, type Inspect, inspected } from "./inspect.ts";
 import { prefixBounds } from "./range-bounds.ts";
 import type { KeyspaceView } from "./keyspace.ts";
 import { RecordIterator } from "./record-iterator.ts";
@@ -45,7 +46,8 @@ export class FocusView implements Focus {
     return this.#place.keyspace.remove(this.#wholeKey(key));
   }
 
-  focus(sub: string): FocusView {
+  focus(sub: string): Focus {
+    this.#place.coded.handle.openLife();
     return new FocusView(this.#place, this.#wholeKey(sub));
   }
 
@@ -82,6 +84,11 @@ export class FocusView implements Focus {
 
   toJSON(): object {
     return { prefix: this.prefix };
+  }
+
+  /** What `console.log` shows: the same as `toJSON`. */
+  [INSPECT](_depth: number, options: object, inspect: Inspect): string {
+    return inspected("Focus", { value: this.toJSON(), options, inspect });
   }
 
   #wholeKey(part: string): string {

@@ -119,29 +119,29 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     return this.#coded.handle.writable().sweepExpired(this.#coded.space);
   }
 
-  iter(): RecordIterator<[K, V]> {
+  iter(): IteratorObject<[K, V], undefined> {
     const { handle, space } = this.#coded;
     return this.#pairs(handle.store.snapshot(space));
   }
 
-  keys(): RecordIterator<K> {
+  keys(): IteratorObject<K, undefined> {
     const coded = this.#coded;
     const source = coded.handle.store.snapshot(coded.space, "keys");
     return new RecordIterator(coded.handle, source, (record) => coded.keyOut(record[0]));
   }
 
-  values(): RecordIterator<V> {
+  values(): IteratorObject<V, undefined> {
     const coded = this.#coded;
     const source = coded.handle.store.snapshot(coded.space, "values");
     return new RecordIterator(coded.handle, source, (record) => coded.valueOut(record[1]));
   }
 
   /** `iter`, for `for ... of`. */
-  [Symbol.iterator](): RecordIterator<[K, V]> {
+  [Symbol.iterator](): IteratorObject<[K, V], undefined> {
     return this.iter();
   }
 
-  range(range: RangeOptions<KeyIn> = {}): RecordIterator<[K, V]> {
+  range(range: RangeOptions<KeyIn> = {}): IteratorObject<[K, V], undefined> {
     const coded = this.#coded;
     const { store } = coded.handle;
     if (!store.hasRangeScans) {
@@ -183,7 +183,10 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
   }): Keyspace<NewK, NewV, NewK, NewV>;
   typed<NewV>(codecs: { readonly value: Codec<NewV> }): Keyspace<Uint8Array, NewV, BytesLike, NewV>;
   typed(codecs: { readonly key?: Codec<unknown>; readonly value: Codec<unknown> }): unknown {
-    return new KeyspaceView(new CodedSpace(this.#coded, checkedCodecs(codecs)));
+    const { handle, space } = this.#coded;
+    // Reads nothing, but a closed handle and a dropped namespace are told of here, not by the view's first call.
+    handle.store.count(space);
+    return new KeyspaceView(new CodedSpace({ handle, space }, checkedCodecs(codecs)));
   }
 
   toJSON(): object {

@@ -1,16 +1,10 @@
 import { STREAM_RECORDS_PER_TURN } from "../limits.ts";
 
-/** A walk that can be left early. */
-interface Walk<T> {
-  next(): IteratorResult<T, undefined>;
-  return(): unknown;
-}
-
 /**
  * A walk as a stream. It takes one record for each that is asked for and none ahead, so an idle one costs its snapshot
  * and nothing else: no thread, no timer. Cancelling lets the snapshot go.
  */
-export function recordStream<T>(records: Walk<T>): ReadableStream<T> {
+export function recordStream<T>(records: IteratorObject<T, undefined>): ReadableStream<T> {
   let inTurnCount = 0;
   let isCancelled = false;
   const source = {
@@ -30,7 +24,7 @@ export function recordStream<T>(records: Walk<T>): ReadableStream<T> {
     },
     cancel(): void {
       isCancelled = true;
-      records.return();
+      records.return?.();
     },
   };
   return new ReadableStream(source, { highWaterMark: 0 });

@@ -53,6 +53,14 @@ export const API: readonly PlantedFault[] = [
     'return handle.guarded("remove", (store: Store) => {',
     "const store: Store = handle.writable();\n  return store.exclusively(() => {",
   ]),
+  fault("a view is made of a closed handle", "test/contract/twin.test.ts", "api/keyspace.ts", [
+    "    handle.store.count(space);\n    return new KeyspaceView",
+    "    return new KeyspaceView",
+  ]),
+  fault("a focus is made of a closed handle", "test/contract/twin.test.ts", "api/database.ts", [
+    "    this.#handle.openLife();\n    return new FocusView",
+    "    return new FocusView",
+  ]),
   fault(
     "an old Bun that opens no library is not told that it is old",
     "test/ffi/surroundings.test.ts",

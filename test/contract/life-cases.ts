@@ -82,12 +82,19 @@ export function lifeCases(on: OnFresh): void {
         () => typed.get("key"),
         () => focus.get("key"),
         () => focus.deleteAll(),
+        // What only makes a view answers as well: a handle that is gone is told of where it is used.
+        () => db.typed({ value: codec.text }),
+        () => space.typed({ value: codec.text }),
+        () => typed.typed({ value: codec.bytes }),
+        () => db.focus("a"),
+        () => focus.focus("b"),
       ];
       for (const call of calls) expectCode("EMDB_CLOSED", call);
       await expectRejects("EMDB_CLOSED", db.flush());
       await expectRejects("EMDB_CLOSED", db.checkpoint());
       await expectRejects("EMDB_CLOSED", db.compact());
       await expectRejects("EMDB_CLOSED", db.verify());
+      await expectRejects("EMDB_CLOSED", db.backupTo("copy.emdb"));
       await db.close();
       db.closeSync();
       expect(textOf(view)).toBe("value");
@@ -146,6 +153,7 @@ export function lifeCases(on: OnFresh): void {
       expect(Bun.inspect(db)).toStartWith("Emdb {");
       expect(Bun.inspect(space)).toContain("name");
       expect(Bun.inspect(db.typed({ value: codec.text }))).toStartWith("Keyspace {");
+      expect(Bun.inspect(db.focus("user").focus("1"))).toBe("Focus { prefix: 'user.1' }");
     }),
   );
 }

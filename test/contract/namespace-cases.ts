@@ -61,6 +61,8 @@ export function namespaceCases(on: OnFresh): void {
         () => dropped.update("key", () => "x"),
         () => dropped.compareAndSwap("key", undefined, "x"),
         () => typed.get("key"),
+        () => dropped.typed({ value: codec.text }),
+        () => typed.typed({ value: codec.bytes }),
       ];
       for (const call of calls) expectCode("EMDB_NAMESPACE_DROPPED", call);
       const again = db.namespace("name");

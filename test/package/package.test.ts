@@ -17,6 +17,33 @@ const folder = mkdtempSync(join(tmpdir(), "emdb-package-"));
 const stage = join(folder, "stage");
 const consumer = join(folder, "consumer");
 const installed = join(consumer, "node_modules/emdb");
+const promisedNames = [
+  "BytesLike",
+  "Cipher",
+  "Codec",
+  "Emdb",
+  "EmdbError",
+  "EmdbErrorCode",
+  "EmdbShare",
+  "EmdbStats",
+  "EncryptionInput",
+  "EngineOptions",
+  "FlushPolicy",
+  "Focus",
+  "InsertOptions",
+  "Keyspace",
+  "LocationOptions",
+  "LockHolder",
+  "Namespace",
+  "OpenOptions",
+  "ProgressOptions",
+  "RangeOptions",
+  "RecoveryReport",
+  "SalvageReport",
+  "Transaction",
+  "VerifyReport",
+  "codec",
+];
 const published = ["package.json", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "src", "docs", "examples"];
 
 interface Outcome {
@@ -52,7 +79,7 @@ beforeAll(async () => {
   await unpacked.extract(folder);
   cpSync(join(folder, "package"), installed, { recursive: true });
   cpSync(join(import.meta.dir, "consumer"), consumer, { recursive: true });
-  cpSync(join(root, "test/types/public-api.ts"), join(consumer, "public-api.ts"));
+  cpSync(join(root, "test/types"), consumer, { recursive: true });
   writeFileSync(join(consumer, "package.json"), `{ "type": "module" }`);
 }, timeoutMs);
 
@@ -65,6 +92,13 @@ describe("the tarball", () => {
     for (const name of ["package.json", "LICENSE", "dist", "src"]) expect(top).toContain(name);
     for (const path of ["index.js", "index.d.ts", "needs-bun.js"])
       expect(readdirSync(join(installed, "dist"))).toContain(path);
+  });
+  test("declares the promised names and no other", () => {
+    const text = readFileSync(join(installed, "dist/index.d.ts"), "utf8");
+    const lists = [...text.matchAll(/^export (?:type )?\{([^}]*)\} from/gm)];
+    expect(lists).toHaveLength(text.match(/^export /gm)?.length ?? 0);
+    const names = lists.flatMap(([, list = ""]) => list.match(/\b(?!type\b)\w+/g) ?? []);
+    expect(names.toSorted()).toEqual(promisedNames);
   });
   test(
     "satisfies publint",

@@ -1,7 +1,10 @@
 /**
- * The public types as they were promised, and the claims that the package keeps each promise or gives more: this file
- * only has to type-check. What a caller passes in must be taken by the package; what it gets back must be what was
- * promised. Methods are written as properties, because the compiler compares parameters strictly only there.
+ * The public types as they were promised, and the claims that the package has them so: this file only has to type-check,
+ * here against the source and in `test/package` against what is packed.
+ *
+ * A member counts as kept only if its type is the very same one: what a compiler takes for another (`any`, a member
+ * that became optional or may be written to, another default, overloads in another order, a class where an interface was)
+ * makes code compile, infer or fail differently. What is wider than promised, and what is there besides, is named below.
  */
 
 import type * as emdb from "emdb";
@@ -12,17 +15,17 @@ type Bytes = string | Uint8Array | ArrayBuffer;
 type Walk<T> = IteratorObject<T, undefined>;
 
 interface Codec<T> {
-  readonly encode: (value: T) => Bytes;
+  readonly encode: (value: T) => emdb.BytesLike;
   readonly decode: (bytes: Uint8Array) => T;
 }
 
 interface Codecs {
-  readonly bytes: Codec<Uint8Array>;
-  readonly text: Codec<string>;
-  readonly json: <T = unknown>() => Codec<T>;
-  readonly structured: <T = unknown>() => Codec<T>;
-  readonly uint32: Codec<number>;
-  readonly uint64: Codec<bigint>;
+  readonly bytes: emdb.Codec<Uint8Array>;
+  readonly text: emdb.Codec<string>;
+  json<T = unknown>(): emdb.Codec<T>;
+  structured<T = unknown>(): emdb.Codec<T>;
+  readonly uint32: emdb.Codec<number>;
+  readonly uint64: emdb.Codec<bigint>;
 }
 
 type FlushPolicy =
@@ -36,9 +39,9 @@ type EncryptionInput = { readonly key: Uint8Array } | { readonly passphrase: str
 interface EngineOptions {
   readonly defaultTtlMs?: number;
   readonly rangeScans?: boolean;
-  readonly flushPolicy?: FlushPolicy;
-  readonly encryption?: EncryptionInput;
-  readonly cipher?: Cipher;
+  readonly flushPolicy?: emdb.FlushPolicy;
+  readonly encryption?: emdb.EncryptionInput;
+  readonly cipher?: emdb.Cipher;
   readonly verifyReads?: boolean;
 }
 
@@ -62,82 +65,78 @@ interface InsertOptions {
   readonly expiresAtMs?: number;
 }
 
-interface RangeOptions<K = Bytes> {
+interface RangeOptions<K> {
   readonly gt?: K;
   readonly gte?: K;
   readonly lt?: K;
   readonly lte?: K;
-  readonly prefix?: Bytes;
+  readonly prefix?: emdb.BytesLike;
   readonly reverse?: boolean;
   readonly limit?: number;
 }
 
-interface Typed {
-  <K, V>(codecs: { readonly key: Codec<K>; readonly value: Codec<V> }): emdb.Keyspace<K, V, K, V>;
-  <V>(codecs: { readonly value: Codec<V> }): emdb.Keyspace<Uint8Array, V, Bytes, V>;
-}
-
 interface Keyspace<K, V, KeyIn, ValueIn> {
-  readonly insert: (key: KeyIn, value: ValueIn, options?: InsertOptions) => void;
-  readonly insertMany: (entries: Iterable<readonly [KeyIn, ValueIn]>, options?: InsertOptions) => number;
-  readonly get: (key: KeyIn) => V | undefined;
-  readonly getMany: (keys: Iterable<KeyIn>) => (V | undefined)[];
-  readonly getZeroCopy: (key: KeyIn) => Uint8Array | undefined;
-  readonly getText: (key: KeyIn) => string | undefined;
-  readonly containsKey: (key: KeyIn) => boolean;
-  readonly remove: (key: KeyIn) => V | undefined;
-  readonly removeMany: (keys: Iterable<KeyIn>) => number;
-  readonly compareAndSwap: (
+  insert(key: KeyIn, value: ValueIn, options?: emdb.InsertOptions): void;
+  insertMany(entries: Iterable<readonly [KeyIn, ValueIn]>, options?: emdb.InsertOptions): number;
+  get(key: KeyIn): V | undefined;
+  getMany(keys: Iterable<KeyIn>): (V | undefined)[];
+  getZeroCopy(key: KeyIn): Uint8Array | undefined;
+  getText(key: KeyIn): string | undefined;
+  containsKey(key: KeyIn): boolean;
+  remove(key: KeyIn): V | undefined;
+  removeMany(keys: Iterable<KeyIn>): number;
+  compareAndSwap(
     key: KeyIn,
     expected: ValueIn | undefined,
     next: ValueIn | undefined,
-    options?: InsertOptions,
-  ) => boolean;
-  readonly update: (
+    options?: emdb.InsertOptions,
+  ): boolean;
+  update(
     key: KeyIn,
     change: (current: V | undefined) => ValueIn | undefined,
-    options?: InsertOptions,
-  ) => V | undefined;
-  readonly len: () => number;
-  readonly isEmpty: () => boolean;
-  readonly clear: () => void;
-  readonly iter: () => Walk<[K, V]>;
-  readonly keys: () => Walk<K>;
-  readonly values: () => Walk<V>;
-  readonly [Symbol.iterator]: () => Walk<[K, V]>;
-  readonly range: (range?: RangeOptions<KeyIn>) => Walk<[K, V]>;
-  readonly stream: (range?: RangeOptions<KeyIn>) => ReadableStream<[K, V]>;
-  readonly expiresAt: (key: KeyIn) => number | undefined;
-  readonly ttl: (key: KeyIn) => number | undefined;
-  readonly persist: (key: KeyIn) => boolean;
-  readonly sweepExpired: () => number;
-  readonly typed: Typed;
+    options?: emdb.InsertOptions,
+  ): V | undefined;
+  len(): number;
+  isEmpty(): boolean;
+  clear(): void;
+  iter(): Walk<[K, V]>;
+  keys(): Walk<K>;
+  values(): Walk<V>;
+  [Symbol.iterator](): Walk<[K, V]>;
+  range(range?: emdb.RangeOptions<KeyIn>): Walk<[K, V]>;
+  stream(range?: emdb.RangeOptions<KeyIn>): ReadableStream<[K, V]>;
+  expiresAt(key: KeyIn): number | undefined;
+  ttl(key: KeyIn): number | undefined;
+  persist(key: KeyIn): boolean;
+  sweepExpired(): number;
+  typed<K2, V2>(codecs: {
+    readonly key: emdb.Codec<K2>;
+    readonly value: emdb.Codec<V2>;
+  }): emdb.Keyspace<K2, V2, K2, V2>;
+  typed<V2>(codecs: { readonly value: emdb.Codec<V2> }): emdb.Keyspace<Uint8Array, V2, emdb.BytesLike, V2>;
 }
 
 interface Namespace<K, V, KeyIn, ValueIn> extends Keyspace<K, V, KeyIn, ValueIn> {
   readonly name: string;
 }
 
-interface TransactionSpace {
-  readonly insert: (key: Bytes, value: Bytes, options?: InsertOptions) => void;
-  readonly get: (key: Bytes) => Uint8Array | undefined;
-  readonly containsKey: (key: Bytes) => boolean;
-  readonly remove: (key: Bytes) => Uint8Array | undefined;
-}
-
-interface Transaction extends TransactionSpace {
-  readonly namespace: (name: string) => TransactionSpace;
+interface Transaction {
+  insert(key: emdb.BytesLike, value: emdb.BytesLike, options?: emdb.InsertOptions): void;
+  get(key: emdb.BytesLike): Uint8Array | undefined;
+  containsKey(key: emdb.BytesLike): boolean;
+  remove(key: emdb.BytesLike): Uint8Array | undefined;
+  namespace(name: string): Omit<emdb.Transaction, "namespace">;
 }
 
 interface Focus {
   readonly prefix: string;
-  readonly set: (key: string, value: Bytes, options?: InsertOptions) => void;
-  readonly get: (key: string) => Uint8Array | undefined;
-  readonly containsKey: (key: string) => boolean;
-  readonly remove: (key: string) => Uint8Array | undefined;
-  readonly focus: (sub: string) => Focus;
-  readonly iter: () => Walk<[Uint8Array, Uint8Array]>;
-  readonly deleteAll: () => number;
+  set(key: string, value: emdb.BytesLike, options?: emdb.InsertOptions): void;
+  get(key: string): Uint8Array | undefined;
+  containsKey(key: string): boolean;
+  remove(key: string): Uint8Array | undefined;
+  focus(sub: string): emdb.Focus;
+  iter(): Walk<[Uint8Array, Uint8Array]>;
+  deleteAll(): number;
 }
 
 interface Stats {
@@ -186,64 +185,64 @@ interface SalvageReport {
 
 type Place = string | URL;
 
-interface OpenNamespace {
-  (name: string): emdb.Namespace;
-  <K, V>(name: string, codecs: { readonly key: Codec<K>; readonly value: Codec<V> }): emdb.Namespace<K, V, K, V>;
-  <V>(name: string, codecs: { readonly value: Codec<V> }): emdb.Namespace<Uint8Array, V, Bytes, V>;
-}
-
-interface Database extends Keyspace<Uint8Array, Uint8Array, Bytes, Bytes>, Disposable, AsyncDisposable {
-  readonly recovery: RecoveryReport;
+interface Database extends Keyspace<Uint8Array, Uint8Array, emdb.BytesLike, emdb.BytesLike> {
+  readonly recovery: emdb.RecoveryReport;
   readonly path: string | undefined;
   readonly isOpen: boolean;
-  readonly share: () => Share;
-  readonly namespace: OpenNamespace;
-  readonly listNamespaces: () => string[];
-  readonly dropNamespace: (name: string) => boolean;
-  readonly transaction: <T>(body: (tx: emdb.Transaction) => T) => T;
-  readonly focus: (prefix: string) => Focus;
-  readonly group: (prefix: string) => Walk<[Uint8Array, Uint8Array]>;
-  readonly deleteGroup: (prefix: string) => number;
-  readonly flush: () => Promise<void>;
-  readonly flushSync: () => void;
-  readonly checkpoint: () => Promise<void>;
-  readonly compact: (options?: ProgressOptions) => Promise<void>;
-  readonly backupTo: (target: Place, options?: ProgressOptions) => Promise<void>;
-  readonly verify: (options?: ProgressOptions) => Promise<VerifyReport>;
-  readonly stats: () => Stats;
-  readonly close: () => Promise<void>;
-  readonly closeSync: () => void;
-}
-
-interface Open {
-  (path: Place, options?: OpenOptions): emdb.Emdb;
-  (options: OpenOptions & LocationOptions): emdb.Emdb;
+  share(): emdb.EmdbShare;
+  namespace(name: string): emdb.Namespace;
+  namespace<K, V>(
+    name: string,
+    codecs: { readonly key: emdb.Codec<K>; readonly value: emdb.Codec<V> },
+  ): emdb.Namespace<K, V, K, V>;
+  namespace<V>(
+    name: string,
+    codecs: { readonly value: emdb.Codec<V> },
+  ): emdb.Namespace<Uint8Array, V, emdb.BytesLike, V>;
+  listNamespaces(): string[];
+  dropNamespace(name: string): boolean;
+  transaction<T>(body: (tx: emdb.Transaction) => T): T;
+  focus(prefix: string): emdb.Focus;
+  group(prefix: string): Walk<[Uint8Array, Uint8Array]>;
+  deleteGroup(prefix: string): number;
+  flush(): Promise<void>;
+  flushSync(): void;
+  checkpoint(): Promise<void>;
+  compact(options?: emdb.ProgressOptions): Promise<void>;
+  backupTo(target: Place, options?: emdb.ProgressOptions): Promise<void>;
+  verify(options?: emdb.ProgressOptions): Promise<emdb.VerifyReport>;
+  stats(): emdb.EmdbStats;
+  close(): Promise<void>;
+  closeSync(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 interface Statics {
-  readonly open: Open;
-  readonly openInMemory: (options?: EngineOptions) => emdb.Emdb;
-  readonly attach: (share: emdb.EmdbShare) => emdb.Emdb;
-  readonly resolvePath: (options: LocationOptions) => string;
-  readonly lockHolder: (path: Place) => LockHolder | undefined;
-  readonly breakLock: (path: Place, options?: { readonly force?: boolean }) => void;
-  readonly enableEncryption: (
+  open(path: Place, options?: emdb.OpenOptions): emdb.Emdb;
+  open(options: emdb.OpenOptions & emdb.LocationOptions): emdb.Emdb;
+  openInMemory(options?: emdb.EngineOptions): emdb.Emdb;
+  attach(share: emdb.EmdbShare): emdb.Emdb;
+  resolvePath(options: emdb.LocationOptions): string;
+  lockHolder(path: Place): emdb.LockHolder | undefined;
+  breakLock(path: Place, options?: { readonly force?: boolean }): void;
+  enableEncryption(
     path: Place,
-    target: EncryptionInput & { readonly cipher?: Cipher },
-    options?: ProgressOptions,
-  ) => Promise<void>;
-  readonly disableEncryption: (path: Place, current: EncryptionInput, options?: ProgressOptions) => Promise<void>;
-  readonly rotateEncryptionKey: (
+    target: emdb.EncryptionInput & { readonly cipher?: emdb.Cipher },
+    options?: emdb.ProgressOptions,
+  ): Promise<void>;
+  disableEncryption(path: Place, current: emdb.EncryptionInput, options?: emdb.ProgressOptions): Promise<void>;
+  rotateEncryptionKey(
     path: Place,
-    current: EncryptionInput,
-    next: EncryptionInput,
-    options?: ProgressOptions,
-  ) => Promise<void>;
-  readonly salvage: (
+    current: emdb.EncryptionInput,
+    next: emdb.EncryptionInput,
+    options?: emdb.ProgressOptions,
+  ): Promise<void>;
+  salvage(
     path: Place,
     target: Place,
-    options?: ProgressOptions & { readonly encryption?: EncryptionInput },
-  ) => Promise<SalvageReport>;
+    options?: emdb.ProgressOptions & { readonly encryption?: emdb.EncryptionInput },
+  ): Promise<emdb.SalvageReport>;
 }
 
 type ErrorCode =
@@ -267,66 +266,135 @@ type ErrorCode =
   | "EMDB_ABORTED";
 
 interface Failure extends Error {
-  readonly code: ErrorCode;
+  readonly code: emdb.EmdbErrorCode;
   readonly path?: string;
   readonly syscall?: string;
   readonly errno?: string;
   readonly offset?: number;
-  readonly holder?: LockHolder;
+  readonly holder?: emdb.LockHolder;
+}
+
+// -- what there is besides ---------------------------------------------------
+
+interface BackgroundWork {
+  readonly sweepIntervalMs?: number;
+  readonly autoCompact?: boolean | { readonly ratio?: number; readonly minBytes?: number };
+}
+
+interface WiderStatics {
+  resolvePath(options?: emdb.LocationOptions): string;
 }
 
 // -- the claims --------------------------------------------------------------
 
-/** What a caller gets: at least as much as was promised. */
-type Gives<Promised, _Given extends Promised> = true;
-/** What a caller passes: all that was promised is taken. Option objects have all keys optional, so those are compared too. */
-type Takes<Taken, Promised extends Taken> = keyof Promised extends keyof Taken ? true : false;
-type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;
+/** Whether the compiler takes both for one type; assignable to each other is not enough. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+
+/** Members of the promise that are missing or are anything else. */
+type Drifted<Promised, Given> = {
+  [Name in keyof Promised]-?: Name extends keyof Given
+    ? Same<Pick<Promised, Name>, Pick<Given, Name>> extends true
+      ? never
+      : Name
+    : Name;
+}[keyof Promised];
+
+/** Of a promise that is kept nothing; else the members that it is not kept by, and those that were not promised. */
+type Broken<Promised, Given, Wider = never, Added = never> = [Given] extends [Promised]
+  ? Other<Drifted<Promised, Given>, Wider> | Other<Exclude<keyof Given, keyof Promised>, Added>
+  : Drifted<Promised, Given>;
+
+/** What stands in one of them only. */
+type Other<Names, Expected> = Exclude<Names, Expected> | Exclude<Expected, Names>;
+
+/** The same of types without members of their own. */
+type Differs<Promised, Given> = Same<Promised, Given> extends true ? never : "another type";
+
+type Inspected = Extract<keyof emdb.Emdb, symbol>;
+type Shown = Exclude<Inspected, typeof Symbol.iterator | typeof Symbol.dispose | typeof Symbol.asyncDispose> | "toJSON";
 
 interface Point {
   readonly x: number;
 }
 
-export type Claims = [
-  Gives<Statics, typeof emdb.Emdb>,
-  Gives<Database, emdb.Emdb>,
-  Gives<Keyspace<Uint8Array, Uint8Array, Bytes, Bytes>, emdb.Keyspace>,
-  Gives<Keyspace<number, Point, number, Point>, emdb.Keyspace<number, Point, number, Point>>,
-  Gives<Namespace<Uint8Array, Uint8Array, Bytes, Bytes>, emdb.Namespace>,
-  Gives<Namespace<bigint, Point, bigint, Point>, emdb.Namespace<bigint, Point, bigint, Point>>,
-  Gives<Transaction, emdb.Transaction>,
-  Gives<Focus, emdb.Focus>,
-  Gives<Codecs, typeof emdb.codec>,
-  Gives<Stats, emdb.EmdbStats>,
-  Gives<RecoveryReport, emdb.RecoveryReport>,
-  Gives<LockHolder, emdb.LockHolder>,
-  Gives<VerifyReport, emdb.VerifyReport>,
-  Gives<SalvageReport, emdb.SalvageReport>,
-  Gives<Share, emdb.EmdbShare>,
-  Gives<Failure, emdb.EmdbError>,
-  Same<Codec<Point>, emdb.Codec<Point>>,
-  Same<Bytes, emdb.BytesLike>,
-  Same<ErrorCode, emdb.EmdbErrorCode>,
-];
+/** Every name of the package with what is not as promised: nothing. */
+interface Found {
+  readonly Emdb: Broken<Database, emdb.Emdb, never, Shown>;
+  readonly statics: Broken<Statics, typeof emdb.Emdb, keyof WiderStatics, "prototype">;
+  readonly widerStatics: Broken<WiderStatics, Pick<typeof emdb.Emdb, keyof WiderStatics>>;
+  readonly Keyspace: Broken<Keyspace<Uint8Array, Uint8Array, emdb.BytesLike, emdb.BytesLike>, emdb.Keyspace>;
+  readonly keyspaceOfFour: Broken<
+    Keyspace<number, Point, bigint, string>,
+    emdb.Keyspace<number, Point, bigint, string>
+  >;
+  readonly keyspaceOfOne: Broken<Keyspace<number, Uint8Array, emdb.BytesLike, emdb.BytesLike>, emdb.Keyspace<number>>;
+  readonly Namespace: Broken<Namespace<Uint8Array, Uint8Array, emdb.BytesLike, emdb.BytesLike>, emdb.Namespace>;
+  readonly namespaceOfFour: Broken<
+    Namespace<number, Point, bigint, string>,
+    emdb.Namespace<number, Point, bigint, string>
+  >;
+  readonly namespaceOfOne: Broken<
+    Namespace<number, Uint8Array, emdb.BytesLike, emdb.BytesLike>,
+    emdb.Namespace<number>
+  >;
+  readonly Transaction: Broken<Transaction, emdb.Transaction>;
+  readonly Focus: Broken<Focus, emdb.Focus>;
+  readonly Codec: Broken<Codec<Point>, emdb.Codec<Point>>;
+  readonly codec: Broken<Codecs, typeof emdb.codec>;
+  readonly EmdbShare: Broken<Share, emdb.EmdbShare>;
+  readonly EmdbStats: Broken<Stats, emdb.EmdbStats>;
+  readonly RecoveryReport: Broken<RecoveryReport, emdb.RecoveryReport>;
+  readonly LockHolder: Broken<LockHolder, emdb.LockHolder>;
+  readonly VerifyReport: Broken<VerifyReport, emdb.VerifyReport>;
+  readonly SalvageReport: Broken<SalvageReport, emdb.SalvageReport>;
+  readonly EmdbError: Broken<Failure, emdb.EmdbError>;
+  readonly EngineOptions: Broken<EngineOptions, emdb.EngineOptions, never, keyof BackgroundWork>;
+  readonly OpenOptions: Broken<OpenOptions, emdb.OpenOptions, never, keyof BackgroundWork>;
+  readonly backgroundWork: Broken<BackgroundWork, Pick<emdb.EngineOptions, keyof BackgroundWork>>;
+  readonly LocationOptions: Broken<LocationOptions, emdb.LocationOptions>;
+  readonly InsertOptions: Broken<InsertOptions, emdb.InsertOptions>;
+  readonly RangeOptions: Broken<RangeOptions<emdb.BytesLike>, emdb.RangeOptions>;
+  readonly rangeOfNumbers: Broken<RangeOptions<number>, emdb.RangeOptions<number>>;
+  readonly ProgressOptions: Broken<ProgressOptions, emdb.ProgressOptions>;
+  readonly BytesLike: Differs<Bytes, emdb.BytesLike>;
+  readonly Cipher: Differs<Cipher, emdb.Cipher>;
+  readonly FlushPolicy: Differs<FlushPolicy, emdb.FlushPolicy>;
+  readonly EncryptionInput: Differs<EncryptionInput, emdb.EncryptionInput>;
+  readonly EmdbErrorCode: Differs<ErrorCode, emdb.EmdbErrorCode>;
+  readonly values: Differs<"Emdb" | "EmdbError" | "codec", keyof typeof emdb>;
+}
 
-export type ClaimsOfOptions = [
-  Takes<emdb.EngineOptions, EngineOptions>,
-  Takes<emdb.OpenOptions, OpenOptions>,
-  Takes<emdb.LocationOptions, LocationOptions>,
-  Takes<emdb.InsertOptions, InsertOptions>,
-  Takes<emdb.RangeOptions, RangeOptions>,
-  Takes<emdb.ProgressOptions, ProgressOptions>,
-  Same<Cipher, emdb.Cipher>,
-  Same<FlushPolicy, emdb.FlushPolicy>,
-  Same<EncryptionInput, emdb.EncryptionInput>,
-];
+type Nothing<T extends { readonly [Name in keyof T]: never }> = T;
+export type Kept = Nothing<Found>;
 
-type AllTrue<T extends readonly true[]> = T;
-export const kept: AllTrue<Claims> | AllTrue<ClaimsOfOptions> | undefined = undefined;
+// -- and that these would notice ---------------------------------------------
 
-// @ts-expect-error a method that is not there is noticed
-export type Missing = Gives<{ readonly shrink: () => void }, emdb.Emdb>;
-// @ts-expect-error a parameter that is taken no more is noticed
-export type Narrower = Gives<{ readonly get: (key: number) => Uint8Array | undefined }, emdb.Keyspace>;
-// @ts-expect-error an option that is gone is noticed
-export type Gone = AllTrue<[Takes<emdb.InsertOptions, { readonly ttlSeconds?: number }>]>;
+interface Sample {
+  readonly held: string;
+  may?: number;
+  read(key: string): string | undefined;
+  list<T = unknown>(): T[];
+}
+
+type Without<Name extends keyof Sample> = Omit<Sample, Name>;
+/** Not checked by the compiler, as much as if it were written out. */
+type Anything = ReturnType<JSON["parse"]>;
+
+/** What each change of the sample is found by. */
+interface Noticed {
+  readonly same: [Broken<Sample, Sample>, never];
+  readonly gone: [Broken<Sample, Without<"held">>, "held"];
+  readonly added: [Broken<Sample, Sample & { readonly more: string }>, "more"];
+  readonly writable: [Broken<Sample, Without<"held"> & { held: string }>, "held"];
+  readonly required: [Broken<Sample, Without<"may"> & { may: number }>, "may"];
+  readonly orUndefined: [Broken<Sample, Without<"may"> & { may?: number | undefined }>, "may"];
+  readonly takesAnything: [Broken<Sample, Without<"read"> & { read(key: Anything): string | undefined }>, "read"];
+  readonly givesAnything: [Broken<Sample, Without<"read"> & { read(key: string): Anything }>, "read"];
+  readonly givesAlways: [Broken<Sample, Without<"read"> & { read(key: string): string }>, "read"];
+  readonly otherDefault: [Broken<Sample, Without<"list"> & { list<T = string>(): T[] }>, "list"];
+  readonly noException: [Broken<Sample, Sample, "held", "may">, "held" | "may"];
+}
+export type Unnoticed = Nothing<{ [Name in keyof Noticed]: Differs<Noticed[Name][1], Noticed[Name][0]> }>;
+
+// @ts-expect-error what is found does not compile
+export type NotKept = Nothing<{ readonly sample: Broken<Sample, Without<"held">> }>;

@@ -15,6 +15,7 @@ import {
   type EmdbShare,
   type EmdbStats,
   type FlushPolicy,
+  type Focus,
   type Keyspace,
   type LockHolder,
   type Namespace,
@@ -83,6 +84,23 @@ export function records(db: Emdb, key: BytesLike): void {
   db.insert("key", new Float64Array(1));
   // @ts-expect-error reports are read-only
   db.recovery.tornBytes = 0;
+}
+
+/** A walk and a focus are what the interfaces say and nothing narrower: a variable holds one of any origin. */
+export function walks(db: Emdb, users: Namespace): Uint8Array[] {
+  let walk = db.iter();
+  walk = walk.filter(([key]) => key.length > 0);
+  walk = users.range({ prefix: "a" });
+  walk = db.group("users").take(10);
+  claim<Same<typeof walk, IteratorObject<[Uint8Array, Uint8Array], undefined>>>();
+  let keys = db.keys();
+  keys = walk.map(([key]) => key);
+  let part = db.focus("users");
+  part = part.focus("1");
+  claim<Same<typeof part, Focus>>();
+  using held = part.iter();
+  const step = held.next();
+  return step.done === true ? [...keys] : step.value;
 }
 
 export function typedSpaces(db: Emdb, point: Codec<{ readonly x: number }>): void {
