@@ -352,7 +352,8 @@ test("a death between any two stores of a writer leaves no frame to be read from
   };
   const append = (tail: Tail): void => tail.appendLong(pinned(frame.headBytes), frame);
   const path = folder.file("data.emdb");
-  NewLog.begin(system, words, { generation: 1, file: { path, page: pinned(HEADER_PAGE_BYTES) } });
+  const draft = { generation: 1, makeRoom: () => false };
+  NewLog.begin(system, words, { ...draft, file: { path, page: pinned(HEADER_PAGE_BYTES) } });
   const file = { path, handle: words.numbers[LOG_FILE]! };
   const plan = { look: () => undefined, isWriteThrough: false, isSyncedOften: false };
   const inFile = (body: (tail: Tail) => void): string[] =>
@@ -365,7 +366,7 @@ test("a death between any two stores of a writer leaves no frame to be read from
   }
   expect(inFile(append)).toEqual(["claimed", "barrier", "written", "tail"]);
   releaseDraft(system, words);
-  NewLog.begin(system, words, { generation: 1, file: undefined });
+  NewLog.begin(system, words, { ...draft, file: undefined });
   const inMemory = (body: (tail: Tail) => void): string[] =>
     storesOf(words, (told) => body(new MemoryTail(system, told)));
   for (const body of [place, append]) expect(inMemory(body)).toEqual(["claimed", "barrier", "written", "tail"]);
