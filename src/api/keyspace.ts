@@ -1,6 +1,9 @@
 /**
  * One implementation of `Keyspace` for all: the default key space, named ones, typed views.
  * Each call checks and encodes its arguments, then makes one call of the engine.
+ *
+ * Invariant: the engine is asked for behind the arguments. Reading those may be code that closes the handle (a codec, a
+ * getter, a generator), and another handle may keep the engine open.
  */
 
 import { utf8Text } from "../codec/text.ts";
@@ -27,40 +30,46 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
 
   insert(key: KeyIn, value: ValueIn, options?: InsertOptions): void {
     const coded = this.#coded;
-    const store = coded.handle.writable();
+    coded.handle.writable();
     // First: a property of the options may be code that changes the bytes.
     const lifetime = lifetimeOf(options);
     const keyBytes = coded.keyKept(key);
     const valueBytes = coded.valueIn(value);
-    store.insert(coded.space, keyBytes, valueBytes, deadlineOf(lifetime, coded.handle));
+    coded.handle.store.insert(coded.space, keyBytes, valueBytes, deadlineOf(lifetime, coded.handle));
   }
 
   get(key: KeyIn): V | undefined {
     const coded = this.#coded;
-    const value = coded.handle.store.get(coded.space, coded.keyIn(key));
+    const keyBytes = coded.keyIn(key);
+    const value = coded.handle.store.get(coded.space, keyBytes);
     return value === undefined ? undefined : coded.valueOut(value);
   }
 
   getZeroCopy(key: KeyIn): Uint8Array | undefined {
     const coded = this.#coded;
-    return coded.handle.store.getZeroCopy(coded.space, coded.keyIn(key));
+    const keyBytes = coded.keyIn(key);
+    return coded.handle.store.getZeroCopy(coded.space, keyBytes);
   }
 
   getText(key: KeyIn): string | undefined {
     const coded = this.#coded;
-    const value = coded.handle.store.get(coded.space, coded.keyIn(key));
+    const keyBytes = coded.keyIn(key);
+    const value = coded.handle.store.get(coded.space, keyBytes);
     return value === undefined ? undefined : utf8Text(value);
   }
 
   containsKey(key: KeyIn): boolean {
     const coded = this.#coded;
-    return coded.handle.store.has(coded.space, coded.keyIn(key));
+    const keyBytes = coded.keyIn(key);
+    return coded.handle.store.has(coded.space, keyBytes);
   }
 
   remove(key: KeyIn): V | undefined {
     const coded = this.#coded;
     if (coded.valueCodec !== undefined) return removeDecoded(coded, key);
-    const value = coded.handle.writable().remove(coded.space, coded.keyIn(key));
+    coded.handle.writable();
+    const keyBytes = coded.keyIn(key);
+    const value = coded.handle.store.remove(coded.space, keyBytes);
     return value === undefined ? undefined : coded.valueOut(value);
   }
 
@@ -81,24 +90,26 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
 
   insertMany(entries: Iterable<readonly [KeyIn, ValueIn]>, options?: InsertOptions): number {
     const coded = this.#coded;
-    const store = coded.handle.writable();
+    coded.handle.writable();
     const lifetime = lifetimeOf(options);
     const { keys, values, lengths } = collectEntries(coded, entries);
-    store.insertMany(coded.space, keys, values, deadlineOf(lifetime, coded.handle), lengths);
+    coded.handle.store.insertMany(coded.space, keys, values, deadlineOf(lifetime, coded.handle), lengths);
     return keys.length;
   }
 
   getMany(keys: Iterable<KeyIn>): (V | undefined)[] {
     const coded = this.#coded;
-    const values = coded.handle.store.getMany(coded.space, collectKeys(coded, keys));
+    const collected = collectKeys(coded, keys);
+    const values = coded.handle.store.getMany(coded.space, collected);
     if (coded.valueCodec === undefined) return values as (V | undefined)[];
     return values.map((value) => (value === undefined ? undefined : coded.valueOut(value)));
   }
 
   removeMany(keys: Iterable<KeyIn>): number {
     const coded = this.#coded;
-    const store = coded.handle.writable();
-    return store.removeMany(coded.space, collectKeys(coded, keys));
+    coded.handle.writable();
+    const collected = collectKeys(coded, keys);
+    return coded.handle.store.removeMany(coded.space, collected);
   }
 
   // -- the whole key space ---------------------------------------------------
@@ -143,11 +154,11 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
 
   range(range: RangeOptions<KeyIn> = {}): IteratorObject<[K, V], undefined> {
     const coded = this.#coded;
-    const { store } = coded.handle;
-    if (!store.hasRangeScans) {
+    if (!coded.handle.store.hasRangeScans) {
       throw new EmdbError("EMDB_INVALID_CONFIG", "range needs the ordered index: open with { rangeScans: true }");
     }
     const { bounds, isEmpty } = rangePlanOf(range, (bound, what) => coded.keyIn(bound, what));
+    const { store } = coded.handle;
     // Of a dropped namespace even an empty range is an error; the count is where the engine says so.
     if (isEmpty) store.count(coded.space);
     return this.#pairs(isEmpty ? undefined : store.range(coded.space, bounds));
@@ -161,7 +172,8 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
 
   expiresAt(key: KeyIn): number | undefined {
     const coded = this.#coded;
-    return coded.handle.store.expiresAt(coded.space, coded.keyIn(key));
+    const keyBytes = coded.keyIn(key);
+    return coded.handle.store.expiresAt(coded.space, keyBytes);
   }
 
   ttl(key: KeyIn): number | undefined {

@@ -23,11 +23,13 @@ export function compareAndSwap<K, V, KeyIn, ValueIn>(
   },
 ): boolean {
   const { handle, space } = coded;
-  const store = handle.writable();
+  handle.writable();
   const lifetime = lifetimeOf(swap.options);
   const key = ownCopy(coded.keyIn(swap.key));
   const expected = swap.expected === undefined ? undefined : coded.valueKept(swap.expected, "expected value");
   const next = swap.next === undefined ? undefined : coded.valueKept(swap.next, "next value");
+  // Behind the arguments: reading them may have closed the handle.
+  const { store } = handle;
   return store.exclusively(() => {
     const current = store.get(space, key);
     if (current === undefined || expected === undefined) {
@@ -82,8 +84,9 @@ export function update<K, V, KeyIn, ValueIn>(
 /** As `Keyspace.persist`: the same value, written again without a deadline. */
 export function persist<K, V, KeyIn, ValueIn>(coded: CodedSpace<K, V, KeyIn, ValueIn>, keyGiven: KeyIn): boolean {
   const { handle, space } = coded;
-  const store = handle.writable();
+  handle.writable();
   const key = ownCopy(coded.keyIn(keyGiven));
+  const { store } = handle;
   return store.exclusively(() => {
     const expiresAtMs = store.expiresAt(space, key);
     if (expiresAtMs === undefined || expiresAtMs === 0) return false;

@@ -39,6 +39,58 @@ describe("two handles on one engine", () => {
     other.insert("key", "y");
   });
 
+  test("a call whose own arguments close its handle is EMDB_CLOSED and does nothing, though another one is open", () => {
+    const closing = (db: Database): Codec<string> => ({
+      encode: (text) => (db.closeSync(), text),
+      decode: (bytes) => new TextDecoder().decode(bytes),
+    });
+    const keyed = (db: Database) => db.typed({ key: closing(db), value: codec.text });
+    const valued = (db: Database) => db.typed({ value: closing(db) });
+    const lifetime = (db: Database) => ({
+      get ttlMs() {
+        return (db.closeSync(), 5);
+      },
+    });
+    function* items<T>(db: Database, item: T): Generator<T> {
+      yield item;
+      db.closeSync();
+    }
+    const calls: readonly ((db: Database) => unknown)[] = [
+      (db) => keyed(db).get("key"),
+      (db) => keyed(db).getText("key"),
+      (db) => keyed(db).getZeroCopy("key"),
+      (db) => keyed(db).containsKey("key"),
+      (db) => keyed(db).expiresAt("key"),
+      (db) => keyed(db).ttl("key"),
+      (db) => keyed(db).persist("key"),
+      (db) => keyed(db).remove("key"),
+      (db) => [...keyed(db).range({ gte: "key" })],
+      (db) => [
+        ...db.range({
+          get limit() {
+            return (db.closeSync(), 0);
+          },
+        }),
+      ],
+      (db) => valued(db).insert("key", "new"),
+      (db) => valued(db).compareAndSwap("key", "old", "new"),
+      (db) => db.insert("key", "new", lifetime(db)),
+      (db) => db.compareAndSwap("key", "old", "new", lifetime(db)),
+      (db) => db.update("key", () => "new", lifetime(db)),
+      (db) => db.insertMany(items(db, ["key", "new"] as const)),
+      (db) => db.removeMany(items(db, "key")),
+      (db) => db.getMany(items(db, "key")),
+    ];
+    for (const call of calls) {
+      const store = new MemoryStore({ rangeScans: true });
+      const other = memoryDatabase(store);
+      other.insert("key", "old", { expiresAtMs: 8_000_000_000_000 });
+      const db = memoryDatabase(store);
+      expectCode("EMDB_CLOSED", () => call(db));
+      expect([other.getText("key"), other.expiresAt("key")]).toEqual(["old", 8_000_000_000_000]);
+    }
+  });
+
   test("do not stand in the way of a transaction on another database", () => {
     const one = memoryDatabase(new MemoryStore());
     const other = memoryDatabase(new MemoryStore());

@@ -57,6 +57,10 @@ export const API: readonly PlantedFault[] = [
     "    handle.store.count(space);\n    return new KeyspaceView",
     "    return new KeyspaceView",
   ]),
+  fault("a batch that closes its handle is written by another's", "test/api/handle.test.ts", "api/keyspace.ts", [
+    "    coded.handle.writable();\n    const lifetime = lifetimeOf(options);\n    const { keys, values, lengths } = collectEntries(coded, entries);\n    coded.handle.store.insertMany(",
+    "    const store = coded.handle.writable();\n    const lifetime = lifetimeOf(options);\n    const { keys, values, lengths } = collectEntries(coded, entries);\n    store.insertMany(",
+  ]),
   fault("a focus is made of a closed handle", "test/contract/twin.test.ts", "api/database.ts", [
     "    this.#handle.openLife();\n    return new FocusView",
     "    return new FocusView",
