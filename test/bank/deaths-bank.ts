@@ -1,11 +1,21 @@
 /** The part of the bug bank that threads which die at any step are to find; see `bank.ts`. */
 
 import { fault, type PlantedFault } from "./fault.ts";
+import { THREADS } from "./threads-bank.ts";
 
 const DEATHS = "test/deaths/random-deaths.test.ts";
 
+/** One that a test of its own finds as well. */
+function foundAgain(name: string): PlantedFault {
+  const known = THREADS.find((one) => one.name === name);
+  if (known === undefined) throw new Error(`no fault is called ${name}`);
+  return { ...known, name: `${name}, at any step`, probe: DEATHS };
+}
+
 /** What looks for them counts every store of those who die. */
 export const AT_ANY_STEP: readonly PlantedFault[] = [
+  foundAgain("a dead writer's lock is taken over without an audit"),
+  foundAgain("what the last one out had not let go of when it died stays"),
   fault("a map that a dead thread has put in its place is never the newest", DEATHS, "log/log-words.ts", [
     "numbers[at] === map.address - base) return nameNewest(words, at);",
     "numbers[at] === map.address - base) return;",
