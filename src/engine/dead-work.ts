@@ -10,10 +10,11 @@
  * Invariants
  * 1. Who calls this has the place of long work, or is the last one out: no living thread uses the names.
  * 2. A target is noted only as long as its lock is held, so its names are ours too; its lock goes last.
- * 3. What the log itself has open or mapped, or has given out views of, is left alone, whatever name its file has.
+ * 3. What the log itself has open or mapped, or has given out views of, is left alone, whatever name its file has; so is the
+ *    table of moves that a replaced file goes by, whose own file may have kept its name.
  */
 
-import type { FileHandle, System } from "../ffi/system.ts";
+import type { Address, FileHandle, System } from "../ffi/system.ts";
 import { logFileOf, segmentsOf } from "../log/log-words.ts";
 import { freeName } from "../log/free-name.ts";
 import { closeFile, namedHandle, namedIdentity } from "../log/shared-file.ts";
@@ -38,9 +39,11 @@ export function giveBackDead(system: System, control: Control, log: Named): void
   for (const handle of handlesOf(control)) drafts.delete(identityOf(system.statusOf(handle)));
   closeImageFile(system, control);
   releaseReplacement(system, control, log.path !== undefined);
+  const tables = tablesOf(control);
   for (const identity of drafts) {
     if (identity === undefined) continue;
-    for (const { address, bytes } of system.mappingsOf(identity)) system.unmap(address, bytes);
+    const maps = system.mappingsOf(identity).filter(({ address }) => !tables.has(address));
+    for (const { address, bytes } of maps) system.unmap(address, bytes);
     for (const handle of system.openHandles(identity)) system.close(handle);
   }
   for (const name of names) freeName(system, name);
@@ -66,4 +69,10 @@ function handlesOf({ log }: Control): FileHandle[] {
   const segments = segmentsOf(log);
   const files = [logFileOf(log), ...segments.list().map((at) => segments.file(at))];
   return files.map(namedHandle).filter((handle) => handle !== undefined);
+}
+
+/** Where the tables of moves are that replaced files go by. */
+function tablesOf({ log }: Control): Set<Address> {
+  const segments = segmentsOf(log);
+  return new Set(segments.list().map((at) => segments.facts(at).moves.address));
 }

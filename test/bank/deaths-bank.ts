@@ -29,6 +29,12 @@ export const AT_ANY_STEP: readonly PlantedFault[] = [
       "return this.#bookOf(base, generation < 0 ? generation : this.#logNumbers[LOG_GENERATION]!);",
     ],
   ),
+  fault(
+    "with what a dead thread has left goes the table of moves that a replaced file goes by",
+    "test/compaction/moments.test.ts",
+    "engine/dead-work.ts",
+    [".filter(({ address }) => !tables.has(address))", ".filter(({ address }) => tables.size >= 0 && address >= 0)"],
+  ),
   fault("what a dead thread was installing is let go of twice", DEATHS, "engine/assemble.ts", [
     "    if (isLast) endInstall(core, engine.spaces);\n",
     "",

@@ -1,9 +1,10 @@
 /** What happens between the steps of a compaction: much is written, it is given up half-way, another thread goes on with it. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { AUDIT, LONG_WORK, RELOCATED, SWAP, SWAP_RENAMES } from "../../src/engine/control.ts";
+import { giveBackDead } from "../../src/engine/dead-work.ts";
 import { attachTo } from "../../src/engine/open.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
 import { Errno } from "../../src/ffi/errno.ts";
@@ -100,6 +101,29 @@ test("a thread that gave an index up half-way does not go on there in a later co
   expect(log.segments.list().length).toBeLessThanOrEqual(3);
   other.leave();
   one.leave();
+});
+
+test("what a dead thread has left is given back without the table of moves of a replaced file, whose own file may have its name still", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const system = faulty(hostSystem(), (call, args) =>
+    call === "unlink" && String(args[0]).endsWith("-moves") && existsSync(String(args[0])) ? -Errno.EIO : undefined,
+  );
+  const opened = openFile(system, path);
+  const { core } = opened.engine;
+  fill(opened, 5000);
+  expect(opened.work.tryTake()).toBe(true);
+  for (const _ of opened.compaction.copySteps());
+  const table = readdirSync(folder.path).find((name) => name.endsWith("-moves"))!;
+  const status = system.status(folder.file(table));
+  if (typeof status === "number") throw new Error("the table has no name");
+  const before = system.mappingsOf(status.identity);
+  giveBackDead(system, core.control, { path, fileId: core.identity.fileId, isReadOnly: false });
+  expect(system.mappingsOf(status.identity)).toEqual(before);
+  for (const _ of opened.compaction.relocationSteps());
+  opened.work.give();
+  expectAll(opened, 5000);
+  opened.leave();
 });
 
 test("a walk that began before its index was led over keeps the file that it was to read in", () => {
