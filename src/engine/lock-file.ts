@@ -259,6 +259,10 @@ export function isOtherFile(
 
 /** Whether somebody, it may be this process, has the log at a path open for writing. */
 export function isClaimed(system: System, path: string): boolean {
+  return isLocked(system, path);
+}
+
+function isLocked(system: System, path: string): boolean {
   const handle = system.open(path, "read");
   if (handle < 0) return false;
   const result = system.probeLock(handle);
@@ -279,11 +283,7 @@ function closeLock(system: System, handle: FileHandle, words: SharedFile | undef
 
 /** Whether somebody has the log open for writing. Who found no room for a record has it as well. */
 export function isLockHeld(system: System, logPath: string): boolean {
-  const handle = system.open(lockPath(logPath), "read");
-  if (handle < 0) return false;
-  const result = system.probeLock(handle);
-  system.close(handle);
-  return result === -Errno.EAGAIN;
+  return isLocked(system, lockPath(logPath));
 }
 
 /** Who opened the log last, and whether somebody has it now. */

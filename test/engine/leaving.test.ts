@@ -204,5 +204,5 @@ test("a getMany whose keys close the database as they are read is refused", () =
     yield "key";
     db.closeSync();
   }
-  expect(() => db.getMany(keys())).toThrow("the database is closed");
+  expect(() => db.getMany(keys())).toThrow("the database handle is closed");
 });
