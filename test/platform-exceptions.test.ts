@@ -5,9 +5,10 @@
  * every platform: they run once, on Linux x64. (The simulator's own memory is not yet at home on Windows.)
  */
 
+import { Glob } from "bun";
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import list from "./platform-exceptions.json" with { type: "json" };
 import { platformExceptions, type Emulator, type PlatformException } from "./support/platform.ts";
 
@@ -39,6 +40,29 @@ test("every exception names a test that exists, an emulator, and a reason", () =
 
 test("every file that runs on Linux x64 only is there", () => {
   expect(list.repository.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+});
+
+/** The files of this repository that a file loads, itself among them. */
+function loadedBy(file: string, loaded = new Set<string>()): Set<string> {
+  if (loaded.has(file) || !existsSync(file)) return loaded;
+  loaded.add(file);
+  const imports = readFileSync(file, "utf8").matchAll(/^(?:import|export)\s(?!type\s)[^;]*?from\s+"(\.[^"]+)"/gms);
+  for (const [, path] of imports) loadedBy(join(dirname(file), path!), loaded);
+  return loaded;
+}
+
+test("every file that needs the simulated system's memory runs on Linux x64 only, or asks where it is", () => {
+  const memory = join(root, "test", "sim", "real-memory.ts");
+  const forgotten = [...new Glob("test/**/*.test.ts").scanSync(root)].filter((found) => {
+    const file = found.replaceAll("\\", "/");
+    const loaded = loadedBy(join(root, file));
+    return (
+      loaded.has(memory) &&
+      !list.repository.includes(file) &&
+      !readFileSync(join(root, file), "utf8").includes("emulator")
+    );
+  });
+  expect(forgotten).toEqual([]);
 });
 
 test("every file that an emulator leaves out is there, with a reason", () => {
