@@ -254,15 +254,11 @@ export function isOtherFile(
 ): boolean {
   const own = system.statusOf(handle);
   if (typeof own === "number" || own.identity === there.identity) return false;
-  return system.canMapPastEnd || !isClaimed(system, path);
+  return system.canMapPastEnd || !isLocked(system, path);
 }
 
-/** Whether somebody, it may be this process, has the log at a path open for writing. */
-export function isClaimed(system: System, path: string): boolean {
-  return isLocked(system, path);
-}
-
-function isLocked(system: System, path: string): boolean {
+/** Whether somebody, it may be this process, holds the lock of the file at a path: of a log whoever has it open for writing. */
+export function isLocked(system: System, path: string): boolean {
   const handle = system.open(path, "read");
   if (handle < 0) return false;
   const result = system.probeLock(handle);

@@ -64,7 +64,7 @@ import {
   type Control,
 } from "./control.ts";
 import type { Core } from "./core.ts";
-import { isClaimed, isOtherFile } from "./lock-file.ts";
+import { isLocked, isOtherFile } from "./lock-file.ts";
 import { closeMovesFile, forgetMoves, releaseMoves } from "./move-table.ts";
 import { holdFolder, type HeldFolder } from "./open-folder.ts";
 import { compactPath, replacedPaths, type LogPlace } from "./siblings.ts";
@@ -300,6 +300,6 @@ function fileAt({ system, control }: Core, path: string): "draft" | "log" | "oth
   if (there.identity === former.identity) return "log";
   // The handle of a file that was renamed may not know its volume any more (Wine), and what has the name is claimed.
   const hasDraft = openHandle(logFileOf(control.draft)) !== undefined;
-  if (!system.canMapPastEnd && hasDraft && isClaimed(system, path)) return "draft";
+  if (!system.canMapPastEnd && hasDraft && isLocked(system, path)) return "draft";
   return typeof own === "number" ? own : "other";
 }

@@ -104,7 +104,7 @@ export const WINDOWS: readonly PlantedFault[] = [
     "replacedPaths(system, log);",
   ]),
   fault("a compaction on Windows replaces what somebody has put where the log was", LOG_NAME, "engine/lock-file.ts", [
-    "return system.canMapPastEnd || !isClaimed(system, path);",
+    "return system.canMapPastEnd || !isLocked(system, path);",
     "return system.canMapPastEnd;",
   ]),
   fault(

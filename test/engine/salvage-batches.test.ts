@@ -4,7 +4,6 @@ import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Emdb, type OpenOptions } from "../../src/index.ts";
 import { salvageFile } from "../../src/engine/salvage.ts";
-import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import * as format from "../../src/log/frame.ts";
@@ -13,7 +12,7 @@ import { emulator } from "../support/platform.ts";
 import { removeTree, temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { LATER_MS, fastFolder, stateOf, type Step } from "./fixture.ts";
 import { openFile } from "./open-engine.ts";
-import { giveUpBatch, systemWith } from "./verify-frames.ts";
+import { giveUpBatch, systemWith, unreadable } from "./verify-frames.ts";
 
 setDefaultTimeout(240_000);
 const STRIDE = emulator === undefined ? 1 : 11;
@@ -267,26 +266,10 @@ test("a page that the disk cannot read any more when a batch is read again costs
   using folder = temporaryFolder();
   const entries = Array.from({ length: 3000 }, (_, index): [string, string] => [`key ${index}`, "x".repeat(1000)]);
   const bytes = await logOf([(db) => db.insertMany(entries)], {});
-  const host = hostSystem();
   const [from, to] = [2_097_152, 2_101_248];
-  let source = -1;
   let reads = 0;
-  const report = await rescue(
-    folder,
-    bytes,
-    {},
-    {
-      open(name, mode) {
-        const file = host.open(name, mode);
-        if (mode === "read" && name.endsWith("damaged.emdb")) source = file;
-        return file;
-      },
-      read(file, into, span) {
-        const isThere = file === source && span.position < to && span.position + span.bytes > from;
-        return isThere && ++reads > 1 ? -Errno.EIO : host.read(file, into, span);
-      },
-    },
-  );
+  const isBad = (first: number, end: number): boolean => first < to && end > from && ++reads > 1;
+  const report = await rescue(folder, bytes, {}, unreadable("damaged.emdb", isBad));
   expect(reads).toBeGreaterThan(1);
   const touched = framesOf(bytes).filter((frame) => frame.end > from && frame.start < to);
   const [first, last] = [touched[0]!, touched.at(-1)!];
@@ -334,31 +317,16 @@ test.each(["a batch that was given up", "reserved space"] as const)(
   async (behind) => {
     using folder = temporaryFolder();
     const bytes = logToBlock(behind);
-    const host = hostSystem();
     const batch = framesOf(Buffer.from(bytes)).filter(({ place }) => place !== format.PLACE_ALONE);
     const [first, last] = [batch[0]!, batch[BLOCKS - 1]!];
     expect([first.place, last.place]).toEqual([format.PLACE_FIRST, format.PLACE_LAST]);
     expect([last.start % BLOCK_BYTES, last.end - last.start]).toEqual([0, BLOCK_BYTES]);
-    let source = -1;
     let isReadAgain = false;
-    const report = await rescue(
-      folder,
-      bytes,
-      {},
-      {
-        open(name, mode) {
-          const file = host.open(name, mode);
-          if (mode === "read" && name.endsWith("damaged.emdb")) source = file;
-          return file;
-        },
-        read(file, into, span) {
-          const [from, to] = [span.position, span.position + span.bytes];
-          if (file === source && from === first.start) isReadAgain = true;
-          const isBad = file === source && isReadAgain && from < last.end && to > last.start;
-          return isBad ? -Errno.EIO : host.read(file, into, span);
-        },
-      },
-    );
+    const isBad = (from: number, to: number): boolean => {
+      if (from === first.start) isReadAgain = true;
+      return isReadAgain && from < last.end && to > last.start;
+    };
+    const report = await rescue(folder, bytes, {}, unreadable("damaged.emdb", isBad));
     expect(report).toMatchObject({
       recoveredRecords: BLOCKS,
       lostRanges: [{ offset: last.start, bytes: BLOCK_BYTES }],

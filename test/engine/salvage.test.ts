@@ -12,7 +12,7 @@ import type { System } from "../../src/ffi/system.ts";
 import { emulator } from "../support/platform.ts";
 import { removeTree, temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { EVERYTHING, LATER_MS, expectOpens, stateOf, tell, type Step, type Story } from "./fixture.ts";
-import { frameAt, framesOf, giveUpBatch, overwrite, systemWith, type FrameSpan } from "./verify-frames.ts";
+import { frameAt, framesOf, giveUpBatch, overwrite, systemWith, unreadable, type FrameSpan } from "./verify-frames.ts";
 import { openFile } from "./open-engine.ts";
 
 setDefaultTimeout(240_000);
@@ -268,19 +268,8 @@ test("a page that the disk cannot read costs only the records in it", async () =
   const db = Emdb.open(path);
   for (let index = 0; index < 1000; index += 1) db.insert(`key ${index}`, `value ${index}`.repeat(5));
   await db.close();
-  const host = hostSystem();
-  let source = -1;
-  const { recoveredRecords, lostRanges } = await rescue(folder, new Uint8Array(readFileSync(path)), {
-    open(name, mode) {
-      const file = host.open(name, mode);
-      if (mode === "read" && name.endsWith("data.emdb")) source = file;
-      return file;
-    },
-    read(file, into, span) {
-      const isBad = file === source && span.position < 16_384 && span.position + span.bytes > 12_288;
-      return isBad ? -Errno.EIO : host.read(file, into, span);
-    },
-  });
+  const calls = unreadable("data.emdb", (from, to) => from < 16_384 && to > 12_288);
+  const { recoveredRecords, lostRanges } = await rescue(folder, new Uint8Array(readFileSync(path)), calls);
   expect(recoveredRecords).toBeGreaterThan(900);
   expect(recoveredRecords).toBeLessThan(1000);
   expect(lostRanges.length).toBe(1);

@@ -2,6 +2,7 @@
 
 import { expect } from "bun:test";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import type { System } from "../../src/ffi/system.ts";
@@ -57,6 +58,23 @@ export function systemWith(calls: Partial<System>): System {
       return typeof value === "function" ? value.bind(host) : value;
     },
   });
+}
+
+/** Calls by which the disk cannot read stretches of the file of a name, from one byte to another, by whoever opens it to read. */
+export function unreadable(fileName: string, isBad: (from: number, to: number) => boolean): Partial<System> {
+  const host = hostSystem();
+  let source = -1;
+  return {
+    open(name, mode) {
+      const file = host.open(name, mode);
+      if (mode === "read" && name.endsWith(fileName)) source = file;
+      return file;
+    },
+    read(file, into, span) {
+      const isRefused = file === source && isBad(span.position, span.position + span.bytes);
+      return isRefused ? -Errno.EIO : host.read(file, into, span);
+    },
+  };
 }
 
 /** Begins a batch of which so many frames reach the file at once, and gives it up; returns where the first of them stands. */
