@@ -4,7 +4,8 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import type { EncryptionInput, OpenOptions, ProgressOptions } from "../../src/api/types.ts";
-import { fastFolder, turn } from "../engine/fixture.ts";
+import { fastFolder } from "../engine/fixture.ts";
+import { turn } from "../support/turns.ts";
 
 const KEY = { key: new Uint8Array(32).fill(1) };
 const OTHER = { key: new Uint8Array(32).fill(2) };

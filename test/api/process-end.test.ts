@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import { childCommand } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { turn } from "../engine/fixture.ts";
+import { until } from "../support/turns.ts";
 
 const SOURCE = JSON.stringify(join(import.meta.dir, "../../src/index.ts"));
 
@@ -147,6 +147,5 @@ test("no program of a Worker that was told to end before it had begun stays in m
   }
   expect(made.length).toBeGreaterThan(0);
   const isLeft = (): boolean => made.some((url) => resolveObjectURL(url) !== undefined);
-  for (let turns = 0; turns < 100_000 && isLeft(); turns++) await turn();
-  expect(isLeft()).toBe(false);
+  await until(() => !isLeft());
 });

@@ -19,6 +19,7 @@ import { EngineFixture, faulty } from "../engine/engine-fixture.ts";
 import type { Config } from "../engine/open-engine.ts";
 import { canCount, resourcesIn } from "../workers/resources.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { until } from "../support/turns.ts";
 
 setDefaultTimeout(60_000);
 
@@ -250,7 +251,7 @@ test
     cuts.isAsked = how === "over what another has open";
     cuts.lookMs = 3;
     const work = cuts.fixture.opened.backup.run(target, { signal: controller.signal });
-    while (statSync(target).ino === fstatSync(reader).ino) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => statSync(target).ino !== fstatSync(reader).ino);
     if (how === "aborted meanwhile") controller.abort();
     if (how === "closed meanwhile") cuts.fixture.close();
     await work;

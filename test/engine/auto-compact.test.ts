@@ -10,16 +10,11 @@ import { faulty } from "./engine-fixture.ts";
 import { ExpiryFixture } from "./expiry-fixture.ts";
 import { CONFIG, openFile } from "./open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { turn, until } from "../support/turns.ts";
 
 setDefaultTimeout(60_000);
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const VALUE = new Uint8Array(1000);
-
-/** Turns until something holds; the test's timeout ends what never does. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await turn();
-}
 
 function overwrite(db: Emdb, times: number): void {
   for (let time = 0; time < times; time += 1) for (let key = 0; key < 100; key += 1) db.insert(`key ${key}`, VALUE);

@@ -9,10 +9,11 @@ import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { HintWriter } from "../../src/engine/hint-writer.ts";
-import { crashTo, EVERYTHING, expectRefused, stateOf, tell, turn } from "./fixture.ts";
+import { crashTo, EVERYTHING, expectRefused, stateOf, tell } from "./fixture.ts";
 import { attachTo } from "../../src/engine/open.ts";
 import { EngineFixture, faulty, type Fault } from "./engine-fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { turn } from "../support/turns.ts";
 
 setDefaultTimeout(60_000);
 

@@ -9,6 +9,7 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { CommitOrders } from "../../src/log/commit-script.ts";
 import { Subject } from "./flush-subject.ts";
+import { until } from "../support/turns.ts";
 
 /** A row that nobody here has. */
 const OTHER_ROW = 7;
@@ -276,7 +277,7 @@ test("a thread whose Worker dies with an error goes on without, and is the host 
   using subject = new Subject({ hasWorkers: true });
   await writeAndFlush(subject.opened, "first");
   // Where that takes long the flush was answered before.
-  while (hostOf(subject) !== 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => hostOf(subject) === 0);
   await writeAndFlush(subject.opened, "second");
   expect(started).toHaveLength(1);
 });

@@ -1,10 +1,9 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { turn } from "../support/turns.ts";
 
 setDefaultTimeout(60_000);
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 for (const encryption of [undefined, { key: new Uint8Array(32).fill(5) }]) {
   const name = encryption === undefined ? "a log" : "an encrypted log";

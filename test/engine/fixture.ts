@@ -7,6 +7,7 @@ import { EmdbError, type EmdbErrorCode } from "../../src/errors.ts";
 import { Emdb } from "../../src/index.ts";
 import type { Keyspace } from "../../src/api/types.ts";
 import { removeTree, temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
+import { turn } from "../support/turns.ts";
 
 /** Far enough away for every clock that a test may run under. */
 export const LATER_MS = 4_000_000_000_000;
@@ -44,11 +45,6 @@ export interface Story {
 }
 
 export type Step = (db: Emdb) => void;
-
-/** Lets the event loop turn, which writes what is pending. */
-export async function turn(): Promise<void> {
-  await new Promise<void>((resolve) => void setImmediate(resolve));
-}
 
 /** Runs steps on a new database at `path`, flushes before the last `unflushed` of them, and tells what came of it. */
 export async function tell(path: string, steps: readonly Step[], unflushed = 0): Promise<Story> {

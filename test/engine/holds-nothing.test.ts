@@ -10,8 +10,8 @@ import type { Codec } from "../../src/api/types.ts";
 import { held } from "../support/memory.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty } from "./engine-fixture.ts";
-import { turn } from "./fixture.ts";
 import { CONFIG } from "./open-engine.ts";
+import { turn } from "../support/turns.ts";
 
 setDefaultTimeout(60_000);
 const MIB = 1024 * 1024;

@@ -14,9 +14,9 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty } from "./engine-fixture.ts";
-import { turn } from "./fixture.ts";
 import { GROUP } from "./flush-subject.ts";
 import { CONFIG, openFile as reopen, type Config } from "./open-engine.ts";
+import { turn } from "../support/turns.ts";
 
 /** What asks nothing of the database's files and memory. */
 const HARMLESS = new Set(["now", "monotonic", "threadId", "isThreadAlive", "processId"]);

@@ -21,10 +21,10 @@ import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty, type Fault } from "./engine-fixture.ts";
 import { expectCode } from "./fixture.ts";
 import { openFile } from "./open-engine.ts";
+import { turn } from "../support/turns.ts";
 
 const KEY = new Uint8Array(32).fill(9);
 const keys = (count: number): string[] => Array.from({ length: count }, (_, index) => `key ${index}`);
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 interface Switchable {
   isFailing: boolean;

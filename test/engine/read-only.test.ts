@@ -7,10 +7,11 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { EVERYTHING, expectCode, stateAt, stateOf, tell, turn } from "./fixture.ts";
+import { EVERYTHING, expectCode, stateAt, stateOf, tell } from "./fixture.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 import { openFile } from "./open-engine.ts";
 import { startChild } from "./processes.ts";
+import { turn } from "../support/turns.ts";
 
 setDefaultTimeout(120_000);
 

@@ -12,8 +12,9 @@ import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
-import { expectCode, stateOf, turn } from "./fixture.ts";
+import { expectCode, stateOf } from "./fixture.ts";
 import { CONFIG } from "./open-engine.ts";
+import { turn } from "../support/turns.ts";
 
 setDefaultTimeout(120_000);
 const SCALE = emulator === undefined ? 1 : 0.1;

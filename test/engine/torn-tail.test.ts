@@ -9,7 +9,8 @@ import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
 import { startChild } from "./processes.ts";
-import { crashTo, EVERYTHING, expectOpens, stateAt, stateOf, tell, tryOpen, turn } from "./fixture.ts";
+import { crashTo, EVERYTHING, expectOpens, stateAt, stateOf, tell, tryOpen } from "./fixture.ts";
+import { turn } from "../support/turns.ts";
 
 setDefaultTimeout(120_000);
 

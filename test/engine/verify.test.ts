@@ -6,9 +6,10 @@ import { Emdb } from "../../src/index.ts";
 import { Random } from "../sim/random.ts";
 import { emulator, sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { EVERYTHING, stateOf, tell, turn } from "./fixture.ts";
+import { EVERYTHING, stateOf, tell } from "./fixture.ts";
 import { Thread } from "../workers/thread.ts";
 import { frameAt, framesOf, overwrite } from "./verify-frames.ts";
+import { turn } from "../support/turns.ts";
 
 setDefaultTimeout(120_000);
 const STRIDE = emulator === undefined ? 1 : 29;

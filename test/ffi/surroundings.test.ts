@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { hostname } from "node:os";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { openLibrary, requireBun } from "../../src/ffi/library.ts";
+import { until } from "../support/turns.ts";
 import { system } from "./temporary-folder.ts";
 
 interface Report {
@@ -21,15 +22,6 @@ async function startWorker(): Promise<{ worker: Worker; report: Report; closed: 
   return { worker, report, closed };
 }
 
-/** Whether the thread ends while the event loop turns; gives up after many turns. */
-async function ends(thread: number): Promise<boolean> {
-  for (let turn = 0; turn < 200_000; turn += 1) {
-    if (!system.isThreadAlive(thread)) return true;
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  return false;
-}
-
 test("the host's system is one object per thread", () => {
   expect(hostSystem()).toBe(system);
 });
@@ -47,7 +39,7 @@ test("a Worker's thread has another number in the same process, lives, and is de
   expect(system.isThreadAlive(report.thread)).toBe(true);
   worker.terminate();
   await closed;
-  expect(await ends(report.thread)).toBe(true);
+  await until(() => !system.isThreadAlive(report.thread));
 }, 60_000);
 
 test("the monotonic clock is one clock for all threads and never goes back", async () => {

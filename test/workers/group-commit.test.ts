@@ -6,6 +6,7 @@ import { emulator } from "../support/platform.ts";
 import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { EngineWords } from "./engine-words.ts";
 import { Thread } from "./thread.ts";
+import { until } from "../support/turns.ts";
 
 setDefaultTimeout(120_000);
 
@@ -168,7 +169,7 @@ test("a thread that was the host of the commit Worker, closes and ends leaves no
     const next = new Thread("flush-worker.ts");
     expect(await host.said()).toBe("ready");
     host.tell("begin");
-    while (words.syncs === 0) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => words.syncs > 0);
     let isOver = false;
     const callers = Array.from({ length: 8 }, async (_, caller) => {
       for (let write = 0; !isOver; write += 1) {
@@ -199,7 +200,7 @@ test("threads that die with flushes pending do not keep the others' flushes wait
     expect(await thread.said()).toBe("ready");
     thread.tell("begin");
     const before = words.syncs;
-    while (words.syncs < before + 2) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => words.syncs >= before + 2);
     await thread.kill();
     db.insert("after", `${round}`);
     const started = Bun.nanoseconds();

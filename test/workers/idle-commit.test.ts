@@ -6,6 +6,7 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { CONFIG, type Config } from "../engine/open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { canCount, resourcesIn } from "./resources.ts";
+import { until } from "../support/turns.ts";
 
 const DATABASES = 12;
 /** Before there was any Worker. Those of a case may still be ending when the next begins. */
@@ -42,7 +43,7 @@ test.each(plans)(
     for (const { commit } of all) commit?.rest();
     if (canCount) expect(threads()).toBeGreaterThanOrEqual(THREADS + DATABASES);
     for (const { commit } of all) commit?.rest();
-    while (threads() > before + DATABASES / 2) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => threads() <= before + DATABASES / 2);
     await write(1);
     // Not while a flush is under way.
     const { engine, commit, sync } = all[0]!;

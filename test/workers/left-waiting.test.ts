@@ -8,6 +8,7 @@ import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Thread } from "./thread.ts";
+import { until } from "../support/turns.ts";
 
 setDefaultTimeout(240_000);
 /** The row of the first thread that attaches. */
@@ -48,7 +49,7 @@ test("a sync that more flushes are to share", async () => {
   const waiting = await guest(db);
   waiting.tell({ do: "insert", key: "not", value: "durable" });
   waiting.tell({ do: "flush" });
-  while (Atomics.load(flags, SYNC_JOINED) === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => Atomics.load(flags, SYNC_JOINED) !== 0);
   await waiting.kill();
   const next = await guest(db);
   expect(Atomics.load(flags, SYNC_JOINED)).toBe(0);

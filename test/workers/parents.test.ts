@@ -10,11 +10,10 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import type { Ending, Family } from "./parent-worker.ts";
 import { Thread } from "./thread.ts";
+import { until } from "../support/turns.ts";
 
 const folder = temporaryFolder();
 afterAll(() => folder[Symbol.dispose]());
-
-const turn = async (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** A Worker whose own Worker is in a system call until it is let go of. */
 class Parent implements Disposable {
@@ -31,7 +30,7 @@ class Parent implements Disposable {
   }
 
   async begun(): Promise<void> {
-    while (Atomics.load(this.#threads, 1) === 0) await turn();
+    await until(() => Atomics.load(this.#threads, 1) !== 0);
   }
 
   end(how: Ending | "terminate"): void {
@@ -53,7 +52,7 @@ class Parent implements Disposable {
   }
 
   async ended(): Promise<void> {
-    while (this.isAlive) await turn();
+    await until(() => !this.isAlive);
   }
 
   [Symbol.dispose](): void {
