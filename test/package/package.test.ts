@@ -145,6 +145,16 @@ describe("the tarball", () => {
     // The crypto packages are not installed beside it: without encryption none of them is loaded.
     expect(bun(consumer, "program.ts")).toEqual({ exitCode: 0, output: "b true\n" });
   });
+  test("loads as one file, whose stack traces name the sources that are beside it", () => {
+    const loaded = readdirSync(join(installed, "dist"), { recursive: true }).map(String);
+    expect(loaded.filter((name) => name.endsWith(".js")).toSorted()).toEqual(["index.js", "needs-bun.js"]);
+    const program = `import { Emdb } from "emdb";
+      try { Emdb.openInMemory(5); } catch (error) { console.log(error.stack); }`;
+    writeFileSync(join(consumer, "stack.ts"), program);
+    const { output } = bun(consumer, "stack.ts");
+    const [, path = "", line = ""] = /\((.*[\\/]src[\\/]api[\\/]emdb\.ts):(\d+):\d+\)/.exec(output) ?? [];
+    expect(readFileSync(path, "utf8").split("\n")[Number(line) - 1]).toContain("door.openInMemory(");
+  });
   test("says that it needs Bun in any other runtime, also to an import of a name", () => {
     const program = `import "./not-bun.js"; import { Emdb } from "./needs-bun.js"; console.log(Emdb);`;
     writeFileSync(join(installed, "dist/not-bun.js"), `Object.defineProperty(process, "versions", { value: {} });`);
