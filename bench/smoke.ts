@@ -33,6 +33,7 @@ const small = [
   "--ranges=1000",
   "--writes=100",
   "--sizes=16,4096",
+  "--starts=2",
   "--total-bytes=1m",
   "--bytes=4m",
   "--rounds=20000",

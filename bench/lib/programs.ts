@@ -12,6 +12,7 @@ export const workloads: readonly string[] = [
   "group-commit",
   "write-through",
   "open-time",
+  "start",
   "ranges",
   "expiry",
   "encryption",
