@@ -2,7 +2,7 @@
  * What the ordered index costs and gives: prefix scans, ranges and full scans beside the peers, inserts and removes with
  * and without it, how even a load of sorted and of random keys is, and opening with its leaves in the image and without.
  *
- *     bun ordered.ts [records] [part ...]      parts: open, load, batches, writes, ranges
+ *     bun ordered.ts [records] [part ...]      parts: open, load, batches, writes, memory, ranges
  *
  * Times of ranges and opens are of the processor, not of the clock, and the stores take turns: on a machine that is busy
  * with other work these ratios hold better. `ranges.ts` has the same with a process for each store, by the clock.
@@ -14,10 +14,11 @@ import { Data } from "./lib/data.ts";
 import { Folder } from "./lib/folder.ts";
 import { load } from "./lib/load.ts";
 import { countAndWords } from "./lib/options.ts";
+import { orders } from "./lib/orders.ts";
 import { openStore } from "./lib/peers-of.ts";
 import type { Store } from "./peers/peer.ts";
 
-const given = countAndWords(process.argv.slice(2), ["open", "load", "batches", "writes", "ranges"]);
+const given = countAndWords(process.argv.slice(2), ["open", "load", "batches", "writes", "memory", "ranges"]);
 const records = given.count;
 const data = new Data({ seed: 3 });
 const parts = new Set(given.words);
@@ -182,6 +183,19 @@ function writes(): void {
   }
 }
 
+/** What the ordered index takes, by the order in which keys come one by one. */
+function memory(): void {
+  const perRecord = (keys: Iterable<string>, rangeScans: boolean): number => {
+    using db = Emdb.openInMemory({ rangeScans });
+    for (const key of keys) db.insert(key, "");
+    return db.stats().indexBytes / db.len();
+  };
+  for (const [name, keys] of Object.entries(orders)) {
+    const [without, both] = [perRecord(keys(records), false), perRecord(keys(records), true)];
+    console.log(`keys ${name}: ${(both - without).toFixed(1)} B a record, ${both.toFixed(1)} with the hash index`);
+  }
+}
+
 /** Opening a log that was closed in good order: without the index, with it to be built, and with it in the image. */
 function opens(): void {
   using folder = new Folder();
@@ -213,4 +227,5 @@ if (isWanted("open")) opens();
 if (isWanted("load")) loads();
 if (isWanted("batches")) batches();
 if (isWanted("writes")) writes();
+if (isWanted("memory")) memory();
 if (isWanted("ranges")) await ranges();

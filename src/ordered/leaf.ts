@@ -6,7 +6,8 @@
  */
 
 import { assert } from "../errors.ts";
-import { copy } from "../ffi/memory.ts";
+import { BLOCK_BYTES } from "../ffi/heap.ts";
+import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Node, ProbeKey } from "./node.ts";
 import type { KeySource } from "./path.ts";
 import { compareTexts, sharedBytes, type Text } from "./separators.ts";
@@ -72,10 +73,46 @@ export function purge(leaf: Node, keepFrom: number): number {
   return dropped;
 }
 
-/** Where a leaf that is too full by one is divided: keys that come in order leave full leaves behind. */
+/**
+ * Where a leaf that is too full by one is divided. Most keys of an application come in order at some place, its front, its end or
+ * anywhere between: where the last quarter of them came decides, and leaves that are done with stay full.
+ */
 export function divideAt(leaf: Node, newest: number): number {
-  if (newest === leaf.count - 1) return newest;
-  return newest === 0 ? 1 : leaf.count >>> 1;
+  const { count } = leaf;
+  const last = count - 1;
+  const half = count >>> 1;
+  const quarter = Math.max(1, count >>> 2);
+  // What is this little goes along with keys that come in order, and is else a leaf of its own.
+  const few = count >>> 3;
+  const { first, final } = latest(leaf, quarter);
+  const isInOneRun = final - first <= quarter + (quarter >>> 2);
+  if (isInOneRun && final === newest) {
+    if (newest === last) return last;
+    return Math.max(half, last - newest >= few ? newest + 1 : newest);
+  }
+  if (isInOneRun && first === newest) {
+    if (newest === 0) return 1;
+    return Math.min(half, newest >= few ? newest : newest + 1);
+  }
+  if (first >= half) return half + quarter;
+  if (final < half) return quarter;
+  if (newest === last) return last;
+  return newest === 0 ? 1 : half;
+}
+
+const sharedUnits = sharedScratch(BLOCK_BYTES);
+
+/** The first and the last of the `many` entries whose frames are the newest. */
+function latest(leaf: Node, many: number): { readonly first: number; readonly final: number } {
+  const { count } = leaf;
+  const sorted = sharedUnits().f64.subarray(0, count);
+  for (let index = 0; index < count; index++) sorted[index] = leaf.units(index);
+  const oldest = sorted.sort()[count - many]!;
+  let first = 0;
+  while (leaf.units(first) < oldest) first++;
+  let final = count - 1;
+  while (leaf.units(final) < oldest) final--;
+  return { first, final };
 }
 
 /** Whether an entry of a leaf is cut from a key. */

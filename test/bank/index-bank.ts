@@ -55,6 +55,18 @@ export const INDEX: readonly PlantedFault[] = [
     "if (dead * 4 >= count && (dead % PURGE_STEP === 0 || dead === count)) this",
     "if (dead === count) this",
   ]),
+  fault("keys that come in order in front of others leave half of each leaf empty", COST, "ordered/leaf.ts", [
+    "if (isInOneRun && final === newest)",
+    "if (isInOneRun && final === newest && newest === last)",
+  ]),
+  fault("keys that come nearly in order leave half of each leaf empty", COST, "ordered/leaf.ts", [
+    "  if (first >= half) return half + quarter;\n",
+    "",
+  ]),
+  fault("what is behind keys that come in order goes along with them, however much it is", COST, "ordered/leaf.ts", [
+    "last - newest >= few ? newest + 1 : newest",
+    "newest",
+  ]),
   fault("a full leaf is divided although it holds old tombstones", COST, "ordered/ordered.ts", [
     "    path.treeMemory.f64[TREE_TOMBSTONES]! -= purge(leaf, keepFrom);\n    if (leaf.count <= leaf.capacity(leaf.prefixBytes)) return true;\n",
     "",

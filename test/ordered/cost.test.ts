@@ -2,6 +2,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomFrom } from "../../bench/lib/data.ts";
+import { orders } from "../../bench/lib/orders.ts";
 import { FULL_SHAPE } from "../../src/ordered/node.ts";
 import { Grove } from "./grove.ts";
 
@@ -39,6 +40,25 @@ test("sorted keys fill their leaves, forwards as well as backwards", () => {
     expect(inUse(grove) / COUNT).toBeLessThan(18);
     expect(grove.check().faults).toEqual([]);
   }
+});
+
+// 16.3 bytes are those of a full leaf; where each is half full it is 33.
+test.each([
+  ["in order", 17.5],
+  ["in order, backwards", 17.5],
+  ["in order but for twenty", 27],
+  ["numbers without zeros in front", 24],
+  ["a hundred streams in turn", 22],
+  ["streams of a hundred keys in turn", 27],
+  ["a hundred stretches", 22],
+  ["stretches of ten", 28],
+] as const)("keys that come %s take at most %p bytes each", (order, bytesMax) => {
+  using grove = new Grove();
+  const encoder = new TextEncoder();
+  const keys = [...orders[order]!(COUNT)];
+  for (const key of keys) grove.put(encoder.encode(key), 0);
+  expect(inUse(grove) / keys.length).toBeLessThan(bytesMax);
+  expect(grove.check().faults).toEqual([]);
 });
 
 test("keys with long common beginnings are mostly told apart without the log", () => {
