@@ -155,6 +155,29 @@ describe("the tarball", () => {
     const [, path = "", line = ""] = /\((.*[\\/]src[\\/]api[\\/]emdb\.ts):(\d+):\d+\)/.exec(output) ?? [];
     expect(readFileSync(path, "utf8").split("\n")[Number(line) - 1]).toContain("door.openInMemory(");
   });
+  test("shows bundlers which packages it needs, and can be bundled as CommonJS", async () => {
+    const door = join(installed, "dist/index.js");
+    const found = new Set<string>();
+    const noting: Bun.BunPlugin = {
+      name: "noting",
+      setup(build) {
+        build.onResolve({ filter: /^(@|hash-wasm)/ }, ({ path }) => {
+          found.add(path);
+          return { path, external: true };
+        });
+      },
+    };
+    await Bun.build({ entrypoints: [door], target: "bun", plugins: [noting] });
+    expect([...found].toSorted()).toEqual([
+      "@noble/ciphers/chacha.js",
+      "@noble/hashes/argon2.js",
+      "@noble/hashes/hmac.js",
+      "@noble/hashes/sha2.js",
+      "hash-wasm",
+    ]);
+    // A bundle as CommonJS has none.
+    expect(await Bun.file(door).text()).not.toContain("import.meta");
+  });
   test("says that it needs Bun in any other runtime, also to an import of a name", () => {
     const program = `import "./not-bun.js"; import { Emdb } from "./needs-bun.js"; console.log(Emdb);`;
     writeFileSync(join(installed, "dist/not-bun.js"), `Object.defineProperty(process, "versions", { value: {} });`);
