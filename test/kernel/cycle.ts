@@ -8,7 +8,7 @@ import { fileIdOf } from "../../src/log/header.ts";
 import { Random } from "../sim/random.ts";
 import { removeTree, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { expectSoundAfterDeath } from "./after-death.ts";
-import { DEATHS, type Disk } from "./disk.ts";
+import { removeAll, type MortalDisk } from "./disk.ts";
 import { KernelChild } from "./host.ts";
 import { ENDED, kernelScript, oracleOf } from "./script.ts";
 
@@ -70,10 +70,10 @@ export async function killOnce(
   return ended === ENDED.running ? "midway" : "late";
 }
 
-/** Ends the file system under a process, mounts it again, and leaves it empty. @throws when what is there is not right */
+/** Ends the file system under a process, brings it back, and leaves it empty. @throws when what is there is not right */
 export async function dieOnce(
   seed: number,
-  { folder, program, disk }: { readonly folder: TemporaryFolder; readonly program: string; readonly disk: Disk },
+  { folder, program, disk }: { readonly folder: TemporaryFolder; readonly program: string; readonly disk: MortalDisk },
 ): Promise<{ readonly acknowledged: number; readonly isMidway: boolean }> {
   const random = new Random(seed);
   const path = join(disk.at, "data.emdb");
@@ -83,12 +83,11 @@ export async function dieOnce(
   await child.hasBegun(1 + random.below(120));
   // Before the end, so that nothing counts which was acknowledged too late.
   const { acknowledged } = child.progress;
-  disk.die(random.pick([DEATHS.journalFlushed, DEATHS.journalLost]));
+  disk.die(random);
   child.kill();
   await child.ended();
   const { begun: issued, ended } = child.progress;
-  disk.unmount();
-  disk.mount();
+  disk.revive();
   try {
     if (ended === ENDED.untyped) throw new Error("an operation threw what no caller should see");
     expectSoundAfterDeath(path, {
@@ -98,8 +97,6 @@ export async function dieOnce(
   } catch (error) {
     throw new Error(`the file system died in script ${seed}: ${String(error)}`, { cause: error });
   }
-  disk.unmount();
-  disk.format();
-  disk.mount();
+  removeAll(disk.at);
   return { acknowledged, isMidway: ended !== ENDED.through };
 }

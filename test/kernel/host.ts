@@ -1,10 +1,11 @@
 /** What the machine under the tests of this folder allows, and the children that run there. */
 
-import { existsSync, mkdtempSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { removeTree } from "../support/temporary-folder.ts";
 import { emulator } from "../support/platform.ts";
+import type { DiskKind } from "./disk.ts";
 import { ProgressWords } from "./script.ts";
 
 const isNativeLinux = process.platform === "linux" && emulator === undefined;
@@ -24,15 +25,21 @@ export function whyNoTracing(): string | undefined {
   return runs("strace", "-o", "/dev/null", "true") ? undefined : "this machine does not let strace trace a child";
 }
 
+/** Whether the kernel has a file system, or a module that it would load for one. */
+function isKnown(kind: string): boolean {
+  return new RegExp(`\\t${kind}$`, "m").test(readFileSync("/proc/filesystems", "utf8")) || runs("modprobe", kind);
+}
+
 /** Why no file system can be mounted here; undefined when it can. */
-export function whyNoMounting(what: "tmpfs" | "ext4" | "fuse"): string | undefined {
+export function whyNoMounting(what: "tmpfs" | "overlay" | DiskKind): string | undefined {
   if (!isNativeLinux) return "file systems are mounted on Linux only";
   if (process.getuid?.() !== 0) return "mounting needs root";
   const folder = mkdtempSync(join(tmpdir(), "emdb-mount-"));
   try {
-    if (what === "fuse") return existsSync("/dev/fuse") ? undefined : "there is no /dev/fuse";
-    if (what === "ext4" && !runs("mkfs.ext4", "-V")) return "mkfs.ext4 is not installed";
-    if (what === "ext4" && !existsSync("/dev/loop-control")) return "there are no loop devices";
+    const isOnDisk = what !== "tmpfs" && what !== "overlay";
+    if (isOnDisk && !runs(`mkfs.${what}`, "-V")) return `mkfs.${what} is not installed`;
+    if (isOnDisk && !existsSync("/dev/loop-control")) return "there are no loop devices";
+    if (!isKnown(what)) return `this kernel has no ${what}`;
     if (!runs("mount", "-t", "tmpfs", "none", folder)) return "this machine does not let root mount";
     runs("umount", folder);
     return undefined;

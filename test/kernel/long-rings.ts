@@ -7,9 +7,9 @@ import { FileBench } from "../sim/file-bench.ts";
 import { garbage, soundFiles } from "../sim/garbage.ts";
 import { liveOnce } from "../steps/life.ts";
 import { BUSY, COMPACTING } from "../steps/ring.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
 import { dieOnce, killOnce } from "./cycle.ts";
-import { Disk } from "./disk.ts";
+import { CachedDisk } from "./cached-disk.ts";
+import { Disk, loopFolder, type DiskKind, type MortalDisk } from "./disk.ts";
 import { bundledChild, whyNoMounting, whyNoTracing } from "./host.ts";
 
 export interface LongRing {
@@ -102,19 +102,34 @@ const kills: LongRing = {
   },
 };
 
-const deaths: LongRing = {
-  name: "file systems that die",
-  unit: "deaths",
-  skipped: whyNoMounting("ext4"),
-  run: async (seed) => {
-    using folder = temporaryFolder();
-    const program = bundledChild(folder.path);
-    using disk = Disk.ext4(folder.path, 24);
-    for (let index = 0; index < DEATHS_PER_SEED; index += 1)
-      await dieOnce((seed + index) >>> 8, { folder, program, disk });
-    return DEATHS_PER_SEED;
-  },
-};
+/** `make` gets the kind that a seed has drawn of those that can be mounted here. */
+function deathsOf(
+  name: string,
+  kinds: readonly DiskKind[],
+  make: (folder: string, kind: DiskKind) => MortalDisk & Disposable,
+): LongRing {
+  const possible = kinds.filter((kind) => whyNoMounting(kind) === undefined);
+  return {
+    name,
+    unit: "deaths",
+    skipped: possible.length > 0 ? undefined : (whyNoMounting("xfs") ?? whyNoMounting("ext4")),
+    run: async (seed) => {
+      using folder = loopFolder();
+      const program = bundledChild(folder.path);
+      using disk = make(folder.path, possible[seed % possible.length]!);
+      for (let index = 0; index < DEATHS_PER_SEED; index += 1)
+        await dieOnce((seed + index) >>> 8, { folder, program, disk });
+      return DEATHS_PER_SEED;
+    },
+  };
+}
+
+const deaths = deathsOf("file systems that die", ["ext4", "xfs"], (folder, kind) => Disk.make(folder, kind, 24));
+const cachedDeaths = deathsOf(
+  "disks that lose their cache",
+  whyNoMounting("xfs") === undefined ? ["ext4", "xfs", "btrfs"] : [],
+  (folder, kind) => new CachedDisk(folder, kind),
+);
 
 const deadThreads: LongRing = {
   name: "threads that die",
@@ -145,4 +160,5 @@ export const LONG_RINGS: readonly LongRing[] = [
   deadThreads,
   kills,
   deaths,
+  cachedDeaths,
 ];
