@@ -14,7 +14,7 @@ import { Errno } from "../ffi/errno.ts";
 import { Heap } from "../ffi/heap.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { FIRST_ERA, RECLAIM_ATTACHED, RECLAIM_ERA, ROW_THREAD_AT } from "../ffi/reclaim.ts";
-import { compare, type Pinned } from "../ffi/memory.ts";
+import type { Pinned } from "../ffi/memory.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { SEED_BYTES } from "../keydir/hash.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
@@ -52,7 +52,7 @@ import { CLOSING, Control, STATE, STATE_CLOSED, SWAP, SWAP_NONE } from "./contro
 import { LogFile, closedError, type Core } from "./core.ts";
 import { createLog } from "./create.ts";
 import type { EngineConfig, OpenRequest } from "./life.ts";
-import { LockFile, closeLog, isLockHeld } from "./lock-file.ts";
+import { LockFile, closeLog } from "./lock-file.ts";
 import { judgeFile, judgeHeader } from "./judge-file.ts";
 import { ImageAtOpen } from "./hint-open.ts";
 import { openAhead, type OpenAhead } from "./open-ahead.ts";
@@ -66,6 +66,7 @@ import { claimRow, clearRow, isGone } from "./rows.ts";
 import { ScanOpener } from "./scan-opener.ts";
 import { findReadable, findReplaced, missing, putBack } from "./put-back.ts";
 import { refuseDraft, refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
+import { bytesBefore, hasPage, isBeingWritten } from "./same-file.ts";
 import { Spaces } from "./spaces.ts";
 import { freshPage, refuseMismatch, unlockPage, type LogKeys } from "./unlock.ts";
 import { SEALED_MARK_BYTES } from "./sealed-encoder.ts";
@@ -161,7 +162,8 @@ function openForReading(environment: Environment, { path, config }: OpenRequest)
     // It is put in its place, or aside.
     if (handle === -Errno.ENOENT && !system.canMapPastEnd && attempt < READING_ATTEMPTS) continue;
     must(handle, { syscall: "open", path });
-    if (!hasPage(system, handle, found.page)) {
+    const bytesMax = bytesBefore(system, handle, before);
+    if (bytesMax === undefined || !hasPage(system, handle, found.page)) {
       system.close(handle);
       if (attempt < READING_ATTEMPTS) continue;
       throw new EmdbError("EMDB_LOCKED", `${JSON.stringify(path)} was replaced again and again while it was opened`, {
@@ -169,7 +171,7 @@ function openForReading(environment: Environment, { path, config }: OpenRequest)
       });
     }
     try {
-      const plan = { path, header: found.header, keys: keys.value, config, lock: undefined, opensAhead };
+      const plan = { path, header: found.header, keys: keys.value, config, lock: undefined, opensAhead, bytesMax };
       return openLogAt(environment, plan, handle);
     } catch (error) {
       if (error instanceof ForgedBatch) {
@@ -180,20 +182,6 @@ function openForReading(environment: Environment, { path, config }: OpenRequest)
       if (!(error instanceof EmdbError) || !mayBeTorn) throw error;
     }
   }
-}
-
-/** Whether another process has the log open for writing, or has changed its length since. */
-function isBeingWritten(system: System, path: string, before: ReturnType<System["status"]>): boolean {
-  const now = system.status(path);
-  const isSame = typeof now !== "number" && typeof before !== "number" && now.bytes === before.bytes;
-  return !isSame || isLockHeld(system, path);
-}
-
-/** Whether the open file begins with a header page that was looked at before. */
-function hasPage(system: System, handle: FileHandle, page: Uint8Array): boolean {
-  const bytes = new Uint8Array(HEADER_PAGE_BYTES);
-  const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
-  return count >= 0 && compare(bytes, page, page.length) === 0;
 }
 
 /** Keys that are wiped when the block ends; by then every thread has copies of its own. */
@@ -245,6 +233,8 @@ interface LogPlan {
   readonly wasEmptied?: boolean;
   /** A look ahead opens each frame: what the checks say of this file has been wrong. */
   readonly opensAhead?: boolean;
+  /** Behind it nothing is read. */
+  readonly bytesMax?: number;
 }
 
 /** Maps, recovers and starts an engine on a log whose header is sound. */
@@ -287,7 +277,7 @@ function recover(
   const { path } = plan;
   const { control, file } = parts;
   const started = system.monotonic();
-  const bytes = must(system.size(file.handle), { syscall: "fstat", path });
+  const bytes = Math.min(must(system.size(file.handle), { syscall: "fstat", path }), plan.bytesMax ?? Infinity);
   const atFile = { system, file: file.handle, path, salts: saltsOf(plan.header), end: bytes };
   // A sync that failed may have left pages that pass for written: what is read has to be what the device has. What
   // is still to be written stays, and `settle` writes it. Before anything is mapped, which keeps its pages.

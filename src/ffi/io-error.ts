@@ -27,6 +27,10 @@ const MEANINGS: ReadonlyMap<string, string> = new Map<ErrnoName, string>([
     "EBUSY",
     "another program has the file open and shares it with nobody, or has it mapped; or the file itself is mounted, where its folder should be",
   ],
+  [
+    "ENODEV",
+    "the file system does not let its files be mapped into memory, as some of FUSE do not (direct_io); or the device is gone",
+  ],
   ["ENOTDIR", "a folder in the path is a file"],
   ["ENAMETOOLONG", "the name or the path is longer than the file system takes"],
   ["ELOOP", "too many symbolic links lead on to each other"],

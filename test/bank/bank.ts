@@ -313,7 +313,13 @@ const READS: readonly PlantedFault[] = [
     "an open for reading takes a file that was replaced for the one it judged",
     "test/engine/read-beside.test.ts",
     "engine/open.ts",
-    ["if (!hasPage(system, handle, found.page)) {", "if (handle < 0) {"],
+    ["if (bytesMax === undefined || !hasPage(system, handle, found.page)) {", "if (handle < 0) {"],
+  ),
+  fault(
+    "an open for reading takes a file for the one that had its number before",
+    "test/engine/read-only.test.ts",
+    "engine/same-file.ts",
+    [" && own.born === before.born", ""],
   ),
   fault(
     "an image that is newer than what is read makes a log a short one",

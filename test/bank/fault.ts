@@ -20,7 +20,7 @@ export interface PlantedFault {
   /** How many seeds the probe may need. */
   readonly seedCount: number;
   /** Left out, with a message, where the machine does not allow it. */
-  readonly needs?: "ext4" | "strace" | "libcrypto";
+  readonly needs?: "ext4" | "overlay" | "strace" | "libcrypto";
 }
 
 export interface ProbeOutcome {

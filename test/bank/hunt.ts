@@ -9,6 +9,7 @@ import type { PlantedFault } from "./fault.ts";
 
 const REASONS: Readonly<Record<NonNullable<PlantedFault["needs"]>, () => string | undefined>> = {
   ext4: () => whyNoMounting("ext4"),
+  overlay: () => whyNoMounting("overlay"),
   strace: whyNoTracing,
   libcrypto: () => (libcryptoCipher("AES-256-GCM") === undefined ? "the system has no libcrypto" : undefined),
 };

@@ -29,4 +29,13 @@ export const KERNEL: readonly PlantedFault[] = [
     ]),
     needs: "ext4",
   },
+  {
+    ...fault(
+      "an open for reading maps what only the copy of its file has, on an overlay",
+      "test/kernel/overlay.test.ts",
+      "engine/same-file.ts",
+      ["return isSame ? before.bytes : undefined;", "return isSame ? Infinity : undefined;"],
+    ),
+    needs: "overlay",
+  },
 ];

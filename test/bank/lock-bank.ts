@@ -104,7 +104,7 @@ export const LOCKS: readonly PlantedFault[] = [
     'error.code !== "EMDB_FULL" || this.#broken',
     'error.code === "EMDB_FULL" || this.#broken',
   ]),
-  fault("a writer is seen by its record alone", "test/engine/read-beside.test.ts", "engine/open.ts", [
+  fault("a writer is seen by its record alone", "test/engine/read-beside.test.ts", "engine/same-file.ts", [
     "!isSame || isLockHeld(system, path)",
     "!isSame",
   ]),

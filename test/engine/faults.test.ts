@@ -1,7 +1,7 @@
 /** The machine fails while a database is open: a full disk, a failed sync, a failed write. What was there stays there. */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readFileSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
@@ -409,3 +409,12 @@ test.each(["ENOSPC", "EFBIG"] as const)(
     expectOpens(path, new Uint8Array(readFileSync(path)), state);
   },
 );
+
+test("where files cannot be mapped an open says so, and leaves nothing of a new database", () => {
+  using folder = temporaryFolder();
+  const system = faulty(hostSystem(), (call) => (call === "map" ? -Errno.ENODEV : undefined));
+  const error = expectCode("EMDB_IO", () => new EngineFixture(folder.file("data.emdb"), system));
+  expect([error.syscall, error.errno]).toEqual(["mmap", "ENODEV"]);
+  expect(error.message).toContain("the file system does not let its files be mapped");
+  expect(readdirSync(folder.path)).toEqual([]);
+});

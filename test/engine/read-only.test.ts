@@ -267,6 +267,32 @@ test.skipIf(process.platform === "win32").each([undefined, { key: new Uint8Array
   },
 );
 
+test.skipIf(!hostSystem().canMapPastEnd)(
+  "an open for reading reads all of a file that has the number of a shorter one which is gone",
+  () => {
+    using folder = temporaryFolder();
+    const path = folder.file("data.emdb");
+    {
+      using db = Emdb.open(path);
+      db.insertMany(Array.from({ length: 50 }, (_, index) => [`k${index}`, "value"]));
+    }
+    const host = hostSystem();
+    let looks = 0;
+    // The first look is at the one before.
+    const status = (of: string): ReturnType<System["status"]> => {
+      const told = host.status(of);
+      looks += 1;
+      return looks > 1 || typeof told === "number" ? told : { ...told, bytes: 5000, born: 1 };
+    };
+    const made = faulty(host, () => undefined);
+    const system = new Proxy(made, {
+      get: (target, name): unknown => (name === "status" ? status : Reflect.get(target, name)),
+    });
+    using reader = new EngineFixture(path, system, readOnly);
+    expect(reader.engine.count(reader.engine.defaultSpace)).toBe(50);
+  },
+);
+
 test("an open for reading of a file that is another one each time ends", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
