@@ -1,10 +1,15 @@
 /**
  * What all threads of one open database have in common, as plain data: the token that `share` gives and
  * `attach` takes, and what is needed to let go of everything at the end.
+ *
+ * Invariant: of a token nothing is used that has not been checked. Its fields lead to addresses, handles and files, and it
+ * comes through the hands of callers, who may merge two, change one, or bring one of an earlier open. The shared block, to
+ * which alone the addresses belong, has a check of all that a token says, and knows where it is itself.
  */
 
 import { EmdbError } from "../errors.ts";
-import { CONTROL_BYTES } from "./control.ts";
+import { addressOf } from "../ffi/memory.ts";
+import { BLOCK_ADDRESS, CONTROL_BYTES, Control, TOKEN_CHECK } from "./control.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import type { Cipher } from "../crypto/cipher.ts";
 import type { EmdbShare, RecoveryReport } from "../api/types.ts";
@@ -42,38 +47,100 @@ export interface SharedBase extends EmdbShare {
   readonly cleanEnd: number;
 }
 
-/** Whether a token has what `share` puts in: a part of one would be believed, and lead anywhere. */
-function isWhole({ buffer, id, pid, fileId, seed, config, recovery, path, page }: Partial<SharedBase>): boolean {
-  return (
-    buffer instanceof SharedArrayBuffer &&
-    buffer.byteLength === CONTROL_BYTES &&
-    typeof id === "string" &&
-    typeof pid === "number" &&
-    fileId instanceof Uint8Array &&
-    seed instanceof Uint8Array &&
-    typeof config === "object" &&
-    typeof recovery === "object" &&
-    (path === undefined || typeof path === "string") &&
-    (page === undefined || page instanceof Uint8Array)
-  );
+/** A token as it came: nothing of it is believed yet. */
+type Claimed = { readonly [Field in keyof SharedBase]?: unknown };
+
+const NO_TOKEN = "attach takes what db.share() returned, posted as it is from another Worker of this process";
+
+/** What a token says of the database, as text; the block that it leads to stands beside it. */
+function textOf(base: Claimed): string {
+  const { kind, id, pid, cipher, config, isReadOnly, recovery, path, lock, cleanEnd } = base;
+  const [fileId, seed, page] = [base.fileId, base.seed, base.page].map(hexOf);
+  return JSON.stringify({
+    kind,
+    id,
+    pid,
+    cipher,
+    config,
+    isReadOnly,
+    recovery,
+    path,
+    lock,
+    cleanEnd,
+    fileId,
+    seed,
+    page,
+  });
 }
 
-/** The token of an open database of this process, or an error that says what it is instead. */
+/** Anything else than bytes makes no text that bytes make. */
+function hexOf(bytes: unknown): unknown {
+  return bytes instanceof Uint8Array ? bytes.toHex() : bytes === undefined ? undefined : null;
+}
+
+/** The base that a text tells of: what has been checked and no more, and nobody else can change it. */
+function baseOf(buffer: SharedArrayBuffer, text: string): SharedBase {
+  const { fileId, seed, page, ...told } = JSON.parse(text) as Omit<SharedBase, "fileId" | "seed" | "page"> & {
+    readonly fileId: string;
+    readonly seed: string;
+    readonly page?: string;
+  };
+  return {
+    ...told,
+    buffer,
+    fileId: Uint8Array.fromHex(fileId),
+    seed: Uint8Array.fromHex(seed),
+    page: page === undefined ? undefined : Uint8Array.fromHex(page),
+  };
+}
+
+/** 53 bits, and never 0. */
+function checkOf(text: string): number {
+  return Number(BigInt.asUintN(53, Bun.hash(text))) + 1;
+}
+
+/** The token of a database, by which others attach: whatever becomes of it, the base stays as it is. */
+export function tokenOf(base: SharedBase): SharedBase {
+  const { buffer } = base;
+  const { numbers } = new Control(buffer);
+  const text = textOf(base);
+  numbers[TOKEN_CHECK] = checkOf(text);
+  numbers[BLOCK_ADDRESS] = addressOf(new Uint8Array(buffer));
+  return baseOf(buffer, text);
+}
+
+/** What is said of the database that a block of memory is of; undefined when that never was said of it. */
+function checkedBase(token: Claimed): SharedBase | undefined {
+  const { buffer } = token;
+  if (!(buffer instanceof SharedArrayBuffer) || buffer.byteLength !== CONTROL_BYTES) return undefined;
+  const { numbers } = new Control(buffer);
+  // In a copy of a block there are the same addresses, and nobody's locks.
+  if (numbers[BLOCK_ADDRESS] !== addressOf(new Uint8Array(buffer))) return undefined;
+  const text = textOf(token);
+  return numbers[TOKEN_CHECK] === checkOf(text) ? baseOf(buffer, text) : undefined;
+}
+
+/** The base that a token tells of, if it is one of a database of this process, or an error that says what it is instead. */
 export function checkedShare(share: unknown, system: System): SharedBase {
-  const base = share as Partial<SharedBase> | null;
-  const isToken = typeof base === "object" && base !== null && base.kind === "emdb-share";
-  // First: a message between processes leaves nothing of the memory that the rest is about.
-  if (isToken && typeof base.pid === "number" && base.pid !== system.processId()) {
-    throw new EmdbError(
-      "EMDB_INVALID_ARGUMENT",
-      `this token is of process ${base.pid}; a database is shared within one process only, and another one can read it: open the path with readOnly`,
-    );
+  let base: SharedBase | undefined;
+  try {
+    // Each field is looked at once: who looks again may find another.
+    const token: Claimed = { ...(share as object) };
+    // First: a message between processes leaves nothing of the memory that the rest is about.
+    refuseForeign(token, system);
+    base = checkedBase(token);
+  } catch (error) {
+    if (error instanceof EmdbError) throw error;
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", NO_TOKEN, { cause: error });
   }
-  if (!isToken || !isWhole(base)) {
-    throw new EmdbError(
-      "EMDB_INVALID_ARGUMENT",
-      "attach takes what db.share() returned, posted as it is from another Worker of this process",
-    );
-  }
-  return base as SharedBase;
+  if (base === undefined) throw new EmdbError("EMDB_INVALID_ARGUMENT", NO_TOKEN);
+  return base;
+}
+
+function refuseForeign({ kind, pid }: Claimed, system: System): void {
+  if (kind !== "emdb-share" || typeof pid !== "number" || pid === system.processId()) return;
+  throw new EmdbError(
+    "EMDB_INVALID_ARGUMENT",
+    `this token is of process ${pid}; a database is shared within one process only, and another one can read it: open the path with readOnly`,
+  );
 }

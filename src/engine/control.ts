@@ -56,7 +56,10 @@ const FOLDERS = REPLACED_FILE_STATE + 1;
 /** One more than the highest namespace id that the log may name, and ids given out when the copy for the draft began. */
 export const SPACES_NAMED = FOLDERS + 2 * ATTACHED_MAX;
 export const DRAFT_SPACES = SPACES_NAMED + 1;
-const ENGINE_NUMBERS = DRAFT_SPACES + 1;
+/** Of the tokens that were given: a check of all that they say, and where this block is; 0: there are none. See `base.ts`. */
+export const TOKEN_CHECK = DRAFT_SPACES + 1;
+export const BLOCK_ADDRESS = TOKEN_CHECK + 1;
+const ENGINE_NUMBERS = BLOCK_ADDRESS + 1;
 
 // Engine flags (i32).
 /** 0, or the name of the Worker that holds the writer's lock, see `mutex.ts`. */

@@ -16,7 +16,7 @@ import { EXIT_WAIT_MS_MAX, GROUP_BATCH_MAX } from "../limits.ts";
 import { breakLock, isOtherFile, readHolder } from "./lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
-import { checkedShare, type SharedBase, type SharedConfig } from "./base.ts";
+import { checkedShare, tokenOf, type SharedBase, type SharedConfig } from "./base.ts";
 import { Control, SWAP, SWAP_NONE } from "./control.ts";
 import { judgeFile } from "./judge-file.ts";
 import { isLongName, refuseLongName } from "./name-room.ts";
@@ -335,7 +335,7 @@ function lifecycle(entry: Entry): Lifecycle {
       unreachable.unregister(base);
       registry().set(base.id, entry);
       engine.core.becomeShared();
-      return base;
+      return tokenOf(base);
     },
     stats: () => statsOf(opened.engine, opened.base),
     flush: () => commit?.flush() ?? Promise.resolve(),

@@ -8,9 +8,22 @@ const ROWS = "test/workers/rows.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
 const PUBLISHED = "test/engine/weak-order.test.ts";
 const RING = "test/log/ring.test.ts";
+const TOKEN = "test/workers/share-token.test.ts";
 
 /** What stepping the protocols of shared memory looks for. */
 export const THREADS: readonly PlantedFault[] = [
+  fault("a token is believed whatever it says", TOKEN, "engine/base.ts", [
+    "return numbers[TOKEN_CHECK] === checkOf(text) ? baseOf(buffer, text) : undefined;",
+    "return numbers[TOKEN_CHECK] !== 0 ? baseOf(buffer, text) : undefined;",
+  ]),
+  fault("a copy of a database's words passes for them", TOKEN, "engine/base.ts", [
+    "  if (numbers[BLOCK_ADDRESS] !== addressOf(new Uint8Array(buffer))) return undefined;\n",
+    "",
+  ]),
+  fault("the token of a database is what the database itself goes by", TOKEN, "engine/base.ts", [
+    "  numbers[BLOCK_ADDRESS] = addressOf(new Uint8Array(buffer));\n  return baseOf(buffer, text);",
+    "  numbers[BLOCK_ADDRESS] = addressOf(new Uint8Array(buffer));\n  return base;",
+  ]),
   fault("a remove looks before it has the lock", "test/workers/history.test.ts", "engine/engine.ts", [
     "    return this.#writing(() => {\n      const state = space as SpaceState;\n      const value = this.#read.get(state, key);",
     "    const value = this.#read.get(space as SpaceState, key);\n    return this.#writing(() => {\n      const state = space as SpaceState;",

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Engine } from "../../src/engine/engine.ts";
+import { tokenOf } from "../../src/engine/base.ts";
 import { attachTo } from "../../src/engine/open.ts";
 import { clearRow } from "../../src/engine/rows.ts";
 import { Heap } from "../../src/ffi/heap.ts";
@@ -25,7 +26,7 @@ test("after the death of a Worker between two of its instructions, no deadline i
     const isRunning = new Promise<void>((resolve) => {
       worker.addEventListener("message", () => resolve());
     });
-    worker.postMessage(fixture.opened.base, []);
+    worker.postMessage(tokenOf(fixture.opened.base), []);
     await isRunning;
     // Some turns of work here while it goes on there, a different number each time.
     for (let step = random.below(20); step > 0; step -= 1) fixture.put(`mine ${step}`, 1e9);

@@ -11,22 +11,11 @@ import { contractSuite } from "../contract/suite.ts";
 import { heldClock } from "../support/held-clock.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { attachApart } from "./attach-apart.ts";
 import { EngineWords } from "./engine-words.ts";
 
 const lacks = ["checkpoint", "verify"] as const;
-const REGISTRY = Symbol.for("emdb.open-engines.1");
-
-/** Attaches as another thread would: past this thread's list of what is open, which would give the owner's engine. */
-function attachApart(share: EmdbShare): Emdb {
-  const holder = globalThis as { [REGISTRY]?: unknown };
-  const own = holder[REGISTRY];
-  delete holder[REGISTRY];
-  try {
-    return Emdb.attach(share);
-  } finally {
-    holder[REGISTRY] = own;
-  }
-}
+const SECRET = { key: new Uint8Array(32).fill(0x5e) };
 
 afterAll(() => {
   setSystemTime();
@@ -60,23 +49,6 @@ test("closing one of several handles of a poisoned database is refused, and clos
   expect(() => owner.closeSync()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
 });
 
-test("a token of which a part is missing or wrong is refused", () => {
-  const owner = Emdb.openInMemory();
-  const whole = owner.share() as unknown as Record<string, unknown>;
-  const wrong: readonly Record<string, unknown>[] = [
-    ...["buffer", "id", "pid", "fileId", "seed", "config", "recovery"].map((name) => ({ [name]: undefined })),
-    { buffer: new SharedArrayBuffer(8) },
-    { path: 5 },
-    { page: "page" },
-    { pid: -1 },
-  ];
-  for (const part of wrong) {
-    const token = { ...whole, ...part } as unknown as EmdbShare;
-    expect(() => attachApart(token)).toThrow(expect.objectContaining({ code: "EMDB_INVALID_ARGUMENT" }));
-  }
-  owner.closeSync();
-});
-
 /** Reserving address space takes qemu a second for each database; there the threads of the other tests have to do. */
 const isQuick = emulator !== "qemu";
 
@@ -89,8 +61,6 @@ if (isQuick)
     },
     { lacks },
   );
-
-const SECRET = { key: new Uint8Array(32).fill(0x5e) };
 
 const inTurn = [
   ["attached, in a file, in turn with the owner and a third", {}],
