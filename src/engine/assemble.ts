@@ -80,7 +80,7 @@ export function makeCore(environment: Environment, base: SharedBase, row: number
   const lockFile = path !== undefined && lock !== undefined ? LockFile.adopt(system, path, lock) : undefined;
   const lockWatch = new LockWatch(lockFile);
   const isWriteThrough = base.config.flushPlan.kind === "write-through";
-  return new Core({
+  const core: Core = new Core({
     system,
     control,
     lockWatch,
@@ -101,8 +101,10 @@ export function makeCore(environment: Environment, base: SharedBase, row: number
             look: () => lockWatch.look(),
             isWriteThrough,
             isSyncedOften: true,
+            makeRoom: () => core.makeRoom(),
           }),
   });
+  return core;
 }
 
 /** An engine over a core that is ready to be used. */

@@ -22,6 +22,8 @@ import { deadBytes } from "./stats.ts";
 
 /** How often it is swept while the log grows by the floor. */
 const SWEEPS_PER_FLOOR = 4;
+/** After so much growth of the log, as a share of it, the disk is asked again whether it has room for the copy. */
+const ASKED_AGAIN_SHARE = 1 / 8;
 
 export class AutoCompact {
   readonly #core: Core;
@@ -30,6 +32,8 @@ export class AutoCompact {
   readonly #relocation: Relocation;
   readonly #plan: AutoCompactPlan;
   #isRunning = false;
+  /** Whether the disk had room for the copy of the compaction at hand. */
+  #hasRoom = false;
   /** Where the log has to end for the next sweep, and how far that was from the one before. */
   #sweepAt = 0;
   #sweepBytes = 0;
@@ -97,8 +101,9 @@ export class AutoCompact {
   }
 
   /**
-   * Whether the next compaction would fail as the last one did: it is tried again when the log has doubled, or when half as
-   * much is to be copied. On a disk that is nearly full, where no log doubles, there may be room for that.
+   * Whether the next compaction would fail as the last one did: it is tried again when half as much is to be copied, or when
+   * the log has doubled. Where the disk refused the room for the copy, before anything was copied, an eighth is enough: others
+   * make room without a word, and to ask costs a file that is made and removed.
    */
   get #isHopeless(): boolean {
     const failed = this.#failed;
@@ -162,6 +167,7 @@ export class AutoCompact {
 
   async #run(): Promise<void> {
     const core = this.#core;
+    this.#hasRoom = false;
     try {
       // A thread that has left takes no lock any more: its row, by which the lock tells who holds it, may be another's.
       if (this.#isServing && this.#relocation.isGivingBack) await this.#compaction.giveBackUnneeded();
@@ -169,7 +175,8 @@ export class AutoCompact {
       if (this.#isServing && this.#mustCollect) await this.#collect();
       // Once more if what was overwritten meanwhile is too much again. Whoever had the place may have compacted already.
       while (this.#isServing && this.#isDue) {
-        await this.#compaction.run({}, () => this.#isDue);
+        this.#hasRoom = false;
+        await this.#compaction.run({}, { isWanted: () => this.#isDue, onRoom: () => void (this.#hasRoom = true) });
         this.#failed = undefined;
         this.#collectAt = 0;
       }
@@ -177,7 +184,8 @@ export class AutoCompact {
       // A full disk, or a close: it was nobody's call.
       if (!(error instanceof EmdbError)) throw error;
       const { end } = core.tail;
-      this.#failed = { end, bytes: Math.max(AUTO_COMPACT_LOOK_BYTES, end - core.base), live: this.#live };
+      const share = error.code === "EMDB_FULL" && !this.#hasRoom ? ASKED_AGAIN_SHARE : 1;
+      this.#failed = { end, bytes: Math.max(AUTO_COMPACT_LOOK_BYTES, share * (end - core.base)), live: this.#live };
       // What has expired is swept on: it is live until then.
       this.#sweepAt = Math.max(this.#sweepAt, end + this.#plan.bytesMin / SWEEPS_PER_FLOOR);
     } finally {

@@ -17,7 +17,14 @@ import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import { collectGarbage, type Pinned } from "../ffi/memory.ts";
 import type { ProgressOptions } from "../api/types.ts";
-import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, POSITIONS_END_MAX, RING_BYTES, SPACES_PER_LOOK } from "../limits.ts";
+import {
+  GROWTH_BYTES_MAX,
+  HEADER_PAGE_BYTES,
+  LOG_BYTES_MAX,
+  POSITIONS_END_MAX,
+  RING_BYTES,
+  SPACES_PER_LOOK,
+} from "../limits.ts";
 import { SEGMENT_COUNT_MAX } from "../log/segments.ts";
 import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../log/log-words.ts";
 import { NewLog } from "../log/new-log.ts";
@@ -65,6 +72,14 @@ export interface DraftPlan {
   readonly generation: number;
 }
 
+/** What there is to a compaction that nobody has asked for. */
+export interface Unasked {
+  /** Whether it is needed still, when it is its turn. */
+  readonly isWanted: () => boolean;
+  /** The disk has all the room for the copy, and copying begins. */
+  readonly onRoom: () => void;
+}
+
 /** A copy under way. */
 export interface Draft {
   readonly log: NewLog;
@@ -85,7 +100,7 @@ export class Compaction {
   }
 
   /** Resolves when the compacted file is in service and the one before is not needed any more. */
-  async run(options: ProgressOptions, isWanted: () => boolean = () => true): Promise<void> {
+  async run(options: ProgressOptions, unasked?: Unasked): Promise<void> {
     const core = this.#core;
     refuseUnfit(core);
     const copied = core.visible - core.base;
@@ -93,10 +108,10 @@ export class Compaction {
     await this.#parts.work.run({ draftPath: this.#draftPath, options }, async (check) => {
       await pace.begin();
       check();
-      if (!isWanted()) return;
+      if (unasked?.isWanted() === false) return;
       await this.#giveBack(0, pace, check);
       if (this.#isOutOfSegments()) await this.releaseDropped(() => this.#isOutOfSegments(), check);
-      await pace.drive(this.copySteps(), check);
+      await pace.drive(this.copySteps(unasked?.onRoom), check);
       // What has been swapped in stays: it is too late to abort.
       pace.commit();
       await pace.drive(this.relocationSteps(copied), check);
@@ -117,14 +132,17 @@ export class Compaction {
     return place && compactPath(place);
   }
 
-  /** The steps to the swap, each of a few milliseconds at most; yields how far into the log it is. */
-  *copySteps(): Generator<number, void> {
+  /**
+   * The steps to the swap, each of a few milliseconds at most; yields how far into the log it is. Who waits for `onRoom` has
+   * all the room asked for before anything is copied: on a disk that has it not, next to nothing has been done then.
+   */
+  *copySteps(onRoom?: () => void): Generator<number, void> {
     const { relocation, engine, sync } = this.#parts;
     while (relocation.step()) yield 0;
     yield* this.sweepSteps();
     const draft = this.#begin();
     try {
-      yield* copySteps(engine, sync, draft);
+      yield* copySteps(engine, sync, { ...draft, onRoom });
       this.#swap(draft);
     } finally {
       draft.copy.release();
@@ -346,9 +364,36 @@ export function beginDraft(
 
 /**
  * Copies what is live, then what is live of what was written meanwhile, and so on, then catches up with all of it until
- * little is left.
+ * little is left. Between the steps a write of this thread that finds the disk full has what the copy has reserved ahead.
  */
-export function* copySteps(engine: Engine, sync: Sync | undefined, draft: Draft): Generator<number, void> {
+export function* copySteps(
+  engine: Engine,
+  sync: Sync | undefined,
+  draft: Draft & { readonly onRoom?: (() => void) | undefined },
+): Generator<number, void> {
+  const { core } = engine;
+  core.makeRoom = () => draft.log.tail.giveBack();
+  try {
+    if (draft.onRoom !== undefined) {
+      yield* reserveSteps(core, draft);
+      draft.onRoom();
+    }
+    yield* copyRounds(engine, sync, draft);
+  } finally {
+    core.makeRoom = () => false;
+  }
+}
+
+/** Reserves what the copy will take, in steps: a file system in memory has to fill what it reserves. */
+function* reserveSteps({ control }: Core, { log }: Draft): Generator<number, void> {
+  const live = control.numbers[LIVE_BYTES]!;
+  for (let bytes = 0; bytes < live; yield 0) {
+    bytes = Math.min(bytes + GROWTH_BYTES_MAX, live);
+    log.reserve(bytes);
+  }
+}
+
+function* copyRounds(engine: Engine, sync: Sync | undefined, draft: Draft): Generator<number, void> {
   const { core } = engine;
   const { copy: copying } = draft;
   for (let round = 1, before = Infinity, left: number; ; before = left) {

@@ -27,6 +27,7 @@ import {
   positionsOf,
   type LogWords,
 } from "../log/log-words.ts";
+import type { MakeRoom } from "../log/reservation.ts";
 import type { Tail } from "../log/tail.ts";
 import {
   RELOCATED,
@@ -130,6 +131,8 @@ export class Core {
   onGrowth: () => void = () => undefined;
   /** Called after a write to the file, under the writer's lock. */
   onSpill: () => void = () => undefined;
+  /** What this thread has reserved for a copy under way is given back, where the log's disk is full; under the writer's lock. */
+  makeRoom: MakeRoom = () => false;
   /** Lets go of files that compactions have replaced and nobody reads any more; under the writer's lock. */
   releaseFiles: () => void = () => undefined;
   /** The era that the row says. */

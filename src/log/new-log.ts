@@ -107,6 +107,11 @@ export class NewLog {
     return this.tail.end;
   }
 
+  /** Has room for so many bytes more, at once. @throws {EmdbError} EMDB_FULL */
+  reserve(bytes: number): void {
+    this.tail.reserve(bytes);
+  }
+
   /** Bytes that were appended and not written to the file yet. */
   get pendingBytes(): number {
     return this.tail.pendingBytes;

@@ -112,6 +112,16 @@ export class Reservation {
     if (result < 0) throw ioError(result, { syscall: "fallocate", path: file.path });
   }
 
+  /** Reserves up to an end, for who knows what will come. @throws {EmdbError} EMDB_FULL */
+  takeAll(end: number): void {
+    const { words, file, look, makeRoom } = this.#plan;
+    refuseBeyondMax(words, end, file.path);
+    if (end <= this.#numbers[LOG_RESERVED]!) return;
+    look();
+    const result = withRoom(makeRoom, () => this.#allocate(end - this.#numbers[LOG_BASE]!, 0));
+    if (result < 0) throw ioError(result, { syscall: "fallocate", path: file.path });
+  }
+
   /**
    * The least step that may be taken. Where the map ends with the file each one costs a map, and those are counted: there
    * have to be as many left as a log needs that grows by eighths to its limit. Otherwise a disk that was full once, and

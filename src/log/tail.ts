@@ -89,6 +89,8 @@ export interface Tail {
   spill(end?: number): void;
   /** Writes those of them that fill the file up to a multiple of `STRIDE_BYTES`, and leaves the rest. */
   spillStrides(): void;
+  /** Reserves room on the disk for so many bytes behind the end, and no more. @throws {EmdbError} EMDB_FULL */
+  reserve(bytes: number): void;
   /** Gives the room on the disk back that is reserved for what is to come; false when there is none. */
   giveBack(): boolean;
   /** After the death of a writer: its words agree again. A frame that it was about to count is kept or dropped whole. */
@@ -316,6 +318,10 @@ export class FileTail implements Tail {
     numbers[LOG_ZEROED] = base + position + bytes;
   }
 
+  reserve(bytes: number): void {
+    this.#reservation.takeAll(this.end + bytes);
+  }
+
   giveBack(): boolean {
     return this.#reservation.giveBack();
   }
@@ -424,6 +430,9 @@ export class MemoryTail implements Tail {
   spill(): void {}
 
   spillStrides(): void {}
+
+  /** Memory is not short for good. */
+  reserve(): void {}
 
   giveBack(): boolean {
     return false;

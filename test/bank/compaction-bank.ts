@@ -26,6 +26,18 @@ const ROOM = "test/engine/room.test.ts";
 
 /** What compactions have to get right. */
 export const COMPACTION: readonly PlantedFault[] = [
+  fault("a write beside a compaction is refused what the copy has reserved", ROOM, "engine/compaction.ts", [
+    "core.makeRoom = () => draft.log.tail.giveBack();",
+    "",
+  ]),
+  fault("a compaction by itself copies what the disk has no room for", ROOM, "engine/compaction.ts", [
+    "    log.reserve(bytes);\n",
+    "",
+  ]),
+  fault("a compaction by itself does not see that others have made room", ROOM, "engine/auto-compact.ts", [
+    "!this.#hasRoom ? ASKED_AGAIN_SHARE : 1;",
+    "!this.#hasRoom ? 1 : 1;",
+  ]),
   fault("a table of moves that finds no room leaves the copy what that has reserved", ROOM, "engine/compaction.ts", [
     "log.tail.giveBack() || makeRoom()",
     "makeRoom()",

@@ -7,7 +7,8 @@ import { afterEach, expect, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { readHolder } from "../../src/engine/lock-file.ts";
 import { EmdbError } from "../../src/errors.ts";
-import { GROWTH_BYTES_MIN } from "../../src/limits.ts";
+import { GROWTH_BYTES_MIN, HEADER_PAGE_BYTES } from "../../src/limits.ts";
+import { LOG_RESERVED, LOG_TAIL, type LogWords } from "../../src/log/log-words.ts";
 import { PAIR_BYTES } from "../../src/log/moves.ts";
 import { Machine, type CrashPoint } from "../sim/machine.ts";
 import type { FileStatus } from "../../src/ffi/system.ts";
@@ -280,6 +281,102 @@ test("a log that the disk had no room to compact by itself is compacted when hal
   expect(core.tail.end - core.base).toBeLessThan(500 * KIB);
   expect(engine.count(defaultSpace)).toBe(kept);
   opened.leave();
+});
+
+test("a log that the disk had no room to compact by itself is compacted when others have made room", async () => {
+  const autoCompact = { ratio: 0.5, bytesMin: 500 * KIB };
+  const machine = new Machine({ spaceBytesMax: 7200 * KIB });
+  machines.push(machine);
+  const { opened, system } = openOn(machine, { autoCompact });
+  const { engine } = opened;
+  const { core, defaultSpace } = engine;
+  const ballast = system.open("/db/ballast", "create");
+  expect(system.allocate(ballast, 2000 * KIB)).toBe(0);
+  const drafts = new Set<number>();
+  let asked = 0;
+  let copied = 0;
+  const open = system.open.bind(system);
+  system.open = (path, mode) => {
+    const handle = open(path, mode);
+    drafts.delete(handle);
+    if (mode !== "create" || !/emdb-compact-[0-9a-f]+$/.test(path)) return handle;
+    drafts.add(handle);
+    asked += 1;
+    return handle;
+  };
+  const write = system.write.bind(system);
+  system.write = (file, from, span) => {
+    if (drafts.has(file)) copied += span.bytes;
+    return write(file, from, span);
+  };
+  const count = 1800;
+  const put = async (first: number, end: number): Promise<void> => {
+    for (let index = first; index < end; index++)
+      engine.insert(defaultSpace, `key ${index}`, new Uint8Array(1000).fill(index), 0);
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  await put(0, count);
+  await put(0, count);
+  const bytes = (): number => core.tail.end - core.base;
+  for (let round = 0; asked === 0 && round < 20; round++) await put(0, 20);
+  expect([asked, core.base]).toEqual([1, 0]);
+  const whole = bytes();
+  while (bytes() < 1.25 * whole) await put(0, 20);
+  // It is asked now and then, and nothing is copied that could not be copied to its end.
+  expect(asked).toBeWithin(2, 4);
+  expect(copied).toBe(asked * HEADER_PAGE_BYTES);
+  system.close(ballast);
+  system.unlink("/db/ballast");
+  const before = bytes();
+  while (core.base === 0 && bytes() < 1.25 * before) await put(0, 20);
+  expect(core.base).toBeGreaterThan(0);
+  expect(engine.count(defaultSpace)).toBe(count);
+  opened.leave();
+  const again = openFile(system, PATH);
+  expect(again.engine.count(again.engine.defaultSpace)).toBe(count);
+  again.leave();
+});
+
+test("while a compaction copies, a write that finds the disk full has what the copy has reserved ahead", () => {
+  const point = after((subject) => write(subject, { live: 4000, dead: 3000, bytes: 1000 }));
+  const { opened, system } = openOn(diskOf(point, usedOf(point) + 20_000 * KIB));
+  const { engine } = opened;
+  const { core, defaultSpace } = engine;
+  const idle = ({ numbers }: LogWords): number => numbers[LOG_RESERVED]! - numbers[LOG_TAIL]!;
+  engine.insert(defaultSpace, "dead", "x", 0);
+  expect(opened.work.tryTake()).toBe(true);
+  const steps = opened.compaction.copySteps();
+  while (idle(core.control.draft) < 400 * KIB) expect(steps.next().done).toBe(false);
+  fillUp(system);
+  const own = idle(core.control.log);
+  const copys = idle(core.control.draft);
+  let written = 0;
+  const before = core.tail.end;
+  const put = (): void => engine.insert(defaultSpace, `more ${written}`, new Uint8Array(1000), 0);
+  const fill = (): string =>
+    told(() => {
+      for (; ; written++) put();
+    });
+  expect(fill()).toBe("EMDB_FULL fallocate ENOSPC");
+  expect(core.tail.end - before).toBeGreaterThan(own + copys - 16 * KIB);
+  expect(idle(core.control.draft)).toBeLessThan(2 * BLOCK);
+  // And the copy goes on in what is there again.
+  system.unlink("/db/ballast");
+  while (steps.next().done !== true) {
+    put();
+    written += 1;
+  }
+  for (const _ of opened.compaction.relocationSteps());
+  opened.work.give();
+  expect(core.base).toBeGreaterThan(0);
+  put();
+  opened.sync!.flush();
+  opened.leave();
+  expect(system.held()).toEqual([]);
+  const again = openFile(system, PATH);
+  expect(again.engine.count(again.engine.defaultSpace)).toBe(4001 + written + 1);
+  expect(again.base.recovery).toMatchObject({ tornBytes: 0, missingBytes: 0 });
+  again.leave();
 });
 
 test("where each step costs a map, a log that has met a full disk over and over grows on once there is room", () => {
