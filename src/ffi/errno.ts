@@ -3,7 +3,8 @@
  *
  * Sources: errno(3) and asm-generic/errno.h; sys/errno.h of Darwin and FreeBSD; winerror.h, with the
  * nearest meaning chosen as libuv does (src/win/error.c) except where emdb must tell two things apart:
- * a lock that somebody has (EAGAIN) from a file that somebody holds open or mapped (EBUSY).
+ * a lock that somebody has (EAGAIN) from a file that somebody holds open or mapped (EBUSY), and a file that is not there
+ * (ENOENT) from one on a server, or a share of it, that is not reached (EHOSTUNREACH).
  */
 
 import type { Result } from "./system.ts";
@@ -50,6 +51,7 @@ export const Errno = {
   EOVERFLOW: 75,
   EOPNOTSUPP: 95,
   ETIMEDOUT: 110,
+  EHOSTUNREACH: 113,
   ESTALE: 116,
   EDQUOT: 122,
   ECANCELED: 125,
@@ -84,6 +86,7 @@ const bsdNumbers: ReadonlyMap<number, ErrnoName> = new Map<number, ErrnoName>([
   [45, "EOPNOTSUPP"],
   [60, "ETIMEDOUT"],
   [62, "ELOOP"],
+  [65, "EHOSTUNREACH"],
   [63, "ENAMETOOLONG"],
   [66, "ENOTEMPTY"],
   [69, "EDQUOT"],
@@ -118,9 +121,9 @@ const windowsNumbers: ReadonlyMap<number, ErrnoName> = new Map<number, ErrnoName
   [33, "EAGAIN"], // ERROR_LOCK_VIOLATION
   [39, "ENOSPC"], // ERROR_HANDLE_DISK_FULL
   [50, "EOPNOTSUPP"], // ERROR_NOT_SUPPORTED
-  [53, "ENOENT"], // ERROR_BAD_NETPATH
+  [53, "EHOSTUNREACH"], // ERROR_BAD_NETPATH
   [55, "ENODEV"], // ERROR_DEV_NOT_EXIST
-  [67, "ENOENT"], // ERROR_BAD_NET_NAME
+  [67, "EHOSTUNREACH"], // ERROR_BAD_NET_NAME
   [80, "EEXIST"], // ERROR_FILE_EXISTS
   [82, "EACCES"], // ERROR_CANNOT_MAKE
   [87, "EINVAL"], // ERROR_INVALID_PARAMETER

@@ -33,6 +33,7 @@ const MEANINGS: ReadonlyMap<string, string> = new Map<ErrnoName, string>([
   ],
   ["ENOTDIR", "a folder in the path is a file"],
   ["ENAMETOOLONG", "the name or the path is longer than the file system takes"],
+  ["EHOSTUNREACH", "the server in the path, or its share, is not reached; whether the file is there is not known"],
   ["ELOOP", "too many symbolic links lead on to each other"],
   ["EIO", "the device cannot read or write it"],
 ]);

@@ -130,6 +130,7 @@ export interface System {
   rename(from: string, to: string, patience?: Patience): Result;
   /** A second name for a file; EEXIST when `to` exists. */
   link(from: string, to: string): Result;
+  /** Windows waits a moment for a virus scanner that has the file and shares no deletion of it. */
   unlink(path: string): Result;
   makeFolder(path: string): Result;
   list(folder: string): readonly string[] | Result;

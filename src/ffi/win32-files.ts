@@ -83,7 +83,7 @@ const HELD_OR_DENIED: readonly number[] = [ERROR_SHARING_VIOLATION, ERROR_ACCESS
 const MAPPED: readonly number[] = [ERROR_USER_MAPPED_FILE];
 
 /** What an attempt gives, which answers a failure negated; made again while that says that another program has the file. */
-function untilShared(attempt: () => number, held = HELD): number {
+export function untilShared(attempt: () => number, held = HELD): number {
   let answer = attempt();
   for (const pauseMs of PAUSES_MS) {
     if (!held.includes(-answer)) break;

@@ -31,7 +31,7 @@ import type {
   Result,
   System,
 } from "./system.ts";
-import { lastFailure, openFile, renameFile, setEnd, statusOfHandle, statusOfPath } from "./win32-files.ts";
+import { lastFailure, openFile, renameFile, setEnd, statusOfHandle, statusOfPath, untilShared } from "./win32-files.ts";
 import { isThreadRunning, threadName } from "./win32-threads.ts";
 
 const GENERIC_WRITE = 0x40000000;
@@ -240,6 +240,17 @@ export class WindowsSystem extends Surroundings implements System {
   statusOf(file: FileHandle): FileStatus | Result {
     assertHandle(file);
     return statusOfHandle(this.#calls, file);
+  }
+
+  /** `node:fs` says of a server that is not reached that there is no such file. */
+  override realPath(path: string): string | Result {
+    const real = super.realPath(path);
+    return real === -Errno.ENOENT && this.status(path) === -Errno.EHOSTUNREACH ? -Errno.EHOSTUNREACH : real;
+  }
+
+  /** What is mapped is denied in other words, and not waited for. */
+  override unlink(path: string): Result {
+    return untilShared(() => super.unlink(path), [Errno.EBUSY]);
   }
 
   /** No documented call lists them. */

@@ -36,6 +36,18 @@ export const WINDOWS: readonly PlantedFault[] = [
     'patience === "at once" ? [] : MAPPED,',
     "[],",
   ]),
+  fault("a file that a virus scanner has in hand for a moment cannot be removed on Windows", SYSTEM, "ffi/win32.ts", [
+    "return untilShared(() => super.unlink(path), [Errno.EBUSY]);",
+    "return super.unlink(path);",
+  ]),
+  fault("a removal on Windows waits whatever refuses it", SYSTEM, "ffi/win32.ts", [
+    "super.unlink(path), [Errno.EBUSY]);",
+    "super.unlink(path), [Errno.EBUSY, Errno.EACCES]);",
+  ]),
+  fault("nothing is at a path on a server that Windows does not reach", SYSTEM, "ffi/errno.ts", [
+    '[53, "EHOSTUNREACH"]',
+    '[53, "ENOENT"]',
+  ]),
   fault("a close on Windows waits for whoever reads the file", SIM_WINDOWS, "engine/sync.ts", [
     'end - core.base + markBytes, "at once");',
     "end - core.base + markBytes);",
@@ -84,8 +96,8 @@ export const WINDOWS: readonly PlantedFault[] = [
     ['if (typeof names === "number" && !isMissing(names)) throw', "if (names === -Errno.EIO) throw"],
   ),
   fault("a log that was moved aside and cannot be opened passes for none", LOG_NAME, "engine/put-back.ts", [
-    "if (handle === -Errno.ENOENT || handle === -Errno.EISDIR) return undefined;",
-    "if (handle < 0) return undefined;",
+    "if (page.result === -Errno.ENOENT || page.result === -Errno.EISDIR) return undefined;",
+    "if (page.result < 0) return undefined;",
   ]),
   fault("a log that was moved aside is looked for in one spelling", LOG_NAME, "engine/siblings.ts", [
     "spelled(of) === spelled(log)",

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { linkSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FileStatus } from "../../src/ffi/system.ts";
+import { windowsLibraries } from "../../src/ffi/win32.ts";
 import { emulator } from "../support/platform.ts";
 import { bytesOf, outcome, readText, system, TemporaryFolder } from "./temporary-folder.ts";
 
@@ -118,6 +119,23 @@ test("unlink takes a name away, also of an open file, and says when there is non
   expect(outcome(system.unlink(folder.at("a")))).toBe("ENOENT");
   expect(system.list(folder.path)).toEqual([]);
 });
+
+test.skipIf(!isWindows)(
+  "a file whose deletion somebody does not share keeps its name until that one lets go of it",
+  () => {
+    using folder = new TemporaryFolder();
+    folder.file("a", "held");
+    const { system: calls } = windowsLibraries();
+    const [READ, SHARE_READ, EXISTING, NORMAL] = [0x8000_0000, 1, 3, 0x80];
+    const path = new Uint8Array(Buffer.from(`${folder.at("a")}\0`, "utf16le"));
+    const held = calls.CreateFileW(path, READ, SHARE_READ, 0, EXISTING, NORMAL, 0);
+    expect(held).toBeGreaterThan(0);
+    // The words for which a removal waits.
+    expect(outcome(system.unlink(folder.at("a")))).toBe("EBUSY");
+    calls.CloseHandle(held);
+    expect(system.unlink(folder.at("a"))).toBe(0);
+  },
+);
 
 test("a made folder is listed, and not made twice", () => {
   using folder = new TemporaryFolder();

@@ -3,10 +3,13 @@
  * fails: the real implementation over calls that answer by a script. It runs wherever the tests do.
  */
 
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
+import fs from "node:fs";
 import { Errno } from "../../src/ffi/errno.ts";
+import { ioError } from "../../src/ffi/io-error.ts";
 import { copy, pinned, type Place } from "../../src/ffi/memory.ts";
 import type { WindowsCalls, WindowsRandomCalls } from "../../src/ffi/symbols-win32.ts";
+import type { Result } from "../../src/ffi/system.ts";
 import { WindowsSystem } from "../../src/ffi/win32.ts";
 
 const [FILE, SECOND, MAPPING] = [64, 68, 72];
@@ -178,6 +181,50 @@ test("a file that a virus scanner has mapped for a moment is cut all the same, a
   expect([forGood.system.truncate(FILE, 5), cuts(forGood)]).toEqual([-Errno.EBUSY, 9]);
   const full = machine({ SetFileInformationByHandle: () => 0, GetLastError: () => DISK_FULL });
   expect([full.system.truncate(FILE, 5), cuts(full)]).toEqual([-Errno.ENOSPC, 1]);
+});
+
+/** Puts a script in the place of a call of `node:fs` for a while. */
+function scripted<T>(name: "unlinkSync" | "realpathSync", script: () => undefined, body: () => T): T {
+  const spy = name === "unlinkSync" ? spyOn(fs, name) : spyOn(fs.realpathSync, "native");
+  spy.mockImplementation(script as never);
+  try {
+    return body();
+  } finally {
+    spy.mockRestore();
+  }
+}
+
+test("a file that a virus scanner has in hand for a moment is removed all the same, and any other refusal is told at once", () => {
+  const { system } = machine({});
+  const removal = (times: number, code: string): [Result, number] => {
+    let asked = 0;
+    const script = (): undefined => {
+      if (asked++ < times) throw Object.assign(new Error(code), { code });
+    };
+    const result = scripted("unlinkSync", script, () => system.unlink("/a"));
+    return [result, asked];
+  };
+  for (const times of [0, 1, 3]) expect(removal(times, "EBUSY")).toEqual([0, times + 1]);
+  expect(removal(Infinity, "EBUSY")).toEqual([-Errno.EBUSY, 9]);
+  for (const code of ["ENOENT", "EPERM", "EACCES"] as const) expect(removal(1, code)).toEqual([-Errno[code], 1]);
+});
+
+test("a path on a server that is not reached is not a path to nothing", () => {
+  const [FILE_NOT_FOUND, BAD_NETPATH, BAD_NET_NAME] = [2, 53, 67];
+  const script = (): undefined => {
+    throw Object.assign(new Error("ENOENT"), { code: "ENOENT" });
+  };
+  for (const [code, expected] of [
+    [FILE_NOT_FOUND, -Errno.ENOENT],
+    [BAD_NETPATH, -Errno.EHOSTUNREACH],
+    [BAD_NET_NAME, -Errno.EHOSTUNREACH],
+  ] as const) {
+    const one = machine({ CreateFileW: () => -1, GetLastError: () => code });
+    expect(one.system.status("/a")).toBe(expected);
+    expect(scripted("realpathSync", script, () => one.system.realPath("/a"))).toBe(expected);
+  }
+  const { code, message } = ioError(-Errno.EHOSTUNREACH, { syscall: "stat", path: "/a" });
+  expect([code, message]).toEqual(["EMDB_IO", expect.stringContaining("the server")]);
 });
 
 test("a lock is exclusive, waits for nobody, and lies where nobody reads; who asks whether it is held keeps none", () => {
