@@ -2,10 +2,10 @@
 
 import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
-import { ioError, must } from "../ffi/io-error.ts";
+import { ioError } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
-import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { decodeHeader, type LogHeader } from "../log/header.ts";
+import { firstPage } from "./first-page.ts";
 import type { HeaderPage } from "./unlock.ts";
 
 /** The header page of a log; undefined when there is no file, or an empty one. Throws for what is not ours. */
@@ -17,14 +17,9 @@ export function judgeFile(system: System, path: string): HeaderPage | undefined 
   }
   if (status.kind !== "file") throw noFile(path, status.kind);
   if (status.bytes === 0) return undefined;
-  const handle = must(system.open(path, "read"), { syscall: "open", path });
-  try {
-    const bytes = new Uint8Array(HEADER_PAGE_BYTES);
-    const count = must(system.read(handle, bytes, { position: 0, bytes: bytes.length }), { syscall: "pread", path });
-    return { header: judgeHeader(bytes.subarray(0, count), path), page: bytes };
-  } finally {
-    system.close(handle);
-  }
+  const page = firstPage(system, path);
+  if (!(page instanceof Uint8Array)) throw ioError(page.result, page);
+  return { header: judgeHeader(page, path), page };
 }
 
 /** The error for what is there and cannot be a database. */

@@ -10,8 +10,8 @@ import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
-import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { decodeHeader, type LogHeader } from "../log/header.ts";
+import { firstPage } from "./first-page.ts";
 import { judgeFile } from "./judge-file.ts";
 import { isMissing } from "./no-folder.ts";
 import { isIdOf, replacedName } from "./siblings.ts";
@@ -44,17 +44,13 @@ export function findReplaced(system: System, path: string): string | undefined {
 
 /** The sound header of a file; undefined when it has none, or there is no such file. */
 function headerAt(system: System, path: string): LogHeader | undefined {
-  const handle = system.open(path, "read");
-  if (handle === -Errno.ENOENT || handle === -Errno.EISDIR) return undefined;
-  must(handle, { syscall: "open", path });
-  try {
-    const bytes = new Uint8Array(HEADER_PAGE_BYTES);
-    const count = must(system.read(handle, bytes, { position: 0, bytes: bytes.length }), { syscall: "pread", path });
-    const verdict = decodeHeader(bytes.subarray(0, count));
+  const page = firstPage(system, path);
+  if (page instanceof Uint8Array) {
+    const verdict = decodeHeader(page);
     return verdict.kind === "sound" ? verdict.header : undefined;
-  } finally {
-    system.close(handle);
   }
+  if (page.result === -Errno.ENOENT || page.result === -Errno.EISDIR) return undefined;
+  throw ioError(page.result, page);
 }
 
 /** Gives it the log's name again. Under the lock. */

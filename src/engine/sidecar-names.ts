@@ -5,7 +5,7 @@
 
 import { EmdbError } from "../errors.ts";
 import type { System } from "../ffi/system.ts";
-import { HEADER_PAGE_BYTES } from "../limits.ts";
+import { firstPage } from "./first-page.ts";
 import { beginsAsImage } from "./hint-format.ts";
 import { hintPath, isLogBeginning, isText } from "./siblings.ts";
 
@@ -49,12 +49,8 @@ export function isLog(system: System, path: string): boolean {
   return isLogBeginning(beginningOf(system, path));
 }
 
-/** The first bytes of a file, a header page at most; none of what cannot be read. */
+/** The first bytes of a file; none of what cannot be read. */
 function beginningOf(system: System, path: string): Uint8Array {
-  const handle = system.open(path, "read");
-  if (handle < 0) return new Uint8Array(0);
-  const bytes = new Uint8Array(HEADER_PAGE_BYTES);
-  const count = system.read(handle, bytes, { position: 0, bytes: bytes.length });
-  system.close(handle);
-  return bytes.subarray(0, Math.max(0, count));
+  const page = firstPage(system, path);
+  return page instanceof Uint8Array ? page : new Uint8Array(0);
 }
