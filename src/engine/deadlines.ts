@@ -26,7 +26,7 @@ export function noteDeadline(core: Core, space: SpaceState, change: Change): voi
 /** Before the loaded key, a new one, goes into the index with a deadline. @throws {EmdbError} EMDB_FULL */
 export function noteDeadlineAhead(core: Core, space: SpaceState, frame: Omit<Change, "hadDeadline">): void {
   const { expiresAtMs, lsn } = frame;
-  core.expiry.count(space.address, 1);
+  core.expiry.count(space.address, 1, core.key.hash);
   const { low, high } = slotOf(core, lsn);
   core.expiry.enterAhead(space.address, expiresAtMs, low, high);
 }
@@ -36,13 +36,15 @@ export function restoreDeadline(core: Core, space: SpaceState, change: Change): 
   count(core, space, change);
   const { expiresAtMs, lsn } = change;
   if (expiresAtMs === 0) return;
+  // Of a batch that another thread has left. An entry that is there twice would never look stale.
+  if (!core.expiry.isLeftKnown) return core.expiry.forget(space.address);
   const { low, high } = slotOf(core, lsn);
   core.expiry.restore(space.address, expiresAtMs, low, high);
 }
 
 function count(core: Core, space: SpaceState, change: Change): void {
   const records = (change.expiresAtMs === 0 ? 0 : 1) - (change.hadDeadline ? 1 : 0);
-  if (records !== 0) core.expiry.count(space.address, records);
+  if (records !== 0) core.expiry.count(space.address, records, core.key.hash);
 }
 
 /** The slot of the loaded key for a version of it that is a record. */

@@ -12,17 +12,17 @@
  *    many stays as well.
  * 5. A walk that cannot read a record counts and enters it, since it may have a deadline; one that fails leaves the queue
  *    unknown.
- * 6. A walk over the index happens only where the queue is unknown: after a writer died, or after an image that was made
- *    of such a queue.
+ * 6. A walk over the index happens only where the queue is unknown: after a writer died, or left a batch to be taken back by
+ *    another thread, or after an image that was made of such a queue. It goes on a slice at a time, whoever makes the next.
  */
 
 import { EmdbError } from "../errors.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
-import { HASH_BITS } from "../keydir/hash.ts";
+import { HASH_BITS, hashBehind } from "../keydir/hash.ts";
 import { isTombstone } from "../keydir/keydir.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
-import { SWEEP_LOOKS_PER_SLICE, SWEEP_RECORDS_PER_SLICE } from "../limits.ts";
+import { SWEEP_LOOKS_PER_SLICE, SWEEP_RECORDS_PER_SLICE, WALK_LOOKS_PER_SLICE } from "../limits.ts";
 import { FRAME_HEADER_BYTES, PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE } from "../log/frame.ts";
 import { verifyFound } from "./body-check.ts";
 import type { Core } from "./core.ts";
@@ -34,6 +34,7 @@ import type { WritePath } from "./write-path.ts";
  * can be, so that each sweep looks again. Never renumber.
  */
 const UNREAD_MS = Number.MIN_VALUE;
+const HASHES = 2 ** HASH_BITS;
 
 /** What one slice did. */
 interface Slice {
@@ -98,7 +99,8 @@ export class Sweeper {
     try {
       write.begin();
       this.#spaces.mustBeLive(space);
-      if (this.#core.expiry.isUnknown(space.address)) enterAll(this.#core, this.#spaces, space);
+      if (this.#core.expiry.isUnknown(space.address) && !enterSome(this.#core, this.#spaces, space))
+        return { removed: 0, isDone: false, rot: undefined };
       return this.#removeDue(space, nowMs);
     } catch (error) {
       write.abandon();
@@ -180,32 +182,47 @@ function isRot(error: unknown): error is EmdbError {
   return error instanceof EmdbError && error.code === "EMDB_CORRUPTED";
 }
 
-/** Fills the queue of a key space anew. Under the writer's lock. @throws {EmdbError} the queue is unknown then, as before */
-function enterAll(core: Core, spaces: Spaces, space: SpaceState): void {
-  core.expiry.begin(space.address);
+/**
+ * Goes on filling the queue of a key space that is unknown, by some of its records; whether it is whole then. Under the
+ * writer's lock. @throws {EmdbError} nothing is entered then
+ */
+function enterSome(core: Core, spaces: Spaces, space: SpaceState): boolean {
+  const { expiry } = core;
+  const root = spaces.root(space);
+  let hash = root === 0 ? HASHES : expiry.walked(space.address);
   try {
-    enterByWalk(core, spaces, space);
+    for (let looks = 0; hash < HASHES && looks < WALK_LOOKS_PER_SLICE;) {
+      const shard = core.keydir.shardOf(root, hash);
+      const end = hashBehind(hash, shard.depth);
+      // First: what is entered of a hash that the walk has not come to is left out.
+      expiry.walkTo(space.address, end);
+      looks += enterShard(core, space, { pages: shard.pages, from: hash });
+      hash = end;
+    }
   } catch (error) {
-    core.expiry.forget(space.address);
+    expiry.forget(space.address);
     throw error;
   }
+  if (hash < HASHES) return false;
+  if (expiry.facts(space.address).live === 0) expiry.begin(space.address);
+  return true;
 }
 
-/** Enters what a walk over the index finds. */
-function enterByWalk(core: Core, spaces: Spaces, space: SpaceState): void {
-  const { keydir } = core;
-  const root = spaces.root(space);
-  if (root === 0) return;
+/** Enters what a shard holds from a hash on: since the walk was there two may have been laid together. Returns how much it is. */
+function enterShard(
+  core: Core,
+  space: SpaceState,
+  shard: { readonly pages: readonly number[]; readonly from: number },
+): number {
   const memory = pinned(PAGE_BYTES);
-  for (let hash = 0; hash < 1 << HASH_BITS;) {
-    const shard = keydir.shardOf(root, hash);
-    for (const page of shard.pages) {
-      copy(memory.address, core.heap.pageAddress(page), PAGE_BYTES);
-      for (let word = 0; word < PAGE_SLOTS * 2; word += 2)
-        enterSlot(core, space, memory.u32[word]!, memory.u32[word + 1]!);
+  for (const page of shard.pages) {
+    copy(memory.address, core.heap.pageAddress(page), PAGE_BYTES);
+    for (let word = 0; word < PAGE_SLOTS * 2; word += 2) {
+      const high = memory.u32[word + 1]!;
+      if (high >>> HASH_SHIFT >= shard.from) enterSlot(core, space, memory.u32[word]!, high);
     }
-    hash += 1 << (HASH_BITS - shard.depth);
   }
+  return shard.pages.length * PAGE_SLOTS;
 }
 
 function enterSlot(core: Core, space: SpaceState, low: number, high: number): void {
@@ -213,7 +230,7 @@ function enterSlot(core: Core, space: SpaceState, low: number, high: number): vo
   if (units === 0 || isTombstone(high)) return;
   const deadlineMs = deadlineAt(core, units * 8);
   if (deadlineMs === 0) return;
-  core.expiry.count(space.address, 1);
+  core.expiry.count(space.address, 1, high >>> HASH_SHIFT);
   core.expiry.enter(space.address, deadlineMs, low, high);
 }
 

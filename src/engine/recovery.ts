@@ -225,6 +225,7 @@ export class Replayer {
     const numbers = this.#core.control.log.numbers;
     if (facts.place === PLACE_FIRST) {
       this.#batchStart = lsn;
+      this.#core.expiry.beginBatch();
       this.#recordsBefore = this.#records;
     }
     const end = lsn + facts.frameBytes;

@@ -424,7 +424,7 @@ export class WritePath {
     // Before anything that may fail, as in `put`. The queue looks into the index: the shard comes before it.
     this.#spaces.count(space, -1, -oldBytes);
     this.#shrink(space);
-    if (hadDeadline) core.expiry.count(space.address, -1);
+    if (hadDeadline) core.expiry.count(space.address, -1, core.key.hash);
     core.ordering?.remove(this.#spaces, space, { lsn, prev });
     if (ownPlace !== place) this.endBatch();
     if (place !== PLACE_ALONE) this.#removals.note(space);

@@ -108,6 +108,7 @@ export class ExpiryCopy {
     if (queue === QUEUE_UNKNOWN) return this.#end("unknown");
     const pages = this.#pages;
     pages.open(queue);
+    if (pages.unwalked > 0) return this.#end("unknown");
     if (this.#queue === queue && pages.copied === BROKEN) return this.#end("unknown");
     // A queue that is not where it was left is another one, made by a walk since: all of it is copied.
     if (this.#queue !== queue || pages.copied !== this.#copied) this.#begin(queue);

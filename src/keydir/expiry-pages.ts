@@ -4,6 +4,7 @@
  *
  *     head (a unit)   f64 0 entries   f64 1 live   f64 2 cursor   u32 6 table   u32 7 places   u32 8 pages
  *                     u32 9 journal (the unit of its head)   f64 5 copied (`expiry-copy.ts`)
+ *                     u32 12 unwalked
  *     table           u32 page numbers; a unit for 16 places, whole pages side by side for 1024 and more
  *     page            256 entries; the array begins at index 7 of the first one
  *     entry           f64 0 deadline   u32 2, 3 the slot that the index held when the entry was made
@@ -45,6 +46,7 @@ const HEAD_PLACES = 7;
 const HEAD_PAGES = 8;
 const HEAD_JOURNAL = 9;
 const HEAD_COPIED = 5;
+const HEAD_UNWALKED = 12;
 
 const sharedHead = sharedScratch(UNIT_BYTES);
 const sharedJournalHead = sharedScratch(UNIT_BYTES);
@@ -119,6 +121,15 @@ export class ExpiryPages {
 
   set copied(index: number) {
     this.#head.f64[HEAD_COPIED] = index;
+  }
+
+  /** While a walk over the index fills the queue: how many hashes, the last ones, it has not come to; 0: all are there. */
+  get unwalked(): number {
+    return this.#head.u32[HEAD_UNWALKED]!;
+  }
+
+  set unwalked(hashes: number) {
+    this.#head.u32[HEAD_UNWALKED] = hashes;
   }
 
   /** The unit of the journal's head; 0 for none. */

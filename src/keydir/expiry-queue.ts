@@ -7,7 +7,9 @@
  * An entry is a hint: the deadline of a record, and the slot that the index held for it. It is stale when no slot
  * of the index holds the same any more, since the record was overwritten or removed; that takes one look at the
  * index and none at the log. A queue is unknown when nobody kept it: the records with a deadline have then to
- * be found by a walk (`src/engine/expiry.ts`), and until then nothing is entered.
+ * be found by a walk (`src/engine/expiry.ts`), and until then nothing is entered. The walk goes by the hashes of the keys, in
+ * parts between which the database is written to: the queue has then what is to be had of the hashes that the walk has
+ * passed, and nothing of the others, and is unknown still.
  *
  * A push costs one or two comparisons on average, in whatever order deadlines come; taking the first costs log8 of
  * the entries, two neighbouring cache lines a level (of 4, 8 and 16 children, 8 were the fastest). An entry costs
@@ -15,7 +17,8 @@
  *
  * Invariants
  * 1. Under the writer's lock, whichever Worker's it is; nothing here is read without it.
- * 2. Unless the queue is unknown, every record with a deadline has an entry that is not stale.
+ * 2. Unless the queue is unknown, every record with a deadline has an entry that is not stale; of one that is being
+ *    filled, every such record whose hash the walk has passed, and they alone are counted.
  * 3. entries <= 1.45 live + 256, and for a while a little more: then each change looks at four entries and drops
  *    those that are stale. A change makes at most one stale, and of four that it looks at more than one is.
  * 4. What is dropped while a batch is at work may be the entry of a version that is the newest again when the batch is taken
@@ -33,6 +36,7 @@ import { withStored } from "../ffi/positions.ts";
 import type { Address } from "../ffi/system.ts";
 import { ExpiryJournal } from "./expiry-copy.ts";
 import { CHILDREN, ENTRY_BYTES, ExpiryPages, FIRST, QUEUE_NONE, QUEUE_UNKNOWN } from "./expiry-pages.ts";
+import { HASH_BITS } from "./hash.ts";
 import { isTombstone, type Keydir } from "./keydir.ts";
 import { HASH_SHIFT } from "./shard.ts";
 
@@ -43,6 +47,7 @@ const QUEUE_AT = 44;
 const STALE_SHARE = 0.45;
 const STALE_SPARED = 256;
 const LOOKS_PER_CHANGE = 4;
+const HASHES = 2 ** HASH_BITS;
 
 const sharedEntry = sharedScratch(ENTRY_BYTES);
 const sharedFamily = sharedScratch(CHILDREN * ENTRY_BYTES);
@@ -101,8 +106,34 @@ export class ExpiryQueue {
     return this.#heap.read32(space + QUEUE_AT);
   }
 
+  /** Nobody kept it, or the walk that fills it is not at its end. */
   isUnknown(space: Address): boolean {
-    return this.#heap.read32(space + QUEUE_AT) === QUEUE_UNKNOWN;
+    const queue = this.#heap.read32(space + QUEUE_AT);
+    return queue === QUEUE_UNKNOWN || (this.#open(space) && this.#pages.unwalked > 0);
+  }
+
+  /** Where a walk over an unknown queue goes on: the first hash of which nothing is entered. */
+  walked(space: Address): number {
+    return this.#open(space) ? HASHES - this.#pages.unwalked : 0;
+  }
+
+  /**
+   * A walk enters what there is before a hash, from where it was on, and begins a queue for that. What is written from now on
+   * is entered up to there. At 2^27, behind them all, the queue is whole.
+   *
+   * @throws {EmdbError} EMDB_FULL, nothing begun
+   */
+  walkTo(space: Address, hash: number): void {
+    const isBegun = this.#open(space);
+    const queue = isBegun ? QUEUE_NONE : this.#pages.create();
+    this.#pages.unwalked = HASHES - hash;
+    this.#pages.save();
+    if (!isBegun) this.#heap.write32(space + QUEUE_AT, queue);
+  }
+
+  /** Whether the walk that fills the queue at hand has not come to a hash. */
+  #isAhead(hash: number): boolean {
+    return hash >= HASHES - this.#pages.unwalked;
   }
 
   facts(space: Address): QueueFacts {
@@ -113,15 +144,16 @@ export class ExpiryQueue {
   }
 
   /**
-   * Counts records with a deadline that came or went, before what came is entered. What went left stale entries.
+   * Counts records of a hash with a deadline that came or went, before what came is entered. What went left stale entries.
    *
    * @throws {EmdbError} EMDB_FULL for the first that comes, nothing counted
    */
-  count(space: Address, records: number): void {
+  count(space: Address, records: number, hash: number): void {
     if (!this.#open(space)) {
       if (records <= 0 || this.isUnknown(space)) return;
       this.#heap.write32(space + QUEUE_AT, this.#pages.create());
     }
+    if (this.#isAhead(hash)) return;
     this.#pages.live += records;
     this.#pages.save();
     if (records < 0) this.#tidy(space);
@@ -129,7 +161,7 @@ export class ExpiryQueue {
 
   /** Enters the deadline of the record in a slot. @throws {EmdbError} EMDB_FULL, nothing entered */
   enter(space: Address, deadlineMs: number, low: number, high: number): void {
-    if (!this.#open(space)) return;
+    if (!this.#open(space) || this.#isAhead(high >>> HASH_SHIFT)) return;
     this.#push(deadlineMs, low, high);
     this.#tidy(space);
   }
@@ -141,7 +173,7 @@ export class ExpiryQueue {
    * @throws {EmdbError} EMDB_FULL, nothing entered
    */
   enterAhead(space: Address, deadlineMs: number, low: number, high: number): void {
-    if (this.#open(space)) this.#push(deadlineMs, low, high);
+    if (this.#open(space) && !this.#isAhead(high >>> HASH_SHIFT)) this.#push(deadlineMs, low, high);
   }
 
   /** Puts an entry in. The queue is at hand. */
@@ -155,6 +187,11 @@ export class ExpiryQueue {
     this.#rise(FIRST + pages.entries);
     pages.entries += 1;
     pages.save();
+  }
+
+  /** Whether it is known what has left a queue since the batch began that is taken back. */
+  get isLeftKnown(): boolean {
+    return this.#isLeftKnown;
   }
 
   /** A batch begins that this thread takes back, if it fails. */

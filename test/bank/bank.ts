@@ -210,7 +210,7 @@ const RECOVERY: readonly PlantedFault[] = [
     "a queue of deadlines drops, as stale, those of new keys that replay holds back",
     "test/engine/expiry.test.ts",
     "keydir/expiry-queue.ts",
-    ["if (this.#open(space)) this.#push(deadlineMs, low, high);", "this.enter(space, deadlineMs, low, high);"],
+    ["if (this.#open(space) && !this.#isAhead(high >>> HASH_SHIFT)) this.#push(", "this.enter(space, "],
   ),
   fault("a sweep ends at the first record that has rotted", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
     "if (!isRot(error) || tail.end !== end) throw error;",
@@ -221,7 +221,7 @@ const RECOVERY: readonly PlantedFault[] = [
     "",
   ]),
   fault("a walk that failed leaves half a queue of deadlines", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
-    "core.expiry.forget(space.address);\n    throw error;",
+    "expiry.forget(space.address);\n    throw error;",
     "throw error;",
   ]),
   fault("a record that a walk cannot read has no deadline", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [

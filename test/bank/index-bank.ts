@@ -11,6 +11,7 @@ const QUEUE = "test/keydir/expiry-queue.test.ts";
 const QUEUE_COPY = "test/keydir/expiry-copy.test.ts";
 const ADOPTION = "test/keydir/expiry-adoption.test.ts";
 const TAKEN_BACK = "test/engine/expiry-taken-back.test.ts";
+const WALK = "test/engine/expiry-walk.test.ts";
 const EXPIRY_MODEL = "test/engine/expiry-model.test.ts";
 
 const HELD = "test/engine/checkpoint-held.test.ts";
@@ -180,6 +181,34 @@ export const INDEX: readonly PlantedFault[] = [
   fault("who takes back another thread's batch goes by what its own one dropped", TAKEN_BACK, "engine/write-path.ts", [
     "    core.expiry.forgetBatch();\n",
     "",
+  ]),
+  fault(
+    "who takes back another thread's batch enters anew what the queue still has",
+    TAKEN_BACK,
+    "engine/deadlines.ts",
+    ["  if (!core.expiry.isLeftKnown) return core.expiry.forget(space.address);\n", ""],
+  ),
+  fault("an open enters anew what a batch that was taken back had not dropped", TAKEN_BACK, "engine/recovery.ts", [
+    "      this.#core.expiry.beginBatch();\n",
+    "      this.#core.expiry.forgetBatch();\n",
+  ]),
+  fault("a walk for deadlines holds the lock until its end", WALK, "engine/expiry.ts", [
+    "hash < HASHES && looks < WALK_LOOKS_PER_SLICE;",
+    "hash < HASHES && looks >= 0;",
+  ]),
+  fault("a walk for deadlines enters anew what was laid together with what it has seen", WALK, "engine/expiry.ts", [
+    "if (high >>> HASH_SHIFT >= shard.from) enterSlot(",
+    "enterSlot(",
+  ]),
+  fault(
+    "what is written ahead of a walk for deadlines is entered, and by the walk as well",
+    WALK,
+    "keydir/expiry-queue.ts",
+    ["return hash >= HASHES - this.#pages.unwalked;", "return hash >= HASHES;"],
+  ),
+  fault("a queue of deadlines that is half filled passes for a whole one", WALK, "keydir/expiry-queue.ts", [
+    "return queue === QUEUE_UNKNOWN || (this.#open(space) && this.#pages.unwalked > 0);",
+    "return queue === QUEUE_UNKNOWN;",
   ]),
   fault("a clear that is taken back has lost its deadlines", TAKEN_BACK, "engine/spaces.ts", [
     "    this.#core.expiry.attach(space.address, heap.read32(address + GRAVE_QUEUE_AT));\n",

@@ -1,10 +1,11 @@
 /** Deadlines of batches that are taken back: what they entered is nothing, and what they replaced is in the queue as before. */
 
 import { expect, test } from "bun:test";
+import { copyFileSync } from "node:fs";
 import { attachTo } from "../../src/engine/open.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Random } from "../sim/random.ts";
-import { queueFaults } from "../support/queue-faults.ts";
+import { entriesOf, queueFaults } from "../support/queue-faults.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { ExpiryFixture, failAppends, healAppends } from "./expiry-fixture.ts";
 
@@ -75,8 +76,48 @@ test("what another thread could not take back is taken back with its deadlines b
   expect(one.engine.core.tail.end).toBeGreaterThan(engine.core.visible);
   fixture.put("after", 1000);
   expect(queueFaults(engine, space)).toEqual([]);
+  expect(engine.sweepExpired(space)).toBe(0);
+  expect(queueFaults(engine, space)).toEqual([]);
+  expectOnce(fixture);
   one.leave();
 });
+
+test("what a log has of a batch that was taken back enters no deadline twice when it is opened", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using fixture = new ExpiryFixture(path);
+  const { engine, space, clock } = fixture;
+  const { tail } = engine.core;
+  for (let index = 0; index < 1000; index += 1) fixture.put(`${index}`, 1000 + index);
+  const expiresAtMs = clock.nowMs + 10;
+  const writes = Array.from({ length: 100 }, (_, index) => ({ space, key: `${index}`, value: "v", expiresAtMs }));
+  failAppends(fixture, 100);
+  const fails = tail.place;
+  let placed = 0;
+  // Half of it is in the file by then.
+  tail.place = (bytes: number): number => {
+    placed += 1;
+    if (placed === 50) tail.spill();
+    return fails(bytes);
+  };
+  expect(() => engine.writeBatch(writes)).toThrow(EmdbError);
+  healAppends(fixture);
+  fixture.put("after", 1000);
+  fixture.opened.sync!.flush();
+  const copied = folder.file("copied.emdb");
+  copyFileSync(path, copied);
+  using again = new ExpiryFixture(copied);
+  expect(again.opened.base.recovery).toMatchObject({ usedCheckpoint: false, tornBytes: 0 });
+  expect(queueFaults(again.engine, again.space)).toEqual([]);
+  expect(again.facts().live).toBe(1001);
+  expectOnce(again);
+});
+
+/** Every entry is there once: one that is there twice would never look stale. */
+function expectOnce({ engine, space }: ExpiryFixture): void {
+  const entries = entriesOf(engine.core, space);
+  expect(new Set(entries).size).toBe(entries.length);
+}
 
 test.each(["clear", "drop"])("a %s that is refused when all is buried leaves every deadline in the queue", (how) => {
   using folder = temporaryFolder();

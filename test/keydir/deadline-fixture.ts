@@ -14,7 +14,7 @@ export class DeadlineFixture extends IndexFixture {
     const hadDeadline = this.deadlines.has(key);
     this.insert(key, hash);
     this.deadlines.set(key, deadlineMs);
-    if (!hadDeadline) this.queue.count(this.space, 1);
+    if (!hadDeadline) this.queue.count(this.space, 1, 0);
     const { low, high } = this.slotOf(key);
     this.queue.enter(this.space, deadlineMs, low, high);
   }

@@ -19,7 +19,7 @@ class CopyFixture extends DeadlineFixture {
   drop(key: number): void {
     if (!this.deadlines.delete(key)) return;
     this.remove(key);
-    this.queue.count(this.space, -1);
+    this.queue.count(this.space, -1, 0);
   }
 
   nameOf(key: number): string {
@@ -129,7 +129,7 @@ test("a queue that is made anew between two parts is copied from its beginning, 
   queue.begin(space);
   for (const [key, deadlineMs] of fixture.deadlines) {
     const { low, high } = fixture.slotOf(key);
-    queue.count(space, 1);
+    queue.count(space, 1, 0);
     queue.enter(space, deadlineMs, low, high);
   }
   fixture.copied.length = 0;
@@ -190,7 +190,7 @@ test.each([
       find(key);
       keydir.replace(1_000_000 + key, true);
       fixture.model.get(key)!.units = 1_000_000 + key;
-      queue.count(space, -1);
+      queue.count(space, -1, 0);
     }
     expect(queue.facts(space).entries).toBeLessThan(4000);
     // What is put back first comes where copied entries were.
@@ -198,7 +198,7 @@ test.each([
       find(slot.key);
       keydir.replace(slot.low, false);
       fixture.model.get(slot.key)!.units = slot.low;
-      queue.count(space, 1);
+      queue.count(space, 1, 0);
       queue.restore(space, 1e12 + slot.key, slot.low, slot.high);
     }
     while (fixture.step() === "more");

@@ -19,7 +19,7 @@ const HASHES = 2 ** HASH_BITS;
 class QueueFixture extends DeadlineFixture {
   drop(key: number): void {
     this.remove(key);
-    if (this.deadlines.delete(key)) this.queue.count(this.space, -1);
+    if (this.deadlines.delete(key)) this.queue.count(this.space, -1, 0);
   }
 
   /** Takes everything due by a moment and removes it; the keys, in the order in which they came. */
@@ -144,7 +144,7 @@ test("a detached queue is the same when it is attached again, and nothing is ent
   const before = queue.facts(space);
   const detached = queue.detach(space, false);
   expect(queue.facts(space).entries).toBe(0);
-  queue.count(space, 1);
+  queue.count(space, 1, 0);
   queue.enter(space, 1, 1, 1);
   const idle = heap.idlePages;
   queue.attach(space, detached);
@@ -218,7 +218,7 @@ test.each<[string, number, (fixture: QueueFixture, step: number) => unknown]>([
     for (let access = 1; hasDied; access += 1) {
       using fixture = new QueueFixture();
       const { heap, queue, space } = fixture;
-      if (count === 0) queue.count(space, 1);
+      if (count === 0) queue.count(space, 1, 0);
       for (let key = 0; key < count; key += 1) fixture.put(key, random.below(HASHES), random.below(1000));
       const isCopied = access % 2 === 0 && count > 0;
       if (isCopied) new ExpiryCopy(heap).next(queue.queueOf(space), pinned(DEADLINES_PART_BYTES_MAX).address);
@@ -278,7 +278,7 @@ test("what is put back and finds no memory makes the queue unknown, and fails no
   expect(queue.isUnknown(space)).toBe(true);
   // A fault of ours is no want of memory.
   queue.begin(space);
-  queue.count(space, 1);
+  queue.count(space, 1, 0);
   heap.takePage = () => {
     throw new Ended();
   };

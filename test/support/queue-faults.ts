@@ -40,6 +40,20 @@ function placeOf({ expiry, heap }: Core, low: number, high: number): string {
   return `${high >>> HASH_SHIFT} at ${expiry.present?.(units) ?? units}`;
 }
 
+/** The entries of a queue in the order in which they lie, stale ones included. */
+export function entriesOf({ expiry, heap }: Core, space: SpaceState): string[] {
+  const { entries } = expiry.facts(space.address);
+  if (entries === 0) return [];
+  const pages = new ExpiryPages(heap);
+  pages.open(expiry.queueOf(space.address));
+  const memory = pinned(entries * ENTRY_BYTES);
+  pages.read(memory.address, FIRST, entries);
+  return Array.from(
+    { length: entries },
+    (_, at) => `${memory.f64[2 * at]} ${memory.u32[4 * at + 2]} ${memory.u32[4 * at + 3]}`,
+  );
+}
+
 interface Parts {
   readonly core: Core;
   readonly spaces: Spaces;
