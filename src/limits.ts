@@ -32,6 +32,9 @@ export const NAMESPACE_NAME_BYTES_MAX = 1024;
  */
 export const EXPIRES_AT_MS_MAX = 8_640_000_000_000_000;
 
+/** Longest text whose bytes are put into memory that is kept for the next one; those of a longer one get an array of their own. */
+export const KEPT_TEXT_BYTES_MAX = 4 * MIB;
+
 // -- batches -----------------------------------------------------------------
 
 /** Most writes in one batch: their place in it is stored in 32 bits, kept a small integer. */

@@ -42,6 +42,9 @@ export class ClosedStore implements Store {
   get(): never {
     return this.#refuse();
   }
+  getText(): never {
+    return this.#refuse();
+  }
   getMany(): never {
     return this.#refuse();
   }

@@ -3,7 +3,7 @@
  * the bytes pass as they are; that branch is the hot path.
  */
 
-import { givesFreshBytes, isReadyMade } from "../codec/codec.ts";
+import { givesFreshBytes, isReadyMade, ofText } from "../codec/codec.ts";
 import type { Bytes, Space } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { checkedKey, checkedValue, ownCopy } from "./bytes.ts";
@@ -25,12 +25,15 @@ export class CodedSpace<K, V, KeyIn, ValueIn> {
   readonly space: Space;
   readonly keyCodec: Codec<K> | undefined;
   readonly valueCodec: Codec<V> | undefined;
+  /** What the codec makes of a value's text, which the engine reads without an array of its bytes. */
+  readonly valueOfText: ((text: string) => V) | undefined;
 
   constructor(place: { readonly handle: Handle; readonly space: Space }, codecs: Codecs<K, V>) {
     this.handle = place.handle;
     this.space = place.space;
     this.keyCodec = codecs.key;
     this.valueCodec = codecs.value;
+    this.valueOfText = codecs.value === undefined ? undefined : (ofText(codecs.value) as (text: string) => V);
   }
 
   /** Checked bytes of a key, possibly the caller's own array; messages call it `what`. */

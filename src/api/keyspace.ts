@@ -6,7 +6,6 @@
  * getter, a generator), and another handle may keep the engine open.
  */
 
-import { utf8Text } from "../codec/text.ts";
 import type { KeyValue, RecordSource } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { CodedSpace, checkedCodecs } from "./coded-space.ts";
@@ -41,6 +40,11 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
   get(key: KeyIn): V | undefined {
     const coded = this.#coded;
     const keyBytes = coded.keyIn(key);
+    const { valueOfText } = coded;
+    if (valueOfText !== undefined) {
+      const text = coded.handle.store.getText(coded.space, keyBytes);
+      return text === undefined ? undefined : valueOfText(text);
+    }
     const value = coded.handle.store.get(coded.space, keyBytes);
     return value === undefined ? undefined : coded.valueOut(value);
   }
@@ -54,8 +58,7 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
   getText(key: KeyIn): string | undefined {
     const coded = this.#coded;
     const keyBytes = coded.keyIn(key);
-    const value = coded.handle.store.get(coded.space, keyBytes);
-    return value === undefined ? undefined : utf8Text(value);
+    return coded.handle.store.getText(coded.space, keyBytes);
   }
 
   containsKey(key: KeyIn): boolean {

@@ -1,6 +1,6 @@
 /** The ready-made codecs: pure functions over bytes. What they refuse is EMDB_INVALID_ARGUMENT. */
 
-import { jsonCodec } from "./json.ts";
+import { jsonCodec, parsed } from "./json.ts";
 import { uint32Codec, uint64Codec } from "./integers.ts";
 import { structuredCodec } from "./structured.ts";
 import { bytesCodec, textCodec } from "./text.ts";
@@ -31,6 +31,17 @@ export const codec: {
 
 /** The codecs above whose bytes nobody else holds. */
 const FRESH: ReadonlySet<object> = new Set([textCodec, jsonCodec, structuredCodec, uint32Codec, uint64Codec]);
+
+/** Those whose bytes are text, and what they make of it. */
+const OF_TEXT: ReadonlyMap<object, (text: string) => unknown> = new Map<object, (text: string) => unknown>([
+  [textCodec, (text) => text],
+  [jsonCodec, parsed],
+]);
+
+/** What a codec makes of a value's text, if it is one of the codecs above that decode nothing else. */
+export function ofText(given: object): ((text: string) => unknown) | undefined {
+  return OF_TEXT.get(given);
+}
 
 /** Whether it is one of the codecs above. */
 export function isReadyMade(given: object): boolean {

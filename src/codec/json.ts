@@ -11,16 +11,22 @@ export const jsonCodec: ByteCodec<unknown> = {
     }
     return text;
   },
-  decode(bytes) {
-    const text = utf8Text(bytes);
-    try {
-      return JSON.parse(text);
-    } catch {
-      // The parser's message quotes the text, which may be a secret.
-      throw new EmdbError("EMDB_INVALID_ARGUMENT", `the ${bytes.length} stored bytes are not JSON`);
-    }
-  },
+  decode: (bytes) => parsed(utf8Text(bytes)),
 };
+
+/**
+ * What `jsonCodec` makes of stored text.
+ *
+ * @throws {EmdbError} EMDB_INVALID_ARGUMENT
+ */
+export function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // The parser's message quotes the text, which may be a secret.
+    throw new EmdbError("EMDB_INVALID_ARGUMENT", `the ${Buffer.byteLength(text)} stored bytes are not JSON`);
+  }
+}
 
 function stringified(value: unknown): string | undefined {
   try {

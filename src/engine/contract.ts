@@ -93,6 +93,8 @@ export interface Store {
 
   // Reads: expired is absent.
   get(space: Space, key: Bytes): Uint8Array | undefined;
+  /** The same as text; EMDB_INVALID_ARGUMENT when the value is not UTF-8. */
+  getText(space: Space, key: Bytes): string | undefined;
   getMany(space: Space, keys: readonly Bytes[]): (Uint8Array | undefined)[];
   getZeroCopy(space: Space, key: Bytes): Uint8Array | undefined;
   has(space: Space, key: Bytes): boolean;

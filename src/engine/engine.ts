@@ -123,6 +123,10 @@ export class Engine implements Store {
     return this.#read.get(space as SpaceState, key);
   }
 
+  getText(space: Space, key: Bytes): string | undefined {
+    return this.#read.getText(space as SpaceState, key);
+  }
+
   getMany(space: Space, keys: readonly Bytes[]): (Uint8Array | undefined)[] {
     const state = space as SpaceState;
     if (!this.core.isShared) return this.#read.getMany(state, keys);

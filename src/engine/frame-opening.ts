@@ -12,6 +12,7 @@
  * 2. What no encoder writes is refused even then: kinds without a key have none, distances stay inside the log.
  */
 
+import { utf8TextIn } from "../codec/text.ts";
 import { assert } from "../errors.ts";
 import { addressOf, copy, pinned, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
@@ -123,6 +124,12 @@ export class FrameOpening {
     const value = new Uint8Array(valueBytes);
     if (valueBytes > 0) copy(value, this.head.address + FRAME_HEADER_BYTES + keyBytes, valueBytes);
     return value;
+  }
+
+  /** The value as text. @throws {EmdbError} EMDB_INVALID_ARGUMENT when it is not UTF-8 */
+  valueText(): string {
+    const { valueAt, valueBytes } = this.record;
+    return utf8TextIn(this.#body, valueAt, valueAt + valueBytes);
   }
 
   /** The value itself, good until the next frame is opened. */

@@ -11,7 +11,8 @@
  * 4. A way back through versions goes down at every step, whatever has become of the frames: it ends.
  */
 
-import { compare, copy, copyOut, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { utf8Text, utf8TextIn } from "../codec/text.ts";
+import { compare, copy, copyOut, sharedScratch, wideningScratch, type Pinned } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { isTombstone, type Keydir } from "../keydir/keydir.ts";
 import {
@@ -36,14 +37,16 @@ import {
   readWord,
 } from "../log/frame.ts";
 import type { LogReader } from "../log/log-words.ts";
-import { HEADER_PAGE_BYTES, KEY_BYTES_MAX } from "../limits.ts";
+import { HEADER_PAGE_BYTES, KEPT_TEXT_BYTES_MAX, KEY_BYTES_MAX } from "../limits.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
 import { decodeName } from "./names.ts";
 
 const WORD_COMPARE_BYTES_MAX = 256;
 /** What is copied of a frame at first: four cache lines, a whole small record. */
 const PEEK_BYTES = 256;
-const sharedFrame = sharedScratch(FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX + 8);
+const FRAME_MEMORY_BYTES = FRAME_HEADER_BYTES + KEY_BYTES_MAX + EXTENSION_BYTES_MAX + 8;
+const sharedFrame = sharedScratch(FRAME_MEMORY_BYTES);
+const longText = wideningScratch();
 
 export class Lookup {
   readonly keydir: Keydir;
@@ -218,6 +221,32 @@ export class Lookup {
     const isPeeked = at + bytes <= this.#peeked;
     if (!isPeeked && (this.#address === 0 || this.#limit < at + bytes)) return this.#valueFromRing();
     return copyOut((isPeeked ? this.frame.address : this.#address) + at, bytes);
+  }
+
+  /**
+   * The value of the frame that was found as text, whose bytes get no array of their own unless they are in the ring, or many.
+   *
+   * @throws {EmdbError} EMDB_INVALID_ARGUMENT when it is not UTF-8
+   */
+  text(): string {
+    const at = FRAME_HEADER_BYTES + (this.shape >>> 16) + extensionBytes(this.shape);
+    const end = at + this.valueBytes;
+    if (end > this.#peeked) {
+      const isLong = end > FRAME_MEMORY_BYTES;
+      if (this.#address === 0 || this.#limit < end || (isLong && this.valueBytes > KEPT_TEXT_BYTES_MAX))
+        return utf8Text(this.value());
+      if (isLong) return this.#longText(at);
+      copy(this.frame.address + this.#peeked, this.#address + this.#peeked, end - this.#peeked);
+      this.#peeked = end;
+    }
+    return utf8TextIn(this.frame.u8, at, end);
+  }
+
+  #longText(at: number): string {
+    const bytes = this.valueBytes;
+    const memory = longText(bytes);
+    copy(memory.address, this.#address + at, bytes);
+    return utf8TextIn(memory.u8, 0, bytes);
   }
 
   #valueFromRing(): Uint8Array {

@@ -116,6 +116,10 @@ export class ReadPath {
     return this.find(space, key) ? this.#core.lookup.value() : undefined;
   }
 
+  getText(space: SpaceState, key: Bytes): string | undefined {
+    return this.find(space, key) ? this.#core.lookup.text() : undefined;
+  }
+
   getMany(space: SpaceState, keys: readonly Bytes[]): (Uint8Array | undefined)[] {
     const core = this.#core;
     core.enter();

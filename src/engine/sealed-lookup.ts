@@ -108,6 +108,10 @@ export class SealedLookup extends Lookup {
     return this.#reader.opening.valueCopy();
   }
 
+  override text(): string {
+    return this.#reader.opening.valueText();
+  }
+
   override space(): number {
     return this.#reader.opening.record.space;
   }

@@ -79,10 +79,19 @@ export function sharedScratch(bytes: number): () => Pinned {
  * the collector has it back when nobody does. Arrays that stay make room for a multiple of them in garbage.
  */
 export function passingScratch(bytes: number): () => Pinned {
+  const memory = wideningScratch();
+  return () => memory(bytes);
+}
+
+/**
+ * The same, with at least as many bytes as each time are asked for: pages that are new to the process cost more than most
+ * of what is done with them.
+ */
+export function wideningScratch(): (bytes: number) => Pinned {
   let last: WeakRef<Pinned> | undefined;
-  return () => {
+  return (bytes) => {
     const held = last?.deref();
-    if (held !== undefined) return held;
+    if (held !== undefined && held.u8.length >= bytes) return held;
     const memory = pinned(bytes);
     last = new WeakRef(memory);
     return memory;

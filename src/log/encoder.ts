@@ -1,8 +1,8 @@
 /** Builds frames in staging memory, checks and all; the caller copies them to where the tail says. */
 
-import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { copy, sharedScratch, wideningScratch, type Pinned } from "../ffi/memory.ts";
 import { assert } from "../errors.ts";
-import { COPIED_FRAME_BYTES_MAX, KEY_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../limits.ts";
+import { COPIED_FRAME_BYTES_MAX, KEPT_TEXT_BYTES_MAX, KEY_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../limits.ts";
 import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32, xxh32Of20 } from "./checksum.ts";
 import {
   EXTENSION_BYTES_MAX,
@@ -41,6 +41,7 @@ export const STAGE_BYTES = Math.max(COPIED_FRAME_BYTES_MAX, FRAME_HEADER_BYTES +
 const sharedStage = sharedScratch(STAGE_BYTES);
 const sharedLongStage = sharedScratch(RING_FRAME_BYTES_MAX);
 const sharedText = sharedScratch(SHORT_STRING_UNITS * 3);
+const longText = wideningScratch();
 const encoder = new TextEncoder();
 const bufferOfView: ((this: unknown) => unknown) | undefined = Object.getOwnPropertyDescriptor(
   Object.getPrototypeOf(Uint8Array.prototype),
@@ -48,6 +49,14 @@ const bufferOfView: ((this: unknown) => unknown) | undefined = Object.getOwnProp
 )?.get;
 assert(STAGE_BYTES <= RING_FRAME_BYTES_MAX, "what the stage takes the ring takes");
 assert(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES < COPIED_FRAME_BYTES_MAX, "a body that is not staged has a CRC");
+
+/** The UTF-8 of a long text, good until the next one. */
+function encodedLong(text: string): Uint8Array {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > KEPT_TEXT_BYTES_MAX) return encoder.encode(text);
+  const { u8 } = longText(bytes);
+  return u8.subarray(0, encoder.encodeInto(text, u8).written);
+}
 
 export class FrameEncoder {
   #stage: Pinned = sharedStage();
@@ -100,7 +109,7 @@ export class FrameEncoder {
         this.value = this.#text.address;
         return;
       }
-      this.value = encoder.encode(value);
+      this.value = encodedLong(value);
     } else {
       this.value = value;
     }

@@ -8,6 +8,14 @@ export const MEMORY: readonly PlantedFault[] = [
     "return cannotReserve.has(-result) ?",
     "return result === -Errno.ENOSYS ?",
   ]),
+  fault("bytes that are no text are read as one", "test/contract/engine.test.ts", "codec/text.ts", [
+    'text.includes("\\ufffd") ? utf8Text(bytes.subarray(from, to)) : text',
+    "text",
+  ]),
+  fault("a text ends with a byte of the record before", "test/contract/engine.test.ts", "engine/lookup.ts", [
+    "this.#address + this.#peeked, end - this.#peeked)",
+    "this.#address + this.#peeked, end - this.#peeked - 1)",
+  ]),
   fault("a read that was short goes on where the memory begins", "test/ffi/interrupted.test.ts", "ffi/posix.ts", [
     "addressOf(into) + done;",
     "addressOf(into);",

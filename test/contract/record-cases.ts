@@ -1,6 +1,12 @@
 import { expect, test } from "bun:test";
+import type { Database } from "../../src/api/database.ts";
+import type { Codec } from "../../src/api/types.ts";
+import { codec } from "../../src/codec/codec.ts";
 import { KEY_BYTES_MAX } from "../../src/limits.ts";
 import { bytesOf, expectCode, type OnFresh, places, textOf } from "./fixture.ts";
+
+/** Around what is read of a record at first, what texts have memory kept for, and what fits beside a key. */
+const TEXT_UNITS = [1, 2, 100, 230, 231, 232, 233, 16_384, 16_385, 65_535, 65_600, 100_000];
 
 /** Single records: insert, get in all its forms, containsKey, remove, len, clear. */
 export function recordCases(on: OnFresh): void {
@@ -174,6 +180,37 @@ export function recordCases(on: OnFresh): void {
       await db.close();
       expect(textOf(view)).toBe("as it was");
       expect(textOf(copy)).toBe("as it was");
+    }),
+  );
+  test(
+    "text of every kind and length is read as it was written, and refused with one byte of it spoilt",
+    on(async (bench) => {
+      const alphabets = ["text", "caf\u00e9", "\u0442\u0435\u043a\u0441\u0442", "a\u{1f511}", "\ufffd", "\ufeff"];
+      const write = (db: Database): void => {
+        for (const [index, text] of texts.entries()) {
+          db.insert(`${index}`, text);
+          // The end of a record that is read in pieces is where one is forgotten.
+          const spoilt = new TextEncoder().encode(text);
+          spoilt[spoilt.length - 1] = 0xff;
+          db.insert(`${index} spoilt`, spoilt);
+        }
+      };
+      const texts = alphabets.flatMap((words) =>
+        TEXT_UNITS.map((units) => words.repeat(units).slice(0, units).toWellFormed()),
+      );
+      const check = (db: Database): void => {
+        for (const [index, text] of texts.entries()) {
+          // Not toBe of the texts: a megabyte of a message.
+          const [plain, typed] = [db.getText(`${index}`), db.typed({ value: codec.text }).get(`${index}`)];
+          expect([index, plain === text, typed === text, text.length]).toEqual([index, true, true, text.length]);
+          for (const value of [codec.text, codec.json()] as Codec<unknown>[])
+            expectCode("EMDB_INVALID_ARGUMENT", () => db.typed({ value }).get(`${index} spoilt`));
+          expectCode("EMDB_INVALID_ARGUMENT", () => db.getText(`${index} spoilt`));
+        }
+      };
+      write(bench.db);
+      check(bench.db);
+      check(await bench.settle());
     }),
   );
   test(

@@ -13,6 +13,7 @@ import type {
   Space,
   Store,
 } from "../../src/engine/contract.ts";
+import { utf8Text } from "../../src/codec/text.ts";
 import { EmdbError } from "../../src/errors.ts";
 
 /** A clock that moves when a test says so. */
@@ -108,6 +109,11 @@ export class MemoryStore implements Store {
   get(space: Space, key: Bytes): Uint8Array | undefined {
     const record = this.#live(space, key);
     return record === undefined ? undefined : new Uint8Array(record.value);
+  }
+
+  getText(space: Space, key: Bytes): string | undefined {
+    const value = this.get(space, key);
+    return value === undefined ? undefined : utf8Text(value);
   }
 
   getMany(space: Space, keys: readonly Bytes[]): (Uint8Array | undefined)[] {
