@@ -52,7 +52,7 @@ import { isPosition, unitHigh, unitLow } from "../log/log-words.ts";
 
 /** "emdbhint". */
 const MAGIC = [0x65, 0x6d, 0x64, 0x62, 0x68, 0x69, 0x6e, 0x74] as const;
-const HINT_VERSION = 4;
+const HINT_VERSION = 5;
 /** Never renumber. */
 const FLAG_ORDERED = 2;
 

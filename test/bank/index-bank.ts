@@ -18,6 +18,10 @@ const HELD = "test/engine/checkpoint-held.test.ts";
 
 /** What an index counts, keeps and gives back. */
 export const INDEX: readonly PlantedFault[] = [
+  fault("half of a key's hash is the other half", "test/keydir/hash.test.ts", "keydir/hash.ts", [
+    "(first & 0xffff0000) | (second >>> 16)",
+    "(first & 0xffff0000) | (first >>> 16)",
+  ]),
   fault("a checked range believes the keys that it holds its bounds against", VERIFIED, "engine/ordering.ts", [
     "core.verifyReads ? new VerifiedKeys(core) : this.#keys",
     "this.#keys",
