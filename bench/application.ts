@@ -16,8 +16,15 @@ const SIZES = [1, 3, 10, 100];
 const TEXTS = {
   "20 characters, ASCII": "plain text ",
   "2000 characters, ASCII": "plain text ",
+  "10000 characters, ASCII": "plain text ",
+  "1000000 characters, ASCII": "plain text ",
   "2000, Cyrillic": "текст ",
 };
+
+/** Characters of texts that a row writes at most. */
+const TEXT_UNITS_MAX = 100_000_000;
+/** About as long as a key of lmdb's can be. */
+const LONG_KEY_UNITS = 1900;
 
 interface Sizes {
   readonly records: number;
@@ -109,16 +116,26 @@ async function texts(application: Application, keys: readonly string[], calls: n
   const rows: Row[] = [];
   for (const [title, words] of Object.entries(TEXTS)) {
     const length = Number.parseInt(title, 10);
-    const some = keys.slice(0, 1000);
+    const few = Math.min(calls, Math.ceil(TEXT_UNITS_MAX / length));
+    const some = keys.slice(0, Math.min(1000, few));
     const text = words.repeat(Math.ceil(length / words.length)).slice(0, length);
-    const put = await measured(calls, (index) => application.putText(some[index % some.length]!, text));
-    const get = await measured(calls, (index) => {
+    const put = await measured(few, (index) => application.putText(some[index % some.length]!, text));
+    const get = await measured(few, (index) => {
       if (application.getText(some[index % some.length]!) !== text)
         throw new Error("another text was read than was written");
     });
     rows.push(rowOf(`text of ${title}, write`, put), rowOf(`text of ${title}, read`, get));
   }
   return rows;
+}
+
+async function longKeys(application: Application, data: Data, keys: readonly string[], calls: number): Promise<Row[]> {
+  const long = keys.map((key) => key.padStart(LONG_KEY_UNITS, "prefix "));
+  for (const key of long) application.transact([key], data.value(0), 1);
+  const get = await measured(calls, (index) => {
+    if (application.get(long[index % long.length]!) === undefined) throw new Error("a record is missing");
+  });
+  return [rowOf(`get by a key of ${LONG_KEY_UNITS} characters`, get)];
 }
 
 async function keySpaces(application: Application, data: Data, sizes: Sizes): Promise<Row[]> {
@@ -152,6 +169,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
     ...(await changes(application, data, keys, sizes.calls)),
     ...(await documents(application, keys.slice(0, 10_000), sizes.calls)),
     ...(await texts(application, keys, sizes.calls)),
+    ...(await longKeys(application, data, keys.slice(0, 10_000), sizes.calls)),
     ...(await keySpaces(application, data, sizes)),
   ];
   await application.close();
