@@ -4,7 +4,7 @@
  *     7eddd8000000-7ee1d8000000 r--s 00000000 fe:00 10166674    /path     addresses, rights, offset, device, inode, name
  *
  * where all but the inode is in hexadecimal. On a file system that gives a file other numbers there than statx(2) does
- * (overlays, btrfs) nothing is found.
+ * (btrfs, and overlays before Linux 6.8) nothing is found.
  */
 
 import fs from "node:fs";

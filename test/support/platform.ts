@@ -35,11 +35,12 @@ export function sampleOf<T>(all: readonly T[], count: number): readonly T[] {
   return emulator === undefined ? all : all.slice(0, count);
 }
 
-const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
+/** An overlay and a btrfs (linux/magic.h). */
+const NAMES_OTHER_DEVICES: ReadonlySet<number> = new Set([0x794c7630, 0x9123683e]);
 
-/** Whether a folder is in an overlay, which may name other devices in the list of what is mapped than where it is asked for a file. */
-export function isOverlay(folder: string): boolean {
-  return process.platform === "linux" && statfsSync(folder).type === OVERLAYFS_SUPER_MAGIC;
+/** Whether a folder's file system names other devices in the list of what is mapped than where it is asked for a file. */
+export function namesOtherDevices(folder: string): boolean {
+  return process.platform === "linux" && NAMES_OTHER_DEVICES.has(statfsSync(folder).type);
 }
 
 /** The command line that starts `program` here: `Bun.spawn([...childCommand(), "script.ts"])` starts Bun. */

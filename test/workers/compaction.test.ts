@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { expect, test } from "bun:test";
 import { readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { Emdb, type OpenOptions } from "../../src/index.ts";
-import { emulator, isOverlay } from "../support/platform.ts";
+import { emulator, namesOtherDevices } from "../support/platform.ts";
 import { baseBefore, wrapAt } from "../support/far-positions.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineWords } from "./engine-words.ts";
@@ -127,7 +127,7 @@ test("the draft that a thread leaves that dies in a backup of a database in memo
   }
 });
 
-test.skipIf(!canCount || isOverlay(tmpdir()))(
+test.skipIf(!canCount || namesOtherDevices(tmpdir()))(
   "no map is left of a thread that dies right before or after it maps or unmaps a draft",
   async () => {
     using folder = temporaryFolder();
