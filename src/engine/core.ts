@@ -69,8 +69,11 @@ export class LogFile {
   }
 }
 
-/** How a Worker puts work off to the turn of its event loop, or for so many milliseconds at least; its process lives as long. */
-export type Defer = (work: () => void, delayMs?: number) => void;
+/**
+ * How a Worker puts work off to the turn of its event loop, or for so many milliseconds at least; its process lives as long. Work
+ * that nobody wants any more, once the code that runs now has had its turn, need not be kept until then.
+ */
+export type Defer = (work: () => void, delayMs?: number, isWanted?: () => boolean) => void;
 
 /** Work that was put off: the event loop holds this until it turns, and with it what the work refers to until that is given up. */
 interface PutOff {
@@ -308,7 +311,7 @@ export class Core {
       },
     };
     this.#putOff.add(cell);
-    this.defer(runnerOf(cell), delayMs);
+    this.defer(runnerOf(cell), delayMs, lookInto(cell));
   }
 
   get isClosed(): boolean {
@@ -382,9 +385,13 @@ export class Core {
   }
 }
 
-/** Refers to the cell alone. */
+/** Refers to the cell alone, as the next one does. */
 function runnerOf(cell: PutOff): () => void {
   return () => cell.work?.();
+}
+
+function lookInto(cell: PutOff): () => boolean {
+  return () => cell.work !== undefined;
 }
 
 export function closedError(path: string | undefined): EmdbError {

@@ -8,6 +8,20 @@ import type { ErrnoDialect } from "./errno.ts";
 import type { PosixCalls } from "./symbols-posix.ts";
 import type { Address, FileHandle, FileMapping, FileStatus, Result } from "./system.ts";
 
+/** Flags of `open`, as `node:fs` calls them. */
+export type OpenFlags = Readonly<
+  Record<"O_RDONLY" | "O_RDWR" | "O_CREAT" | "O_EXCL" | "O_NONBLOCK" | "O_DIRECTORY" | "O_NOFOLLOW", number>
+>;
+
+/** Calls about names; each is undefined where `node:fs` has to be asked. */
+export interface KernelNames {
+  readonly flags: OpenFlags;
+  open(path: string, flags: number, access: number): FileHandle | Result | undefined;
+  unlink(path: string): Result | undefined;
+  rename(from: string, to: string): Result | undefined;
+  realPath(path: string): string | Result | undefined;
+}
+
 export interface Kernel {
   readonly calls: PosixCalls;
   readonly dialect: ErrnoDialect;
@@ -35,6 +49,8 @@ export interface Kernel {
   allocate(file: FileHandle, span: { readonly size: number; readonly bytes: number }): Result;
   /** As `System.recordsFirstWrites`, where some file systems do. */
   readonly recordsFirstWrites?: (file: FileHandle) => boolean;
+  /** What can be done without `node:fs`. */
+  readonly names?: KernelNames;
   /** As `System.status` and `statusOf`, where that is cheaper than asking `node:fs`; undefined where it cannot be had. */
   readonly status?: (of: string | FileHandle) => FileStatus | Result | undefined;
   /** As `System.writeBack`, where the system can. */

@@ -6,9 +6,9 @@
  * Only on file systems for which the kernel that answers has seen every open: not on overlays and network file systems.
  */
 
-import fs from "node:fs";
 import { mappingsOf } from "./linux-maps.ts";
 import type { StatusCall } from "./linux-status.ts";
+import { nodeFs } from "./node-fs.ts";
 import { attempt } from "./surroundings.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 import type { FileHandle } from "./system.ts";
@@ -27,7 +27,7 @@ const CUT_BYTES = 8 * 1024 * 1024;
 export function cutBytesOf(calls: LinuxCalls, statusCall: StatusCall, file: FileHandle): number {
   const status = statusCall.of(file);
   if (typeof status !== "object" || status.bytes <= CUT_BYTES) return 0;
-  if (attempt(() => fs.fstatSync(file).nlink) !== 0) return 0;
+  if (attempt(() => nodeFs().fstatSync(file).nlink) !== 0) return 0;
   const control = (command: number, argument: number): boolean =>
     calls.syscall(FCNTL, file, command, argument, 0, 0) === 0;
   const isAlone = control(F_SETSIG, SIGURG) && control(F_SETLEASE, F_WRLCK);

@@ -7,7 +7,7 @@
  * (btrfs, and overlays before Linux 6.8) nothing is found.
  */
 
-import fs from "node:fs";
+import { nodeFs } from "./node-fs.ts";
 import { attempt, identityOf } from "./surroundings.ts";
 import type { FileMapping } from "./system.ts";
 
@@ -16,7 +16,7 @@ const LOW_BITS = 32n;
 
 /** What is mapped of the file with an identity; undefined where the system does not tell. */
 export function mappingsOf(identity: string): readonly FileMapping[] | undefined {
-  const text = attempt(() => fs.readFileSync("/proc/self/maps", "utf8"));
+  const text = attempt(() => nodeFs().readFileSync("/proc/self/maps", "utf8"));
   if (typeof text === "number") return undefined;
   const found: FileMapping[] = [];
   for (const [, from, to, major, minor, inode] of text.matchAll(LINE)) {

@@ -6,7 +6,7 @@
  */
 
 import { Errno, resultOfNumber } from "./errno.ts";
-import { LINUX_PATH_BYTES_MAX } from "../limits.ts";
+import { placePath } from "./linux-path.ts";
 import { pinned } from "./memory.ts";
 import { identityOf } from "./surroundings.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
@@ -31,13 +31,8 @@ const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
 const S_IFDIR = 0o040000;
 
-/** Behind the longest path with its final zero. */
-const ANSWER_AT = LINUX_PATH_BYTES_MAX + 1;
-const ANSWER_BYTES = 256;
-
-const encoder = new TextEncoder();
-/** This thread's own place for a path and for the answer. */
-const memory = pinned(ANSWER_AT + ANSWER_BYTES);
+/** This thread's own place for the answer. */
+const memory = pinned(256);
 
 export class StatusCall {
   readonly #calls: LinuxCalls;
@@ -53,13 +48,11 @@ export class StatusCall {
   /** The status of a path or of an open file; undefined when this system has to be asked in another way. */
   of(what: string | FileHandle): FileStatus | Result | undefined {
     if (!this.#isKnown) return undefined;
-    const isPath = typeof what === "string";
-    if (isPath && !takesPath(what)) return undefined;
-    if (!isPath) memory.u8[0] = 0;
-    const [folder, flags] = isPath ? [AT_FDCWD, 0] : [what, AT_EMPTY_PATH];
+    const [path, folder, flags] = typeof what === "string" ? [what, AT_FDCWD, 0] : ["", what, AT_EMPTY_PATH];
+    const at = placePath(path);
+    if (at === 0) return undefined;
     for (;;) {
-      const answer = memory.address + ANSWER_AT;
-      const result = this.#calls.syscall(STATX, folder, memory.address, flags, WANTED | STATX_BTIME, answer);
+      const result = this.#calls.syscall(STATX, folder, at, flags, WANTED | STATX_BTIME, memory.address);
       if (result === 0) break;
       const failure = resultOfNumber("linux", this.#errno());
       if (failure === -Errno.EINTR) continue;
@@ -71,24 +64,15 @@ export class StatusCall {
   }
 }
 
-/** Puts a path where the system reads it; false when it is too long for that, or is none. */
-function takesPath(path: string): boolean {
-  if (path.includes("\0")) return false;
-  const { read, written } = encoder.encodeInto(path, memory.u8.subarray(0, LINUX_PATH_BYTES_MAX));
-  memory.u8[written] = 0;
-  return read === path.length;
-}
-
 function answerInMemory(): FileStatus | undefined {
   const words = memory.u32;
-  const first = ANSWER_AT / 4;
-  if ((words[first + WORD_MASK]! & WANTED) !== WANTED) return undefined;
-  const type = words[first + WORD_MODE]! & S_IFMT;
-  const [device, inode, born] = [first + WORD_DEVICE, first + WORD_INODE, first + WORD_BORN];
-  const hasBorn = (words[first + WORD_MASK]! & STATX_BTIME) !== 0;
+  if ((words[WORD_MASK]! & WANTED) !== WANTED) return undefined;
+  const type = words[WORD_MODE]! & S_IFMT;
+  const [device, inode, born] = [WORD_DEVICE, WORD_INODE, WORD_BORN];
+  const hasBorn = (words[WORD_MASK]! & STATX_BTIME) !== 0;
   return {
     kind: type === S_IFREG ? "file" : type === S_IFDIR ? "folder" : "other",
-    bytes: words[first + WORD_SIZE]! + words[first + WORD_SIZE + 1]! * 2 ** 32,
+    bytes: words[WORD_SIZE]! + words[WORD_SIZE + 1]! * 2 ** 32,
     identity: identityOf({
       major: words[device]!,
       minor: words[device + 1]!,

@@ -8,6 +8,7 @@ import { symbolTables } from "./symbols.ts";
 import { mappingsOf } from "./linux-maps.ts";
 import { sharedScratch } from "./memory.ts";
 import { cutBytesOf } from "./linux-cut.ts";
+import { LinuxNames } from "./linux-names.ts";
 import { StatusCall } from "./linux-status.ts";
 import type { LinuxCalls } from "./symbols-posix.ts";
 import type { FileHandle, Result } from "./system.ts";
@@ -68,6 +69,7 @@ export function linuxKernel(calls: LinuxCalls = openLibc()): Kernel {
       const result = resultOfNumber("linux", errno());
       return cannotReserve.has(-result) ? -Errno.EOPNOTSUPP : result;
     },
+    names: new LinuxNames(calls, errno),
     status: (of) => statusCall.of(of),
     recordsFirstWrites: hasExtents,
     writeBack(file, { position, bytes }) {

@@ -7,12 +7,12 @@
  */
 
 import { read } from "bun:ffi";
-import fs from "node:fs";
 import { invalidate } from "./bsd.ts";
 import { Errno, resultOfNumber } from "./errno.ts";
 import type { Kernel } from "./kernel.ts";
 import { openLibrary } from "./library.ts";
 import { type Place, pinned } from "./memory.ts";
+import { nodeFs } from "./node-fs.ts";
 import { attempt } from "./surroundings.ts";
 import { symbolTables } from "./symbols.ts";
 import type { MacosCalls } from "./symbols-posix.ts";
@@ -99,7 +99,7 @@ function preallocate(
   { calls, fcntl, failure }: PreallocateTools,
   { file, size, bytes }: { readonly file: FileHandle; readonly size: number; readonly bytes: number },
 ): Result {
-  const blocks = attempt(() => fs.fstatSync(file).blocks);
+  const blocks = attempt(() => nodeFs().fstatSync(file).blocks);
   if (blocks < 0) return blocks;
   const missing = bytes - blocks * 512;
   if (missing > 0) {

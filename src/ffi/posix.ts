@@ -7,7 +7,6 @@
  */
 
 import { read as peek } from "bun:ffi";
-import fs from "node:fs";
 import { assert } from "../errors.ts";
 import { assertHandle, assertHolds, assertPages, assertSpan, assertWhole } from "./checks.ts";
 import { Errno, resultOfNumber } from "./errno.ts";
@@ -15,6 +14,7 @@ import type { Kernel } from "./kernel.ts";
 import { symbolAddress } from "./library.ts";
 import { viewOfMapping } from "./mapped-view.ts";
 import { addressOf, pinned } from "./memory.ts";
+import { nodeFs } from "./node-fs.ts";
 import { attempt, statusFromStats, Surroundings } from "./surroundings.ts";
 import type { PosixCalls } from "./symbols-posix.ts";
 import type { Address, ByteSource, FileHandle, FileMapping, FileStatus, OpenMode, Result, System } from "./system.ts";
@@ -98,7 +98,8 @@ export class PosixSystem extends Surroundings implements System {
   // -- files ---------------------------------------------------------------
 
   open(path: string, mode: OpenMode): FileHandle | Result {
-    const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = fs.constants;
+    const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } =
+      this.#kernel.names?.flags ?? nodeFs().constants;
     const flagsOfMode: Record<OpenMode, number> = {
       read: O_RDONLY,
       write: O_RDWR,
@@ -109,11 +110,15 @@ export class PosixSystem extends Surroundings implements System {
     };
     // O_NONBLOCK: opening a named pipe would otherwise wait for its other end. Files do not know the flag.
     const flags = flagsOfMode[mode] | this.#kernel.openCloseOnExec | O_NONBLOCK;
-    const opened = attempt(() => fs.openSync(path, flags, 0o600));
+    const opened = this.#openBy(path, flags);
     if (opened !== -Errno.EACCES || mode !== "write-or-create") return opened;
     // In a sticky folder Linux refuses O_CREAT on what is there and another user's, also to root (fs.protected_regular, proc(5)).
-    const existing = attempt(() => fs.openSync(path, flags & ~O_CREAT));
+    const existing = this.#openBy(path, flags & ~O_CREAT);
     return existing < 0 ? opened : existing;
+  }
+
+  #openBy(path: string, flags: number): FileHandle | Result {
+    return this.#kernel.names?.open(path, flags, 0o600) ?? attempt(() => nodeFs().openSync(path, flags, 0o600));
   }
 
   close(file: FileHandle): Result {
@@ -226,6 +231,7 @@ export class PosixSystem extends Surroundings implements System {
   copyAccess(from: FileHandle, to: FileHandle): Result {
     assertHandle(from);
     assertHandle(to);
+    const fs = nodeFs();
     return attempt(() => {
       const { mode, uid, gid } = fs.fstatSync(from);
       const own = fs.fstatSync(to);
@@ -247,17 +253,17 @@ export class PosixSystem extends Surroundings implements System {
   // -- names ---------------------------------------------------------------
 
   status(path: string): FileStatus | Result {
-    return this.#kernel.status?.(path) ?? attempt(() => statusFromStats(fs.statSync(path, { bigint: true })));
+    return this.#kernel.status?.(path) ?? attempt(() => statusFromStats(nodeFs().statSync(path, { bigint: true })));
   }
 
   statusOf(file: FileHandle): FileStatus | Result {
     assertHandle(file);
-    return this.#kernel.status?.(file) ?? attempt(() => statusFromStats(fs.fstatSync(file, { bigint: true })));
+    return this.#kernel.status?.(file) ?? attempt(() => statusFromStats(nodeFs().fstatSync(file, { bigint: true })));
   }
 
   openHandles(identity: string): readonly FileHandle[] {
     // Linux, macOS; FreeBSD tells of the first three only, unless fdescfs is mounted.
-    const names = attempt(() => fs.readdirSync("/dev/fd"));
+    const names = attempt(() => nodeFs().readdirSync("/dev/fd"));
     if (typeof names === "number") return [];
     return names.map(Number).filter((file) => {
       const status = Number.isSafeInteger(file) ? this.statusOf(file) : -Errno.EBADF;
@@ -266,7 +272,15 @@ export class PosixSystem extends Surroundings implements System {
   }
 
   rename(from: string, to: string): Result {
-    return attempt(() => (fs.renameSync(from, to), 0));
+    return this.#kernel.names?.rename(from, to) ?? attempt(() => (nodeFs().renameSync(from, to), 0));
+  }
+
+  override unlink(path: string): Result {
+    return this.#kernel.names?.unlink(path) ?? super.unlink(path);
+  }
+
+  override realPath(path: string): string | Result {
+    return this.#kernel.names?.realPath(path) ?? super.realPath(path);
   }
 
   // -- locks ---------------------------------------------------------------

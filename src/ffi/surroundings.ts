@@ -2,12 +2,14 @@
  * What is the same on every platform: names in folders (through `node:fs`), the date and identity.
  *
  * Paths go through `node:fs` because it converts and prefixes them as each system wants, and because `open`
- * is variadic in C (symbols-posix.ts). What it throws is turned into a value here.
+ * is variadic in C (symbols-posix.ts). What it throws is turned into a value here. What Linux needs at each start it is asked
+ * for itself (linux-names.ts).
  */
 
-import fs from "node:fs";
+import type fs from "node:fs";
 import os from "node:os";
 import { Errno, resultOfThrown } from "./errno.ts";
+import { nodeFs } from "./node-fs.ts";
 import type { FileStatus, Result } from "./system.ts";
 
 /** The value of `call`, or the result for what it threw; again when a signal came between. */
@@ -25,27 +27,27 @@ export function attempt<T>(call: () => T): T | Result {
 /** The part of a `System` that needs no native call. */
 export class Surroundings {
   realPath(path: string): string | Result {
-    return attempt(() => fs.realpathSync.native(path));
+    return attempt(() => nodeFs().realpathSync.native(path));
   }
 
   linkTarget(path: string): string | Result {
-    return attempt(() => fs.readlinkSync(path));
+    return attempt(() => nodeFs().readlinkSync(path));
   }
 
   link(from: string, to: string): Result {
-    return attempt(() => (fs.linkSync(from, to), 0));
+    return attempt(() => (nodeFs().linkSync(from, to), 0));
   }
 
   unlink(path: string): Result {
-    return attempt(() => (fs.unlinkSync(path), 0));
+    return attempt(() => (nodeFs().unlinkSync(path), 0));
   }
 
   makeFolder(path: string): Result {
-    return attempt(() => (fs.mkdirSync(path, 0o700), 0));
+    return attempt(() => (nodeFs().mkdirSync(path, 0o700), 0));
   }
 
   list(folder: string): readonly string[] | Result {
-    return attempt(() => fs.readdirSync(folder));
+    return attempt(() => nodeFs().readdirSync(folder));
   }
 
   now(): number {

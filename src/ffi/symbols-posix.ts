@@ -5,7 +5,7 @@
  * "i64_fast", since -1 must stay -1. mmap comes back as "i64_fast" for the same reason: MAP_FAILED is -1.
  *
  * Variadic functions are a trap on Apple arm64: there every variadic argument goes on the stack, while a
- * declared one goes into a register. `open` is therefore left to `node:fs`. `fcntl` is declared on macOS with
+ * declared one goes into a register. `open` is therefore left to `node:fs`, but on Linux. `fcntl` is declared on macOS with
  * nine parameters: the third is where x86-64 looks for the variadic one, the ninth is the first that does not
  * fit in arm64's eight registers and so lies where a variadic one is looked for; the caller passes it twice.
  * `syscall` is variadic too but used on Linux only, where x86-64 and arm64 pass both kinds alike.

@@ -3,7 +3,7 @@
  *
  * Every platform names the same operations, so a call that is missing on one of them is seen on all
  * (`test/ffi/symbols.test.ts` checks every table against the C prototypes, wherever it runs). What goes
- * through `node:fs` - paths, not descriptors - is not here.
+ * through `node:fs` - paths, not descriptors, but for some on Linux - is not here.
  */
 
 import { type LibraryNames, librariesOf, type PlatformName } from "./library-names.ts";
@@ -69,6 +69,8 @@ const posixOperations = {
 
 const linuxOperations: SymbolTable["operations"] = {
   ...posixOperations,
+  open: ["syscall"],
+  rename: ["syscall"],
   sync: ["fdatasync"],
   forgetCached: ["posix_fadvise"],
   syncFolder: ["fsync"],

@@ -37,6 +37,28 @@ test.each(["", "process.exit(3);"])("what a listener of the end writes is there 
   expect(late.getText("late")).toBe("1");
 });
 
+test.each([
+  ["closed", "db.closeSync();", 0],
+  ["left open", "", 1],
+])("a program that writes and ends gives its event loop nothing of a database that is %s by then", (_, last, count) => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const said = run(`import { Emdb } from ${SOURCE};
+    const put = globalThis.setImmediate;
+    let count = 0;
+    globalThis.setImmediate = (work) => {
+      count += 1;
+      return put(work);
+    };
+    process.on("exit", () => console.log(count));
+    const db = Emdb.open(${JSON.stringify(path)});
+    for (let index = 0; index < 10; index++) db.insert("key " + index, "1");
+    ${last}`);
+  expect(said).toBe(`${count}\n`);
+  using db = Emdb.open(path);
+  expect(db.len()).toBe(10);
+});
+
 const ENDS = ["", "process.exit(3);", "throw new Error('the end');"];
 
 test.each(ENDS)("what is opened first in a listener of the end, and not closed, has what it wrote (%p)", (last) => {

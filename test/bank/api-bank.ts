@@ -66,6 +66,12 @@ export const API: readonly PlantedFault[] = [
     "    return new FocusView",
   ]),
   fault(
+    "a program that has closed its database waits for what it had put off",
+    "test/api/process-end.test.ts",
+    "engine/door.ts",
+    ["if (isWanted()) setImmediate(work);", "setImmediate(work);"],
+  ),
+  fault(
     "an old Bun that opens no library is not told that it is old",
     "test/ffi/surroundings.test.ts",
     "ffi/library.ts",

@@ -24,6 +24,24 @@ export const MEMORY: readonly PlantedFault[] = [
     "result === -Errno.EINVAL ? 0 : result;",
     "result;",
   ]),
+  fault("a signal makes a call about a name fail", "test/ffi/linux-names.test.ts", "ffi/linux-names.ts", [
+    "if (failure !== -Errno.EINTR) return failure;",
+    "return failure;",
+  ]),
+  fault(
+    "whoever asks for a real path has a file open from then on",
+    "test/ffi/linux-names.test.ts",
+    "ffi/linux-names.ts",
+    ["    this.#calls.close(file);\n", ""],
+  ),
+  fault("a path is cut off where its place ends", "test/ffi/linux-names.test.ts", "ffi/linux-path.ts", [
+    "return read === path.length ? memory.address + at : 0;",
+    "return read <= path.length ? memory.address + at : 0;",
+  ]),
+  fault("a start loads what only the making of a database needs", "test/ffi/linux-names.test.ts", "ffi/posix.ts", [
+    "return this.#kernel.names?.unlink(path) ?? super.unlink(path);",
+    "return super.unlink(path);",
+  ]),
   fault("what is written counts as readable before it is mapped", "test/log/ring.test.ts", "log/tail.ts", [
     "    this.#coverWithMap(end);\n    barrier(this.#words.flags, LOG_FENCE);\n    this.#numbers[LOG_WRITTEN] = written;",
     "    this.#numbers[LOG_WRITTEN] = written;\n    this.#coverWithMap(end);",

@@ -3,7 +3,11 @@ import { dlopen, type Pointer } from "bun:ffi";
 import fs, { chmodSync, existsSync, readFileSync, statSync, statfsSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import type { FileStatus } from "../../src/ffi/system.ts";
+import { Errno } from "../../src/ffi/errno.ts";
+import { linuxKernel } from "../../src/ffi/linux.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
+import { PosixSystem } from "../../src/ffi/posix.ts";
+import type { LinuxCalls } from "../../src/ffi/symbols-posix.ts";
 import { emulator, namesOtherDevices } from "../support/platform.ts";
 import { bytesOf, neverOpened, outcome, readText, system, TemporaryFolder } from "./temporary-folder.ts";
 
@@ -55,20 +59,24 @@ test.skipIf(isWindows)("write-or-create follows no symbolic link", () => {
 });
 
 // As fs.protected_regular has it, for another user's file in a sticky folder.
-test.skipIf(isWindows)("write-or-create opens what is there also where the system refuses to create over it", () => {
+test.skipIf(!isLinux)("write-or-create opens what is there also where the system refuses to create over it", () => {
   using folder = new TemporaryFolder();
   folder.file("a", "kept");
-  const open = fs.openSync;
-  const refused = (): never => {
-    throw Object.assign(new Error("EACCES"), { code: "EACCES" });
+  const calls = linuxKernel().calls as LinuxCalls;
+  const errno = pinned(4);
+  errno.i32[0] = Errno.EACCES;
+  let asked = 0;
+  const syscall: LinuxCalls["syscall"] = (number, ...rest) => {
+    asked += 1;
+    return (rest[2] & fs.constants.O_CREAT) === 0 ? calls.syscall(number, ...rest) : -1;
   };
-  using opening = spyOn(fs, "openSync").mockImplementation((path, flags, mode) =>
-    (Number(flags) & fs.constants.O_CREAT) === 0 ? open(path, flags, mode) : refused(),
-  );
-  expect(readText(folder.open("a", "write-or-create"), 0, 10)).toBe("kept");
-  expect(outcome(system.open(folder.at("none"), "write-or-create"))).toBe("EACCES");
-  expect(outcome(system.open(folder.at("a"), "create"))).toBe("EACCES");
-  expect(opening).toHaveBeenCalledTimes(5);
+  const refusing = new PosixSystem(linuxKernel({ ...calls, syscall, __errno_location: () => errno.address }));
+  const opened = refusing.open(folder.at("a"), "write-or-create");
+  expect(readText(opened, 0, 10)).toBe("kept");
+  expect(refusing.close(opened)).toBe(0);
+  expect(outcome(refusing.open(folder.at("none"), "write-or-create"))).toBe("EACCES");
+  expect(outcome(refusing.open(folder.at("a"), "create"))).toBe("EACCES");
+  expect(asked).toBe(5);
 });
 
 test("create refuses a file that exists, write-or-create keeps what is in it", () => {

@@ -2,6 +2,8 @@
 
 /** Lets the event loop turn, which writes what is pending. */
 export async function turn(): Promise<void> {
+  // What a thread puts off for the first time goes to the loop once the code that runs now has had its turn.
+  await Promise.resolve();
   await new Promise<void>((resolve) => void setImmediate(resolve));
 }
 
