@@ -1,7 +1,7 @@
 /** Group commit works in every form that a program can take, with nothing added to its build. */
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { childCommand, childText } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -44,6 +44,14 @@ test.each(Object.keys(bundles) as BundleName[])("bundled %s, also nested in a Wo
   if (prebuilt === undefined) forms.buildBundle(name);
   expect(outcomeOf([process.execPath, forms.bundle(name)])).toEqual(byWorker);
   expect(outcomeOf([process.execPath, forms.bundle(name)], true)).toEqual(byWorker);
+});
+
+test.skipIf(prebuilt !== undefined)("a bundle holds the packages of the ciphers, with nothing left to be found", () => {
+  forms.buildBundle("by --outdir");
+  const text = readFileSync(forms.bundle("by --outdir"), "utf8");
+  expect(text.match(/(?:require|import)\("(?:@noble|hash-wasm)[^"]*"\)/g)).toBeNull();
+  for (const name of ["@noble/ciphers/chacha.js", "@noble/hashes/argon2.js", "@noble/hashes/hmac.js", "hash-wasm"])
+    expect([name, text.includes(`// node_modules/${name}`)]).toEqual([name, true]);
 });
 
 test.each(Object.keys(executables) as ExecutableName[])(
