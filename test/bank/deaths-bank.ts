@@ -4,6 +4,7 @@ import { fault, type PlantedFault } from "./fault.ts";
 import { THREADS } from "./threads-bank.ts";
 
 const DEATHS = "test/deaths/random-deaths.test.ts";
+const BACKGROUND = "test/deaths/background.test.ts";
 
 /** One that a test of its own finds as well. */
 function foundAgain(name: string): PlantedFault {
@@ -42,5 +43,37 @@ export const AT_ANY_STEP: readonly PlantedFault[] = [
   fault("a table of moves has an address before it has a length", DEATHS, "engine/move-table.ts", [
     "    numbers[MOVES_BYTES] = bytes;\n    numbers[MOVES_ADDRESS] = address;\n  }\n}",
     "    numbers[MOVES_ADDRESS] = address;\n    numbers[MOVES_BYTES] = bytes;\n  }\n}",
+  ]),
+  {
+    name: "a commit Worker says that its sync has failed once another may have made one",
+    probe: BACKGROUND,
+    seedCount: 1,
+    edits: [
+      { file: "src/log/commit-script.ts", from: "    Atomics.or(flags, at.state, at.poisoned);\n", to: "" },
+      {
+        file: "src/log/commit-script.ts",
+        from: "  Atomics.compareExchange(flags, at.owner, orders.name, 0);\n",
+        to: "  Atomics.compareExchange(flags, at.owner, orders.name, 0);\n  if (number !== 0) Atomics.or(flags, at.state, at.poisoned);\n",
+      },
+    ],
+  },
+  fault(
+    "whoever waits long for a sync takes the place of the commit Worker that is in it",
+    BACKGROUND,
+    "engine/sync.ts",
+    ["owner !== SYNC_UNHEARD && this.isDead(owner)", "owner !== SYNC_UNHEARD && owner !== this.name"],
+  ),
+  fault(
+    "what the disk said to a dead thread's commit Worker goes with the thread's row",
+    BACKGROUND,
+    "engine/rows.ts",
+    [
+      "if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, SYNC_UNHEARD) === row + 1) {",
+      "if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, 0) === row + 1) {",
+    ],
+  ),
+  fault("a thread that leaves does not wait for its commit Worker's end", BACKGROUND, "engine/group-commit.ts", [
+    "this.#worker.endNow();",
+    "this.#worker.end();",
   ]),
 ];

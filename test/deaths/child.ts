@@ -3,12 +3,15 @@
  * short scripts reach all of them, and every access to shared memory counted.
  *
  *     bun test/deaths/child.ts seeds FIRST COUNT    prints one line of JSON: what there was, and what was found
+ *     bun test/deaths/child.ts background ...       the same with commit Workers and a sweep in the background
+ *     bun test/deaths/child.ts syncs                 a commit Worker that stands still, or dies, before each of its steps
  *     bun test/deaths/child.ts scenes COUNT         the same of so many deaths in each scene
  *     bun test/deaths/child.ts case JSON            lives one case again, and tells of each step; EMDB_CALLS=1: of each system call as well
  */
 
 import { Death } from "../steps/baton.ts";
-import { changeModule, expectChanged, instrument } from "../steps/instrument.ts";
+import { changeModule, expectChanged, instrument, placeOf } from "../steps/instrument.ts";
+import type { CommitOrders } from "../../src/log/commit-script.ts";
 import { TurnPacer } from "./pacer.ts";
 import type { DeathCase } from "./script.ts";
 
@@ -26,6 +29,14 @@ function changeModules(): void {
     /src[\\/]engine[\\/]vault\.ts$/,
     "const BLOCKS_PER_SESSION = BLOCKS_MAX / 2;",
     "const BLOCKS_PER_SESSION = 3;",
+  );
+  changeModule(limits, "SWEEP_RECORDS_PER_SLICE = 1024;", "SWEEP_RECORDS_PER_SLICE = 3;");
+  changeModule(limits, "SPACES_PER_LOOK = 4096;", "SPACES_PER_LOOK = 2;");
+  // Of what was taken to see whether it is to be had, a death leaves one.
+  changeModule(
+    /src[\\/]engine[\\/]text-worker\.ts$/,
+    "const WORKER_DESCRIPTORS = 16;",
+    "const WORKER_DESCRIPTORS = 1;",
   );
   changeModule(/src[\\/]crypto[\\/]nonce-counter\.ts$/, "BLOCK_COUNTERS = 4096;", "BLOCK_COUNTERS = 8;");
   changeModule(/src[\\/]engine[\\/]catch-up\.ts$/, "const LAST_BYTES_MAX = 128 * 1024;", "const LAST_BYTES_MAX = 512;");
@@ -46,19 +57,40 @@ function changeModules(): void {
   instrument(pacer, { cutsCopies: false });
   // Nobody else would ever wake who waits in the event loop.
   const atomics = Atomics as unknown as Record<string, unknown>;
-  atomics["waitAsync"] = (): unknown => {
-    pacer.step();
-    const { promise, resolve } = Promise.withResolvers<string>();
-    pacer.defer(() => resolve("timed-out"));
-    return { async: true, value: promise };
+  const { load } = Atomics;
+  atomics["waitAsync"] = (array: Int32Array, index: number, value: number): unknown => {
+    if (load(array, index) !== value) return { async: false, value: "not-equal" };
+    return { async: true, value: pacer.sleepLater(placeOf(array, index) | 0) };
   };
+}
+
+/** What the package starts from text: the commit Worker's program, a step at a time (`commit-workers.ts`). */
+class SimulatedWorker {
+  readonly #listeners = new Map<string, (event: object) => void>();
+
+  addEventListener(name: string, listener: (event: object) => void): void {
+    // Whoever is told first only lets go of the text.
+    this.#listeners.set(name, listener);
+  }
+
+  unref(): void {}
+
+  postMessage(orders: CommitOrders): void {
+    pacer.startWorker(orders, () => this.#tell("error"));
+    this.#tell("message");
+  }
+
+  #tell(name: string): void {
+    this.#listeners.get(name)?.({ preventDefault: () => undefined });
+  }
 }
 
 async function main(): Promise<void> {
   changeModules();
   // No clock.
-  globalThis.setInterval = (() => 0) as never;
+  globalThis.setInterval = (() => ({ unref: () => undefined })) as never;
   globalThis.clearInterval = () => undefined;
+  globalThis.Worker = SimulatedWorker as unknown as typeof Worker;
   // What a dead thread's promises come to is never heard of.
   process.on("unhandledRejection", () => undefined);
   process.on("uncaughtException", (error) => {
@@ -68,14 +100,19 @@ async function main(): Promise<void> {
   });
   const { live, search } = await import("./search.ts");
   const { dieInScenes } = await import("./scenes.ts");
+  const { standInSyncs } = await import("./commit-scenes.ts");
   expectChanged();
   const [mode, first = "1", count = "1"] = process.argv.slice(2);
   if (mode === "case") {
     pacer.tellsCalls = process.env["EMDB_CALLS"] !== undefined;
     const { log, found } = live(pacer, JSON.parse(first) as DeathCase);
     console.log([...log, found ?? "nothing is found"].join("\n"));
-  } else if (mode === "scenes") console.log(JSON.stringify(dieInScenes(pacer, Number(first))));
-  else console.log(JSON.stringify(search(pacer, Number(first), Number(count))));
+  } else if (mode === "syncs") console.log(JSON.stringify(standInSyncs(pacer)));
+  else if (mode === "scenes") console.log(JSON.stringify(dieInScenes(pacer, Number(first))));
+  else {
+    const hasBackground = mode === "background";
+    console.log(JSON.stringify(search(pacer, { first: Number(first), count: Number(count), hasBackground })));
+  }
   process.exit(0);
 }
 

@@ -7,6 +7,7 @@
  */
 
 import { drainMicrotasks } from "bun:jsc";
+import type { CommitOrders } from "../../src/log/commit-script.ts";
 import { Death } from "../steps/baton.ts";
 import type { Pacer } from "../steps/instrument.ts";
 import { THREADS_MAX } from "./script.ts";
@@ -41,6 +42,21 @@ const NOBODY = THREADS_MAX + 1;
 const STEPS_MAX = 2_000_000;
 /** How often one waits for a thread that is held before that one dies. */
 const PATIENCE = 3;
+
+/** Who has turns of its own while a thread sleeps. */
+export interface Beside {
+  /** Lets them go on, until `isOver` says so. */
+  goOn(isOver: () => boolean): void;
+  /** Wakes those who sleep for a place; how many. */
+  wake(place: number): number;
+}
+
+/** Somebody who sleeps, and what comes of it. */
+interface Sleeper {
+  readonly place: number;
+  outcome: "ok" | "timed-out";
+}
+
 class Turn {
   steps = 0;
   stores = 0;
@@ -65,6 +81,11 @@ export class TurnPacer implements Pacer {
   tellsCalls = false;
   /** Takes work for the next turn of the event loop of whoever has the turn. */
   defer: (work: () => void) => void = () => undefined;
+  /** Starts a commit Worker of whoever has the turn. */
+  startWorker: (orders: CommitOrders, onDeath: () => void) => void = () => undefined;
+  /** Nobody, unless a process has somebody. */
+  beside: Beside | undefined;
+  readonly #sleepers = new Set<Sleeper>();
   #turn: Turn | undefined;
   #held: Turn | undefined;
   #isInSystem = false;
@@ -123,7 +144,8 @@ export class TurnPacer implements Pacer {
 
   giveWay(): void {}
 
-  sleep(_: number, hasTimeout: boolean): boolean {
+  sleep(place: number, hasTimeout: boolean): boolean {
+    if (this.#isWokenBeside(place)) return true;
     const turn = this.#turn;
     const held = this.#held;
     if (turn !== undefined) turn.sleeps += 1;
@@ -132,8 +154,51 @@ export class TurnPacer implements Pacer {
     return false;
   }
 
-  wake(): number {
-    return 0;
+  /** Lets those go on who have turns of their own; whether they have woken the thread that sleeps. */
+  #isWokenBeside(place: number): boolean {
+    const { beside } = this;
+    if (beside === undefined) return false;
+    const sleeper: Sleeper = { place, outcome: "timed-out" };
+    this.#sleepers.add(sleeper);
+    const isWoken = (): boolean => sleeper.outcome === "ok";
+    beside.goOn(isWoken);
+    this.#sleepers.delete(sleeper);
+    return isWoken();
+  }
+
+  /** One who waits in an event loop: for what wakes it, or for the next turn of that. */
+  sleepLater(place: number): Promise<string> {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const sleeper: Sleeper = { place, outcome: "timed-out" };
+    this.#sleepers.add(sleeper);
+    this.defer(() => {
+      this.#sleepers.delete(sleeper);
+      resolve(sleeper.outcome);
+    });
+    return promise;
+  }
+
+  wake(place: number): number {
+    for (const sleeper of this.#sleepers) if (sleeper.place === place) sleeper.outcome = "ok";
+    return this.beside?.wake(place) ?? 0;
+  }
+
+  /** Whoever sleeps is gone. */
+  forget(): void {
+    this.#sleepers.clear();
+  }
+
+  /** A turn in the middle of another's, or of nobody's; nobody dies or is held in it. */
+  aside(owner: number, body: () => void): void {
+    const [turn, isInSystem] = [this.#turn, this.#isInSystem];
+    this.#isInSystem = false;
+    this.#turn = new Turn({ owner, diesAt: 0, diesAtCall: 0, onDeath: () => undefined });
+    try {
+      body();
+    } finally {
+      this.#turn = turn;
+      this.#isInSystem = isInSystem;
+    }
   }
 
   /** A turn, with all that its microtasks lead to; that of a thread held meanwhile goes on behind it. */

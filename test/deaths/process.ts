@@ -12,8 +12,9 @@ import { Machine, type MachineOptions } from "../sim/machine.ts";
 import { mixSeed, Random } from "../sim/random.ts";
 import type { SimulatedSystem } from "../sim/system.ts";
 import { Death } from "../steps/baton.ts";
+import { CommitWorkers } from "./commit-workers.ts";
 import { Endless, type Outcome, type TurnPacer } from "./pacer.ts";
-import type { Refusals, Step } from "./script.ts";
+import { THREADS_MAX, type Refusals, type Step } from "./script.ts";
 
 /** What was found wrong. */
 export class Found extends Error {}
@@ -23,6 +24,12 @@ interface HeldWalk {
   readonly source: RecordSource;
   readonly given: string[];
   readonly wanted: readonly string[];
+}
+
+/** A flush whose promise nobody waits for: what had been begun before it, and what came of it. */
+export interface OpenFlush {
+  readonly issued: number;
+  outcome: "open" | "durable" | { readonly error: unknown };
 }
 
 export interface Thread {
@@ -35,6 +42,9 @@ export interface Thread {
   isDead: boolean;
   compaction: Iterator<number, void> | undefined;
   walk: HeldWalk | undefined;
+  /** What it does after a while. */
+  readonly timers: Set<() => void>;
+  flushes: OpenFlush[];
 }
 
 const CALLS: ReadonlySet<string> = new Set<keyof System>([
@@ -84,6 +94,11 @@ export class DyingProcess {
   /** A call was refused since the process began; since the beginning. */
   isRefused = false;
   hasRefused = false;
+  /** Undefined where there are none: no Worker can be started, and nothing is done in the background. */
+  readonly workers: CommitWorkers | undefined;
+  /** Two threads have synced one file at a time. */
+  #clash: string | undefined;
+  #nowTicks = 0;
   readonly #pacer: TurnPacer;
   readonly #seed: number;
   readonly #dead = new Set<number>();
@@ -95,10 +110,16 @@ export class DyingProcess {
   #faults: Fault[] = [];
   #refusing: Refusing | undefined;
 
-  constructor(pacer: TurnPacer, seed: number, options: Partial<MachineOptions>) {
+  constructor(
+    pacer: TurnPacer,
+    seed: number,
+    { machine, hasBackground }: { readonly machine: Partial<MachineOptions>; readonly hasBackground: boolean },
+  ) {
     this.#pacer = pacer;
     this.#seed = seed;
-    this.machine = new Machine(options);
+    pacer.beside = undefined;
+    this.workers = hasBackground ? this.#makeWorkers() : undefined;
+    this.machine = new Machine(machine);
     this.system = this.#boot();
   }
 
@@ -121,12 +142,68 @@ export class DyingProcess {
   makeThread(index: number): Thread {
     this.#names += 1;
     const opened = undefined as unknown as Opened;
-    const [compaction, walk] = [undefined, undefined];
-    return { index, name: this.#names, opened, deferred: [], isDead: false, compaction, walk };
+    const nothing = {
+      compaction: undefined,
+      walk: undefined,
+      deferred: [],
+      timers: new Set<() => void>(),
+      flushes: [],
+    };
+    return { index, name: this.#names, opened, isDead: false, ...nothing };
   }
 
   environment(thread: Thread): Environment {
-    return { system: this.#systemOf(thread.name), defer: (work) => void thread.deferred.push(work), hasWorkers: false };
+    const system = this.#systemOf(thread.name);
+    const defer = (work: () => void): void => void thread.deferred.push(work);
+    if (this.workers === undefined) return { system, defer, hasWorkers: false };
+    const later = (work: () => void): (() => void) => {
+      thread.timers.add(work);
+      return () => void thread.timers.delete(work);
+    };
+    return { system, defer, later, hasWorkers: true };
+  }
+
+  #makeWorkers(): CommitWorkers {
+    const workers = new CommitWorkers(this.#seed, {
+      sync: (handle) => Math.max(0, -this.#systemOf(0).sync(handle)),
+      // Some twenty looks of one who waits are a millisecond.
+      now: () => (this.#nowTicks += 0.05),
+    });
+    const aside = (body: () => void): void => this.#pacer.aside(THREADS_MAX + 1, body);
+    this.#pacer.beside = {
+      goOn: (isOver) => aside(() => workers.goOn(isOver)),
+      wake: (place) => workers.wake(place),
+    };
+    return workers;
+  }
+
+  /** Commit Workers go on for a while; the calls of theirs that a step refuses are refused. */
+  goOnBeside(refusals: Refusals | undefined, body: (workers: CommitWorkers) => void): void {
+    const { workers } = this;
+    if (workers === undefined) return;
+    const outer = this.#refusing;
+    if (refusals !== undefined)
+      this.#refusing = { left: refusals.at, extent: refusals.extent, random: new Random(refusals.seed) };
+    this.#pacer.aside(THREADS_MAX + 1, () => body(workers));
+    this.#refusing = outer;
+    this.#judgeClash();
+  }
+
+  /** Does something in which no thread that has died is taken for alive, as one is whose commit Worker is in a call. */
+  withoutLingering<T>(body: () => T): T {
+    const { workers } = this;
+    if (workers === undefined) return body();
+    const before = workers.areDeathsAtOnce;
+    workers.areDeathsAtOnce = true;
+    try {
+      return body();
+    } finally {
+      workers.areDeathsAtOnce = before;
+    }
+  }
+
+  #judgeClash(): void {
+    if (this.#clash !== undefined) throw new Found(this.#clash);
   }
 
   /** What a thread makes of its turn; `between` is another one's. */
@@ -142,6 +219,8 @@ export class DyingProcess {
     this.#refusing = refusals && { left: refusals.at, extent: refusals.extent, random: new Random(refusals.seed) };
     const outerDefer = this.#pacer.defer;
     this.#pacer.defer = (work) => void thread.deferred.push(work);
+    const outerStart = this.#pacer.startWorker;
+    this.#pacer.startWorker = (orders, onDeath) => this.workers?.start({ host: thread.name, orders, onDeath });
     const at = step?.between?.at;
     const held = at === undefined || between === undefined ? undefined : { at, turn: between };
     const onDeath = (): void => this.#bury(thread);
@@ -149,14 +228,24 @@ export class DyingProcess {
     if (diesAt > 0) this.deadlyStores += outcome.stores;
     this.#refusing = outer;
     this.#pacer.defer = outerDefer;
+    this.#pacer.startWorker = outerStart;
     if (outcome.error instanceof Endless || outcome.error instanceof Death) throw new Found(outcome.error.stack);
+    this.#judgeClash();
     return { ...outcome, isRefused: this.tally.refusals > refused };
+  }
+
+  /** A thread ends that has no turn. */
+  endThread(thread: Thread): void {
+    this.#bury(thread);
   }
 
   #bury(thread: Thread): void {
     thread.isDead = true;
     thread.deferred.length = 0;
+    thread.timers.clear();
+    thread.flushes = [];
     this.#dead.add(thread.name);
+    this.workers?.bury(thread.name);
     if (this.threads[thread.index] === thread) this.threads[thread.index] = undefined;
     this.tally.deaths += 1;
     this.#deaths += 1;
@@ -169,7 +258,8 @@ export class DyingProcess {
     return new Proxy(real, {
       get: (_, call): unknown => {
         if (call === "threadId") return () => name;
-        if (call === "isThreadAlive") return (thread: number) => !this.#dead.has(thread);
+        if (call === "isThreadAlive")
+          return (thread: number) => !this.#dead.has(thread) || this.workers?.lingers(thread) === true;
         if (made.has(call)) return made.get(call);
         const member: unknown = Reflect.get(real, call, real);
         const isCall = typeof member === "function";
@@ -191,7 +281,11 @@ export class DyingProcess {
         const told = args.map((arg) => JSON.stringify(arg).slice(0, 50));
         this.say(`      ${name} ${told.join(" ")}`);
       }
-      return this.#pacer.call(before, () => make(...args));
+      return this.#pacer.call(before, () => {
+        if (name === "sync" && this.workers?.isSyncing(args[0] as number) === true)
+          this.#clash ??= "a file is synced while another thread syncs it";
+        return make(...args);
+      });
     };
   }
 
@@ -219,6 +313,8 @@ export class DyingProcess {
   #boot(): SimulatedSystem {
     this.#faults = [];
     this.#dead.clear();
+    this.workers?.clear();
+    this.#pacer.forget();
     this.threads.length = 0;
     this.#isExcused = false;
     this.#deaths = 0;

@@ -24,6 +24,16 @@ export function searchDeaths(first: number, count: number): Promise<Searched> {
   return searched(["seeds", String(first), String(count)]);
 }
 
+/** The same where threads have commit Workers and one of them sweeps in the background. */
+export function searchBackground(first: number, count: number): Promise<Searched> {
+  return searched(["background", String(first), String(count)]);
+}
+
+/** What comes of commit Workers that stand still, or die, before each of their steps. */
+export function syncScenes(): Promise<Searched> {
+  return searched(["syncs"]);
+}
+
 /** What so many deaths in each scene come to. */
 export function sceneDeaths(deathsMax: number): Promise<Searched> {
   return searched(["scenes", String(deathsMax)]);

@@ -16,7 +16,7 @@ import { codeOf, errorText, type StoreRecord } from "../sim/store.ts";
 import { checkEngine, isSettled, leftovers, recordsOf } from "./judge.ts";
 import type { TurnPacer } from "./pacer.ts";
 import { DyingProcess, Found, someDraw, type Thread } from "./process.ts";
-import type { DeathCase, Step } from "./script.ts";
+import type { DeathCase, Refusals, Step } from "./script.ts";
 
 export const PATH = "/db/store";
 
@@ -29,6 +29,24 @@ export interface World {
   readonly isOnWindows: boolean;
   /** A file, and no Windows. */
   readonly isOnFile: boolean;
+  /** How many records have a deadline. */
+  readonly deadlineShare: number;
+  /** Threads have commit Workers, and one of them sweeps by itself. */
+  readonly hasBackground: boolean;
+}
+
+/** The same with what goes on in the background, on a file; flushes go through commit Workers. */
+export function busyWorldOf(seed: number): World {
+  const world = worldOf(seed);
+  const random = new Random(mixSeed(seed, 6));
+  const plans = [
+    { kind: "on-each-flush" },
+    { kind: "group", waitMsMax: 0, batchMax: 1 },
+    { kind: "group", waitMsMax: 1, batchMax: 3 },
+  ] as const;
+  const config = { ...world.config, flushPlan: random.pick(plans), sweepIntervalMs: 1000 };
+  const kind = { isInMemory: false, isOnFile: !world.isOnWindows, hasBackground: true };
+  return { ...world, ...kind, config, deadlineShare: 0.4 };
 }
 
 /** The world of a seed. */
@@ -66,6 +84,8 @@ export function worldOf(seed: number): World {
     isInMemory,
     isOnWindows: isWindows && !isInMemory,
     isOnFile: !isWindows && !isInMemory,
+    deadlineShare: 0.12,
+    hasBackground: false,
   };
 }
 
@@ -85,9 +105,13 @@ export class Run {
   #found: unknown;
   readonly #perform: (run: Run, step: Step) => void;
 
-  constructor(pacer: TurnPacer, seed: number, perform: (run: Run, step: Step) => void) {
-    this.world = worldOf(seed);
-    this.process = new DyingProcess(pacer, seed, this.world.machine);
+  constructor(
+    pacer: TurnPacer,
+    { seed, hasBackground = false }: Pick<DeathCase, "seed" | "hasBackground">,
+    perform: (run: Run, step: Step) => void,
+  ) {
+    this.world = hasBackground ? busyWorldOf(seed) : worldOf(seed);
+    this.process = new DyingProcess(pacer, seed, this.world);
     this.#perform = perform;
   }
 
@@ -112,6 +136,8 @@ export class Run {
       const { thread, kind, seed: _, ...how } = step;
       this.process.say(`${this.step} thread ${thread} ${kind} ${JSON.stringify(how)}`);
       this.#perform(this, step);
+      this.hearFlushes();
+      if (step.seed % 2 === 0) this.goOnBeside();
       this.#observe();
     }
     this.closeAll(new Random(1));
@@ -146,6 +172,25 @@ export class Run {
     }
     this.held = undefined;
     this.process.say(`    thread ${thread.index} ${thread.isDead ? "is dead" : "goes on"}`);
+  }
+
+  /** Commit Workers have some time; the first sync of theirs may be refused as a step's calls are. */
+  goOnBeside(refusals?: Refusals): void {
+    this.process.goOnBeside(refusals && { ...refusals, at: 0 }, (workers) => workers.goOn(() => false));
+  }
+
+  /** What has come of flushes that nobody waits for. @throws {Found} */
+  hearFlushes(): void {
+    for (const thread of this.process.living) this.#hear(thread);
+  }
+
+  #hear(thread: Thread): void {
+    const heard = thread.flushes.filter(({ outcome }) => outcome !== "open");
+    thread.flushes = thread.flushes.filter(({ outcome }) => outcome === "open");
+    for (const { issued, outcome } of heard) {
+      if (outcome === "durable") this.oracle.acknowledge(issued);
+      else if (outcome !== "open") this.judgeError("an open flush", outcome.error, this.process.isRefused);
+    }
   }
 
   /** Whether an error is one that a caller should see here. @throws {Found} */
@@ -251,6 +296,11 @@ export class Run {
 
   /** One leaves; what it says about that is judged. */
   leave(thread: Thread, step?: Step): "dead" | "sound" | "refused" {
+    // Who leaves beside a dead one that is taken for alive has not been the last, and nobody else comes here to let go of it all.
+    return this.process.withoutLingering(() => this.#leave(thread, step));
+  }
+
+  #leave(thread: Thread, step?: Step): "dead" | "sound" | "refused" {
     if (this.held === undefined) this.#leaving = thread;
     const { error, isDead, isRefused } = this.take(thread, step, () => {
       thread.walk = undefined;
@@ -262,11 +312,21 @@ export class Run {
       thread.opened.leave();
     });
     if (isDead) return "dead";
+    this.#judgeLeft(thread);
     if (this.process.threads[thread.index] === thread) this.process.threads[thread.index] = undefined;
     thread.deferred.length = 0;
     if (error === undefined) return "sound";
     this.judgeError("leave", error, isRefused);
     return "refused";
+  }
+
+  /** Who leaves has decided all its flushes, and its commit Worker has ended, which speaks under its name. @throws {Found} */
+  #judgeLeft(thread: Thread): void {
+    this.#hear(thread);
+    if (thread.flushes.length > 0 && this.held === undefined) throw new Found("who has left has a flush open");
+    const left = this.process.workers?.of(thread.name) ?? [];
+    if (left.some(({ isAtWork }) => isAtWork)) throw new Found("who has left has a commit Worker");
+    if (thread.timers.size > 0) throw new Found("who has left has a timer");
   }
 
   /** Everybody leaves, in any order; where the last one out dies somebody attaches behind it, and leaves. */

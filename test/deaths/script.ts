@@ -20,6 +20,8 @@ const AT_ONCE = [
   "gets",
 ] as const;
 const LONG = ["advance", "flushAsync", "checkpoint", "backup", "reopen", "crash", "verify", "visit"] as const;
+/** Where threads have commit Workers and one sweeps by itself: a flush that nobody waits for, a Worker, a timer of either. */
+const BACKGROUND = ["flushSoon", "commit", "tick", "rest"] as const;
 /** Drawn more often. */
 const OFTEN = [
   "insert",
@@ -34,7 +36,24 @@ const OFTEN = [
   "walkOn",
 ] as const;
 
-export type Kind = (typeof CHANGES)[number] | (typeof AT_ONCE)[number] | (typeof LONG)[number];
+/** Drawn more often there. */
+const OFTEN_BEHIND = [
+  ...BACKGROUND,
+  "flushSoon",
+  "flushSoon",
+  "flushAsync",
+  "flushAsync",
+  "commit",
+  "commit",
+  "commit",
+  "tick",
+  "tick",
+  "many",
+  "advance",
+] as const;
+
+export type Kind =
+  (typeof CHANGES)[number] | (typeof AT_ONCE)[number] | (typeof LONG)[number] | (typeof BACKGROUND)[number];
 
 /** System calls that are refused in a step. */
 export interface Refusals {
@@ -43,6 +62,9 @@ export interface Refusals {
   readonly seed: number;
   readonly extent: "one" | "some" | "room";
 }
+
+/** How a commit Worker that has made its steps goes on: it stands still, or dies. */
+export const WORKER_ENDS = ["held", "alone", "with its thread"] as const;
 
 export interface Step {
   readonly thread: number;
@@ -53,12 +75,16 @@ export interface Step {
   /** The system call before which it dies. */
   readonly diesAtCall?: number;
   readonly refusals?: Refusals;
+  /** Of a commit Worker; drawn otherwise. */
+  readonly worker?: { readonly steps: number; readonly end: (typeof WORKER_ENDS)[number] } | undefined;
   /** Another thread's step, while this one is held before a store. */
   readonly between?: { readonly at: number; readonly step: Step };
 }
 
 export interface DeathCase {
   readonly seed: number;
+  /** With commit Workers and a sweep in the background. */
+  readonly hasBackground?: boolean;
   readonly steps: readonly Step[];
 }
 
@@ -79,8 +105,9 @@ function someRefusals(random: Random): Refusals {
 }
 
 /** Where somebody else's step fits in: what changes records stands beside what does not, or nobody could say which was first. */
-function someBetween(random: Random, kind: Kind): Step["between"] {
-  const quiet: readonly Kind[] = [...AT_ONCE, "attach", "visit"];
+function someBetween(random: Random, kind: Kind, hasBackground: boolean): Step["between"] {
+  const behind = hasBackground ? (["commit", "commit", "commit", "tick", "tick", "rest"] as const) : [];
+  const quiet: readonly Kind[] = [...AT_ONCE, "attach", "visit", ...behind];
   const allowed = isChange(kind) || kind === "walk" ? quiet : [...quiet, ...CHANGES];
   const other = { thread: random.below(THREADS_MAX), kind: random.pick(allowed), seed: random.word() };
   const step = random.chance(0.2) ? { ...other, diesAt: someStore(random) } : other;
@@ -88,12 +115,13 @@ function someBetween(random: Random, kind: Kind): Step["between"] {
 }
 
 /** The script of a seed; the same for ever. */
-export function randomDeaths(seed: number): DeathCase {
-  const random = new Random(mixSeed(seed, 77));
+export function randomDeaths(seed: number, hasBackground = false): DeathCase {
+  const random = new Random(mixSeed(seed, hasBackground ? 78 : 77));
   const deadly = random.pick(CALMEST);
-  const refused = random.pick([0, 0, 0.05, 0.2]);
+  const refused = random.pick(hasBackground ? [0, 0.05, 0.2, 0.2] : [0, 0, 0.05, 0.2]);
   const held = random.pick([0, 0.1, 0.3]);
-  const all: readonly Kind[] = [...CHANGES, ...AT_ONCE, ...LONG, ...OFTEN];
+  const behind = hasBackground ? [...OFTEN_BEHIND, ...OFTEN_BEHIND] : [];
+  const all: readonly Kind[] = [...CHANGES, ...AT_ONCE, ...LONG, ...OFTEN, ...behind];
   const leftOut = new Set(Array.from({ length: random.below(14) }, () => random.pick(all)));
   leftOut.delete("insert");
   const kinds = all.filter((kind) => !leftOut.has(kind));
@@ -103,18 +131,19 @@ export function randomDeaths(seed: number): DeathCase {
     const before = steps.at(-1);
     const isBehind = before?.diesAt !== undefined || before?.diesAtCall !== undefined;
     const step = { thread: random.below(THREADS_MAX), kind: random.pick(kinds), seed: random.word() };
-    const dies = random.chance(isBehind ? Math.max(0.3, deadly) : deadly);
+    const dies = random.chance(isBehind || step.kind === "commit" ? Math.max(0.3, deadly) : deadly);
     const death = !dies
       ? {}
       : random.chance(0.4)
         ? { diesAtCall: 1 + random.below(random.pick([3, 12, 60])) }
         : { diesAt: someStore(random) };
-    const isRefused = random.chance(isBehind && refused > 0 ? 0.3 : refused);
+    const refusedHere = step.kind === "commit" ? 0.5 : isBehind ? 0.3 : refused;
+    const isRefused = random.chance(refused > 0 ? refusedHere : 0);
     const refusals = isRefused ? { refusals: someRefusals(random) } : {};
-    const between = random.chance(held) ? { between: someBetween(random, step.kind) } : {};
+    const between = random.chance(held) ? { between: someBetween(random, step.kind, hasBackground) } : {};
     steps.push({ ...step, ...death, ...refusals, ...between } as Step);
   }
-  return { seed, steps };
+  return hasBackground ? { seed, hasBackground, steps } : { seed, steps };
 }
 
 const EXTRAS = ["diesAt", "diesAtCall", "refusals", "between"] as const;

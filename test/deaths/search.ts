@@ -52,7 +52,7 @@ const FOUND_LENGTH_MAX = 1200;
 
 /** One case, from the first open to the last close. */
 export function live(pacer: TurnPacer, theCase: DeathCase): Life {
-  const run = new Run(pacer, theCase.seed, perform);
+  const run = new Run(pacer, theCase, perform);
   const { log, tally } = run.process;
   try {
     run.run(theCase);
@@ -70,10 +70,13 @@ function kindOf(found: string): string {
 }
 
 /** The cases of so many seeds, up to the first in which something is found. */
-export function search(pacer: TurnPacer, first: number, count: number): Searched {
+export function search(
+  pacer: TurnPacer,
+  { first, count, hasBackground }: { readonly first: number; readonly count: number; readonly hasBackground: boolean },
+): Searched {
   const tally = emptyTally();
   for (let seed = first; seed < first + count; seed += 1) {
-    const theCase = randomDeaths(seed);
+    const theCase = randomDeaths(seed, hasBackground);
     const life = live(pacer, theCase);
     add(tally, life.tally);
     if (life.found === undefined) continue;

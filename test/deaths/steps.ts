@@ -12,7 +12,7 @@ import { valueOf } from "../sim/script.ts";
 import { codeOf, isRefusal, type StoreWrite } from "../sim/store.ts";
 import type { Outcome } from "./pacer.ts";
 import { isSettled, isWorkTaken, pairText, recordsOf, short } from "./judge.ts";
-import { Found, type Thread } from "./process.ts";
+import { Found, type OpenFlush, type Thread } from "./process.ts";
 import { PATH, type Run } from "./run.ts";
 import { THREADS_MAX, type Kind, type Step } from "./script.ts";
 
@@ -63,7 +63,7 @@ class Doing {
   }
 
   deadline(): number {
-    return this.random.chance(0.12) ? this.run.nowMs + 1 + this.random.below(5000) : 0;
+    return this.random.chance(this.run.world.deadlineShare) ? this.run.nowMs + 1 + this.random.below(5000) : 0;
   }
 
   space(name: string): SpaceState {
@@ -123,6 +123,7 @@ class Doing {
         throw new Found(`${this.step.kind} does not come to an end`);
       const taken = run.take(thread, step, () => work.forEach((one) => one()));
       this.#judge(taken);
+      run.goOnBeside(this.step.refusals);
       step = restOf(step, taken);
       work = thread.deferred.splice(0);
     }
@@ -213,6 +214,62 @@ function flushLater(doing: Doing): void {
   const { commit } = doing.thread.opened;
   const { issued } = doing.run.oracle;
   if (commit !== undefined && doing.settle(() => commit.flush()) !== undefined) doing.acknowledge(issued);
+}
+
+/** A flush for which nobody waits. Beside a change at hand nobody could say what it covers. */
+function flushSoon(doing: Doing): void {
+  const { run, thread } = doing;
+  const { commit } = thread.opened;
+  if (commit === undefined || run.held !== undefined) return;
+  const flush: OpenFlush = { issued: run.oracle.issued, outcome: "open" };
+  thread.flushes.push(flush);
+  const decide = (outcome: OpenFlush["outcome"]): void => void (flush.outcome = outcome);
+  doing.take(
+    () =>
+      void commit.flush().then(
+        () => decide("durable"),
+        (error: unknown) => decide({ error }),
+      ),
+  );
+}
+
+/**
+ * A commit Worker goes on by itself, maybe up to its death: alone, of which the thread that started it hears in its event loop, or with that
+ * thread, and always so where it leads.
+ */
+function commitGoesOn(run: Run, step: Step): void {
+  const random = new Random(step.seed);
+  const { steps, end } = step.worker ?? someWorkerSteps(random, step);
+  // It makes no calls but its syncs.
+  const refusals = step.refusals && { ...step.refusals, at: 0 };
+  run.process.goOnBeside(refusals, (workers) => {
+    const worker = workers.all[step.thread % Math.max(1, workers.all.length)];
+    if (worker === undefined) return;
+    if (step.worker === undefined) worker.goOn(steps, random);
+    else for (let count = 0; count < steps; count += 1) worker.goOn(1, random);
+    const { host, onDeath } = worker.started;
+    const thread = run.awake.find(({ name }) => name === host);
+    if (end === "held" || worker.isOver || thread === undefined) return;
+    if (end === "with its thread" || !worker.canDieAlone) return run.process.endThread(thread);
+    workers.remove(worker);
+    run.process.say(`    a commit Worker dies`);
+    thread.deferred.push(onDeath);
+  });
+}
+
+function someWorkerSteps(random: Random, { diesAt }: Step): NonNullable<Step["worker"]> {
+  const steps = 1 + random.below(random.pick([2, 8, 60, 300]));
+  if (diesAt === undefined) return { steps, end: "held" };
+  return { steps: diesAt % steps, end: random.chance(0.3) ? "with its thread" : "alone" };
+}
+
+/** What a thread does after a while by itself. */
+function tick(doing: Doing): void {
+  const { timers } = doing.thread;
+  const [work] = timers;
+  if (work === undefined) return;
+  timers.delete(work);
+  doing.take(work);
 }
 
 function checkpoint(doing: Doing): void {
@@ -345,6 +402,8 @@ function verify(doing: Doing): void {
 }
 
 function turn(doing: Doing): void {
+  // What becomes of promises would come in the turn of the thread that is held.
+  if (doing.run.held !== undefined && doing.thread.flushes.length > 0) return;
   const work = doing.thread.deferred.splice(0);
   doing.take(() => work.forEach((one) => one()));
 }
@@ -360,6 +419,7 @@ function leave(doing: Doing): void {
 const DOING: Readonly<Partial<Record<Kind, (doing: Doing) => void>>> = {
   ...{ insert, remove, batch, many, removeMany, clear, drop },
   ...{ sweep, flush, turn, leave, walk, walkOn, gets, verify, checkpoint, backup, flushAsync: flushLater },
+  ...{ flushSoon, tick, rest: (doing: Doing) => void doing.take(() => doing.thread.opened.commit?.rest()) },
   // Who is held may be about to wait for a compaction's end, and this thread has one turn.
   compact: (doing) => compact(doing, doing.run.held === undefined ? 1 + doing.random.below(12) : Infinity),
   compactAll: (doing) => compact(doing, Infinity),
@@ -382,12 +442,14 @@ export function perform(run: Run, step: Step): void {
   }
   if (step.kind === "reopen") return reopen(run, step);
   if (step.kind === "visit") return visit(run, step);
+  if (step.kind === "commit") return commitGoesOn(run, step);
   if (step.kind === "attach") {
     const isFree = run.process.threads[step.thread] === undefined && run.held?.index !== step.thread;
     if (isFree) run.attach(step.thread, step);
     return;
   }
-  const thread = run.someone(step);
+  const thread = step.kind === "tick" ? run.awake.find(({ timers }) => timers.size > 0) : run.someone(step);
+  if (step.kind === "tick" && thread === undefined) return;
   if (thread === undefined) return run.openAnew();
   DOING[step.kind]!(new Doing(run, step, thread));
 }

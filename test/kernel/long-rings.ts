@@ -1,7 +1,7 @@
 /** What the long run does besides crashes of simulated machines: real deaths, garbage, and stepped lives. */
 
 import { resolve } from "node:path";
-import { describeDeaths, searchDeaths } from "../deaths/ring.ts";
+import { describeDeaths, searchBackground, searchDeaths } from "../deaths/ring.ts";
 import { fastFolder } from "../engine/fixture.ts";
 import { FileBench } from "../sim/file-bench.ts";
 import { garbage, soundFiles } from "../sim/garbage.ts";
@@ -131,15 +131,17 @@ const cachedDeaths = deathsOf(
   (folder, kind) => new CachedDisk(folder, kind),
 );
 
-const deadThreads: LongRing = {
-  name: "threads that die",
-  unit: "deaths",
-  run: async (seed) => {
-    const { deaths: count, findings } = await searchDeaths(seed, DEADLY_CASES_PER_SEED);
-    if (findings.length > 0) throw new Error(findings.map(describeDeaths).join("\n"));
-    return count;
-  },
-};
+function deathRing(name: string, search: typeof searchDeaths): LongRing {
+  return {
+    name,
+    unit: "deaths",
+    run: async (seed) => {
+      const { deaths: count, findings } = await search(seed, DEADLY_CASES_PER_SEED);
+      if (findings.length > 0) throw new Error(findings.map(describeDeaths).join("\n"));
+      return count;
+    },
+  };
+}
 
 export const LONG_RINGS: readonly LongRing[] = [
   garbageRing(false),
@@ -157,7 +159,8 @@ export const LONG_RINGS: readonly LongRing[] = [
     { name: "ended Workers", unit: "ends" },
     { file: "./test/workers/kill-ring.test.ts", title: "ended at random", env: { EMDB_KILLS: "40" }, count: 40 },
   ),
-  deadThreads,
+  deathRing("threads that die", searchDeaths),
+  deathRing("threads that die beside commit Workers", searchBackground),
   kills,
   deaths,
   cachedDeaths,

@@ -74,9 +74,9 @@ export class Oracle {
     if (step.states.length > STATE_COUNT_MAX) throw new Error("too many operations failed with the store out of sight");
   }
 
-  /** Everything begun is durable. */
-  acknowledge(): void {
-    this.#acknowledged = this.#steps.length - 1;
+  /** Everything that had been begun at a moment is durable. */
+  acknowledge(issued = this.issued): void {
+    this.#acknowledged = Math.max(this.#acknowledged, issued);
   }
 
   /** What the running store shows has to be the newest state. */

@@ -86,7 +86,8 @@ function instrumentArrays(baton: Pacer): void {
 type Elements = Int32Array;
 
 /** Two threads mean the same word when it lies at the same place of a buffer of the same length. */
-function placeOf(array: Elements, index: number): number {
+export function placeOf(view: Elements, index: number): number {
+  const array = bare(view);
   return array.buffer.byteLength * 65_536 + array.byteOffset + index * array.BYTES_PER_ELEMENT;
 }
 
