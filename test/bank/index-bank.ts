@@ -68,6 +68,14 @@ export const INDEX: readonly PlantedFault[] = [
     "  if (first >= half) return half + quarter;\n",
     "",
   ]),
+  fault("keys that come in streams, each backwards, leave half of each leaf empty", COST, "ordered/leaf.ts", [
+    "return Math.min(half, newest >= few ? newest : newest + 1);",
+    "return half;",
+  ]),
+  fault("keys that come nearly in order, backwards, leave half of each leaf empty", COST, "ordered/leaf.ts", [
+    "  if (final < half) return quarter;\n",
+    "",
+  ]),
   fault("what is behind keys that come in order goes along with them, however much it is", COST, "ordered/leaf.ts", [
     "last - newest >= few ? newest + 1 : newest",
     "newest",

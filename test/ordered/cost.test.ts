@@ -61,6 +61,25 @@ test.each([
   expect(grove.check().faults).toEqual([]);
 });
 
+// Each stream goes backwards then, as keys do that begin with a time from the newest on.
+test.each([
+  ["a hundred streams in turn", 22],
+  ["streams of a hundred keys in turn", 27],
+  ["a hundred stretches", 22],
+  ["in order but for twenty", 27],
+] as const)("keys that come %s, each backwards, take at most %p bytes each", (order, bytesMax) => {
+  using grove = new Grove();
+  const encoder = new TextEncoder();
+  const keys = [...orders[order]!(COUNT)];
+  for (const key of keys)
+    grove.put(
+      encoder.encode(key).map((byte) => 255 - byte),
+      0,
+    );
+  expect(inUse(grove) / keys.length).toBeLessThan(bytesMax);
+  expect(grove.check().faults).toEqual([]);
+});
+
 test("keys with long common beginnings are mostly told apart without the log", () => {
   using grove = new Grove();
   for (const key of namedKeys(COUNT)) grove.put(key, 0);
