@@ -24,6 +24,12 @@ export const SECRETS: readonly PlantedFault[] = [
     "engine/vault.ts",
     ["    this.#pending = [];\n    this.enter(position);\n", "    this.enter(position);\n"],
   ),
+  fault(
+    "what a rotten image said of the newest session is believed",
+    "test/encryption/sessions.test.ts",
+    "engine/hint-open.ts",
+    ["      core.vault?.forget();\n", ""],
+  ),
   fault("dead bytes are fewer than none", "test/encryption/sessions.test.ts", "engine/stats.ts", [
     "Math.max(0, logBytes(core) - live)",
     "logBytes(core) - live",

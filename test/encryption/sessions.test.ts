@@ -292,3 +292,32 @@ test("who reads beside a writer sees the batches of all sessions since the image
   expect(reader.len()).toBe(records);
   expect(reader.getText(`key ${records - 1}`)).toBe("value");
 });
+
+test("a log of several sessions whose image has rotted is read from its beginning, as if no session of it were known", () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  const SESSIONS = 3;
+  for (let session = 0; session < SESSIONS; session++) {
+    using db = openWith(path, SECRET);
+    for (let index = 0; index < 40; index++) db.insert(`key ${session} ${index}`, `value ${session}`);
+  }
+  expect(sessionsIn(path)).toBe(SESSIONS);
+  const [log, image] = [readFileSync(path), readFileSync(`${path}.hint`)];
+  let rotten = 0;
+  for (let at = 0; at < image.length; at += image.length >> 5) {
+    writeFileSync(path, log);
+    writeFileSync(
+      `${path}.hint`,
+      image.map((byte, index) => (index === at ? byte ^ 1 : byte)),
+    );
+    {
+      using db = openWith(path, SECRET);
+      rotten += db.recovery.usedCheckpoint ? 0 : 1;
+      expect([at, db.len(), db.getText("key 0 0")]).toEqual([at, 40 * SESSIONS, "value 0"]);
+      db.insert("more", "in a session behind all of them");
+    }
+    using db = Emdb.open(path, { readOnly: true, encryption: SECRET });
+    expect([at, db.len(), db.getText("key 2 39")]).toEqual([at, 40 * SESSIONS + 1, "value 2"]);
+  }
+  expect(rotten).toBeGreaterThan(25);
+});
