@@ -208,6 +208,8 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
   /**
    * Records in key order, as of the call; lazy: `take(10)` of a million costs ten.
    * Needs `rangeScans`; without it throws EMDB_INVALID_CONFIG. Bounds that cross give nothing.
+   * For the first of them say `limit`: a walk that is left in the middle (`next()` alone) keeps what is removed in the
+   * index until it is collected, and later ranges step over that.
    */
   range(range?: RangeOptions<KeyIn>): IteratorObject<[K, V], undefined>;
   /** `iter`, or `range` when given one, as a stream that respects backpressure and can be cancelled. */

@@ -77,6 +77,10 @@ export const API: readonly PlantedFault[] = [
     "ffi/library.ts",
     ["  requireBun(version);", ""],
   ),
+  fault("bytes that a caller is given are those that it gave", "test/contract/twin.test.ts", "api/bytes.ts", [
+    "encoder.encode(bytes) : new Uint8Array(bytes);",
+    "encoder.encode(bytes) : (bytes as Uint8Array);",
+  ]),
   fault("a group is removed behind a look at all of its values", "test/engine/range-cost.test.ts", "api/focus.ts", [
     "store.range(space, bounds, wanted));",
     "store.range(space, bounds));",

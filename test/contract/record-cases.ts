@@ -103,6 +103,27 @@ export function recordCases(on: OnFresh): void {
     }),
   );
   test(
+    "what comes out is over an ArrayBuffer, also where it went in over memory that threads share",
+    on(async (bench) => {
+      const shared = new Uint8Array(new SharedArrayBuffer(300_000)).fill(7);
+      bench.db.insert(shared.subarray(0, 3), shared);
+      const seen = [bench.db.update("updated", () => shared)];
+      bench.db.transaction((tx) => {
+        tx.insert("own", shared);
+        seen.push(tx.get("own"), tx.get("updated"), tx.remove("own"));
+      });
+      const db = await bench.settle();
+      seen.push(db.get("updated"), db.getZeroCopy("updated"), ...db.getMany(["updated"]), ...[...db].flat());
+      const typed = db.typed({ key: codec.bytes, value: codec.bytes });
+      seen.push(
+        typed.get(shared.subarray(0, 3)),
+        typed.update(bytesOf("typed"), () => shared),
+        db.remove("updated"),
+      );
+      expect(new Set(seen.map((bytes) => bytes?.buffer.constructor))).toEqual(new Set([ArrayBuffer]));
+    }),
+  );
+  test(
     "keys are not normalised: two spellings of one letter are two keys",
     on(({ db }) => {
       db.insert("\u00e9", "composed");
