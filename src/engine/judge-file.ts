@@ -6,7 +6,7 @@ import { ioError } from "../ffi/io-error.ts";
 import type { System } from "../ffi/system.ts";
 import { decodeHeader, type LogHeader } from "../log/header.ts";
 import { firstPage } from "./first-page.ts";
-import type { HeaderPage } from "./unlock.ts";
+import { WHAT_HELPS, type HeaderPage } from "./unlock.ts";
 
 /** The header page of a log; undefined when there is no file, or an empty one. Throws for what is not ours. */
 export function judgeFile(system: System, path: string): HeaderPage | undefined {
@@ -46,7 +46,7 @@ export function judgeHeader(bytes: Uint8Array, path: string): LogHeader {
         { path },
       );
     case "damaged":
-      throw new EmdbError("EMDB_CORRUPTED", `the header of ${JSON.stringify(path)} is damaged`, {
+      throw new EmdbError("EMDB_CORRUPTED", `the header of ${JSON.stringify(path)} is damaged; ${WHAT_HELPS}`, {
         path,
         offset: verdict.offset,
       });

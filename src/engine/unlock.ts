@@ -69,6 +69,10 @@ export function cipherOf(header: LogHeader): Cipher | undefined {
   throw new EmdbError("EMDB_VERSION", `the cipher number ${header.cipher} is not known to this emdb`);
 }
 
+/** What to do about a header page that is damaged. */
+export const WHAT_HELPS =
+  "nothing has been changed. Emdb.salvage copies into a new file what can still be told to be sound";
+
 function factsOf(found: HeaderPage | undefined): FileFacts {
   if (found === undefined) return { kind: "none" };
   const cipher = cipherOf(found.header);
@@ -79,9 +83,8 @@ function factsOf(found: HeaderPage | undefined): FileFacts {
 function decide(found: HeaderPage | undefined, asked: Asked): Opening {
   const opening = decideOpening(factsOf(found), asked);
   if (opening.kind === "plain" && found !== undefined && !isKeyAreaEmpty(found.page.subarray(KEY_AREA_OFFSET))) {
-    throw new EmdbError("EMDB_CORRUPTED", "the header page says plain, and its key area is not empty", {
-      offset: KEY_AREA_OFFSET,
-    });
+    const what = "the header page says plain, and its key area is not empty";
+    throw new EmdbError("EMDB_CORRUPTED", `${what}; ${WHAT_HELPS}`, { offset: KEY_AREA_OFFSET });
   }
   return opening;
 }

@@ -77,6 +77,12 @@ export const API: readonly PlantedFault[] = [
     "ffi/library.ts",
     ["  requireBun(version);", ""],
   ),
+  fault(
+    "a damaged header page is refused with no word of salvage",
+    "test/engine/rare-refusals.test.ts",
+    "engine/unlock.ts",
+    ["`${what}; ${WHAT_HELPS}`", "what"],
+  ),
   fault("bytes that a caller is given are those that it gave", "test/contract/twin.test.ts", "api/bytes.ts", [
     "encoder.encode(bytes) : new Uint8Array(bytes);",
     "encoder.encode(bytes) : (bytes as Uint8Array);",

@@ -186,6 +186,22 @@ test("a cipher of a version to come is EMDB_VERSION, and a plain file with somet
   expectCode("EMDB_CORRUPTED", () => Emdb.open(plain));
 });
 
+test("the refusal of a damaged header page names the call that copies what is sound, and that copies it", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  db.insert("a", "b");
+  db.closeSync();
+  const sound = readFileSync(path);
+  for (const offset of [20, 2000]) {
+    const bytes = Uint8Array.from(sound);
+    bytes[offset]! ^= 1;
+    place(path, bytes);
+    expect(expectCode("EMDB_CORRUPTED", () => Emdb.open(path)).message).toContain("Emdb.salvage");
+    expect((await Emdb.salvage(path, folder.file(`of-${offset}.emdb`))).recoveredRecords).toBe(1);
+  }
+});
+
 test("a log whose end is spoilt, where the image knows it was durable, is damage; one that was cut is not rewritten", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
