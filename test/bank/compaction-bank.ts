@@ -322,6 +322,14 @@ export const BACKUP: readonly PlantedFault[] = [
     "Math.max(lastEnd, to) - last.offset",
     "to - last.offset",
   ]),
+  fault("salvage does not name a batch in the middle of which the log ends", SALVAGE, "engine/salvage-log.ts", [
+    "  #end(): false {\n    this.#giveUp(this.lsn);",
+    "  #end(): false {",
+  ]),
+  fault("salvage falls over a removal from a namespace of which nothing is left", SALVAGE, "engine/salvage-target.ts", [
+    "if (space !== undefined) engine.removeMany(space, [key]);",
+    "engine.removeMany(space!, [key]);",
+  ]),
   fault("salvage does not name a batch that was given up and is damaged inside", SALVAGE, "engine/salvage-log.ts", [
     "else if (isInside) this.#isDamaged = true;",
     "else if (isInside) this.#isDamaged ||= false;",

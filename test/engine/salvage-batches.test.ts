@@ -32,6 +32,8 @@ const STEPS: readonly Step[] = [
   (db) => db.insertMany(["a", "b", "d"].map((key): [string, string] => [key, `third ${key}`])),
   (db) => db.namespace("made").insert("x", "replaced"),
   (db) => void db.removeMany(["c", "d"]),
+  (db) => db.namespace("short").insert("x", "in short"),
+  (db) => void db.namespace("short").remove("x"),
   (db) =>
     db.transaction((tx) => {
       tx.insert("e", "1");
@@ -184,23 +186,30 @@ describe.each([
     expect(new Set(said.map(({ kind }) => kind)).size).toBe(6);
   });
 
-  async function check(folder: TemporaryFolder, damages: ReadonlyMap<number, Damage>): Promise<void> {
-    const bytes = Uint8Array.from(log);
-    for (const [index, damage] of damages) bytes[frames[index]!.start + (damage === "header" ? 1 : 24)]! ^= 4;
-    const { taken } = judge(frames, damages, isSealed);
+  /** With these frames damaged, and all of it or what is left of it when it ends behind so many frames. */
+  async function check(
+    folder: TemporaryFolder,
+    damages: ReadonlyMap<number, Damage>,
+    count = frames.length,
+  ): Promise<void> {
+    const left = frames.slice(0, count);
+    const bytes = Uint8Array.from(count < frames.length ? log.subarray(0, left.at(-1)!.end) : log);
+    for (const [index, damage] of damages) bytes[left[index]!.start + (damage === "header" ? 1 : 24)]! ^= 4;
+    const { taken } = judge(left, damages, isSealed);
     const names = new Map<number, string>();
-    for (const [index, { kind, space, key }] of frames.entries()) {
+    for (const [index, { kind, space, key }] of left.entries()) {
       if (kind === format.KIND_SPACE_CREATE && !damages.has(index)) names.set(space, key.toString());
     }
+    const case_ = { damages: [...damages], count };
     const expected = {
-      damages: [...damages],
-      lostRanges: rangesOf(frames, (index) => !taken.has(index)),
+      ...case_,
+      lostRanges: rangesOf(left, (index) => !taken.has(index)),
       ...replay(
-        frames.filter((_, index) => taken.has(index)),
+        left.filter((_, index) => taken.has(index)),
         names,
       ),
     };
-    expect({ damages: [...damages], ...(await rescue(folder, bytes, options)) }).toEqual(expected);
+    expect({ ...case_, ...(await rescue(folder, bytes, options)) }).toEqual(expected);
   }
 
   const kindsFor = (index: number): Damage[] => (frames[index]!.bodyBytes === 0 ? ["header"] : ["header", "body"]);
@@ -209,6 +218,14 @@ describe.each([
     using folder = fastFolder();
     for (let index = 0; index < frames.length; index += 1) {
       for (const damage of kindsFor(index)) await check(folder, new Map([[index, damage]]));
+    }
+  });
+
+  test("a log that ends behind any of its frames has lost a batch without its end, and nothing else", async () => {
+    using folder = fastFolder();
+    for (let count = 1; count < frames.length; count += 1) {
+      await check(folder, new Map(), count);
+      if (frames[count - 1]!.bodyBytes > 0) await check(folder, new Map([[count - 1, "body"]]), count);
     }
   });
 
