@@ -49,7 +49,7 @@ interface TwoWriters {
 function twoWriters(grove: Grove, gone: { readonly from: number; readonly end: number }, at: number): TwoWriters {
   const { heap, flags, keys, tree } = grove;
   const other = new OrderedIndex(heap, new Reclaim(heap, flags, () => true), keys, SHAPE);
-  for (let index = 0; index < KEYS; index += 1) grove.put(keyOf((index * 37) % KEYS), 0);
+  for (let index = 0; index < KEYS; index += 1) grove.put(keyOf((index * 337) % KEYS), 0);
   for (let index = gone.from; index < gone.end; index += 1) grove.erase(keyOf(index));
   const live = new Set(
     Array.from({ length: KEYS }, (_, index) => index).filter((index) => index < gone.from || index >= gone.end),
