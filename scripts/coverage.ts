@@ -22,6 +22,7 @@ const FILE_TIMEOUT_MS = 300_000;
 const FOLDERS = [
   ...["api", "compaction", "contract", "crypto", "encryption", "engine", "ffi", "keydir", "log", "ordered", "workers"],
   ...["sim/engine-backups.test.ts", "sim/engine-compactions.test.ts", "sim/engine-crashes.test.ts"],
+  "sim/windows-log-name.test.ts",
 ];
 const RING_SHARE = "0.03";
 /** Minutes of work for lines that the others reach, or claims about time that counting would spoil. */
