@@ -38,18 +38,16 @@ async function build(): Promise<void> {
   await Bun.build({ entrypoints: [door], outdir: out, target: "bun", packages: "external", sourcemap: "linked" });
   // Bun's name for `require` is one that no bundler of a program knows, and that CommonJS does not have.
   const bundle = join(out, "index.js");
-  const text = await Bun.file(bundle).text();
-  await Bun.write(
-    bundle,
-    text.replace("var __require = import.meta.require;", "").replaceAll("__require(", "require("),
-  );
+  const built = await Bun.file(bundle).text();
+  const text = built.replace("var __require = import.meta.require;", "").replaceAll("__require(", "require(");
+  await Bun.write(bundle, text);
   // Wherever it is built, the sources are beside it once it is packed.
   const mapPath = join(out, "index.js.map");
   const map = await Bun.file(mapPath).json();
   const fromRoot = (path: string): string => relative(root, resolve(out, path)).replaceAll("\\", "/");
   const sources = (map.sources as string[]).map((path) => `../${fromRoot(path)}`);
   await Bun.write(mapPath, JSON.stringify({ ...map, sources }));
-  const { exports } = new Bun.Transpiler({ loader: "js" }).scan(await Bun.file(bundle).text());
+  const { exports } = new Bun.Transpiler({ loader: "js" }).scan(text);
   await Bun.write(join(out, "needs-bun.js"), stubSource(exports));
   console.log(`Built ${exports.length} exported names into ${out}`);
 }

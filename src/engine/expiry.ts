@@ -19,7 +19,7 @@
 import { EmdbError } from "../errors.ts";
 import { copy, pinned } from "../ffi/memory.ts";
 import { PAGE_BYTES } from "../ffi/heap.ts";
-import { HASH_BITS, hashBehind } from "../keydir/hash.ts";
+import { HASHES, hashBehind } from "../keydir/hash.ts";
 import { isTombstone } from "../keydir/keydir.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../keydir/shard.ts";
 import { SWEEP_LOOKS_PER_SLICE, SWEEP_RECORDS_PER_SLICE, WALK_LOOKS_PER_SLICE } from "../limits.ts";
@@ -34,7 +34,6 @@ import type { WritePath } from "./write-path.ts";
  * can be, so that each sweep looks again. Never renumber.
  */
 const UNREAD_MS = Number.MIN_VALUE;
-const HASHES = 2 ** HASH_BITS;
 
 /** What one slice did. */
 interface Slice {

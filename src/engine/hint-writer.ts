@@ -18,7 +18,7 @@ import { withStored } from "../ffi/positions.ts";
 import type { FileHandle, System } from "../ffi/system.ts";
 import { ExpiryCopy } from "../keydir/expiry-copy.ts";
 import { ENTRY_BYTES, QUEUE_UNKNOWN } from "../keydir/expiry-pages.ts";
-import { HASH_BITS } from "../keydir/hash.ts";
+import { HASHES, HASH_BITS } from "../keydir/hash.ts";
 import { writeWide } from "../log/frame.ts";
 import { freeName } from "../log/free-name.ts";
 import { withRoom, type MakeRoom } from "../log/reservation.ts";
@@ -63,7 +63,6 @@ import type { SpaceState, Spaces } from "./spaces.ts";
 
 /** Bytes that are written to the file at a time, and synced at a time by who may not wait for more. */
 const WRITE_BYTES = 1024 * 1024;
-const HASHES = 1 << HASH_BITS;
 /** Ids without a live namespace that are passed over in one step. */
 const IDS_PER_STEP = 16_384;
 

@@ -36,7 +36,7 @@ import { withStored } from "../ffi/positions.ts";
 import type { Address } from "../ffi/system.ts";
 import { ExpiryJournal } from "./expiry-copy.ts";
 import { CHILDREN, ENTRY_BYTES, ExpiryPages, FIRST, QUEUE_NONE, QUEUE_UNKNOWN } from "./expiry-pages.ts";
-import { HASH_BITS } from "./hash.ts";
+import { HASHES } from "./hash.ts";
 import { isTombstone, type Keydir } from "./keydir.ts";
 import { HASH_SHIFT } from "./shard.ts";
 
@@ -47,7 +47,6 @@ const QUEUE_AT = 44;
 const STALE_SHARE = 0.45;
 const STALE_SPARED = 256;
 const LOOKS_PER_CHANGE = 4;
-const HASHES = 2 ** HASH_BITS;
 
 const sharedEntry = sharedScratch(ENTRY_BYTES);
 const sharedFamily = sharedScratch(CHILDREN * ENTRY_BYTES);

@@ -21,6 +21,8 @@ import type { Pinned } from "../ffi/memory.ts";
 
 /** Bits of a hash; a slot keeps all of them. */
 export const HASH_BITS = 27;
+/** How many hashes there are; the one behind the last of them. */
+export const HASHES: number = 2 ** HASH_BITS;
 export const SEED_BYTES = 16;
 
 /** The first hash behind the shard of a depth that a hash is in: where a walk goes on, whatever becomes of the shard meanwhile. */

@@ -2,13 +2,11 @@
 
 import { expect, test } from "bun:test";
 import { RECLAIM_LAYOUT, Reclaim } from "../../src/ffi/reclaim.ts";
-import { HASH_BITS } from "../../src/keydir/hash.ts";
+import { HASHES } from "../../src/keydir/hash.ts";
 import { Keydir, isTombstone } from "../../src/keydir/keydir.ts";
 import { relocateShard } from "../../src/keydir/relocate.ts";
 import { Random } from "../sim/random.ts";
 import { IndexFixture } from "./fixture.ts";
-
-const HASHES = 2 ** HASH_BITS;
 
 /** Another Worker's eyes on the index. */
 function observer(index: IndexFixture): Keydir {

@@ -7,13 +7,11 @@ import { pinned } from "../../src/ffi/memory.ts";
 import { ExpiryAdoption } from "../../src/keydir/expiry-adoption.ts";
 import { DEADLINES_PART_BYTES_MAX, ExpiryCopy } from "../../src/keydir/expiry-copy.ts";
 import { ENTRY_BYTES } from "../../src/keydir/expiry-pages.ts";
-import { HASH_BITS } from "../../src/keydir/hash.ts";
+import { HASHES } from "../../src/keydir/hash.ts";
 import { TWO_32 } from "../../src/log/frame.ts";
 import { Random } from "../sim/random.ts";
 import { DeadlineFixture } from "./deadline-fixture.ts";
 import { hasHeapPages } from "./fixture.ts";
-
-const HASHES = 2 ** HASH_BITS;
 
 /** Records with deadlines in an index, and the queue beside it. */
 class QueueFixture extends DeadlineFixture {

@@ -42,6 +42,15 @@ test("sorted keys fill their leaves, forwards as well as backwards", () => {
   }
 });
 
+function expectAtMost(bytesMax: number, order: string, made: (key: Uint8Array) => Uint8Array): void {
+  using grove = new Grove();
+  const encoder = new TextEncoder();
+  const keys = [...orders[order]!(COUNT)];
+  for (const key of keys) grove.put(made(encoder.encode(key)), 0);
+  expect(inUse(grove) / keys.length).toBeLessThan(bytesMax);
+  expect(grove.check().faults).toEqual([]);
+}
+
 // 16.3 bytes are those of a full leaf; where each is half full it is 33.
 test.each([
   ["in order", 17.5],
@@ -53,12 +62,7 @@ test.each([
   ["a hundred stretches", 22],
   ["stretches of ten", 28],
 ] as const)("keys that come %s take at most %p bytes each", (order, bytesMax) => {
-  using grove = new Grove();
-  const encoder = new TextEncoder();
-  const keys = [...orders[order]!(COUNT)];
-  for (const key of keys) grove.put(encoder.encode(key), 0);
-  expect(inUse(grove) / keys.length).toBeLessThan(bytesMax);
-  expect(grove.check().faults).toEqual([]);
+  expectAtMost(bytesMax, order, (key) => key);
 });
 
 // Each stream goes backwards then, as keys do that begin with a time from the newest on.
@@ -68,16 +72,7 @@ test.each([
   ["a hundred stretches", 22],
   ["in order but for twenty", 27],
 ] as const)("keys that come %s, each backwards, take at most %p bytes each", (order, bytesMax) => {
-  using grove = new Grove();
-  const encoder = new TextEncoder();
-  const keys = [...orders[order]!(COUNT)];
-  for (const key of keys)
-    grove.put(
-      encoder.encode(key).map((byte) => 255 - byte),
-      0,
-    );
-  expect(inUse(grove) / keys.length).toBeLessThan(bytesMax);
-  expect(grove.check().faults).toEqual([]);
+  expectAtMost(bytesMax, order, (key) => key.map((byte) => 255 - byte));
 });
 
 test("keys with long common beginnings are mostly told apart without the log", () => {
