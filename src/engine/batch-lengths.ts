@@ -19,14 +19,22 @@ export function valueTerm(value: Bytes, index: number): number {
   return typeof value === "string" ? 0 : Math.imul(value.length, 2 * index + 3);
 }
 
-/** What the records from `first` on, up to `end`, add to the sum. */
-export function lengthSum(
-  keys: readonly Bytes[],
-  values: readonly Bytes[],
-  { first, end }: { readonly first: number; readonly end: number },
-): number {
+/** Some records of a batch as they are written, from `first` on. */
+export interface BatchPart {
+  readonly keys: readonly Bytes[];
+  readonly values: readonly Bytes[];
+  readonly first: number;
+  /** Where in the batch each of them stands, if not where it does here. */
+  readonly numbers?: readonly number[];
+}
+
+/** What the first records of a part add to the sum. */
+export function lengthSum(part: BatchPart, count: number): number {
+  const { keys, values, first, numbers } = part;
   let sum = 0;
-  for (let index = first; index < end; index++)
-    sum = (sum + keyTerm(keys[index]!, index) + valueTerm(values[index]!, index)) | 0;
+  for (let index = first; index < first + count; index++) {
+    const number = numbers === undefined ? index : numbers[index]!;
+    sum = (sum + keyTerm(keys[index]!, number) + valueTerm(values[index]!, number)) | 0;
+  }
   return sum;
 }

@@ -1,7 +1,9 @@
 /** The engine as the room above sees it: one `Store` over a `Core`, each call handed to the path it belongs to. */
 
+import { liesScattered, touchRecords } from "./touch.ts";
 import { EmdbError } from "../errors.ts";
-import { lengthSum } from "./batch-lengths.ts";
+import { lengthSum, type BatchPart } from "./batch-lengths.ts";
+import { BatchOrder } from "./batch-order.ts";
 import type {
   BatchWrite,
   Bytes,
@@ -210,13 +212,18 @@ export class Engine implements Store {
     this.#writingMany(count, () => {
       this.spaces.mustBeLive(state);
       const room = new RoomAhead(this.core, this.spaces, { space: state, count });
+      const isInOrder = this.core.ordering?.isWorthIt(count, this.spaces.records(state)) === true;
+      const order = isInOrder ? BatchOrder.of(keys, values) : undefined;
+      const isScattered = order !== undefined || liesScattered(values);
       let sum = 0;
-      for (let first = 0; first < count;) {
-        if (first >= room.next) room.make(first);
-        const end = first + this.#touchGroup(state, keys, first);
-        this.#putGroup(state, { keys, values, expiresAtMs, first, end });
-        sum = (sum + lengthSum(keys, values, { first, end })) | 0;
-        first = end;
+      for (let done = 0; done < count;) {
+        if (done >= room.next) room.make(done);
+        const part = order?.gather(done) ?? { keys, values, first: done };
+        if (isScattered) touchRecords(part);
+        const taken = this.#touchGroup(state, part.keys, part.first);
+        this.#putGroup(state, part, { done, taken, count, expiresAtMs });
+        sum = (sum + lengthSum(part, taken)) | 0;
+        done += taken;
       }
       if (count === 0) return;
       if (lengths !== undefined && sum !== lengths.sum) lengths.onChanged();
@@ -227,21 +234,16 @@ export class Engine implements Store {
   /** A function by itself, which is called often: the loop of a batch is entered once, and is never compiled as well. */
   #putGroup(
     space: SpaceState,
-    part: {
-      readonly keys: readonly Bytes[];
-      readonly values: readonly Bytes[];
-      readonly expiresAtMs: number;
-      readonly first: number;
-      readonly end: number;
-    },
+    part: BatchPart,
+    batch: { readonly done: number; readonly taken: number; readonly count: number; readonly expiresAtMs: number },
   ): void {
-    const { values, expiresAtMs, first, end } = part;
+    const { values, first } = part;
+    const { done, taken, count, expiresAtMs } = batch;
     const { prefetch } = this.core;
     const write = this.#write;
-    const { length } = part.keys;
-    for (let index = first; index < end; index++) {
-      prefetch.load(index - first);
-      write.put(space, values[index]!, expiresAtMs, placeInBatch(index, length));
+    for (let index = 0; index < taken; index++) {
+      prefetch.load(index);
+      write.put(space, values[first + index]!, expiresAtMs, placeInBatch(done + index, count));
     }
   }
 

@@ -2,9 +2,9 @@
  * Keys on their way into the ordered index: gathered with their first bytes, and handed over in order, well enough, so that
  * neighbours find their leaf in scratch.
  *
- * They are sorted by 32 bits behind what all have in common, those that are alike there in the order in which they came.
- * So of two frames of one key the older comes first, and that the rest is not exact does no harm: each key is searched for
- * all the same. Memory: 80 bytes a key.
+ * They are sorted by their first bytes behind what all have in common (`first-bytes.ts`), those that are alike there in the
+ * order in which they came. So of two frames of one key the older comes first, and that the rest is not exact does no harm:
+ * each key is searched for all the same. Memory: 80 bytes a key.
  */
 
 import { assert } from "../errors.ts";
@@ -13,6 +13,7 @@ import { KEY_BYTES_MAX } from "../limits.ts";
 import { FRAME_HEADER_BYTES, WORD_SHAPE } from "../log/frame.ts";
 import type { ProbeKey } from "../ordered/node.ts";
 import type { KeySource } from "../ordered/path.ts";
+import { FirstBytes } from "./first-bytes.ts";
 import type { KeyBuffer } from "./key-buffer.ts";
 
 /** Keys at most. */
@@ -98,7 +99,8 @@ export class KeyOrder {
       const end = Math.min(first + GROUP, count);
       // Nothing but copies in this loop: the peeks are in no order, and their misses overlap.
       for (let rank = first; rank < end; rank++) {
-        copy(near.address + (rank - first) * PEEK_BYTES, peeks.address + order[rank]! * PEEK_BYTES, PEEK_BYTES);
+        const number = order === undefined ? rank : order[rank]!;
+        copy(near.address + (rank - first) * PEEK_BYTES, peeks.address + number * PEEK_BYTES, PEEK_BYTES);
       }
       for (let at = 0; at < end - first; at++) {
         const bytes = near.u32[at * PEEK_WORDS + WORD_SHAPE]! >>> 16;
@@ -116,20 +118,18 @@ export class KeyOrder {
     this.#key.bytes = bytes;
   }
 
-  /** The keys' numbers in their order. */
-  #order(): Uint32Array {
+  /** The keys' numbers in their order; undefined when they are in it. */
+  #order(): Uint32Array | undefined {
     const { u8 } = this.#peeks;
     const count = this.#count;
-    let shared = KEY_PEEK_BYTES - 4;
+    let shared = KEY_PEEK_BYTES - 8;
     for (let at = 1; at < count; at++) shared = sharedBytes(u8, at * PEEK_BYTES, shared);
-    const ranks = new Float64Array(count);
-    for (let at = 0; at < count; at++) ranks[at] = firstWord(u8, at * PEEK_BYTES + shared) * KEY_ORDER_MAX + at;
-    ranks.sort();
-    const order = new Uint32Array(count);
-    // Not `%`, which takes longer for doubles than all the rest.
-    for (let rank = 0; rank < count; rank++)
-      order[rank] = ranks[rank]! - Math.floor(ranks[rank]! / KEY_ORDER_MAX) * KEY_ORDER_MAX;
-    return order;
+    const firstBytes = new FirstBytes(count);
+    for (let at = 0; at < count; at++) {
+      const from = at * PEEK_BYTES + shared;
+      firstBytes.note(at, firstWord(u8, from), firstWord(u8, from + 4));
+    }
+    return firstBytes.order();
   }
 }
 

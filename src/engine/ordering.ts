@@ -127,13 +127,18 @@ export class Ordering {
     if (writes >= GATHERED_MIN) this.#batchWrites = writes;
   }
 
+  /** Whether a batch of so many writes is many beside the records of a key space: neighbours in it are neighbours there. */
+  isWorthIt(writes: number, records: number): boolean {
+    return writes >= GATHERED_MIN && writes * RECORDS_PER_GATHERED >= records;
+  }
+
   /** What gathers what the batch writes to a key space, with room for one more; undefined where it goes in at once. */
   #gathering(spaces: Spaces, space: SpaceState): KeyOrder | undefined {
     if (this.#batchWrites === 0) return undefined;
     if (space !== this.#gatheredSpace) {
       this.enterGathered(spaces);
       this.#gatheredSpace = space;
-      this.#isWorthIt = this.#batchWrites * RECORDS_PER_GATHERED >= spaces.records(space);
+      this.#isWorthIt = this.isWorthIt(this.#batchWrites, spaces.records(space));
     }
     if (!this.#isWorthIt) return undefined;
     // One for the whole batch, which may go to and fro between key spaces.

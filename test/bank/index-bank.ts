@@ -14,10 +14,37 @@ const TAKEN_BACK = "test/engine/expiry-taken-back.test.ts";
 const WALK = "test/engine/expiry-walk.test.ts";
 const EXPIRY_MODEL = "test/engine/expiry-model.test.ts";
 
+const BATCH_ORDER = "test/engine/batch-order.test.ts";
 const HELD = "test/engine/checkpoint-held.test.ts";
 
 /** What an index counts, keeps and gives back. */
 export const INDEX: readonly PlantedFault[] = [
+  fault("an ordered batch is written as it came", BATCH_ORDER, "engine/batch-order.ts", [
+    "const number = order[from + index]!;",
+    "const number = from + index + 0 * order[0]!;",
+  ]),
+  fault("a batch orders a text that is not ASCII elsewhere than its bytes", BATCH_ORDER, "engine/batch-order.ts", [
+    "isAscii && isAsciiWithin(key, at, at + 8)",
+    "isAscii",
+  ]),
+  fault(
+    "a character that has no room any more changes where its text is ordered",
+    BATCH_ORDER,
+    "engine/batch-order.ts",
+    ["new Uint8Array(SHARED_MAX + 8 + 3)", "new Uint8Array(SHARED_MAX + 8)"],
+  ),
+  fault("of keys whose first bytes are the same a later one may come first", BATCH_ORDER, "engine/first-bytes.ts", [
+    "this.#ranks.sort();",
+    "this.#ranks.sort((a, b) => ((a ^ 1023n) < (b ^ 1023n) ? -1 : 1));",
+  ]),
+  fault("lengths of an ordered batch are summed by where they are written", BATCH_ORDER, "engine/batch-lengths.ts", [
+    "numbers === undefined ? index : numbers[index]!",
+    "index",
+  ]),
+  fault("a batch of a few records is ordered beside many", BATCH_ORDER, "engine/ordering.ts", [
+    "writes >= GATHERED_MIN && writes * RECORDS_PER_GATHERED >= records",
+    "writes >= GATHERED_MIN && records >= 0",
+  ]),
   fault("half of a key's hash is the other half", "test/keydir/hash.test.ts", "keydir/hash.ts", [
     "(first & 0xffff0000) | (second >>> 16)",
     "(first & 0xffff0000) | (first >>> 16)",
