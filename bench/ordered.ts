@@ -2,12 +2,13 @@
  * What the ordered index costs and gives: prefix scans, ranges and full scans beside the peers, inserts and removes with
  * and without it, how even a load of sorted and of random keys is, and opening with its leaves in the image and without.
  *
- *     bun ordered.ts [records] [part ...]      parts: open, load, batches, writes, memory, ranges
+ *     bun ordered.ts [records] [part ...]      parts: open, load, batches, order, writes, memory, ranges
  *
  * Times of ranges and opens are of the processor, not of the clock, and the stores take turns: on a machine that is busy
  * with other work these ratios hold better. `ranges.ts` has the same with a process for each store, by the clock.
  */
 
+import { BatchOrder } from "../src/engine/batch-order.ts";
 import { Ordering } from "../src/engine/ordering.ts";
 import { Emdb } from "../src/index.ts";
 import { Data } from "./lib/data.ts";
@@ -18,7 +19,7 @@ import { orders } from "./lib/orders.ts";
 import { openStore } from "./lib/peers-of.ts";
 import type { Store } from "./peers/peer.ts";
 
-const given = countAndWords(process.argv.slice(2), ["open", "load", "batches", "writes", "memory", "ranges"]);
+const given = countAndWords(process.argv.slice(2), ["open", "load", "batches", "order", "writes", "memory", "ranges"]);
 const records = given.count;
 const data = new Data({ seed: 3 });
 const parts = new Set(given.words);
@@ -146,6 +147,50 @@ function batches(): void {
   }
 }
 
+/** What it costs and gives that a batch is written in the order of its keys, and what a batch costs whose arrays lie anywhere on the heap. */
+function order(): void {
+  const inOrder = Object.getOwnPropertyDescriptor(BatchOrder, "of")!;
+  const kinds = ["in the order of keys", "in the order of coming"] as const;
+  const rows = ["load", "load of arrays that lie anywhere", "range of 10", "full scan"] as const;
+  const times = rows.map(() => kinds.map((): number[] => []));
+  const keys = data.shuffledKeys(records, 8192);
+  for (let round = 0; round < 5; round++) {
+    for (const isScattered of [true, false]) {
+      const entries = data.entries(0, records).map(([key, value]) => [key, value.slice()] as const);
+      const batch = isScattered ? data.shuffled(records, records).map((number) => entries[number]!) : entries;
+      kinds.forEach((kind, index) => {
+        using folder = new Folder();
+        using db = Emdb.open(folder.at("order.emdb"), { rangeScans: true });
+        if (kind === "in the order of coming") Object.defineProperty(BatchOrder, "of", { value: () => undefined });
+        Bun.gc(true);
+        const note = (row: (typeof rows)[number], count: number, run: () => void): void => {
+          const started = ownTime();
+          run();
+          times[rows.indexOf(row)]?.[index]?.push(((ownTime() - started) * 1000) / count);
+        };
+        note(isScattered ? "load of arrays that lie anywhere" : "load", records, () => db.insertMany(batch));
+        Object.defineProperty(BatchOrder, "of", inOrder);
+        for (let part = 0; part < ROUNDS && !isScattered; part++) {
+          note("range of 10", 2000, () => {
+            for (let at = 0; at < 2000; at++) {
+              const gte = keys[(part * 2000 + at) % keys.length]!;
+              for (const _ of db.range({ gte, limit: 10 }));
+            }
+          });
+        }
+        if (isScattered) return;
+        note("full scan", records, () => {
+          for (const _ of db.range());
+        });
+      });
+    }
+  }
+  rows.forEach((row, at) => {
+    const all = kinds.map((kind, index) => `${median(times[at]?.[index] ?? []).toFixed(0)} ns ${kind}`);
+    console.log(`${row}, a record or range: ${all.join(", ")}`);
+  });
+}
+
 /** Single writes with and without the index, in turns over two databases of one size. */
 function writes(): void {
   const stores = [false, true].map((rangeScans) => Emdb.openInMemory({ rangeScans }));
@@ -226,6 +271,7 @@ const isWanted = (part: string): boolean => parts.size === 0 || parts.has(part);
 if (isWanted("open")) opens();
 if (isWanted("load")) loads();
 if (isWanted("batches")) batches();
+if (isWanted("order")) order();
 if (isWanted("writes")) writes();
 if (isWanted("memory")) memory();
 if (isWanted("ranges")) await ranges();

@@ -1,5 +1,6 @@
 /**
- * The records of a batch in the order of their keys, in which they are written where there is an ordered index.
+ * The records of a batch in the order of their keys, in which they are written where there is an ordered index and no
+ * encryption: who sees the file would learn how long the record of each rank is.
  *
  * A range then finds neighbours side by side in the file, and a scan goes through it: in the log of a batch in no order each
  * record of a range is a miss by itself, and a read by itself where the file is not in memory. Other stores keep records

@@ -212,8 +212,7 @@ export class Engine implements Store {
     this.#writingMany(count, () => {
       this.spaces.mustBeLive(state);
       const room = new RoomAhead(this.core, this.spaces, { space: state, count });
-      const isInOrder = this.core.ordering?.isWorthIt(count, this.spaces.records(state)) === true;
-      const order = isInOrder ? BatchOrder.of(keys, values) : undefined;
+      const order = this.#hasOrder(state, count) ? BatchOrder.of(keys, values) : undefined;
       const isScattered = order !== undefined || liesScattered(values);
       let sum = 0;
       for (let done = 0; done < count;) {
@@ -229,6 +228,12 @@ export class Engine implements Store {
       if (lengths !== undefined && sum !== lengths.sum) lengths.onChanged();
       this.#write.publish();
     });
+  }
+
+  /** Whether a batch is written in the order of its keys. That order is a secret where the keys are. */
+  #hasOrder(space: SpaceState, count: number): boolean {
+    const { ordering, vault } = this.core;
+    return vault === undefined && ordering?.isWorthIt(count, this.spaces.records(space)) === true;
   }
 
   /** A function by itself, which is called often: the loop of a batch is entered once, and is never compiled as well. */

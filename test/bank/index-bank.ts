@@ -23,6 +23,10 @@ export const INDEX: readonly PlantedFault[] = [
     "const number = order[from + index]!;",
     "const number = from + index + 0 * order[0]!;",
   ]),
+  fault("a batch of an encrypted database is written in the order of its keys", BATCH_ORDER, "engine/engine.ts", [
+    "vault === undefined && ordering?.isWorthIt",
+    "ordering?.isWorthIt",
+  ]),
   fault("a batch orders a text that is not ASCII elsewhere than its bytes", BATCH_ORDER, "engine/batch-order.ts", [
     "isAscii && isAsciiWithin(key, at, at + 8)",
     "isAscii",
