@@ -3,7 +3,7 @@
 import { liesScattered, touchRecords } from "./touch.ts";
 import { EmdbError } from "../errors.ts";
 import { lengthSum, type BatchPart } from "./batch-lengths.ts";
-import { BatchOrder } from "./batch-order.ts";
+import { BatchOrder, ORDERED_MIN } from "./batch-order.ts";
 import type {
   BatchWrite,
   Bytes,
@@ -233,6 +233,7 @@ export class Engine implements Store {
   /** Whether a batch is written in the order of its keys. That order is a secret where the keys are. */
   #hasOrder(space: SpaceState, count: number): boolean {
     const { ordering, vault } = this.core;
+    if (count < ORDERED_MIN) return false;
     return vault === undefined && ordering?.isWorthIt(count, this.spaces.records(space)) === true;
   }
 

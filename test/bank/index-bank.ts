@@ -23,6 +23,10 @@ export const INDEX: readonly PlantedFault[] = [
     "const number = order[from + index]!;",
     "const number = from + index + 0 * order[0]!;",
   ]),
+  fault("a batch of a few records is ordered", BATCH_ORDER, "engine/engine.ts", [
+    "if (count < ORDERED_MIN) return false;",
+    "",
+  ]),
   fault("a batch of an encrypted database is written in the order of its keys", BATCH_ORDER, "engine/engine.ts", [
     "vault === undefined && ordering?.isWorthIt",
     "ordering?.isWorthIt",
@@ -45,7 +49,7 @@ export const INDEX: readonly PlantedFault[] = [
     "numbers === undefined ? index : numbers[index]!",
     "index",
   ]),
-  fault("a batch of a few records is ordered beside many", BATCH_ORDER, "engine/ordering.ts", [
+  fault("a batch of few records is ordered beside many", BATCH_ORDER, "engine/ordering.ts", [
     "writes >= GATHERED_MIN && writes * RECORDS_PER_GATHERED >= records",
     "writes >= GATHERED_MIN && records >= 0",
   ]),
