@@ -1,16 +1,19 @@
 /** Large batches where there is an ordered index: in which order their records come to stand in the log, and that this is all that changes. */
 
+import { writeFileSync } from "node:fs";
 import { expect, spyOn, test } from "bun:test";
 import { BatchOrder } from "../../src/engine/batch-order.ts";
 import { lengthSum } from "../../src/engine/batch-lengths.ts";
 import type { Bytes } from "../../src/engine/contract.ts";
 import type { Engine } from "../../src/engine/engine.ts";
+import { EmdbError } from "../../src/errors.ts";
+import { Errno } from "../../src/ffi/errno.ts";
 import { Emdb } from "../../src/index.ts";
 import { Random } from "../sim/random.ts";
 import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
 import { fastFolder } from "./fixture.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
-import { EngineFixture } from "./engine-fixture.ts";
+import { EngineFixture, faulty } from "./engine-fixture.ts";
 
 const encoder = new TextEncoder();
 const bytesOf = (key: Bytes): Uint8Array => (typeof key === "string" ? encoder.encode(key) : key);
@@ -221,5 +224,37 @@ test("a batch whose arrays lie anywhere on the heap, empty ones among them, is w
     }
     expect(db.insertMany(entries)).toBe(2000);
     for (const [key, value] of entries) expect(db.get(key)).toEqual(value);
+  }
+});
+
+test("an ordered batch that a full disk ends anywhere is taken back whole, and one that a copy of the file has half of is not there", () => {
+  using folder = fastFolder();
+  const keyOf = (number: number): string => `user:${turned(number)}`;
+  const before = Array.from({ length: 300 }, (_, number) => keyOf(number * 3));
+  const batch = Array.from({ length: 3000 }, (_, number) => keyOf(number % 2000));
+  const values = batch.map((key, number) => new Uint8Array(6000).fill(key.length + number));
+  // More than the ring takes: some of it is in the file when the disk is full.
+  for (const refused of [1, 2, 3]) {
+    let grants = Infinity;
+    const system = faulty(hostSystem(), (call) => (call === "allocate" && --grants <= 0 ? -Errno.ENOSPC : undefined));
+    const file = folder.file(`${refused}.emdb`);
+    using fixture = new EngineFixture(file, system, { rangeScans: true });
+    insertMany(fixture, before);
+    fixture.sync.flush();
+    const state = fixture.state();
+    grants = refused;
+    expect(() => insertMany(fixture, batch, values)).toThrow(EmdbError);
+    grants = Infinity;
+    expect(fixture.state()).toBe(state);
+    expect(placesOf(fixture.engine).length).toBe(before.length);
+    const copied = folder.file(`${refused}-copy.emdb`);
+    writeFileSync(copied, fixture.image());
+    using opened = openFixture(copied);
+    expect(opened.state()).toBe(state);
+    insertMany(fixture, batch, values);
+    for (const [number, key] of batch.entries()) {
+      if (number < 1000) continue;
+      expect(fixture.engine.get(fixture.engine.defaultSpace, key)?.[0]).toBe((key.length + number) & 0xff);
+    }
   }
 });
