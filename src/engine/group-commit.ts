@@ -3,8 +3,9 @@
  * the syncs (`commit-worker.ts`). Where no Worker can be had, the sync runs on this thread.
  *
  * Invariants
- * 1. A promise resolves only when `durable` has reached what was written before its call, and rejects only when
- *    a sync has failed or the database is closed.
+ * 1. A promise resolves only when `durable` has reached what was written before its call, and rejects only when a write
+ *    or a sync has failed or the database is closed. A sync that failed, whoever asked for it, rejects all that are open
+ *    with its error, durable or not: the database is poisoned. Later ones are refused at once.
  * 2. While a promise is open, something keeps this thread's event loop alive; otherwise nothing does.
  */
 

@@ -72,6 +72,15 @@ export const AT_ANY_STEP: readonly PlantedFault[] = [
       "if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, 0) === row + 1) {",
     ],
   ),
+  fault(
+    "a flush behind a refused sync is told of that sync instead of the poison",
+    BACKGROUND,
+    "engine/group-commit.ts",
+    [
+      "if (core.control.flags[STATE] !== 0 || core.isClosed) throw refusal(core);",
+      "if (core.isClosed) throw refusal(core);",
+    ],
+  ),
   fault("a thread that leaves does not wait for its commit Worker's end", BACKGROUND, "engine/group-commit.ts", [
     "this.#worker.endNow();",
     "this.#worker.end();",

@@ -26,6 +26,7 @@ const BEHIND: readonly (readonly Kind[])[] = [
   ["attach", "flush", "crash"],
   ["leave", "insert", "flush", "crash"],
   ["compactAll", "insert", "flushAsync", "crash"],
+  ["flushSoon", "flushAsync", "flushAsync", "crash"],
 ];
 /** Whose turn these are; of all others it is the second's. */
 const TURN_OF: Readonly<Partial<Record<Kind, number>>> = { attach: 2, leave: 0 };

@@ -79,6 +79,8 @@ export class CommitWorker {
   #hasBegun = false;
   /** What it syncs just now. */
   syncing: number | undefined;
+  /** The disk has refused a sync of its. */
+  hasFailed = false;
   #sleep: Sleep | undefined;
   #stepsBehindSync = Infinity;
   readonly #program: Program;
@@ -100,6 +102,7 @@ export class CommitWorker {
   *#sync(host: Host, handle: number): Generator<undefined, number, void> {
     yield;
     const errno = host.sync(handle);
+    this.hasFailed ||= errno !== 0;
     this.syncing = handle;
     yield;
     this.syncing = undefined;

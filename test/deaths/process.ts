@@ -26,9 +26,20 @@ interface HeldWalk {
   readonly wanted: readonly string[];
 }
 
+/** What a flush finds when it is asked for, by which its refusal is judged. */
+export interface FlushStart {
+  /** How many calls had been refused. */
+  readonly refusals: number;
+  /** A refused sync has poisoned the database. */
+  readonly isPoisoned: boolean;
+  /** A commit Worker had been refused a sync, and had not told the database of it. */
+  readonly isFailureUntold: boolean;
+}
+
 /** A flush whose promise nobody waits for: what had been begun before it, and what came of it. */
 export interface OpenFlush {
   readonly issued: number;
+  readonly start: FlushStart;
   outcome: "open" | "durable" | { readonly error: unknown };
 }
 

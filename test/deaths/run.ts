@@ -6,6 +6,7 @@
  * all of it is there; after a death of all, or a refusal at the close, what a crash may show.
  */
 
+import { STATE, STATE_POISONED } from "../../src/engine/control.ts";
 import type { OpenConfig } from "../../src/engine/life.ts";
 import { attachTo, openFile, openMemory } from "../../src/engine/open.ts";
 import type { MachineOptions } from "../sim/machine.ts";
@@ -15,7 +16,7 @@ import { mixSeed, Random } from "../sim/random.ts";
 import { codeOf, errorText, type StoreRecord } from "../sim/store.ts";
 import { checkEngine, isSettled, leftovers, recordsOf } from "./judge.ts";
 import type { TurnPacer } from "./pacer.ts";
-import { DyingProcess, Found, someDraw, type Thread } from "./process.ts";
+import { DyingProcess, Found, someDraw, type FlushStart, type Thread } from "./process.ts";
 import type { DeathCase, Refusals, Step } from "./script.ts";
 
 export const PATH = "/db/store";
@@ -187,10 +188,32 @@ export class Run {
   #hear(thread: Thread): void {
     const heard = thread.flushes.filter(({ outcome }) => outcome !== "open");
     thread.flushes = thread.flushes.filter(({ outcome }) => outcome === "open");
-    for (const { issued, outcome } of heard) {
+    for (const { issued, start, outcome } of heard) {
       if (outcome === "durable") this.oracle.acknowledge(issued);
-      else if (outcome !== "open") this.judgeError("an open flush", outcome.error, this.process.isRefused);
+      else if (outcome !== "open") this.judgeFlushError("an open flush", outcome.error, { thread, start });
     }
+  }
+
+  /** What a flush of a thread's finds that begins now. */
+  flushStart(thread: Thread): FlushStart {
+    const hasFailed = this.process.workers?.all.some((worker) => worker.hasFailed) ?? false;
+    const isBehind = isPoisoned(thread);
+    return { refusals: this.process.tally.refusals, isPoisoned: isBehind, isFailureUntold: hasFailed && !isBehind };
+  }
+
+  /**
+   * A flush is told EMDB_IO of what was refused while it was open: by any thread's sync, since that poisons the database for all, also
+   * where the disk had answered before and the database had not been told yet. Who begins behind that is told EMDB_POISONED. @throws {Found}
+   */
+  judgeFlushError(
+    what: string,
+    error: unknown,
+    { thread, start }: { readonly thread: Thread; readonly start: FlushStart },
+  ): void {
+    const isIo = codeOf(error) === "EMDB_IO";
+    if (isIo && start.isPoisoned) throw new Found(`${what} of a poisoned database: ${errorText(error)}`);
+    const isToldLate = isIo && start.isFailureUntold && isPoisoned(thread);
+    this.judgeError(what, error, this.process.tally.refusals > start.refusals || isToldLate);
   }
 
   /** Whether an error is one that a caller should see here. @throws {Found} */
@@ -395,6 +418,10 @@ export class Run {
     const { issued } = oracle;
     return oracle.checkRecovered(records, { progress: { acknowledged: issued, issued }, nowMs });
   }
+}
+
+function isPoisoned({ opened }: Thread): boolean {
+  return (opened.engine.core.control.flags[STATE]! & STATE_POISONED) !== 0;
 }
 
 /** A step in which nobody is held. */

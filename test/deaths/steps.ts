@@ -106,7 +106,7 @@ class Doing {
   }
 
   /** What a promise comes to, its thread's event loop turning until it is decided; undefined where it was refused, or the thread died. */
-  settle<T>(begin: () => Promise<T>): { readonly value: T } | undefined {
+  settle<T>(begin: () => Promise<T>, judge = this.judgeRefusals()): { readonly value: T } | undefined {
     const { run, thread } = this;
     let outcome: { readonly value?: T; readonly error?: unknown } | undefined;
     let work = [
@@ -117,7 +117,6 @@ class Doing {
         ),
     ];
     let step: Step | undefined = this.step;
-    const refused = run.process.tally.refusals;
     for (let turn = 0; outcome === undefined && !thread.isDead; turn += 1) {
       if (turn > TURNS_MAX || (work.length === 0 && turn > 5))
         throw new Found(`${this.step.kind} does not come to an end`);
@@ -130,8 +129,24 @@ class Doing {
     if (thread.isDead || outcome === undefined) return undefined;
     thread.deferred.push(...work);
     if (!("error" in outcome)) return { value: outcome.value as T };
-    this.#judge({ error: outcome.error, isRefused: run.process.tally.refusals > refused });
+    judge(outcome.error);
     return undefined;
+  }
+
+  /** Judges an error by whether a call was refused since now. */
+  judgeRefusals(): (error: unknown) => void {
+    const { tally } = this.run.process;
+    const { refusals } = tally;
+    return (error) => this.#judge({ error, isRefused: tally.refusals > refusals });
+  }
+
+  /** Judges the error of a flush that begins now. */
+  judgeFlush(): (error: unknown) => void {
+    const { run, step, thread } = this;
+    const start = run.flushStart(thread);
+    return (error) => {
+      if (!this.#isClosing(error)) run.judgeFlushError(step.kind, error, { thread, start });
+    };
   }
 }
 
@@ -213,7 +228,8 @@ function flush(doing: Doing): void {
 function flushLater(doing: Doing): void {
   const { commit } = doing.thread.opened;
   const { issued } = doing.run.oracle;
-  if (commit !== undefined && doing.settle(() => commit.flush()) !== undefined) doing.acknowledge(issued);
+  if (commit !== undefined && doing.settle(() => commit.flush(), doing.judgeFlush()) !== undefined)
+    doing.acknowledge(issued);
 }
 
 /** A flush for which nobody waits. Beside a change at hand nobody could say what it covers. */
@@ -221,7 +237,7 @@ function flushSoon(doing: Doing): void {
   const { run, thread } = doing;
   const { commit } = thread.opened;
   if (commit === undefined || run.held !== undefined) return;
-  const flush: OpenFlush = { issued: run.oracle.issued, outcome: "open" };
+  const flush: OpenFlush = { issued: run.oracle.issued, start: run.flushStart(thread), outcome: "open" };
   thread.flushes.push(flush);
   const decide = (outcome: OpenFlush["outcome"]): void => void (flush.outcome = outcome);
   doing.take(

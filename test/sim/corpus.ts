@@ -1,5 +1,6 @@
 /**
- * Failures that the long run has found, made short: one line each, in `test/corpus/`, as `describeFailure` writes it.
+ * Failures that the long run has found, made short: one line each, in `test/corpus/`, as `describeFailure` writes it;
+ * those of threads that die as `describeDeaths` ends.
  * They run before anything else, so that what was broken once is looked at first.
  */
 
