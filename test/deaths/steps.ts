@@ -90,13 +90,16 @@ class Doing {
   change(change: ModelChange, body: () => unknown): void {
     const { run } = this;
     run.oracle.begin(change);
+    const { machine } = run.process;
+    const { changeCount } = machine;
     const { error, isDead, isRefused } = run.take(this.thread, this.step, () => void body());
     if (isDead) return run.oracle.fail({ isRefused: false });
     if (error !== undefined) {
       run.oracle.fail({ isRefused: isRefusal(error) });
       return this.#judge({ error, isRefused });
     }
-    if (run.isWriteThrough) this.acknowledge(run.oracle.issued);
+    if (run.isWriteThrough && run.held === undefined)
+      run.oracle.acknowledgeStep({ hasWritten: machine.changeCount > changeCount });
   }
 
   /** What had been begun at a moment is durable; nothing can be said while somebody is held, or where one who was has changed something. */

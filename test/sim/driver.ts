@@ -107,9 +107,11 @@ export class Driver {
     if (operation.kind === "drop" && store.drop === undefined) return;
     if (operation.kind === "sweep" && store.sweep === undefined) return;
     this.oracle.begin(change);
+    const { changeCount } = this.#machine;
     const error = this.#attempt(operation.kind, () => applyTo(store, { operation, change }));
     if (error === undefined) {
-      if (this.#adapter.isWriteThrough === true) this.oracle.acknowledge();
+      const hasWritten = this.#machine.changeCount > changeCount;
+      if (this.#adapter.isWriteThrough === true) this.oracle.acknowledgeStep({ hasWritten });
       return;
     }
     this.oracle.fail({ isRefused: isRefusal(error.thrown) });

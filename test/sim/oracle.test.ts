@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { Oracle } from "./oracle.ts";
+import type { ModelChange } from "./model.ts";
 import type { Progress } from "./oracle.ts";
 import type { StoreRecord } from "./store.ts";
 
@@ -109,6 +110,42 @@ describe("an operation that threw", () => {
     expect(oracle.observe([record("a", "2")], NOW)?.property).toBe(7);
     expect(property(oracle, { shown: [record("a", "2")], progress: { acknowledged: 1, issued: 2 } })).toBeUndefined();
     expect(property(oracle, { shown: [record("a", "2")], progress: { acknowledged: 2, issued: 2 } })).toBe(2);
+  });
+});
+
+describe("where each write is durable when it returns", () => {
+  /** Inserts a=1, is refused a=2, and does one more step. */
+  function behindRefused(change: ModelChange, hasWritten: boolean): Oracle {
+    const oracle = new Oracle();
+    oracle.begin({ kind: "write", writes: [record("a", "1")] });
+    oracle.acknowledgeStep({ hasWritten: true });
+    oracle.begin({ kind: "write", writes: [record("a", "2")] });
+    oracle.fail({ isRefused: false });
+    expect(oracle.observe([record("a", "1")], NOW)).toBeUndefined();
+    oracle.begin(change);
+    oracle.acknowledgeStep({ hasWritten });
+    return oracle;
+  }
+
+  const nothing: ModelChange = { kind: "clear", space: "t" };
+  const something: ModelChange = { kind: "write", writes: [record("b", "3")] };
+
+  test("a step that changes nothing and writes nothing says nothing of what was refused before it", () => {
+    const oracle = behindRefused(nothing, false);
+    const { progress } = oracle;
+    expect(property(oracle, { shown: [record("a", "1")], progress })).toBeUndefined();
+    expect(property(oracle, { shown: [record("a", "2")], progress })).toBeUndefined();
+    expect(property(oracle, { shown: [], progress })).toBe(2);
+  });
+
+  test("one that writes, or that had something to write, settles it", () => {
+    const written = behindRefused(nothing, true);
+    expect(property(written, { shown: [record("a", "2")], progress: written.progress })).toBe(2);
+    for (const hasWritten of [true, false]) {
+      const oracle = behindRefused(something, hasWritten);
+      expect(property(oracle, { shown: [record("a", "2")], progress: oracle.progress })).toBe(2);
+      expect(property(oracle, { shown: [record("a", "1")], progress: oracle.progress })).toBe(2);
+    }
   });
 });
 

@@ -79,6 +79,18 @@ export class Oracle {
     this.#acknowledged = Math.max(this.#acknowledged, issued);
   }
 
+  /**
+   * The step that was begun last has returned from a store that writes through, so it is durable. One that changes nothing and
+   * has written nothing says nothing: what was refused before it may be in the file as before.
+   */
+  acknowledgeStep({ hasWritten }: { readonly hasWritten: boolean }): void {
+    const before = this.#steps[this.#steps.length - 2]?.states ?? [];
+    const hasChanged = this.#last().states.some((state, index) => {
+      return canonical(state, ALL_TIME) !== canonical(before[index] ?? EMPTY_STATE, ALL_TIME);
+    });
+    if (hasChanged || hasWritten) this.acknowledge();
+  }
+
   /** What the running store shows has to be the newest state. */
   observe(records: readonly StoreRecord[], nowMs: number): Problem | undefined {
     const shown = readState(records);
