@@ -7,15 +7,14 @@ import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import type { LockFile } from "./lock-file.ts";
-import { createPath } from "./siblings.ts";
+import { createPath, isBegun } from "./siblings.ts";
 
-/** What a death has left; anything longer is none of ours, and is told by the create that fails. */
+/** What is none of ours is told by the create that fails. */
 function removeBegun(system: System, path: string): void {
   const there = system.status(path);
   if (there === -Errno.ENOENT) return;
   if (typeof there === "number") must(there, { syscall: "stat", path });
-  else if (there.kind === "file" && there.bytes <= HEADER_PAGE_BYTES)
-    must(system.unlink(path), { syscall: "unlink", path });
+  else if (isBegun(there)) must(system.unlink(path), { syscall: "unlink", path });
 }
 
 /** Creates the log at `path` with this header page, durably, name and all; when that fails, nothing is there. Under its lock. */

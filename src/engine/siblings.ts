@@ -5,12 +5,12 @@
  * the first half of the log's file id in it, which is random. No user's file has such a name, and what a user has put
  * there under a plainer one ("data.new", "data.emdb-compact") is never touched. A log that is being made has no id that
  * the next open could know: its name has a number made of the log's own name, and only a file that holds no more than
- * a header page is taken for one.
+ * a header page is taken for one. It is made under the log's lock, so whoever has that finds none that somebody still makes.
  */
 
 import { basename } from "node:path";
 import { pinned } from "../ffi/memory.ts";
-import type { System } from "../ffi/system.ts";
+import type { FileStatus, System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { xxh32 } from "../log/checksum.ts";
 import { firstFree, goneNames, numberedNames } from "../log/free-name.ts";
@@ -51,6 +51,11 @@ export function createPath(path: string): string {
   memory.u8.set(name);
   const halves = [1, 2].map((seed) => xxh32(memory, 0, name.length, seed) >>> 0);
   return `${path}.emdb-new-${halves.map((half) => half.toString(16).padStart(8, "0")).join("")}`;
+}
+
+/** Whether what is there may be what a death has left of one; anything longer is none of ours. */
+export function isBegun({ kind, bytes }: FileStatus): boolean {
+  return kind === "file" && bytes <= HEADER_PAGE_BYTES;
 }
 
 /** A log that is being written to take another one's place. */
@@ -122,6 +127,10 @@ export function removeLeftOvers(system: System, log: LogPlace): void {
   const others = [...movesPaths(system, compactPath(log)), ...replacedPaths(system, log)];
   for (const sibling of [newPath(log), ...drafts, ...others]) system.unlink(sibling);
   for (const draft of drafts) firstFree(system, goneNames(system, draft));
+  // A power loss may bring back a log that had been removed, beside one that was being made in its place.
+  const begun = createPath(log.path);
+  const there = system.status(begun);
+  if (typeof there !== "number" && isBegun(there)) system.unlink(begun);
 }
 
 /** A path as systems see it that do not tell capitals, nor two encodings of one letter: equal for what may be one file. */

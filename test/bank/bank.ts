@@ -38,6 +38,12 @@ const DURABILITY: readonly PlantedFault[] = [
       },
     ],
   },
+  fault(
+    "what is left of a creation stays beside the log that a power loss has brought back",
+    "test/engine/foreign-siblings.test.ts",
+    "engine/siblings.ts",
+    ['if (typeof there !== "number" && isBegun(there)) system.unlink(begun);', ""],
+  ),
   fault("a new file gets its name before it is synced", "crashes", "engine/create.ts", [
     'must(system.sync(handle), { syscall: "fdatasync", path: sibling });',
     "",

@@ -154,6 +154,24 @@ test("what a death leaves of a draft is removed by the next open, whatever it ho
   }
 });
 
+test("a new log that never got its name is removed by the next open of the one that is there, unless it is longer than ours are", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("a");
+  Emdb.open(path).closeSync();
+  const begun = createPath(path);
+  for (const [bytes, isLeft] of [
+    [0, false],
+    [4096, false],
+    [4097, true],
+  ] as const) {
+    writeFileSync(begun, "n".repeat(bytes));
+    Emdb.open(path, { readOnly: true }).closeSync();
+    expect(existsSync(begun)).toBe(true);
+    Emdb.open(path).closeSync();
+    expect([bytes, existsSync(begun)]).toEqual([bytes, isLeft]);
+  }
+});
+
 test("a draft of a database is not opened as one", () => {
   using folder = temporaryFolder();
   const path = folder.file("a");
