@@ -3,7 +3,7 @@
  *
  * What a lost frame may hide is guessed where the log lets one: a namespace whose creation is lost gets the name
  * "lost-namespace-<id>" with its first record, unless its name can still be read; and the creation of a name that is still in use means that its
- * drop was lost.
+ * drop was lost. A name that was made up gives way to one that the log says, as of a database that was salvaged before.
  */
 
 import type { FrameFacts } from "../log/frame.ts";
@@ -76,9 +76,20 @@ export class SalvageTarget {
   #create(id: number, name: string): void {
     const same = this.#engine.findSpace(name);
     for (const [known, space] of same === undefined ? [] : this.#spaces) {
-      if (space === same && !this.#nameless.has(known)) this.#drop(known, space);
+      if (space !== same) continue;
+      if (this.#nameless.has(known)) this.#callAnew(known, space);
+      else this.#drop(known, space);
     }
     this.#spaces.set(id, this.#engine.spaceNamed(name));
+  }
+
+  /** The name that was made up for a namespace is another one's: its records, but for expired ones, go on under the next. */
+  #callAnew(id: number, space: Space): void {
+    const engine = this.#engine;
+    const to = engine.spaceNamed(this.#freeName(id));
+    for (const { key, value, expiresAtMs } of engine.snapshot(space)) engine.insert(to, key, value, expiresAtMs);
+    engine.dropSpace(space.name);
+    this.#spaces.set(id, to);
   }
 
   #drop(id: number, space: Space): void {
@@ -92,11 +103,16 @@ export class SalvageTarget {
       this.#create(id, known);
       return this.#spaces.get(id)!;
     }
-    let name = `lost-namespace-${id}`;
-    for (let count = 2; this.#engine.findSpace(name) !== undefined; count++) name = `lost-namespace-${id}-${count}`;
-    const space = this.#engine.spaceNamed(name);
+    const space = this.#engine.spaceNamed(this.#freeName(id));
     this.#spaces.set(id, space);
     this.#nameless.add(id);
     return space;
+  }
+
+  /** A name for an id, which no namespace has yet. */
+  #freeName(id: number): string {
+    let name = `lost-namespace-${id}`;
+    for (let count = 2; this.#engine.findSpace(name) !== undefined; count++) name = `lost-namespace-${id}-${count}`;
+    return name;
   }
 }

@@ -330,6 +330,12 @@ export const BACKUP: readonly PlantedFault[] = [
     "if (space !== undefined) engine.removeMany(space, [key]);",
     "engine.removeMany(space!, [key]);",
   ]),
+  fault(
+    "salvage lets two namespaces have the name that it made up for one",
+    "test/engine/salvage.test.ts",
+    "engine/salvage-target.ts",
+    ["if (this.#nameless.has(known)) this.#callAnew(known, space);\n      else", "if (!this.#nameless.has(known))"],
+  ),
   fault("salvage does not name a batch that was given up and is damaged inside", SALVAGE, "engine/salvage-log.ts", [
     "else if (isInside) this.#isDamaged = true;",
     "else if (isInside) this.#isDamaged ||= false;",

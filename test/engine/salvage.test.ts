@@ -197,6 +197,33 @@ test("records of a namespace whose creation was lost are under a name of their o
   await saved.close();
 });
 
+test.each(["nothing", "clear", "drop"] as const)(
+  "a namespace that is called as another one was by a salvage takes nothing from its records: %s",
+  async (then) => {
+    using folder = temporaryFolder();
+    const [path, target] = [folder.file("data.emdb"), folder.file("saved.emdb")];
+    const made = "lost-namespace-1";
+    const db = Emdb.open(path);
+    const from = db.stats().logicalSizeBytes;
+    db.namespace("one").insert("k", "in one", { expiresAtMs: LATER_MS });
+    db.namespace(made).insert("k", "in two");
+    db.namespace(`${made}-2`);
+    if (then === "clear") db.namespace(made).clear();
+    if (then === "drop") db.dropNamespace(made);
+    db.namespace("one").insert("more", "in one");
+    await db.close();
+    overwrite(path, from + 1, Uint8Array.of(9, 9, 9));
+    await Emdb.salvage(path, target);
+    using saved = Emdb.open(target);
+    const others = then === "drop" ? [`${made}-2`] : [made, `${made}-2`];
+    expect(saved.listNamespaces().sort()).toEqual([...others, `${made}-3`]);
+    const one = saved.namespace(`${made}-3`);
+    expect([one.getText("k"), one.getText("more"), one.len()]).toEqual(["in one", "in one", 2]);
+    expect([one.expiresAt("k"), one.expiresAt("more")]).toEqual([LATER_MS, 0]);
+    if (then !== "drop") expect(saved.namespace(made).getText("k")).toBe(then === "clear" ? undefined : "in two");
+  },
+);
+
 test("a namespace keeps its name when the batch that created it is lost", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
