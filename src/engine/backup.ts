@@ -37,7 +37,6 @@ import {
   spelled,
 } from "./siblings.ts";
 import { refuseSidecarName, refuseTakenImage } from "./sidecar-names.ts";
-import { discardDraft } from "./swap.ts";
 
 /** Numbers that a generation is drawn from: no other file of this log has the same one. */
 const GENERATION_BYTES = 6;
@@ -106,7 +105,6 @@ export class Backup {
     const options = { keepFrom: () => Infinity, exclusively, exclusivelyInMemory: exclusively };
     if (!core.isReadOnly) while (relocation.step()) yield 0;
     const draft = this.#exclusively(() => {
-      discardDraft(core, undefined);
       if (!core.isReadOnly) core.tail.spill();
       return beginDraft(engine, { path, generation: drawGeneration(core.system) }, options);
     });
@@ -122,7 +120,6 @@ export class Backup {
       if (replaced !== undefined) for (const _ of cutSteps(core.system, replaced)) yield draft.copy.done;
     } finally {
       draft.copy.release();
-      if (this.#parts.work.isOurs) discardDraft(core, path);
     }
   }
 

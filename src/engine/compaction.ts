@@ -238,8 +238,6 @@ export class Compaction {
     const exclusively = <T>(body: () => T): T => engine.exclusively(body);
     const exclusivelyInMemory = <T>(body: () => T): T => engine.exclusivelyInMemory(body);
     return exclusively(() => {
-      const path = this.#draftPath;
-      discardDraft(core, path);
       // The snapshots of threads that have died keep nothing.
       reapDeadRows(core.control, core.system);
       relocation.releaseUnneeded("at once");
@@ -249,7 +247,7 @@ export class Compaction {
       engine.spaces.noteCopy();
       const draft = beginDraft(
         engine,
-        { path, generation: core.generation + 1 },
+        { path: this.#draftPath, generation: core.generation + 1 },
         { keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory },
       );
       // Where that is refused the file is the owner's alone, as a new one is.

@@ -9,6 +9,7 @@
  * is it known how far the positions of that one go.
  */
 
+import { assert } from "../errors.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import type { Pinned } from "../ffi/memory.ts";
 import type { System } from "../ffi/system.ts";
@@ -84,7 +85,7 @@ export class NewLog {
   /** Begins a log in words that name nothing. When that fails nothing is left of it. */
   static begin(system: System, words: LogWords, plan: NewLogPlan): NewLog {
     const { numbers } = words;
-    numbers.fill(0);
+    assert(numbers[LOG_GENERATION] === 0, "what the words named before has been let go of");
     numbers[LOG_GENERATION] = plan.generation;
     numbers[LOG_FILE] = -1;
     for (const word of [LOG_VISIBLE, LOG_TAIL, LOG_WRITTEN, LOG_CLAIMED, LOG_DURABLE, LOG_RESERVED])

@@ -330,6 +330,14 @@ export const BACKUP: readonly PlantedFault[] = [
     "if (space !== undefined) engine.removeMany(space, [key]);",
     "engine.removeMany(space!, [key]);",
   ]),
+  fault("a backup that is refused removes the draft of another process's", BACKUPS, "engine/swap.ts", [
+    "if (hadFile && path !== undefined)",
+    "if (path !== undefined)",
+  ]),
+  fault("long work goes on over what a dead thread left and could not be given back", MOMENTS, "engine/long-work.ts", [
+    "    this.#refuseLeft(turn);\n",
+    "",
+  ]),
   fault(
     "salvage lets two namespaces have the name that it made up for one",
     "test/engine/salvage.test.ts",

@@ -193,6 +193,31 @@ test("a target that is open by the name that it had before is EMDB_LOCKED, and l
   expect(stateOf(copy)).toBe(stateOf(db));
 });
 
+test("a backup to where another process's is being written is EMDB_LOCKED, and takes nothing from that", async () => {
+  using folder = temporaryFolder();
+  const [path, target] = [folder.file("data.emdb"), folder.file("copy.emdb")];
+  // By its clock each step takes long: there is a turn of the event loop behind each.
+  let nowMs = 0;
+  const slow = faulty(hostSystem(), (call) => (call === "monotonic" ? (nowMs += 1000) : undefined));
+  using fixture = new EngineFixture(path, slow);
+  const { engine, opened } = fixture;
+  for (let index = 0; index < 20_000; index++) engine.insert(engine.defaultSpace, `key ${index}`, "v".repeat(100), 0);
+  opened.sync!.flush();
+  using other = new EngineFixture(path, hostSystem(), { readOnly: true, createIfMissing: false });
+  let second: Promise<unknown> | undefined;
+  let isDone = false;
+  const hasDraft = (): boolean => readdirSync(folder.path).some((name) => name.includes("emdb-backup"));
+  const onProgress = (): void => {
+    if (second === undefined && hasDraft())
+      second = codeOf(other.opened.backup.run(target, {})).then((code) => [code, isDone, hasDraft()]);
+  };
+  await opened.backup.run(target, { onProgress });
+  isDone = true;
+  expect(await second).toEqual(["EMDB_LOCKED", false, true]);
+  using copy = Emdb.open(target);
+  expect(copy.len()).toBe(20_000);
+});
+
 test("an existing target is replaced at once, an image of it goes, and its lock file stays for whoever waits", async () => {
   using folder = temporaryFolder();
   const target = folder.file("copy.emdb");

@@ -1,6 +1,6 @@
 /** What happens between the steps of a compaction: much is written, it is given up half-way, another thread goes on with it. */
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { AUDIT, LONG_WORK, RELOCATED, SWAP, SWAP_RENAMES } from "../../src/engine/control.ts";
@@ -213,6 +213,38 @@ test("a file in service stays open when the swap that a dead thread left cannot 
   expectAll(again, 1000);
   expect(again.engine.count(again.engine.defaultSpace)).toBe(1001);
   again.leave();
+});
+
+test("work over what a dead thread left is refused as long as that cannot be given back", async () => {
+  using folder = temporaryFolder();
+  let denials = 0;
+  const system = faulty(hostSystem(), (call, args) =>
+    denials > 0 && call === "open" && args[1] === "folder" ? ((denials -= 1), -Errno.EMFILE) : undefined,
+  );
+  const opened = openFile(system, folder.file("data.emdb"));
+  const { engine, compaction, backup, work } = opened;
+  fill(opened, 1000);
+  expect(work.tryTake()).toBe(true);
+  using adding = spyOn(engine.core.log.segments, "add").mockImplementationOnce(() => {
+    // Nothing is tidied up by who is dead.
+    work.turn = undefined;
+    throw new Error("dead");
+  });
+  expect(() => {
+    for (const _ of compaction.copySteps());
+  }).toThrow("dead");
+  expect(adding).toHaveBeenCalledTimes(1);
+  Atomics.store(engine.core.control.flags, AUDIT, 1);
+  Atomics.store(engine.core.control.flags, LONG_WORK, 0);
+  for (const run of [() => compaction.run({}), () => backup.run(folder.file("copy.emdb"), {})]) {
+    denials = 1;
+    expect(await run().catch((error: unknown) => error)).toMatchObject({ code: "EMDB_IO", syscall: "open" });
+    expect([denials, work.isOurs]).toEqual([0, false]);
+  }
+  await compaction.run({});
+  await backup.run(folder.file("copy.emdb"), {});
+  expectAll(opened, 1000);
+  opened.leave();
 });
 
 test("what a compaction that fails has mapped is unmapped once", async () => {
