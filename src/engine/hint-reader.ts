@@ -18,7 +18,7 @@ import { compare, copy, passingScratch, type Pinned } from "../ffi/memory.ts";
 import { Adoption } from "../keydir/adopt.ts";
 import { ExpiryAdoption } from "../keydir/expiry-adoption.ts";
 import { NAMESPACE_NAME_BYTES_MAX } from "../limits.ts";
-import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES, readWide } from "../log/frame.ts";
+import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES, SHAPE_WIDE_PREV, extensionBytes, readWide } from "../log/frame.ts";
 import { isPosition } from "../log/log-words.ts";
 import { LeafAdoption } from "../ordered/leaf-adoption.ts";
 import { LIVE_BYTES, SPACES_NAMED, SPACE_COUNT } from "./control.ts";
@@ -128,12 +128,10 @@ function isContinued(system: System, log: LogFile, { newest }: SealedImage): boo
   const record = encodeSession(session);
   const bytes = new Uint8Array(FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + record.length);
   const call = { syscall: "pread", path: log.path };
-  const count = must(system.read(log.handle, bytes, { position: session.lsn, bytes: bytes.length }), call);
-  // A session without a wide distance has no extension; one with it has eight bytes.
-  return [0, 8].some((extension) => {
-    const from = FRAME_HEADER_BYTES + extension;
-    return from + record.length <= count && compare(bytes.subarray(from), record, record.length) === 0;
-  });
+  must(system.read(log.handle, bytes, { position: session.lsn, bytes: bytes.length }), call);
+  // It names the session before it, by a short distance or a wide one.
+  const ends = [0, SHAPE_WIDE_PREV].map((shape) => FRAME_HEADER_BYTES + extensionBytes(shape));
+  return ends.some((from) => compare(bytes.subarray(from), record, record.length) === 0);
 }
 
 /** Removes an image that must not be met by what is written next. A folder of that name is none, and stays. */

@@ -2,6 +2,9 @@
 
 import { fault, type PlantedFault } from "./fault.ts";
 
+/** What an image of an encrypted log belongs to. */
+const KNOWN = "test/encryption/known-session.test.ts";
+
 /** What keeps secrets, and who tampers out. */
 export const SECRETS: readonly PlantedFault[] = [
   fault("an open goes on in the session before, its counter begun anew", "encrypted", "engine/vault.ts", [
@@ -30,6 +33,14 @@ export const SECRETS: readonly PlantedFault[] = [
     "engine/hint-open.ts",
     ["      core.vault?.forget();\n", ""],
   ),
+  fault("an image knows a session in any log that ends as its own", KNOWN, "engine/hint-reader.ts", [
+    "(sealed === undefined || isContinued(system, log.file, sealed))",
+    "true",
+  ]),
+  fault("a session far behind the one before it is not found by the image", KNOWN, "engine/hint-reader.ts", [
+    "[0, SHAPE_WIDE_PREV].map(",
+    "[0].map(",
+  ]),
   fault("dead bytes are fewer than none", "test/encryption/sessions.test.ts", "engine/stats.ts", [
     "Math.max(0, logBytes(core) - live)",
     "logBytes(core) - live",
