@@ -9,5 +9,5 @@ import type { Engine } from "./engine.ts";
 /** What gives the log's reserve back, under the writer's lock. */
 export function roomMaker(engine: Engine): MakeRoom {
   const { core } = engine;
-  return () => !core.isReadOnly && core.file !== undefined && engine.exclusivelyInMemory(() => core.tail.giveBack());
+  return () => !core.isReadOnly && engine.exclusivelyInMemory(() => core.tail.giveBack());
 }

@@ -46,6 +46,14 @@ export const COMPACTION: readonly PlantedFault[] = [
     "core.tail.giveBack())",
     "false)",
   ]),
+  fault("what makes room cuts the log beside its writers", ROOM, "engine/make-room.ts", [
+    "engine.exclusivelyInMemory(() => core.tail.giveBack())",
+    "core.tail.giveBack()",
+  ]),
+  fault("a backup by who only reads makes room in a log that another writes", ROOM, "engine/make-room.ts", [
+    "!core.isReadOnly && ",
+    "",
+  ]),
   fault("what a log gives back on a full disk holds its last frames", "fullDisksBeside", "log/reservation.ts", [
     "Math.ceil((used + KEPT_BYTES) / BLOCK_BYTES)",
     "Math.floor(used / BLOCK_BYTES)",

@@ -159,6 +159,30 @@ test("what the log has reserved ahead makes room for a compaction, a checkpoint 
   }
 });
 
+test("what makes room cuts the log under the writer's lock, and a database that is only read cuts nothing", async () => {
+  const { subject } = reserving();
+  const { system, opened } = subject;
+  const { core } = opened.engine;
+  opened.sync!.flush();
+  const reader = openFile(system, PATH, { readOnly: true, createIfMissing: false });
+  fillUp(system);
+  const truncate = system.truncate.bind(system);
+  const locked: boolean[] = [];
+  const identityOf = (file: number): string => (system.statusOf(file) as FileStatus).identity;
+  const log = identityOf(core.file!.handle);
+  system.truncate = (file, bytes) => {
+    if (identityOf(file) === log) locked.push(core.mutex.isHeld);
+    return truncate(file, bytes);
+  };
+  const size = system.size(core.file!.handle);
+  expect(await toldOf(reader.backup.run(TARGET, {}))).toStartWith("EMDB_FULL");
+  expect([locked, system.size(core.file!.handle)]).toEqual([[], size]);
+  expect(await toldOf(opened.checkpoint!.run())).toBe("done");
+  expect(locked).toEqual([true]);
+  expect(system.size(core.file!.handle)).toBeLessThan(size);
+  for (const each of [reader, opened]) each.leave();
+});
+
 test("behind a reserve that was given back no frame is placed where the disk has granted nothing", () => {
   const { subject } = reserving();
   const { system, opened } = subject;
