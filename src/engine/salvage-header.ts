@@ -13,7 +13,7 @@ import { KEY_AREA_OFFSET, mendKeyArea } from "../crypto/key-area.ts";
 import { EmdbError } from "../errors.ts";
 import { must } from "../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../limits.ts";
-import type { Salts } from "../log/frame.ts";
+import { KIND_END, type Salts } from "../log/frame.ts";
 import { decodeHeader, saltsOf, unprovenSalts, type HeaderVerdict } from "../log/header.ts";
 import { Scanner, type ScanSource } from "../log/scanner.ts";
 import type { HeaderPage } from "./unlock.ts";
@@ -27,6 +27,8 @@ export interface FoundLog {
   readonly salts: Salts;
   /** The header page, mended if need be; undefined where only the salts are proven. */
   readonly page: HeaderPage | undefined;
+  /** Where there is no page: whether the frame that proves the salts is an encrypted log's. */
+  readonly isSealed: boolean;
 }
 
 /**
@@ -43,7 +45,7 @@ export function findLog(source: Omit<ScanSource, "salts">): FoundLog {
   if (verdict.kind === "sound") {
     const { header } = verdict;
     mendKeyArea(page.subarray(KEY_AREA_OFFSET));
-    return { salts: saltsOf(header), page: { header, page } };
+    return { salts: saltsOf(header), page: { header, page }, isSealed: false };
   }
   const named = JSON.stringify(path);
   if (verdict.kind === "future") {
@@ -51,7 +53,8 @@ export function findLog(source: Omit<ScanSource, "salts">): FoundLog {
     throw new EmdbError("EMDB_VERSION", message, { path });
   }
   const salts = unprovenSalts(page);
-  if (isProven({ ...source, salts })) return { salts, page: undefined };
+  const proof = provingKind({ ...source, salts });
+  if (proof !== undefined) return { salts, page: undefined, isSealed: proof > KIND_END };
   if (verdict.kind === "foreign" && bytes.some((byte) => byte !== 0)) {
     throw new EmdbError("EMDB_NOT_A_DATABASE", `${named} is not an emdb database`, { path });
   }
@@ -72,9 +75,10 @@ function mend(page: Uint8Array): HeaderVerdict {
   return verdict;
 }
 
-function isProven(source: ScanSource): boolean {
+/** The kind of a frame that proves the salts; undefined when there is none. */
+function provingKind(source: ScanSource): number | undefined {
   const scanner = new Scanner(source, HEADER_PAGE_BYTES);
   const proof = scanner.findSound(HEADER_PAGE_BYTES, -1, HEADER_PAGE_BYTES + PROOF_BYTES);
   scanner.release();
-  return proof !== undefined;
+  return proof === undefined ? undefined : scanner.facts.kind;
 }

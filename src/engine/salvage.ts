@@ -101,9 +101,9 @@ export async function salvageFile(
 
 /** What opens the records of an encrypted log. @throws {EmdbError} as an open does, for a secret that is not right */
 function keysOf(log: FoundLog, encryption: EncryptionInput | undefined, path: string): ForwardKeys | undefined {
-  const { page } = log;
+  const { page, isSealed } = log;
   if (page === undefined) {
-    if (encryption === undefined) return undefined;
+    if (encryption === undefined && !isSealed) return undefined;
     const message = `the header of ${JSON.stringify(path)} is gone, and with it what the secret opens; nothing can be salvaged`;
     throw new EmdbError("EMDB_CORRUPTED", message, { path, offset: 0 });
   }

@@ -41,6 +41,12 @@ export const SECRETS: readonly PlantedFault[] = [
     "[0, SHAPE_WIDE_PREV].map(",
     "[0].map(",
   ]),
+  fault(
+    "an encrypted log without its header page is salvaged as a plain one, of nothing",
+    "test/encryption/salvage.test.ts",
+    "engine/salvage.ts",
+    ["encryption === undefined && !isSealed)", "encryption === undefined)"],
+  ),
   fault("dead bytes are fewer than none", "test/encryption/sessions.test.ts", "engine/stats.ts", [
     "Math.max(0, logBytes(core) - live)",
     "logBytes(core) - live",

@@ -1,7 +1,7 @@
 /** What one flipped bit in the header page of an encrypted file costs: nothing, to salvage. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { Emdb } from "../../src/index.ts";
 import { emulator } from "../support/platform.ts";
@@ -47,4 +47,23 @@ test("more than one flipped bit of the only key slot leaves nothing to open, and
   writeFileSync(path, file);
   const salvaged = Emdb.salvage(path, folder.file("salvaged.emdb"), { encryption });
   expect(await salvaged.catch((error: unknown) => error)).toMatchObject({ code: "EMDB_CORRUPTED" });
+});
+
+test("an encrypted file of whose header page the file id alone is left is refused, with its secret and without, and no target is made", async () => {
+  using folder = temporaryFolder();
+  const [path, target] = [folder.file("data.emdb"), folder.file("salvaged.emdb")];
+  const key = (): Uint8Array => new Uint8Array(32).fill(7);
+  {
+    using db = Emdb.open(path, { encryption: { key: key() } });
+    db.insert("a", "1");
+  }
+  const file = readFileSync(path);
+  file.fill(0xa5, 0, 16);
+  file.fill(0xa5, 48, HEADER_PAGE_BYTES);
+  writeFileSync(path, file);
+  for (const options of [{}, { encryption: { key: key() } }]) {
+    const salvaged = await Emdb.salvage(path, target, options).catch((error: unknown) => error);
+    expect(salvaged).toMatchObject({ code: "EMDB_CORRUPTED", offset: 0 });
+    expect(existsSync(target)).toBe(false);
+  }
 });
