@@ -9,11 +9,12 @@
  */
 
 import { basename } from "node:path";
+import { Errno } from "../ffi/errno.ts";
 import { pinned } from "../ffi/memory.ts";
 import type { FileStatus, System } from "../ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../limits.ts";
 import { xxh32 } from "../log/checksum.ts";
-import { firstFree, goneNames, numberedNames } from "../log/free-name.ts";
+import { goneNames, numberedNames } from "../log/free-name.ts";
 import { decodeHeader } from "../log/header.ts";
 
 const BEGIN_BYTES = 8;
@@ -98,7 +99,7 @@ export function replacedPaths(system: System, log: LogPlace): string[] {
  */
 export function replacedName(log: string, name: string): { readonly name: string; readonly id: string } | undefined {
   const [, of = "", ending = "", id = ""] = /^(.*)(\.emdb-replaced-([0-9a-f]{16})(?:-\d+)?)$/is.exec(name) ?? [];
-  return id !== "" && spelled(of) === spelled(log) ? { name: log + ending, id: id.toLowerCase() } : undefined;
+  return spelled(of) === spelled(log) ? { name: log + ending, id: id.toLowerCase() } : undefined;
 }
 
 /** Whether it is the id of a log. */
@@ -126,7 +127,8 @@ export function removeLeftOvers(system: System, log: LogPlace): void {
   const drafts = [compactPath(log), newHintPath(log)];
   const others = [...movesPaths(system, compactPath(log)), ...replacedPaths(system, log)];
   for (const sibling of [newPath(log), ...drafts, ...others]) system.unlink(sibling);
-  for (const draft of drafts) firstFree(system, goneNames(system, draft));
+  // One for each death of a process's threads, in order: behind the first name that nothing has there is mostly none.
+  for (const draft of drafts) goneNames(system, draft).some((gone) => system.unlink(gone) === -Errno.ENOENT);
   // A power loss may bring back a log that had been removed, beside one that was being made in its place.
   const begun = createPath(log.path);
   const there = system.status(begun);

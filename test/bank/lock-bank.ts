@@ -4,8 +4,17 @@ import { fault, type PlantedFault } from "./fault.ts";
 
 const SWAP_DEATH = "test/workers/swap-death.test.ts";
 const ROBBED = "test/engine/robbed-open.test.ts";
+const NAMES = "test/engine/sidecar-names.test.ts";
 
 export const LOCKS: readonly PlantedFault[] = [
+  fault("a damaged database at the place of another one's image is no database", NAMES, "engine/siblings.ts", [
+    'decodeHeader(bytes.subarray(0, BEGIN_BYTES)).kind !== "foreign"',
+    'decodeHeader(bytes).kind === "sound"',
+  ]),
+  fault("what a power loss has left at the place of a lock is a database", NAMES, "engine/siblings.ts", [
+    "return bytes.length >= HEADER_PAGE_BYTES && decodeHeader",
+    "return decodeHeader",
+  ]),
   fault("who is robbed while it recovers cuts off what the robber has written", ROBBED, "engine/open.ts", [
     "    core.lockWatch.look();\n    unmapForTruncation",
     "    unmapForTruncation",

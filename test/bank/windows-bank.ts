@@ -99,6 +99,14 @@ export const WINDOWS: readonly PlantedFault[] = [
     "if (page.result === -Errno.ENOENT || page.result === -Errno.EISDIR) return undefined;",
     "if (page.result < 0) return undefined;",
   ]),
+  fault("a log that was moved aside is any that has its name", LOG_NAME, "engine/siblings.ts", [
+    "return id === hexOf(fileId.subarray(0, ID_BYTES));",
+    "return id.length > 0;",
+  ]),
+  fault("of what was out of the way of drafts an open removes the first alone", SIM_WINDOWS, "engine/siblings.ts", [
+    ".some((gone) => system.unlink(gone) === -Errno.ENOENT)",
+    ".slice(0, 1).map((gone) => system.unlink(gone))",
+  ]),
   fault("a log that was moved aside is looked for in one spelling", LOG_NAME, "engine/siblings.ts", [
     "spelled(of) === spelled(log)",
     "of === log",

@@ -127,6 +127,16 @@ test("the source under any spelling, and every file of its own, is EMDB_INVALID_
   expect(stateOf(again)).toBe(state);
 });
 
+test("a target whose name is that of a file of the source's by another encoding of its letters is EMDB_INVALID_CONFIG", async () => {
+  using folder = temporaryFolder();
+  using db = Emdb.open(folder.file("na\u00efve.emdb"));
+  fill(db, 10);
+  // macOS may find the one under the name of the other.
+  for (const ending of [".hint", ".lock"])
+    expect(await codeOf(db.backupTo(folder.file(`nai\u0308ve.emdb${ending}`)))).toBe("EMDB_INVALID_CONFIG");
+  expect(await codeOf(db.backupTo(folder.file("nai\u0308ve 2.emdb")))).toBe("fine");
+});
+
 test("a target whose name differs from the source's in capitals alone is another file, where the system says so", async () => {
   using folder = temporaryFolder();
   using db = Emdb.open(folder.file("data.emdb"));

@@ -2,6 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { copyFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import { compactPath, createPath, newHintPath, newPath, salvagePath } from "../../src/engine/siblings.ts";
 import { Emdb } from "../../src/index.ts";
 import { spareNames } from "../../src/log/free-name.ts";
@@ -170,6 +171,15 @@ test("a new log that never got its name is removed by the next open of the one t
     Emdb.open(path).closeSync();
     expect([bytes, existsSync(begun)]).toEqual([bytes, isLeft]);
   }
+});
+
+test("a log that is being made has one name beside it wherever its folder is, and others have others", () => {
+  const name = basename(createPath("/one/a"));
+  expect(basename(createPath("/one/two/a"))).toBe(name);
+  expect(name).toMatch(/^a\.emdb-new-[0-9a-f]{16}$/);
+  const [first, second] = [name.slice(-16, -8), name.slice(-8)];
+  expect(first).not.toBe(second);
+  expect(basename(createPath("/one/b")).slice(-16)).not.toBe(name.slice(-16));
 });
 
 test("a draft of a database is not opened as one", () => {

@@ -98,15 +98,22 @@ test.each(SPOILS)("no database is made in the place of one that was moved aside 
 });
 
 test("a log that was moved aside is put back under a name in other capitals, and another one's is not", () => {
-  for (const isOne of [true, false]) {
+  const inCapitals = [(name: string) => name.replace("store", "Store"), (name: string) => name.toUpperCase()];
+  for (const [isOne, spell] of [true, false].flatMap((one) => inCapitals.map((how) => [one, how] as const))) {
     const machine = windowsMachine();
-    movedAside(machine);
+    const { aside } = movedAside(machine);
     const system = machine.boot();
     const list = system.list.bind(system);
     system.list = (folder) => {
       const names = list(folder);
-      return typeof names === "number" ? names : names.map((name) => name.replace("store", "Store"));
+      return typeof names === "number" ? names : names.map(spell);
     };
+    if (isOne) {
+      const open = system.open.bind(system);
+      system.open = (path, mode) => open(path.toLowerCase() === aside ? aside : path, mode);
+      const rename = system.rename.bind(system);
+      system.rename = (from: string, to: string) => rename(from.toLowerCase() === aside ? aside : from, to);
+    }
     if (!isOne) {
       // A folder that tells capitals: the listed name is nothing under the spelling that is asked for.
       const open = system.open.bind(system);
@@ -116,6 +123,18 @@ test("a log that was moved aside is put back under a name in other capitals, and
     expect(valueOf(opened)).toBe(isOne ? "kept" : undefined);
     opened.leave();
   }
+});
+
+test("what is named as a log that was moved aside, and has another one's id in it, is not put back", () => {
+  const machine = windowsMachine();
+  const { aside } = movedAside(machine);
+  const system = machine.boot();
+  const other = aside.replace(/[0-9a-f]{16}/, "0123456789abcdef");
+  expect(system.rename(aside, other)).toBe(0);
+  const opened = openFile(system, PATH);
+  expect(valueOf(opened)).toBeUndefined();
+  opened.leave();
+  expect(typeof system.status(other)).toBe("object");
 });
 
 test("who only reads finds the log that was moved aside, and moves nothing", () => {

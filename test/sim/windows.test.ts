@@ -1,6 +1,7 @@
 /** What differs where a mapped file can be neither cut nor replaced. */
 
 import { expect, test } from "bun:test";
+import { basename } from "node:path";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { Control, WORK_LEFT, noteTarget } from "../../src/engine/control.ts";
 import { breakLock } from "../../src/engine/lock-file.ts";
@@ -8,8 +9,9 @@ import { openFile } from "../../src/engine/open.ts";
 import { backupPath, compactPath, newHintPath, replacedPaths } from "../../src/engine/siblings.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import type { Patience, Result } from "../../src/ffi/system.ts";
+import { goneNames } from "../../src/log/free-name.ts";
 import { LOG_WRITTEN } from "../../src/log/log-words.ts";
-import { ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
+import { SYSTEM_NAME_BYTES_MAX, ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
 import { expectCode } from "../contract/fixture.ts";
 import { CONFIG } from "../engine/open-engine.ts";
 import { Machine } from "./machine.ts";
@@ -125,6 +127,46 @@ test("of several files that compactions replaced an open puts the newest back, w
     expect(besides(system)).toEqual([]);
     machine.dispose();
   }
+});
+
+test("an open removes every file that was out of the way of a draft when its process died", () => {
+  const machine = new Machine({ isWindows: true });
+  const before = machine.boot();
+  const { base } = compactWhileHeld(before, 0).opened;
+  before.kill();
+  const log = { path: "/db/store", fileId: base.fileId };
+  const system = machine.boot();
+  const left = [compactPath(log), newHintPath(log)].flatMap((draft) => goneNames(system, draft).slice(0, 3));
+  expect(left.length).toBe(6);
+  for (const name of left) system.close(system.open(name, "create"));
+  const { opened } = compactWhileHeld(system, 0);
+  expect(left.filter((name) => system.status(name) !== -Errno.ENOENT)).toEqual([]);
+  opened.leave();
+  machine.dispose();
+});
+
+test("no checkpoint is made where there is no room for the name that its draft may have to give way to", async () => {
+  const machine = new Machine({ isWindows: true });
+  const system = machine.boot();
+  const path = `/db/${"n".repeat(SYSTEM_NAME_BYTES_MAX - newHintPath({ path: "", fileId: new Uint8Array(16) }).length)}`;
+  const status = system.status.bind(system);
+  system.status = (asked) => (basename(asked).length > SYSTEM_NAME_BYTES_MAX ? -Errno.ENAMETOOLONG : status(asked));
+  const opened = openFile(
+    { system, defer: (work) => work(), hasWorkers: false },
+    { path: "/db/store", createFolders: false, config: CONFIG },
+  );
+  opened.leave();
+  for (const ending of ["", ".hint"]) system.rename(`/db/store${ending}`, path + ending);
+  const again = openFile(
+    { system, defer: (work) => work(), hasWorkers: false },
+    { path, createFolders: false, config: { ...CONFIG, createIfMissing: false } },
+  );
+  const { engine, checkpoint } = again;
+  engine.insert(engine.defaultSpace, "key", "value", 0);
+  const refused: unknown = await checkpoint!.run().catch((error: unknown) => error);
+  expect(refused).toMatchObject({ code: "EMDB_INVALID_CONFIG" });
+  again.leave();
+  machine.dispose();
 });
 
 /** A file that a thread had open when it died, before the handle stood anywhere: nobody can close it any more. */
