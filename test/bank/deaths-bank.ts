@@ -4,6 +4,7 @@ import { fault, type PlantedFault } from "./fault.ts";
 import { THREADS } from "./threads-bank.ts";
 
 const DEATHS = "test/deaths/random-deaths.test.ts";
+const MOMENTS = "test/compaction/moments.test.ts";
 const BACKGROUND = "test/deaths/background.test.ts";
 
 /** One that a test of its own finds as well. */
@@ -32,10 +33,20 @@ export const AT_ANY_STEP: readonly PlantedFault[] = [
   ),
   fault(
     "with what a dead thread has left goes the table of moves that a replaced file goes by",
-    "test/compaction/moments.test.ts",
+    MOMENTS,
     "engine/dead-work.ts",
     [".filter(({ address }) => !tables.has(address))", ".filter(({ address }) => tables.size >= 0 && address >= 0)"],
   ),
+  fault(
+    "with what a dead thread has left goes what the log has open by a name of its",
+    MOMENTS,
+    "engine/dead-work.ts",
+    ["  for (const handle of handlesOf(control)) drafts.delete(identityOf(system.statusOf(handle)));\n", ""],
+  ),
+  fault("beside the target of a dead thread's backup drafts are removed for ever", MOMENTS, "engine/dead-work.ts", [
+    "  noteTarget(control, undefined);\n",
+    "",
+  ]),
   fault("what a dead thread was installing is let go of twice", DEATHS, "engine/assemble.ts", [
     "    if (isLast) endInstall(core, engine.spaces);\n",
     "",

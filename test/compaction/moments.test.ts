@@ -1,11 +1,12 @@
 /** What happens between the steps of a compaction: much is written, it is given up half-way, another thread goes on with it. */
 
 import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { AUDIT, LONG_WORK, RELOCATED, SWAP, SWAP_RENAMES } from "../../src/engine/control.ts";
+import { AUDIT, LONG_WORK, RELOCATED, SWAP, SWAP_RENAMES, noteTarget } from "../../src/engine/control.ts";
 import { giveBackDead } from "../../src/engine/dead-work.ts";
 import { attachTo } from "../../src/engine/open.ts";
+import { backupPath, compactPath, newHintPath } from "../../src/engine/siblings.ts";
 import { verifyDatabase } from "../../src/engine/verify.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
@@ -123,6 +124,57 @@ test("what a dead thread has left is given back without the table of moves of a 
   for (const _ of opened.compaction.relocationSteps());
   opened.work.give();
   expectAll(opened, 5000);
+  opened.leave();
+});
+
+test("what a dead thread has left is given back without what the log and a replaced file have open, under whatever name", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const system = hostSystem();
+  const opened = openFile(system, path);
+  const { core, defaultSpace } = opened.engine;
+  fill(opened, 5000);
+  const log = { path, fileId: core.identity.fileId };
+  const [draft, image] = [compactPath(log), newHintPath(log)];
+  linkSync(path, folder.file("former"));
+  const walk = opened.engine.snapshot(defaultSpace);
+  expect(opened.work.tryTake()).toBe(true);
+  opened.compaction.runSync();
+  // The log that is in service, and the one that the walk reads in.
+  linkSync(path, draft);
+  linkSync(folder.file("former"), image);
+  const besides = { path, fileId: log.fileId, isReadOnly: false };
+  giveBackDead(system, core.control, besides);
+  expect([existsSync(draft), existsSync(image)]).toEqual([false, false]);
+  expect([...walk].length).toBe(5000);
+  opened.engine.insert(defaultSpace, "more", "x", 0);
+  opened.sync!.flush();
+  expectAll(opened, 5000);
+  // No file is a folder.
+  mkdirSync(draft);
+  const handle = system.open(draft, "folder");
+  giveBackDead(system, core.control, besides);
+  expect(typeof system.statusOf(handle)).toBe("object");
+  system.close(handle);
+  rmSync(draft, { recursive: true, force: true });
+  opened.work.give();
+  opened.leave();
+});
+
+test("once a dead thread's backup has been given back, nothing is looked for beside its target", () => {
+  using folder = temporaryFolder();
+  const [path, target] = [folder.file("data.emdb"), folder.file("copy.emdb")];
+  const system = hostSystem();
+  const opened = openFile(system, path);
+  const { control, identity } = opened.engine.core;
+  const draft = backupPath(target, identity);
+  noteTarget(control, target);
+  const besides = { path, fileId: identity.fileId, isReadOnly: false };
+  for (const isOurs of [true, false]) {
+    writeFileSync(draft, "of another process, the second time");
+    giveBackDead(system, control, besides);
+    expect([isOurs, existsSync(draft)]).toEqual([isOurs, !isOurs]);
+  }
   opened.leave();
 });
 
