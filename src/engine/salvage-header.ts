@@ -65,7 +65,7 @@ export function findLog(source: Omit<ScanSource, "salts">): FoundLog {
 /** The verdict over a header page; a bit that was flipped is flipped back. */
 function mend(page: Uint8Array): HeaderVerdict {
   const verdict = decodeHeader(page);
-  if (verdict.kind === "sound" || page.length < HEADER_PAGE_BYTES) return verdict;
+  if (verdict.kind === "sound") return verdict;
   for (let bit = 0; bit < SECTOR_BYTES * 8; bit++) {
     page[bit >> 3]! ^= 1 << (bit & 7);
     const before = decodeHeader(page);

@@ -54,8 +54,8 @@ export class LogSalvage {
   /** Behind the last byte of that stretch that is not zero. */
   #gapTo = 0;
 
-  /** Behind the last sound frame. */
-  #soundEnd = HEADER_PAGE_BYTES;
+  /** Behind the last frame with a sound header. */
+  #framesEnd = HEADER_PAGE_BYTES;
 
   /** Everything before has been dealt with. */
   lsn = HEADER_PAGE_BYTES;
@@ -104,7 +104,7 @@ export class LogSalvage {
       this.#gapFrom = this.#gapTo = isMark ? this.lsn + this.#scanner.facts.frameBytes : this.lsn;
       return true;
     }
-    if (isSound) this.#soundEnd = end;
+    this.#framesEnd = end;
     if (isSound && this.#scanner.facts.kind === KIND_SPACE_CREATE) this.#name(this.#frame);
     if (this.#takeUntil === 0) this.#look(end, isSound);
     else this.#take(end, isSound);
@@ -113,7 +113,7 @@ export class LogSalvage {
 
   #end(): false {
     this.#giveUp(this.lsn);
-    this.#lose(this.#soundEnd, this.#source.madeEnd);
+    this.#lose(this.#framesEnd, this.#source.madeEnd);
     return false;
   }
 

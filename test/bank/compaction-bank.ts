@@ -18,6 +18,7 @@ const MADE_END = "test/compaction/made-end.test.ts";
 
 const MOMENTS = "test/compaction/moments.test.ts";
 const SALVAGE = "test/engine/salvage-batches.test.ts";
+const SALVAGE_ONE = "test/engine/salvage.test.ts";
 
 const WINDOWS_CALLS = "test/ffi/windows-calls.test.ts";
 
@@ -310,7 +311,7 @@ export const BACKUP: readonly PlantedFault[] = [
     "if (missing > Infinity) problems.add",
   ]),
   fault("a salvage does not name what is missing behind the end", MADE_END, "engine/salvage-log.ts", [
-    "    this.#lose(this.#soundEnd, this.#source.madeEnd);\n",
+    "    this.#lose(this.#framesEnd, this.#source.madeEnd);\n",
     "",
   ]),
   fault(
@@ -347,21 +348,31 @@ export const BACKUP: readonly PlantedFault[] = [
     "",
   ]),
   fault(
-    "salvage lets two namespaces have the name that it made up for one",
-    "test/engine/salvage.test.ts",
-    "engine/salvage-target.ts",
-    ["if (this.#nameless.has(known)) this.#callAnew(known, space);\n      else", "if (!this.#nameless.has(known))"],
+    "salvage looks for what proves a damaged header right behind it alone",
+    SALVAGE_ONE,
+    "engine/salvage-header.ts",
+    ["const PROOF_BYTES = 16 * SCAN_BYTES;", "const PROOF_BYTES = SCAN_BYTES;"],
   ),
+  fault("salvage goes over garbage without letting the event loop turn", SALVAGE_ONE, "engine/salvage-log.ts", [
+    "const until = Math.min(from + SCAN_BYTES, end);",
+    "const until = end;",
+  ]),
+  fault("what begins as a log and is damaged is no database to salvage", SALVAGE_ONE, "engine/salvage-header.ts", [
+    'if (verdict.kind === "foreign" && bytes.some((byte) => byte !== 0)) {',
+    "if (bytes.some((byte) => byte !== 0)) {",
+  ]),
+  fault("salvage lets two namespaces have the name that it made up for one", SALVAGE_ONE, "engine/salvage-target.ts", [
+    "if (this.#nameless.has(known)) this.#callAnew(known, space);\n      else",
+    "if (!this.#nameless.has(known))",
+  ]),
   fault("salvage does not name a batch that was given up and is damaged inside", SALVAGE, "engine/salvage-log.ts", [
     "else if (isInside) this.#isDamaged = true;",
     "else if (isInside) this.#isDamaged ||= false;",
   ]),
-  fault(
-    "salvage passes over the header where its next look begins",
-    "test/engine/salvage.test.ts",
-    "engine/salvage-log.ts",
-    ["      this.lsn = until - 8;\n", "      this.lsn = until;\n"],
-  ),
+  fault("salvage passes over the header where its next look begins", SALVAGE_ONE, "engine/salvage-log.ts", [
+    "      this.lsn = until - 8;\n",
+    "      this.lsn = until;\n",
+  ]),
   fault("salvage looks for what is left of a batch behind its end", SALVAGE, "engine/salvage-log.ts", [
     "const end = this.#takeUntil || this.#source.end;",
     "const end = this.#source.end;",

@@ -239,6 +239,18 @@ export const INDEX: readonly PlantedFault[] = [
     "      this.#core.expiry.beginBatch();\n",
     "      this.#core.expiry.forgetBatch();\n",
   ]),
+  fault(
+    "a deadline that has rotted is taken for another frame's",
+    "test/engine/expiry-rot.test.ts",
+    "engine/expiry.ts",
+    ["          if (this.#core.vault === undefined) verifyFound(this.#core);\n", ""],
+  ),
+  fault(
+    "a sweep checks a frame that it has opened as a plain one",
+    "test/engine/expiry-taken-back.test.ts",
+    "engine/expiry.ts",
+    ["if (this.#core.vault === undefined) verifyFound(this.#core);", "verifyFound(this.#core);"],
+  ),
   fault("a walk for deadlines holds the lock until its end", WALK, "engine/expiry.ts", [
     "hash < HASHES && looks < WALK_LOOKS_PER_SLICE;",
     "hash < HASHES && looks >= 0;",

@@ -68,6 +68,27 @@ test.each(["the first to expire", "in the middle", "the last to expire"])(
   },
 );
 
+test("a deadline that has rotted is told by each sweep, and its record keeps its place in the queue", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using fixture = new ExpiryFixture(path);
+  const { engine, clock, space } = fixture;
+  fixture.put("session", 10);
+  fixture.put("other", 10);
+  fixture.opened.sync!.flush();
+  clock.nowMs += 10;
+  // It stands behind the key, and reads as years later.
+  const at = readFileSync(path).indexOf("session") + "session".length;
+  const former = readFileSync(path).subarray(at + 5, at + 6);
+  scribble(path, at + 5, Uint8Array.of(former[0]! ^ 0x40));
+  for (const count of [1, 1]) {
+    expectCode("EMDB_CORRUPTED", () => engine.sweepExpired(space));
+    expect(engine.count(space)).toBe(count);
+  }
+  scribble(path, at + 5, former);
+  expect(engine.sweepExpired(space)).toBe(1);
+});
+
 test("the sweep of a slice in which some have rotted is one batch, taken back whole when it fails, and nothing is lost", () => {
   using fixture = new ExpiryFixture();
   const { engine, clock, space } = fixture;

@@ -9,30 +9,39 @@ import { entriesOf, queueFaults } from "../support/queue-faults.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { ExpiryFixture, failAppends, healAppends } from "./expiry-fixture.ts";
 
-test("a deadline of a batch that was taken back is nothing to what the same key has at the same place", () => {
-  using fixture = new ExpiryFixture();
-  const { engine, clock, space } = fixture;
-  const gone = engine.spaceNamed("gone");
-  engine.dropSpace("gone");
-  for (const ttlMs of [undefined, 1000]) {
-    const place = engine.core.visible;
-    const expiresAtMs = clock.nowMs + 50;
-    expect(() =>
-      engine.writeBatch([
-        { space, key: "key", value: "v", expiresAtMs },
-        { space: gone, key: "k", value: "v", expiresAtMs: 0 },
-      ]),
-    ).toThrow();
-    expect(engine.core.visible).toBe(place);
-    fixture.put("key", ttlMs);
-    clock.nowMs += 60;
-    expect(engine.sweepExpired(space)).toBe(0);
-    expect(engine.has(space, "key")).toBe(true);
-    fixture.checkQueue();
-  }
-  clock.nowMs += 1000;
-  expect(engine.sweepExpired(space)).toBe(1);
-});
+test.each([
+  ["a plain log", undefined],
+  ["an encrypted log", { key: new Uint8Array(32).fill(3) }],
+])(
+  "a deadline of a batch that was taken back is nothing to what the same key has at the same place, in %s",
+  (_, key) => {
+    using folder = temporaryFolder();
+    const encryption = key && { key: key.key.slice() };
+    using fixture = new ExpiryFixture(folder.file("data.emdb"), { encryption });
+    const { engine, clock, space } = fixture;
+    const gone = engine.spaceNamed("gone");
+    engine.dropSpace("gone");
+    for (const ttlMs of [undefined, 1000]) {
+      const place = engine.core.visible;
+      const expiresAtMs = clock.nowMs + 50;
+      expect(() =>
+        engine.writeBatch([
+          { space, key: "key", value: "v", expiresAtMs },
+          { space: gone, key: "k", value: "v", expiresAtMs: 0 },
+        ]),
+      ).toThrow();
+      expect(engine.core.visible).toBe(place);
+      fixture.put("key", ttlMs);
+      clock.nowMs += 60;
+      expect(engine.sweepExpired(space)).toBe(0);
+      expect(engine.has(space, "key")).toBe(true);
+      expect(fixture.facts().entries).toBe(ttlMs === undefined ? 0 : 1);
+      fixture.checkQueue();
+    }
+    clock.nowMs += 1000;
+    expect(engine.sweepExpired(space)).toBe(1);
+  },
+);
 
 test("batches that fail over and over leave no heap of entries behind, and no deadline is lost", () => {
   using fixture = new ExpiryFixture();

@@ -128,6 +128,30 @@ test("a header page of which only the file id is left still lets every record be
   expect((await rescue(folder, bytes)).state).toBe(story.steps.at(-1)!.state);
 });
 
+test("a header page that is damaged beyond that is proven by a frame that stands far behind it, and garbage on the way is told", async () => {
+  using folder = temporaryFolder();
+  const [path, target] = [folder.file("data.emdb"), folder.file("saved.emdb")];
+  const long = 4 * SCAN_BYTES;
+  {
+    using db = Emdb.open(path);
+    db.insert("long", new Uint8Array(long));
+    db.insert("behind", "it");
+  }
+  const bytes = new Uint8Array(readFileSync(path));
+  bytes.fill(0xa5, 48, long);
+  writeFileSync(path, bytes);
+  const told: number[] = [];
+  // By a clock that stands still a step ends by its length alone.
+  const system = systemWith({ monotonic: () => 0 });
+  const environment = { system, defer: (work: () => void) => void setImmediate(work), hasWorkers: false };
+  const options = { onProgress: ({ done }: { readonly done: number }) => void told.push(done) };
+  const report = await salvageFile(environment, { path, target, encryption: undefined }, options);
+  expect(report.recoveredRecords).toBe(1);
+  // Each piece that is looked through is a step of its own, between which the event loop turns.
+  for (let from = 0; from < long; from += 2 * SCAN_BYTES)
+    expect([from, told.some((done) => done > from && done <= from + 2 * SCAN_BYTES)]).toEqual([from, true]);
+});
+
 test("zeroed and garbled stretches lose what they touch, and every other record is there", async () => {
   using folder = temporaryFolder();
   for (let from = 4096; from + 100 < story.flushedEnd; from += 40 * STRIDE) {
@@ -303,6 +327,23 @@ test("a page that the disk cannot read costs only the records in it", async () =
   expect(lostRanges[0]!.bytes).toBeLessThan(4096 + 300);
 });
 
+test("a header page that the system refuses to read is EMDB_IO, and not damage", async () => {
+  using folder = temporaryFolder();
+  let source = -1;
+  const calls: Partial<System> = {
+    open(name, mode) {
+      const handle = hostSystem().open(name, mode);
+      if (name.endsWith("data.emdb") && mode === "read") source = handle;
+      return handle;
+    },
+    read: (file, into, span) =>
+      file === source && span.position === 0 ? -Errno.EINVAL : hostSystem().read(file, into, span),
+  };
+  const refused: unknown = await rescue(folder, story.closed, calls).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ code: "EMDB_IO", syscall: "pread" });
+  expect(readdirSync(folder.path)).toEqual(["data.emdb"]);
+});
+
 const refusals: readonly {
   readonly what: string;
   readonly code: string;
@@ -357,6 +398,11 @@ test("a file that is no database, is missing, is open, is from the future, or ha
   const bytes = story.closed.slice();
   bytes.fill(0, 0, 4096);
   writeFileSync(path, bytes);
+  expect(await codeOf()).toBe("EMDB_CORRUPTED");
+  // What begins as a log is one, and damaged.
+  const damaged = story.closed.slice();
+  damaged.fill(0xa5, 12, 4096);
+  writeFileSync(path, damaged);
   expect(await codeOf()).toBe("EMDB_CORRUPTED");
   const future = story.closed.slice();
   future[8] = 7;
