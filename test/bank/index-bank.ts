@@ -251,6 +251,18 @@ export const INDEX: readonly PlantedFault[] = [
     "engine/expiry.ts",
     ["if (this.#core.vault === undefined) verifyFound(this.#core);", "verifyFound(this.#core);"],
   ),
+  fault("a walk for deadlines passes over what stands at the first hash of a shard", WALK, "engine/expiry.ts", [
+    "if (high >>> HASH_SHIFT >= shard.from) enterSlot",
+    "if (high >>> HASH_SHIFT > shard.from) enterSlot",
+  ]),
+  fault("a walk for deadlines goes into the index of a namespace that has none", WALK, "engine/expiry.ts", [
+    "let hash = root === 0 ? HASHES : ",
+    "let hash = ",
+  ]),
+  fault("a namespace without deadlines is walked through by each sweep", WALK, "engine/expiry.ts", [
+    "  if (expiry.facts(space.address).live === 0) expiry.begin(space.address);\n",
+    "",
+  ]),
   fault("a walk for deadlines holds the lock until its end", WALK, "engine/expiry.ts", [
     "hash < HASHES && looks < WALK_LOOKS_PER_SLICE;",
     "hash < HASHES && looks >= 0;",

@@ -150,3 +150,28 @@ test("a walk that finds no memory leaves the queue unknown with nothing in it, a
   checkEntries(fixture);
   expect(fixture.facts().live).toBe(RECORDS);
 });
+
+test("a walk enters what stands at the very first hash of a shard", () => {
+  using fixture = new ExpiryFixture();
+  const { engine } = fixture;
+  const { hash } = engine.core;
+  const of = hash.of.bind(hash);
+  hash.of = (memory, length) => (length === "at the first".length ? 0 : of(memory, length));
+  fixture.put("at the first", LONG_MS);
+  for (let key = 0; key < 100; key += 1) fixture.put(`${key}`, LONG_MS);
+  engine.core.expiry.forget(fixture.space.address);
+  while (isSliced(fixture, engine));
+  checkEntries(fixture);
+  expect(fixture.facts().live).toBe(101);
+});
+
+test.each([0, 100])("where none of %d records has a deadline, one walk makes that known", (count) => {
+  using fixture = new ExpiryFixture();
+  const { engine, space } = fixture;
+  for (let key = 0; key < count; key += 1) fixture.put(`${key}`);
+  engine.core.expiry.forget(space.address);
+  expect(fixture.facts().isUnknown).toBe(true);
+  expect(engine.sweepExpired(space)).toBe(0);
+  expect(fixture.facts()).toMatchObject({ isUnknown: false, live: 0, entries: 0 });
+  expect(fixture.framesLoaded(() => engine.sweepExpired(space))).toBe(0);
+});
