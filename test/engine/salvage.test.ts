@@ -453,6 +453,17 @@ test("an abort and a full disk leave nothing beside the target, and what has the
   expect(readdirSync(folder.path).sort()).toEqual([...names, "saved.emdb", "saved.emdb.emdb-salvage"].sort());
 });
 
+test("what comes to stand at the target while a salvage goes on is not replaced", async () => {
+  using folder = temporaryFolder();
+  const [path, target] = [folder.file("data.emdb"), folder.file("saved.emdb")];
+  writeFileSync(path, story.closed);
+  const onProgress = (): void => writeFileSync(target, "theirs");
+  const refused: unknown = await Emdb.salvage(path, target, { onProgress }).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ code: "EMDB_INVALID_CONFIG" });
+  expect(readFileSync(target, "utf8")).toBe("theirs");
+  expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "saved.emdb"]);
+});
+
 test("what was salvaged is a database like any other", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
