@@ -448,9 +448,11 @@ test("an abort and a full disk leave nothing beside the target, and what has the
   expect(readdirSync(folder.path).sort()).toEqual(names);
   room = Infinity;
 
-  writeFileSync(`${target}.emdb-salvage`, "left by a crash, or another's");
+  const taken = ["", "-1.lock", "-2.hint"].map((ending) => `saved.emdb.emdb-salvage${ending}`);
+  for (const name of taken) writeFileSync(folder.file(name), "left by a crash, or another's");
   expect(await salvageFile(environment, request, {})).toEqual({ recoveredRecords: 50, lostRanges: [] });
-  expect(readdirSync(folder.path).sort()).toEqual([...names, "saved.emdb", "saved.emdb.emdb-salvage"].sort());
+  expect(readdirSync(folder.path).sort()).toEqual([...names, "saved.emdb", ...taken].sort());
+  for (const name of taken) expect(readFileSync(folder.file(name), "utf8")).toStartWith("left by");
 });
 
 test("what comes to stand at the target while a salvage goes on is not replaced", async () => {

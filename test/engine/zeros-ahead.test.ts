@@ -1,6 +1,6 @@
 /** Zeros ahead of the log, into which small syncs write: where they go, when there are none, and what depends on them: nothing. */
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
@@ -8,6 +8,9 @@ import { LOG_BASE, LOG_RESERVED, LOG_TAIL, LOG_TOUCHED, LOG_ZEROED } from "../..
 import { HEADER_PAGE_BYTES, ZEROED_BYTES, ZEROED_SYNC_BYTES_MAX } from "../../src/limits.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture, faulty, type Fault } from "./engine-fixture.ts";
+
+// Hundreds of syncs of a disk that others may use.
+setDefaultTimeout(60_000);
 
 interface Span {
   readonly position: number;
@@ -113,6 +116,21 @@ test("behind the log and its mark the file has nothing but zeros", () => {
   const image = subject.fixture.image();
   expect(image.subarray(subject.end + 64).every((byte) => byte === 0)).toBe(true);
 });
+
+test.skipIf(!hostSystem().canMapPastEnd)(
+  "what was given back to a full disk is not theirs any more: they are written anew",
+  () => {
+    using subject = new Subject();
+    subject.insertAndFlush(5);
+    expect(subject.zeros.length).toBe(1);
+    const [before] = subject.zeros;
+    expect(subject.fixture.engine.core.tail.giveBack()).toBe(true);
+    expect(subject.numbers[LOG_ZEROED]).toBe(subject.numbers[LOG_RESERVED]!);
+    expect(subject.numbers[LOG_ZEROED]).toBeLessThan(before!.position + before!.bytes);
+    while (subject.zeros.length < 2) subject.insertAndFlush(1);
+    expect(subject.zeros[1]!.position).toBeLessThan(before!.position + before!.bytes);
+  },
+);
 
 test("where much is written between two syncs there are none", () => {
   using subject = new Subject();
