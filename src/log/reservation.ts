@@ -157,18 +157,15 @@ export class Reservation {
     // What is mapped cannot be cut there.
     if (!this.#system.canMapPastEnd) return false;
     const base = numbers[LOG_BASE]!;
-    const reserved = numbers[LOG_RESERVED]!;
     const used = Math.max(numbers[LOG_TAIL]!, numbers[LOG_TOUCHED]!) - base;
     const kept = Math.ceil((used + KEPT_BYTES) / BLOCK_BYTES) * BLOCK_BYTES;
     // Where nothing is reserved the file ends before, and would become longer.
-    if (base + kept >= reserved || this.#system.size(file.handle) <= kept) return false;
+    if (base + kept >= numbers[LOG_RESERVED]! || this.#system.size(file.handle) <= kept) return false;
     look();
     this.#stepMax = GROWTH_BYTES_MIN;
-    // First: who dies in between leaves a file that is longer than the word says.
+    // First: who dies in between leaves a file that is longer than the word says, as a system does that cuts nothing.
     numbers[LOG_RESERVED] = base + kept;
     if (numbers[LOG_ZEROED] !== Infinity) numbers[LOG_ZEROED] = Math.min(numbers[LOG_ZEROED]!, base + kept);
-    if (this.#system.truncate(file.handle, kept) >= 0) return true;
-    numbers[LOG_RESERVED] = reserved;
-    return false;
+    return this.#system.truncate(file.handle, kept) >= 0;
   }
 }

@@ -18,6 +18,7 @@ const MADE_END = "test/compaction/made-end.test.ts";
 
 const MOMENTS = "test/compaction/moments.test.ts";
 const SALVAGE = "test/engine/salvage-batches.test.ts";
+const SALVAGE_TARGET = "test/engine/salvage-target.test.ts";
 const SALVAGE_ONE = "test/engine/salvage.test.ts";
 
 const WINDOWS_CALLS = "test/ffi/windows-calls.test.ts";
@@ -360,6 +361,14 @@ export const BACKUP: readonly PlantedFault[] = [
   fault("what begins as a log and is damaged is no database to salvage", SALVAGE_ONE, "engine/salvage-header.ts", [
     'if (verdict.kind === "foreign" && bytes.some((byte) => byte !== 0)) {',
     "if (bytes.some((byte) => byte !== 0)) {",
+  ]),
+  fault("salvage replaces what has come to stand at its target meanwhile", SALVAGE_TARGET, "engine/salvage.ts", [
+    "    mustBeFree(system, source.path, target);\n    using folder",
+    "    using folder",
+  ]),
+  fault("salvage goes on to its end when it is aborted in its last call", SALVAGE_TARGET, "engine/salvage.ts", [
+    "    refuseAborted(options);\n",
+    "",
   ]),
   fault("salvage lets two namespaces have the name that it made up for one", SALVAGE_ONE, "engine/salvage-target.ts", [
     "if (this.#nameless.has(known)) this.#callAnew(known, space);\n      else",

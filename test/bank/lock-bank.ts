@@ -15,6 +15,14 @@ export const LOCKS: readonly PlantedFault[] = [
     "return bytes.length >= HEADER_PAGE_BYTES && decodeHeader",
     "return decodeHeader",
   ]),
+  fault("who was robbed gives back what the robber has written", ROBBED, "log/reservation.ts", [
+    "    look();\n    this.#stepMax",
+    "    this.#stepMax",
+  ]),
+  fault("a salvage that was robbed takes the place of what the robber will make", ROBBED, "engine/salvage.ts", [
+    "    lock.mustBeOurs();\n",
+    "",
+  ]),
   fault("who is robbed while it recovers cuts off what the robber has written", ROBBED, "engine/open.ts", [
     "    core.lockWatch.look();\n    unmapForTruncation",
     "    unmapForTruncation",

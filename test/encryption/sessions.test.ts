@@ -125,6 +125,25 @@ test("no flipped bit of a session's two records costs any other record, with the
   }
 }, 120_000);
 
+test("a session both of whose records are damaged costs its own records in salvage, and none of a session behind it", async () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  for (let life = 0; life < 3; life++) {
+    using db = openWith(path, SECRET);
+    for (let index = 0; index < 20; index++) db.insert(`${life} ${index}`, `value ${index}`);
+  }
+  const file = new Uint8Array(readFileSync(path));
+  const records = framesOf(readFileSync(path)).filter(({ lsn }) => (file[lsn + 8]! & 15) === KIND_SESSION);
+  for (const { lsn } of records.slice(2, 4)) file[lsn + 40]! ^= 1;
+  writeFileSync(path, file);
+  const target = folder.file("salvaged.emdb");
+  const report = await Emdb.salvage(path, target, { encryption: SECRET });
+  expect(report.recoveredRecords).toBe(40);
+  expect(report.lostRanges).toEqual([{ offset: records[2]!.lsn, bytes: records[4]!.lsn - records[2]!.lsn }]);
+  using saved = openWith(target, SECRET);
+  expect([0, 1, 2].map((life) => saved.getText(`${life} 7`))).toEqual(["value 7", undefined, "value 7"]);
+});
+
 test("who reads beside the writer sees its moment, whatever is written and compacted after it", async () => {
   using folder = fastFolder();
   const path = folder.file("data.emdb");

@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import { appendFileSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import type { Environment } from "../../src/engine/assemble.ts";
-import { breakLock, readHolder } from "../../src/engine/lock-file.ts";
+import { LockFile, breakLock, readHolder } from "../../src/engine/lock-file.ts";
 import { rewriteFile } from "../../src/engine/rekey.ts";
 import { salvageFile } from "../../src/engine/salvage.ts";
 import { compactPath, hintPath, newHintPath } from "../../src/engine/siblings.ts";
@@ -154,6 +154,26 @@ test.skipIf(isWindows)("a checkpoint whose lock is broken before its image has a
   }
 });
 
+test.skipIf(isWindows)("who was robbed gives nothing of the robber's file back, and makes it no longer", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using fixture = new EngineFixture(path, hostSystem());
+  const { engine, sync } = fixture;
+  engine.insert(engine.defaultSpace, "key", "value", 0);
+  sync.flush();
+  using robber = rob(path);
+  const { core, defaultSpace } = robber.engine;
+  robber.engine.insert(defaultSpace, "long", "x".repeat(100_000), 0);
+  robber.sync.flush();
+  const size = hostSystem().size(core.file!.handle);
+  const { tail } = engine.core;
+  expectCode("EMDB_LOCKED", () => tail.giveBack());
+  expectCode("EMDB_LOCKED", () => tail.reserve(2 * size));
+  expectCode("EMDB_LOCKED", () => tail.place(2 * size));
+  expect(hostSystem().size(core.file!.handle)).toBe(size);
+  expect(robber.engine.get(defaultSpace, "long")?.length).toBe(100_000);
+});
+
 test.skipIf(isWindows)(
   "a backup, a salvage and a change of the secret whose lock is broken replace nothing",
   async () => {
@@ -188,6 +208,22 @@ test.skipIf(isWindows)(
       await expectRejects("EMDB_LOCKED", rewriteFile(environment(robbed.system), { path, ...secrets }, {}));
       expect(existsSync(image)).toBe(true);
       robbed.expectUnharmed();
+    }
+    {
+      // The robber has the lock, and has made nothing yet.
+      const target = folder.file("salvaged by nobody");
+      let other: LockFile | undefined;
+      const system = faulty(hostSystem(), (call, [name, mode]) => {
+        if (other !== undefined || call !== "open" || mode !== "create" || String(name).endsWith(".lock"))
+          return undefined;
+        breakLock(hostSystem(), target, true);
+        other = LockFile.take(hostSystem(), target);
+        return undefined;
+      });
+      const request = { path: source, target, encryption: undefined };
+      await expectRejects("EMDB_LOCKED", salvageFile(environment(system), request, {}));
+      expect(existsSync(target)).toBe(false);
+      other?.release(true);
     }
     {
       const target = folder.file("salvaged");

@@ -455,17 +455,6 @@ test("an abort and a full disk leave nothing beside the target, and what has the
   for (const name of taken) expect(readFileSync(folder.file(name), "utf8")).toStartWith("left by");
 });
 
-test("what comes to stand at the target while a salvage goes on is not replaced", async () => {
-  using folder = temporaryFolder();
-  const [path, target] = [folder.file("data.emdb"), folder.file("saved.emdb")];
-  writeFileSync(path, story.closed);
-  const onProgress = (): void => writeFileSync(target, "theirs");
-  const refused: unknown = await Emdb.salvage(path, target, { onProgress }).catch((error: unknown) => error);
-  expect(refused).toMatchObject({ code: "EMDB_INVALID_CONFIG" });
-  expect(readFileSync(target, "utf8")).toBe("theirs");
-  expect(readdirSync(folder.path).sort()).toEqual(["data.emdb", "saved.emdb"]);
-});
-
 test("what was salvaged is a database like any other", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

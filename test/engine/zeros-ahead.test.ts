@@ -148,11 +148,18 @@ test("nor where the system does not say that they pay", () => {
   expect(subject.zeros).toEqual([]);
 });
 
-test("nor where the file system reserves nothing: they would make the file longer", () => {
+test.each([
+  ["it does", Errno.EOPNOTSUPP],
+  ["the system does", Errno.ENOSYS],
+])("nor where the file system reserves nothing, as %s not know how to: they would make the file longer", (_, errno) => {
   using subject = new Subject();
-  subject.fault = (call) => (call === "allocate" ? -Errno.EOPNOTSUPP : undefined);
+  subject.fault = (call) => (call === "allocate" ? -errno : undefined);
   subject.insertAndFlush(100);
   expect(subject.zeros).toEqual([]);
+  // Nor does what gives room back, where none was taken.
+  const { core } = subject.fixture.engine;
+  const size = hostSystem().size(core.file!.handle);
+  expect([core.tail.giveBack(), hostSystem().size(core.file!.handle)]).toEqual([false, size]);
 });
 
 test("nor there behind a compaction, which may let the log grow longer", () => {
