@@ -159,7 +159,7 @@ export class LogSalvage {
     else if (isInside) this.#isDamaged = true;
     else this.#giveUp(this.#gapTo);
     this.#gapFrom = 0;
-    if (this.#takeUntil !== 0 && this.lsn >= this.#takeUntil) this.#takeUntil = 0;
+    if (this.lsn >= this.#takeUntil) this.#takeUntil = 0;
   }
 
   /** A frame of a batch that counts. What was sound when its end was looked for may be bad now: a disk may fail in between. */

@@ -362,6 +362,12 @@ export const BACKUP: readonly PlantedFault[] = [
     'if (verdict.kind === "foreign" && bytes.some((byte) => byte !== 0)) {',
     "if (bytes.some((byte) => byte !== 0)) {",
   ]),
+  fault(
+    "salvage takes space that is reserved behind a batch without its end for a loss",
+    SALVAGE,
+    "engine/salvage-log.ts",
+    ["else this.#giveUp(this.#gapTo);", "else this.#giveUp(this.lsn);"],
+  ),
   fault("salvage replaces what has come to stand at its target meanwhile", SALVAGE_TARGET, "engine/salvage.ts", [
     "    mustBeFree(system, source.path, target);\n    using folder",
     "    using folder",
@@ -390,7 +396,7 @@ export const BACKUP: readonly PlantedFault[] = [
     "what follows a batch whose end cannot be read again is taken for part of it",
     SALVAGE,
     "engine/salvage-log.ts",
-    ["    if (this.#takeUntil !== 0 && this.lsn >= this.#takeUntil) this.#takeUntil = 0;\n", ""],
+    ["    if (this.lsn >= this.#takeUntil) this.#takeUntil = 0;\n", ""],
   ),
   fault("a backup ends before it has caught up", MOMENTS, "engine/backup.ts", [
     "        draft.copy.catchUp(core.visible - core.base);\n",

@@ -42,6 +42,12 @@ export const SECRETS: readonly PlantedFault[] = [
     "[0].map(",
   ]),
   fault(
+    "salvage believes a header in the clear that says how a batch of an encrypted log ended",
+    "test/encryption/salvage.test.ts",
+    "engine/salvage-log.ts",
+    ["(this.#source.opener === undefined && kind <= KIND_END)", "kind <= KIND_END"],
+  ),
+  fault(
     "an encrypted log without its header page is salvaged as a plain one, of nothing",
     "test/encryption/salvage.test.ts",
     "engine/salvage.ts",

@@ -2,10 +2,15 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
+import { KIND_PUT, PLACE_LAST, shapeOf } from "../../src/log/frame.ts";
 import { Emdb } from "../../src/index.ts";
+import { openFile } from "../engine/open-engine.ts";
+import { giveUpBatch } from "../engine/verify-frames.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { framesOf, placeAt, repair } from "./attack-fixture.ts";
 
 setDefaultTimeout(120_000);
 
@@ -71,4 +76,26 @@ test("an encrypted file of whose header page the file id alone is left is refuse
     expect(salvaged).toMatchObject({ code: "EMDB_CORRUPTED", offset: 0 });
     expect(existsSync(target)).toBe(false);
   }
+});
+
+test("whoever forges the end of a batch that was given up, in the clear, brings none of it back", async () => {
+  using folder = temporaryFolder();
+  const [path, target] = [folder.file("data.emdb"), folder.file("salvaged.emdb")];
+  const key = (): Uint8Array => new Uint8Array(32).fill(7);
+  const opened = openFile(hostSystem(), path, { encryption: { key: key() } });
+  giveUpBatch(opened, "gone", 2);
+  opened.engine.insert(opened.engine.defaultSpace, "after", "it", 0);
+  opened.leave();
+  const file = new Uint8Array(readFileSync(path));
+  const abort = framesOf(readFileSync(path)).find(({ lsn }) => placeAt(file, lsn) === PLACE_LAST)!;
+  const view = new DataView(file.buffer, file.byteOffset);
+  // A sound header of a plain record, whose body is what was sealed.
+  const bytes = view.getUint32(abort.lsn + 12, true);
+  view.setUint32(abort.lsn + 8, shapeOf(KIND_PUT, PLACE_LAST, 0, 0), true);
+  view.setUint32(abort.lsn + 12, bytes, true);
+  repair(file, abort.lsn);
+  writeFileSync(path, file);
+  const report = await Emdb.salvage(path, target, { encryption: { key: key() } });
+  using saved = Emdb.open(target, { encryption: { key: key() } });
+  expect([report.recoveredRecords, saved.getText("after"), saved.containsKey("gone")]).toEqual([1, "it", false]);
 });

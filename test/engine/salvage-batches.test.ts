@@ -186,21 +186,23 @@ describe.each([
     expect(new Set(said.map(({ kind }) => kind)).size).toBe(6);
   });
 
-  /** With these frames damaged, and all of it or what is left of it when it ends behind so many frames. */
+  /** With these frames damaged, and all of it or what is left of it when it ends behind so many frames, and zeros behind it. */
   async function check(
     folder: TemporaryFolder,
     damages: ReadonlyMap<number, Damage>,
-    count = frames.length,
+    { count = frames.length, reservedBytes = 0 } = {},
   ): Promise<void> {
     const left = frames.slice(0, count);
-    const bytes = Uint8Array.from(count < frames.length ? log.subarray(0, left.at(-1)!.end) : log);
+    const whole = count < frames.length ? log.subarray(0, left.at(-1)!.end) : log;
+    const bytes = new Uint8Array(whole.length + reservedBytes);
+    bytes.set(whole);
     for (const [index, damage] of damages) bytes[left[index]!.start + (damage === "header" ? 1 : 24)]! ^= 4;
     const { taken } = judge(left, damages, isSealed);
     const names = new Map<number, string>();
     for (const [index, { kind, space, key }] of left.entries()) {
       if (kind === format.KIND_SPACE_CREATE && !damages.has(index)) names.set(space, key.toString());
     }
-    const case_ = { damages: [...damages], count };
+    const case_ = { damages: [...damages], count, reservedBytes };
     const expected = {
       ...case_,
       lostRanges: rangesOf(left, (index) => !taken.has(index)),
@@ -224,8 +226,11 @@ describe.each([
   test("a log that ends behind any of its frames has lost a batch without its end, and nothing else", async () => {
     using folder = fastFolder();
     for (let count = 1; count < frames.length; count += 1) {
-      await check(folder, new Map(), count);
-      if (frames[count - 1]!.bodyBytes > 0) await check(folder, new Map([[count - 1, "body"]]), count);
+      for (const reservedBytes of [0, 100_000]) {
+        await check(folder, new Map(), { count, reservedBytes });
+        if (frames[count - 1]!.bodyBytes > 0)
+          await check(folder, new Map([[count - 1, "body"]]), { count, reservedBytes });
+      }
     }
   });
 
