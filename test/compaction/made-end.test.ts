@@ -278,11 +278,14 @@ test("salvage of a copy that was written on and has rotted from before its first
   const db = Emdb.open(path);
   db.insert("d", "x".repeat(1000));
   db.closeSync();
-  const rotten = readFileSync(path);
-  const from = madeEndOf(whole) - 8;
-  writeFileSync(path, rotten.fill(0x5a, from));
-  const { lostRanges } = await Emdb.salvage(path, folder.file("salvaged.emdb"));
-  expect(lostRanges.map(({ offset, bytes }) => offset + bytes)).toEqual([rotten.length]);
+  const sound = readFileSync(path);
+  // In the value of the last frame before that end, and in its header.
+  for (const before of [8, 30]) {
+    const rotten = Buffer.from(sound).fill(0x5a, madeEndOf(whole) - before);
+    writeFileSync(path, rotten);
+    const { lostRanges } = await Emdb.salvage(path, folder.file(`salvaged ${before}.emdb`));
+    expect(lostRanges).toEqual([{ offset: madeEndOf(whole) - 32, bytes: rotten.length - madeEndOf(whole) + 32 }]);
+  }
 });
 
 test("a change of encryption refuses a copy that was cut short, until it was opened", async () => {
