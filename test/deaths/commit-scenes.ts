@@ -26,8 +26,9 @@ const BEHIND: readonly (readonly Kind[])[] = [
   ["attach", "flush", "crash"],
   ["leave", "insert", "flush", "crash"],
   ["compactAll", "insert", "flushAsync", "crash"],
-  ["flushSoon", "flushAsync", "flushAsync", "crash"],
 ];
+/** Behind a sync that was refused as well: flushes that are open when it is told, and behind it. */
+const BEHIND_REFUSED: readonly Kind[] = ["flushSoon", "flushAsync", "flushAsync", "crash"];
 /** Whose turn these are; of all others it is the second's. */
 const TURN_OF: Readonly<Partial<Record<Kind, number>>> = { attach: 2, leave: 0 };
 
@@ -71,11 +72,14 @@ export function standInSyncs(pacer: TurnPacer): Searched {
       for (const end of WORKER_ENDS) {
         for (let steps = 1; steps <= WORKER_STEPS; steps += 1) {
           // Of each step another one in each world.
-          const behind = BEHIND[(steps + seed) % BEHIND.length]!;
-          const shortest = caseOf(seed, { steps, end }, { isRefused, behind });
-          const life = live(pacer, shortest);
-          add(tally, life.tally);
-          if (life.found !== undefined) return { ...tally, findings: [{ found: life.found, shortest, log: life.log }] };
+          const some = [BEHIND[(steps + seed) % BEHIND.length]!, ...(isRefused ? [BEHIND_REFUSED] : [])];
+          for (const behind of some) {
+            const shortest = caseOf(seed, { steps, end }, { isRefused, behind });
+            const life = live(pacer, shortest);
+            add(tally, life.tally);
+            const { found, log } = life;
+            if (found !== undefined) return { ...tally, findings: [{ found, shortest, log }] };
+          }
         }
       }
     }
