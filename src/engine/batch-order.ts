@@ -7,7 +7,7 @@
  * in the order of their keys always; a log keeps what comes together in it, and so does each compaction after.
  *
  * The caller's keys and values lie on the heap in the order of coming: in any other each is some misses, one after the
- * other. So a group of them is gone over in steps, of which each touches what the one before has found.
+ * other. So they are brought together by the group, which is touched before it is written (`touch.ts`).
  *
  * Invariants
  * 1. Records of one key keep their order: the last one counts.
@@ -25,6 +25,7 @@ export const ORDERED_MIN = 256;
 const GROUP = 64;
 /** Bytes at the beginning of keys that are compared to find what all begin with. */
 const SHARED_MAX = 64;
+
 const encoder = new TextEncoder();
 /** A character that has no room for its last byte is not written at all. */
 const text = new Uint8Array(SHARED_MAX + 8 + 3);
@@ -40,6 +41,7 @@ export class BatchOrder {
   readonly #keys: readonly Bytes[];
   readonly #values: readonly Bytes[];
   readonly #order: Uint32Array;
+
   private constructor(keys: readonly Bytes[], values: readonly Bytes[], order: Uint32Array) {
     this.#keys = keys;
     this.#values = values;
