@@ -18,11 +18,10 @@
 import type { BatchPart } from "./batch-lengths.ts";
 import type { Bytes } from "./contract.ts";
 import { FirstBytes } from "./first-bytes.ts";
+import { GROUP_KEYS } from "./prefetch.ts";
 
 /** Fewer records are in a few pages anyway, and sorting ten costs a quarter of writing them. */
 export const ORDERED_MIN = 256;
-/** Records that are gathered at a time. */
-const GROUP = 64;
 /** Bytes at the beginning of keys that are compared to find what all begin with. */
 const SHARED_MAX = 64;
 
@@ -58,7 +57,7 @@ export class BatchOrder {
   gather(from: number): BatchPart {
     const { keys, values, numbers } = this.#group;
     const order = this.#order;
-    const count = Math.min(GROUP, order.length - from);
+    const count = Math.min(GROUP_KEYS, order.length - from);
     keys.length = values.length = numbers.length = count;
     for (let index = 0; index < count; index++) {
       const number = order[from + index]!;

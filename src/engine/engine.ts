@@ -1,6 +1,5 @@
 /** The engine as the room above sees it: one `Store` over a `Core`, each call handed to the path it belongs to. */
 
-import { liesScattered, touchRecords } from "./touch.ts";
 import { EmdbError } from "../errors.ts";
 import { lengthSum, type BatchPart } from "./batch-lengths.ts";
 import { BatchOrder, ORDERED_MIN } from "./batch-order.ts";
@@ -24,6 +23,7 @@ import { RoomAhead } from "./room-ahead.ts";
 import { Snapshots } from "./snapshot.ts";
 import type { Spaces } from "./spaces.ts";
 import { type SpaceState } from "./spaces.ts";
+import { liesScattered, touchRecords } from "./touch.ts";
 import { WritePath } from "./write-path.ts";
 import { PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, placeInBatch } from "../log/frame.ts";
 

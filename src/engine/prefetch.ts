@@ -32,7 +32,8 @@ import { KEY_BYTES_MAX } from "../limits.ts";
 import type { Bytes } from "./contract.ts";
 import { outgrown, type KeyBuffer } from "./key-buffer.ts";
 
-const GROUP = 64;
+/** Keys that are gone over together, at most. */
+export const GROUP_KEYS = 64;
 const BUCKET_BYTES = 64;
 /** Keys of a kibibyte, a group of them; of the longest there is one in a group. */
 const KEYS_BYTES = 64 * 1024;
@@ -41,8 +42,8 @@ const FRAME_BYTES = 256;
 const ANY_EXTENSION = SHAPE_EXPIRY | SHAPE_WIDE_SPACE | SHAPE_WIDE_PREV;
 
 const sharedKeys = sharedScratch(KEYS_BYTES);
-const sharedBuckets = sharedScratch(GROUP * BUCKET_BYTES);
-const sharedFrames = sharedScratch(GROUP * FRAME_BYTES);
+const sharedBuckets = sharedScratch(GROUP_KEYS * BUCKET_BYTES);
+const sharedFrames = sharedScratch(GROUP_KEYS * FRAME_BYTES);
 
 export class Prefetch {
   readonly #keydir: Keydir;
@@ -51,13 +52,13 @@ export class Prefetch {
   readonly #hash: KeyHash;
   /** How many keys the group has. */
   #count = 0;
-  readonly #hashes = new Int32Array(GROUP);
+  readonly #hashes = new Int32Array(GROUP_KEYS);
   /** Where each key begins in `#keys`, at multiples of four, and how long it is. */
-  readonly #starts = new Int32Array(GROUP);
-  readonly #lengths = new Int32Array(GROUP);
+  readonly #starts = new Int32Array(GROUP_KEYS);
+  readonly #lengths = new Int32Array(GROUP_KEYS);
   /** Where each bucket, then each frame is; 0: to be looked up. */
-  readonly #places = new Float64Array(GROUP);
-  readonly #copied = new Int32Array(GROUP);
+  readonly #places = new Float64Array(GROUP_KEYS);
+  readonly #copied = new Int32Array(GROUP_KEYS);
   /** What the longest frame of the last group took, 0 if nothing is known: so much is copied, since each line is a miss. */
   #longest = 0;
   readonly #keys = sharedKeys();
@@ -91,7 +92,7 @@ export class Prefetch {
   }
 
   #take(keys: readonly Bytes[], first: number): number {
-    const most = Math.min(GROUP, keys.length - first);
+    const most = Math.min(GROUP_KEYS, keys.length - first);
     let at = 0;
     for (let index = 0; index < most; index++) {
       const key = keys[first + index]!;

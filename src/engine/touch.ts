@@ -10,9 +10,8 @@
 import { addressOf } from "../ffi/memory.ts";
 import type { BatchPart } from "./batch-lengths.ts";
 import type { Bytes } from "./contract.ts";
+import { GROUP_KEYS } from "./prefetch.ts";
 
-/** Records that are touched ahead. */
-const GROUP = 64;
 /** Of short ones all lines are touched. */
 const TOUCH_BYTES_MAX = 512;
 const LINE_BYTES = 64;
@@ -23,9 +22,9 @@ const NEAR_BYTES = 4096;
 /** What was read, so that it is. */
 const touched = new Int32Array(1);
 
-/** Touches a group of records. */
+/** Touches as many records as the next group may have. */
 export function touchRecords({ keys, values, first }: BatchPart): void {
-  const count = Math.min(GROUP, keys.length - first);
+  const count = Math.min(GROUP_KEYS, keys.length - first);
   touched[0] = touchBytes(keys, first, count) + touchBytes(values, first, count);
 }
 
