@@ -15,6 +15,10 @@ import { ownCopy, refuseResized } from "./bytes.ts";
 import { isFromCodec, type CodedSpace } from "./coded-space.ts";
 import { describe } from "./describe.ts";
 
+/** Room is made for so many at once: fewer are soon collected, and of more an array only says that it has them. */
+const ROOM_MIN = 1024;
+const ROOM_MAX = 2 ** 20;
+
 /** Equally long; the entry at one index is one record. */
 export interface CollectedEntries {
   readonly keys: readonly Bytes[];
@@ -39,23 +43,33 @@ function collectInPlace<K, V, KeyIn, ValueIn>(
   entries: Iterable<readonly [KeyIn, ValueIn]>,
   place: Place,
 ): CollectedEntries {
-  const keys: Bytes[] = [];
-  const values: Bytes[] = [];
+  const expected = Array.isArray(entries) ? entries.length : 0;
+  const [keys, values] = [roomFor(expected), roomFor(expected)];
+  let count = 0;
   let sum = 0;
   for (const entry of entries) {
-    if (!Array.isArray(entry)) throw wrong(`entry ${keys.length} must be [key, value], got ${describe(entry)}`);
-    place.index = keys.length;
+    if (!Array.isArray(entry)) throw wrong(`entry ${count} must be [key, value], got ${describe(entry)}`);
+    if (count === BATCH_WRITES_MAX) throw tooMany();
+    place.index = count;
     const key = coded.keyKept(entry[0]);
-    keys.push(key);
+    keys[count] = key;
     // The key's first: the value's codec may run.
-    sum = (sum + keyTerm(key, place.index)) | 0;
+    sum = (sum + keyTerm(key, count)) | 0;
     const value = coded.valueKept(entry[1]);
-    values.push(value);
-    sum = (sum + valueTerm(value, place.index)) | 0;
+    values[count] = value;
+    sum = (sum + valueTerm(value, count)) | 0;
     place.index = -1;
-    if (keys.length > BATCH_WRITES_MAX) throw tooMany();
+    count += 1;
   }
+  // Code of the caller's may have shortened the array.
+  keys.length = count;
+  values.length = count;
   return { keys, values, lengths: { sum, onChanged: () => refuseResized(keys, values) } };
+}
+
+/** An array for as many as are expected: one that grows is moved again and again, to memory that is new to the process. */
+function roomFor(expected: number): Bytes[] {
+  return expected < ROOM_MIN ? [] : Array.from<Bytes>({ length: Math.min(expected, ROOM_MAX) });
 }
 
 function collectCopies<K, V, KeyIn, ValueIn>(
@@ -117,12 +131,12 @@ function collectArray<K, V, KeyIn, ValueIn>(
 ): readonly Bytes[] {
   const count = keys.length;
   if (count > BATCH_WRITES_MAX) throw tooMany();
-  const collected: Bytes[] = [];
+  const collected = roomFor(count);
   let sum = 0;
   for (let index = 0; index < count; index += 1) {
     place.index = index;
     const key = coded.keyIn(keys[index] as KeyIn);
-    collected.push(key);
+    collected[index] = key;
     sum = (sum + keyTerm(key, index)) | 0;
   }
   place.index = -1;
