@@ -27,6 +27,9 @@ import { liesScattered, touchRecords } from "./touch.ts";
 import { WritePath } from "./write-path.ts";
 import { PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, placeInBatch } from "../log/frame.ts";
 
+/** Frames of a batch of so many writes are built in their place. */
+const IN_PLACE_MIN = 1024;
+
 export class Engine implements Store {
   readonly core: Core;
   readonly spaces: Spaces;
@@ -219,7 +222,7 @@ export class Engine implements Store {
         if (done >= room.next) room.make(done);
         const part = order?.gather(done) ?? { keys, values, first: done };
         if (isScattered) touchRecords(part);
-        const taken = this.#touchGroup(state, part.keys, part.first);
+        const taken = this.#touchGroup(state, part, true);
         this.#putGroup(state, part, { done, taken, count, expiresAtMs });
         sum = (sum + lengthSum(part, taken)) | 0;
         done += taken;
@@ -298,18 +301,24 @@ export class Engine implements Store {
     return (index) => {
       if (index === end) {
         first = end;
-        end += this.#touchGroup(space, keys, first);
+        end += this.#touchGroup(space, { keys, first }, false);
       }
       prefetch.load(index - first);
     };
   }
 
   /** Brings what the keys from the one at `first` on are looked up in into the cache; returns of how many. */
-  #touchGroup(space: SpaceState, keys: readonly Bytes[], first: number): number {
+  #touchGroup(
+    space: SpaceState,
+    group: { readonly keys: readonly Bytes[]; readonly first: number },
+    mayBeNew: boolean,
+  ): number {
     const { prefetch, visible } = this.core;
     const root = this.spaces.root(space);
-    const count = prefetch.touchBuckets(root, keys, first);
-    if (root !== 0) prefetch.touchFrames(visible);
+    const count = prefetch.touchBuckets(root, group.keys, group.first);
+    if (root === 0) return count;
+    if (mayBeNew) prefetch.touchReplaced(visible);
+    else prefetch.touchFrames(visible);
     return count;
   }
 
@@ -380,12 +389,14 @@ export class Engine implements Store {
 
   /** Runs a batch of so many writes. */
   #writingMany<T>(count: number, body: () => T): T {
-    const { ordering } = this.core;
+    const { ordering, encoder, vault } = this.core;
     return this.#writing(() => {
       ordering?.beginBatch(count);
+      encoder.isInPlace = count >= IN_PLACE_MIN && vault === undefined;
       try {
         return body();
       } finally {
+        encoder.isInPlace = false;
         ordering?.endBatch();
       }
     });

@@ -119,6 +119,11 @@ export class SealedEncoder extends FrameEncoder {
     words[WORD_HEADER_CHECK] = xxh32(stage, 4, FRAME_HEADER_BYTES - 4, headerSeed);
   }
 
+  /** What this builds is sealed in the stage: nothing plain may get to the log. */
+  override encodeAt(): never {
+    throw new Error("emdb: internal error: a sealed frame is built in the stage");
+  }
+
   #seal(body: Uint8Array, lsn: number, target: SealTarget): void {
     const source = this.#source;
     const { sealer } = source;

@@ -2,6 +2,7 @@
 
 import { assert } from "../errors.ts";
 import { copy, type Pinned } from "../ffi/memory.ts";
+import { windowOn } from "../ffi/window.ts";
 import type { FrameEncoder } from "./encoder.ts";
 import type { Tail } from "./tail.ts";
 
@@ -13,8 +14,12 @@ export function appendFrame(tail: Tail, draft: FrameEncoder, key: Pinned, keyByt
   const bytes = draft.measure(keyBytes, position);
   if (bytes <= tail.placedBytesMax) {
     const address = tail.place(bytes);
-    draft.encode(key, keyBytes, position);
-    copy(address, draft.stage.address, bytes);
+    const memory = draft.isInPlace ? windowOn(address, bytes) : undefined;
+    if (memory !== undefined) draft.encodeAt(memory, address - memory.address, key, keyBytes, position);
+    else {
+      draft.encode(key, keyBytes, position);
+      copy(address, draft.stage.address, bytes);
+    }
     tail.advance(bytes);
   } else {
     draft.encode(key, keyBytes, position, false);

@@ -1,4 +1,4 @@
-/** Builds frames in staging memory, checks and all; the caller copies them to where the tail says. */
+/** Builds frames, checks and all: where they are to stand, or in staging memory, from where the caller copies them there. */
 
 import { copy, sharedScratch, wideningScratch, type Pinned } from "../ffi/memory.ts";
 import { assert } from "../errors.ts";
@@ -63,6 +63,8 @@ export class FrameEncoder {
   /** Of the file that the frames go to. */
   salts: Salts;
   readonly #text: Pinned = sharedText();
+  /** Whether frames are built where they are to stand (`encodeAt`): while so many come that a window pays (`ffi/window.ts`). */
+  isInPlace = false;
   /** Bytes of a frame besides key and value, at most. */
   readonly overheadBytesMax: number = FRAME_OVERHEAD_BYTES_MAX;
 
@@ -154,20 +156,47 @@ export class FrameEncoder {
 
   /** Builds the frame that `measure` has just measured: all of it in `stage`, or its head alone. */
   encode(key: Pinned, keyBytes: number, lsn: number, isStaged = true): void {
-    const bytes = frameBytes(this.#shape, this.valueBytes);
-    const stage = isStaged ? this.stageFor(bytes) : this.#stage;
-    const words = stage.u32;
+    if (!isStaged) this.#ownShared();
+    const stage = isStaged ? this.stageFor(frameBytes(this.#shape, this.valueBytes)) : this.#stage;
+    this.encodeAt(stage, 0, key, keyBytes, lsn, isStaged);
+  }
+
+  /**
+   * The same at byte `at` of any memory, a multiple of 8. In one piece: what stands in a function of its own here, and is as
+   * long as a header, is called, which takes as long as it does.
+   */
+  encodeAt(memory: Pinned, at: number, key: Pinned, keyBytes: number, lsn: number, isWhole = true): void {
+    const words = memory.u32;
+    const first = at >> 2;
+    const shape = this.#shape;
+    const { valueBytes } = this;
+    if (isWhole) {
+      const end = first + (frameBytes(shape, valueBytes) >> 2);
+      words[end - 1] = 0;
+      words[end - 2] = 0;
+    }
+    const prevUnits = this.prev === 0 ? 0 : (lsn - this.prev) / 8;
+    words[first + WORD_SHAPE] = shape;
+    words[first + WORD_VALUE_BYTES] = valueBytes;
+    words[first + WORD_PREV] = (shape & SHAPE_WIDE_PREV) === 0 ? prevUnits : 0;
+    const space = this.space >= WIDE_SPACE ? WIDE_SPACE : this.space;
+    words[first + WORD_TAIL] = ((space << 16) | packDistance((lsn - this.durable) / 8)) >>> 0;
+    const body = at + FRAME_HEADER_BYTES;
+    if (keyBytes > 0) copy(memory.address + body, key.address, keyBytes);
+    if ((shape & (SHAPE_EXPIRY | SHAPE_WIDE_SPACE | SHAPE_WIDE_PREV)) !== 0)
+      this.#putExtension(memory, body + keyBytes, prevUnits);
+    const headBytes = this.headBytes - FRAME_HEADER_BYTES;
+    if (isWhole && valueBytes > 0) copy(memory.address + body + headBytes, this.value, valueBytes);
     const low = unitLow(lsn);
     const high = unitHigh(lsn);
-    if (isStaged) {
-      words[(bytes >> 2) - 1] = 0;
-      words[(bytes >> 2) - 2] = 0;
-    } else this.#ownShared();
-    this.#putHead(key, keyBytes, lsn);
-    if (isStaged && this.valueBytes > 0) copy(stage.address + this.headBytes, this.value, this.valueBytes);
-    words[WORD_BODY_CHECK] = this.#bodyCheck(isStaged, placeSeed(this.salts.body, low, high));
-    const seed = placeSeed(this.salts.header, low, high);
-    words[WORD_HEADER_CHECK] = xxh32Of20(stage.i32, 1, seed);
+    const bodySeed = placeSeed(this.salts.body, low, high);
+    const bytes = headBytes + valueBytes;
+    if (bytes <= XXH32_BODY_BYTES_MAX) words[first + WORD_BODY_CHECK] = xxh32(memory, body, bytes, bodySeed);
+    else {
+      const check = crc32(memory.u8.subarray(body, body + (isWhole ? bytes : headBytes)), bodySeed);
+      words[first + WORD_BODY_CHECK] = isWhole ? check : crc32(this.longValue, check);
+    }
+    words[first + WORD_HEADER_CHECK] = xxh32Of20(memory.i32, first + 1, placeSeed(this.salts.header, low, high));
   }
 
   /**
@@ -182,36 +211,17 @@ export class FrameEncoder {
     if (valueBytes > 0) copy(this.value, value, valueBytes);
   }
 
-  #putHead(key: Pinned, keyBytes: number, lsn: number): void {
-    const stage = this.#stage;
-    const words = stage.u32;
+  #putExtension(memory: Pinned, start: number, prevUnits: number): void {
     const shape = this.#shape;
-    const prevUnits = this.prev === 0 ? 0 : (lsn - this.prev) / 8;
-    words[WORD_SHAPE] = shape;
-    words[WORD_VALUE_BYTES] = this.valueBytes;
-    words[WORD_PREV] = (shape & SHAPE_WIDE_PREV) === 0 ? prevUnits : 0;
-    const space = this.space >= WIDE_SPACE ? WIDE_SPACE : this.space;
-    words[WORD_TAIL] = ((space << 16) | packDistance((lsn - this.durable) / 8)) >>> 0;
-    if (keyBytes > 0) copy(stage.address + FRAME_HEADER_BYTES, key.address, keyBytes);
-    if ((shape & (SHAPE_EXPIRY | SHAPE_WIDE_SPACE | SHAPE_WIDE_PREV)) === 0) return;
-    let at = FRAME_HEADER_BYTES + keyBytes;
+    let at = start;
     if ((shape & SHAPE_EXPIRY) !== 0) {
-      writeWide(stage, at, this.expiresAtMs);
+      writeWide(memory, at, this.expiresAtMs);
       at += 8;
     }
     if ((shape & SHAPE_WIDE_SPACE) !== 0) {
-      writeWord(stage, at, this.space);
+      writeWord(memory, at, this.space);
       at += 4;
     }
-    if ((shape & SHAPE_WIDE_PREV) !== 0) writeWide(stage, at, prevUnits);
-  }
-
-  #bodyCheck(isStaged: boolean, seed: number): number {
-    const head = this.headBytes - FRAME_HEADER_BYTES;
-    const body = head + this.valueBytes;
-    if (body <= XXH32_BODY_BYTES_MAX) return xxh32(this.#stage, FRAME_HEADER_BYTES, body, seed);
-    const end = FRAME_HEADER_BYTES + (isStaged ? body : head);
-    const staged = crc32(this.#stage.u8.subarray(FRAME_HEADER_BYTES, end), seed);
-    return isStaged ? staged : crc32(this.longValue, staged);
+    if ((shape & SHAPE_WIDE_PREV) !== 0) writeWide(memory, at, prevUnits);
   }
 }

@@ -8,6 +8,32 @@ export const MEMORY: readonly PlantedFault[] = [
     "return cannotReserve.has(-result) ?",
     "return result === -Errno.ENOSYS ?",
   ]),
+  fault("a window is taken to reach further than it does", "test/ffi/window.test.ts", "ffi/window.ts", [
+    "if (from >= 0 && from + bytes <= WINDOW_BYTES) return open;",
+    "if (from >= 0 && from <= WINDOW_BYTES) return open;",
+  ]),
+  fault("a place before the window is taken to be in it", "test/ffi/window.test.ts", "ffi/window.ts", [
+    "if (from >= 0 && from",
+    "if (from",
+  ]),
+  fault(
+    "behind a frame that is built in its place stays what stood there",
+    "test/log/frame.test.ts",
+    "log/encoder.ts",
+    ["      words[end - 1] = 0;\n", ""],
+  ),
+  fault(
+    "a long batch that fails leaves its way of writing to others",
+    "test/engine/in-place.test.ts",
+    "engine/engine.ts",
+    ["        encoder.isInPlace = false;\n", ""],
+  ),
+  fault(
+    "a long batch is built in its place where it is to be sealed",
+    "test/engine/in-place.test.ts",
+    "engine/engine.ts",
+    ["count >= IN_PLACE_MIN && vault === undefined;", "count >= IN_PLACE_MIN;"],
+  ),
   fault("bytes that are no text are read as one", "test/contract/engine.test.ts", "codec/text.ts", [
     'text.includes("\\ufffd") ? utf8Text(bytes.subarray(from, to)) : text',
     "text",

@@ -25,10 +25,11 @@ function filled(bytes: number, letter: string): Uint8Array {
 function sharedKey({ engine }: Opened, bytes: number): Uint8Array {
   const shared = new Uint8Array(new SharedArrayBuffer(bytes)).fill(97);
   const { prefetch } = engine.core;
-  const touchFrames = prefetch.touchFrames.bind(prefetch);
-  prefetch.touchFrames = (...group) => {
-    touchFrames(...group);
+  const touchBuckets = prefetch.touchBuckets.bind(prefetch);
+  prefetch.touchBuckets = (...group) => {
+    const count = touchBuckets(...group);
     shared.fill(98);
+    return count;
   };
   return shared;
 }
@@ -85,13 +86,14 @@ test("a shared key that grows behind its hash is the key that was hashed", async
   for (const bytes of [8, 80]) {
     const buffer = new SharedArrayBuffer(bytes, { maxByteLength: 1000 });
     const { prefetch } = engine.core;
-    const touchFrames = prefetch.touchFrames.bind(prefetch);
-    prefetch.touchFrames = (...group) => {
-      touchFrames(...group);
+    const touchBuckets = prefetch.touchBuckets.bind(prefetch);
+    prefetch.touchBuckets = (...group) => {
+      const count = touchBuckets(...group);
       buffer.grow(1000);
+      return count;
     };
     engine.insertMany(space, [new Uint8Array(buffer), `${bytes}`], ["1", "2"], 0);
-    prefetch.touchFrames = touchFrames;
+    prefetch.touchBuckets = touchBuckets;
     expect(engine.has(space, new Uint8Array(bytes))).toBe(true);
   }
   expect(await soundKeys(life)).toHaveLength(5);

@@ -16,7 +16,7 @@ import {
   type FrameFacts,
   type Salts,
 } from "../../src/log/frame.ts";
-import { pinned } from "../../src/ffi/memory.ts";
+import { pinned, type Pinned } from "../../src/ffi/memory.ts";
 import { EXPIRES_AT_MS_MAX, HEADER_PAGE_BYTES, LOG_BYTES_MAX, SPACE_COUNT_MAX } from "../../src/limits.ts";
 import type { Random } from "../sim/random.ts";
 
@@ -89,8 +89,19 @@ export function randomInput(random: Random): FrameInput {
 
 /** Builds a frame; its bytes are at the start of `encoder.stage`. Returns how many. */
 export function encode(encoder: FrameEncoder, input: FrameInput): number {
+  const frameBytes = measure(encoder, input);
+  encoder.encode(keyOf(input), input.key.length, input.lsn);
+  return frameBytes;
+}
+
+export function keyOf(input: FrameInput): Pinned {
   const key = pinned(65_544);
   key.u8.set(input.key);
+  return key;
+}
+
+/** Tells an encoder of a frame; returns how long that will be. */
+export function measure(encoder: FrameEncoder, input: FrameInput): number {
   encoder.kind = input.kind;
   encoder.place = input.place;
   encoder.flags = input.flags;
@@ -100,9 +111,7 @@ export function encode(encoder: FrameEncoder, input: FrameInput): number {
   encoder.durable = input.durable;
   if (input.value.length > 0) encoder.loadValue(input.value);
   else encoder.loadNothing();
-  const frameBytes = encoder.measure(input.key.length, input.lsn);
-  encoder.encode(key, input.key.length, input.lsn);
-  return frameBytes;
+  return encoder.measure(input.key.length, input.lsn);
 }
 
 export function newEncoder(): FrameEncoder {

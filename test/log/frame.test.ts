@@ -18,7 +18,7 @@ import {
 import { unitHigh, unitLow } from "../../src/log/log-words.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX } from "../../src/limits.ts";
 import { Random } from "../sim/random.ts";
-import { SALTS, emptyFacts, encode, newEncoder, randomInput, type FrameInput } from "./fixture.ts";
+import { SALTS, emptyFacts, encode, keyOf, measure, newEncoder, randomInput, type FrameInput } from "./fixture.ts";
 
 const unitsMax = LOG_BYTES_MAX / 8;
 
@@ -82,6 +82,23 @@ test("random frames of every kind come back as they were said, wide forms includ
     if (prev > 0 && input.lsn - prev >= 2 ** 35) wideCount += 1;
   }
   expect(wideCount).toBeGreaterThan(20);
+});
+
+test("a frame that is built in any memory is the one that is built in the stage, and nothing besides is written to", () => {
+  const random = new Random(15);
+  const [staged, placed] = [newEncoder(), newEncoder()];
+  const memory = pinned(32_768);
+  for (let round = 0; round < 3000; round += 1) {
+    const input = randomInput(random);
+    const bytes = encode(staged, input);
+    const at = 8 * random.below((memory.u8.length - bytes) / 8);
+    memory.u8.fill(0xa5);
+    expect(measure(placed, input)).toBe(bytes);
+    placed.encodeAt(memory, at, keyOf(input), input.key.length, input.lsn);
+    expect(Buffer.compare(memory.u8.subarray(at, at + bytes), staged.stage.u8.subarray(0, bytes))).toBe(0);
+    const isUntouched = memory.u8.every((byte, index) => byte === 0xa5 || (index >= at && index < at + bytes));
+    expect(isUntouched).toBe(true);
+  }
 });
 
 test("a frame of a 24-byte key and a 150-byte value is at most 32 bytes longer than both", () => {

@@ -152,6 +152,8 @@ function instrumentCopies(baton: Pacer, cutsCopies: boolean): void {
   // Every value that is in the file has a mapping of its own.
   changeModule(/src[\\/]limits\.ts$/, "ZERO_COPY_BYTES_MIN = 256 * KIB;", "ZERO_COPY_BYTES_MIN = 1;");
   changeModule(/src[\\/]ffi[\\/]reclaim\.ts$/, "const BATCH = 64;", "const BATCH = 1;");
+  // The frames of each batch are built in their place.
+  changeModule(/src[\\/]engine[\\/]engine\.ts$/, "const IN_PLACE_MIN = 1024;", "const IN_PLACE_MIN = 2;");
 }
 
 /** What was not loaded yet. */
