@@ -27,18 +27,19 @@ export function describe(value: unknown): string {
 
 function describeObject(value: unknown): string {
   if (value === null) return "null";
-  const tag = tagOf(value);
-  if (tag === undefined) return "an object";
+  const tagged = taggedAs(value);
+  if (tagged === undefined) return "an object";
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (ArrayBuffer.isView(value)) return `a view of ${value.byteLength} bytes`;
+  const tag = tagged.slice("[object ".length, -1);
   if (tag === "Promise") return "a promise (is an await missing?)";
   return tag === "Object" ? "an object" : `an object of type ${shortened(tag)}`;
 }
 
-/** What kind of object it says it is; undefined when it does not let anybody look: a getter throws, a proxy is revoked. */
-function tagOf(value: unknown): string | undefined {
+/** What kind of object it says it is, in brackets; undefined when it does not let anybody look: a getter throws, a proxy is revoked. */
+function taggedAs(value: unknown): string | undefined {
   try {
-    return Object.prototype.toString.call(value).slice("[object ".length, -1);
+    return Object.prototype.toString.call(value);
   } catch {
     return undefined;
   }
@@ -46,7 +47,7 @@ function tagOf(value: unknown): string | undefined {
 
 /** Whether `value` can be somebody's options: not an array, a Map, a Date, a promise that nobody awaited. */
 export function isOptions(value: unknown): value is object {
-  return typeof value === "object" && value !== null && tagOf(value) === "Object";
+  return typeof value === "object" && value !== null && taggedAs(value) === "[object Object]";
 }
 
 /**

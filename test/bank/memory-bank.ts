@@ -34,6 +34,12 @@ export const MEMORY: readonly PlantedFault[] = [
     "engine/engine.ts",
     ["count >= IN_PLACE_MIN && vault === undefined;", "count >= IN_PLACE_MIN;"],
   ),
+  fault(
+    "of frames side by side more is touched than the file has",
+    "test/engine/side-by-side.test.ts",
+    "engine/frame-batch.ts",
+    ["SIDE_BYTES, end - high);", "SIDE_BYTES);"],
+  ),
   fault("bytes that are no text are read as one", "test/contract/engine.test.ts", "codec/text.ts", [
     'text.includes("\\ufffd") ? utf8Text(bytes.subarray(from, to)) : text',
     "text",
