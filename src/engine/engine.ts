@@ -27,8 +27,8 @@ import { liesScattered, touchRecords } from "./touch.ts";
 import { WritePath } from "./write-path.ts";
 import { PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, placeInBatch } from "../log/frame.ts";
 
-/** Frames of a batch of so many writes are built in their place. */
-const IN_PLACE_MIN = 1024;
+/** Frames of a batch of so many writes are built in their place: they fill most of a ring at least. */
+const IN_PLACE_MIN = 32_768;
 
 export class Engine implements Store {
   readonly core: Core;
@@ -389,14 +389,15 @@ export class Engine implements Store {
 
   /** Runs a batch of so many writes. */
   #writingMany<T>(count: number, body: () => T): T {
-    const { ordering, encoder, vault } = this.core;
+    const { core } = this;
+    const { ordering, encoder } = core;
     return this.#writing(() => {
       ordering?.beginBatch(count);
-      encoder.isInPlace = count >= IN_PLACE_MIN && vault === undefined;
+      encoder.ring = count >= IN_PLACE_MIN && core.vault === undefined ? core.tail.ring : undefined;
       try {
         return body();
       } finally {
-        encoder.isInPlace = false;
+        encoder.ring = undefined;
         ordering?.endBatch();
       }
     });

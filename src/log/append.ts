@@ -2,7 +2,6 @@
 
 import { assert } from "../errors.ts";
 import { copy, type Pinned } from "../ffi/memory.ts";
-import { windowOn } from "../ffi/window.ts";
 import type { FrameEncoder } from "./encoder.ts";
 import type { Tail } from "./tail.ts";
 
@@ -14,9 +13,12 @@ export function appendFrame(tail: Tail, draft: FrameEncoder, key: Pinned, keyByt
   const bytes = draft.measure(keyBytes, position);
   if (bytes <= tail.placedBytesMax) {
     const address = tail.place(bytes);
-    const memory = draft.isInPlace ? windowOn(address, bytes) : undefined;
-    if (memory !== undefined) draft.encodeAt(memory, address - memory.address, key, keyBytes, position);
-    else {
+    const { ring } = draft;
+    if (ring !== undefined) {
+      const at = address - ring.address;
+      assert(at >= 0 && at + bytes <= ring.u8.length, "a frame that is built in its place has it in the ring");
+      draft.encodeAt(ring, at, key, keyBytes, position);
+    } else {
       draft.encode(key, keyBytes, position);
       copy(address, draft.stage.address, bytes);
     }

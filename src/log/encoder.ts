@@ -63,8 +63,8 @@ export class FrameEncoder {
   /** Of the file that the frames go to. */
   salts: Salts;
   readonly #text: Pinned = sharedText();
-  /** Whether frames are built where they are to stand (`encodeAt`): while so many come that a window pays (`ffi/window.ts`). */
-  isInPlace = false;
+  /** What frames are built in while so many come that it pays (`ffi/raw-arrays.ts`), and not in the stage. */
+  ring: Pinned | undefined = undefined;
   /** Bytes of a frame besides key and value, at most. */
   readonly overheadBytesMax: number = FRAME_OVERHEAD_BYTES_MAX;
 

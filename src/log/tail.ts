@@ -21,6 +21,7 @@ import { EmdbError, assert } from "../errors.ts";
 import { barrier } from "../ffi/barrier.ts";
 import { ioError, must } from "../ffi/io-error.ts";
 import { copy, sharedScratch, type Pinned } from "../ffi/memory.ts";
+import { rawArrays } from "../ffi/raw-arrays.ts";
 import type { Address, System } from "../ffi/system.ts";
 import {
   COPIED_FRAME_BYTES_MAX,
@@ -64,6 +65,8 @@ export interface Tail {
   place(bytes: number): Address;
   /** The frame, or the frames, placed there are whole; the log ends behind them. */
   advance(bytes: number): void;
+  /** The memory in which `place` finds places, as arrays, if it is always the same. */
+  readonly ring: Pinned | undefined;
   /** Appends a frame that is not placed: head (header, key, extension), then value, then padding. */
   appendLong(
     head: Pinned,
@@ -139,6 +142,7 @@ export class FileTail implements Tail {
   readonly #words: LogWords;
   readonly #numbers: Float64Array;
   readonly #ring: Address;
+  readonly #ringArrays: () => Pinned;
   readonly #reservation: Reservation;
 
   constructor(system: System, file: OpenLogFile, words: LogWords, plan: FileTailPlan) {
@@ -152,6 +156,7 @@ export class FileTail implements Tail {
     this.#words = words;
     this.#numbers = words.numbers;
     this.#ring = words.numbers[LOG_RING]!;
+    this.#ringArrays = rawArrays(this.#ring, RING_BYTES + RING_FRAME_BYTES_MAX);
     const { look, makeRoom = () => false } = plan;
     this.#reservation = new Reservation(system, { file, words, look, makeRoom });
   }
@@ -179,6 +184,10 @@ export class FileTail implements Tail {
       barrier(this.#words.flags, LOG_FENCE);
     }
     return this.#ring + (tail & RING_MASK);
+  }
+
+  get ring(): Pinned | undefined {
+    return this.#ringArrays();
   }
 
   #makeRoom(end: number): void {
@@ -366,6 +375,7 @@ export function ensureMapped(system: System, file: OpenLogFile, words: LogWords,
 export class MemoryTail implements Tail {
   readonly placedBytesMax = COPIED_FRAME_BYTES_MAX;
   readonly holdsRefused = false;
+  readonly ring = undefined;
   readonly #system: System;
   readonly #words: LogWords;
   readonly #numbers: Float64Array;

@@ -8,13 +8,13 @@ export const MEMORY: readonly PlantedFault[] = [
     "return cannotReserve.has(-result) ?",
     "return result === -Errno.ENOSYS ?",
   ]),
-  fault("a window is taken to reach further than it does", "test/ffi/window.test.ts", "ffi/window.ts", [
-    "if (from >= 0 && from + bytes <= WINDOW_BYTES) return open;",
-    "if (from >= 0 && from <= WINDOW_BYTES) return open;",
+  fault("a load leaves the collector arrays over the ring", "test/ffi/raw-arrays.test.ts", "ffi/raw-arrays.ts", [
+    "last = new WeakRef(arrays);",
+    "last = { deref: () => arrays } as WeakRef<typeof arrays>;",
   ]),
-  fault("a place before the window is taken to be in it", "test/ffi/window.test.ts", "ffi/window.ts", [
-    "if (from >= 0 && from",
-    "if (from",
+  fault("each load has arrays of its own over the ring", "test/ffi/raw-arrays.test.ts", "ffi/raw-arrays.ts", [
+    "    if (held !== undefined) return held;\n",
+    "",
   ]),
   fault(
     "behind a frame that is built in its place stays what stood there",
@@ -26,13 +26,13 @@ export const MEMORY: readonly PlantedFault[] = [
     "a long batch that fails leaves its way of writing to others",
     "test/engine/in-place.test.ts",
     "engine/engine.ts",
-    ["        encoder.isInPlace = false;\n", ""],
+    ["        encoder.ring = undefined;\n", ""],
   ),
   fault(
     "a long batch is built in its place where it is to be sealed",
     "test/engine/in-place.test.ts",
     "engine/engine.ts",
-    ["count >= IN_PLACE_MIN && vault === undefined;", "count >= IN_PLACE_MIN;"],
+    ["count >= IN_PLACE_MIN && core.vault === undefined ?", "count >= IN_PLACE_MIN ?"],
   ),
   fault(
     "of frames side by side more is touched than the file has",

@@ -153,7 +153,7 @@ function instrumentCopies(baton: Pacer, cutsCopies: boolean): void {
   changeModule(/src[\\/]limits\.ts$/, "ZERO_COPY_BYTES_MIN = 256 * KIB;", "ZERO_COPY_BYTES_MIN = 1;");
   changeModule(/src[\\/]ffi[\\/]reclaim\.ts$/, "const BATCH = 64;", "const BATCH = 1;");
   // The frames of each batch are built in their place.
-  changeModule(/src[\\/]engine[\\/]engine\.ts$/, "const IN_PLACE_MIN = 1024;", "const IN_PLACE_MIN = 2;");
+  changeModule(/src[\\/]engine[\\/]engine\.ts$/, "const IN_PLACE_MIN = 32_768;", "const IN_PLACE_MIN = 2;");
 }
 
 /** What was not loaded yet. */
