@@ -67,18 +67,11 @@ export class FrameBatch {
     const origin = log.mapOrigin;
     // Of a frame that begins before this the whole header may be read.
     const until = Math.min(before, end - FRAME_HEADER_BYTES + 1);
-    // Of those that lie in the newest map: between them there is nothing else.
-    let found = 0;
-    let low = Infinity;
-    let high = 0;
     for (let index = 0; index < count; index++) {
       const lsn = units[from + index]! * 8;
       if (lsn >= first && lsn < until) {
         places[index] = origin + lsn;
         limits[index] = end - lsn;
-        found += 1;
-        if (lsn < low) low = lsn;
-        if (lsn > high) high = lsn;
         continue;
       }
       places[index] = 0;
@@ -89,19 +82,38 @@ export class FrameBatch {
       places[index] = address;
       limits[index] = log.limit;
     }
-    const areSideBySide = found > 1 && high - low <= found * SIDE_BYTES;
-    if (areSideBySide) {
-      // The last one is taken to be as long as the others are.
-      const last = Math.min(Math.ceil((high - low) / (found - 1)), SIDE_BYTES, end - high);
-      copy(this.#touched.address, origin + low, high - low + last);
-    }
+    const isTouched = this.#touchSideBySide(units, part, { first, until, end, origin });
     // Nothing but copies in this loop: the fewer instructions lie between two misses, the more of them overlap.
     const scratch = this.#headers.address;
     for (let index = 0; index < count; index++) {
       const place = places[index]!;
       if (place !== 0) copy(scratch + index * FRAME_HEADER_BYTES, place, FRAME_HEADER_BYTES);
     }
-    if (!areSideBySide && count >= WHOLE_MIN && part.wanted !== "keys") this.#touch(count);
+    if (!isTouched && count >= WHOLE_MIN && part.wanted !== "keys") this.#touch(count);
+  }
+
+  /** Brings frames that lie side by side in the newest map into the cache with one copy; false where they do not. */
+  #touchSideBySide(
+    units: Float64Array,
+    part: { readonly from: number; readonly count: number },
+    map: { readonly first: number; readonly until: number; readonly end: number; readonly origin: number },
+  ): boolean {
+    const { from, count } = part;
+    // First and last tell enough of those that do not, which are most.
+    if (count < 2 || Math.abs(units[from]! - units[from + count - 1]!) * 8 > count * SIDE_BYTES) return false;
+    let low = Infinity;
+    let high = 0;
+    for (let index = from; index < from + count; index++) {
+      const unit = units[index]!;
+      if (unit < low) low = unit;
+      if (unit > high) high = unit;
+    }
+    const [start, last] = [low * 8, high * 8];
+    if (last - start > count * SIDE_BYTES || start < map.first || last >= map.until) return false;
+    // The last one is taken to be as long as the others are.
+    const lastBytes = Math.min(Math.ceil((last - start) / (count - 1)), SIDE_BYTES, map.end - last);
+    copy(this.#touched.address, map.origin + start, last - start + lastBytes);
+    return true;
   }
 
   /** Brings the values into the cache as well, or their beginnings. */
