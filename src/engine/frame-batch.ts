@@ -95,12 +95,13 @@ export class FrameBatch {
   /** Brings frames that lie side by side in the newest map into the cache with one copy; false where they do not. */
   #touchSideBySide(
     units: Float64Array,
-    part: { readonly from: number; readonly count: number },
+    part: { readonly from: number; readonly count: number; readonly wanted: Wanted },
     map: { readonly first: number; readonly until: number; readonly end: number; readonly origin: number },
   ): boolean {
-    const { from, count } = part;
+    const { from, count, wanted } = part;
     // First and last tell enough of those that do not, which are most.
-    if (count < 2 || Math.abs(units[from]! - units[from + count - 1]!) * 8 > count * SIDE_BYTES) return false;
+    if (count < 2 || wanted === "keys" || Math.abs(units[from]! - units[from + count - 1]!) * 8 > count * SIDE_BYTES)
+      return false;
     let low = Infinity;
     let high = 0;
     for (let index = from; index < from + count; index++) {

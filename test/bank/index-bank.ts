@@ -19,6 +19,12 @@ const HELD = "test/engine/checkpoint-held.test.ts";
 
 /** What an index counts, keeps and gives back. */
 export const INDEX: readonly PlantedFault[] = [
+  fault(
+    "a batch passes over most of the frames that it replaces",
+    "test/engine/touch-replaced.test.ts",
+    "engine/prefetch.ts",
+    ["else if (this.touchFrames(visible) === 0) this", "else if (this.touchFrames(visible) >= 0) this"],
+  ),
   fault("an ordered batch is written as it came", BATCH_ORDER, "engine/batch-order.ts", [
     "const number = order[from + index]!;",
     "const number = from + index + 0 * order[0]!;",
