@@ -26,6 +26,8 @@ test("they are the same as long as somebody holds them", () => {
   expect(give()).toBe(held);
   collectGarbage();
   expect(give()).toBe(held);
+  // An address keeps nothing alive.
+  expect(memory.u8.length).toBe(4096);
 });
 
 test("what nobody holds does not count for the collector, and is there again when it is asked for", async () => {
@@ -47,4 +49,6 @@ test("what nobody holds does not count for the collector, and is there again whe
   for (let round = 0; round < 10 && counted() - before > BYTES / 2; round += 1) await turn();
   expect(counted() - before).toBeLessThan(BYTES / 2);
   expect(give().u8[0]).toBe(7);
+  // An address keeps nothing alive.
+  expect(memory.u8[0]).toBe(7);
 });
