@@ -1,6 +1,7 @@
 /** Long batches, whose frames are built where they are to stand: they are what any other frame is, wherever they come to lie. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { SealedEncoder } from "../../src/engine/sealed-encoder.ts";
 import { openMemory } from "../../src/engine/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
@@ -97,6 +98,11 @@ test("where they are sealed they read back as well", () => {
   const entries = Array.from({ length: COUNT }, (_, index) => [`key ${index}`, `value ${index}`] as const);
   db.insertMany(entries);
   for (const [key, value] of entries) expect(db.getText(key)).toBe(value);
+});
+
+test("what seals frames builds none anywhere else than in the stage", () => {
+  const encoder = new SealedEncoder({ header: 1, body: 2 }, undefined as never);
+  expect(() => encoder.encodeAt()).toThrow("is built in the stage");
 });
 
 test("only frames of such a batch are, whether it succeeds or not", () => {
