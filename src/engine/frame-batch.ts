@@ -7,7 +7,7 @@
  * the lines behind them are on their way. (66 ns a record in batches of ten; with all of a frame copied aside 75. In
  * batches of 64 that takes 8 % off a range, 12 % off a walk over everything and 30 % off one over the values alone.)
  * Records that came as one batch lie in the order of their keys (`batch-order.ts`): then one copy of all of them is what the
- * processor is fastest at, and takes 17 % off a range of ten.
+ * processor is fastest at, and takes 16 to 20 % off a range of ten.
  *
  * Invariant: a record is given only if it needs no more than its frame: the newest version of its key is what the
  * reader's moment shows, it holds a value for ever, and it is in the file, where it does not change. For any other the

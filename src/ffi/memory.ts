@@ -106,10 +106,14 @@ export function collectGarbage(): void {
 /** Zeroed memory of at least `bytes`, rounded up to whole 4 KiB, so that it never lies inside the collector's heap. */
 export function pinned(bytes: number): Pinned {
   const buffer = new ArrayBuffer(Math.max(1, Math.ceil(bytes / 4096)) * 4096);
-  const u8 = new Uint8Array(buffer);
+  return arraysOf(buffer, addressOf(new Uint8Array(buffer)));
+}
+
+/** All arrays of a buffer whose bytes are at an address for good. */
+export function arraysOf(buffer: ArrayBuffer, address: Address): Pinned {
   return {
-    address: addressOf(u8),
-    u8,
+    address,
+    u8: new Uint8Array(buffer),
     i32: new Int32Array(buffer),
     u32: new Uint32Array(buffer),
     f64: new Float64Array(buffer),

@@ -9,7 +9,7 @@
  */
 
 import { toArrayBuffer } from "bun:ffi";
-import type { Pinned } from "./memory.ts";
+import { arraysOf, type Pinned } from "./memory.ts";
 import type { Address } from "./system.ts";
 
 /** Gives arrays over raw memory, which the caller owns as long as it uses them; the same ones while somebody holds them. */
@@ -18,14 +18,7 @@ export function rawArrays(address: Address, bytes: number): () => Pinned {
   return () => {
     const held = last?.deref();
     if (held !== undefined) return held;
-    const buffer = toArrayBuffer(address, 0, bytes);
-    const arrays = {
-      address,
-      u8: new Uint8Array(buffer),
-      i32: new Int32Array(buffer),
-      u32: new Uint32Array(buffer),
-      f64: new Float64Array(buffer),
-    };
+    const arrays = arraysOf(toArrayBuffer(address, 0, bytes), address);
     last = new WeakRef(arrays);
     return arrays;
   };
