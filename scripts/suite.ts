@@ -70,6 +70,14 @@ export function notesIn(output: string): string {
   return notes.slice(0, NOTE_COUNT_MAX).join("\n");
 }
 
+/** All that a run of a file that failed has printed, but the tests that passed: of those the last, behind which it may have crashed. */
+export function failuresIn(output: string): string {
+  const lines = output.replaceAll(/\u001b\[[0-9;]*m|\r/g, "").split("\n");
+  const hasPassed = (line: string): boolean => /^\((pass|skip|todo)\) /.test(line);
+  const last = lines.findLastIndex(hasPassed);
+  return lines.filter((line, index) => index === last || !hasPassed(line)).join("\n");
+}
+
 /** The test files under the given paths; an emulator leaves out those that only read the repository. */
 function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
   const list = JSON.parse(readFileSync(join(root, "test/platform-exceptions.json"), "utf8")) as {
@@ -112,7 +120,7 @@ async function runFile(command: readonly string[], file: string): Promise<Outcom
   const counts = countsOf(output, child.exitCode);
   const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
   console.log(`${counts.failed === 0 ? "ok  " : "FAIL"} ${file}: ${phrase(counts)} (${seconds} s)`);
-  const told = counts.failed > 0 ? output : notesIn(output);
+  const told = counts.failed > 0 ? failuresIn(output) : notesIn(output);
   if (told !== "") console.log(told.replaceAll(/^/gm, "     | "));
   return { ...counts, hasBegun: /^(\u001b\[[0-9;]*m)*\((pass|fail)\)/m.test(output) };
 }

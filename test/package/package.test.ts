@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { stubSource } from "../../scripts/build.ts";
-import { countsOf, notesIn } from "../../scripts/suite.ts";
+import { countsOf, failuresIn, notesIn } from "../../scripts/suite.ts";
 
 const timeoutMs = 120_000;
 const root = join(import.meta.dir, "../..");
@@ -243,6 +243,13 @@ describe("the counter of test runs", () => {
     const notes = '3 lives, 5 steps\n"a fault": found by crashes in 6 of 595 crashes';
     const output = `bun test v1.4.5 (x)\n\ntest/a.test.ts:\n${notes}\n(pass) a [1.00ms]\n\n 1 pass\n 0 fail\n 2 expect() calls\n`;
     expect(notesIn(`${output}Ran 1 test across 1 file. [3.00ms]\n`)).toBe(notes);
+  });
+  test("of a file that failed leaves out the tests that passed, but the last of them", () => {
+    const failed =
+      "(pass) a [1.00ms]\nerror: expected 1\n(fail) b [1.00ms]\n(skip) c\n(pass) d [2.00ms]\nsegmentation fault";
+    expect(failuresIn(`\u001b[32m${failed}`)).toBe(
+      "error: expected 1\n(fail) b [1.00ms]\n(pass) d [2.00ms]\nsegmentation fault",
+    );
   });
   test("counts a run of no test at all as a failure, and one whose tests are all skipped as none", () => {
     expect(countsOf(" 0 pass\n 0 fail\nRan 0 tests across 1 file.\n", 0)).toEqual({ passed: 0, failed: 1, skipped: 0 });
