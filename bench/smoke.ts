@@ -45,6 +45,7 @@ const small = [
   "--threads=2",
   "--spaces=20",
   "--child-seconds=60",
+  "--touch=1m",
 ];
 
 /** What writes no table, and its arguments. */

@@ -15,6 +15,7 @@ import { numberOption, listOption, parseOptions } from "./options.ts";
 import type { Options } from "./options.ts";
 import { median } from "./statistics.ts";
 import { markdown } from "./table.ts";
+import { touchMemory } from "./touch.ts";
 import { isUnsupported } from "./unsupported.ts";
 
 /** One measured number. */
@@ -61,7 +62,7 @@ export interface Report {
   readonly series: readonly Series[];
 }
 
-const common: Options = { repeat: "3", seed: "1", "budget-seconds": "1800", "child-seconds": "600" };
+const common: Options = { repeat: "3", seed: "1", "budget-seconds": "1800", "child-seconds": "600", touch: "4g" };
 
 const folder = fileURLToPath(new URL("..", import.meta.url));
 
@@ -117,6 +118,7 @@ async function runParent(workload: Workload, name: string, options: Options): Pr
   const deadline = Date.now() + numberOption(options, "budget-seconds") * 1000;
   const settings: Record<string, string> = {};
   const skipped: Record<string, string> = {};
+  const touchNs: number[] = [];
   const series = new Map<
     string,
     { row: string; unit: string; better: Series["better"]; values: Record<string, number[]> }
@@ -126,6 +128,7 @@ async function runParent(workload: Workload, name: string, options: Options): Pr
       // Each round starts with another subject: who runs first after a pause is not always the same one.
       const subject = subjects[(turn + round) % subjects.length] ?? "";
       if (skipped[subject] !== undefined) continue;
+      touchNs.push(touchMemory(options));
       const start = Date.now();
       const answer = await runChild(name, subject, options);
       if ("skipped" in answer) {
@@ -145,7 +148,7 @@ async function runParent(workload: Workload, name: string, options: Options): Pr
   const report: Report = {
     name,
     title: workload.title,
-    notes: workload.notes,
+    notes: [...workload.notes, touchNote(touchNs, options)],
     options,
     machine: machine(),
     settings,
@@ -156,6 +159,11 @@ async function runParent(workload: Workload, name: string, options: Options): Pr
   writeReport(report, options["json"]);
   const failure = Object.values(skipped).find((reason) => reason.startsWith("child ended"));
   if (failure !== undefined) process.exitCode = 1;
+}
+
+function touchNote(touchNs: readonly number[], options: Options): string {
+  const [all, most] = [median(touchNs), Math.max(...touchNs)].map((ns) => ns.toFixed(0));
+  return `Before each process another one touched ${options["touch"]} bytes of memory for the first time: ${all} ns a page, ${most} at most.`;
 }
 
 function writeReport(report: Report, path: string | undefined): void {
