@@ -37,39 +37,44 @@ function clamped(value: number, least: number, most: number): number {
 export function* catchUpSteps(engine: Engine, sync: Sync | undefined, copying: LogCopy): Generator<number, void> {
   const { core } = engine;
   const written = (): number => (sync === undefined ? core.visible : sync.spill()) - core.base;
-  const copyHeld = (bytes: number): number =>
-    engine.exclusively(() => {
-      const end = written();
-      copying.catchUp(end, bytes);
-      copying.writeBackNowAndThen();
-      return end;
-    });
   let looks = 0;
   let isHolding = false;
   let heldMax = HELD_BYTES_FIRST;
   let before = core.visible - core.base;
   let judged = { end: before, done: copying.done };
-  for (;;) {
+  // Both return whether so little is left that the rest can be copied under the writer's lock.
+  const copyBeside = (): boolean => {
     const end = written();
     const copied = copying.done - judged.done;
     if (copied >= JUDGED_BYTES_MIN) {
-      isHolding ||= end - judged.end > copied * WRITTEN_SHARE_MAX;
+      isHolding = end - judged.end > copied * WRITTEN_SHARE_MAX;
       judged = { end, done: copying.done };
+      if (isHolding) return false;
     }
     const wanted = 2 * (end - before);
-    const held = isHolding ? clamped(wanted, HELD_BYTES_MIN, heldMax) : 0;
-    if (end - copying.done <= Math.max(LAST_BYTES_MAX, held)) return;
     before = end;
-    if (held > 0) {
-      before = copyHeld(held);
+    if (end - copying.done <= LAST_BYTES_MAX) return true;
+    copying.catchUp(end, clamped(wanted, STEP_BYTES_MIN, STEP_BYTES_MAX));
+    copying.writeBackNowAndThen();
+    return false;
+  };
+  // What others have written is asked for behind the wait for the lock, in which a whole batch may have come to its end.
+  const copyHeld = (): boolean =>
+    engine.exclusively(() => {
+      const end = written();
+      const bytes = clamped(2 * (end - before), HELD_BYTES_MIN, heldMax);
       heldMax = Infinity;
-      core.mutex.giveWay();
-    } else {
-      copying.catchUp(end, clamped(wanted, STEP_BYTES_MIN, STEP_BYTES_MAX));
+      before = end;
+      if (end - copying.done <= bytes) return true;
+      copying.catchUp(end, bytes);
       copying.writeBackNowAndThen();
-    }
+      return false;
+    });
+  for (;;) {
+    if (isHolding ? copyHeld() : copyBeside()) return;
+    if (isHolding) core.mutex.giveWay();
     // At the end it looks once more within the same step: in a turn of the loop more may be written than the last bytes.
-    looks = copying.done < end ? 0 : looks + 1;
+    looks = copying.done < before ? 0 : looks + 1;
     if (looks % LOOKS_MAX === 0) yield copying.done;
   }
 }

@@ -393,8 +393,8 @@ export class Engine implements Store {
     const { ordering, encoder } = core;
     return this.#writing(() => {
       ordering?.beginBatch(count);
-      encoder.ring = count >= IN_PLACE_MIN && core.vault === undefined ? core.tail.ring : undefined;
       try {
+        encoder.ring = count >= IN_PLACE_MIN && core.vault === undefined ? core.tail.ring : undefined;
         return body();
       } finally {
         encoder.ring = undefined;

@@ -17,6 +17,7 @@ const SALVAGE_CRASH = "test/engine/salvage-crash.test.ts";
 const MADE_END = "test/compaction/made-end.test.ts";
 
 const MOMENTS = "test/compaction/moments.test.ts";
+const CATCH_UP = "test/compaction/catch-up.test.ts";
 const SALVAGE = "test/engine/salvage-batches.test.ts";
 const SALVAGE_TARGET = "test/engine/salvage-target.test.ts";
 const SALVAGE_ONE = "test/engine/salvage.test.ts";
@@ -398,6 +399,10 @@ export const BACKUP: readonly PlantedFault[] = [
     "engine/salvage-log.ts",
     ["    if (this.lsn >= this.#takeUntil) this.#takeUntil = 0;\n", ""],
   ),
+  fault("what came while a copy waited for the writers is not counted", CATCH_UP, "engine/catch-up.ts", [
+    "clamped(2 * (end - before), HELD_BYTES_MIN, heldMax)",
+    "HELD_BYTES_MIN",
+  ]),
   fault("a backup ends before it has caught up", MOMENTS, "engine/backup.ts", [
     "        draft.copy.catchUp(core.visible - core.base);\n",
     "",
