@@ -30,7 +30,7 @@ import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse
 import { NewLog } from "../log/new-log.ts";
 import { withRoom, type MakeRoom } from "../log/reservation.ts";
 import { nameFile } from "../log/shared-file.ts";
-import { catchUpSteps } from "./catch-up.ts";
+import { Chase, catchUpSteps, roundSteps } from "./catch-up.ts";
 import { LIVE_BYTES, NEXT_BASE, STATE } from "./control.ts";
 import { refusal, type Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
@@ -394,15 +394,18 @@ function* reserveSteps({ control }: Core, { log }: Draft): Generator<number, voi
 function* copyRounds(engine: Engine, sync: Sync | undefined, draft: Draft): Generator<number, void> {
   const { core } = engine;
   const { copy: copying } = draft;
-  for (let round = 1, before = Infinity, left: number; ; before = left) {
-    while (copying.step()) yield copying.done;
-    left = core.visible - core.base - copying.done;
+  while (copying.step()) yield copying.done;
+  // Writers of any speed may go on beside the first round.
+  const chase = new Chase(core, copying.done);
+  for (let round = 1, before = Infinity; ; round += 1) {
+    const left = core.visible - core.base - copying.done;
     const isWorthIt = left > Math.min(ROUND_BYTES_MIN, draft.log.end * ROUND_SHARE_MIN);
     const shrinks = round < ROUNDS_ANYWAY || left <= before * ROUND_SHRINKS_TO;
     if (!isWorthIt || !shrinks || !copying.goOn()) break;
-    round += 1;
+    yield* roundSteps(engine, copying, chase);
+    before = left;
   }
-  yield* catchUpSteps(engine, sync, copying);
+  yield* catchUpSteps(engine, sync, copying, chase);
 }
 
 /** Writes the mark behind the end of a draft, and into its header where that is; returns the mark's length. */

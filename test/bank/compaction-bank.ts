@@ -400,8 +400,12 @@ export const BACKUP: readonly PlantedFault[] = [
     ["    if (this.lsn >= this.#takeUntil) this.#takeUntil = 0;\n", ""],
   ),
   fault("what came while a copy waited for the writers is not counted", CATCH_UP, "engine/catch-up.ts", [
-    "clamped(2 * (end - before), HELD_BYTES_MIN, heldMax)",
+    "clamped(2 * this.grownTo(now), HELD_BYTES_MIN, this.#heldMax)",
     "HELD_BYTES_MIN",
+  ]),
+  fault("a round waits for a long batch at each of its steps", CATCH_UP, "engine/catch-up.ts", [
+    "      chase.judge(visible(), copying.done);\n",
+    "",
   ]),
   fault("a backup ends before it has caught up", MOMENTS, "engine/backup.ts", [
     "        draft.copy.catchUp(core.visible - core.base);\n",

@@ -1,7 +1,7 @@
 /** A copy catches up with whoever writes, however fast: writers that are faster are held, others never. */
 
 import { expect, test } from "bun:test";
-import { catchUpSteps } from "../../src/engine/catch-up.ts";
+import { Chase, catchUpSteps, roundSteps } from "../../src/engine/catch-up.ts";
 
 const MIB = 1024 * 1024;
 /** So much is synced at once. */
@@ -56,7 +56,7 @@ function run(writers: Writers, behind: number): { steps: number; holds: number; 
     },
   };
   let steps = 0;
-  for (const _ of catchUpSteps(engine as never, undefined, copying as never)) {
+  for (const _ of catchUpSteps(engine as never, undefined, copying as never, new Chase(core as never, 0))) {
     core.visible += writers.turn;
     if (++steps > 1000) break;
   }
@@ -73,11 +73,53 @@ test.each([
   { share: 1, turn: 80e6, behind: 100e6, left: 480e6, holds: true },
   { share: 1, turn: 0, batch: 6e6, behind: 100e6, left: 18e6, holds: true },
   { share: 1, turn: 10e3, batch: 60e6, behind: 100e6, left: 180e6, holds: true },
-])("beside writers of $share of its speed, $turn bytes a turn and batches of $batch, $behind bytes behind", (given) => {
+])("beside writers of $share of its speed, $turn bytes a turn, $batch in each batch, $behind bytes behind", (given) => {
   const ran = run(given, given.behind);
   expect(ran.steps).toBeLessThan(1000);
   expect(ran.holds > 0).toBe(given.holds);
   // What is left is copied and synced with the writers held, as what the longest step copies and syncs.
   expect(ran.left).toBeLessThanOrEqual(given.left);
   expect(ran.longest).toBeLessThanOrEqual(2 * Math.max(4 * MIB, 6 * given.turn + 2 * (given.batch ?? 0)) + SYNC_BYTES);
+});
+
+/** Runs a round over so many bytes beside a writer of one batch after the other, who lets it have the lock between two. */
+function runRound(batch: number, bytes: number): { steps: number; holds: number; longest: number } {
+  const core = { visible: bytes, base: 0, mutex: { giveWay: () => undefined } };
+  let [holds, longest, isHeld] = [0, 0, false];
+  const engine = {
+    core,
+    exclusively<T>(body: () => T): T {
+      core.visible += batch;
+      holds += 1;
+      isHeld = true;
+      const before = copying.done;
+      const result = body();
+      isHeld = false;
+      longest = Math.max(longest, copying.done - before);
+      return result;
+    },
+  };
+  const copying = {
+    done: 0,
+    step() {
+      if (this.done >= bytes) return false;
+      this.done += 25e3;
+      if (!isHeld) core.visible += batch;
+      return true;
+    },
+  };
+  let steps = 0;
+  for (const _ of roundSteps(engine as never, copying as never, new Chase(core as never, 0))) if (++steps > 1e4) break;
+  expect(copying.done).toBeGreaterThanOrEqual(bytes);
+  return { steps, holds, longest };
+}
+
+test("a round waits for no more batches than it is long, and holds who writes them no longer than it must", () => {
+  for (const batch of [50e3, 6e6, 60e6]) {
+    const { steps, holds, longest } = runRound(batch, 100e6);
+    expect([holds > 0, steps < 500]).toEqual([true, true]);
+    expect(longest).toBeLessThanOrEqual(Math.max(4 * MIB, 2 * batch) + 25e3);
+  }
+  // Who writes less than it reads is not held.
+  expect(runRound(10e3, 100e6).holds).toBe(0);
 });
