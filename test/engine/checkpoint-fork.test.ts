@@ -3,7 +3,7 @@
  * the file it was made of. Its image of before costs time, and nothing else.
  */
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import type { OpenOptions } from "../../src/api/types.ts";
@@ -103,6 +103,8 @@ for (const [name, options] of [
   });
 
   test(`a rotten byte among the last ones before the end of an image costs its own record, ${name}`, () => {
+    // Of two keys with one hash the get of one meets the other's record, which is not opened when it has rotted.
+    using _ = spyOn(hostSystem(), "random").mockImplementation((into) => void into.fill(7));
     using folder = temporaryFolder();
     const path = folder.file("db");
     const lsns: number[] = [];
