@@ -1,6 +1,6 @@
 /**
  * Memory that the machine is given before a run. The host of a virtual machine gives it a page when that is first touched,
- * and takes back what lies idle: a first touch costs 10 us then in place of 0.3, and who runs after a pause would pay for all.
+ * and takes back what lies idle: a first touch costs 10 us then in place of 1 to 4, and who runs after a pause would pay for all.
  * So before each child a process touches as much as the child may need, and ends.
  */
 
