@@ -96,7 +96,9 @@ export function* roundSteps(engine: Engine, copying: LogCopy, chase: Chase): Gen
       });
     } else {
       isMore = copying.step();
-      chase.judge(visible(), copying.done);
+      const end = visible();
+      chase.grownTo(end);
+      chase.judge(end, copying.done);
     }
   }
 }

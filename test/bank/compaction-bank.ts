@@ -404,7 +404,7 @@ export const BACKUP: readonly PlantedFault[] = [
     "HELD_BYTES_MIN",
   ]),
   fault("a round waits for a long batch at each of its steps", CATCH_UP, "engine/catch-up.ts", [
-    "      chase.judge(visible(), copying.done);\n",
+    "      chase.judge(end, copying.done);\n",
     "",
   ]),
   fault("a backup ends before it has caught up", MOMENTS, "engine/backup.ts", [
