@@ -44,7 +44,7 @@ const FIRST = [
  * run without a closing line crashed, which is one more failure, and so is a run of no test at all.
  */
 export function countsOf(output: string, exitCode: number | null): Counts {
-  const text = output.replaceAll(/\u001b\[[0-9;]*m/g, "").replaceAll("\r", "");
+  const text = plainLines(output).join("\n");
   const listed = (word: string): number => [...text.matchAll(new RegExp(`^\\(${word}\\) `, "gm"))].length;
   const closing = [...text.matchAll(/((?:^ *\d+ [a-z].*\n)*)^Ran \d+ tests? across.*/gm)].at(-1);
   const after = closing === undefined ? "" : text.slice(closing.index + closing[0].length);
@@ -63,16 +63,20 @@ const RUNNERS_OWN =
   /^(\((pass|skip|todo)\) .*|bun test v.*|\S+\.test\.ts:|Ran \d+ tests? across .*| *\d+ (pass|fail|skip|todo|filtered out|expect\(\) calls)|)$/;
 const NOTE_COUNT_MAX = 60;
 
+/** The lines of an output without their colours. */
+function plainLines(output: string): string[] {
+  return output.replaceAll(/\u001b\[[0-9;]*m|\r/g, "").split("\n");
+}
+
 /** What the tests of a file that passes have printed: what a ring did, and where each planted fault was found. */
 export function notesIn(output: string): string {
-  const lines = output.replaceAll(/\u001b\[[0-9;]*m|\r/g, "").split("\n");
-  const notes = lines.filter((line) => !RUNNERS_OWN.test(line));
+  const notes = plainLines(output).filter((line) => !RUNNERS_OWN.test(line));
   return notes.slice(0, NOTE_COUNT_MAX).join("\n");
 }
 
 /** All that a run of a file that failed has printed, but the tests that passed: of those the last, behind which it may have crashed. */
 export function failuresIn(output: string): string {
-  const lines = output.replaceAll(/\u001b\[[0-9;]*m|\r/g, "").split("\n");
+  const lines = plainLines(output);
   const hasPassed = (line: string): boolean => /^\((pass|skip|todo)\) /.test(line);
   const last = lines.findLastIndex(hasPassed);
   return lines.filter((line, index) => index === last || !hasPassed(line)).join("\n");

@@ -17,6 +17,7 @@ export function touchMemory(options: Options): number {
   const bytes = Math.min(numberOption(options, "touch"), totalmem() / 4);
   if (bytes === 0) return 0;
   const child = Bun.spawnSync([process.execPath, fileURLToPath(import.meta.url), `${bytes}`]);
+  if (child.exitCode !== 0) throw new Error(`touching ${bytes} bytes of memory failed: ${child.stderr.toString()}`);
   return Number(child.stdout.toString());
 }
 
