@@ -11,7 +11,6 @@
  * after the other lets it have that once for each.
  */
 
-import type { Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import type { LogCopy } from "./log-copy.ts";
 import type { Sync } from "./sync.ts";
@@ -39,7 +38,7 @@ function clamped(value: number, least: number, most: number): number {
 
 /** A copy and those who write meanwhile: which of them is faster. */
 export class Chase {
-  readonly #core: Core;
+  readonly #engine: Engine;
   /** Whether the writers are held while it copies. */
   isHolding = false;
   #heldMax = HELD_BYTES_FIRST;
@@ -47,8 +46,9 @@ export class Chase {
   #seen: number;
   #judged: { readonly end: number; readonly done: number };
 
-  constructor(core: Core, done: number) {
-    this.#core = core;
+  constructor(engine: Engine, done: number) {
+    const { core } = engine;
+    this.#engine = engine;
     this.#seen = core.visible - core.base;
     this.#judged = { end: this.#seen, done };
   }
@@ -71,15 +71,15 @@ export class Chase {
   }
 
   /** Has some more copied with the writers held: twice what they have written since the last time, or so; what `copySome` gives. */
-  held<T>(engine: Engine, end: () => number, copySome: (bytes: number, end: number) => T): T {
-    const result = engine.exclusively(() => {
+  held<T>(end: () => number, copySome: (bytes: number, end: number) => T): T {
+    const result = this.#engine.exclusively(() => {
       // With the lock in hand: what came while it waited for it, a whole batch maybe, counts.
       const now = end();
       const bytes = clamped(2 * this.grownTo(now), HELD_BYTES_MIN, this.#heldMax);
       this.#heldMax = Infinity;
       return copySome(bytes, now);
     });
-    this.#core.mutex.giveWay();
+    this.#engine.core.mutex.giveWay();
     return result;
   }
 }
@@ -90,7 +90,7 @@ export function* roundSteps(engine: Engine, copying: LogCopy, chase: Chase): Gen
   const visible = (): number => core.visible - core.base;
   for (let isMore = true; isMore; yield copying.done) {
     if (chase.isHolding) {
-      isMore = chase.held(engine, visible, (bytes) => {
+      isMore = chase.held(visible, (bytes) => {
         for (const until = copying.done + bytes; copying.done < until;) if (!copying.step()) return false;
         return true;
       });
@@ -129,7 +129,7 @@ export function* catchUpSteps(
     return false;
   };
   const copyHeld = (): boolean =>
-    chase.held(engine, written, (bytes, now) => {
+    chase.held(written, (bytes, now) => {
       end = now;
       if (end - copying.done <= bytes) return true;
       copySome(bytes, end);

@@ -396,7 +396,7 @@ function* copyRounds(engine: Engine, sync: Sync | undefined, draft: Draft): Gene
   const { copy: copying } = draft;
   while (copying.step()) yield copying.done;
   // Writers of any speed may go on beside the first round.
-  const chase = new Chase(core, copying.done);
+  const chase = new Chase(engine, copying.done);
   for (let round = 1, before = Infinity; ; round += 1) {
     const left = core.visible - core.base - copying.done;
     const isWorthIt = left > Math.min(ROUND_BYTES_MIN, draft.log.end * ROUND_SHARE_MIN);

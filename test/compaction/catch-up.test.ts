@@ -56,7 +56,7 @@ function run(writers: Writers, behind: number): { steps: number; holds: number; 
     },
   };
   let steps = 0;
-  for (const _ of catchUpSteps(engine as never, undefined, copying as never, new Chase(core as never, 0))) {
+  for (const _ of catchUpSteps(engine as never, undefined, copying as never, new Chase(engine as never, 0))) {
     core.visible += writers.turn;
     if (++steps > 1000) break;
   }
@@ -109,7 +109,8 @@ function runRound(batch: number, bytes: number): { steps: number; holds: number;
     },
   };
   let steps = 0;
-  for (const _ of roundSteps(engine as never, copying as never, new Chase(core as never, 0))) if (++steps > 1e4) break;
+  for (const _ of roundSteps(engine as never, copying as never, new Chase(engine as never, 0)))
+    if (++steps > 1e4) break;
   expect(copying.done).toBeGreaterThanOrEqual(bytes);
   return { steps, holds, longest };
 }
