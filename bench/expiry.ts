@@ -5,7 +5,7 @@
  */
 
 import type { Engine } from "../src/engine/engine.ts";
-import { openFile, openMemory } from "../src/engine/open.ts";
+import { openFile, openMemory } from "../src/engine/open/open.ts";
 import { hostSystem } from "../src/ffi/host.ts";
 import type { System } from "../src/ffi/system.ts";
 import { HASH_BITS } from "../src/keydir/hash.ts";

@@ -8,8 +8,8 @@
  * with other work these ratios hold better. `ranges.ts` has the same with a process for each store, by the clock.
  */
 
-import { BatchOrder } from "../src/engine/batch-order.ts";
-import { Ordering } from "../src/engine/ordering.ts";
+import { BatchOrder } from "../src/engine/write/batch-order.ts";
+import { Ordering } from "../src/engine/ordering/ordering.ts";
 import { Emdb } from "../src/index.ts";
 import { Data } from "./lib/data.ts";
 import { Folder } from "./lib/folder.ts";

@@ -16,6 +16,8 @@ import {
   cycleFaults,
   deadExportFaults,
   defaultExportFaults,
+  engineTable,
+  engineTableFaults,
   fileLengthFaults,
   functionLengthFaults,
   importTable,
@@ -50,6 +52,14 @@ describe("the repository", () => {
   test("imports one way, as the table says", () => {
     expect(importTableFaults(all)).toEqual([]);
     expect(unusedModules(source)).toEqual([]);
+  });
+  test("divides the engine into folders that import one way, and the design names each", () => {
+    expect(engineTableFaults(source)).toEqual([]);
+    const design = readFileSync(join(root, "docs/design.md"), "utf8");
+    const rows = [...design.matchAll(/^\| `engine\/([a-z]+)` \| [^|]+ \| ([^|]*) \|$/gm)];
+    expect(
+      Object.fromEntries(rows.map(([, name = "", may = ""]) => [name, may === "" ? [] : may.split(", ")])),
+    ).toEqual(engineTable as Record<string, string[]>);
   });
   test("has no import cycle", () => expect(cycleFaults(source)).toEqual([]));
   test("reaches the outside through src/ffi alone: time, chance, processes, files, the network", () => {
@@ -92,6 +102,17 @@ describe("a broken rule is found:", () => {
         expect(imports(path(from), text)).toHaveLength(isAllowed ? 0 : 1);
       }
     }
+  });
+  test("a folder of the engine that imports what it may not, or that no table knows", () => {
+    const faults = (path: string, text: string): string[] => engineTableFaults([file(path, text)]);
+    const write = `import { a } from "../write/a.ts";`;
+    expect(faults("src/engine/read/a.ts", write)).toEqual(["src/engine/read/a.ts imports src/engine/write/a.ts"]);
+    expect(faults("src/engine/read/a.ts", `import type { A } from "../write/a.ts";`)).toEqual([]);
+    expect(faults("src/engine/open/a.ts", write)).toEqual([]);
+    expect(faults("src/engine/a.ts", `import { a } from "./write/a.ts";`)).toEqual([]);
+    expect(faults("src/engine/files/a.ts", `import { a } from "../hint/hint-format.ts";`)).toEqual([]);
+    expect(faults("src/engine/files/a.ts", `import { a } from "../hint/hint-writer.ts";`)).toHaveLength(1);
+    expect(faults("src/engine/attic/a.ts", "")).toEqual(["src/engine/attic/a.ts is in no known folder"]);
   });
   test("a room that imports from outside what another owns", () => {
     expect(imports("src/log/a.ts", `import { ptr } from "bun:ffi";`)).toHaveLength(1);

@@ -7,7 +7,7 @@
  *    make two different keys one.
  * 2. A view on a detached or shrunk buffer is refused; it would read as empty.
  * 3. Bytes in a SharedArrayBuffer are taken, and copied once: of what another thread writes to meanwhile some mixture of old
- *    and new bytes is the key, or is stored. A key is hashed as that copy (`engine/prefetch.ts`), a value is checked as it
+ *    and new bytes is the key, or is stored. A key is hashed as that copy (`engine/read/prefetch.ts`), a value is checked as it
  *    (`log/encoder.ts`).
  * 4. No check runs code of the caller's, which could change what was checked before.
  * 5. Other views (DataView, Uint16Array ...) are refused: their bytes depend on the machine.

@@ -3,11 +3,11 @@
  *
  * A generator may fill one buffer again for each entry, so what comes from one is copied at once. Arrays, maps and sets
  * have none that runs between two entries, unless somebody made an element a getter, and their bytes are used in place.
- * For the sake of that somebody each length is looked at again, when all have been read (`engine/batch-lengths.ts`): of a
+ * For the sake of that somebody each length is looked at again, when all have been read (`engine/write/batch-lengths.ts`): of a
  * buffer that was detached, shrunk or grown meanwhile, other bytes would be used than were checked.
  */
 
-import { keyTerm, valueTerm } from "../engine/batch-lengths.ts";
+import { keyTerm, valueTerm } from "../engine/write/batch-lengths.ts";
 import type { Bytes, CheckedLengths } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
 import { BATCH_WRITES_MAX } from "../limits.ts";

@@ -6,7 +6,7 @@
 import { isByteArray } from "../codec/byte-array.ts";
 import { EmdbError } from "../errors.ts";
 import { ENCRYPTION_KEY_BYTES, PASSPHRASE_BYTES_MAX } from "../limits.ts";
-import { wipeAsked } from "../engine/unlock.ts";
+import { wipeAsked } from "../engine/sealed/unlock.ts";
 import { viewBytes } from "./bytes.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
 import type { Cipher, EncryptionInput } from "./types.ts";

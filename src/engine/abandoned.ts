@@ -6,10 +6,10 @@
 
 import { EmdbError } from "../errors.ts";
 import type { Environment } from "./assemble.ts";
-import type { SharedBase } from "./base.ts";
-import { CLOSING, CLOSING_DONE, Control } from "./control.ts";
-import { attachTo } from "./open.ts";
-import { hasLivingRow } from "./rows.ts";
+import type { SharedBase } from "./threads/base.ts";
+import { CLOSING, CLOSING_DONE, Control } from "./threads/control.ts";
+import { attachTo } from "./open/open.ts";
+import { hasLivingRow } from "./threads/rows.ts";
 
 /** How often, and for how long each time, an open waits for a thread that is dying. */
 const TURNS = 25;

@@ -18,28 +18,28 @@ import { LOG_BASE, LOG_RESERVED, LOG_RING, LOG_TOUCHED, logFileOf, mapRelease, r
 import { RING_SPACE } from "../log/new-log.ts";
 import { closeFile, openHandle, type SharedFile } from "../log/shared-file.ts";
 import { FileTail, MemoryTail } from "../log/tail.ts";
-import { AutoCompact } from "./auto-compact.ts";
-import { Backup } from "./backup.ts";
-import type { SharedBase } from "./base.ts";
-import { Checkpoint } from "./checkpoint.ts";
-import { Compaction } from "./compaction.ts";
-import { CLOSING, CLOSING_DONE, Control, STATE, WORK_LEFT } from "./control.ts";
+import { AutoCompact } from "./background/auto-compact.ts";
+import { Backup } from "./copy/backup.ts";
+import type { SharedBase } from "./threads/base.ts";
+import { Checkpoint } from "./hint/checkpoint.ts";
+import { Compaction } from "./copy/compaction.ts";
+import { CLOSING, CLOSING_DONE, Control, STATE, WORK_LEFT } from "./threads/control.ts";
 import { Core, LogFile, refusal, type Defer } from "./core.ts";
-import { giveBackDead } from "./dead-work.ts";
+import { giveBackDead } from "./background/dead-work.ts";
 import { Engine } from "./engine.ts";
-import { ExpiryTimer, type Later } from "./expiry-timer.ts";
-import { GroupCommit } from "./group-commit.ts";
-import { LockFile } from "./lock-file.ts";
-import { LockWatch } from "./lock-watch.ts";
-import { LongWork } from "./long-work.ts";
-import type { AheadHelpers } from "./open-ahead.ts";
-import { Ordering } from "./ordering.ts";
-import { Relocation, releaseReplaced } from "./relocation.ts";
-import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./rows.ts";
+import { ExpiryTimer, type Later } from "./background/expiry-timer.ts";
+import { GroupCommit } from "./sync/group-commit.ts";
+import { LockFile } from "./files/lock-file.ts";
+import { LockWatch } from "./files/lock-watch.ts";
+import { LongWork } from "./background/long-work.ts";
+import type { AheadHelpers } from "./sealed/open-ahead.ts";
+import { Ordering } from "./ordering/ordering.ts";
+import { Relocation, releaseReplaced } from "./copy/relocation.ts";
+import { clearRow, isAnotherStaying, markLeaving, reapDeadRows } from "./threads/rows.ts";
 import type { Spaces } from "./spaces.ts";
-import { endInstall } from "./swap.ts";
-import { Sync } from "./sync.ts";
-import { dropDataKey } from "./vault.ts";
+import { endInstall } from "./copy/swap.ts";
+import { Sync } from "./sync/sync.ts";
+import { dropDataKey } from "./sealed/vault.ts";
 
 /** What an engine runs on; tests bring their own. */
 export interface Environment {

@@ -38,20 +38,20 @@ import {
   STATE_CLOSED,
   STATE_POISONED,
   type Control,
-} from "./control.ts";
-import type { LogIdentity } from "./hint-format.ts";
-import { KeyBuffer } from "./key-buffer.ts";
-import { FrameBatch } from "./frame-batch.ts";
-import type { Ordering } from "./ordering.ts";
-import type { LockWatch } from "./lock-watch.ts";
-import { Lookup } from "./lookup.ts";
-import { Mutex } from "./mutex.ts";
-import { Prefetch } from "./prefetch.ts";
-import { SealedEncoder } from "./sealed-encoder.ts";
-import { SealedLookup } from "./sealed-lookup.ts";
-import { Vault } from "./vault.ts";
-import { VerifiedLookup } from "./verified-lookup.ts";
-import type { LogPlace } from "./siblings.ts";
+} from "./threads/control.ts";
+import type { LogIdentity } from "./hint/hint-format.ts";
+import { KeyBuffer } from "./read/key-buffer.ts";
+import { FrameBatch } from "./read/frame-batch.ts";
+import type { Ordering } from "./ordering/ordering.ts";
+import type { LockWatch } from "./files/lock-watch.ts";
+import { Lookup } from "./read/lookup.ts";
+import { Mutex } from "./threads/mutex.ts";
+import { Prefetch } from "./read/prefetch.ts";
+import { SealedEncoder } from "./sealed/sealed-encoder.ts";
+import { SealedLookup } from "./sealed/sealed-lookup.ts";
+import { Vault } from "./sealed/vault.ts";
+import { VerifiedLookup } from "./read/verified-lookup.ts";
+import type { LogPlace } from "./files/siblings.ts";
 
 /** The open log file, as it is now: a compaction puts another one in its place. */
 export class LogFile {

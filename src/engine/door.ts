@@ -13,23 +13,23 @@ import { onProcessExit, watchProcessEnd } from "../ffi/process-exit.ts";
 import type { EmdbShare, FlushPolicy, ProgressOptions } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, FlushPlan, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
 import { EXIT_WAIT_MS_MAX, GROUP_BATCH_MAX } from "../limits.ts";
-import { breakLock, isOtherFile, readHolder } from "./lock-file.ts";
+import { breakLock, isOtherFile, readHolder } from "./files/lock-file.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
-import { checkedShare, tokenOf, type SharedBase, type SharedConfig } from "./base.ts";
-import { Control, SWAP, SWAP_NONE } from "./control.ts";
-import { judgeFile } from "./judge-file.ts";
-import { isLongName, refuseLongName } from "./name-room.ts";
-import { HeldFolder } from "./open-folder.ts";
-import { startHelper } from "./open-ahead.ts";
-import { attachTo, openFile, openMemory, realLogPath } from "./open.ts";
-import { findReplaced } from "./put-back.ts";
-import { rewriteFile, rotateSecret } from "./rekey.ts";
-import { clearRow } from "./rows.ts";
-import { salvageFile } from "./salvage.ts";
-import { unlockPage, wipeAsked } from "./unlock.ts";
+import { checkedShare, tokenOf, type SharedBase, type SharedConfig } from "./threads/base.ts";
+import { Control, SWAP, SWAP_NONE } from "./threads/control.ts";
+import { judgeFile } from "./open/judge-file.ts";
+import { isLongName, refuseLongName } from "./files/name-room.ts";
+import { HeldFolder } from "./files/open-folder.ts";
+import { startHelper } from "./sealed/open-ahead.ts";
+import { attachTo, openFile, openMemory, realLogPath } from "./open/open.ts";
+import { findReplaced } from "./open/put-back.ts";
+import { rewriteFile, rotateSecret } from "./copy/rekey.ts";
+import { clearRow } from "./threads/rows.ts";
+import { salvageFile } from "./salvage/salvage.ts";
+import { unlockPage, wipeAsked } from "./sealed/unlock.ts";
 import { statsOf } from "./stats.ts";
-import { verifyDatabase } from "./verify.ts";
+import { verifyDatabase } from "./verify/verify.ts";
 
 /** An engine of this thread with its handles counted. */
 interface Entry {

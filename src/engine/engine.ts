@@ -1,8 +1,8 @@
 /** The engine as the room above sees it: one `Store` over a `Core`, each call handed to the path it belongs to. */
 
 import { EmdbError } from "../errors.ts";
-import { lengthSum, type BatchPart } from "./batch-lengths.ts";
-import { BatchOrder, ORDERED_MIN } from "./batch-order.ts";
+import { lengthSum, type BatchPart } from "./write/batch-lengths.ts";
+import { BatchOrder, ORDERED_MIN } from "./write/batch-order.ts";
 import type {
   BatchWrite,
   Bytes,
@@ -14,17 +14,17 @@ import type {
   Wanted,
   WantedInOrder,
 } from "./contract.ts";
-import { STATE, STATE_CLOSED } from "./control.ts";
+import { STATE, STATE_CLOSED } from "./threads/control.ts";
 import type { Core } from "./core.ts";
-import { Sweeper } from "./expiry.ts";
-import { beginRange } from "./range.ts";
-import { ReadPath } from "./read-path.ts";
-import { RoomAhead } from "./room-ahead.ts";
-import { Snapshots } from "./snapshot.ts";
+import { Sweeper } from "./background/expiry.ts";
+import { beginRange } from "./read/range.ts";
+import { ReadPath } from "./read/read-path.ts";
+import { RoomAhead } from "./write/room-ahead.ts";
+import { Snapshots } from "./read/snapshot.ts";
 import type { Spaces } from "./spaces.ts";
 import { type SpaceState } from "./spaces.ts";
-import { liesScattered, touchRecords } from "./touch.ts";
-import { WritePath } from "./write-path.ts";
+import { liesScattered, touchRecords } from "./write/touch.ts";
+import { WritePath } from "./write/write-path.ts";
 import { PLACE_ALONE, PLACE_FIRST, PLACE_LAST, PLACE_MIDDLE, placeInBatch } from "../log/frame.ts";
 
 /** Frames of a batch of so many writes are built in their place: they fill most of a ring at least. */

@@ -26,7 +26,7 @@ import { copy, sharedScratch } from "../ffi/memory.ts";
 import type { Address } from "../ffi/system.ts";
 import { SPACE_COUNT_MAX } from "../limits.ts";
 import type { Space } from "./contract.ts";
-import { DRAFT_SPACES, GRAVES, LIVE_BYTES, SPACES_NAMED, SPACE_COUNT } from "./control.ts";
+import { DRAFT_SPACES, GRAVES, LIVE_BYTES, SPACES_NAMED, SPACE_COUNT } from "./threads/control.ts";
 import type { Core } from "./core.ts";
 
 const RECORDS_AT = 8;

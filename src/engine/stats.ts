@@ -4,11 +4,11 @@ import type { EmdbStats } from "../api/types.ts";
 import { EmdbError } from "../errors.ts";
 import { EXPIRED_LOOKS_MAX, HEADER_PAGE_BYTES } from "../limits.ts";
 import { LOG_TAIL, LOG_VISIBLE } from "../log/log-words.ts";
-import type { SharedBase } from "./base.ts";
+import type { SharedBase } from "./threads/base.ts";
 import type { Core } from "./core.ts";
 import type { Engine } from "./engine.ts";
 import type { SpaceState, Spaces } from "./spaces.ts";
-import { AUDIT } from "./control.ts";
+import { AUDIT } from "./threads/control.ts";
 
 /** Bytes of the log so far, its header included. */
 function logBytes(core: Core): number {

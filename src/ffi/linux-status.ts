@@ -1,5 +1,5 @@
 /**
- * What a file is, by statx(2): a third of the time that `node:fs` takes, which matters before each sync (engine/lock-watch.ts).
+ * What a file is, by statx(2): a third of the time that `node:fs` takes, which matters before each sync (engine/files/lock-watch.ts).
  *
  * The structure that the call fills is the same on every architecture (include/uapi/linux/stat.h): 32-bit words, the
  * 64-bit fields as two of them.

@@ -7,7 +7,7 @@
  * An entry is a hint: the deadline of a record, and the slot that the index held for it. It is stale when no slot
  * of the index holds the same any more, since the record was overwritten or removed; that takes one look at the
  * index and none at the log. A queue is unknown when nobody kept it: the records with a deadline have then to
- * be found by a walk (`src/engine/expiry.ts`), and until then nothing is entered. The walk goes by the hashes of the keys, in
+ * be found by a walk (`src/engine/background/expiry.ts`), and until then nothing is entered. The walk goes by the hashes of the keys, in
  * parts between which the database is written to: the queue has then what is to be had of the hashes that the walk has
  * passed, and nothing of the others, and is unknown still.
  *

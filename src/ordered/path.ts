@@ -11,7 +11,7 @@
  *    names), before anything that it replaced is retired and before the frame that it is for becomes visible. A reader
  *    that sees a new number passes a barrier before it copies anything under it (arm64 may show either of two stores, or
  *    make either of two loads, first). No tree ever has a number twice, nor two trees the same. A writer that dies in
- *    between leaves that to the next one (`engine/audit.ts`).
+ *    between leaves that to the next one (`engine/threads/audit.ts`).
  * 2. Within one operation all nodes are of one moment at or after its begin: what was replaced meanwhile
  *    stays as it was until the operation ends.
  */

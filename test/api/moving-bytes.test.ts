@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import type { Database } from "../../src/api/database.ts";
-import { openMemory } from "../../src/engine/open.ts";
+import { openMemory } from "../../src/engine/open/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from "../../src/limits.ts";

@@ -80,7 +80,7 @@ export const API: readonly PlantedFault[] = [
   fault(
     "a damaged header page is refused with no word of salvage",
     "test/engine/rare-refusals.test.ts",
-    "engine/unlock.ts",
+    "engine/sealed/unlock.ts",
     ["`${what}; ${WHAT_HELPS}`", "what"],
   ),
   fault("bytes that a caller is given are those that it gave", "test/contract/twin.test.ts", "api/bytes.ts", [
@@ -91,7 +91,7 @@ export const API: readonly PlantedFault[] = [
     "store.range(space, bounds, wanted));",
     "store.range(space, bounds));",
   ]),
-  fault("a short range of keys reads the values as well", "test/engine/range-cost.test.ts", "engine/range.ts", [
+  fault("a short range of keys reads the values as well", "test/engine/range-cost.test.ts", "engine/read/range.ts", [
     "moment, wanted };",
     'moment, wanted: "pairs" as const };',
   ]),

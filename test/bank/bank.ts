@@ -13,6 +13,7 @@ import { INDEX } from "./index-bank.ts";
 import { KERNEL } from "./kernel-bank.ts";
 import { LOCKS } from "./lock-bank.ts";
 import { MEMORY } from "./memory-bank.ts";
+import { OPENS } from "./open-bank.ts";
 import { SECRETS } from "./secrets-bank.ts";
 import { SWAPS, THREADS } from "./threads-bank.ts";
 import { WINDOWS } from "./windows-bank.ts";
@@ -30,9 +31,9 @@ const DURABILITY: readonly PlantedFault[] = [
     probe: "crashes",
     seedCount: 12,
     edits: [
-      { file: "src/engine/create.ts", from: "const synced = system.syncFolder(folder);", to: "const synced = 0;" },
+      { file: "src/engine/open/create.ts", from: "const synced = system.syncFolder(folder);", to: "const synced = 0;" },
       {
-        file: "src/engine/open.ts",
+        file: "src/engine/open/open.ts",
         from: 'durable.\n  must(system.syncFolder(dirname(path)), { syscall: "fsync", path: dirname(path) });',
         to: "durable.",
       },
@@ -41,26 +42,28 @@ const DURABILITY: readonly PlantedFault[] = [
   fault(
     "what is left of a creation stays beside the log that a power loss has brought back",
     "test/engine/foreign-siblings.test.ts",
-    "engine/siblings.ts",
+    "engine/files/siblings.ts",
     ['if (typeof there !== "number" && isBegun(there)) system.unlink(begun);', ""],
   ),
-  fault("a new file gets its name before it is synced", "crashes", "engine/create.ts", [
+  fault("a new file gets its name before it is synced", "crashes", "engine/open/create.ts", [
     'must(system.sync(handle), { syscall: "fdatasync", path: sibling });',
     "",
   ]),
-  fault("a flush acknowledges without a sync", "crashes", "engine/sync.ts", [
+  fault("a flush acknowledges without a sync", "crashes", "engine/sync/sync.ts", [
     "const result = core.system.sync(this.#file.handle);",
     "const result = 0 as Result;",
   ]),
-  fault("what a failed sync left in the cache is taken for written", "test/sim/failed-sync.test.ts", "engine/open.ts", [
-    "if (!plan.config.readOnly && !endsClean(atFile, markBytes)) system.forgetCached(file.handle);",
-    "",
-  ]),
-  fault("a failed sync is told as a success", "failingSyncs", "engine/sync.ts", [
+  fault(
+    "what a failed sync left in the cache is taken for written",
+    "test/sim/failed-sync.test.ts",
+    "engine/open/open.ts",
+    ["if (!plan.config.readOnly && !endsClean(atFile, markBytes)) system.forgetCached(file.handle);", ""],
+  ),
+  fault("a failed sync is told as a success", "failingSyncs", "engine/sync/sync.ts", [
     "if (result < 0) {\n      Atomics.or(",
     "if (result < -1000) {\n      Atomics.or(",
   ]),
-  fault("a failed sync does not poison, and is tried again", "failingSyncs", "engine/sync.ts", [
+  fault("a failed sync does not poison, and is tried again", "failingSyncs", "engine/sync/sync.ts", [
     "Atomics.or(core.control.flags, STATE, STATE_POISONED);\n      throw this.failure(result);",
     "throw this.failure(result);",
   ]),
@@ -74,23 +77,23 @@ const DURABILITY: readonly PlantedFault[] = [
     probe: FAULTS,
     seedCount: 1,
     edits: [
-      { file: "src/engine/write-path.ts", from: "if (isLost) throw refusal(core);", to: "" },
+      { file: "src/engine/write/write-path.ts", from: "if (isLost) throw refusal(core);", to: "" },
       {
-        file: "src/engine/write-path.ts",
+        file: "src/engine/write/write-path.ts",
         from: "if (core.control.flags[STATE] !== 0) throw refusal(core);\n    try {",
         to: "try {",
       },
     ],
   },
-  fault("what a failed sync has refused stays in the index", FAULTS, "engine/write-path.ts", [
+  fault("what a failed sync has refused stays in the index", FAULTS, "engine/write/write-path.ts", [
     "if (!isDone || isLost) undo",
     "if (!isDone) undo",
   ]),
-  fault("a flush leaves in the file what was refused and arrived", "failingWrites", "engine/sync.ts", [
+  fault("a flush leaves in the file what was refused and arrived", "failingWrites", "engine/sync/sync.ts", [
     "    this.eraseRefused();\n    this.#flush(",
     "    this.#flush(",
   ]),
-  fault("what was refused is taken out of the file without a sync", FAULTS, "engine/sync.ts", [
+  fault("what was refused is taken out of the file without a sync", FAULTS, "engine/sync/sync.ts", [
     "this.#sync(this.durable);\n        tail.forgetRefused();",
     "tail.forgetRefused();",
   ]),
@@ -108,21 +111,23 @@ const DURABILITY: readonly PlantedFault[] = [
     "return lsn !== 0 && lsn >= this.#numbers[LOG_BASE]!;",
     "return lsn !== 0;",
   ]),
-  fault("the mark is written before the sync", "crashes", "engine/sync.ts", [
+  fault("the mark is written before the sync", "crashes", "engine/sync/sync.ts", [
     "      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
     "      this.#mark(this.#core.visible);\n      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);",
   ]),
-  fault("an image gets its name before the log is durable", "test/engine/checkpoint.test.ts", "engine/checkpoint.ts", [
-    "await this.#parts.commit.flush();",
-    "this.#parts.sync.spill();",
-  ]),
+  fault(
+    "an image gets its name before the log is durable",
+    "test/engine/checkpoint.test.ts",
+    "engine/hint/checkpoint.ts",
+    ["await this.#parts.commit.flush();", "this.#parts.sync.spill();"],
+  ),
   fault(
     "the image of a close gets its name before the log is durable",
     "test/engine/checkpoint.test.ts",
-    "engine/checkpoint.ts",
+    "engine/hint/checkpoint.ts",
     ["writer.end) this.#parts.sync.flush();", "writer.end) this.#parts.sync.spill();"],
   ),
-  fault("write-through waits for a flush", "writeThrough", "engine/write-path.ts", [
+  fault("write-through waits for a flush", "writeThrough", "engine/write/write-path.ts", [
     "if (core.writeThrough) this.#writeThrough();",
     "",
   ]),
@@ -156,34 +161,34 @@ const RECOVERY: readonly PlantedFault[] = [
   fault(
     "a torn tail is not cut off",
     "crashes",
-    "engine/open.ts",
+    "engine/open/open.ts",
     ['const cut = system.truncate(handle, replay.soundEnd, "at once");', "const cut = 0;"],
     30,
   ),
-  fault("a torn tail that cannot be cut off fails the open", "windowsRead", "engine/open.ts", [
+  fault("a torn tail that cannot be cut off fails the open", "windowsRead", "engine/open/open.ts", [
     "if (cut === -Errno.EBUSY) blankTail(core, file, replay);\n    else must(",
     "must(",
   ]),
-  fault("a torn tail that cannot be cut off is left", "windowsRead", "engine/open.ts", [
+  fault("a torn tail that cannot be cut off is left", "windowsRead", "engine/open/open.ts", [
     "if (cut === -Errno.EBUSY) blankTail(core, file, replay);",
     "if (cut === -Errno.EBUSY) system.sync(handle);",
   ]),
-  fault("a torn tail is blanked in one step", WINDOWS_TAIL, "engine/blank-tail.ts", ["steps.push(lsn);", ""]),
-  fault("a torn tail is blanked from the front", WINDOWS_TAIL, "engine/blank-tail.ts", [
+  fault("a torn tail is blanked in one step", WINDOWS_TAIL, "engine/open/blank-tail.ts", ["steps.push(lsn);", ""]),
+  fault("a torn tail is blanked from the front", WINDOWS_TAIL, "engine/open/blank-tail.ts", [
     "stepsBehind(core, file, soundEnd).reverse()) {",
     "stepsBehind(core, file, soundEnd)) {",
   ]),
   fault(
     "a step of blanking a torn tail begins before the one behind it is durable",
     WINDOWS_TAIL,
-    "engine/blank-tail.ts",
+    "engine/open/blank-tail.ts",
     ['    must(system.sync(handle), { syscall: "fdatasync", path });', ""],
   ),
-  fault("blanking a torn tail counts on zeros that a dead process left", WINDOWS_TAIL, "engine/blank-tail.ts", [
+  fault("blanking a torn tail counts on zeros that a dead process left", WINDOWS_TAIL, "engine/open/blank-tail.ts", [
     "    must(system.sync(handle)",
     "    if (until < soundEnd + tornBytes) must(system.sync(handle)",
   ]),
-  fault("what was recovered is shown before it is durable", "crashes", "engine/open.ts", [
+  fault("what was recovered is shown before it is durable", "crashes", "engine/open/open.ts", [
     '  must(system.sync(handle), { syscall: "fdatasync", path });\n  // Who made',
     "  // Who made",
   ]),
@@ -191,14 +196,14 @@ const RECOVERY: readonly PlantedFault[] = [
     " === FRAME && this.facts.durable > durableBeyond) return lsn;",
     " === FRAME) return lsn;",
   ]),
-  fault("damage is taken for a torn tail", "test/engine/damage.test.ts", "engine/recovery.ts", [
+  fault("damage is taken for a torn tail", "test/engine/damage.test.ts", "engine/open/recovery.ts", [
     "if (proof === undefined) return;",
     "return;",
   ]),
   fault(
     "a batch without its last frame is accepted",
     "crashes",
-    "engine/recovery.ts",
+    "engine/open/recovery.ts",
     [
       "const end = this.#batchStart === 0 ? stop : this.#batchStart;",
       "const end = stop;\n    this.#batchStart = 0;\n    this.#setEnd(end);",
@@ -208,7 +213,7 @@ const RECOVERY: readonly PlantedFault[] = [
   fault(
     "a clear is not replayed",
     "sequences",
-    "engine/recovery.ts",
+    "engine/open/recovery.ts",
     ["this.#spaces.bury(space, this.#scanner.lsn);", ""],
     819,
   ),
@@ -218,27 +223,35 @@ const RECOVERY: readonly PlantedFault[] = [
     "keydir/expiry-queue.ts",
     ["if (this.#open(space) && !this.#isAhead(high >>> HASH_SHIFT)) this.#push(", "this.enter(space, "],
   ),
-  fault("a sweep ends at the first record that has rotted", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
-    "if (!isRot(error) || tail.end !== end) throw error;",
-    "throw error;",
-  ]),
-  fault("a record that has rotted loses its deadline", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
-    "kept.push({ deadlineMs, low, high });",
-    "",
-  ]),
-  fault("a walk that failed leaves half a queue of deadlines", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
-    "expiry.forget(space.address);\n    throw error;",
-    "throw error;",
-  ]),
-  fault("a record that a walk cannot read has no deadline", "test/engine/expiry-rot.test.ts", "engine/expiry.ts", [
-    "return UNREAD_MS;",
-    "return 0;",
-  ]),
-  fault("a removal is replayed as a value", "crashes", "engine/replay-group.ts", [
+  fault(
+    "a sweep ends at the first record that has rotted",
+    "test/engine/expiry-rot.test.ts",
+    "engine/background/expiry.ts",
+    ["if (!isRot(error) || tail.end !== end) throw error;", "throw error;"],
+  ),
+  fault(
+    "a record that has rotted loses its deadline",
+    "test/engine/expiry-rot.test.ts",
+    "engine/background/expiry.ts",
+    ["kept.push({ deadlineMs, low, high });", ""],
+  ),
+  fault(
+    "a walk that failed leaves half a queue of deadlines",
+    "test/engine/expiry-rot.test.ts",
+    "engine/background/expiry.ts",
+    ["expiry.forget(space.address);\n    throw error;", "throw error;"],
+  ),
+  fault(
+    "a record that a walk cannot read has no deadline",
+    "test/engine/expiry-rot.test.ts",
+    "engine/background/expiry.ts",
+    ["return UNREAD_MS;", "return 0;"],
+  ),
+  fault("a removal is replayed as a value", "crashes", "engine/open/replay-group.ts", [
     "if (hasSlot) keydir.replace(lsn / 8, isRemoval);",
     "if (hasSlot) keydir.replace(lsn / 8, false);",
   ]),
-  fault("a frame does not say where the version before it is", "crashes", "engine/write-path.ts", [
+  fault("a frame does not say where the version before it is", "crashes", "engine/write/write-path.ts", [
     "draft.prev = prev === 0 ? 0 : core.inFile(prev);",
     "draft.prev = 0;",
   ]),
@@ -270,45 +283,47 @@ const BATCHES: readonly PlantedFault[] = [
   fault(
     "a failed batch is not taken back",
     "fullDisks",
-    "engine/write-path.ts",
+    "engine/write/write-path.ts",
     ["    if (!isDone || isLost) undo(core, this.#spaces, start);\n", ""],
     40,
   ),
-  fault("undo forgets the slot", "crashes", "engine/undo.ts", ["keydir.replace(prev / 8, !isLive);", ""], 60),
+  fault("undo forgets the slot", "crashes", "engine/write/undo.ts", ["keydir.replace(prev / 8, !isLive);", ""], 60),
   fault(
     "undo forgets the counts",
     "crashes",
-    "engine/undo.ts",
+    "engine/write/undo.ts",
     ["spaces.count(batch.space, (isLive ? 1 : 0) - (wasLive ? 1 : 0), kept - dropped);", ""],
     60,
   ),
-  fault("salvage loses a batch for one bad frame in it", SALVAGE, "engine/salvage-log.ts", [
+  fault("salvage loses a batch for one bad frame in it", SALVAGE, "engine/salvage/salvage-log.ts", [
     "    else if (isInside) this.#isDamaged = true;\n",
     "",
   ]),
-  fault("salvage takes a batch whose end cannot be told from an abort", SALVAGE, "engine/salvage-log.ts", [
+  fault("salvage takes a batch whose end cannot be told from an abort", SALVAGE, "engine/salvage/salvage-log.ts", [
     "(this.#source.opener === undefined && kind <= KIND_END)",
     "kind > 0",
   ]),
-  fault("salvage takes a batch that was given up", SALVAGE, "engine/salvage-log.ts", [
+  fault("salvage takes a batch that was given up", SALVAGE, "engine/salvage/salvage-log.ts", [
     "if (isKnown && kind !== KIND_ABORT)",
     "if (isKnown)",
   ]),
-  fault("salvage goes by no header behind a bad one whose own frame is damaged", SALVAGE, "engine/salvage-log.ts", [
-    "findHeader(from, until)",
-    "findSound(from, -1, until)",
-  ]),
-  fault("salvage takes reserved space for a loss", "test/engine/salvage.test.ts", "engine/salvage-log.ts", [
+  fault(
+    "salvage goes by no header behind a bad one whose own frame is damaged",
+    SALVAGE,
+    "engine/salvage/salvage-log.ts",
+    ["findHeader(from, until)", "findSound(from, -1, until)"],
+  ),
+  fault("salvage takes reserved space for a loss", "test/engine/salvage.test.ts", "engine/salvage/salvage-log.ts", [
     "if (last > this.lsn) this.#gapTo",
     "this.#gapTo",
   ]),
   fault(
     "an id that an image alone knows is not given out again",
     "test/engine/checkpoint-fork.test.ts",
-    "engine/recovery.ts",
+    "engine/open/recovery.ts",
     [" && !this.#isUnnamed(facts.space)", ""],
   ),
-  fault("what was taken back is reported as replayed", "test/engine/torn-tail.test.ts", "engine/recovery.ts", [
+  fault("what was taken back is reported as replayed", "test/engine/torn-tail.test.ts", "engine/open/recovery.ts", [
     "    this.#records = this.#recordsBefore;\n",
     "",
   ]),
@@ -318,49 +333,52 @@ const READS: readonly PlantedFault[] = [
   fault(
     "an open for reading takes a file that was replaced for the one it judged",
     "test/engine/read-beside.test.ts",
-    "engine/open.ts",
+    "engine/open/open.ts",
     ["if (bytesMax === undefined || !hasPage(system, handle, found.page)) {", "if (handle < 0) {"],
   ),
   fault(
     "an open for reading takes a file for the one that had its number before",
     "test/engine/read-only.test.ts",
-    "engine/same-file.ts",
+    "engine/open/same-file.ts",
     [" && own.born === before.born", ""],
   ),
   fault(
     "an image that is newer than what is read makes a log a short one",
     "test/engine/read-beside.test.ts",
-    "engine/hint-reader.ts",
+    "engine/hint/hint-reader.ts",
     ["    if (isShort && system.size(log.file.handle) >= header.end) return undefined;\n", ""],
   ),
-  fault("getMany takes an empty slot for a record", "model", "engine/prefetch.ts", ["lsn > from &&", "lsn >= from &&"]),
+  fault("getMany takes an empty slot for a record", "model", "engine/read/prefetch.ts", [
+    "lsn > from &&",
+    "lsn >= from &&",
+  ]),
   fault("a byte-order mark is no part of a name", "model", "engine/names.ts", [
     'new TextDecoder("utf-8", { ignoreBOM: true })',
     "new TextDecoder()",
   ]),
-  fault("a removal leaves the value in the index", "crashes", "engine/write-path.ts", [
+  fault("a removal leaves the value in the index", "crashes", "engine/write/write-path.ts", [
     "core.keydir.replace(lsn / 8, true);",
     "core.keydir.replace(lsn / 8, false);",
   ]),
-  fault("an overwrite counts as a new record", "model", "engine/write-path.ts", [
+  fault("an overwrite counts as a new record", "model", "engine/write/write-path.ts", [
     "this.#spaces.count(space, this.wasLive ? 0 : 1, newBytes - oldBytes);",
     "this.#spaces.count(space, 1, newBytes - oldBytes);",
   ]),
-  fault("the removal of a long key ends its batch", "test/engine/batches.test.ts", "engine/write-path.ts", [
+  fault("the removal of a long key ends its batch", "test/engine/batches.test.ts", "engine/write/write-path.ts", [
     "this.#append(KIND_REMOVE, ownPlace,",
     "this.#append(KIND_REMOVE, place,",
   ]),
   fault(
     "a frame counts as short that its header makes long",
     "test/engine/size-borders.test.ts",
-    "engine/write-path.ts",
+    "engine/write/write-path.ts",
     ["key.bytes + encoder.valueBytes + encoder.overheadBytesMax > tail", "key.bytes + encoder.valueBytes > tail"],
   ),
-  fault("a walk shows what was removed", "model", "engine/lookup.ts", [
+  fault("a walk shows what was removed", "model", "engine/read/lookup.ts", [
     "return kindOf(this.shape) === KIND_PUT;",
     "return true;",
   ]),
-  fault("a distance that no writer puts there leads to where it is", FLIPPED, "engine/lookup.ts", [
+  fault("a distance that no writer puts there leads to where it is", FLIPPED, "engine/read/lookup.ts", [
     "if (units !== 0 || wide === undefined || wide < TWO_32) throw this.log.corrupted(this.lsn);\n    return this.#before(wide);",
     "return this.#before(wide ?? 0);",
   ]),
@@ -378,7 +396,7 @@ const READS: readonly PlantedFault[] = [
     "if (!areSound) throw",
     "if (!areSound && middle === 0) throw",
   ]),
-  fault("a checked read takes the header for granted", FLIPPED, "engine/body-check.ts", [
+  fault("a checked read takes the header for granted", FLIPPED, "engine/read/body-check.ts", [
     "    if (header !== memory.i32[WORD_HEADER_CHECK]) throw log.corrupted(lsn);\n",
     "",
   ]),
@@ -386,103 +404,21 @@ const READS: readonly PlantedFault[] = [
     "this.verifyReads ? new VerifiedLookup(this) : new Lookup(",
     "new Lookup(",
   ]),
-  fault("a checked read believes a deadline before it checks it", FLIPPED, "engine/read-path.ts", [
+  fault("a checked read believes a deadline before it checks it", FLIPPED, "engine/read/read-path.ts", [
     "if (core.verifyReads) verifyFound(core);\n    if ((lookup.shape",
     "if (core.verifyReads && (lookup.shape & SHAPE_EXPIRY) === 0) verifyFound(core);\n    if ((lookup.shape",
   ]),
-  fault("a walk shows what was written after it began", "model", "engine/snapshot.ts", [
+  fault("a walk shows what was written after it began", "model", "engine/read/snapshot.ts", [
     "return lookup.walkBack(this.hold.lsn);",
     "return lookup.walkBack(Infinity);",
   ]),
-  fault("a clear takes the index away from an open walk", "model", "engine/write-path.ts", [
+  fault("a clear takes the index away from an open walk", "model", "engine/write/write-path.ts", [
     "this.#spaces.emptyGraves(space, core.keepFrom() * 8);",
     "this.#spaces.emptyGraves(space, Infinity);",
   ]),
-  fault("a dropped namespace still answers", "model", "engine/write-path.ts", [
+  fault("a dropped namespace still answers", "model", "engine/write/write-path.ts", [
     "if (isDrop) this.#spaces.setState(space, SPACE_DROPPED);",
     "",
-  ]),
-  fault(
-    "an open replays the whole log although it has an image",
-    "test/engine/open-cost.test.ts",
-    "engine/hint-open.ts",
-    ["from: { lsn: hint.header.start, gates, durable } };", "from: { lsn: FIRST_LSN, gates, durable } };"],
-  ),
-  {
-    name: "an open that has an image counts every record anew",
-    probe: "test/engine/open-cost.test.ts",
-    seedCount: 1,
-    edits: [
-      {
-        file: "src/engine/open.ts",
-        from: "  spaces.publishCounts();\n  if (config.rangeScans",
-        to: "  spaces.publishCounts();\n  recount(core, spaces);\n  if (config.rangeScans",
-      },
-      {
-        file: "src/engine/open.ts",
-        from: 'import { Mutex } from "./mutex.ts";',
-        to: 'import { recount } from "./audit.ts";\nimport { Mutex } from "./mutex.ts";',
-      },
-    ],
-  },
-  fault("a shard's counts are lost over an empty key space", "test/engine/replay.test.ts", "keydir/keydir.ts", [
-    "      this.#writeCounts();\n      this.#isDescribed = false;\n      this.#unit = 0;",
-    "      this.#unit = 0;",
-  ]),
-  fault("a file where a folder should be passes for one", "test/engine/refusals.test.ts", "engine/open.ts", [
-    " || isFile(system, folder)) throw",
-    ") throw",
-  ]),
-  fault("a checkpoint fails beside the close that makes it", "test/engine/checkpoint.test.ts", "engine/checkpoint.ts", [
-    "this.#hasEnded = this.runSync();",
-    "this.runSync();",
-  ]),
-  fault(
-    "a checkpoint resolves beside a close that makes none",
-    "test/engine/checkpoint.test.ts",
-    "engine/checkpoint.ts",
-    [
-      'if (!this.#hasEnded || !(error instanceof EmdbError) || error.code !== "EMDB_CLOSED") throw error;',
-      "if (!(error instanceof EmdbError)) throw error;",
-    ],
-  ),
-  fault("a close leaves its place to long work", "test/engine/checkpoint.test.ts", "engine/assemble.ts", [
-    "    opened.work.give();\n",
-    "",
-  ]),
-  fault("directories are remembered past a new layout", "test/keydir/directories.test.ts", "keydir/directories.ts", [
-    "if (this.#flags[RECLAIM_LAYOUT] !== this.#layout) this.#forget();",
-    "",
-  ]),
-  fault("the lock is not seen to be held once others may attach", "test/workers/rows.test.ts", "engine/mutex.ts", [
-    "if (this.#isAlone && this.#depth > 0) Atomics.store(this.#flags, MUTEX, this.#own);",
-    "",
-  ]),
-  fault(
-    "replay gives a removed key that comes back a second slot among the new ones",
-    "test/engine/replay.test.ts",
-    "engine/replay-group.ts",
-    ["new RemovedHashes()).note(hash);", "new RemovedHashes()).note(0);"],
-  ),
-  fault(
-    "replay gives a key that comes back the slot of another's removal",
-    "test/engine/same-hash.test.ts",
-    "engine/replay-group.ts",
-    ["    if (others > 0) found = this.#ownRemoval(root, lsn, before) || found;\n", ""],
-  ),
-  fault(
-    "replay reads where a removal that names nothing would be",
-    "test/engine/same-hash.test.ts",
-    "engine/replay-group.ts",
-    ["if (units === 0 || !isTombstone(", "if (!isTombstone("],
-  ),
-  fault("replay gives a key that comes back a second slot", "test/engine/replay.test.ts", "engine/replay-group.ts", [
-    "    if (found === 0) return false;\n",
-    "    return false;\n",
-  ]),
-  fault("a shard that is laid out anew forgets its image", "test/engine/checkpoint-held.test.ts", "keydir/shard.ts", [
-    "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = share.standsFor;",
-    "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = 0;",
   ]),
 ];
 
@@ -491,7 +427,7 @@ export const BANKS = {
   compaction: [...COMPACTION, ...BACKUP],
   deaths: AT_ANY_STEP,
   disk: [...DURABILITY, ...RECOVERY],
-  engine: [...BATCHES, ...READS, ...MEMORY, ...INDEX, ...LOCKS, ...WINDOWS, ...API],
+  engine: [...BATCHES, ...READS, ...OPENS, ...MEMORY, ...INDEX, ...LOCKS, ...WINDOWS, ...API],
   secrets: SECRETS,
   kernel: KERNEL,
   threads: [...THREADS, ...SWAPS],

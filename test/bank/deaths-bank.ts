@@ -25,7 +25,7 @@ export const AT_ANY_STEP: readonly PlantedFault[] = [
   fault(
     "who attaches behind a dead thread's swap takes the next file's generation for this one's",
     DEATHS,
-    "engine/vault.ts",
+    "engine/sealed/vault.ts",
     [
       "return this.#bookOf(base, generation);",
       "return this.#bookOf(base, generation < 0 ? generation : this.#logNumbers[LOG_GENERATION]!);",
@@ -34,24 +34,26 @@ export const AT_ANY_STEP: readonly PlantedFault[] = [
   fault(
     "with what a dead thread has left goes the table of moves that a replaced file goes by",
     MOMENTS,
-    "engine/dead-work.ts",
+    "engine/background/dead-work.ts",
     [".filter(({ address }) => !tables.has(address))", ".filter(({ address }) => tables.size >= 0 && address >= 0)"],
   ),
   fault(
     "with what a dead thread has left goes what the log has open by a name of its",
     MOMENTS,
-    "engine/dead-work.ts",
+    "engine/background/dead-work.ts",
     ["  for (const handle of handlesOf(control)) drafts.delete(identityOf(system.statusOf(handle)));\n", ""],
   ),
-  fault("beside the target of a dead thread's backup drafts are removed for ever", MOMENTS, "engine/dead-work.ts", [
-    "  noteTarget(control, undefined);\n",
-    "",
-  ]),
+  fault(
+    "beside the target of a dead thread's backup drafts are removed for ever",
+    MOMENTS,
+    "engine/background/dead-work.ts",
+    ["  noteTarget(control, undefined);\n", ""],
+  ),
   fault("what a dead thread was installing is let go of twice", DEATHS, "engine/assemble.ts", [
     "    if (isLast) endInstall(core, engine.spaces);\n",
     "",
   ]),
-  fault("a table of moves has an address before it has a length", DEATHS, "engine/move-table.ts", [
+  fault("a table of moves has an address before it has a length", DEATHS, "engine/copy/move-table.ts", [
     "    numbers[MOVES_BYTES] = bytes;\n    numbers[MOVES_ADDRESS] = address;\n  }\n}",
     "    numbers[MOVES_ADDRESS] = address;\n    numbers[MOVES_BYTES] = bytes;\n  }\n}",
   ]),
@@ -71,13 +73,13 @@ export const AT_ANY_STEP: readonly PlantedFault[] = [
   fault(
     "whoever waits long for a sync takes the place of the commit Worker that is in it",
     BACKGROUND,
-    "engine/sync.ts",
+    "engine/sync/sync.ts",
     ["owner !== SYNC_UNHEARD && this.isDead(owner)", "owner !== SYNC_UNHEARD && owner !== this.name"],
   ),
   fault(
     "what the disk said to a dead thread's commit Worker goes with the thread's row",
     BACKGROUND,
-    "engine/rows.ts",
+    "engine/threads/rows.ts",
     [
       "if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, SYNC_UNHEARD) === row + 1) {",
       "if (Atomics.compareExchange(flags, SYNC_OWNER, row + 1, 0) === row + 1) {",
@@ -86,13 +88,13 @@ export const AT_ANY_STEP: readonly PlantedFault[] = [
   fault(
     "a flush behind a refused sync is told of that sync instead of the poison",
     BACKGROUND,
-    "engine/group-commit.ts",
+    "engine/sync/group-commit.ts",
     [
       "if (core.control.flags[STATE] !== 0 || core.isClosed) throw refusal(core);",
       "if (core.isClosed) throw refusal(core);",
     ],
   ),
-  fault("a thread that leaves does not wait for its commit Worker's end", BACKGROUND, "engine/group-commit.ts", [
+  fault("a thread that leaves does not wait for its commit Worker's end", BACKGROUND, "engine/sync/group-commit.ts", [
     "this.#worker.endNow();",
     "this.#worker.end();",
   ]),

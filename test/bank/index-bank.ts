@@ -22,10 +22,10 @@ export const INDEX: readonly PlantedFault[] = [
   fault(
     "a batch passes over most of the frames that it replaces",
     "test/engine/touch-replaced.test.ts",
-    "engine/prefetch.ts",
+    "engine/read/prefetch.ts",
     ["else if (this.touchFrames(visible) === 0) this", "else if (this.touchFrames(visible) >= 0) this"],
   ),
-  fault("an ordered batch is written as it came", BATCH_ORDER, "engine/batch-order.ts", [
+  fault("an ordered batch is written as it came", BATCH_ORDER, "engine/write/batch-order.ts", [
     "const number = order[from + index]!;",
     "const number = from + index + 0 * order[0]!;",
   ]),
@@ -37,25 +37,31 @@ export const INDEX: readonly PlantedFault[] = [
     "vault === undefined && ordering?.isWorthIt",
     "ordering?.isWorthIt",
   ]),
-  fault("a batch orders a text that is not ASCII elsewhere than its bytes", BATCH_ORDER, "engine/batch-order.ts", [
-    "isAscii && isAsciiWithin(key, at, at + 8)",
-    "isAscii",
-  ]),
+  fault(
+    "a batch orders a text that is not ASCII elsewhere than its bytes",
+    BATCH_ORDER,
+    "engine/write/batch-order.ts",
+    ["isAscii && isAsciiWithin(key, at, at + 8)", "isAscii"],
+  ),
   fault(
     "a character that has no room any more changes where its text is ordered",
     BATCH_ORDER,
-    "engine/batch-order.ts",
+    "engine/write/batch-order.ts",
     ["new Uint8Array(SHARED_MAX + 8 + 3)", "new Uint8Array(SHARED_MAX + 8)"],
   ),
-  fault("of keys whose first bytes are the same a later one may come first", BATCH_ORDER, "engine/first-bytes.ts", [
-    "this.#ranks.sort();",
-    "this.#ranks.sort((a, b) => ((a ^ 1023n) < (b ^ 1023n) ? -1 : 1));",
-  ]),
-  fault("lengths of an ordered batch are summed by where they are written", BATCH_ORDER, "engine/batch-lengths.ts", [
-    "numbers === undefined ? index : numbers[index]!",
-    "index",
-  ]),
-  fault("a batch of few records is ordered beside many", BATCH_ORDER, "engine/ordering.ts", [
+  fault(
+    "of keys whose first bytes are the same a later one may come first",
+    BATCH_ORDER,
+    "engine/write/first-bytes.ts",
+    ["this.#ranks.sort();", "this.#ranks.sort((a, b) => ((a ^ 1023n) < (b ^ 1023n) ? -1 : 1));"],
+  ),
+  fault(
+    "lengths of an ordered batch are summed by where they are written",
+    BATCH_ORDER,
+    "engine/write/batch-lengths.ts",
+    ["numbers === undefined ? index : numbers[index]!", "index"],
+  ),
+  fault("a batch of few records is ordered beside many", BATCH_ORDER, "engine/ordering/ordering.ts", [
     "writes >= GATHERED_MIN && writes * RECORDS_PER_GATHERED >= records",
     "writes >= GATHERED_MIN && records >= 0",
   ]),
@@ -63,32 +69,36 @@ export const INDEX: readonly PlantedFault[] = [
     "(first & 0xffff0000) | (second >>> 16)",
     "(first & 0xffff0000) | (first >>> 16)",
   ]),
-  fault("a checked range believes the keys that it holds its bounds against", VERIFIED, "engine/ordering.ts", [
+  fault("a checked range believes the keys that it holds its bounds against", VERIFIED, "engine/ordering/ordering.ts", [
     "core.verifyReads ? new VerifiedKeys(core) : this.#keys",
     "this.#keys",
   ]),
-  fault("a checked range checks of such a key what stands in its header alone", VERIFIED, "engine/verified-keys.ts", [
-    "    verifyFound(",
-    "    if (bytes < 0) verifyFound(",
-  ]),
-  fault("a deadline that a batch took away, and was taken back, is gone to who replays it", HELD, "engine/undo.ts", [
-    "  restoreDeadline(core, space, { hadDeadline, expiresAtMs, lsn: prev });\n",
-    "",
-  ]),
-  fault("a deadline that a batch gave, and was taken back, is there to who replays it", HELD, "engine/undo.ts", [
+  fault(
+    "a checked range checks of such a key what stands in its header alone",
+    VERIFIED,
+    "engine/read/verified-keys.ts",
+    ["    verifyFound(", "    if (bytes < 0) verifyFound("],
+  ),
+  fault(
+    "a deadline that a batch took away, and was taken back, is gone to who replays it",
+    HELD,
+    "engine/write/undo.ts",
+    ["  restoreDeadline(core, space, { hadDeadline, expiresAtMs, lsn: prev });\n", ""],
+  ),
+  fault("a deadline that a batch gave, and was taken back, is there to who replays it", HELD, "engine/write/undo.ts", [
     "const hadDeadline = isPut && (lookup.shape & SHAPE_EXPIRY) !== 0;",
     "const hadDeadline = isPut && (lookup.shape & SHAPE_EXPIRY) < 0;",
   ]),
   fault(
     "deadlines that a compaction has left behind are in the image",
     "test/engine/expiry.test.ts",
-    "engine/hint-writer.ts",
+    "engine/hint/hint-writer.ts",
     ["if (inFile <= 0 || inFile * 8 >= this.#gate) continue;", "if (inFile * 8 >= this.#gate) continue;"],
   ),
   fault(
     "what an image that is not used held counts as live",
     "test/engine/checkpoint-damage.test.ts",
-    "engine/hint-reader.ts",
+    "engine/hint/hint-reader.ts",
     ["  core.control.numbers[LIVE_BYTES] = 0;\n", ""],
   ),
   fault(
@@ -214,69 +224,77 @@ export const INDEX: readonly PlantedFault[] = [
   fault(
     "a write looks for old tombstones in every key space that has some",
     "test/engine/range-cost.test.ts",
-    "engine/ordering.ts",
+    "engine/ordering/ordering.ts",
     ["Math.min(this.#thinned.size, TIDY_SPACES_MAX)", "Math.max(this.#thinned.size, TIDY_SPACES_MAX)"],
   ),
   fault(
     "of the key spaces with old tombstones the first ones alone are looked at",
     "test/engine/range-cost.test.ts",
-    "engine/ordering.ts",
+    "engine/ordering/ordering.ts",
     ["      this.#thinned.delete(space);\n      // Behind", "      // Behind"],
   ),
-  fault("a walk asks where the empty slots of a page lead", "test/engine/record-walk.test.ts", "engine/snapshot.ts", [
-    "if ((words[word]! | words[word + 1]!) === 0) continue;",
-    "",
-  ]),
+  fault(
+    "a walk asks where the empty slots of a page lead",
+    "test/engine/record-walk.test.ts",
+    "engine/read/snapshot.ts",
+    ["if ((words[word]! | words[word + 1]!) === 0) continue;", ""],
+  ),
   fault("a batch that fails enters anew what its queue of deadlines still has", TAKEN_BACK, "keydir/expiry-queue.ts", [
     "    if (this.#isLeftKnown && !this.#left.delete(this.#presentUnits(low, high))) return;\n",
     "",
   ]),
-  fault("who takes back another thread's batch goes by what its own one dropped", TAKEN_BACK, "engine/write-path.ts", [
-    "    core.expiry.forgetBatch();\n",
-    "",
-  ]),
+  fault(
+    "who takes back another thread's batch goes by what its own one dropped",
+    TAKEN_BACK,
+    "engine/write/write-path.ts",
+    ["    core.expiry.forgetBatch();\n", ""],
+  ),
   fault(
     "who takes back another thread's batch enters anew what the queue still has",
     TAKEN_BACK,
-    "engine/deadlines.ts",
+    "engine/write/deadlines.ts",
     ["  if (!core.expiry.isLeftKnown) return core.expiry.forget(space.address);\n", ""],
   ),
-  fault("an open enters anew what a batch that was taken back had not dropped", TAKEN_BACK, "engine/recovery.ts", [
+  fault("an open enters anew what a batch that was taken back had not dropped", TAKEN_BACK, "engine/open/recovery.ts", [
     "      this.#core.expiry.beginBatch();\n",
     "      this.#core.expiry.forgetBatch();\n",
   ]),
   fault(
     "a deadline that has rotted is taken for another frame's",
     "test/engine/expiry-rot.test.ts",
-    "engine/expiry.ts",
+    "engine/background/expiry.ts",
     ["          if (this.#core.vault === undefined) verifyFound(this.#core);\n", ""],
   ),
   fault(
     "a sweep checks a frame that it has opened as a plain one",
     "test/engine/expiry-taken-back.test.ts",
-    "engine/expiry.ts",
+    "engine/background/expiry.ts",
     ["if (this.#core.vault === undefined) verifyFound(this.#core);", "verifyFound(this.#core);"],
   ),
-  fault("a walk for deadlines passes over what stands at the first hash of a shard", WALK, "engine/expiry.ts", [
-    "if (high >>> HASH_SHIFT >= shard.from) enterSlot",
-    "if (high >>> HASH_SHIFT > shard.from) enterSlot",
-  ]),
-  fault("a walk for deadlines goes into the index of a namespace that has none", WALK, "engine/expiry.ts", [
+  fault(
+    "a walk for deadlines passes over what stands at the first hash of a shard",
+    WALK,
+    "engine/background/expiry.ts",
+    ["if (high >>> HASH_SHIFT >= shard.from) enterSlot", "if (high >>> HASH_SHIFT > shard.from) enterSlot"],
+  ),
+  fault("a walk for deadlines goes into the index of a namespace that has none", WALK, "engine/background/expiry.ts", [
     "let hash = root === 0 ? HASHES : ",
     "let hash = ",
   ]),
-  fault("a namespace without deadlines is walked through by each sweep", WALK, "engine/expiry.ts", [
+  fault("a namespace without deadlines is walked through by each sweep", WALK, "engine/background/expiry.ts", [
     "  if (expiry.facts(space.address).live === 0) expiry.begin(space.address);\n",
     "",
   ]),
-  fault("a walk for deadlines holds the lock until its end", WALK, "engine/expiry.ts", [
+  fault("a walk for deadlines holds the lock until its end", WALK, "engine/background/expiry.ts", [
     "hash < HASHES && looks < WALK_LOOKS_PER_SLICE;",
     "hash < HASHES && looks >= 0;",
   ]),
-  fault("a walk for deadlines enters anew what was laid together with what it has seen", WALK, "engine/expiry.ts", [
-    "if (high >>> HASH_SHIFT >= shard.from) enterSlot(",
-    "enterSlot(",
-  ]),
+  fault(
+    "a walk for deadlines enters anew what was laid together with what it has seen",
+    WALK,
+    "engine/background/expiry.ts",
+    ["if (high >>> HASH_SHIFT >= shard.from) enterSlot(", "enterSlot("],
+  ),
   fault(
     "what is written ahead of a walk for deadlines is entered, and by the walk as well",
     WALK,
@@ -291,7 +309,7 @@ export const INDEX: readonly PlantedFault[] = [
     "    this.#core.expiry.attach(space.address, heap.read32(address + GRAVE_QUEUE_AT));\n",
     "",
   ]),
-  fault("what left a queue in a batch is not put back when that fails", EXPIRY_MODEL, "engine/deadlines.ts", [
+  fault("what left a queue in a batch is not put back when that fails", EXPIRY_MODEL, "engine/write/deadlines.ts", [
     "  core.expiry.restore(space.address, expiresAtMs, low, high);\n",
     "  void [low, high];\n",
   ]),
@@ -299,7 +317,7 @@ export const INDEX: readonly PlantedFault[] = [
     "return this.present === undefined ? units : this.present(units);",
     "return units;",
   ]),
-  fault("an image of a queue that nobody keeps says that there is none", EXPIRY_MODEL, "engine/hint-writer.ts", [
+  fault("an image of a queue that nobody keeps says that there is none", EXPIRY_MODEL, "engine/hint/hint-writer.ts", [
     'isUnknown ? "unknown" : deadlines > 0',
     "deadlines > 0",
   ]),
@@ -362,7 +380,7 @@ export const INDEX: readonly PlantedFault[] = [
   fault(
     "a background sweep asks all key spaces under one lock",
     "test/engine/expiry-timer.test.ts",
-    "engine/expiry-timer.ts",
+    "engine/background/expiry-timer.ts",
     ["this.#spaces.live(this.#next, SPACES_PER_LOOK)", "this.#spaces.live(this.#next, Infinity)"],
   ),
 ];

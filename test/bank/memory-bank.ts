@@ -37,14 +37,14 @@ export const MEMORY: readonly PlantedFault[] = [
   fault(
     "of frames side by side more is touched than the file has",
     "test/engine/side-by-side.test.ts",
-    "engine/frame-batch.ts",
+    "engine/read/frame-batch.ts",
     ["SIDE_BYTES, map.end - last);", "SIDE_BYTES);"],
   ),
   fault("bytes that are no text are read as one", "test/contract/engine.test.ts", "codec/text.ts", [
     'text.includes("\\ufffd") ? utf8Text(bytes.subarray(from, to)) : text',
     "text",
   ]),
-  fault("a text ends with a byte of the record before", "test/contract/engine.test.ts", "engine/lookup.ts", [
+  fault("a text ends with a byte of the record before", "test/contract/engine.test.ts", "engine/read/lookup.ts", [
     "this.#address + this.#peeked, end - this.#peeked)",
     "this.#address + this.#peeked, end - this.#peeked - 1)",
   ]),
@@ -95,13 +95,13 @@ export const MEMORY: readonly PlantedFault[] = [
   fault(
     "a small batch of removals looks at all of a large index",
     "test/engine/memory-given-back.test.ts",
-    "engine/batch-removals.ts",
+    "engine/write/batch-removals.ts",
     ["Math.ceil(count / REMOVALS_PER_SHARD)", "Infinity"],
   ),
   fault(
     "a small batch looks for what a sweep has left in the index",
     "test/engine/memory-given-back.test.ts",
-    "engine/expiry.ts",
+    "engine/background/expiry.ts",
     ["      this.#write.tidy();\n", ""],
   ),
   fault(
@@ -162,7 +162,7 @@ export const MEMORY: readonly PlantedFault[] = [
   fault(
     "reads go on through a map that is gone",
     "strictWindows",
-    "engine/open.ts",
+    "engine/open/open.ts",
     ["    core.log.takeMap();\n", ""],
     40,
   ),

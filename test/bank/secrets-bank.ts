@@ -7,57 +7,57 @@ const KNOWN = "test/encryption/known-session.test.ts";
 
 /** What keeps secrets, and who tampers out. */
 export const SECRETS: readonly PlantedFault[] = [
-  fault("an open goes on in the session before, its counter begun anew", "encrypted", "engine/vault.ts", [
+  fault("an open goes on in the session before, its counter begun anew", "encrypted", "engine/sealed/vault.ts", [
     "return this.#numbers[SESSION_ACTIVE] !== 0;",
     "return this.#numbers[SESSION_LAST] !== 0;",
   ]),
-  fault("a session's salt is not drawn", "encrypted", "engine/vault.ts", [
+  fault("a session's salt is not drawn", "encrypted", "engine/sealed/vault.ts", [
     "this.#parts.system.random(salt);\n    return { lsn",
     "return { lsn",
   ]),
   fault(
     "a thread keeps the keys of every file that compactions have replaced",
     "test/encryption/compact.test.ts",
-    "engine/vault.ts",
+    "engine/sealed/vault.ts",
     ["      if (segments.ofBase(base) !== 0) continue;\n", "      if (base >= 0) continue;\n"],
   ),
   fault(
     "a dead writer's session is taken for one that was refused",
     "test/encryption/sessions.test.ts",
-    "engine/vault.ts",
+    "engine/sealed/vault.ts",
     ["    this.#pending = [];\n    this.enter(position);\n", "    this.enter(position);\n"],
   ),
   fault(
     "what a rotten image said of the newest session is believed",
     "test/encryption/sessions.test.ts",
-    "engine/hint-open.ts",
+    "engine/open/hint-open.ts",
     ["      core.vault?.forget();\n", ""],
   ),
-  fault("an image knows a session in any log that ends as its own", KNOWN, "engine/hint-reader.ts", [
+  fault("an image knows a session in any log that ends as its own", KNOWN, "engine/hint/hint-reader.ts", [
     "(sealed === undefined || isContinued(system, log.file, sealed))",
     "true",
   ]),
-  fault("a session far behind the one before it is not found by the image", KNOWN, "engine/hint-reader.ts", [
+  fault("a session far behind the one before it is not found by the image", KNOWN, "engine/hint/hint-reader.ts", [
     "[0, SHAPE_WIDE_PREV].map(",
     "[0].map(",
   ]),
   fault(
     "salvage believes a header in the clear that says how a batch of an encrypted log ended",
     "test/encryption/salvage.test.ts",
-    "engine/salvage-log.ts",
+    "engine/salvage/salvage-log.ts",
     ["(this.#source.opener === undefined && kind <= KIND_END)", "kind <= KIND_END"],
   ),
   fault(
     "an encrypted log without its header page is salvaged as a plain one, of nothing",
     "test/encryption/salvage.test.ts",
-    "engine/salvage.ts",
+    "engine/salvage/salvage.ts",
     ["encryption === undefined && !isSealed)", "encryption === undefined)"],
   ),
   fault("dead bytes are fewer than none", "test/encryption/sessions.test.ts", "engine/stats.ts", [
     "Math.max(0, logBytes(core) - live)",
     "logBytes(core) - live",
   ]),
-  fault("a nonce is an offset in the file", "encrypted", "engine/sealed-encoder.ts", [
+  fault("a nonce is an offset in the file", "encrypted", "engine/sealed/sealed-encoder.ts", [
     "counter: source.nextCounter() }",
     "counter: lsn / 8 }",
   ]),
@@ -70,7 +70,7 @@ export const SECRETS: readonly PlantedFault[] = [
   fault(
     "the header of a sealed frame is not authenticated",
     "test/encryption/attacks.test.ts",
-    "engine/sealed-encoder.ts",
+    "engine/sealed/sealed-encoder.ts",
     [
       "export const CLEAR_BYTES = FRAME_HEADER_BYTES - CLEAR_AT;",
       "export const CLEAR_BYTES = 0 * (FRAME_HEADER_BYTES - CLEAR_AT);",
@@ -83,13 +83,15 @@ export const SECRETS: readonly PlantedFault[] = [
   fault(
     "what a helper opened is taken for any frame there",
     "test/encryption/open-ahead.test.ts",
-    "engine/open-ahead.ts",
+    "engine/sealed/open-ahead.ts",
     ["if (compare(address + tagAt, opened + tagAt, TAG_BYTES) !== 0) return undefined;", ""],
   ),
-  fault("what a helper opened elsewhere is taken", "test/encryption/open-ahead.test.ts", "engine/open-ahead.ts", [
-    " || slot.startOf(this.#cursor) !== offset",
-    "",
-  ]),
+  fault(
+    "what a helper opened elsewhere is taken",
+    "test/encryption/open-ahead.test.ts",
+    "engine/sealed/open-ahead.ts",
+    [" || slot.startOf(this.#cursor) !== offset", ""],
+  ),
   {
     ...fault("the system's cipher goes on under the key before", "test/crypto/aead.test.ts", "crypto/system-aead.ts", [
       "if (this.#context !== undefined && this.#key === key)",
@@ -132,7 +134,7 @@ export const SECRETS: readonly PlantedFault[] = [
   fault(
     "a refusal beside a secret forgets which call it was",
     "test/encryption/open-matrix.test.ts",
-    "engine/unlock.ts",
+    "engine/sealed/unlock.ts",
     ["{ path, offset, syscall, errno, cause }", "{ path, offset, cause }"],
   ),
   fault(
@@ -145,7 +147,7 @@ export const SECRETS: readonly PlantedFault[] = [
     "    const progress = checkedProgress(options);\n    const secrets = checkedSecrets(current, next);\n",
     "    const secrets = checkedSecrets(current, next);\n    const progress = checkedProgress(options);\n",
   ]),
-  fault("keys stay where helpers had them", "test/encryption/open-ahead.test.ts", "engine/ahead-block.ts", [
+  fault("keys stay where helpers had them", "test/encryption/open-ahead.test.ts", "engine/sealed/ahead-block.ts", [
     "    this.u8.fill(0, SLOTS_AT);\n",
     "",
   ]),

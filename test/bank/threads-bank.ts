@@ -12,15 +12,15 @@ const TOKEN = "test/workers/share-token.test.ts";
 
 /** What stepping the protocols of shared memory looks for. */
 export const THREADS: readonly PlantedFault[] = [
-  fault("a token is believed whatever it says", TOKEN, "engine/base.ts", [
+  fault("a token is believed whatever it says", TOKEN, "engine/threads/base.ts", [
     "return numbers[TOKEN_CHECK] === checkOf(text) ? baseOf(buffer, text) : undefined;",
     "return numbers[TOKEN_CHECK] !== 0 ? baseOf(buffer, text) : undefined;",
   ]),
-  fault("a copy of a database's words passes for them", TOKEN, "engine/base.ts", [
+  fault("a copy of a database's words passes for them", TOKEN, "engine/threads/base.ts", [
     "  if (numbers[BLOCK_ADDRESS] !== addressOf(new Uint8Array(buffer))) return undefined;\n",
     "",
   ]),
-  fault("the token of a database is what the database itself goes by", TOKEN, "engine/base.ts", [
+  fault("the token of a database is what the database itself goes by", TOKEN, "engine/threads/base.ts", [
     "  numbers[BLOCK_ADDRESS] = addressOf(new Uint8Array(buffer));\n  return baseOf(buffer, text);",
     "  numbers[BLOCK_ADDRESS] = addressOf(new Uint8Array(buffer));\n  return base;",
   ]),
@@ -28,7 +28,7 @@ export const THREADS: readonly PlantedFault[] = [
     "    return this.#writing(() => {\n      const state = space as SpaceState;\n      const value = this.#read.get(state, key);",
     "    const value = this.#read.get(space as SpaceState, key);\n    return this.#writing(() => {\n      const state = space as SpaceState;",
   ]),
-  fault("the writer's lock is taken by a look and a store", "test/steps/index.test.ts", "engine/mutex.ts", [
+  fault("the writer's lock is taken by a look and a store", "test/steps/index.test.ts", "engine/threads/mutex.ts", [
     "      if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;",
     "      if (Atomics.load(this.#flags, MUTEX) === 0) return Atomics.store(this.#flags, MUTEX, this.#own) > 0;",
   ]),
@@ -40,7 +40,7 @@ export const THREADS: readonly PlantedFault[] = [
     "moments.includes(UNKNOWN) || moments[0] === moments[1];",
     "true;",
   ]),
-  fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/mutex.ts", [
+  fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/threads/mutex.ts", [
     "if (!isOwn && this.#isAlive(thread - 1)) return false;",
     "",
   ]),
@@ -49,19 +49,21 @@ export const THREADS: readonly PlantedFault[] = [
     probe: ROWS,
     seedCount: 1,
     edits: [
-      { file: "src/engine/mutex.ts", from: "    if (thread <= 0) return false;\n", to: "" },
+      { file: "src/engine/threads/mutex.ts", from: "    if (thread <= 0) return false;\n", to: "" },
       {
-        file: "src/engine/mutex.ts",
+        file: "src/engine/threads/mutex.ts",
         from: "if (!isOwn && this.#isAlive(thread - 1)) return false;",
         to: "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",
       },
     ],
   },
-  fault("the place of one who has left is taken from the next who has its row", ROWS, "engine/long-work.ts", [
-    "if (thread === 0 || (thread > 0 &&",
-    "if ((thread > 0 &&",
-  ]),
-  fault("the writer's lock names a row, whoever has it", ROWS, "engine/mutex.ts", [
+  fault(
+    "the place of one who has left is taken from the next who has its row",
+    ROWS,
+    "engine/background/long-work.ts",
+    ["if (thread === 0 || (thread > 0 &&", "if ((thread > 0 &&"],
+  ),
+  fault("the writer's lock names a row, whoever has it", ROWS, "engine/threads/mutex.ts", [
     " + ((thread & ((1 << THREAD_BITS) - 1)) << ROW_BITS);",
     ";",
   ]),
@@ -71,47 +73,47 @@ export const THREADS: readonly PlantedFault[] = [
     seedCount: 1,
     edits: [
       {
-        file: "src/engine/rows.ts",
+        file: "src/engine/threads/rows.ts",
         from: "  Atomics.add(rows, RECLAIM_ATTACHED, 1);\n  for (",
         to: "  for (",
       },
       {
-        file: "src/engine/rows.ts",
+        file: "src/engine/threads/rows.ts",
         from: "    beginEra(rows);\n",
         to: "    Atomics.add(rows, RECLAIM_ATTACHED, 1);\n    beginEra(rows);\n",
       },
-      { file: "src/engine/rows.ts", from: "  }\n  Atomics.sub(rows, RECLAIM_ATTACHED, 1);\n", to: "  }\n" },
+      { file: "src/engine/threads/rows.ts", from: "  }\n  Atomics.sub(rows, RECLAIM_ATTACHED, 1);\n", to: "  }\n" },
     ],
   },
-  fault("who gives its row back looks for a moment like one who stays", ROWS, "engine/rows.ts", [
+  fault("who gives its row back looks for a moment like one who stays", ROWS, "engine/threads/rows.ts", [
     "  const rows = control.reclaim;\n  if (control",
     "  const rows = control.reclaim;\n  Atomics.store(rows, ROW_ERA_AT + row, IDLE);\n  if (control",
   ]),
-  fault("the walk of a dead thread keeps what is cleared", SNAPSHOT, "engine/write-path.ts", [
+  fault("the walk of a dead thread keeps what is cleared", SNAPSHOT, "engine/write/write-path.ts", [
     "      if (core.control.flags[SNAPSHOTS]! > 0) reapDeadRows(core.control, core.system);\n",
     "",
   ]),
-  fault("the walk of a dead thread keeps what is removed", SNAPSHOT, "engine/write-path.ts", [
+  fault("the walk of a dead thread keeps what is removed", SNAPSHOT, "engine/write/write-path.ts", [
     "        this.#forgetDead();\n",
     "",
   ]),
-  fault("a walk that ends beside a writer leaves what is cleared for good", SNAPSHOT, "engine/write-path.ts", [
+  fault("a walk that ends beside a writer leaves what is cleared for good", SNAPSHOT, "engine/write/write-path.ts", [
     " || core.control.flags[GRAVES] !== 0;",
     ";",
   ]),
-  fault("whoever ends a walk beside an older one goes over all namespaces", SNAPSHOT, "engine/snapshot.ts", [
+  fault("whoever ends a walk beside an older one goes over all namespaces", SNAPSHOT, "engine/read/snapshot.ts", [
     "core.keepFrom() * 8 >= before && ",
     "",
   ]),
-  fault("the end of a walk goes over all that are open", SNAPSHOT, "engine/snapshot.ts", [
+  fault("the end of a walk goes over all that are open", SNAPSHOT, "engine/read/snapshot.ts", [
     "    const oldest = first?.lsn ?? Infinity;",
     "    let oldest = first?.lsn ?? Infinity;\n    for (const other of this.#open) oldest = Math.min(oldest, other.lsn);",
   ]),
-  fault("the newest walk that is open is taken for the oldest", SNAPSHOT, "engine/snapshot.ts", [
+  fault("the newest walk that is open is taken for the oldest", SNAPSHOT, "engine/read/snapshot.ts", [
     "const [first] = this.#open;",
     "const first = [...this.#open].at(-1);",
   ]),
-  fault("who died waiting is waited with", "test/workers/left-waiting.test.ts", "engine/rows.ts", [
+  fault("who died waiting is waited with", "test/workers/left-waiting.test.ts", "engine/threads/rows.ts", [
     "-Atomics.load(flags, rows + row));",
     "0);",
   ]),
@@ -121,23 +123,27 @@ export const THREADS: readonly PlantedFault[] = [
     "engine/engine.ts",
     ["    this.core.enter();\n    // Another Worker's batch", "    // Another Worker's batch"],
   ),
-  fault("each record of a getMany is held against a later clock", "test/engine/expiry.test.ts", "engine/read-path.ts", [
-    "if (this.#nowMs < 0) this.#nowMs = core.now();",
-    "this.#nowMs = core.now();",
-  ]),
+  fault(
+    "each record of a getMany is held against a later clock",
+    "test/engine/expiry.test.ts",
+    "engine/read/read-path.ts",
+    ["if (this.#nowMs < 0) this.#nowMs = core.now();", "this.#nowMs = core.now();"],
+  ),
   fault("each record of a removeMany is held against a later clock", "test/engine/expiry.test.ts", "engine/engine.ts", [
     "this.core.atOneMoment(() => this.#writeBatch(count, write))",
     "this.#writeBatch(count, write)",
   ]),
-  fault("a dead writer's lock is taken over without an audit", "test/steps/compaction.test.ts", "engine/mutex.ts", [
-    "    Atomics.store(this.#flags, AUDIT, 1);\n",
-    "",
-  ]),
+  fault(
+    "a dead writer's lock is taken over without an audit",
+    "test/steps/compaction.test.ts",
+    "engine/threads/mutex.ts",
+    ["    Atomics.store(this.#flags, AUDIT, 1);\n", ""],
+  ),
   fault("retired memory is used again while somebody reads it", "test/keydir/overtaken.test.ts", "ffi/reclaim.ts", [
     "!== thread) oldest = era;",
     "!== thread) continue;",
   ]),
-  fault("a sync covers what was written while it ran", "test/steps/commit.test.ts", "engine/sync.ts", [
+  fault("a sync covers what was written while it ran", "test/steps/commit.test.ts", "engine/sync/sync.ts", [
     "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = target;",
     "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = numbers[LOG_WRITTEN]!;",
   ]),
@@ -150,31 +156,33 @@ export const THREADS: readonly PlantedFault[] = [
       "  const number = sync(numbers[at.logFile]);\n  const target = numbers[at.logWritten];",
     ],
   ),
-  fault("a dead host's commit Worker is waited for", "test/engine/commit-worker.test.ts", "engine/commit-worker.ts", [
-    "(host !== 0 && !this.#sync.isDead(host))",
-    "host !== 0",
-  ]),
-  fault("a flush writes what a dead writer has left", "test/workers/deaths.test.ts", "engine/sync.ts", [
+  fault(
+    "a dead host's commit Worker is waited for",
+    "test/engine/commit-worker.test.ts",
+    "engine/sync/commit-worker.ts",
+    ["(host !== 0 && !this.#sync.isDead(host))", "host !== 0"],
+  ),
+  fault("a flush writes what a dead writer has left", "test/workers/deaths.test.ts", "engine/sync/sync.ts", [
     "core.tail.spill(target);",
     "core.tail.spill();",
   ]),
-  fault("a mark is written by the words that a dead writer left", "test/engine/marks.test.ts", "engine/sync.ts", [
+  fault("a mark is written by the words that a dead writer left", "test/engine/marks.test.ts", "engine/sync/sync.ts", [
     "core.control.flags[AUDIT] === 0 && core.control.flags[CLOSING] === 0;",
     "core.control.flags[CLOSING] === 0;",
   ]),
   fault(
     "what the last one out had not let go of when it died stays",
     "test/engine/closing-death.test.ts",
-    "engine/open.ts",
+    "engine/open/open.ts",
     ["    if (isLeft) releaseBase(system, base);\n", ""],
   ),
   fault(
     "who comes behind a death in the last close reads a log without a map",
     "test/engine/closing-death.test.ts",
-    "engine/open.ts",
+    "engine/open/open.ts",
     ["  if (base.path !== undefined && isMapGone)", "  if (base.path === undefined && isMapGone)"],
   ),
-  fault("an attach that is refused keeps its row", "test/engine/closing-death.test.ts", "engine/open.ts", [
+  fault("an attach that is refused keeps its row", "test/engine/closing-death.test.ts", "engine/open/open.ts", [
     "    if (!isDecided) clearRow(control, row);\n",
     "",
   ]),
@@ -187,7 +195,7 @@ export const THREADS: readonly PlantedFault[] = [
   fault(
     "what was refused is taken out of a file that is being swapped",
     "test/engine/refused-writes.test.ts",
-    "engine/sync.ts",
+    "engine/sync/sync.ts",
     ["if (control.flags[SWAP] !== SWAP_NONE || !tail.holdsRefused) return;", "if (!tail.holdsRefused) return;"],
   ),
   {
@@ -205,7 +213,7 @@ export const THREADS: readonly PlantedFault[] = [
         from: "    sync?.markNever();\n",
         to: "    if (isLast) sync?.markNever();\n    else sync?.markNow();\n",
       },
-      { file: "src/engine/sync.ts", from: " && core.control.flags[CLOSING] === 0;", to: ";" },
+      { file: "src/engine/sync/sync.ts", from: " && core.control.flags[CLOSING] === 0;", to: ";" },
     ],
   },
   fault(
@@ -229,7 +237,7 @@ export const THREADS: readonly PlantedFault[] = [
     "    barrier(this.#words.flags, LOG_FENCE);\n    this.#numbers[LOG_WRITTEN] = written;",
     "    this.#numbers[LOG_WRITTEN] = written;",
   ]),
-  fault("what is published is said to be visible before it is out", PUBLISHED, "engine/write-path.ts", [
+  fault("what is published is said to be visible before it is out", PUBLISHED, "engine/write/write-path.ts", [
     "    core.orderStores();\n    log.numbers[LOG_VISIBLE] = core.tail.end;\n    this.#spaces",
     "    log.numbers[LOG_VISIBLE] = core.tail.end;\n    this.#spaces",
   ]),
@@ -239,18 +247,18 @@ export const THREADS: readonly PlantedFault[] = [
     seedCount: 1,
     edits: [
       {
-        file: "src/engine/write-path.ts",
+        file: "src/engine/write/write-path.ts",
         from: "    core.ordering?.enterGathered(this.#spaces);\n    if",
         to: "    if",
       },
       {
-        file: "src/engine/write-path.ts",
+        file: "src/engine/write/write-path.ts",
         from: "core.tail.end;\n    this.#spaces.publishCounts();",
         to: "core.tail.end;\n    core.ordering?.enterGathered(this.#spaces);\n    this.#spaces.publishCounts();",
       },
     ],
   },
-  fault("an abort ends a batch that has its end", "test/workers/deaths.test.ts", "engine/write-path.ts", [
+  fault("an abort ends a batch that has its end", "test/workers/deaths.test.ts", "engine/write/write-path.ts", [
     "const isDone = isEnded &&",
     "const isDone = isEnded && !isEnded &&",
   ]),
@@ -261,13 +269,13 @@ export const THREADS: readonly PlantedFault[] = [
   fault(
     "what a dead writer left in the ordered index is undone in copies from before",
     "test/steps/ordered-deaths.test.ts",
-    "engine/write-path.ts",
+    "engine/write/write-path.ts",
     ["    renumberTrees(core, this.#spaces);\n", ""],
   ),
   fault(
     "a directory that a dead writer left half renamed stays so",
     "test/steps/index-deaths.test.ts",
-    "engine/audit.ts",
+    "engine/threads/audit.ts",
     ["    if (root !== 0) repairDirectory(core.keydir, root);\n", ""],
   ),
   fault(
@@ -295,32 +303,41 @@ export const THREADS: readonly PlantedFault[] = [
   fault(
     "the place of an owner that died in a sync is free at once",
     "test/engine/unheard-sync.test.ts",
-    "engine/sync.ts",
+    "engine/sync/sync.ts",
     [
       "if (Atomics.compareExchange(flags, SYNC_OWNER, owner, SYNC_UNHEARD) !== owner) return;",
       "if (Atomics.compareExchange(flags, SYNC_OWNER, owner, 0) !== owner) return;",
     ],
   ),
-  fault("what the cache has dropped is written again", "test/engine/unheard-sync.test.ts", "engine/write-again.ts", [
-    "return isSound(core, file, { from, to });",
-    "return true;",
-  ]),
+  fault(
+    "what the cache has dropped is written again",
+    "test/engine/unheard-sync.test.ts",
+    "engine/sync/write-again.ts",
+    ["return isSound(core, file, { from, to });", "return true;"],
+  ),
   fault("a thread passes over namespaces of before its own", "test/engine/learned-spaces.test.ts", "engine/spaces.ts", [
     "    this.#learn();\n    heap.ensureSpace(space.id);",
     "    heap.ensureSpace(space.id);",
   ]),
-  fault("a getMany goes on behind a clear that came later", "test/engine/taken-back.test.ts", "engine/read-path.ts", [
-    "const root = this.#spaces.rootOf(space, this.#visible);",
-    "const root = this.#spaces.rootAt(space, this.#visible);",
-  ]),
-  fault("a getMany begins with the index of a later clear", "test/engine/taken-back.test.ts", "engine/read-path.ts", [
-    "if (core.isShared) this.#root = this.#spaces.rootOf(space, this.#visible);",
-    "",
-  ]),
+  fault(
+    "a getMany goes on behind a clear that came later",
+    "test/engine/taken-back.test.ts",
+    "engine/read/read-path.ts",
+    [
+      "const root = this.#spaces.rootOf(space, this.#visible);",
+      "const root = this.#spaces.rootAt(space, this.#visible);",
+    ],
+  ),
+  fault(
+    "a getMany begins with the index of a later clear",
+    "test/engine/taken-back.test.ts",
+    "engine/read/read-path.ts",
+    ["if (core.isShared) this.#root = this.#spaces.rootOf(space, this.#visible);", ""],
+  ),
   fault(
     "a flush waits for ever behind a dead owner that nobody can follow",
     "test/engine/commit-worker.test.ts",
-    "engine/group-commit.ts",
+    "engine/sync/group-commit.ts",
     ["if (isSyncing && canFollow) return 0;", "if (isSyncing) return 0;"],
   ),
   {
@@ -329,34 +346,34 @@ export const THREADS: readonly PlantedFault[] = [
     seedCount: 1,
     edits: [
       {
-        file: "src/engine/sync.ts",
+        file: "src/engine/sync/sync.ts",
         from: "if (!mutex.tryLock(1)) return false;",
         to: "const isHeld = mutex.tryLock(1);",
       },
       {
-        file: "src/engine/sync.ts",
+        file: "src/engine/sync/sync.ts",
         from: "      return true;\n    } finally {\n      mutex.unlock();",
         to: "      return true;\n    } finally {\n      if (isHeld) mutex.unlock();",
       },
     ],
   },
-  fault("a folder that a dead thread had open stays open", ROWS, "engine/rows.ts", [
+  fault("a folder that a dead thread had open stays open", ROWS, "engine/threads/rows.ts", [
     "    closeFile(system, folderOf(control, row));\n",
     "",
   ]),
-  fault("a dead thread goes on hosting the commits", ROWS, "engine/rows.ts", [
+  fault("a dead thread goes on hosting the commits", ROWS, "engine/threads/rows.ts", [
     "  Atomics.compareExchange(flags, COMMIT_HOST, row + 1, 0);\n",
     "",
   ]),
-  fault("a dead thread's waits are counted for good", ROWS, "engine/rows.ts", [
+  fault("a dead thread's waits are counted for good", ROWS, "engine/threads/rows.ts", [
     "    countForRow(control, { total, rows, row }, -Atomics.load(flags, rows + row));\n",
     "",
   ]),
-  fault("a thread that dies while it counts takes a living one's count with it", ROWS, "engine/control.ts", [
+  fault("a thread that dies while it counts takes a living one's count with it", ROWS, "engine/threads/control.ts", [
     "  if (change < 0) Atomics.add(flags, at.rows + at.row, change);\n  Atomics.add(flags, at.total, change);\n",
     "  Atomics.add(flags, at.total, change);\n  if (change < 0) Atomics.add(flags, at.rows + at.row, change);\n",
   ]),
-  fault("a row that is taken does not count as used", SNAPSHOT, "engine/rows.ts", [
+  fault("a row that is taken does not count as used", SNAPSHOT, "engine/threads/rows.ts", [
     "    noteUsed(control, row);\n",
     "",
   ]),
@@ -368,10 +385,12 @@ export const THREADS: readonly PlantedFault[] = [
 
 /** What stepping the swap of a compaction looks for. */
 export const SWAPS: readonly PlantedFault[] = [
-  fault("a miss counts, whatever was taken back meanwhile", "test/engine/taken-back.test.ts", "engine/read-path.ts", [
-    "} else if (!isShared || !core.log.hasRetreated(this.#retreats)) {",
-    "} else {",
-  ]),
+  fault(
+    "a miss counts, whatever was taken back meanwhile",
+    "test/engine/taken-back.test.ts",
+    "engine/read/read-path.ts",
+    ["} else if (!isShared || !core.log.hasRetreated(this.#retreats)) {", "} else {"],
+  ),
   fault("a clear that is taken back is looked at once", "test/engine/taken-back.test.ts", "engine/spaces.ts", [
     "if (this.clears(space) === clears && keydir.layout === layout) return result;",
     "return result;",
@@ -380,19 +399,19 @@ export const SWAPS: readonly PlantedFault[] = [
     "if (numbers[at + 1] === end) return end;",
     "return end;",
   ]),
-  fault("the new file is named before its base", "test/steps/compaction.test.ts", "engine/swap.ts", [
+  fault("the new file is named before its base", "test/steps/compaction.test.ts", "engine/copy/swap.ts", [
     "  log.numbers[LOG_BASE] = base;\n  barrier(log.flags, LOG_FENCE);\n  copyFile(logFileOf(draft), logFileOf(log));\n",
     "  copyFile(logFileOf(draft), logFileOf(log));\n  barrier(log.flags, LOG_FENCE);\n  log.numbers[LOG_BASE] = base;\n",
   ]),
-  fault("a swap does not say that it has begun", "test/steps/compaction.test.ts", "engine/swap.ts", [
+  fault("a swap does not say that it has begun", "test/steps/compaction.test.ts", "engine/copy/swap.ts", [
     "  Atomics.store(control.flags, SWAP, SWAP_RENAMES);\n",
     "",
   ]),
-  fault("a swap does not say that its words are in use", "test/workers/swap-death.test.ts", "engine/swap.ts", [
+  fault("a swap does not say that its words are in use", "test/workers/swap-death.test.ts", "engine/copy/swap.ts", [
     "  Atomics.store(flags, SWAP, SWAP_EMPTIES);\n",
     "",
   ]),
-  fault("a dead thread's swap is taken back after the rename", "test/steps/compaction.test.ts", "engine/swap.ts", [
+  fault("a dead thread's swap is taken back after the rename", "test/steps/compaction.test.ts", "engine/copy/swap.ts", [
     'if (typeof own !== "number" && there.identity === own.identity) return "draft";',
     'if (there === own) return "draft";',
   ]),

@@ -48,7 +48,7 @@ export const WINDOWS: readonly PlantedFault[] = [
     '[53, "EHOSTUNREACH"]',
     '[53, "ENOENT"]',
   ]),
-  fault("a close on Windows waits for whoever reads the file", SIM_WINDOWS, "engine/sync.ts", [
+  fault("a close on Windows waits for whoever reads the file", SIM_WINDOWS, "engine/sync/sync.ts", [
     'end - core.base + markBytes, "at once");',
     "end - core.base + markBytes);",
   ]),
@@ -92,51 +92,55 @@ export const WINDOWS: readonly PlantedFault[] = [
   fault(
     "a folder that cannot be listed passes for one without a log that was moved aside",
     LOG_NAME,
-    "engine/put-back.ts",
+    "engine/open/put-back.ts",
     ['if (typeof names === "number" && !isMissing(names)) throw', "if (names === -Errno.EIO) throw"],
   ),
-  fault("a log that was moved aside and cannot be opened passes for none", LOG_NAME, "engine/put-back.ts", [
+  fault("a log that was moved aside and cannot be opened passes for none", LOG_NAME, "engine/open/put-back.ts", [
     "if (page.result === -Errno.ENOENT || page.result === -Errno.EISDIR) return undefined;",
     "if (page.result < 0) return undefined;",
   ]),
-  fault("a log that was moved aside is any that has its name", LOG_NAME, "engine/siblings.ts", [
+  fault("a log that was moved aside is any that has its name", LOG_NAME, "engine/files/siblings.ts", [
     "return id === hexOf(fileId.subarray(0, ID_BYTES));",
     "return id.length > 0;",
   ]),
-  fault("of what was out of the way of drafts an open removes the first alone", SIM_WINDOWS, "engine/siblings.ts", [
-    ".some((gone) => system.unlink(gone) === -Errno.ENOENT)",
-    ".slice(0, 1).map((gone) => system.unlink(gone))",
-  ]),
-  fault("a log that was moved aside is looked for in one spelling", LOG_NAME, "engine/siblings.ts", [
+  fault(
+    "of what was out of the way of drafts an open removes the first alone",
+    SIM_WINDOWS,
+    "engine/files/siblings.ts",
+    [".some((gone) => system.unlink(gone) === -Errno.ENOENT)", ".slice(0, 1).map((gone) => system.unlink(gone))"],
+  ),
+  fault("a log that was moved aside is looked for in one spelling", LOG_NAME, "engine/files/siblings.ts", [
     "spelled(of) === spelled(log)",
     "of === log",
   ]),
-  fault("a log that was moved aside is not there for who only reads", LOG_NAME, "engine/put-back.ts", [
+  fault("a log that was moved aside is not there for who only reads", LOG_NAME, "engine/open/put-back.ts", [
     "if (file !== undefined && aside !== undefined) return { file, found: aside };",
     "if (file !== undefined && aside !== undefined) break;",
   ]),
-  fault("who reads looks for the log's name once", LOG_NAME, "engine/put-back.ts", [
+  fault("who reads looks for the log's name once", LOG_NAME, "engine/open/put-back.ts", [
     "if (system.canMapPastEnd || (file === undefined && hasLooked)) break;",
     "if (system.canMapPastEnd || file === undefined) break;",
   ]),
-  fault("a close removes the log in service that has lost its name", LOG_NAME, "engine/relocation.ts", [
+  fault("a close removes the log in service that has lost its name", LOG_NAME, "engine/copy/relocation.ts", [
     'typeof system.status(log.path) === "number" ? [] : replacedPaths(system, log);',
     "replacedPaths(system, log);",
   ]),
-  fault("a compaction on Windows replaces what somebody has put where the log was", LOG_NAME, "engine/lock-file.ts", [
-    "return system.canMapPastEnd || !isLocked(system, path);",
-    "return system.canMapPastEnd;",
-  ]),
+  fault(
+    "a compaction on Windows replaces what somebody has put where the log was",
+    LOG_NAME,
+    "engine/files/lock-file.ts",
+    ["return system.canMapPastEnd || !isLocked(system, path);", "return system.canMapPastEnd;"],
+  ),
   fault(
     "whoever has a lock that was broken on Windows passes for one without rights",
     SIM_WINDOWS,
-    "engine/lock-file.ts",
+    "engine/files/lock-file.ts",
     [
       "if (handle === -Errno.EACCES && isGoing(system, system.status(path))) throw lockedError(system, logPath);",
       "if (handle === -Errno.EPERM) throw lockedError(system, logPath);",
     ],
   ),
-  fault("a lock that is removed and not closed yet is asked for once", SIM_WINDOWS, "engine/lock-file.ts", [
+  fault("a lock that is removed and not closed yet is asked for once", SIM_WINDOWS, "engine/files/lock-file.ts", [
     "for (let pause = 0; isGoing(system, handle) && pause < PAUSES; pause++) {",
     "for (let pause = 0; isGoing(system, handle) && pause < 0; pause++) {",
   ]),

@@ -1,7 +1,7 @@
 /** A copy catches up with whoever writes, however fast: writers that are faster are held, others never. */
 
 import { expect, test } from "bun:test";
-import { Chase, catchUpSteps, roundSteps } from "../../src/engine/catch-up.ts";
+import { Chase, catchUpSteps, roundSteps } from "../../src/engine/copy/catch-up.ts";
 
 const MIB = 1024 * 1024;
 /** So much is synced at once. */

@@ -2,7 +2,7 @@
 
 import { afterEach, expect, setDefaultTimeout, setSystemTime, test } from "bun:test";
 import { closeSync, openSync, readFileSync, readdirSync, statSync, writeFileSync, writeSync } from "node:fs";
-import { SWAP, SWAP_NONE } from "../../src/engine/control.ts";
+import { SWAP, SWAP_NONE } from "../../src/engine/threads/control.ts";
 import type { EmdbErrorCode } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";

@@ -4,12 +4,12 @@
  */
 
 import { rmSync } from "node:fs";
-import { recount } from "../../src/engine/audit.ts";
+import { recount } from "../../src/engine/threads/audit.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import type { BatchWrite, RecordSource, Space } from "../../src/engine/contract.ts";
-import { RELOCATED } from "../../src/engine/control.ts";
-import { openFile, openMemory } from "../../src/engine/open.ts";
-import { hintPath } from "../../src/engine/siblings.ts";
+import { RELOCATED } from "../../src/engine/threads/control.ts";
+import { openFile, openMemory } from "../../src/engine/open/open.ts";
+import { hintPath } from "../../src/engine/files/siblings.ts";
 
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";

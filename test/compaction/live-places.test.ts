@@ -6,7 +6,7 @@ import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { FRAME_HEADER_BYTES, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE } from "../../src/log/frame.ts";
 import { Scanner } from "../../src/log/scanner.ts";
-import { LivePlaces } from "../../src/engine/live-places.ts";
+import { LivePlaces } from "../../src/engine/copy/live-places.ts";
 import { EngineFixture } from "../engine/engine-fixture.ts";
 import { Random } from "../sim/random.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { SESSION_RECORD_BYTES } from "../../src/crypto/session.ts";
 import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
-import { SEALED_MARK_BYTES } from "../../src/engine/sealed-encoder.ts";
+import { SEALED_MARK_BYTES } from "../../src/engine/sealed/sealed-encoder.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { Emdb, type EmdbError, type EncryptionInput, type OpenOptions } from "../../src/index.ts";
 import { decodeHeader } from "../../src/log/header.ts";

@@ -3,11 +3,11 @@
 import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { AUDIT, LONG_WORK, RELOCATED, SWAP, SWAP_RENAMES, noteTarget } from "../../src/engine/control.ts";
-import { giveBackDead } from "../../src/engine/dead-work.ts";
-import { attachTo } from "../../src/engine/open.ts";
-import { backupPath, compactPath, newHintPath } from "../../src/engine/siblings.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { AUDIT, LONG_WORK, RELOCATED, SWAP, SWAP_RENAMES, noteTarget } from "../../src/engine/threads/control.ts";
+import { giveBackDead } from "../../src/engine/background/dead-work.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
+import { backupPath, compactPath, newHintPath } from "../../src/engine/files/siblings.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";

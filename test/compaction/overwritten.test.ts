@@ -6,8 +6,8 @@
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { ABORTS } from "../../src/engine/control.ts";
-import { openMemory } from "../../src/engine/open.ts";
+import { ABORTS } from "../../src/engine/threads/control.ts";
+import { openMemory } from "../../src/engine/open/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { CONFIG, openFile, type Config } from "../engine/open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

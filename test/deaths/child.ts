@@ -26,7 +26,7 @@ function changeModules(): void {
   changeModule(/src[\\/]ordered[\\/]node\.ts$/, "{ capacity: 63,", "{ capacity: 6,");
   changeModule(/src[\\/]ordered[\\/]ordered\.ts$/, "const PURGE_STEP = 8;", "const PURGE_STEP = 2;");
   changeModule(
-    /src[\\/]engine[\\/]vault\.ts$/,
+    /src[\\/]engine[\\/]sealed[\\/]vault\.ts$/,
     "const BLOCKS_PER_SESSION = BLOCKS_MAX / 2;",
     "const BLOCKS_PER_SESSION = 3;",
   );
@@ -34,14 +34,18 @@ function changeModules(): void {
   changeModule(limits, "SPACES_PER_LOOK = 4096;", "SPACES_PER_LOOK = 2;");
   // Of what was taken to see whether it is to be had, a death leaves one.
   changeModule(
-    /src[\\/]engine[\\/]text-worker\.ts$/,
+    /src[\\/]engine[\\/]threads[\\/]text-worker\.ts$/,
     "const WORKER_DESCRIPTORS = 16;",
     "const WORKER_DESCRIPTORS = 1;",
   );
   changeModule(/src[\\/]crypto[\\/]nonce-counter\.ts$/, "BLOCK_COUNTERS = 4096;", "BLOCK_COUNTERS = 8;");
-  changeModule(/src[\\/]engine[\\/]catch-up\.ts$/, "const LAST_BYTES_MAX = 128 * 1024;", "const LAST_BYTES_MAX = 512;");
   changeModule(
-    /src[\\/]engine[\\/]compaction\.ts$/,
+    /src[\\/]engine[\\/]copy[\\/]catch-up\.ts$/,
+    "const LAST_BYTES_MAX = 128 * 1024;",
+    "const LAST_BYTES_MAX = 512;",
+  );
+  changeModule(
+    /src[\\/]engine[\\/]copy[\\/]compaction\.ts$/,
     "const ROUND_BYTES_MIN = 1024 * 1024;",
     "const ROUND_BYTES_MIN = 512;",
   );

@@ -1,8 +1,8 @@
 /** What a thread shows of its database, and what is wrong with that: gets, walks, ranges, counts and indexes against each other. */
 
 import type { Opened } from "../../src/engine/assemble.ts";
-import { recount } from "../../src/engine/audit.ts";
-import { AUDIT, LONG_WORK, MUTEX } from "../../src/engine/control.ts";
+import { recount } from "../../src/engine/threads/audit.ts";
+import { AUDIT, LONG_WORK, MUTEX } from "../../src/engine/threads/control.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
 import type { StoreRecord } from "../sim/store.ts";
 import { indexFaults } from "../support/index-faults.ts";

@@ -6,11 +6,11 @@
  * all of it is there; after a death of all, or a refusal at the close, what a crash may show.
  */
 
-import { STATE, STATE_POISONED } from "../../src/engine/control.ts";
+import { STATE, STATE_POISONED } from "../../src/engine/threads/control.ts";
 import type { OpenConfig } from "../../src/engine/life.ts";
-import { attachTo, openFile, openMemory } from "../../src/engine/open.ts";
+import { attachTo, openFile, openMemory } from "../../src/engine/open/open.ts";
 import type { MachineOptions } from "../sim/machine.ts";
-import type { SharedBase } from "../../src/engine/base.ts";
+import type { SharedBase } from "../../src/engine/threads/base.ts";
 import { Oracle, type Problem } from "../sim/oracle.ts";
 import { mixSeed, Random } from "../sim/random.ts";
 import { codeOf, errorText, type StoreRecord } from "../sim/store.ts";

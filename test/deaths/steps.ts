@@ -2,9 +2,9 @@
 
 import type { BatchWrite } from "../../src/engine/contract.ts";
 import type { Engine } from "../../src/engine/engine.ts";
-import { openFile } from "../../src/engine/open.ts";
+import { openFile } from "../../src/engine/open/open.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { BACKUP_PATH } from "../sim/backups.ts";
 import type { ModelChange } from "../sim/model.ts";
 import { Random } from "../sim/random.ts";

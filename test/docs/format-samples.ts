@@ -9,7 +9,7 @@ import { copy, pinned } from "../../src/ffi/memory.ts";
 import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
 import { SecretKey } from "../../src/crypto/secret.ts";
 import { deriveSessionKey, encodeSession, makeSession, NO_SESSION_MAC } from "../../src/crypto/session.ts";
-import { CLEAR_BYTES, SealedEncoder } from "../../src/engine/sealed-encoder.ts";
+import { CLEAR_BYTES, SealedEncoder } from "../../src/engine/sealed/sealed-encoder.ts";
 import { FrameEncoder } from "../../src/log/encoder.ts";
 import {
   KIND_ABORT,

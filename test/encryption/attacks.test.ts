@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { WritePath } from "../../src/engine/write-path.ts";
+import { WritePath } from "../../src/engine/write/write-path.ts";
 import { Emdb } from "../../src/index.ts";
 import { fastFolder, LATER_MS, stateOf } from "../engine/fixture.ts";
 import { emulator } from "../support/platform.ts";

@@ -2,8 +2,8 @@
 
 import { expect, spyOn, test } from "bun:test";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { attachTo } from "../../src/engine/open.ts";
-import { SessionBook } from "../../src/engine/session-book.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
+import { SessionBook } from "../../src/engine/sealed/session-book.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { SEGMENT_COUNT_MAX } from "../../src/log/segments.ts";

@@ -3,9 +3,9 @@
 import { rmSync, writeFileSync } from "node:fs";
 import type { Cipher } from "../../src/crypto/cipher.ts";
 import type { Environment } from "../../src/engine/assemble.ts";
-import type { AheadOrders } from "../../src/engine/open-ahead-script.ts";
-import type { AheadHelpers } from "../../src/engine/open-ahead.ts";
-import { openFile } from "../../src/engine/open.ts";
+import type { AheadOrders } from "../../src/engine/sealed/open-ahead-script.ts";
+import type { AheadHelpers } from "../../src/engine/sealed/open-ahead.ts";
+import { openFile } from "../../src/engine/open/open.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";

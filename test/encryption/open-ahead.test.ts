@@ -8,7 +8,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
 import { systemCipher } from "../../src/crypto/system-aead.ts";
-import { AHEAD_BYTES_MIN, startHelper, type StartHelper } from "../../src/engine/open-ahead.ts";
+import { AHEAD_BYTES_MIN, startHelper, type StartHelper } from "../../src/engine/sealed/open-ahead.ts";
 import { libcryptoCalls } from "../../src/ffi/libcrypto.ts";
 import { faulty } from "../engine/engine-fixture.ts";
 import { fastFolder } from "../engine/fixture.ts";

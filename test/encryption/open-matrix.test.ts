@@ -5,7 +5,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { inspect } from "node:util";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import type { OpenOptions } from "../../src/api/types.ts";
-import { unlockPage, unlockPageLater } from "../../src/engine/unlock.ts";
+import { unlockPage, unlockPageLater } from "../../src/engine/sealed/unlock.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { decodeHeader } from "../../src/log/header.ts";
 import { expectCode, expectRejects } from "../contract/fixture.ts";

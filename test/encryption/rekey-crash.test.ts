@@ -3,7 +3,7 @@
 import { expect } from "bun:test";
 import type { EncryptionInput } from "../../src/api/types.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
-import { rewriteFile, rotateSecret } from "../../src/engine/rekey.ts";
+import { rewriteFile, rotateSecret } from "../../src/engine/copy/rekey.ts";
 import { EmdbError } from "../../src/errors.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { TELLTALE, crashPoints, failEach, onHost, openAt, prepared, stateOf } from "../engine/each-call.ts";

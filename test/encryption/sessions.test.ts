@@ -3,7 +3,7 @@
 import { expect, spyOn, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { FrameSealer } from "../../src/crypto/frame-sealer.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import { EngineFixture, faulty } from "../engine/engine-fixture.ts";

@@ -1,9 +1,9 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
-import { LONG_WORK, MUTEX } from "../../src/engine/control.ts";
-import { rowOfHolder } from "../../src/engine/mutex.ts";
-import { attachTo, openFile as openFileIn, openMemory } from "../../src/engine/open.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { LONG_WORK, MUTEX } from "../../src/engine/threads/control.ts";
+import { rowOfHolder } from "../../src/engine/threads/mutex.ts";
+import { attachTo, openFile as openFileIn, openMemory } from "../../src/engine/open/open.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { faulty } from "./engine-fixture.ts";

@@ -2,8 +2,8 @@
 
 import { writeFileSync } from "node:fs";
 import { expect, spyOn, test } from "bun:test";
-import { BatchOrder } from "../../src/engine/batch-order.ts";
-import { lengthSum } from "../../src/engine/batch-lengths.ts";
+import { BatchOrder } from "../../src/engine/write/batch-order.ts";
+import { lengthSum } from "../../src/engine/write/batch-lengths.ts";
 import type { Bytes } from "../../src/engine/contract.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import { EmdbError } from "../../src/errors.ts";

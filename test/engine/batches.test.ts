@@ -2,7 +2,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync, readFileSync } from "node:fs";
-import { AUDIT } from "../../src/engine/control.ts";
+import { AUDIT } from "../../src/engine/threads/control.ts";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";

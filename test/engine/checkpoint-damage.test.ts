@@ -5,11 +5,11 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Heap } from "../../src/ffi/heap.ts";
 import { makeCore } from "../../src/engine/assemble.ts";
-import { Control, LIVE_BYTES } from "../../src/engine/control.ts";
+import { Control, LIVE_BYTES } from "../../src/engine/threads/control.ts";
 import type { Core } from "../../src/engine/core.ts";
-import { HINT_HEADER_BYTES, decodeHintHeader } from "../../src/engine/hint-format.ts";
-import { loadHint } from "../../src/engine/hint-reader.ts";
-import { Ordering } from "../../src/engine/ordering.ts";
+import { HINT_HEADER_BYTES, decodeHintHeader } from "../../src/engine/hint/hint-format.ts";
+import { loadHint } from "../../src/engine/hint/hint-reader.ts";
+import { Ordering } from "../../src/engine/ordering/ordering.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
 import { Spaces } from "../../src/engine/spaces.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";

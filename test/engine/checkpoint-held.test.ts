@@ -3,7 +3,7 @@
 import { copyFileSync } from "node:fs";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { HintWriter } from "../../src/engine/hint-writer.ts";
+import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";

@@ -7,7 +7,7 @@ import { copyFileSync, existsSync, rmSync } from "node:fs";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
-import { HintWriter } from "../../src/engine/hint-writer.ts";
+import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
 import { Random } from "../sim/random.ts";
 import { emulator } from "../support/platform.ts";

@@ -2,8 +2,8 @@
 
 import { copyFileSync, readFileSync } from "node:fs";
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { HINT_HEADER_BYTES, decodeHintHeader } from "../../src/engine/hint-format.ts";
-import { HintWriter } from "../../src/engine/hint-writer.ts";
+import { HINT_HEADER_BYTES, decodeHintHeader } from "../../src/engine/hint/hint-format.ts";
+import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";

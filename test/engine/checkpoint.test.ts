@@ -2,15 +2,15 @@
 
 import { copyFileSync, existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { newHintPath } from "../../src/engine/siblings.ts";
+import { newHintPath } from "../../src/engine/files/siblings.ts";
 import { Emdb } from "../../src/index.ts";
 import { fileIdOf } from "../../src/log/header.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
-import { HintWriter } from "../../src/engine/hint-writer.ts";
+import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
 import { crashTo, EVERYTHING, expectRefused, stateOf, tell } from "./fixture.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { EngineFixture, faulty, type Fault } from "./engine-fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { turn } from "../support/turns.ts";

@@ -5,8 +5,8 @@
 
 import { expect, test } from "bun:test";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
-import type { SharedBase } from "../../src/engine/base.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import type { SharedBase } from "../../src/engine/threads/base.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import type { System } from "../../src/ffi/system.ts";

@@ -2,8 +2,8 @@
 
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { COMMIT_HOST, COMMIT_REQUESTS, SYNC_DONE, SYNC_OWNER, SYNC_UNHEARD } from "../../src/engine/control.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import { COMMIT_HOST, COMMIT_REQUESTS, SYNC_DONE, SYNC_OWNER, SYNC_UNHEARD } from "../../src/engine/threads/control.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";

@@ -7,7 +7,7 @@ import { expect, test } from "bun:test";
 import type { EncryptionInput } from "../../src/api/types.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import type { Space } from "../../src/engine/contract.ts";
-import { openFile } from "../../src/engine/open.ts";
+import { openFile } from "../../src/engine/open/open.ts";
 import { EmdbError } from "../../src/errors.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { plausibleErrors } from "../sim/faults.ts";

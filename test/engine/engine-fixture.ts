@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { openFile, type OpenedEngine } from "./open-engine.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
-import type { Sync } from "../../src/engine/sync.ts";
+import type { Sync } from "../../src/engine/sync/sync.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { KIND_SPACE_CREATE, PLACE_ALONE, frameBytes, shapeOf } from "../../src/log/frame.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";

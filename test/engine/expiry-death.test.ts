@@ -3,9 +3,9 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Engine } from "../../src/engine/engine.ts";
-import { tokenOf } from "../../src/engine/base.ts";
-import { attachTo } from "../../src/engine/open.ts";
-import { clearRow } from "../../src/engine/rows.ts";
+import { tokenOf } from "../../src/engine/threads/base.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
+import { clearRow } from "../../src/engine/threads/rows.ts";
 import { Heap } from "../../src/ffi/heap.ts";
 import { emulator } from "../support/platform.ts";
 import { Random } from "../sim/random.ts";

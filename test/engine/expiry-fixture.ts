@@ -2,7 +2,7 @@
 
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import type { Engine } from "../../src/engine/engine.ts";
-import { openFile, openMemory } from "../../src/engine/open.ts";
+import { openFile, openMemory } from "../../src/engine/open/open.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";

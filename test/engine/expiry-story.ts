@@ -7,9 +7,9 @@
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import type { BatchWrite, RecordSource } from "../../src/engine/contract.ts";
 import type { Engine } from "../../src/engine/engine.ts";
-import { HintWriter } from "../../src/engine/hint-writer.ts";
-import { attachTo, openFile, openMemory } from "../../src/engine/open.ts";
-import { hintPath } from "../../src/engine/siblings.ts";
+import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
+import { attachTo, openFile, openMemory } from "../../src/engine/open/open.ts";
+import { hintPath } from "../../src/engine/files/siblings.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Random } from "../sim/random.ts";
 import { entriesOf, queueFaults } from "../support/queue-faults.ts";

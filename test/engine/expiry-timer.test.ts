@@ -2,8 +2,8 @@
 
 import { expect, test } from "bun:test";
 import { EmdbError } from "../../src/errors.ts";
-import { attachTo } from "../../src/engine/open.ts";
-import { STATE, STATE_POISONED } from "../../src/engine/control.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
+import { STATE, STATE_POISONED } from "../../src/engine/threads/control.ts";
 import { SPACES_PER_LOOK, SWEEP_RECORDS_PER_SLICE, SWEEP_SLICE_PAUSE_MS } from "../../src/limits.ts";
 import { Emdb } from "../../src/index.ts";
 import { childCommand } from "../support/platform.ts";

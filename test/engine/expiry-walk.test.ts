@@ -1,7 +1,7 @@
 /** The walk that fills a queue of deadlines which nobody kept: in slices, between which the database is written to. */
 
 import { expect, test } from "bun:test";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { WALK_LOOKS_PER_SLICE } from "../../src/limits.ts";

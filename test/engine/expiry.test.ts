@@ -2,7 +2,7 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync } from "node:fs";
-import { HintWriter } from "../../src/engine/hint-writer.ts";
+import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { SWEEP_RECORDS_PER_SLICE } from "../../src/limits.ts";
 import { Random } from "../sim/random.ts";

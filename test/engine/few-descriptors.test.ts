@@ -3,8 +3,8 @@
 import { expect, test } from "bun:test";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import type { Environment } from "../../src/engine/assemble.ts";
-import { rewriteFile } from "../../src/engine/rekey.ts";
-import { salvageFile } from "../../src/engine/salvage.ts";
+import { rewriteFile } from "../../src/engine/copy/rekey.ts";
+import { salvageFile } from "../../src/engine/salvage/salvage.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";

@@ -1,6 +1,6 @@
 /** An open database whose system calls can be told to fail, for tests of flushes. */
 
-import { openFile } from "../../src/engine/open.ts";
+import { openFile } from "../../src/engine/open/open.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";

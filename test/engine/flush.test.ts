@@ -1,8 +1,8 @@
 /** Flushes beside what else goes on: compactions, writes that fail, other threads that hold the writer's lock or died with it. */
 
 import { expect, spyOn, test } from "bun:test";
-import { AUDIT, MUTEX, STATE, STATE_POISONED, SYNC_OWNER } from "../../src/engine/control.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import { AUDIT, MUTEX, STATE, STATE_POISONED, SYNC_OWNER } from "../../src/engine/threads/control.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";

@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { copyFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
-import { compactPath, createPath, newHintPath, newPath, salvagePath } from "../../src/engine/siblings.ts";
+import { compactPath, createPath, newHintPath, newPath, salvagePath } from "../../src/engine/files/siblings.ts";
 import { Emdb } from "../../src/index.ts";
 import { spareNames } from "../../src/log/free-name.ts";
 import { fileIdOf } from "../../src/log/header.ts";

@@ -1,8 +1,8 @@
 /** Long batches, whose frames are built where they are to stand: they are what any other frame is, wherever they come to lie. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { SealedEncoder } from "../../src/engine/sealed-encoder.ts";
-import { openMemory } from "../../src/engine/open.ts";
+import { SealedEncoder } from "../../src/engine/sealed/sealed-encoder.ts";
+import { openMemory } from "../../src/engine/open/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { RING_BYTES } from "../../src/limits.ts";

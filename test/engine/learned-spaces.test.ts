@@ -5,7 +5,7 @@ import { rmSync } from "node:fs";
 import { Emdb } from "emdb";
 import type { Engine } from "../../src/engine/engine.ts";
 import { EmdbError } from "../../src/errors.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { RECLAIM_LAYOUT } from "../../src/ffi/reclaim.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

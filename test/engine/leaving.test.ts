@@ -6,10 +6,17 @@
 import { expect, test } from "bun:test";
 import type { EmdbError } from "../../src/errors.ts";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
-import { CLOSING, CLOSING_DONE, SNAPSHOTS, SNAPSHOT_ROWS, STATE, STATE_POISONED } from "../../src/engine/control.ts";
-import { attachTo, openFile } from "../../src/engine/open.ts";
-import { isAnotherStaying } from "../../src/engine/rows.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import {
+  CLOSING,
+  CLOSING_DONE,
+  SNAPSHOTS,
+  SNAPSHOT_ROWS,
+  STATE,
+  STATE_POISONED,
+} from "../../src/engine/threads/control.ts";
+import { attachTo, openFile } from "../../src/engine/open/open.ts";
+import { isAnotherStaying } from "../../src/engine/threads/rows.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { closeSync, copyFileSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { Emdb } from "../../src/index.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -5,7 +5,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { EmdbError } from "../../src/errors.ts";
-import { LockFile, breakLock } from "../../src/engine/lock-file.ts";
+import { LockFile, breakLock } from "../../src/engine/files/lock-file.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";

@@ -3,8 +3,8 @@
 import { expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Environment } from "../../src/engine/assemble.ts";
-import { readHolder } from "../../src/engine/lock-file.ts";
-import { rewriteFile } from "../../src/engine/rekey.ts";
+import { readHolder } from "../../src/engine/files/lock-file.ts";
+import { rewriteFile } from "../../src/engine/copy/rekey.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";

@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { Emdb } from "emdb";
-import { hintPath } from "../../src/engine/siblings.ts";
+import { hintPath } from "../../src/engine/files/siblings.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";

@@ -1,11 +1,11 @@
 /** When a mark is written behind the tail, and when the lock is looked at: once for what runs in one piece, and always before the file. */
 
 import { expect, test } from "bun:test";
-import { AUDIT } from "../../src/engine/control.ts";
+import { AUDIT } from "../../src/engine/threads/control.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
-import { CLOSING } from "../../src/engine/control.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import { CLOSING } from "../../src/engine/threads/control.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { LOG_BASE, LOG_TAIL } from "../../src/log/log-words.ts";
 import { Subject } from "./flush-subject.ts";
 

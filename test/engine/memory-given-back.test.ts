@@ -1,7 +1,7 @@
 /** Index memory comes back: after clears and drops with both indexes, from what others were reading, and from threads that left. */
 
 import { expect, test } from "bun:test";
-import { attachTo, openMemory } from "../../src/engine/open.ts";
+import { attachTo, openMemory } from "../../src/engine/open/open.ts";
 import { statsOf } from "../../src/engine/stats.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { PAGE_BYTES } from "../../src/ffi/heap.ts";

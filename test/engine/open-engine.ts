@@ -1,7 +1,7 @@
 /** Opens an engine on a system of the test's own, past the registry of open engines. */
 
 import type { Opened } from "../../src/engine/assemble.ts";
-import { openFile as open } from "../../src/engine/open.ts";
+import { openFile as open } from "../../src/engine/open/open.ts";
 import type { System } from "../../src/ffi/system.ts";
 
 export type OpenedEngine = Opened;

@@ -7,7 +7,7 @@ import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import type { RangeBounds, SnapshotRecord } from "../../src/engine/contract.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
-import { buildOrdering } from "../../src/engine/ordering-build.ts";
+import { buildOrdering } from "../../src/engine/ordering/ordering-build.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";

@@ -4,7 +4,7 @@ import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Emdb, EmdbError } from "emdb";
 import type { RangeBounds } from "../../src/engine/contract.ts";
-import { SNAPSHOTS } from "../../src/engine/control.ts";
+import { SNAPSHOTS } from "../../src/engine/threads/control.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import type { RangeBounds, RecordSource } from "../../src/engine/contract.ts";
-import { SNAPSHOTS } from "../../src/engine/control.ts";
+import { SNAPSHOTS } from "../../src/engine/threads/control.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";

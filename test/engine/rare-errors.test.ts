@@ -3,10 +3,10 @@
 import { expect, test } from "bun:test";
 import { closeSync, openSync, readdirSync, writeSync } from "node:fs";
 import { endAbandoned, noteLeft } from "../../src/engine/abandoned.ts";
-import { Control } from "../../src/engine/control.ts";
-import { MoveTable } from "../../src/engine/move-table.ts";
-import { attachTo } from "../../src/engine/open.ts";
-import { rewriteFile } from "../../src/engine/rekey.ts";
+import { Control } from "../../src/engine/threads/control.ts";
+import { MoveTable } from "../../src/engine/copy/move-table.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
+import { rewriteFile } from "../../src/engine/copy/rekey.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";

@@ -2,9 +2,9 @@
 
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { openMemory } from "../../src/engine/open.ts";
-import { claimRow } from "../../src/engine/rows.ts";
-import { Control, SPACE_COUNT } from "../../src/engine/control.ts";
+import { openMemory } from "../../src/engine/open/open.ts";
+import { claimRow } from "../../src/engine/threads/rows.ts";
+import { Control, SPACE_COUNT } from "../../src/engine/threads/control.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { hostPlatform } from "../../src/ffi/library-names.ts";

@@ -16,7 +16,7 @@ import { join, sep } from "node:path";
 import { Emdb } from "../../src/index.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { makeFolders } from "../../src/engine/door.ts";
-import { realLogPath } from "../../src/engine/open.ts";
+import { realLogPath } from "../../src/engine/open/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { Result, System } from "../../src/ffi/system.ts";

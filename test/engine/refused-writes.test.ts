@@ -4,7 +4,7 @@
  */
 
 import { afterEach, describe, expect, test } from "bun:test";
-import { SWAP, SWAP_INSTALLS, SWAP_NONE } from "../../src/engine/control.ts";
+import { SWAP, SWAP_INSTALLS, SWAP_NONE } from "../../src/engine/threads/control.ts";
 import { EmdbError } from "../../src/index.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { Machine } from "../sim/machine.ts";

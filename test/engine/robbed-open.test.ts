@@ -6,10 +6,10 @@
 import { expect, test } from "bun:test";
 import { appendFileSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import type { Environment } from "../../src/engine/assemble.ts";
-import { LockFile, breakLock, readHolder } from "../../src/engine/lock-file.ts";
-import { rewriteFile } from "../../src/engine/rekey.ts";
-import { salvageFile } from "../../src/engine/salvage.ts";
-import { compactPath, hintPath, newHintPath } from "../../src/engine/siblings.ts";
+import { LockFile, breakLock, readHolder } from "../../src/engine/files/lock-file.ts";
+import { rewriteFile } from "../../src/engine/copy/rekey.ts";
+import { salvageFile } from "../../src/engine/salvage/salvage.ts";
+import { compactPath, hintPath, newHintPath } from "../../src/engine/files/siblings.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";

@@ -1,7 +1,7 @@
 /** Room in the index ahead of a long batch: what it saves, what it may waste, and that a batch does without. */
 
 import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
-import { RoomAhead } from "../../src/engine/room-ahead.ts";
+import { RoomAhead } from "../../src/engine/write/room-ahead.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { HASH_BITS } from "../../src/keydir/hash.ts";

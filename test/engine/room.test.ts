@@ -5,7 +5,7 @@
 
 import { afterEach, expect, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { readHolder } from "../../src/engine/lock-file.ts";
+import { readHolder } from "../../src/engine/files/lock-file.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { GROWTH_BYTES_MIN, HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { LOG_RESERVED, LOG_TAIL, type LogWords } from "../../src/log/log-words.ts";

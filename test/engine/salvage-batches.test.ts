@@ -3,7 +3,7 @@
 import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Emdb, type OpenOptions } from "../../src/index.ts";
-import { salvageFile } from "../../src/engine/salvage.ts";
+import { salvageFile } from "../../src/engine/salvage/salvage.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import * as format from "../../src/log/frame.ts";

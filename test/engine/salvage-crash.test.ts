@@ -3,7 +3,7 @@
 import { expect } from "bun:test";
 import type { EncryptionInput } from "../../src/api/types.ts";
 import type { Environment } from "../../src/engine/assemble.ts";
-import { salvageFile } from "../../src/engine/salvage.ts";
+import { salvageFile } from "../../src/engine/salvage/salvage.ts";
 import { standardDraws } from "../sim/draw.ts";
 import { Machine } from "../sim/machine.ts";
 import { PREPARED_RECORDS, crashPoints, failEach, onHost, openAt, prepared, stateOf } from "./each-call.ts";

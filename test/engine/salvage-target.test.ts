@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { linkSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
-import { salvageFile } from "../../src/engine/salvage.ts";
+import { salvageFile } from "../../src/engine/salvage/salvage.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { expectRejects } from "../contract/fixture.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -3,7 +3,7 @@
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { linkSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
-import { salvageFile } from "../../src/engine/salvage.ts";
+import { salvageFile } from "../../src/engine/salvage/salvage.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { SCAN_BYTES } from "../../src/limits.ts";
 import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";

@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { EmdbError } from "../../src/errors.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { pinned } from "../../src/ffi/memory.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { faulty } from "./engine-fixture.ts";

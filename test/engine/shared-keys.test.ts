@@ -3,8 +3,8 @@
 import { expect, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
 import type { Bytes } from "../../src/engine/contract.ts";
-import { openMemory } from "../../src/engine/open.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { openMemory } from "../../src/engine/open/open.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { KEY_BYTES_MAX } from "../../src/limits.ts";
 import { LATER_MS, expectCode } from "./fixture.ts";

@@ -2,8 +2,8 @@
 
 import { expect, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { openMemory } from "../../src/engine/open.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { openMemory } from "../../src/engine/open/open.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { CONFIG, openFile, type Config } from "./open-engine.ts";

@@ -4,7 +4,7 @@ import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { rmSync, statSync } from "node:fs";
 import { Emdb } from "../../src/index.ts";
 import type { Keyspace } from "../../src/api/types.ts";
-import { openMemory } from "../../src/engine/open.ts";
+import { openMemory } from "../../src/engine/open/open.ts";
 import { Spaces } from "../../src/engine/spaces.ts";
 import { statsOf } from "../../src/engine/stats.ts";
 import { EmdbError } from "../../src/errors.ts";

@@ -1,7 +1,7 @@
 /** A namespace whose drop is taken back is found by its name again, in every thread that looked for it meanwhile. */
 
 import { expect, spyOn, test } from "bun:test";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -4,7 +4,7 @@
  */
 
 import { describe, expect, test } from "bun:test";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { Errno } from "../../src/ffi/errno.ts";

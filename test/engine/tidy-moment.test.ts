@@ -5,7 +5,7 @@
 
 import { expect, spyOn, test } from "bun:test";
 import type { Core } from "../../src/engine/core.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { LOG_FENCE, LOG_VISIBLE } from "../../src/log/log-words.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -1,7 +1,7 @@
 /** Batches look for frames that they replace as long as they find some, and now and then where they do not. */
 
 import { expect, test } from "bun:test";
-import { GROUP_KEYS } from "../../src/engine/prefetch.ts";
+import { GROUP_KEYS } from "../../src/engine/read/prefetch.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 import { fastFolder } from "./fixture.ts";

@@ -5,8 +5,8 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { EmdbError } from "../../src/index.ts";
-import { SYNC_OWNER } from "../../src/engine/control.ts";
-import { attachTo } from "../../src/engine/open.ts";
+import { SYNC_OWNER } from "../../src/engine/threads/control.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { System } from "../../src/ffi/system.ts";

@@ -1,8 +1,8 @@
 /** What another Worker publishes while a verify takes its moment is in it whole, or not at all. */
 
 import { expect, test } from "bun:test";
-import { attachTo, openFile } from "../../src/engine/open.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { attachTo, openFile } from "../../src/engine/open/open.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { CONFIG } from "./open-engine.ts";

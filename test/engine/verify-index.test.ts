@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { closeSync, openSync, writeSync } from "node:fs";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";

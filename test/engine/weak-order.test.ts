@@ -1,8 +1,8 @@
 /** What a core may see that loads and stores out of order (arm64): words of another thread older than others that were written after them. */
 
 import { expect, test } from "bun:test";
-import { attachTo } from "../../src/engine/open.ts";
-import { Lookup } from "../../src/engine/lookup.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
+import { Lookup } from "../../src/engine/read/lookup.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { LOG_BASE, LOG_VISIBLE, LOG_WRITTEN, LogReader } from "../../src/log/log-words.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";

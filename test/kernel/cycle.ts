@@ -2,7 +2,7 @@
 
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { compactPath, createPath, hintPath, lockPath, newHintPath } from "../../src/engine/siblings.ts";
+import { compactPath, createPath, hintPath, lockPath, newHintPath } from "../../src/engine/files/siblings.ts";
 import { Emdb } from "../../src/index.ts";
 import { fileIdOf } from "../../src/log/header.ts";
 import { Random } from "../sim/random.ts";

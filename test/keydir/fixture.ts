@@ -1,7 +1,7 @@
 /** A hash index on its own, over memory of the host, and a slow twin of it. */
 
 import { Heap, HEAP_NUMBERS, PAGE_BYTES } from "../../src/ffi/heap.ts";
-import { NewKeys } from "../../src/engine/new-keys.ts";
+import { NewKeys } from "../../src/engine/open/new-keys.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
 import { RECLAIM_ATTACHED, RECLAIM_FLAGS, Reclaim } from "../../src/ffi/reclaim.ts";

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { pinned } from "../../src/ffi/memory.ts";
-import { KeyBuffer } from "../../src/engine/key-buffer.ts";
+import { KeyBuffer } from "../../src/engine/read/key-buffer.ts";
 import { HASH_BITS, KeyHash, SEED_BYTES } from "../../src/keydir/hash.ts";
 import { KEY_BYTES_MAX } from "../../src/limits.ts";
 import { Random } from "../sim/random.ts";

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { EngineFixture } from "../engine/engine-fixture.ts";
-import { openMemory } from "../../src/engine/open.ts";
+import { openMemory } from "../../src/engine/open/open.ts";
 import { statsOf } from "../../src/engine/stats.ts";
 import { Heap, HEAP_NUMBERS, PAGE_BYTES } from "../../src/ffi/heap.ts";
 import { hostSystem } from "../../src/ffi/host.ts";

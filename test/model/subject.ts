@@ -7,7 +7,7 @@ import { Database } from "../../src/api/database.ts";
 import type { Namespace } from "../../src/api/types.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import type { Lifecycle } from "../../src/engine/life.ts";
-import { openFile, openMemory } from "../../src/engine/open.ts";
+import { openFile, openMemory } from "../../src/engine/open/open.ts";
 import { EmdbError } from "../../src/errors.ts";
 import { memoryDatabase } from "../contract/memory-life.ts";
 import { Machine } from "../sim/machine.ts";

@@ -5,8 +5,8 @@
 
 import { drainMicrotasks } from "bun:jsc";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { recount } from "../../src/engine/audit.ts";
-import { openFile } from "../../src/engine/open.ts";
+import { recount } from "../../src/engine/threads/audit.ts";
+import { openFile } from "../../src/engine/open/open.ts";
 import { orderingFaults } from "../support/ordering-faults.ts";
 import type { Space } from "../../src/engine/contract.ts";
 import { EmdbError } from "../../src/errors.ts";

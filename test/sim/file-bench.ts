@@ -6,7 +6,7 @@
  */
 
 import { EmdbError } from "../../src/errors.ts";
-import { openFile } from "../../src/engine/open.ts";
+import { openFile } from "../../src/engine/open/open.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { Machine } from "./machine.ts";
 import type { SimulatedSystem } from "./system.ts";

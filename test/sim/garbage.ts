@@ -6,7 +6,7 @@
  */
 
 import { pinned } from "../../src/ffi/memory.ts";
-import { chunkBytes, chunkCheck, CHUNK_BODY_BYTES_AT, HINT_HEADER_BYTES } from "../../src/engine/hint-format.ts";
+import { chunkBytes, chunkCheck, CHUNK_BODY_BYTES_AT, HINT_HEADER_BYTES } from "../../src/engine/hint/hint-format.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { crc32, xxh32 } from "../../src/log/checksum.ts";
 import { FrameEncoder } from "../../src/log/encoder.ts";

@@ -4,7 +4,7 @@
  */
 
 import { afterEach, expect, test } from "bun:test";
-import { replacedPaths } from "../../src/engine/siblings.ts";
+import { replacedPaths } from "../../src/engine/files/siblings.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { openFile, type OpenedEngine } from "../engine/open-engine.ts";
 import { Machine } from "./machine.ts";

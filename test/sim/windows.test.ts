@@ -3,10 +3,10 @@
 import { expect, test } from "bun:test";
 import { basename } from "node:path";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { Control, WORK_LEFT, noteTarget } from "../../src/engine/control.ts";
-import { breakLock } from "../../src/engine/lock-file.ts";
-import { openFile } from "../../src/engine/open.ts";
-import { backupPath, compactPath, newHintPath, replacedPaths } from "../../src/engine/siblings.ts";
+import { Control, WORK_LEFT, noteTarget } from "../../src/engine/threads/control.ts";
+import { breakLock } from "../../src/engine/files/lock-file.ts";
+import { openFile } from "../../src/engine/open/open.ts";
+import { backupPath, compactPath, newHintPath, replacedPaths } from "../../src/engine/files/siblings.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import type { Patience, Result } from "../../src/ffi/system.ts";
 import { goneNames } from "../../src/log/free-name.ts";

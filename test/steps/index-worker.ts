@@ -16,11 +16,11 @@ const SHRINK_LIVE_MAX = 180;`;
 const SHRINK_SOON = "const SHRINK_TOMBSTONES_STEP = 2;\nconst SHRINK_LIVE_MAX = 4;";
 changeModule(/src[\\/]keydir[\\/]keydir\.ts$/, SHRINK, SHRINK_SOON);
 changeModule(
-  /src[\\/]engine[\\/]batch-removals\.ts$/,
+  /src[\\/]engine[\\/]write[\\/]batch-removals\.ts$/,
   "const TIDY_REMOVALS_MIN = 128;",
   "const TIDY_REMOVALS_MIN = 4;",
 );
-changeModule(/src[\\/]engine[\\/]room-ahead\.ts$/, "const FIRST = 1024;", "const FIRST = 8;");
+changeModule(/src[\\/]engine[\\/]write[\\/]room-ahead\.ts$/, "const FIRST = 1024;", "const FIRST = 8;");
 // The death of a thread never comes in the middle of a copy.
 instrument(mortal, { cutsCopies: false });
 

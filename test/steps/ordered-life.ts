@@ -11,7 +11,7 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Environment, Opened } from "../../src/engine/assemble.ts";
 import type { Engine } from "../../src/engine/engine.ts";
-import { attachTo, openFile } from "../../src/engine/open.ts";
+import { attachTo, openFile } from "../../src/engine/open/open.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";

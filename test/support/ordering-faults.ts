@@ -1,7 +1,7 @@
 import type { Core } from "../../src/engine/core.ts";
 import type { SpaceState, Spaces } from "../../src/engine/spaces.ts";
-import type { SpaceMoment } from "../../src/engine/verify-moment.ts";
-import { OrderedCheck } from "../../src/engine/verify-ordered.ts";
+import type { SpaceMoment } from "../../src/engine/verify/verify-moment.ts";
+import { OrderedCheck } from "../../src/engine/verify/verify-ordered.ts";
 
 /** What verify finds wrong with the ordered index of every key space now; nothing where none is kept. */
 export function orderingFaults(core: Core, spaces: Spaces): string[] {

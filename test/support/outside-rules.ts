@@ -49,14 +49,22 @@ const OUTSIDE: Readonly<Record<string, readonly string[]>> = {
   "Atomics.waitAsync": ["engine"],
   queueMicrotask: ["engine"],
   setImmediate: ["src/api/record-stream.ts", "src/engine/door.ts"],
-  setInterval: ["src/engine/commit-worker.ts", "src/engine/group-commit.ts", "src/engine/long-work.ts"],
-  clearInterval: ["src/engine/commit-worker.ts", "src/engine/group-commit.ts", "src/engine/long-work.ts"],
+  setInterval: [
+    "src/engine/sync/commit-worker.ts",
+    "src/engine/sync/group-commit.ts",
+    "src/engine/background/long-work.ts",
+  ],
+  clearInterval: [
+    "src/engine/sync/commit-worker.ts",
+    "src/engine/sync/group-commit.ts",
+    "src/engine/background/long-work.ts",
+  ],
   setTimeout: ["src/engine/door.ts"],
   clearTimeout: ["src/engine/door.ts"],
-  Blob: ["src/engine/text-worker.ts"],
-  Worker: ["src/engine/text-worker.ts"],
-  "URL.createObjectURL": ["src/engine/text-worker.ts"],
-  "URL.revokeObjectURL": ["src/engine/text-worker.ts"],
+  Blob: ["src/engine/threads/text-worker.ts"],
+  Worker: ["src/engine/threads/text-worker.ts"],
+  "URL.createObjectURL": ["src/engine/threads/text-worker.ts"],
+  "URL.revokeObjectURL": ["src/engine/threads/text-worker.ts"],
 };
 
 /** What every program in text may use: a Worker's own end of its channel, its waits and its end. */
@@ -64,7 +72,7 @@ const IN_PROGRAMS = ["self.onmessage", "postMessage", "process.exit", "Atomics.w
 /** What one may besides, modules by their specifier. */
 const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   "src/log/commit-script.ts": ['"bun:ffi"', "performance.now"],
-  "src/engine/open-ahead-script.ts": ['"bun:ffi"', "process.getBuiltinModule", "Buffer.from"],
+  "src/engine/sealed/open-ahead-script.ts": ['"bun:ffi"', "process.getBuiltinModule", "Buffer.from"],
 };
 
 /** The same of any object: `crypto`, `globalThis.crypto`, `node:crypto`. */

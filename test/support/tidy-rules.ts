@@ -34,6 +34,29 @@ const typeImportsAllowed = new Set(["src/errors.ts > src/api/types.ts", "src/eng
 /** One file of a far room: where the platform keeps its data is asked at the door, before there is an engine. */
 const fileImportsAllowed = new Set(["src/api > src/ffi/environment.ts"]);
 
+/**
+ * The folders of the engine, and what of each other they may import besides types. The files beside them, which put
+ * the engine together, know all of it and are open to all.
+ */
+export const engineTable: Readonly<Record<string, readonly string[]>> = {
+  background: ["copy", "files", "hint", "read", "threads"],
+  copy: ["files", "hint", "open", "sealed", "threads", "verify"],
+  files: ["threads"],
+  hint: ["files", "threads"],
+  open: ["files", "hint", "ordering", "sealed", "threads", "write"],
+  ordering: ["read", "sealed", "write"],
+  read: ["threads"],
+  salvage: ["files", "open", "sealed", "verify"],
+  sealed: ["read", "threads"],
+  sync: ["threads"],
+  threads: [],
+  verify: ["sealed", "threads"],
+  write: ["copy", "read", "sync", "threads"],
+};
+
+/** How an image begins tells a log from it, whatever name it has. */
+const engineFilesAllowed = new Set(["src/engine/files > src/engine/hint/hint-format.ts"]);
+
 /** Modules from outside, and the rooms that may import them. Pure path arithmetic is free. */
 const outsideTable: Readonly<Record<string, readonly string[]>> = {
   "bun:ffi": ["ffi"],
@@ -170,6 +193,32 @@ function isImportAllowed(one: Import): boolean {
 export function importTableFaults(files: readonly SourceFile[]): string[] {
   const imports = files.filter((file) => file.path.startsWith("src/")).flatMap(importsOf);
   return imports.filter((one) => !isImportAllowed(one)).map((one) => `${one.from} imports ${one.target}`);
+}
+
+/** `src/engine/read/lookup.ts` is in the folder "read"; what lies beside the folders is in none. */
+function engineFolderOf(path: string): string | undefined {
+  const [, room, folder, file] = path.split("/");
+  return room === "engine" && file !== undefined ? folder : undefined;
+}
+
+function isEngineImportAllowed(one: Import): boolean {
+  const folder = engineFolderOf(one.from);
+  const target = engineFolderOf(one.target);
+  if (folder === undefined || target === undefined || target === folder || one.isTypeOnly) return true;
+  if (engineTable[folder]?.includes(target) === true) return true;
+  return engineFilesAllowed.has(`src/engine/${folder} > ${one.target}`);
+}
+
+export function engineTableFaults(files: readonly SourceFile[]): string[] {
+  const strangers = files.filter((file) => {
+    const folder = engineFolderOf(file.path);
+    return folder !== undefined && engineTable[folder] === undefined;
+  });
+  const imports = files.filter((file) => file.path.startsWith("src/engine/")).flatMap(importsOf);
+  return [
+    ...strangers.map((file) => `${file.path} is in no known folder`),
+    ...imports.filter((one) => !isEngineImportAllowed(one)).map((one) => `${one.from} imports ${one.target}`),
+  ];
 }
 
 /** Modules that a room may import and does not. */

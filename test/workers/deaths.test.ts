@@ -5,8 +5,8 @@
 
 import { expect, test } from "bun:test";
 import { copyFileSync, rmSync } from "node:fs";
-import type { SharedBase } from "../../src/engine/base.ts";
-import { Control } from "../../src/engine/control.ts";
+import type { SharedBase } from "../../src/engine/threads/base.ts";
+import { Control } from "../../src/engine/threads/control.ts";
 import { Emdb } from "../../src/index.ts";
 import { emulator, sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

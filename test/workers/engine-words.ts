@@ -1,7 +1,7 @@
 /** The words of an open database that tests look at: how often it was synced, and how far it is durable. */
 
-import type { SharedBase } from "../../src/engine/base.ts";
-import { Control, STATE, STATE_POISONED, SYNC_DONE } from "../../src/engine/control.ts";
+import type { SharedBase } from "../../src/engine/threads/base.ts";
+import { Control, STATE, STATE_POISONED, SYNC_DONE } from "../../src/engine/threads/control.ts";
 import type { Emdb } from "../../src/index.ts";
 import { RING_BYTES } from "../../src/limits.ts";
 import { LOG_BASE, LOG_CLAIMED, LOG_DURABLE, LOG_VISIBLE, positionsInUse } from "../../src/log/log-words.ts";

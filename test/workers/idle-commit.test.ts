@@ -1,7 +1,7 @@
 /** A commit Worker that nobody asks for a while ends, and the next flush has another. */
 
 import { expect, test } from "bun:test";
-import { openFile } from "../../src/engine/open.ts";
+import { openFile } from "../../src/engine/open/open.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { CONFIG, type Config } from "../engine/open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -1,8 +1,8 @@
 /** What a thread waited for when it died is counted as waited for no more once its row has been cleared. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import type { SharedBase } from "../../src/engine/base.ts";
-import { Control, MUTEX_WAITERS, SYNC_JOINED } from "../../src/engine/control.ts";
+import type { SharedBase } from "../../src/engine/threads/base.ts";
+import { Control, MUTEX_WAITERS, SYNC_JOINED } from "../../src/engine/threads/control.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import { Emdb } from "../../src/index.ts";

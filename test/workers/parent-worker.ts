@@ -1,6 +1,6 @@
 /** Started by parents.test.ts: starts a Worker from text, as the commit Worker is, and ends in the way that it is told. */
 
-import { startFromText } from "../../src/engine/text-worker.ts";
+import { startFromText } from "../../src/engine/threads/text-worker.ts";
 import { libraryNames } from "../../src/ffi/library-names.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 

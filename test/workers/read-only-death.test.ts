@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { Emdb } from "../../src/index.ts";
-import { compactPath } from "../../src/engine/siblings.ts";
+import { compactPath } from "../../src/engine/files/siblings.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { openFile } from "../engine/open-engine.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

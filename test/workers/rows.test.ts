@@ -17,10 +17,10 @@ import {
   SYNC_UNHEARD,
   countForRow,
   folderOf,
-} from "../../src/engine/control.ts";
+} from "../../src/engine/threads/control.ts";
 import type { Core } from "../../src/engine/core.ts";
-import { LongWork } from "../../src/engine/long-work.ts";
-import { Mutex, rowOfHolder } from "../../src/engine/mutex.ts";
+import { LongWork } from "../../src/engine/background/long-work.ts";
+import { Mutex, rowOfHolder } from "../../src/engine/threads/mutex.ts";
 import {
   claimRow,
   clearRow,
@@ -29,7 +29,7 @@ import {
   isGone,
   markLeaving,
   reapDeadRows,
-} from "../../src/engine/rows.ts";
+} from "../../src/engine/threads/rows.ts";
 import { ATTACHED_MAX } from "../../src/limits.ts";
 import { RECLAIM_ATTACHED, ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { FileStatus, System } from "../../src/ffi/system.ts";

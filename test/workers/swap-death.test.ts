@@ -2,10 +2,10 @@
 
 import { expect, test } from "bun:test";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import { RELOCATED, SWAP, WORK_LEFT } from "../../src/engine/control.ts";
-import { attachTo, openMemory } from "../../src/engine/open.ts";
-import { clearRow } from "../../src/engine/rows.ts";
-import { verifyDatabase } from "../../src/engine/verify.ts";
+import { RELOCATED, SWAP, WORK_LEFT } from "../../src/engine/threads/control.ts";
+import { attachTo, openMemory } from "../../src/engine/open/open.ts";
+import { clearRow } from "../../src/engine/threads/rows.ts";
+import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";

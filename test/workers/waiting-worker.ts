@@ -1,8 +1,8 @@
 /** Started by flush-child.ts: attaches, takes the place of long work, says so, and stays. */
 
 import type { EmdbShare } from "../../src/api/types.ts";
-import type { SharedBase } from "../../src/engine/base.ts";
-import { Control, LONG_WORK } from "../../src/engine/control.ts";
+import type { SharedBase } from "../../src/engine/threads/base.ts";
+import { Control, LONG_WORK } from "../../src/engine/threads/control.ts";
 import { Emdb } from "../../src/index.ts";
 
 declare const self: Worker;
