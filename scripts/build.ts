@@ -26,6 +26,20 @@ export function stubSource(names: readonly string[]): string {
   ].join("\n");
 }
 
+/**
+ * Bun's name for `require` is one that no bundler of a program knows, and a module that says that it was built for Bun has
+ * no `require` when it is loaded as it is. Who bundles or compiles it takes the first of each two.
+ */
+function withPlainRequire(built: string): string {
+  const definition = "var __require = import.meta.require;";
+  if (!built.includes(definition)) throw new Error("the bundle has no require of Bun's");
+  const plain = built
+    .replace(definition, "")
+    .replace(/\b__require\(("[^"]+")\)/g, '(typeof require === "function" ? require($1) : import.meta.require($1))');
+  if (plain.includes("__require")) throw new Error("the bundle requires what has no literal name");
+  return plain;
+}
+
 async function build(): Promise<void> {
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
@@ -36,10 +50,8 @@ async function build(): Promise<void> {
   if (compile.exitCode !== 0) process.exit(compile.exitCode);
   const door = join(root, "src/index.ts");
   await Bun.build({ entrypoints: [door], outdir: out, target: "bun", packages: "external", sourcemap: "linked" });
-  // Bun's name for `require` is one that no bundler of a program knows, and that CommonJS does not have.
   const bundle = join(out, "index.js");
-  const built = await Bun.file(bundle).text();
-  const text = built.replace("var __require = import.meta.require;", "").replaceAll("__require(", "require(");
+  const text = withPlainRequire(await Bun.file(bundle).text());
   await Bun.write(bundle, text);
   // Wherever it is built, the sources are beside it once it is packed.
   const mapPath = join(out, "index.js.map");

@@ -6,33 +6,21 @@
  */
 
 import { describe, expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { childCommand } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { documents } from "./documents.ts";
 import { blocksOf, nameOf, type Block } from "./markdown.ts";
+import { linesOf, promised } from "./run-block.ts";
 
 const timeoutMs = 60_000;
 const source = new URL("../../src/index.ts", import.meta.url).href;
 
 const runnable = (text: string): string => text.replaceAll('from "emdb"', `from ${JSON.stringify(source)}`);
-const promised = (text: string): string[] => [...text.matchAll(/\/\/ => (.*)$/gm)].map((match) => match[1] ?? "");
 
 async function outputOf(block: Block, named: readonly Block[]): Promise<string[]> {
   using folder = temporaryFolder();
-  for (const one of named) writeFileSync(folder.file(nameOf(one) ?? ""), runnable(one.text));
-  writeFileSync(folder.file("block.ts"), runnable(block.text));
-  const child = Bun.spawn([...childCommand(), "block.ts"], {
-    cwd: folder.path,
-    stdout: "pipe",
-    stderr: "pipe",
-    env: { ...process.env, NO_COLOR: "1" },
-  });
-  const [output, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  const exitCode = await child.exited;
-  if (exitCode !== 0) throw new Error(`exit code ${exitCode}: ${errors}`);
-  return output.replaceAll("\r", "").split("\n").slice(0, -1);
+  return linesOf(folder.path, { block, named, runnable });
 }
 
 for (const [path, title] of documents()) {
