@@ -56,7 +56,9 @@ function list(db: Emdb, word = ""): string {
 function remove(db: Emdb, word: string): string {
   const number = Number(word);
   const isNumber = Number.isInteger(number) && number > 0 && number < 2 ** 32;
-  return isNumber && notesOf(db).remove(number) !== undefined ? `forgot ${number}` : `there is no note ${word}`;
+  if (isNumber && notesOf(db).remove(number) !== undefined) return `forgot ${number}`;
+  process.exitCode = 1;
+  return `there is no note ${word}`;
 }
 
 function answer(db: Emdb, [command = "", ...words]: readonly string[]): string {

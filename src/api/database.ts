@@ -153,8 +153,8 @@ export class Database
    * both files until then. An error leaves the database as it was.
    *
    * @throws {EmdbError} EMDB_FULL when the disk is, or when iterators that began before keep eight replaced files already;
-   *   EMDB_ABORTED, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED; EMDB_INVALID_CONFIG when the file's name is so
-   *   long that none fits beside it
+   *   EMDB_ABORTED, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED; EMDB_CLOSED where it is pending at `close`;
+   *   EMDB_INVALID_CONFIG when the file's name is so long that none fits beside it
    */
   async compact(options?: ProgressOptions): Promise<void> {
     await this.#handle.openLife().compact(checkedProgress(options));
@@ -165,14 +165,18 @@ export class Database
    * already is replaced.
    *
    * @throws {EmdbError} EMDB_INVALID_ARGUMENT for a name that is too long, EMDB_INVALID_CONFIG for the database itself, EMDB_LOCKED for one that somebody has open,
-   *   EMDB_ABORTED, EMDB_FULL, EMDB_IO, EMDB_NOT_FOUND
+   *   EMDB_ABORTED, EMDB_FULL, EMDB_IO, EMDB_NOT_FOUND, EMDB_CLOSED where it is pending at `close`
    */
   async backupTo(target: string | URL, options?: ProgressOptions): Promise<void> {
     const path = checkedPath(target, { what: "target" });
     await this.#handle.openLife().backupTo(path, checkedProgress(options));
   }
 
-  /** Reads the whole file and checks every record; what is wrong is reported, not thrown. @throws {EmdbError} EMDB_ABORTED, EMDB_IO */
+  /**
+   * Reads the whole file and checks every record; what is wrong is reported, not thrown.
+   *
+   * @throws {EmdbError} EMDB_ABORTED, EMDB_IO, EMDB_CLOSED where it is pending at `close`
+   */
   async verify(options?: ProgressOptions): Promise<VerifyReport> {
     return await this.#handle.openLife().verify(checkedProgress(options));
   }

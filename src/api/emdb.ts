@@ -43,8 +43,8 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
    * options must agree, else EMDB_INVALID_CONFIG), which closes with its last handle; another Worker of the process
    * attaches instead, and EMDB_LOCKED says so.
    *
-   * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_INVALID_CONFIG, EMDB_NOT_FOUND, EMDB_LOCKED, EMDB_NOT_A_DATABASE,
-   * EMDB_VERSION, EMDB_CORRUPTED, EMDB_KEY_MISMATCH, EMDB_FULL, EMDB_IO, EMDB_UNSUPPORTED; nothing on disk has changed
+   * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_INVALID_CONFIG, EMDB_TOO_LARGE for a passphrase, EMDB_NOT_FOUND, EMDB_LOCKED,
+   * EMDB_NOT_A_DATABASE, EMDB_VERSION, EMDB_CORRUPTED, EMDB_KEY_MISMATCH, EMDB_FULL, EMDB_IO, EMDB_UNSUPPORTED; nothing on disk has changed
    */
   static open(path: string | URL, options?: OpenOptions): Emdb;
   /** Opens or creates it where the platform keeps application data; creates the folders. */
@@ -69,7 +69,9 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
 
   /**
    * Nothing on disk; everything else behaves alike. One that is not closed goes with the last that refers to it, unless it
-   * was shared; `using` does not wait for the garbage collector. @throws {EmdbError} EMDB_INVALID_CONFIG
+   * was shared; `using` does not wait for the garbage collector.
+   *
+   * @throws {EmdbError} EMDB_INVALID_CONFIG, EMDB_TOO_LARGE for a passphrase, EMDB_UNSUPPORTED, EMDB_IO
    */
   static openInMemory(options?: EngineOptions): Emdb {
     return new Emdb(door.openInMemory(checkedEngineOptions(options)));
@@ -150,7 +152,13 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     await door.rotateEncryptionKey({ path: file, ...secrets, cipher: undefined }, progress);
   }
 
-  /** Copies every sound record of a damaged file into a new database at `target`; the source is only read. */
+  /**
+   * Copies every sound record of a damaged file into a new database at `target`; the source is only read. The copy of an
+   * encrypted one is encrypted with the same secret, which `encryption` gives.
+   *
+   * @throws {EmdbError} EMDB_INVALID_CONFIG for a target that is there already, EMDB_LOCKED for a source that somebody has open, EMDB_KEY_MISMATCH,
+   * EMDB_NOT_FOUND, EMDB_NOT_A_DATABASE, EMDB_VERSION, EMDB_FULL, EMDB_IO, EMDB_ABORTED
+   */
   static async salvage(
     path: string | URL,
     target: string | URL,

@@ -8,11 +8,15 @@ export class NamespaceView<K, V, KeyIn, ValueIn>
   extends KeyspaceView<K, V, KeyIn, ValueIn>
   implements Namespace<K, V, KeyIn, ValueIn>
 {
-  readonly name: string;
+  readonly #name: string;
 
   constructor(coded: CodedSpace<K, V, KeyIn, ValueIn>) {
     super(coded);
-    this.name = coded.space.name;
+    this.#name = coded.space.name;
+  }
+
+  get name(): string {
+    return this.#name;
   }
 
   override [INSPECT](_depth: number, options: object, inspect: Inspect): string {

@@ -35,7 +35,7 @@ export interface Codec<T> {
 export type FlushPolicy =
   /** Default. Concurrent flushes, from any number of async callers and Workers, share one sync. */
   | "group"
-  /** As "group", and a leader waits up to `maxWaitMs` for up to `maxBatch` flushes to join it. */
+  /** As "group", and a leader waits up to `maxWaitMs` (at most 60 000) for up to `maxBatch` (at most 1 000 000) flushes to join it. */
   | { readonly group: { readonly maxWaitMs: number; readonly maxBatch: number } }
   /** Each flush call pays for a sync of its own. */
   | "on-each-flush"
@@ -45,7 +45,7 @@ export type FlushPolicy =
 /** What seals an encrypted record. AES has instructions of the processor; ChaCha20 is JavaScript where the system has no libcrypto, about ten times slower. */
 export type Cipher = "aes-256-gcm" | "chacha20-poly1305";
 
-/** Exactly one of the two. `key` is 32 raw bytes; a passphrase is stretched with Argon2id. */
+/** Exactly one of the two. `key` is 32 raw bytes; a passphrase, of at most 1024 bytes as UTF-8, is stretched with Argon2id. */
 export type EncryptionInput = { readonly key: Uint8Array } | { readonly passphrase: string };
 
 /** Options of every way to open, a file or memory. */
@@ -54,8 +54,8 @@ export interface EngineOptions {
   readonly defaultTtlMs?: number;
   /**
    * Sweeps all key spaces in the background, this long after the open and after each sweep: a whole number of
-   * milliseconds from 1. A slice at a time, in the thread that opened the database and once for all its handles; ends
-   * with its last one. Keeps no process alive, and reports nothing: what fails meets the next call. Default: never.
+   * milliseconds from 1, 2147483647 at most. A slice at a time, in the thread that opened the database and once for all its handles; ends
+   * with its last one. Keeps no process alive, and reports nothing: what fails meets the next call. Default, and `Infinity`: never.
    */
   readonly sweepIntervalMs?: number;
   /**
@@ -111,8 +111,8 @@ export interface InsertOptions {
    */
   readonly ttlMs?: number;
   /**
-   * Absolute deadline instead of a duration. Not together with `ttlMs`. `Infinity` and 0 are never, 0 because
-   * `expiresAt` reports "never" so: a record copied with its deadline keeps it.
+   * Absolute deadline instead of a duration. Not together with `ttlMs`. One that has passed is expired at once. `Infinity`
+   * and exactly 0 are never, 0 because `expiresAt` reports "never" so: a record copied with its deadline keeps it.
    */
   readonly expiresAtMs?: number;
 }
@@ -196,7 +196,7 @@ export interface Keyspace<K = Uint8Array, V = Uint8Array, KeyIn = BytesLike, Val
 
   /**
    * Every live record exactly as of the call: later writes, removes, clear and compact change nothing
-   * in it. Lazy; no order promised. Expired records are left out.
+   * in it. Lazy; no order promised. Expired records are left out. Behind `close` its `next` throws EMDB_CLOSED.
    */
   iter(): IteratorObject<[K, V], undefined>;
   /** The keys of `iter`. */

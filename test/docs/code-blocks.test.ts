@@ -20,7 +20,7 @@ const runnable = (text: string): string => text.replaceAll('from "emdb"', `from 
 
 async function outputOf(block: Block, named: readonly Block[]): Promise<string[]> {
   using folder = temporaryFolder();
-  return linesOf(folder.path, { block, named, runnable });
+  return await linesOf(folder.path, { block, named, runnable });
 }
 
 for (const [path, title] of documents()) {

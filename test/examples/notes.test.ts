@@ -59,7 +59,7 @@ test.each(names)("compiled %s, it keeps, finds and forgets notes over its runs",
   expect(notes("add buy bread")).toEqual(fine("kept as 2"));
   expect(notes("find plants")).toEqual(fine("1. water the plants"));
   expect(notes("remove 1")).toEqual(fine("forgot 1"));
-  expect(notes("remove 1")).toEqual(fine("there is no note 1"));
+  expect(notes("remove 1")).toEqual({ ...fine("there is no note 1"), exitCode: 1 });
   expect(notes("add sleep")).toEqual(fine("kept as 3"));
   expect(notes("list")).toEqual(fine("2. buy bread\n3. sleep"));
   expect(notes("help").said).toContain("notes add TEXT");

@@ -19,7 +19,7 @@ const folder = temporaryFolder();
 /** Two projects that have it installed, the second one on a system without libcrypto. */
 const projects = { "with libcrypto": folder.file("with"), "without libcrypto": folder.file("without") } as const;
 const names = ["with libcrypto", "without libcrypto"] as const;
-const sealed = `${"EMDB_KEY_MISMATCH\n2 2\n".repeat(4)}`;
+const sealed = "EMDB_KEY_MISMATCH\n2 2\n".repeat(4);
 let runs = 0;
 
 function move(from: string, to: string): void {
@@ -82,7 +82,7 @@ describe.each(names)("%s", (name) => {
       for (const file of ["program", "program.js", "program.js.jsc"]) move(join(project, file), elsewhere.file(file));
       const command = program === undefined ? [elsewhere.file("program")] : [process.execPath, program];
       const { exitCode, stdout, stderr } = Bun.spawnSync([...command, "."], { cwd: elsewhere.path });
-      expect({ exitCode, output: `${stdout}${stderr}` }).toEqual({ exitCode: 0, output: sealed });
+      expect({ exitCode, output: stdout.toString() + stderr.toString() }).toEqual({ exitCode: 0, output: sealed });
     },
     timeoutMs,
   );
