@@ -75,6 +75,9 @@ export class LogFile {
  */
 export type Defer = (work: () => void, delayMs?: number, isWanted?: () => boolean) => void;
 
+/** A log in memory that grows by so much is looked for replaced ones that nobody needs any more. */
+const REPLACED_LOOK_BYTES = 256 * 1024;
+
 /** Work that was put off: the event loop holds this until it turns, and with it what the work refers to until that is given up. */
 interface PutOff {
   work: (() => void) | undefined;
@@ -143,6 +146,8 @@ export class Core {
   /** What `present` returned last. */
   #present = -1;
   #hasLeft = false;
+  /** Where a log in memory ended when it was last looked for replaced ones that nobody needs. */
+  #tendedAt = 0;
   readonly #putOff = new Set<PutOff>();
   #heldMs: number | undefined;
   readonly #fileId: Uint8Array;
@@ -180,7 +185,7 @@ export class Core {
     this.frames = new FrameBatch(this.log);
     this.tail = parts.makeTail(parts.file);
     this.encoder = this.makeEncoder();
-    this.mutex = new Mutex(control, parts.row, isAlive);
+    this.mutex = new Mutex(control, parts.row, system);
     this.mutex.beAlone();
   }
 
@@ -300,6 +305,15 @@ export class Core {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.defer(resolve);
     return promise;
+  }
+
+  /** With each publication: what else a spill brings with it, where none is due. Each write was one, or there is no file. */
+  tendFiles(): void {
+    if (this.writeThrough) this.onSpill();
+    else if (this.file === undefined && this.base !== 0 && this.visible - this.#tendedAt >= REPLACED_LOOK_BYTES) {
+      this.#tendedAt = this.visible;
+      this.releaseFiles();
+    }
   }
 
   /** Puts work off as `defer` does; what has not run when this thread leaves never does, and nothing holds it any more. */

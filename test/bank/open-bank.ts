@@ -1,4 +1,4 @@
-/** The part of the bug bank that is about opens, images and what is counted and kept from one to the next; see `bank.ts`. */
+/** The part of the bug bank that is about opens, images, long work and what is counted and kept from one to the next; see `bank.ts`. */
 
 import { fault, type PlantedFault } from "./fault.ts";
 
@@ -91,4 +91,25 @@ export const OPENS: readonly PlantedFault[] = [
     "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = share.standsFor;",
     "this.#descriptor.f64[DESCRIPTOR_STANDS_FOR] = 0;",
   ]),
+  fault(
+    "a verify follows each key back, however much is written",
+    "test/engine/verify-beside.test.ts",
+    "engine/verify/verify-moment.ts",
+    [
+      "return isExact && core.visible - base - end <= Math.max(FOLLOWED_SHARE * end, FOLLOWED_BYTES_MIN);",
+      "return isExact;",
+    ],
+  ),
+  fault(
+    "each step of long work waits for a writer's batch of its own",
+    "test/engine/held-steps.test.ts",
+    "engine/threads/held-steps.ts",
+    ["held + Math.min(held - asked, HELD_MS_MAX)", "held"],
+  ),
+  fault(
+    "where each write is a spill, none brings what a spill does",
+    "test/engine/tended-writes.test.ts",
+    "engine/core.ts",
+    ["if (this.writeThrough) this.onSpill();\n    else if (this", "if (this"],
+  ),
 ];

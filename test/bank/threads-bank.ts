@@ -5,6 +5,7 @@ import { fault, type PlantedFault } from "./fault.ts";
 const OVERTAKEN = "test/ordered/overtaken.test.ts";
 const SNAPSHOT = "test/engine/snapshot.test.ts";
 const ROWS = "test/workers/rows.test.ts";
+const TURNS = "test/workers/turns.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
 const PUBLISHED = "test/engine/weak-order.test.ts";
 const RING = "test/log/ring.test.ts";
@@ -41,7 +42,7 @@ export const THREADS: readonly PlantedFault[] = [
     "true;",
   ]),
   fault("a living holder's lock is taken over", "test/steps/index.test.ts", "engine/threads/mutex.ts", [
-    "if (!isOwn && this.#isAlive(thread - 1)) return false;",
+    "if (!isOwn && this.#system.isThreadAlive(thread - 1)) return false;",
     "",
   ]),
   {
@@ -52,8 +53,8 @@ export const THREADS: readonly PlantedFault[] = [
       { file: "src/engine/threads/mutex.ts", from: "    if (thread <= 0) return false;\n", to: "" },
       {
         file: "src/engine/threads/mutex.ts",
-        from: "if (!isOwn && this.#isAlive(thread - 1)) return false;",
-        to: "if (thread > 0 && !isOwn && this.#isAlive(thread - 1)) return false;",
+        from: "if (!isOwn && this.#system.isThreadAlive(thread - 1)) return false;",
+        to: "if (thread > 0 && !isOwn && this.#system.isThreadAlive(thread - 1)) return false;",
       },
     ],
   },
@@ -63,6 +64,14 @@ export const THREADS: readonly PlantedFault[] = [
     "engine/background/long-work.ts",
     ["if (thread === 0 || (thread > 0 &&", "if ((thread > 0 &&"],
   ),
+  fault("who writes without a pause takes the lock from those who wait", TURNS, "engine/threads/mutex.ts", [
+    "    if (waiters >= MUTEX_LONG) this.#letLongBy();\n",
+    "",
+  ]),
+  fault("who gets the lock does not tell the one who let it by", TURNS, "engine/threads/mutex.ts", [
+    "          this.#noteTurn();\n",
+    "",
+  ]),
   fault("the writer's lock names a row, whoever has it", ROWS, "engine/threads/mutex.ts", [
     " + ((thread & ((1 << THREAD_BITS) - 1)) << ROW_BITS);",
     ";",

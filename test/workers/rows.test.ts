@@ -20,7 +20,7 @@ import {
 } from "../../src/engine/threads/control.ts";
 import type { Core } from "../../src/engine/core.ts";
 import { LongWork } from "../../src/engine/background/long-work.ts";
-import { Mutex, rowOfHolder } from "../../src/engine/threads/mutex.ts";
+import { Mutex, rowOfHolder, type LockSystem } from "../../src/engine/threads/mutex.ts";
 import {
   claimRow,
   clearRow,
@@ -47,9 +47,16 @@ class Threads {
   }
 
   mutex(control: Control, row: number): Mutex {
-    return new Mutex(control, row, (thread) => !this.dead.has(thread));
+    return new Mutex(
+      control,
+      row,
+      lockSystem((thread) => !this.dead.has(thread)),
+    );
   }
 }
+
+/** A system whose clock stands still. */
+const lockSystem = (isThreadAlive: (thread: number) => boolean): LockSystem => ({ isThreadAlive, monotonic: () => 0 });
 
 const ATOMICS = ["add", "compareExchange", "load", "store", "sub"] as const;
 
@@ -206,7 +213,8 @@ test("who does not wait for the lock takes a dead holder's place too, and no liv
 
 test("a lock whose dead holder had the number that this thread has now is taken over", () => {
   const control = Control.create();
-  const [dead, own] = [new Mutex(control, 0, () => true), new Mutex(control, 1, () => true)];
+  const system = lockSystem(() => true);
+  const [dead, own] = [new Mutex(control, 0, system), new Mutex(control, 1, system)];
   control.reclaim[ROW_THREAD_AT] = 78;
   control.reclaim[ROW_THREAD_AT + 1] = 78;
   dead.lock();
@@ -312,7 +320,7 @@ test("the lock of a thread that has the row of a dead holder by now is not taken
     next.lock();
     return false;
   };
-  expect(new Mutex(control, slow, isAlive).tryLock()).toBe(false);
+  expect(new Mutex(control, slow, lockSystem(isAlive)).tryLock()).toBe(false);
   next!.unlock();
   expect(control.flags[MUTEX]).toBe(0);
 });

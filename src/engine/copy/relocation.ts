@@ -24,6 +24,7 @@ import { mapRelease, raiseOrigin, releaseMaps, segmentsOf } from "../../log/log-
 import { cutOff } from "../../log/cut.ts";
 import { closeFile, openHandle } from "../../log/shared-file.ts";
 import type { Core } from "../core.ts";
+import { heldSteps } from "../threads/held-steps.ts";
 import { compactPath, movesPaths, replacedPaths, type LogPlace } from "../files/siblings.ts";
 import type { SpaceState, Spaces } from "../spaces.ts";
 
@@ -67,10 +68,10 @@ export class Relocation {
     return Atomics.load(flags, SWAP) !== SWAP_NONE || numbers[RELOCATED] !== 0;
   }
 
-  /** Does the next piece; false when there is none left. */
+  /** Does the next piece, or several; false when there is none left. */
   step(): boolean {
     if (!this.isPending) return false;
-    return this.#exclusively(() => this.#step());
+    return heldSteps(this.#core, () => this.#exclusively(() => this.#step()));
   }
 
   /** Everything that is left, in one go. */

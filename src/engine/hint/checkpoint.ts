@@ -16,6 +16,7 @@ import type { Engine } from "../engine.ts";
 import type { GroupCommit } from "../sync/group-commit.ts";
 import { HintWriter } from "./hint-writer.ts";
 import type { LongWork } from "../background/long-work.ts";
+import { heldSteps } from "../threads/held-steps.ts";
 import { roomMaker } from "../files/make-room.ts";
 import { mustFit } from "../files/name-room.ts";
 import type { Relocation } from "../copy/relocation.ts";
@@ -164,7 +165,8 @@ export class Checkpoint {
   async #copyInSlices(writer: HintWriter): Promise<void> {
     const { system } = this.#core;
     let until = system.monotonic() + SLICE_MS;
-    while (this.#copyPiece(writer)) {
+    const copyPiece = (): boolean => this.#copyPiece(writer);
+    while (heldSteps(this.#core, copyPiece, () => !writer.isFull)) {
       if (writer.isFull) {
         // Bit by bit: one sync of everything at the end would hold the thread as long as the disk takes.
         writer.spill();

@@ -459,7 +459,7 @@ export function attachTo(environment: Environment, base: SharedBase): Opened {
   const { system } = environment;
   const control = new Control(base.buffer);
   const row = claimRow(control, system);
-  const mutex = new Mutex(control, row, (thread) => system.isThreadAlive(thread));
+  const mutex = new Mutex(control, row, system);
   mutex.lock();
   let core: Core | undefined;
   let isLeft = false;

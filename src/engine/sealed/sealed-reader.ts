@@ -30,7 +30,6 @@ export class SealedReader {
   readonly #log: LogReader;
   readonly #vault: Vault;
   readonly #raw: Pinned = sharedRaw();
-  #source: Uint8Array = this.#raw.u8;
   #bodyBytes = 0;
 
   constructor(log: LogReader, vault: Vault, head: Pinned) {
@@ -41,11 +40,12 @@ export class SealedReader {
 
   /** Reads the frame at a position and opens it; false when there is none that opens. */
   read(lsn: number): boolean {
-    if (lsn === 0 || !this.#fetch(lsn)) return false;
+    const source = lsn === 0 ? undefined : this.#fetch(lsn);
+    if (source === undefined) return false;
     const shape = this.#shape;
     if (kindOf(shape) === KIND_SEALED) {
       const sealer = this.#vault.sealerAt(lsn);
-      const frame = { source: this.#source, at: 0, address: 0, lsn: this.#vault.position, bodyBytes: this.#bodyBytes };
+      const frame = { source, at: 0, address: 0, lsn: this.#vault.position, bodyBytes: this.#bodyBytes };
       return this.opening.open(frame, sealer);
     }
     if (kindOf(shape) !== KIND_SESSION) return false;
@@ -58,14 +58,14 @@ export class SealedReader {
 
   #shape = 0;
 
-  /** Copies the whole frame. */
-  #fetch(lsn: number): boolean {
+  /** Copies the whole frame; undefined when there is none. A long one is in memory of its own, which nobody keeps. */
+  #fetch(lsn: number): Uint8Array | undefined {
     const log = this.#log;
     const raw = this.#raw;
     for (;;) {
       const address = log.at(lsn);
       const limit = log.limit;
-      if (address === 0 || limit < FRAME_HEADER_BYTES) return false;
+      if (address === 0 || limit < FRAME_HEADER_BYTES) return undefined;
       const peek = Math.min(limit, PEEK_BYTES);
       copy(raw.address, address, peek);
       const shape = raw.u32[WORD_SHAPE]! & (15 | 48 | SHAPE_WIDE_PREV);
@@ -78,12 +78,11 @@ export class SealedReader {
       }
       // Only after this is what was copied, lengths included, what stood there.
       if (log.isInRing && !log.isStillWhole(lsn)) continue;
-      if (whole > limit) return false;
-      this.#source = source;
+      if (whole > limit) return undefined;
       this.#shape = shape;
       this.#bodyBytes = body;
       this.frameBytes = frameBytes(shape, raw.u32[WORD_VALUE_BYTES]!);
-      return true;
+      return source;
     }
   }
 }

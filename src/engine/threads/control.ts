@@ -64,7 +64,9 @@ const ENGINE_NUMBERS = BLOCK_ADDRESS + 1;
 // Engine flags (i32).
 /** 0, or the name of the Worker that holds the writer's lock, see `mutex.ts`. */
 export const MUTEX = 0;
+/** Who waits for it: one for each, and `MUTEX_LONG` for each that has waited for long. */
 export const MUTEX_WAITERS = 1;
+export const MUTEX_LONG = 1 << 16;
 /** A sum of the STATE bits; 0 is healthy. */
 export const STATE = 2;
 /** Rows that hold snapshots; 0 lets the writer skip the rows. */
@@ -102,8 +104,10 @@ export const COMMIT_HOST = 17;
 export const COMMIT_REQUESTS = 18;
 /** Rows that have ever been taken, from the first one on; raised before one is, see `rows.ts`. Nobody has any behind them. */
 export const ROWS_USED = 19;
+/** How often somebody who waited for the lock has got it; the count wraps. Who lets others by waits for it to change. */
+export const MUTEX_TURNS = 20;
 /** Of each row its part of two counts over all threads: whether it waits for the lock, and its flushes that wait. */
-export const MUTEX_WAITS = ROWS_USED + 1;
+export const MUTEX_WAITS = MUTEX_TURNS + 1;
 export const SYNC_JOINS = MUTEX_WAITS + ATTACHED_MAX;
 const ENGINE_FLAGS = SYNC_JOINS + ATTACHED_MAX;
 

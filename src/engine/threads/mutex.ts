@@ -9,6 +9,11 @@
  * The word is the holder's row + 1 in its lower bits, and in the others those of its thread's number: what was found of a
  * holder does not hold for who has its row next.
  *
+ * Who takes it as it becomes free, without having waited, is faster than whoever is only woken then (barging), and a Worker
+ * that writes without a pause would shut the others out for as long as it does so. So who has waited for a millisecond says
+ * that, and whoever gives the lock back meanwhile lets one who waits have it. (A hand-over takes some 20 us: among
+ * short writes there is one in a millisecond, among long ones one for each.)
+ *
  * As long as nobody else can attach, the word is left alone: each change of it is a locked instruction, which waits
  * until all stores before it have reached the cache (40 to 75 ns right after a frame was written to cold memory).
  *
@@ -22,13 +27,28 @@
 
 import { EmdbError, assert } from "../../errors.ts";
 import { ROW_THREAD_AT } from "../../ffi/reclaim.ts";
+import type { System } from "../../ffi/system.ts";
 import { ATTACHED_MAX } from "../../limits.ts";
-import { AUDIT, MUTEX, MUTEX_WAITERS, MUTEX_WAITS, countForRow, type Control } from "./control.ts";
+import {
+  AUDIT,
+  MUTEX,
+  MUTEX_LONG,
+  MUTEX_TURNS,
+  MUTEX_WAITERS,
+  MUTEX_WAITS,
+  countForRow,
+  type Control,
+} from "./control.ts";
 
 const TURN_MS = 10;
 const SPINS = 200;
 /** Longest wait for one who was woken to take the lock; waking takes some 20 us. */
 const GIVE_WAY_MS = 1;
+/** Who has waited for so long is let by. */
+const LONG_MS = 1;
+/** Who waited in vain for somebody to come does not do so again for so long: the one who counts as waiting may be dead, or have no processor. */
+const NOBODY_CAME_MS = 50;
+assert(ATTACHED_MAX < MUTEX_LONG && ATTACHED_MAX * (MUTEX_LONG + 1) < 2 ** 31, "both counts have room");
 
 /** Bits of a name that are for the row; a name is positive. */
 const ROW_BITS = 9;
@@ -40,25 +60,30 @@ export function rowOfHolder(word: number): number {
   return (word & ((1 << ROW_BITS) - 1)) - 1;
 }
 
+/** What the lock asks of the system: whether a holder's thread still runs, and a clock for those who wait. */
+export type LockSystem = Pick<System, "isThreadAlive" | "monotonic">;
+
 export class Mutex {
   readonly #control: Control;
   readonly #flags: Int32Array;
   readonly #rows: Int32Array;
   readonly #row: number;
   readonly #own: number;
-  readonly #isAlive: (thread: number) => boolean;
+  readonly #system: LockSystem;
   #depth = 0;
   #isAlone = false;
   #hasLeft = false;
+  /** By the monotonic clock: until then nobody is let by. */
+  #nobodyUntilMs = 0;
 
-  constructor(control: Control, row: number, isAlive: (thread: number) => boolean) {
+  constructor(control: Control, row: number, system: LockSystem) {
     this.#control = control;
     this.#flags = control.flags;
     this.#rows = control.reclaim;
     this.#row = row;
     const thread = Atomics.load(this.#rows, ROW_THREAD_AT + row);
     this.#own = row + 1 + ((thread & ((1 << THREAD_BITS) - 1)) << ROW_BITS);
-    this.#isAlive = isAlive;
+    this.#system = system;
   }
 
   get isHeld(): boolean {
@@ -106,13 +131,30 @@ export class Mutex {
     this.#depth -= 1;
     if (this.#depth > 0 || this.#isAlone) return;
     Atomics.store(this.#flags, MUTEX, 0);
-    if (Atomics.load(this.#flags, MUTEX_WAITERS) > 0) Atomics.notify(this.#flags, MUTEX, 1);
+    const waiters = Atomics.load(this.#flags, MUTEX_WAITERS);
+    if (waiters === 0) return;
+    Atomics.notify(this.#flags, MUTEX, 1);
+    if (waiters >= MUTEX_LONG) this.#letLongBy();
   }
 
   /** Called while the lock is not held, between two turns of long work: lets one who waits for it have it. */
   giveWay(): void {
     if (this.#depth > 0 || Atomics.load(this.#flags, MUTEX_WAITERS) === 0) return;
-    Atomics.wait(this.#flags, MUTEX, 0, GIVE_WAY_MS);
+    this.#letBy();
+  }
+
+  /** The same behind each turn, for one who has waited for long. */
+  #letLongBy(): void {
+    if (this.#system.monotonic() < this.#nobodyUntilMs || this.#letBy()) return;
+    this.#nobodyUntilMs = this.#system.monotonic() + NOBODY_CAME_MS;
+  }
+
+  /** Waits until one who waits has the lock, which has just become free; false: nobody came for it. */
+  #letBy(): boolean {
+    const turns = Atomics.load(this.#flags, MUTEX_TURNS);
+    // Who has it by now may have been counted already.
+    if (Atomics.load(this.#flags, MUTEX) !== 0) return true;
+    return Atomics.wait(this.#flags, MUTEX_TURNS, turns, GIVE_WAY_MS) !== "timed-out";
   }
 
   /** Returns whether it has got the lock. */
@@ -121,18 +163,34 @@ export class Mutex {
     for (let spin = 0; spin < spins; spin++) {
       if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;
     }
-    this.#countWaiting(1);
+    let counted = 1;
+    this.#countWaiting(counted);
+    // One who would not wait does not ask for the time either.
+    const longAtMs = turnsMax === 0 ? 0 : this.#system.monotonic() + LONG_MS;
     try {
       for (let turn = 0; ; turn++) {
         const holder = Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own);
-        if (holder === 0) return true;
+        if (holder === 0) {
+          this.#noteTurn();
+          return true;
+        }
         if (turn === turnsMax) return this.#takeOver(holder);
+        if (counted === 1 && this.#system.monotonic() >= longAtMs) {
+          this.#countWaiting(MUTEX_LONG);
+          counted += MUTEX_LONG;
+        }
         const outcome = Atomics.wait(this.#flags, MUTEX, holder, TURN_MS);
         if (outcome === "timed-out" && this.#takeOver(holder)) return true;
       }
     } finally {
-      this.#countWaiting(-1);
+      this.#countWaiting(-counted);
     }
+  }
+
+  /** For those who let one who waits have the lock: it has come. */
+  #noteTurn(): void {
+    Atomics.add(this.#flags, MUTEX_TURNS, 1);
+    Atomics.notify(this.#flags, MUTEX_TURNS);
   }
 
   #countWaiting(change: number): void {
@@ -146,7 +204,7 @@ export class Mutex {
     if (thread <= 0) return false;
     // Systems give the number of a dead thread to a new one, and who waits here holds nothing.
     const isOwn = thread === Atomics.load(this.#rows, ROW_THREAD_AT + this.#row);
-    if (!isOwn && this.#isAlive(thread - 1)) return false;
+    if (!isOwn && this.#system.isThreadAlive(thread - 1)) return false;
     // First the word that says so: whoever gets the lock next has to find it.
     Atomics.store(this.#flags, AUDIT, 1);
     return Atomics.compareExchange(this.#flags, MUTEX, holder, this.#own) === holder;

@@ -14,7 +14,7 @@ import { FRAME_HEADER_BYTES, KIND_REMOVE, kindOf } from "../../log/frame.ts";
 import type { Core } from "../core.ts";
 import type { Spaces } from "../spaces.ts";
 import type { LogCheck } from "./verify-log.ts";
-import { placeInFile, type Moment, type Problems, type SpaceMoment } from "./verify-moment.ts";
+import { canFollowBack, placeInFile, type Moment, type Problems, type SpaceMoment } from "./verify-moment.ts";
 
 export class IndexCheck {
   readonly #core: Core;
@@ -124,7 +124,8 @@ export class IndexCheck {
       return "the index takes a removal for a record, or a record for a removal";
     }
     if (this.#isOutOfDate(space.id, place)) return "the index names a record that was cleared, or never committed";
-    if (lookup.walkBack(this.#moment.base + this.#moment.end)) this.#records += 1;
+    const { base, end } = this.#moment;
+    if (canFollowBack(this.#core, this.#moment) && lookup.walkBack(base + end)) this.#records += 1;
     return this.#rivalFault(slot);
   }
 
@@ -163,12 +164,11 @@ export class IndexCheck {
   }
 
   #compareCounts(known: SpaceMoment): void {
-    const { isExact } = this.#moment;
-    if (!isExact || this.#problems.hasLost || !this.#isReadable) return;
+    if (!this.#moment.isExact || this.#problems.hasLost || !this.#isReadable) return;
     const { space, createdAt, records, bytes } = known;
     const name = space.id === 0 ? "the default key space" : `the namespace ${JSON.stringify(space.name)}`;
     const tally = this.#log.tally(space.id);
-    if (tally.records !== this.#records) {
+    if (canFollowBack(this.#core, this.#moment) && tally.records !== this.#records) {
       const text = `the log holds ${tally.records} records of ${name}, its index names ${this.#records}`;
       this.#problems.add(createdAt, text);
     }

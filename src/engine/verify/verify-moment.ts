@@ -13,6 +13,10 @@ import type { Opened } from "../assemble.ts";
 import type { Core } from "../core.ts";
 import type { SpaceState } from "../spaces.ts";
 
+/** So many times the log's own length, and so much in any case, may be written while each key is still followed back. */
+const FOLLOWED_SHARE = 2;
+const FOLLOWED_BYTES_MIN = 32 * 1024 * 1024;
+
 /** A key space as it was. */
 export interface SpaceMoment {
   readonly space: SpaceState;
@@ -67,6 +71,15 @@ export function takeMoment({ engine }: Opened): Moment {
   } finally {
     core.mutex.unlock();
   }
+}
+
+/**
+ * Whether each key is followed back to what it was at the moment, so that what the indexes show can be counted. Not when
+ * so much has been written since that this could take longer than all the rest, and others write on meanwhile: then an
+ * index is checked as it is now alone. What was answered with no once is so always.
+ */
+export function canFollowBack(core: Core, { isExact, base, end }: Moment): boolean {
+  return isExact && core.visible - base - end <= Math.max(FOLLOWED_SHARE * end, FOLLOWED_BYTES_MIN);
 }
 
 /**

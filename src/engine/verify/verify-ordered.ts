@@ -12,7 +12,7 @@ import { RELOCATED } from "../threads/control.ts";
 import type { Core } from "../core.ts";
 import type { Ordering } from "../ordering/ordering.ts";
 import type { Spaces } from "../spaces.ts";
-import { placeInFile, type Moment, type Problems, type SpaceMoment } from "./verify-moment.ts";
+import { canFollowBack, placeInFile, type Moment, type Problems, type SpaceMoment } from "./verify-moment.ts";
 
 /** Leaves for which the lock is held: some hundred records, about a millisecond. */
 const SLICE_LEAVES = 8;
@@ -89,11 +89,12 @@ export class OrderedCheck {
       const reason = isTombstone ? "the ordered index takes this for removed, the hash index does not" : DISAGREES;
       this.#problems.add(placeInFile(this.#core, this.#moment, lsn), reason);
     }
-    if (isFound && lookup.walkBack(this.#moment.base + this.#moment.end)) this.#records += 1;
+    const { base, end } = this.#moment;
+    if (isFound && canFollowBack(this.#core, this.#moment) && lookup.walkBack(base + end)) this.#records += 1;
   }
 
   #end({ createdAt, records }: SpaceMoment): void {
-    if (this.#moment.isExact && this.#records !== records) {
+    if (canFollowBack(this.#core, this.#moment) && this.#records !== records) {
       const held = `the ordered index holds ${this.#records} records, the hash index ${records}`;
       this.#problems.add(createdAt, held);
     }

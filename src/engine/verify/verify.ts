@@ -15,6 +15,7 @@ import type { Opened } from "../assemble.ts";
 import { STATE } from "../threads/control.ts";
 import type { Core } from "../core.ts";
 import { Pace } from "../progress.ts";
+import { heldSteps } from "../threads/held-steps.ts";
 import { ForwardKeys } from "../sealed/forward-keys.ts";
 import { ScanOpener } from "../sealed/scan-opener.ts";
 import type { Vault } from "../sealed/vault.ts";
@@ -105,14 +106,14 @@ async function verifySource(opened: Opened, parts: Verifying): Promise<VerifyRep
   for (const { offset, bytes } of unreadable) problems.add(offset, `the disk cannot read ${bytes} bytes here (EIO)`);
   const isReadable = unreadable.length === 0 && holdsAll(core, moment);
   const index = new IndexCheck(core, spaces, { moment, problems, log, isReadable });
-  while (index.step()) {
+  while (heldSteps(core, () => index.step())) {
     if (!pace.isLate) continue;
     await pace.pause(moment.end + index.bytes);
     core.enter();
   }
   if (core.ordering !== undefined && isReadable && !problems.hasLost) {
     const ordered = new OrderedCheck(core, spaces, { ordering: core.ordering, moment, problems });
-    while (ordered.step()) {
+    while (heldSteps(core, () => ordered.step())) {
       if (!pace.isLate) continue;
       await pace.pause(moment.end + index.bytes);
       core.enter();

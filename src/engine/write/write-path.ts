@@ -210,6 +210,7 @@ export class WritePath {
     try {
       core.ordering?.tidy(this.#spaces);
       if (core.tail.end >= core.growthAt) core.onGrowth();
+      core.tendFiles();
       if (core.reclaim.waitingCount >= WAITING_MANY && ++this.#looks % LOOK_EVERY === 0) core.tidyIndex();
       const isKept = core.control.flags[SNAPSHOTS]! > 0 || core.control.flags[GRAVES] !== 0;
       if (isKept && core.visible - this.#lookedAt >= SNAPSHOT_LOOK_BYTES) {
