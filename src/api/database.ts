@@ -173,7 +173,8 @@ export class Database
   }
 
   /**
-   * Reads the whole file and checks every record; what is wrong is reported, not thrown.
+   * Reads the whole file and checks every record as of the call; what is wrong is reported, not thrown. How many records the
+   * indexes showed at the call is not counted where others write more than twice the log, and 32 MiB, until it is through.
    *
    * @throws {EmdbError} EMDB_ABORTED, EMDB_IO, EMDB_CLOSED where it is pending at `close`
    */

@@ -4,7 +4,8 @@
  * Of each shard: its own invariants (`keydir/check.ts`). Of each slot: that it names a whole record of its
  * namespace whose key has its hash, that it says rightly whether that removes, and that no other slot is the
  * same key's. Together with `verify-log.ts`, which sees to it that no slot names an older version, equal counts
- * then mean: the index names exactly the newest version of every record.
+ * then mean: the index names exactly the newest version of every record. (They are not counted where very much is
+ * written meanwhile; see `canFollowBack`.)
  */
 
 import { EmdbError } from "../../errors.ts";
