@@ -5,7 +5,7 @@ import { Emdb } from "../../src/index.ts";
 import { Thread } from "./thread.ts";
 
 setDefaultTimeout(240_000);
-const ROUNDS = 20;
+const ROUNDS = 40;
 /** Longer than a thread sleeps at a time for the lock, so that it has waited for long by the end of it. */
 const HOLD_MS = 12;
 /** Where nobody is let by a write may wait for all there are. */
@@ -28,6 +28,6 @@ test("a write beside one long transaction after the other waits for one or two o
   Atomics.store(words, 0, 1);
   expect(await other.said()).toBe("done");
   await other.kill();
-  // Three times as many and more where nobody is let by; none, most often, where they are.
-  expect(between).toBeLessThan(ROUNDS);
+  // Three for each and more where nobody is let by; where they are none, most often, and a dozen once one had no processor for 10 ms.
+  expect(between).toBeLessThan(1.5 * ROUNDS);
 });

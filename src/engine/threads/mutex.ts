@@ -44,10 +44,11 @@ const TURN_MS = 10;
 const SPINS = 200;
 /** Longest wait for one who was woken to take the lock; waking takes some 20 us. */
 const GIVE_WAY_MS = 1;
-/** Who has waited for so long is let by. */
+/** Who has waited for so long is let by, and waited for no longer than that: under an emulator waking may take milliseconds. */
 const LONG_MS = 1;
+const LET_BY_MS = 10;
 /** Who waited in vain for somebody to come does not do so again for so long: the one who counts as waiting may be dead, or have no processor. */
-const NOBODY_CAME_MS = 50;
+const NOBODY_CAME_MS = 200;
 assert(ATTACHED_MAX < MUTEX_LONG && ATTACHED_MAX * (MUTEX_LONG + 1) < 2 ** 31, "both counts have room");
 
 /** Bits of a name that are for the row; a name is positive. */
@@ -140,21 +141,21 @@ export class Mutex {
   /** Called while the lock is not held, between two turns of long work: lets one who waits for it have it. */
   giveWay(): void {
     if (this.#depth > 0 || Atomics.load(this.#flags, MUTEX_WAITERS) === 0) return;
-    this.#letBy();
+    this.#letBy(GIVE_WAY_MS);
   }
 
   /** The same behind each turn, for one who has waited for long. */
   #letLongBy(): void {
-    if (this.#system.monotonic() < this.#nobodyUntilMs || this.#letBy()) return;
+    if (this.#system.monotonic() < this.#nobodyUntilMs || this.#letBy(LET_BY_MS)) return;
     this.#nobodyUntilMs = this.#system.monotonic() + NOBODY_CAME_MS;
   }
 
   /** Waits until one who waits has the lock, which has just become free; false: nobody came for it. */
-  #letBy(): boolean {
+  #letBy(waitMs: number): boolean {
     const turns = Atomics.load(this.#flags, MUTEX_TURNS);
     // Who has it by now may have been counted already.
     if (Atomics.load(this.#flags, MUTEX) !== 0) return true;
-    return Atomics.wait(this.#flags, MUTEX_TURNS, turns, GIVE_WAY_MS) !== "timed-out";
+    return Atomics.wait(this.#flags, MUTEX_TURNS, turns, waitMs) !== "timed-out";
   }
 
   /** Returns whether it has got the lock. */
