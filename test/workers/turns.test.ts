@@ -1,33 +1,121 @@
-/** Threads that wait for the writer's lock get it in turn, whatever the one does that has it: it may be quicker to take it again. */
+/**
+ * Threads that wait for the writer's lock get it in turn, whatever the one does that has it: it would be quicker to take it
+ * again. Two threads' locks in one thread: what happens while one of them sleeps is what the other does then.
+ */
 
-import { expect, setDefaultTimeout, test } from "bun:test";
-import { Emdb } from "../../src/index.ts";
-import { Thread } from "./thread.ts";
+import { afterEach, expect, spyOn, test } from "bun:test";
+import { Control, MUTEX, MUTEX_LONG, MUTEX_TURNS, MUTEX_WAITERS } from "../../src/engine/threads/control.ts";
+import { Mutex } from "../../src/engine/threads/mutex.ts";
+import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 
-setDefaultTimeout(240_000);
-const ROUNDS = 40;
-/** Longer than a thread sleeps at a time for the lock, so that it has waited for long by the end of it. */
-const HOLD_MS = 12;
-/** Where nobody is let by a write may wait for all there are. */
-const MOST = 400;
+type Outcome = "ok" | "not-equal" | "timed-out";
 
-test("a write beside one long transaction after the other waits for one or two of them", async () => {
-  using db = Emdb.openInMemory();
-  const words = new Int32Array(new SharedArrayBuffer(8));
-  const other = new Thread("turns-worker.ts", { share: db.share(), words, holdMs: HOLD_MS, most: MOST });
-  expect(await other.said()).toBe("attached");
-  let between = 0;
-  for (let round = 0; round < ROUNDS; round++) {
-    const seen = Atomics.load(words, 1);
-    if (seen >= MOST) break;
-    Atomics.wait(words, 1, seen);
-    const began = Atomics.load(words, 1);
-    db.insert("ours", String(round));
-    between += Atomics.load(words, 1) - began;
+/** A writer, one who waits for it, and what each sleep comes to, in order. */
+class Two {
+  nowMs = 1000;
+  readonly control = Control.create();
+  readonly flags = this.control.flags;
+  readonly writer: Mutex;
+  readonly other: Mutex;
+  /** The words that were slept on, with the waiters that were counted then. */
+  readonly slept: { readonly word: number; readonly waiters: number }[] = [];
+  readonly #wait = spyOn(Atomics, "wait");
+
+  constructor() {
+    const system = { isThreadAlive: () => true, monotonic: () => this.nowMs };
+    for (const row of [0, 1]) this.control.reclaim[ROW_THREAD_AT + row] = 10 + row;
+    [this.writer, this.other] = [new Mutex(this.control, 0, system), new Mutex(this.control, 1, system)];
   }
-  Atomics.store(words, 0, 1);
-  expect(await other.said()).toBe("done");
-  await other.kill();
-  // Three for each and more where nobody is let by; where they are none, most often, and a dozen once one had no processor for 10 ms.
-  expect(between).toBeLessThan(1.5 * ROUNDS);
+
+  /** What each sleep comes to. */
+  during(...sleeps: readonly (() => Outcome)[]): void {
+    let next = 0;
+    this.#wait.mockImplementation(((words: Int32Array, word: number, value: number) => {
+      expect(words[word]).toBe(value);
+      this.slept.push({ word, waiters: this.flags[MUTEX_WAITERS]! });
+      const sleep = sleeps[next++];
+      if (sleep === undefined) throw new Error("nobody was to sleep here");
+      return sleep();
+    }) as typeof Atomics.wait);
+  }
+
+  later(ms: number): Outcome {
+    this.nowMs += ms;
+    return "timed-out";
+  }
+}
+
+afterEach(() => spyOn(Atomics, "wait").mockRestore());
+
+test("who has waited for a millisecond is let by, and says that it has come", () => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  writer.lock();
+  two.during(
+    () => two.later(2),
+    () => {
+      writer.unlock();
+      return "ok";
+    },
+    // The writer's, who has given the lock back and is about to take it again.
+    () => {
+      expect(flags[MUTEX]).toBe(0);
+      return "ok";
+    },
+  );
+  other.lock();
+  expect(two.slept).toEqual([
+    { word: MUTEX, waiters: 1 },
+    { word: MUTEX, waiters: 1 + MUTEX_LONG },
+    { word: MUTEX_TURNS, waiters: 1 + MUTEX_LONG },
+  ]);
+  expect([other.isHeld, flags[MUTEX_TURNS], flags[MUTEX_WAITERS]]).toEqual([true, 1, 0]);
+});
+
+test("who has not waited for long is not waited for", () => {
+  const two = new Two();
+  two.writer.lock();
+  two.during(() => {
+    two.writer.unlock();
+    return "ok";
+  });
+  two.other.lock();
+  expect(two.slept).toEqual([{ word: MUTEX, waiters: 1 }]);
+  expect([two.other.isHeld, two.flags[MUTEX_TURNS], two.flags[MUTEX_WAITERS]]).toEqual([true, 1, 0]);
+});
+
+test("where nobody comes nobody is waited for during some time", () => {
+  const two = new Two();
+  const { writer, flags } = two;
+  // One that died while it waited.
+  flags[MUTEX_WAITERS] = 1 + MUTEX_LONG;
+  const again = (): number => {
+    writer.lock();
+    writer.unlock();
+    return two.slept.length;
+  };
+  two.during(
+    () => two.later(10),
+    () => two.later(10),
+  );
+  expect([again(), again()]).toEqual([1, 1]);
+  two.nowMs += 99;
+  expect(again()).toBe(1);
+  two.nowMs += 1;
+  expect(again()).toBe(2);
+});
+
+test("nobody is waited for who has the lock by then", () => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  flags[MUTEX_WAITERS] = 1 + MUTEX_LONG;
+  const notify = spyOn(Atomics, "notify").mockImplementation(() => {
+    if (!other.isHeld) other.lock();
+    return 1;
+  });
+  two.during();
+  writer.lock();
+  writer.unlock();
+  notify.mockRestore();
+  expect([other.isHeld, two.slept.length]).toEqual([true, 0]);
 });

@@ -48,7 +48,7 @@ const GIVE_WAY_MS = 1;
 const LONG_MS = 1;
 const LET_BY_MS = 10;
 /** Who waited in vain for somebody to come does not do so again for so long: the one who counts as waiting may be dead, or have no processor. */
-const NOBODY_CAME_MS = 200;
+const NOBODY_CAME_MS = 100;
 assert(ATTACHED_MAX < MUTEX_LONG && ATTACHED_MAX * (MUTEX_LONG + 1) < 2 ** 31, "both counts have room");
 
 /** Bits of a name that are for the row; a name is positive. */
