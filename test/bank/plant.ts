@@ -12,6 +12,9 @@ const PROBE_TIMEOUT_MS = 100_000;
 /** What an edit leads to that does not fit the source any more. */
 const STALE = /ReferenceError: .*|SyntaxError: .*|TypeError: .* is not a function.*/;
 
+/** Whether a run of tests has come to its end, or to a test that failed. */
+const hasRun = (output: string): boolean => /^Ran \d+ tests? across/m.test(output) || /^\(fail\) /m.test(output);
+
 function outcomeOf(
   child: { readonly exitCode: number | null; readonly signalCode: NodeJS.Signals | number | null },
   { isTest, output }: { readonly isTest: boolean; readonly output: string },
@@ -23,7 +26,9 @@ function outcomeOf(
   if (isTest) {
     // A file that cannot even be loaded fails as well, and has found nothing.
     const [failed] = output.match(/^\(fail\) .*$/m) ?? [];
-    return { crashes: 0, findings: failed === undefined ? 0 : 1, detail: failed };
+    const detail =
+      failed ?? (hasRun(output) ? undefined : `it ended by ${exitCode} with no test run: ${output.slice(-500)}`);
+    return { crashes: 0, findings: failed === undefined ? 0 : 1, detail };
   }
   const line = output.trim().split("\n").at(-1) ?? "";
   if (!line.startsWith("{")) return { crashes: 0, findings: 1, detail: `it dies with exit code ${exitCode}` };
@@ -63,7 +68,10 @@ export class Garden implements Disposable {
   }
 
   async #run(fault: PlantedFault): Promise<ProbeOutcome> {
-    const { outcome, output } = await this.#hunt(fault);
+    const first = await this.#hunt(fault);
+    // The runtime may end before it has begun: once in some thousand runs.
+    const isBegun = !fault.probe.startsWith("test/") || first.outcome.findings > 0 || hasRun(first.output);
+    const { outcome, output } = isBegun ? first : await this.#hunt(fault);
     // What calls or names something that is not there any more is noticed by the runtime, whatever the probe is worth.
     const [stale] = output.match(STALE) ?? [];
     return stale === undefined ? outcome : { crashes: 0, findings: 0, detail: `it is out of date: ${stale}` };
