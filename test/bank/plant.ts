@@ -69,7 +69,7 @@ export class Garden implements Disposable {
 
   async #run(fault: PlantedFault): Promise<ProbeOutcome> {
     const first = await this.#hunt(fault);
-    // The runtime may end before it has begun: once in some thousand runs.
+    // The runtime may end before it has begun, as was seen once.
     const isBegun = !fault.probe.startsWith("test/") || first.outcome.findings > 0 || hasRun(first.output);
     const { outcome, output } = isBegun ? first : await this.#hunt(fault);
     // What calls or names something that is not there any more is noticed by the runtime, whatever the probe is worth.
