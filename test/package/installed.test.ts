@@ -71,15 +71,17 @@ describe.each(names)("%s", (name) => {
   test.each([
     ["a bundle", ["--target=bun", "--outfile=program.js"], "program.js"],
     ["a minified bundle", ["--target=bun", "--minify", "--outfile=program.js"], "program.js"],
+    ["a bundle as CommonJS", ["--target=bun", "--format=cjs", "--outfile=program.js"], "program.js"],
     ["an executable", ["--compile", "--outfile=program"], undefined],
     ["an executable of bytecode", ["--compile", "--bytecode", "--format=esm", "--outfile=program"], undefined],
+    ["an executable of bytecode as CommonJS", ["--compile", "--bytecode", "--outfile=program"], undefined],
   ])(
     "encryption is whole in %s, where nothing is installed",
     (_, flags, program) => {
       const build = bun(project, "build", "sealed-program.ts", ...flags);
       expect(build.exitCode === 0 ? "" : build.output).toBe("");
       using elsewhere = temporaryFolder();
-      for (const file of ["program", "program.js", "program.js.jsc"]) move(join(project, file), elsewhere.file(file));
+      for (const file of ["program", "program.js"]) move(join(project, file), elsewhere.file(file));
       const command = program === undefined ? [elsewhere.file("program")] : [process.execPath, program];
       const { exitCode, stdout, stderr } = Bun.spawnSync([...command, "."], { cwd: elsewhere.path });
       expect({ exitCode, output: stdout.toString() + stderr.toString() }).toEqual({ exitCode: 0, output: sealed });
