@@ -310,7 +310,7 @@ export class Core {
   /** With each publication: what else a spill brings with it, where none is due. Each write was one, or there is no file. */
   tendFiles(): void {
     if (this.writeThrough) this.onSpill();
-    else if (this.file === undefined && this.base !== 0 && this.visible - this.#tendedAt >= REPLACED_LOOK_BYTES) {
+    else if (this.file === undefined && this.visible - this.#tendedAt >= REPLACED_LOOK_BYTES) {
       this.#tendedAt = this.visible;
       this.releaseFiles();
     }

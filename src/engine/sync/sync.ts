@@ -12,7 +12,8 @@
  *    what stands before it was durable, and the next frame overwrites it.
  * 4. Who follows an owner that died writes again what was not durable (`write-again.ts`), before it or anybody syncs.
  * 5. Where each write is a sync nothing is left for a flush, but to take a write out of the file that was refused and arrived.
- * 6. Who needs both takes the writer's lock first and `SYNC_OWNER` then. An owner waits for nothing but the system, so
+ * 6. Who needs both takes the writer's lock first and `SYNC_OWNER` then. An owner waits for nothing but the system, and for
+ *    some milliseconds at most for one that it lets by as it gives the lock back, so
  *    whoever waits for it gets it, also with the lock in hand: inside a transaction, to swap files, to end the log.
  */
 
