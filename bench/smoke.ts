@@ -40,6 +40,7 @@ const small = [
   "--pairs=1",
   "--individual=20",
   "--batches=2",
+  "--batch=500",
   "--nosync=100",
   "--reads=1000",
   "--threads=2",

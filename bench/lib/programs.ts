@@ -20,6 +20,7 @@ export const workloads: readonly string[] = [
   "application",
   "host-gc",
   "compaction",
+  "beside-worker",
   "redb",
 ];
 

@@ -307,6 +307,17 @@ export class Core {
     return promise;
   }
 
+  /**
+   * Runs something under the writer's lock as soon as that can be had, while the event loop turns.
+   *
+   * @throws {EmdbError} EMDB_CLOSED when the database has been closed before or right behind it
+   */
+  async inTurns<T>(body: () => T): Promise<T> {
+    const result = await this.mutex.inTurns(() => this.enter(), body);
+    this.enter();
+    return result;
+  }
+
   /** With each publication: what else a spill brings with it, where none is due. Each write was one, or there is no file. */
   tendFiles(): void {
     if (this.writeThrough) this.onSpill();

@@ -13,7 +13,8 @@
 import { EmdbError } from "../errors.ts";
 import type { System } from "../ffi/system.ts";
 import type { ProgressOptions } from "../api/types.ts";
-import type { Defer } from "./core.ts";
+import type { Core, Defer } from "./core.ts";
+import { inSlices, type Slices } from "./threads/held-steps.ts";
 
 const STEP_BYTES = 1024 * 1024;
 const STEP_MS = 5;
@@ -25,6 +26,14 @@ const QUESTIONS_PER_LOOK = 32;
 export interface Turns {
   readonly system: Pick<System, "monotonic">;
   readonly defer: Defer;
+}
+
+/** Work in slices; see `Slices`. */
+interface Paced extends Pick<Slices, "step" | "needsLock"> {
+  /** How far it is. */
+  readonly done?: () => number;
+  /** Runs whenever the event loop has turned, and throws to give the work up. */
+  readonly check: () => void;
 }
 
 export class Pace {
@@ -74,9 +83,9 @@ export class Pace {
   async pause(done = this.#lastDone): Promise<void> {
     this.#tell(Math.min(done, Math.max(this.#total - 1, 0)));
     this.#refuseAborted();
-    const { promise, resolve } = Promise.withResolvers<void>();
     const { system, defer } = this.#turns;
     const beganMs = system.monotonic();
+    const { promise, resolve } = Promise.withResolvers<void>();
     defer(resolve);
     await promise;
     this.#refuseAborted();
@@ -85,16 +94,37 @@ export class Pace {
     this.#stepMs = Math.min(Math.max(this.#lastMs - beganMs, STEP_MS), STEP_MS_MAX);
   }
 
+  /** Work with a pause after each `STEP_MS`. */
+  slices(work: Paced): Slices {
+    const { step, done, needsLock } = work;
+    const check = (): void => {
+      this.#refuseAborted();
+      work.check();
+    };
+    return { step, needsLock, isTurnDue: () => this.isLate, turn: () => this.pause(done?.()), check };
+  }
+
   /**
-   * Runs the steps of a generator that yields how far it is, with a pause after each `STEP_MS`. `check` runs after each
-   * pause; when it or the pause throws, the generator ends there. What it has passed over counts for nothing: a step that
-   * ended by that would do less than others write meanwhile.
+   * Runs the steps of a generator that yields how far it is, in such slices; when one throws, the generator ends there.
+   * What it has passed over counts for nothing: a step that ended by that would do less than others write meanwhile.
    */
-  async drive(steps: Iterable<number>, check: () => void): Promise<void> {
-    for (const done of steps) {
-      if (!this.isLate) continue;
-      await this.pause(done);
-      check();
+  async drive(
+    core: Pick<Core, "mutex">,
+    steps: Iterable<number>,
+    work: Pick<Paced, "check" | "needsLock">,
+  ): Promise<void> {
+    const iterator = steps[Symbol.iterator]();
+    let done = 0;
+    const step = (): boolean => {
+      const next = iterator.next();
+      if (next.done === true) return false;
+      done = next.value;
+      return true;
+    };
+    try {
+      await inSlices(core, this.slices({ ...work, step, done: () => done }));
+    } finally {
+      iterator.return?.();
     }
   }
 

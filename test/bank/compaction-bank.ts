@@ -435,8 +435,21 @@ export const BACKUP: readonly PlantedFault[] = [
     "      chase.judge(end, copying.done);\n",
     "",
   ]),
+  {
+    name: "between the last held step of a copy and its end a writer has the lock once more",
+    probe: CATCH_UP,
+    seedCount: 12,
+    edits: [
+      {
+        file: "src/engine/copy/catch-up.ts",
+        from: "      finish();\n      return true;\n",
+        to: "      return true;\n",
+      },
+      { file: "src/engine/copy/catch-up.ts", from: "  if (chase.isHolding) return;\n", to: "" },
+    ],
+  },
   fault("a backup ends before it has caught up", MOMENTS, "engine/copy/backup.ts", [
-    "        draft.copy.catchUp(core.visible - core.base);\n",
+    "      copy.catchUp(core.visible - core.base);\n",
     "",
   ]),
   fault("what others have not brought to the file yet ends a backup when it begins", MOMENTS, "engine/copy/backup.ts", [
@@ -447,7 +460,7 @@ export const BACKUP: readonly PlantedFault[] = [
     "what others have not brought to the file yet ends a backup when it is done",
     MOMENTS,
     "engine/copy/backup.ts",
-    ["        if (!core.isReadOnly) core.tail.spill();\n        draft.copy.catchUp", "        draft.copy.catchUp"],
+    ["      if (!core.isReadOnly) core.tail.spill();\n      copy.catchUp", "      copy.catchUp"],
   ),
   fault("a backup goes by an index that names the file before a compaction", BACKUPS, "engine/copy/backup.ts", [
     "    if (!core.isReadOnly) while (relocation.step()) yield 0;\n",

@@ -6,6 +6,7 @@ const OVERTAKEN = "test/ordered/overtaken.test.ts";
 const SNAPSHOT = "test/engine/snapshot.test.ts";
 const ROWS = "test/workers/rows.test.ts";
 const TURNS = "test/workers/turns.test.ts";
+const IN_TURNS = "test/engine/lock-in-turns.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
 const PUBLISHED = "test/engine/weak-order.test.ts";
 const RING = "test/log/ring.test.ts";
@@ -71,6 +72,26 @@ export const THREADS: readonly PlantedFault[] = [
   fault("who gets the lock does not tell the one who let it by", TURNS, "engine/threads/mutex.ts", [
     "          this.#noteTurn();\n",
     "",
+  ]),
+  fault("who waits in turns waits for itself when it gives the lock back", TURNS, "engine/threads/mutex.ts", [
+    "return this.#inTurns === 0 ? all : all - IN_TURNS;",
+    "return all;",
+  ]),
+  fault("who leaves while it waits in turns is counted for ever", TURNS, "engine/threads/mutex.ts", [
+    "    if (this.#inTurns > 0) this.#countWaiting(-IN_TURNS);\n    this.#inTurns = 0;\n",
+    "    this.#inTurns = 0;\n",
+  ]),
+  fault("a lock that is lent and not taken is kept", TURNS, "engine/threads/mutex.ts", [
+    "      if (this.#takeLent()) this.unlock();\n",
+    "",
+  ]),
+  fault("long work waits for the lock and its event loop stands still", IN_TURNS, "engine/threads/held-steps.ts", [
+    "const isWaiting = needsLock() && !mutex.isFree;",
+    "const isWaiting = false;",
+  ]),
+  fault("a flush waits for the lock and its event loop stands still", IN_TURNS, "engine/sync/group-commit.ts", [
+    "      if (this.#mustWait) void",
+    "      if (this.#isClosed) void",
   ]),
   fault("the writer's lock names a row, whoever has it", ROWS, "engine/threads/mutex.ts", [
     " + ((thread & ((1 << THREAD_BITS) - 1)) << ROW_BITS);",

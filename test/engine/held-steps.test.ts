@@ -16,6 +16,7 @@ class Waits {
 
   constructor(waitMs: number) {
     const mutex = {
+      lentMs: 0,
       lock: () => {
         this.nowMs += waitMs;
         this.taken += 1;

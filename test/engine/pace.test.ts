@@ -1,7 +1,10 @@
 /** Long work pauses by the time that it takes, however far it has come. */
 
 import { expect, test } from "bun:test";
+import type { Core } from "../../src/engine/core.ts";
 import { Pace } from "../../src/engine/progress.ts";
+
+const FREE = { mutex: { isFree: true } } as Pick<Core, "mutex">;
 
 /** A clock that steps and turns move. */
 class Clock {
@@ -40,7 +43,7 @@ test.each([
   const clock = new Clock(turnMs);
   const pace = new Pace(clock, {}, 1);
   let checks = 0;
-  await pace.drive(steps(clock, { count: 100, ms: 1, bytes }), () => void checks++);
+  await pace.drive(FREE, steps(clock, { count: 100, ms: 1, bytes }), { check: () => void checks++ });
   expect([clock.turns, checks]).toEqual([turns, turns]);
 });
 
@@ -49,7 +52,7 @@ test("what is told begins with nothing, and is all at the last word alone, howev
   const told: number[] = [];
   const pace = new Pace(clock, { onProgress: ({ done }) => void told.push(done) }, 100);
   await pace.begin();
-  await pace.drive(steps(clock, { count: 4, ms: 5, bytes: 40 }), () => undefined);
+  await pace.drive(FREE, steps(clock, { count: 4, ms: 5, bytes: 40 }), { check: () => undefined });
   await pace.pause();
   pace.finish();
   expect(told).toEqual([0, 40, 80, 99, 99, 99, 100]);

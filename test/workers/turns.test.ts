@@ -20,6 +20,8 @@ class Two {
   /** The words that were slept on, with the waiters that were counted then. */
   readonly slept: { readonly word: number; readonly waiters: number }[] = [];
   readonly #wait = spyOn(Atomics, "wait");
+  /** Waiting in turns. */
+  readonly asleep = spyOn(Atomics, "waitAsync");
 
   constructor() {
     const system = { isThreadAlive: () => true, monotonic: () => this.nowMs };
@@ -45,7 +47,10 @@ class Two {
   }
 }
 
-afterEach(() => spyOn(Atomics, "wait").mockRestore());
+afterEach(() => {
+  spyOn(Atomics, "wait").mockRestore();
+  spyOn(Atomics, "waitAsync").mockRestore();
+});
 
 test("who has waited for a millisecond is let by, and says that it has come", () => {
   const two = new Two();
@@ -118,4 +123,136 @@ test("nobody is waited for who has the lock by then", () => {
   writer.unlock();
   notify.mockRestore();
   expect([other.isHeld, two.slept.length]).toEqual([true, 0]);
+});
+
+function failureOf(work: Promise<unknown>): Promise<unknown> {
+  return work.catch((error: unknown) => error);
+}
+
+/** Waits in turns on `other`; `turns` says what happens while it waits for the first time, the second, and so on. */
+function inTurns(two: Two, turns: readonly (() => void)[], body: () => void): Promise<void> {
+  let next = 0;
+  two.asleep.mockImplementation(() => {
+    two.nowMs += 1;
+    return { async: false, value: "timed-out" };
+  });
+  return two.other.inTurns(() => {
+    const happens = turns[next++];
+    if (happens === undefined) throw new Error("given up");
+    happens();
+  }, body);
+}
+
+test("who waits in turns counts as one who has waited for long, and has the lock when it runs", async () => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  two.during(() => "timed-out");
+  writer.lock();
+  const counted: number[] = [];
+  const turns = [() => counted.push(flags[MUTEX_WAITERS]!), () => writer.unlock()];
+  await inTurns(two, turns, () => {
+    counted.push(flags[MUTEX_WAITERS]!);
+    expect([other.isFree, other.isHeld, other.lentMs, writer.isFree]).toEqual([true, false, 2, false]);
+    other.lock();
+    expect([other.isHeld, other.lentMs]).toEqual([true, 0]);
+    other.unlock();
+    expect(flags[MUTEX]).toBe(0);
+  });
+  expect(counted).toEqual([1 + MUTEX_LONG, 0]);
+  // The writer, which gave the lock back, has waited for it to come.
+  expect(two.slept).toEqual([{ word: MUTEX_TURNS, waiters: 1 + MUTEX_LONG }]);
+  expect([flags[MUTEX], flags[MUTEX_TURNS], flags[MUTEX_WAITERS]]).toEqual([0, 1, 0]);
+});
+
+test("what is lent and not taken is given back, also where the work fails", async () => {
+  const two = new Two();
+  const isFree = (): never => {
+    throw new Error("it is not waited for");
+  };
+  two.during();
+  await two.other.inTurns(isFree, () => undefined);
+  expect(two.flags[MUTEX]).toBe(0);
+  const fail = (): never => {
+    throw new Error("rotten");
+  };
+  expect(await failureOf(two.other.inTurns(isFree, fail))).toMatchObject({
+    message: "rotten",
+  });
+  expect([two.flags[MUTEX], two.other.isHeld]).toEqual([0, false]);
+});
+
+test("a thread that waits in turns, and meanwhile takes the lock and gives it back, does not wait for itself", async () => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  two.during(() => "timed-out");
+  writer.lock();
+  let isDone = false;
+  const meanwhile = (): void => {
+    writer.unlock();
+    other.lock();
+    other.unlock();
+    other.giveWay();
+    writer.lock();
+  };
+  const working = inTurns(two, [meanwhile, () => writer.unlock()], () => (isDone = true));
+  // By the writer alone, when it gave the lock back.
+  await working;
+  expect([isDone, two.slept.length, flags[MUTEX_WAITERS]]).toEqual([true, 1, 0]);
+});
+
+test("who gives up, and who leaves, is not counted any more", async () => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  writer.lock();
+  expect(await failureOf(inTurns(two, [], () => undefined))).toMatchObject({ message: "given up" });
+  expect(flags[MUTEX_WAITERS]).toBe(0);
+  const leave = (): void => {
+    other.leave();
+    expect(flags[MUTEX_WAITERS]).toBe(0);
+  };
+  expect(await failureOf(inTurns(two, [leave], () => undefined))).toMatchObject({ code: "EMDB_CLOSED" });
+  expect(flags[MUTEX_WAITERS]).toBe(0);
+  expect(await failureOf(inTurns(two, [], () => undefined))).toMatchObject({ code: "EMDB_CLOSED" });
+});
+
+test("two who wait in turns on one thread count as one", async () => {
+  const two = new Two();
+  const { writer, flags } = two;
+  two.during(
+    () => "timed-out",
+    () => "timed-out",
+  );
+  writer.lock();
+  const ran: string[] = [];
+  const first = inTurns(two, [() => undefined, () => writer.unlock()], () => ran.push("first"));
+  const second = inTurns(two, [() => undefined, () => undefined, () => undefined], () => ran.push("second"));
+  expect(flags[MUTEX_WAITERS]).toBe(1 + MUTEX_LONG);
+  await Promise.all([first, second]);
+  expect([ran.toSorted(), flags[MUTEX_WAITERS], flags[MUTEX]]).toEqual([["first", "second"], 0, 0]);
+});
+
+test.each([
+  ["has slept for the lock itself meanwhile", 0],
+  ["has waited for two seconds", 2000],
+])("a thread that waits in turns and %s sleeps for it", async (_, ms) => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  two.during(
+    ...(ms === 0 ? [() => two.later(0)] : []),
+    // The last one, in which the writer is done.
+    () => {
+      two.flags[MUTEX] = 0;
+      return "ok";
+    },
+  );
+  writer.lock();
+  const meanwhile = (): void => {
+    if (ms === 0) expect(other.tryLock(1)).toBe(false);
+    two.nowMs += ms;
+  };
+  await inTurns(two, [meanwhile], () => other.lock());
+  expect(other.isHeld).toBe(true);
+  other.unlock();
+  expect(two.slept.map(({ word }) => word)).toEqual(ms === 0 ? [MUTEX, MUTEX] : [MUTEX]);
+  expect(flags[MUTEX_WAITERS]).toBe(0);
 });

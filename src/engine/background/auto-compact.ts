@@ -16,6 +16,7 @@ import { LIVE_BYTES, STATE } from "../threads/control.ts";
 import type { Core } from "../core.ts";
 import type { AutoCompactPlan } from "../life.ts";
 import type { Relocation } from "../copy/relocation.ts";
+import { inSlices } from "../threads/held-steps.ts";
 import { reapDeadRows } from "../threads/rows.ts";
 import type { Spaces } from "../spaces.ts";
 import { deadBytes } from "../stats.ts";
@@ -149,14 +150,16 @@ export class AutoCompact {
   async #sweep(): Promise<void> {
     const core = this.#core;
     const steps = this.#compaction.sweepSteps();
-    let step = steps.next();
-    for (; step.done !== true; step = steps.next()) {
-      await core.turned();
-      core.enter();
-    }
+    let removed = 0;
+    const step = (): boolean => {
+      const next = steps.next();
+      if (next.done === true) removed = next.value;
+      return next.done !== true;
+    };
+    await inSlices(core, { step, isTurnDue: () => true, turn: () => core.turned(), check: () => core.enter() });
     const least = this.#plan.bytesMin / SWEEPS_PER_FLOOR;
     // Where nothing expires it is looked for more and more seldom: a look goes over all namespaces.
-    this.#sweepBytes = step.value > 0 ? least : Math.max(least, Math.min(2 * this.#sweepBytes, this.#bytes.log / 2));
+    this.#sweepBytes = removed > 0 ? least : Math.max(least, Math.min(2 * this.#sweepBytes, this.#bytes.log / 2));
     this.#sweepAt = core.tail.end + this.#sweepBytes;
   }
 

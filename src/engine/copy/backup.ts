@@ -21,6 +21,7 @@ import { closeFile, nameFile, openHandle } from "../../log/shared-file.ts";
 import { noteTarget, replacedFileOf, targetLockOf } from "../threads/control.ts";
 import { beginDraft, copySteps, writeEnd, type CompactionParts, type Draft } from "./compaction.ts";
 import type { Core } from "../core.ts";
+import type { LogCopy } from "./log-copy.ts";
 import { beginsAsImage } from "../hint/hint-format.ts";
 import { LockFile } from "../files/lock-file.ts";
 import { refuseLongName } from "../files/name-room.ts";
@@ -52,6 +53,8 @@ interface Target {
 export class Backup {
   readonly #parts: CompactionParts;
   readonly #core: Core;
+  /** Under way. */
+  #copy: LogCopy | undefined;
 
   constructor(parts: CompactionParts) {
     this.#parts = parts;
@@ -88,7 +91,10 @@ export class Backup {
         pace.commit();
       };
       try {
-        await pace.drive(this.#steps({ path: target, lock }, publish), check);
+        await pace.drive(core, this.#steps({ path: target, lock }, publish), {
+          check,
+          needsLock: () => this.#needsLock,
+        });
       } catch (error) {
         // A close, while the file before was given back: the backup is in its place.
         if (!isPublished || !(error instanceof EmdbError) || error.code !== "EMDB_CLOSED") throw error;
@@ -108,19 +114,31 @@ export class Backup {
       if (!core.isReadOnly) core.tail.spill();
       return beginDraft(engine, { path, generation: drawGeneration(core.system) }, options);
     });
+    this.#copy = draft.copy;
     try {
-      yield* copySteps(engine, sync, draft);
-      this.#exclusively(() => {
-        if (!core.isReadOnly) core.tail.spill();
-        draft.copy.catchUp(core.visible - core.base);
-      });
+      yield* copySteps(engine, sync, { ...draft, finish: () => this.#copyRest(draft) });
       this.#publish(draft, path, target);
       onPublished();
       const replaced = openHandle(replacedFileOf(core.control));
       if (replaced !== undefined) for (const _ of cutSteps(core.system, replaced)) yield draft.copy.done;
     } finally {
+      this.#copy = undefined;
       draft.copy.release();
     }
+  }
+
+  /** The moment that the backup is of. */
+  #copyRest({ copy }: Draft): void {
+    const core = this.#core;
+    this.#exclusively(() => {
+      if (!core.isReadOnly) core.tail.spill();
+      copy.catchUp(core.visible - core.base);
+    });
+  }
+
+  /** Of a database that is only read nothing is exclusive. */
+  get #needsLock(): boolean {
+    return !this.#core.isReadOnly && (this.#copy?.needsLock ?? true);
   }
 
   /** A database that was moved to the target while it was open has another lock file, and would lose its file. */

@@ -6,7 +6,8 @@
  * Each step copies more than was written since the one before, so whoever writes in the turns of the event loop is caught.
  * Others write during the steps as well. Where they are about as fast, the steps hold the writer's lock while they copy and
  * sync, each twice what was written since the last one: the others then write only while this thread's event loop turns,
- * and wait for as long as twice that takes to be copied and synced, most often some milliseconds. The end is such a step too.
+ * and wait for as long as twice that takes to be copied and synced, most often some milliseconds. The end is such a step too,
+ * under one lock with what ends the copy: a batch that came in between would all have to be copied in that.
  * In the rounds they are held likewise: a step there needs the lock to look at the index, and whoever writes one long batch
  * after the other lets it have that once for each.
  */
@@ -103,12 +104,12 @@ export function* roundSteps(engine: Engine, copying: LogCopy, chase: Chase): Gen
   }
 }
 
-/** The steps of catching up; yields how far into the log it is. */
+/** The steps of catching up, and `finish`, which copies the rest; yields how far into the log it is. */
 export function* catchUpSteps(
   engine: Engine,
   sync: Sync | undefined,
   copying: LogCopy,
-  chase: Chase,
+  { chase, finish }: { readonly chase: Chase; readonly finish: () => void },
 ): Generator<number, void> {
   const { core } = engine;
   const written = (): number => (sync === undefined ? core.visible : sync.spill()) - core.base;
@@ -118,7 +119,7 @@ export function* catchUpSteps(
   };
   let looks = 0;
   let end = 0;
-  // Both return whether so little is left that the rest can be copied under the writer's lock.
+  // Both return whether so little is left that the rest can be copied under the writer's lock; the second one has seen to it.
   const copyBeside = (): boolean => {
     end = written();
     chase.judge(end, copying.done);
@@ -131,13 +132,19 @@ export function* catchUpSteps(
   const copyHeld = (): boolean =>
     chase.held(written, (bytes, now) => {
       end = now;
-      if (end - copying.done <= bytes) return true;
-      copySome(bytes, end);
-      return false;
+      if (end - copying.done > bytes) {
+        copySome(bytes, end);
+        return false;
+      }
+      finish();
+      return true;
     });
   while (!(chase.isHolding ? copyHeld() : copyBeside())) {
     // At the end it looks once more within the same step: in a turn of the loop more may be written than the last bytes.
     looks = copying.done < end ? 0 : looks + 1;
     if (looks % LOOKS_MAX === 0) yield copying.done;
   }
+  if (chase.isHolding) return;
+  yield copying.done;
+  finish();
 }

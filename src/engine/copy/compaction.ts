@@ -40,6 +40,7 @@ import { headerPageOf, pageAfter } from "../files/made-end.ts";
 import { MoveTable } from "./move-table.ts";
 import { Pace } from "../progress.ts";
 import type { Relocation } from "./relocation.ts";
+import { inSlices } from "../threads/held-steps.ts";
 import { reapDeadRows } from "../threads/rows.ts";
 import { compactPath } from "../files/siblings.ts";
 import { roomMaker } from "../files/make-room.ts";
@@ -93,6 +94,8 @@ export interface Draft {
 export class Compaction {
   readonly #parts: CompactionParts;
   readonly #core: Core;
+  /** Under way. */
+  #copy: LogCopy | undefined;
 
   constructor(parts: CompactionParts) {
     this.#parts = parts;
@@ -111,10 +114,13 @@ export class Compaction {
       if (unasked?.isWanted() === false) return;
       await this.#giveBack(0, pace, check);
       if (this.#isOutOfSegments()) await this.releaseDropped(() => this.#isOutOfSegments(), check);
-      await pace.drive(this.copySteps(unasked?.onRoom), check);
+      await pace.drive(core, this.copySteps(unasked?.onRoom), {
+        check,
+        needsLock: () => this.#copy?.needsLock ?? true,
+      });
       // What has been swapped in stays: it is too late to abort.
       pace.commit();
-      await pace.drive(this.relocationSteps(copied), check);
+      await pace.drive(core, this.relocationSteps(copied), { check });
       await this.#giveBack(RELEASE_TURNS, pace, check);
       pace.finish();
     });
@@ -141,10 +147,11 @@ export class Compaction {
     while (relocation.step()) yield 0;
     yield* this.sweepSteps();
     const draft = this.#begin();
+    this.#copy = draft.copy;
     try {
-      yield* copySteps(engine, sync, { ...draft, onRoom });
-      this.#swap(draft);
+      yield* copySteps(engine, sync, { ...draft, onRoom, finish: () => this.#swap(draft) });
     } finally {
+      this.#copy = undefined;
       draft.copy.release();
       if (this.#parts.work.isOurs) discardDraft(this.#core, this.#draftPath);
     }
@@ -195,12 +202,14 @@ export class Compaction {
   /** The same, and waits so many turns for others to be seen past a file. What is held longer goes with a later write. */
   async #giveBack(turnsMax: number, pace: Pace, check: () => void): Promise<void> {
     let turns = 0;
-    for (let left = this.release("in steps"); left !== "nothing"; left = this.release("in steps")) {
-      if (left === "held" && turns++ === turnsMax) return;
-      if (left === "more" && !pace.isLate) continue;
-      await pace.pause();
-      check();
-    }
+    let isMore = false;
+    const step = (): boolean => {
+      const left = this.release("in steps");
+      isMore = left === "more";
+      return isMore || (left === "held" && turns++ < turnsMax);
+    };
+    const isTurnDue = (): boolean => !isMore || pace.isLate;
+    await inSlices(this.#core, { ...pace.slices({ step, check }), isTurnDue });
   }
 
   /**
@@ -219,7 +228,8 @@ export class Compaction {
     for (let first = 0; first < spaces.nextId; first += SPACES_PER_LOOK, yield 0) {
       const some = engine.exclusivelyInMemory(() => spaces.live(first, SPACES_PER_LOOK).filter(mayBeDue));
       for (const space of some) {
-        for (let isDone = false; !isDone; yield 0) {
+        for (let isDone = false; !isDone;) {
+          yield 0;
           // Under one lock: another Worker may drop it in between.
           const slice = engine.exclusively(() => (spaces.isLive(space) ? sweeper.slice(space, nowMs) : undefined));
           removed += slice?.removed ?? 0;
@@ -362,12 +372,12 @@ export function beginDraft(
 
 /**
  * Copies what is live, then what is live of what was written meanwhile, and so on, then catches up with all of it until
- * little is left. Between the steps a write of this thread that finds the disk full has what the copy has reserved ahead.
+ * little is left, for which `finish` takes the writer's lock. Between the steps a write of this thread that finds the disk full has what the copy has reserved ahead.
  */
 export function* copySteps(
   engine: Engine,
   sync: Sync | undefined,
-  draft: Draft & { readonly onRoom?: (() => void) | undefined },
+  draft: Draft & { readonly onRoom?: (() => void) | undefined; readonly finish: () => void },
 ): Generator<number, void> {
   const { core } = engine;
   core.makeRoom = () => draft.log.tail.giveBack();
@@ -391,9 +401,13 @@ function* reserveSteps({ control }: Core, { log }: Draft): Generator<number, voi
   }
 }
 
-function* copyRounds(engine: Engine, sync: Sync | undefined, draft: Draft): Generator<number, void> {
+function* copyRounds(
+  engine: Engine,
+  sync: Sync | undefined,
+  draft: Draft & { readonly finish: () => void },
+): Generator<number, void> {
   const { core } = engine;
-  const { copy: copying } = draft;
+  const { copy: copying, finish } = draft;
   while (copying.step()) yield copying.done;
   // Writers of any speed may go on beside the first round.
   const chase = new Chase(engine, copying.done);
@@ -405,7 +419,7 @@ function* copyRounds(engine: Engine, sync: Sync | undefined, draft: Draft): Gene
     yield* roundSteps(engine, copying, chase);
     before = left;
   }
-  yield* catchUpSteps(engine, sync, copying, chase);
+  yield* catchUpSteps(engine, sync, copying, { chase, finish });
 }
 
 /** Writes the mark behind the end of a draft, and into its header where that is; returns the mark's length. */

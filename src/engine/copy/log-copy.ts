@@ -170,6 +170,11 @@ export class LogCopy {
     return true;
   }
 
+  /** Whether the next step begins with a look at the index. */
+  get needsLock(): boolean {
+    return this.#done >= this.#start || !this.#live.isKnown(this.#done);
+  }
+
   /** Before `start`: goes from live frame to live frame, once it is known where they are. */
   #stepLive(): void {
     const live = this.#live;

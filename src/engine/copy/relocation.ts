@@ -24,7 +24,7 @@ import { mapRelease, raiseOrigin, releaseMaps, segmentsOf } from "../../log/log-
 import { cutOff } from "../../log/cut.ts";
 import { closeFile, openHandle } from "../../log/shared-file.ts";
 import type { Core } from "../core.ts";
-import { heldSteps } from "../threads/held-steps.ts";
+import { heldSteps, inSlices } from "../threads/held-steps.ts";
 import { compactPath, movesPaths, replacedPaths, type LogPlace } from "../files/siblings.ts";
 import type { SpaceState, Spaces } from "../spaces.ts";
 
@@ -82,13 +82,17 @@ export class Relocation {
   /** The same, and the event loop turns now and then. @throws {EmdbError} EMDB_CLOSED when the database is closed meanwhile */
   async finishInSlices(): Promise<void> {
     const core = this.#core;
-    let until = core.system.monotonic() + SLICE_MS;
-    while (this.step()) {
-      if (core.system.monotonic() < until) continue;
-      await core.turned();
-      core.enter();
-      until = core.system.monotonic() + SLICE_MS;
-    }
+    const { system } = core;
+    let until = system.monotonic() + SLICE_MS;
+    await inSlices(core, {
+      step: () => this.step(),
+      isTurnDue: () => system.monotonic() >= until,
+      turn: async () => {
+        await core.turned();
+        until = system.monotonic() + SLICE_MS;
+      },
+      check: () => core.enter(),
+    });
   }
 
   #step(): boolean {

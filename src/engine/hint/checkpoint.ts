@@ -8,7 +8,7 @@
  * 3. A failure leaves no sibling and the database, with the image before, as it was.
  */
 
-import { EmdbError } from "../../errors.ts";
+import { EmdbError, assert } from "../../errors.ts";
 import { CHECKPOINT_GROWTH_BYTES_MIN, HEADER_PAGE_BYTES } from "../../limits.ts";
 import { IMAGE_START, STATE } from "../threads/control.ts";
 import { closedError, type Core, type LogFile } from "../core.ts";
@@ -16,7 +16,7 @@ import type { Engine } from "../engine.ts";
 import type { GroupCommit } from "../sync/group-commit.ts";
 import { HintWriter } from "./hint-writer.ts";
 import type { LongWork } from "../background/long-work.ts";
-import { heldSteps } from "../threads/held-steps.ts";
+import { heldSteps, inSlices } from "../threads/held-steps.ts";
 import { roomMaker } from "../files/make-room.ts";
 import { mustFit } from "../files/name-room.ts";
 import type { Relocation } from "../copy/relocation.ts";
@@ -148,8 +148,11 @@ export class Checkpoint {
     try {
       // An image names one file: what a compaction has left to be done comes first.
       await this.#parts.relocation.finishInSlices();
-      writer = this.#begin();
-      this.#writer = writer;
+      await this.#core.inTurns(() => {
+        writer = this.#begin();
+        this.#writer = writer;
+      });
+      assert(writer !== undefined, "it has begun");
       await this.#copyInSlices(writer);
       if (this.#parts.sync.durable < writer.end) await this.#parts.commit.flush();
       this.#mustGoOn(writer);
@@ -166,17 +169,23 @@ export class Checkpoint {
     const { system } = this.#core;
     let until = system.monotonic() + SLICE_MS;
     const copyPiece = (): boolean => this.#copyPiece(writer);
-    while (heldSteps(this.#core, copyPiece, () => !writer.isFull)) {
-      if (writer.isFull) {
-        // Bit by bit: one sync of everything at the end would hold the thread as long as the disk takes.
-        writer.spill();
-        writer.writeBack();
-      }
-      if (system.monotonic() < until) continue;
-      await this.#core.turned();
-      this.#mustGoOn(writer);
-      until = system.monotonic() + SLICE_MS;
-    }
+    const mayGoOn = (): boolean => !writer.isFull;
+    await inSlices(this.#core, {
+      step: () => heldSteps(this.#core, copyPiece, mayGoOn),
+      isTurnDue: () => {
+        if (writer.isFull) {
+          // Bit by bit: one sync of everything at the end would hold the thread as long as the disk takes.
+          writer.spill();
+          writer.writeBack();
+        }
+        return system.monotonic() >= until;
+      },
+      turn: async () => {
+        await this.#core.turned();
+        until = system.monotonic() + SLICE_MS;
+      },
+      check: () => this.#mustGoOn(writer),
+    });
   }
 
   #mustGoOn(writer: HintWriter): void {

@@ -117,20 +117,43 @@ export class GroupCommit {
     if (this.#isBeginning) return;
     this.#isBeginning = true;
     const begin = (): void => {
-      this.#isBeginning = false;
-      this.#begin();
+      if (this.#mustWait) void this.#beginInTurns();
+      else this.#begin();
     };
     if (hasWorker) queueMicrotask(begin);
     else this.#core.defer(begin);
   }
 
+  /** Whether the file has all that waits. */
+  get #isWritten(): boolean {
+    const written = this.#core.control.log.numbers[LOG_WRITTEN]!;
+    return this.#waiting.every(({ target }) => target <= written);
+  }
+
+  /** Whether something is to be written first, and another thread has the lock, for a long batch maybe. */
+  get #mustWait(): boolean {
+    return this.#hasWorker && !this.#core.mutex.isFree && !this.#isWritten;
+  }
+
+  async #beginInTurns(): Promise<void> {
+    try {
+      await this.#core.inTurns(() => this.#begin());
+    } catch (error) {
+      // A close has decided all flushes.
+      if (!(error instanceof EmdbError) || error.code !== "EMDB_CLOSED") throw error;
+      this.#isBeginning = false;
+    }
+  }
+
   #begin(): void {
+    this.#isBeginning = false;
     if (!this.#hasWorker) {
       this.finish();
       return;
     }
     try {
-      this.#sync.spill();
+      // Also what others have written, where that has to wait for nobody.
+      if (this.#core.mutex.isFree || !this.#isWritten) this.#sync.spill();
     } catch (error) {
       if (!(error instanceof EmdbError)) throw error;
       this.#rejectUnwritten(error);

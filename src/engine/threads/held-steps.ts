@@ -1,5 +1,5 @@
 /**
- * Steps of long work that each need the writer's lock. Where it is free they take it one by one. Where one had to wait for
+ * Steps of long work that need the writer's lock. Where it is free they take it one by one. Where one had to wait for
  * it others write long batches, and the next one would wait for the next batch: then as many steps are taken before it is
  * given back as take about as long as that wait was, so that they and the writers have half of the time each.
  */
@@ -15,7 +15,7 @@ export function heldSteps(
   step: () => boolean,
   mayGoOn: () => boolean = () => true,
 ): boolean {
-  const asked = system.monotonic();
+  const asked = system.monotonic() - mutex.lentMs;
   mutex.lock();
   try {
     const held = system.monotonic();
@@ -26,5 +26,32 @@ export function heldSteps(
     }
   } finally {
     mutex.unlock();
+  }
+}
+
+/** What an event loop does in slices. */
+export interface Slices {
+  /** Takes one step, or several; false when there is none left. */
+  readonly step: () => boolean;
+  /** Whether the next one begins by taking the lock; it is taken to do so where this is not given. */
+  readonly needsLock?: (() => boolean) | undefined;
+  /** Behind each step: whether the event loop is to turn. */
+  readonly isTurnDue: () => boolean;
+  /** Lets it turn. */
+  readonly turn: () => Promise<void>;
+  /** Asked whenever the loop has turned; throws when the work is to be given up. */
+  readonly check: () => void;
+}
+
+/** Takes all steps; the event loop turns now and then, and where a step needs the lock for as long as another thread has it. */
+export async function inSlices({ mutex }: Pick<Core, "mutex">, slices: Slices): Promise<void> {
+  const { step, needsLock = () => true, isTurnDue, turn, check } = slices;
+  for (;;) {
+    const isWaiting = needsLock() && !mutex.isFree;
+    const isMore = isWaiting ? await mutex.inTurns(check, step) : step();
+    if (!isMore) return;
+    if (!isTurnDue() && !isWaiting) continue;
+    await turn();
+    check();
   }
 }

@@ -14,6 +14,8 @@
  * that, and whoever gives the lock back meanwhile lets one who waits have it. (A hand-over takes some 20 us: among
  * short writes there is one in a millisecond, among long ones one for each.)
  *
+ * Long work of an event loop waits on the word as the others do, in line with them, and its loop turns meanwhile (`inTurns`).
+ *
  * As long as nobody else can attach, the word is left alone: each change of it is a locked instruction, which waits
  * until all stores before it have reached the cache (40 to 75 ns right after a frame was written to cold memory).
  *
@@ -28,7 +30,7 @@
 import { EmdbError, assert } from "../../errors.ts";
 import { ROW_THREAD_AT } from "../../ffi/reclaim.ts";
 import type { System } from "../../ffi/system.ts";
-import { ATTACHED_MAX } from "../../limits.ts";
+import { ATTACHED_MAX, NEVER_MS } from "../../limits.ts";
 import {
   AUDIT,
   MUTEX,
@@ -49,7 +51,11 @@ const LONG_MS = 1;
 const LET_BY_MS = 10;
 /** Who waited in vain for somebody to come does not do so again for so long: the one who counts as waiting may be dead, or have no processor. */
 const NOBODY_CAME_MS = 100;
-assert(ATTACHED_MAX < MUTEX_LONG && ATTACHED_MAX * (MUTEX_LONG + 1) < 2 ** 31, "both counts have room");
+/** Longest wait in turns: a loop that is busy meets others that are quicker whenever it comes. */
+const IN_TURNS_MS_MAX = 2000;
+/** What one who waits in turns counts as; its thread may come to wait for the lock itself meanwhile. */
+const IN_TURNS = 1 + MUTEX_LONG;
+assert(2 * ATTACHED_MAX < MUTEX_LONG && 2 * ATTACHED_MAX * IN_TURNS < 2 ** 31, "both counts have room");
 
 /** Bits of a name that are for the row; a name is positive. */
 const ROW_BITS = 9;
@@ -74,6 +80,12 @@ export class Mutex {
   #depth = 0;
   #isAlone = false;
   #hasLeft = false;
+  /** Where the lock is lent: how long it was waited for. This thread has it, and nothing has taken it yet. */
+  #lentMs: number | undefined;
+  /** Whether the thread has slept for the lock since it waits in turns. */
+  #hasWaited = false;
+  /** How many wait in turns on this thread, which counts as one of those who wait. */
+  #inTurns = 0;
   /** By the monotonic clock: until then nobody is let by. */
   #nobodyUntilMs = 0;
 
@@ -91,8 +103,10 @@ export class Mutex {
     return this.#depth > 0;
   }
 
-  /** This thread has given its row back. */
+  /** This thread is about to give its row back. */
   leave(): void {
+    if (this.#inTurns > 0) this.#countWaiting(-IN_TURNS);
+    this.#inTurns = 0;
     this.#hasLeft = true;
   }
 
@@ -107,17 +121,92 @@ export class Mutex {
     this.#isAlone = false;
   }
 
+  /** Whether no other thread has it, or gives it back within some microseconds. */
+  get isFree(): boolean {
+    if (this.#depth > 0 || this.#isAlone || this.#lentMs !== undefined) return true;
+    for (let spin = 0; spin < SPINS; spin++) if (Atomics.load(this.#flags, MUTEX) === 0) return true;
+    return false;
+  }
+
+  /**
+   * Runs something that takes the lock, as soon as that can be had, and lets the event loop turn until then: the lock is lent
+   * to whoever asks for it first within `body`, and given back with that. Nothing else runs on this thread in between.
+   * `check` is asked before each try, and throws to give up. Where the loop comes too late again and again, the lock is waited
+   * for as others wait: when this thread has done so for its own writes meanwhile, or after two seconds.
+   *
+   * @throws {EmdbError} EMDB_CLOSED when this thread has left, and what `check` throws
+   */
+  async inTurns<T>(check: () => void, body: () => T): Promise<T> {
+    this.#refuseLeft();
+    const askedMs = this.#system.monotonic();
+    if (!this.isFree || !this.tryLock()) {
+      if (this.#inTurns++ === 0) this.#countWaiting(IN_TURNS);
+      this.#hasWaited = false;
+      // Waiting holds no process by itself.
+      const keepAlive = setInterval(() => undefined, NEVER_MS);
+      try {
+        do {
+          await this.#givenBack();
+          this.#refuseLeft();
+          check();
+          if (this.#hasWaited || this.#system.monotonic() - askedMs >= IN_TURNS_MS_MAX) {
+            this.lock();
+            break;
+          }
+        } while (!this.tryLock());
+      } finally {
+        clearInterval(keepAlive);
+        // Who has left is not counted any more.
+        if (this.#inTurns > 0 && --this.#inTurns === 0) this.#countWaiting(-IN_TURNS);
+      }
+      this.#noteTurn();
+    }
+    this.#depth -= 1;
+    if (this.#depth === 0 && !this.#isAlone) this.#lentMs = this.#system.monotonic() - askedMs;
+    try {
+      return body();
+    } finally {
+      if (this.#takeLent()) this.unlock();
+    }
+  }
+
   /** @throws {EmdbError} EMDB_CLOSED when this thread has left */
   lock(): void {
-    if (this.#hasLeft) throw new EmdbError("EMDB_CLOSED", "the database is closed");
+    this.#refuseLeft();
+    if (this.#takeLent()) return;
     if (this.#depth === 0 && !this.#isAlone && Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) !== 0)
       this.#wait(Infinity);
     this.#depth += 1;
   }
 
+  /** Resolves when the lock is given back, or after a turn. */
+  async #givenBack(): Promise<void> {
+    const holder = Atomics.load(this.#flags, MUTEX);
+    if (holder === 0) return;
+    const outcome = Atomics.waitAsync(this.#flags, MUTEX, holder, TURN_MS);
+    if (outcome.async) await outcome.value;
+  }
+
+  /** How long it was waited for, where it is lent. */
+  get lentMs(): number {
+    return this.#lentMs ?? 0;
+  }
+
+  #takeLent(): boolean {
+    if (this.#lentMs === undefined) return false;
+    this.#lentMs = undefined;
+    this.#depth = 1;
+    return true;
+  }
+
+  #refuseLeft(): void {
+    if (this.#hasLeft) throw new EmdbError("EMDB_CLOSED", "the database is closed");
+  }
+
   /** Takes the lock if it is free or a dead one's, or comes to be so in that many turns of 10 ms at most. */
   tryLock(turnsMax = 0): boolean {
     if (this.#hasLeft) return false;
+    if (this.#takeLent()) return true;
     const isFree = this.#depth > 0 || this.#isAlone;
     if (!isFree && Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) !== 0 && !this.#wait(turnsMax))
       return false;
@@ -132,16 +221,22 @@ export class Mutex {
     this.#depth -= 1;
     if (this.#depth > 0 || this.#isAlone) return;
     Atomics.store(this.#flags, MUTEX, 0);
-    const waiters = Atomics.load(this.#flags, MUTEX_WAITERS);
-    if (waiters === 0) return;
+    const waiters = this.#waiters;
+    if (waiters <= 0) return;
     Atomics.notify(this.#flags, MUTEX, 1);
     if (waiters >= MUTEX_LONG) this.#letLongBy();
   }
 
   /** Called while the lock is not held, between two turns of long work: lets one who waits for it have it. */
   giveWay(): void {
-    if (this.#depth > 0 || Atomics.load(this.#flags, MUTEX_WAITERS) === 0) return;
+    if (this.#depth > 0 || this.#waiters <= 0) return;
     this.#letBy(GIVE_WAY_MS);
+  }
+
+  /** Those who wait on other threads. */
+  get #waiters(): number {
+    const all = Atomics.load(this.#flags, MUTEX_WAITERS);
+    return this.#inTurns === 0 ? all : all - IN_TURNS;
   }
 
   /** The same behind each turn, for one who has waited for long. */
@@ -164,6 +259,7 @@ export class Mutex {
     for (let spin = 0; spin < spins; spin++) {
       if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;
     }
+    this.#hasWaited ||= turnsMax > 0;
     let counted = 1;
     this.#countWaiting(counted);
     // One who would not wait does not ask for the time either.

@@ -6,7 +6,7 @@
 
 import type { ProgressOptions, VerifyReport } from "../../api/types.ts";
 import { isPageSound } from "../../crypto/key-area.ts";
-import { EmdbError } from "../../errors.ts";
+import { EmdbError, assert } from "../../errors.ts";
 import { must } from "../../ffi/io-error.ts";
 import { HEADER_PAGE_BYTES } from "../../limits.ts";
 import { KEY_AREA_AT, decodeHeader, saltsOf } from "../../log/header.ts";
@@ -15,7 +15,7 @@ import type { Opened } from "../assemble.ts";
 import { STATE } from "../threads/control.ts";
 import type { Core } from "../core.ts";
 import { Pace } from "../progress.ts";
-import { heldSteps } from "../threads/held-steps.ts";
+import { heldSteps, inSlices } from "../threads/held-steps.ts";
 import { ForwardKeys } from "../sealed/forward-keys.ts";
 import { ScanOpener } from "../sealed/scan-opener.ts";
 import type { Vault } from "../sealed/vault.ts";
@@ -41,11 +41,13 @@ export async function verifyDatabase(opened: Opened, options: ProgressOptions): 
 }
 
 async function verifyNow(opened: Opened, options: ProgressOptions): Promise<VerifyReport> {
-  const moment = takeMoment(opened);
+  let moment: Moment | undefined;
   try {
+    await opened.engine.core.inTurns(() => (moment = takeMoment(opened)));
+    assert(moment !== undefined, "it was taken");
     return await verifyMoment(opened, moment, options);
   } finally {
-    moment.release();
+    moment?.release();
   }
 }
 
@@ -106,18 +108,12 @@ async function verifySource(opened: Opened, parts: Verifying): Promise<VerifyRep
   for (const { offset, bytes } of unreadable) problems.add(offset, `the disk cannot read ${bytes} bytes here (EIO)`);
   const isReadable = unreadable.length === 0 && holdsAll(core, moment);
   const index = new IndexCheck(core, spaces, { moment, problems, log, isReadable });
-  while (heldSteps(core, () => index.step())) {
-    if (!pace.isLate) continue;
-    await pace.pause(moment.end + index.bytes);
-    core.enter();
-  }
+  const inOrder = { done: () => moment.end + index.bytes, check: () => core.enter() };
+  await inSlices(core, pace.slices({ ...inOrder, step: () => heldSteps(core, () => index.step()) }));
+  core.enter();
   if (core.ordering !== undefined && isReadable && !problems.hasLost) {
     const ordered = new OrderedCheck(core, spaces, { ordering: core.ordering, moment, problems });
-    while (heldSteps(core, () => ordered.step())) {
-      if (!pace.isLate) continue;
-      await pace.pause(moment.end + index.bytes);
-      core.enter();
-    }
+    await inSlices(core, pace.slices({ ...inOrder, step: () => heldSteps(core, () => ordered.step()) }));
   }
   pace.finish();
   return problems.report({ records: log.records, bytes: moment.end });
