@@ -14,8 +14,14 @@ export function lacksRoom(result: Result): boolean {
 
 /** What the errors that somebody can do something about mean. A `Map`: the name comes from the system. */
 const MEANINGS: ReadonlyMap<string, string> = new Map<ErrnoName, string>([
-  ["EACCES", "no permission: the user of this process must be let into the file and its folder"],
-  ["EPERM", "the system does not let this process do it"],
+  [
+    "EACCES",
+    "no permission: the user of this process must be let into the file and its folder, and on Windows the file not be marked as read-only",
+  ],
+  [
+    "EPERM",
+    "the system does not let this process do it; where Windows protects a folder (controlled folder access) the program must be let in",
+  ],
   ["EROFS", "the file system is read-only; what is there opens with readOnly"],
   ["ENOSPC", "the disk is full; make room on it"],
   ["EDQUOT", "the quota on the disk is used up; make room"],

@@ -35,6 +35,7 @@ const MOVEFILE_REPLACE_EXISTING = 1;
 const MOVEFILE_WRITE_THROUGH = 8;
 /** FILE_RENAME_REPLACE_IF_EXISTS, FILE_RENAME_POSIX_SEMANTICS, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE. */
 const RENAME_FLAGS = 0x1 | 0x2 | 0x40;
+const ERROR_FILE_NOT_FOUND = 2;
 const ERROR_ACCESS_DENIED = 5;
 const ERROR_GEN_FAILURE = 31;
 const ERROR_SHARING_VIOLATION = 32;
@@ -107,6 +108,9 @@ export function openFile(calls: WindowsCalls, name: string, mode: OpenMode): Fil
   }
   if (file >= 0 && mode === "folder") return folderOrError(calls, file);
   if (file >= 0) return file;
+  // What is to be made is "not found" where Windows lets only some programs in ("controlled folder access"): a folder that is
+  // missing is another number.
+  if (disposition !== OPEN_EXISTING && file === -ERROR_FILE_NOT_FOUND) return -Errno.EPERM;
   const result = resultOfNumber("windows", -file);
   if (result !== -Errno.EACCES) return result;
   // A folder is refused in the same words as a file that we may not open.

@@ -5,6 +5,7 @@
  * cut (EBUSY); a file that is mapped or open may refuse to be replaced (EBUSY, EACCES).
  */
 
+import { dirname, resolve } from "node:path";
 import { assert } from "../errors.ts";
 import { assertHandle, assertHolds, assertPages, assertSpan, assertWhole } from "./checks.ts";
 import { Errno, resultOfNumber } from "./errno.ts";
@@ -51,6 +52,8 @@ const MEM_DECOMMIT = 0x4000;
 const MEM_RELEASE = 0x8000;
 
 const transferBytesMax = 2 ** 30;
+/** Windows follows no more links in one path. */
+const LINKS_MAX = 63;
 
 /**
  * The high half of the position of the byte that is locked: far behind any file, since Windows keeps others
@@ -242,10 +245,35 @@ export class WindowsSystem extends Surroundings implements System {
     return statusOfHandle(this.#calls, file);
   }
 
-  /** `node:fs` says of a server that is not reached that there is no such file. */
+  /**
+   * `node:fs` says of a server that is not reached that there is no such file. It finds no real path where the volume is not
+   * known to the mount manager, as RAM disks and those of many a program are not: there a path is real when it ends in no link.
+   */
   override realPath(path: string): string | Result {
     const real = super.realPath(path);
-    return real === -Errno.ENOENT && this.status(path) === -Errno.EHOSTUNREACH ? -Errno.EHOSTUNREACH : real;
+    if (typeof real === "string") return real;
+    const there = this.status(path);
+    if (typeof there === "number") return real === -Errno.ENOENT && there === -Errno.EHOSTUNREACH ? there : real;
+    // It may have come, or got its name back, between the two.
+    const again = super.realPath(path);
+    return typeof again === "string" ? again : this.#behindLinks(path);
+  }
+
+  /** Where the links at the end of a path lead to. */
+  #behindLinks(path: string): string | Result {
+    let name = path;
+    for (let links = 0; links <= LINKS_MAX; links++) {
+      const target = this.linkTarget(name);
+      if (typeof target !== "string") return name;
+      name = resolve(dirname(name), target);
+    }
+    return -Errno.ELOOP;
+  }
+
+  /** Where Windows lets only some programs in, what they make is "not found": see `openFile`. */
+  override makeFolder(path: string): Result {
+    const made = super.makeFolder(path);
+    return made === -Errno.ENOENT && typeof this.status(dirname(path)) !== "number" ? -Errno.EPERM : made;
   }
 
   /** What is mapped is denied in other words, and not waited for. */

@@ -98,6 +98,8 @@ test("an error of the system says what it means and what has happened by then, a
   const told = (errno: number, state?: string): string => ioError(-errno, { ...call, state }).message;
   expect(told(Errno.EACCES)).toStartWith('open on "/data/x" failed: EACCES (no permission');
   expect(told(Errno.EACCES)).not.toContain("mapped");
+  expect(told(Errno.EACCES)).toContain("read-only");
+  expect(told(Errno.EPERM)).toContain("controlled folder access");
   const renamed = ioError(-Errno.EACCES, { syscall: "rename", path: "/data/x" }).message;
   expect(renamed).toContain("no permission");
   expect(renamed).toContain("another program has open or mapped");

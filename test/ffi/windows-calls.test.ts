@@ -275,6 +275,17 @@ test("a file is opened for what it is asked for, shared with everybody, and a re
   expect([renameFile(calls, "/a", "/b"), asked.at(-1)]).toEqual([0, [9]]);
 });
 
+test("a file that Windows does not let this program make is not one that is missing", () => {
+  const [FILE_NOT_FOUND, PATH_NOT_FOUND] = [2, 3];
+  const refused = (code: number): WindowsCalls => machine({ CreateFileW: () => -1, GetLastError: () => code }).calls;
+  for (const mode of ["create", "write-or-create"] as const) {
+    expect(openFile(refused(FILE_NOT_FOUND), "/a", mode)).toBe(-Errno.EPERM);
+    expect(openFile(refused(PATH_NOT_FOUND), "/a", mode)).toBe(-Errno.ENOENT);
+  }
+  for (const mode of ["read", "write", "folder"] as const)
+    expect(openFile(refused(FILE_NOT_FOUND), "/a", mode)).toBe(-Errno.ENOENT);
+});
+
 test("a name with a zero in it is refused before the system sees half of it", () => {
   const { calls, asked } = machine({});
   expect([openFile(calls, "/a\0b", "read"), statusOfPath(calls, "/a\0b")]).toEqual([-Errno.EINVAL, -Errno.EINVAL]);

@@ -5,6 +5,7 @@
 
 import { expect, spyOn, test } from "bun:test";
 import fs from "node:fs";
+import { basename, resolve } from "node:path";
 import { Errno } from "../../src/ffi/errno.ts";
 import { ioError } from "../../src/ffi/io-error.ts";
 import { copy, pinned, type Place } from "../../src/ffi/memory.ts";
@@ -184,8 +185,12 @@ test("a file that a virus scanner has mapped for a moment is cut all the same, a
 });
 
 /** Puts a script in the place of a call of `node:fs` for a while. */
-function scripted<T>(name: "unlinkSync" | "realpathSync", script: () => undefined, body: () => T): T {
-  const spy = name === "unlinkSync" ? spyOn(fs, name) : spyOn(fs.realpathSync, "native");
+function scripted<T>(
+  name: "unlinkSync" | "realpathSync" | "readlinkSync" | "mkdirSync",
+  script: (path: string) => string | undefined,
+  body: () => T,
+): T {
+  const spy = name === "realpathSync" ? spyOn(fs.realpathSync, "native") : spyOn(fs, name as "unlinkSync");
   spy.mockImplementation(script as never);
   try {
     return body();
@@ -225,6 +230,51 @@ test("a path on a server that is not reached is not a path to nothing", () => {
   }
   const { code, message } = ioError(-Errno.EHOSTUNREACH, { syscall: "stat", path: "/a" });
   expect([code, message]).toEqual(["EMDB_IO", expect.stringContaining("the server")]);
+});
+
+test("on a volume that the mount manager does not know, as a RAM disk, a path is real when it ends in no link", () => {
+  const PATH_NOT_FOUND = 3;
+  const refuse = (code: string) => (): undefined => {
+    throw Object.assign(new Error(code), { code });
+  };
+  /** The real path, where a name is a link to what stands beside it. */
+  const realOf = (path: string, links: Readonly<Record<string, string>>, code: string, answers: Answers = {}) => {
+    const { system } = machine(answers);
+    const readlink = (name: string): string => links[basename(name)] ?? refuse("EINVAL")()!;
+    return scripted("readlinkSync", readlink, () =>
+      scripted("realpathSync", refuse(code), () => system.realPath(resolve(path))),
+    );
+  };
+  for (const code of ["EISDIR", "ENOENT", "EUNKNOWN"]) {
+    expect(realOf("/r/a", {}, code)).toBe(resolve("/r/a"));
+    expect(realOf("/r/one", { one: "two", two: "../s/three" }, code)).toBe(resolve("/s/three"));
+  }
+  expect(realOf("/r/one", { one: "one" }, "EISDIR")).toBe(-Errno.ELOOP);
+  // What has come between the two looks has its real path all the same.
+  let isThere = false;
+  const late = (): string => {
+    if (isThere) return "/real";
+    isThere = true;
+    return refuse("ENOENT")()!;
+  };
+  expect(scripted("realpathSync", late, () => machine({}).system.realPath("/link"))).toBe("/real");
+  const none = { CreateFileW: () => -1, GetLastError: () => PATH_NOT_FOUND };
+  expect(realOf("/r/a", {}, "ENOENT", none)).toBe(-Errno.ENOENT);
+  expect(realOf("/r/a", {}, "EACCES", none)).toBe(-Errno.EACCES);
+});
+
+test("a folder that Windows does not let this program make is not one that is missing", () => {
+  const script = (): undefined => {
+    throw Object.assign(new Error("ENOENT"), { code: "ENOENT" });
+  };
+  const none = { CreateFileW: () => -1, GetLastError: () => 3 };
+  for (const [answers, expected] of [
+    [{}, -Errno.EPERM],
+    [none, -Errno.ENOENT],
+  ] as const) {
+    const { system } = machine(answers);
+    expect(scripted("mkdirSync", script, () => system.makeFolder("/a/b"))).toBe(expected);
+  }
 });
 
 test("a lock is exclusive, waits for nobody, and lies where nobody reads; who asks whether it is held keeps none", () => {
