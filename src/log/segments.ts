@@ -5,6 +5,7 @@
  *                     4 generation   5 file (12: its state, see `shared-file.ts`)   6, 7, 8 address, pairs and bytes of the table of moves
  *                     9 position up to which snapshots may need it   10 era in which it was given up
  *                     11 position in the file of its newest session record, if it is encrypted
+ *                     13 file of the table of moves (14: its state), where what is mapped needs one that is open
  *
  * A position that the index, a snapshot or an iterator took before a compaction is in such a file, below the
  * current `base`. Its bytes are read where they were; the table of moves says where its frame is in the file that
@@ -24,7 +25,7 @@ import { Moves } from "./moves.ts";
 import type { SharedFile } from "./shared-file.ts";
 
 export const SEGMENT_COUNT_MAX = 8;
-export const SEGMENT_NUMBERS = 13;
+export const SEGMENT_NUMBERS = 15;
 
 const BASE = 0;
 const END = 1;
@@ -39,6 +40,8 @@ const NEEDED_TO = 9;
 const ERA = 10;
 const SESSION = 11;
 const FILE_STATE = 12;
+const MOVES_FILE = 13;
+const MOVES_FILE_STATE = 14;
 
 /** In place of a position up to which snapshots may need a segment. */
 const POSITIONS_LEFT = -1;
@@ -158,6 +161,11 @@ export class Segments {
   /** Its open file, for who names or closes it. */
   file(at: number): SharedFile {
     return { numbers: this.#numbers, handleAt: at + FILE, stateAt: at + FILE_STATE };
+  }
+
+  /** The open file of its table of moves. */
+  movesFile(at: number): SharedFile {
+    return { numbers: this.#numbers, handleAt: at + MOVES_FILE, stateAt: at + MOVES_FILE_STATE };
   }
 
   base(at: number): number {

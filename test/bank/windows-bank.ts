@@ -144,6 +144,22 @@ export const WINDOWS: readonly PlantedFault[] = [
     "for (let pause = 0; isGoing(system, handle) && pause < PAUSES; pause++) {",
     "for (let pause = 0; isGoing(system, handle) && pause < 0; pause++) {",
   ]),
+  fault("a table of moves on Windows is closed while it is read", SIM_WINDOWS, "engine/copy/swap.ts", [
+    "if (system.canMapPastEnd) closeMovesFile(system, control);",
+    "if (control !== undefined) closeMovesFile(system, control);",
+  ]),
+  fault("a table of moves on Windows stays open when nobody reads it", SIM_WINDOWS, "engine/copy/relocation.ts", [
+    "  closeFile(system, segments.movesFile(at));\n",
+    "",
+  ]),
+  fault("a path on Windows without a real one is where its last link stands", SYSTEM, "ffi/win32.ts", [
+    "name = resolve(dirname(name), target);",
+    "return name;",
+  ]),
+  fault("what Windows does not let be made is told as missing", CALLS, "ffi/win32-files.ts", [
+    "if (disposition !== OPEN_EXISTING && file === -ERROR_FILE_NOT_FOUND) return -Errno.EPERM;",
+    "",
+  ]),
   fault("each look at a thread on Windows leaves a handle", CALLS, "ffi/win32-threads.ts", [
     "  calls.CloseHandle(handle);\n  // 0",
     "  // 0",

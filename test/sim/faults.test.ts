@@ -2,6 +2,7 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Errno } from "../../src/ffi/errno.ts";
+import { copy } from "../../src/ffi/memory.ts";
 import { Machine } from "./machine.ts";
 import { hasStrictMemory } from "./real-memory.ts";
 import type { Draw } from "./draw.ts";
@@ -179,6 +180,27 @@ describe("in Windows mode", () => {
     expect(system.truncate(file, 1)).toBe(-Errno.EBUSY);
     expect(system.unmap(address, 4)).toBe(0);
     expect(system.rename("/db/new", PATH)).toBe(0);
+  });
+
+  test("what was removed is empty once nobody has it open, mapped or not", () => {
+    for (const keepsOpenNames of [false, true]) {
+      const { machine, system } = up({ isWindows: true, keepsOpenNames });
+      const files = [system.open(PATH, "create"), system.open(PATH, "read")];
+      write(system, files[0]!, "abcd");
+      system.unlink(PATH);
+      const address = system.map(files[0]!, 4);
+      const mapped = (): string => {
+        const bytes = new Uint8Array(4);
+        copy(bytes, address, 4);
+        return Buffer.from(bytes).toString();
+      };
+      system.close(files[0]!);
+      expect(mapped()).toBe("abcd");
+      system.close(files[1]!);
+      expect(mapped()).not.toBe("abcd");
+      expect([system.unmap(address, 4), system.status(PATH)]).toEqual([0, -Errno.ENOENT]);
+      machine.dispose();
+    }
   });
 
   test("names are durable at once", () => {

@@ -26,8 +26,11 @@ export function isPinned(machine: Machine, inode: Inode): boolean {
 /** What may be cut off at a time of a file that has no name, one handle and no mapping; kernel32 does not tell. */
 export function cutBytesOf(machine: Machine, inode: Inode | undefined): number {
   if (inode === undefined || machine.options.isWindows || inode.handleCount !== 1 || inode.mappingCount > 0) return 0;
-  const entries = [...machine.names.current.values()];
-  return entries.some((entry) => entry.kind === "file" && entry.inode === inode.number) ? 0 : CUT_BYTES;
+  return isNamed(machine, inode) ? 0 : CUT_BYTES;
+}
+
+function isNamed({ names }: Machine, { number }: Inode): boolean {
+  return [...names.current.values()].some((entry) => entry.kind === "file" && entry.inode === number);
 }
 
 /** Whether a file is removed and has its name only until it is closed. */
@@ -70,12 +73,17 @@ export function findOrCreate(machine: Machine, path: string, mode: OpenMode): In
   return inode;
 }
 
-/** When a file that was removed is closed for the last time. */
-export function loseName(machine: Machine, inode: Inode): void {
+/**
+ * When a file is closed for the last time. What was removed loses its name, and on Windows what is in it, mapped or not: "the
+ * file's data streams remain accessible by other existing handles until the last handle has been closed"
+ * (FILE_DISPOSITION_INFORMATION_EX); FatCommonCleanup of Microsoft's own FAT sets its size to 0 there.
+ */
+export function lastClose(machine: Machine, inode: Inode): void {
+  if (inode.handleCount > 0) return;
   const path = inode.leavingName;
-  if (path === undefined || inode.handleCount > 0) return;
   inode.leavingName = undefined;
-  machine.changeNames([{ path, entry: undefined }]);
+  if (path !== undefined) machine.changeNames([{ path, entry: undefined }]);
+  if (isPinned(machine, inode) && !isNamed(machine, inode)) inode.image.resize(0);
 }
 
 export function renameFile(machine: Machine, { from, to }: TwoPaths): Result {

@@ -18,7 +18,7 @@ import {
   isPinned,
   linkFile,
   listFolder,
-  loseName,
+  lastClose,
   missing,
   removeFile,
   renameFile,
@@ -469,7 +469,7 @@ export class SimulatedSystem implements System {
   #endFile(handle: FileHandle, file: OpenFile): void {
     this.#files.delete(handle);
     file.inode.handleCount -= 1;
-    loseName(this.#machine, file.inode);
+    lastClose(this.#machine, file.inode);
     if (file.inode.lockedBy === file) file.inode.lockedBy = undefined;
   }
 

@@ -11,6 +11,7 @@ import { Errno } from "../../src/ffi/errno.ts";
 import type { Patience, Result } from "../../src/ffi/system.ts";
 import { goneNames } from "../../src/log/free-name.ts";
 import { LOG_WRITTEN } from "../../src/log/log-words.ts";
+import { SEGMENT_COUNT_MAX } from "../../src/log/segments.ts";
 import { SYSTEM_NAME_BYTES_MAX, ZERO_COPY_BYTES_MIN } from "../../src/limits.ts";
 import { expectCode } from "../contract/fixture.ts";
 import { CONFIG } from "../engine/open-engine.ts";
@@ -88,6 +89,25 @@ test("compactions go on while iterators keep the files of those before, and noth
   opened.leave();
   expect([system.held(), system.misuses]).toEqual([[], []]);
   machine.dispose();
+});
+
+test("as long as a table of moves is read its file stays open, since Windows empties what is removed with its last handle", () => {
+  for (const keepsOpenNames of [false, true]) {
+    const machine = new Machine({ isWindows: true, keepsOpenNames });
+    const system = machine.boot();
+    const { opened, held } = compactWhileHeld(system, SEGMENT_COUNT_MAX);
+    const { engine } = opened;
+    for (let key = 0; key < 20; key++) {
+      const value = engine.get(engine.defaultSpace, new TextEncoder().encode(`key ${key}`));
+      expect(Buffer.from(value!).toString()).toBe(`${SEGMENT_COUNT_MAX - 1}`);
+    }
+    for (const walk of held) walk.return?.();
+    opened.compaction.runSync();
+    expect(besides(system)).toEqual([]);
+    opened.leave();
+    expect([system.held(), system.misuses]).toEqual([[], []]);
+    machine.dispose();
+  }
 });
 
 test("a compaction waits for no denial to replace the log, which is mapped, and for any of what it does instead", () => {

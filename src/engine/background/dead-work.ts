@@ -74,7 +74,7 @@ function identityOf(status: ReturnType<System["status"]>): string | undefined {
 /** What a living database has open. */
 function handlesOf({ log }: Control): FileHandle[] {
   const segments = segmentsOf(log);
-  const files = [logFileOf(log), ...segments.list().map((at) => segments.file(at))];
+  const files = [logFileOf(log), ...segments.list().flatMap((at) => [segments.file(at), segments.movesFile(at)])];
   return files.map(namedHandle).filter((handle) => handle !== undefined);
 }
 

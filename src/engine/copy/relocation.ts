@@ -227,6 +227,8 @@ function release(
   const { base, moves } = segments.facts(at);
   const giveBack = mapRelease(system, log !== undefined);
   closeFile(system, segments.file(at));
+  // Nobody looks into the table any more.
+  closeFile(system, segments.movesFile(at));
   releaseMaps(control.log, base, giveBack);
   segments.drop(at);
   if (moves.address !== 0) giveBack(moves);

@@ -43,7 +43,7 @@ import {
   positionsInUse,
 } from "../../log/log-words.ts";
 import { releaseDraft, releaseRing } from "../../log/new-log.ts";
-import { copyFile, openHandle } from "../../log/shared-file.ts";
+import { copyFile, forgetFile, openHandle } from "../../log/shared-file.ts";
 import {
   IMAGE_START,
   MOVES_ADDRESS,
@@ -61,6 +61,7 @@ import {
   SWAP_INSTALLS,
   SWAP_NONE,
   SWAP_RENAMES,
+  movesFileOf,
   type Control,
 } from "../threads/control.ts";
 import type { Core } from "../core.ts";
@@ -194,7 +195,9 @@ function emptyDraft({ system, control }: Core): void {
   dropMaps(draft);
   releaseRing(system, draft);
   forgetMoves(control);
-  closeMovesFile(system, control);
+  if (system.canMapPastEnd) closeMovesFile(system, control);
+  // The segment has it.
+  else forgetFile(movesFileOf(control));
   draft.numbers.fill(0);
 }
 
@@ -207,6 +210,8 @@ function addSegment(core: Core): void {
   const at = own === 0 ? segments.free() : own;
   assert(at !== 0, "a compaction begins with a free segment");
   if (core.file !== undefined) copyFile(logFileOf(log), segments.file(at));
+  // Windows empties what is removed with its last handle, mapped or not.
+  if (core.file !== undefined && !core.system.canMapPastEnd) copyFile(movesFileOf(control), segments.movesFile(at));
   segments.add(at, {
     base: log.numbers[LOG_BASE]!,
     end: log.numbers[LOG_WRITTEN]!,
