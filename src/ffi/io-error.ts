@@ -44,8 +44,8 @@ const MEANINGS: ReadonlyMap<string, string> = new Map<ErrnoName, string>([
   ["EIO", "the device cannot read or write it"],
 ]);
 
-/** Windows denies to replace a file in the same words as one that may not be touched. */
-const DENIED_RENAME = "Windows says so of a file, too, that another program has open or mapped: close it there";
+/** Windows denies to replace a file, and to remove it, in the same words as one that may not be touched. */
+const DENIED_NAME = "Windows says so of a file, too, that another program has open or mapped: close it there";
 
 /** What failed, and on which file. */
 export interface FailedCall {
@@ -70,8 +70,9 @@ function errorOf(code: EmdbErrorCode, result: Result, call: FailedCall): EmdbErr
   const on = call.path === undefined ? "" : ` on ${JSON.stringify(call.path)}`;
   const state = call.state === undefined ? "" : `; ${call.state}`;
   const meaning = MEANINGS.get(errno);
-  const isDenied = call.syscall === "rename" && errno === "EACCES";
-  const more = isDenied ? `; ${DENIED_RENAME}` : "";
+  const { syscall } = call;
+  const isDenied = (syscall === "rename" && errno === "EACCES") || (syscall === "unlink" && errno === "EPERM");
+  const more = isDenied ? `; ${DENIED_NAME}` : "";
   const told = meaning === undefined ? errno : `${errno} (${meaning}${more})`;
   const details = { path: call.path, syscall: call.syscall, errno };
   return new EmdbError(code, `${call.syscall}${on} failed: ${told}${state}`, details);

@@ -103,6 +103,10 @@ test("an error of the system says what it means and what has happened by then, a
   const renamed = ioError(-Errno.EACCES, { syscall: "rename", path: "/data/x" }).message;
   expect(renamed).toContain("no permission");
   expect(renamed).toContain("another program has open or mapped");
+  // As node:fs tells there what is denied.
+  const removed = ioError(-Errno.EPERM, { syscall: "unlink", path: "/data/x" }).message;
+  expect(removed).toContain("another program has open or mapped");
+  expect(told(Errno.EPERM)).not.toContain("mapped");
   expect(told(Errno.ENOSPC)).toContain("make room");
   expect(told(Errno.EMFILE)).toContain("ulimit -n");
   expect(told(Errno.ENOMEM)).toContain("close databases");
