@@ -46,6 +46,7 @@ import type { Ordering } from "./ordering/ordering.ts";
 import type { LockWatch } from "./files/lock-watch.ts";
 import { Lookup } from "./read/lookup.ts";
 import { Mutex } from "./threads/mutex.ts";
+import { reapDeadRows } from "./threads/rows.ts";
 import { Prefetch } from "./read/prefetch.ts";
 import { SealedEncoder } from "./sealed/sealed-encoder.ts";
 import { SealedLookup } from "./sealed/sealed-lookup.ts";
@@ -186,6 +187,8 @@ export class Core {
     this.tail = parts.makeTail(parts.file);
     this.encoder = this.makeEncoder();
     this.mutex = new Mutex(control, parts.row, system);
+    // Else every writer would wait for a dead one again and again, for as long as nobody attaches or leaves.
+    this.mutex.onNobodyCame = () => reapDeadRows(control, system);
     this.mutex.beAlone();
   }
 

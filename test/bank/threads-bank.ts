@@ -93,6 +93,10 @@ export const THREADS: readonly PlantedFault[] = [
     "      if (this.#mustWait) void",
     "      if (this.#isClosed) void",
   ]),
+  fault("who writes waits for a dead one again and again", "test/workers/left-waiting.test.ts", "engine/core.ts", [
+    "    this.mutex.onNobodyCame = () => reapDeadRows(control, system);\n",
+    "",
+  ]),
   fault("the writer's lock names a row, whoever has it", ROWS, "engine/threads/mutex.ts", [
     " + ((thread & ((1 << THREAD_BITS) - 1)) << ROW_BITS);",
     ";",

@@ -88,6 +88,8 @@ export class Mutex {
   #inTurns = 0;
   /** By the monotonic clock: until then nobody is let by. */
   #nobodyUntilMs = 0;
+  /** Called when somebody was waited for in vain, who may be dead. The lock is not held. */
+  onNobodyCame: () => void = () => undefined;
 
   constructor(control: Control, row: number, system: LockSystem) {
     this.#control = control;
@@ -243,6 +245,7 @@ export class Mutex {
   #letLongBy(): void {
     if (this.#system.monotonic() < this.#nobodyUntilMs || this.#letBy(LET_BY_MS)) return;
     this.#nobodyUntilMs = this.#system.monotonic() + NOBODY_CAME_MS;
+    this.onNobodyCame();
   }
 
   /** Waits until one who waits has the lock, which has just become free; false: nobody came for it. */
