@@ -7,6 +7,7 @@ const SNAPSHOT = "test/engine/snapshot.test.ts";
 const ROWS = "test/workers/rows.test.ts";
 const TURNS = "test/workers/turns.test.ts";
 const IN_TURNS = "test/engine/lock-in-turns.test.ts";
+const EVERY_ORDER = "test/steps/mutex.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
 const PUBLISHED = "test/engine/weak-order.test.ts";
 const RING = "test/log/ring.test.ts";
@@ -92,6 +93,14 @@ export const THREADS: readonly PlantedFault[] = [
   fault("a flush waits for the lock and its event loop stands still", IN_TURNS, "engine/sync/group-commit.ts", [
     "      if (this.#mustWait) void",
     "      if (this.#isClosed) void",
+  ]),
+  fault("who gives the lock back looks for those who wait before it is free", EVERY_ORDER, "engine/threads/mutex.ts", [
+    "    Atomics.store(this.#flags, MUTEX, 0);\n    const waiters = this.#waiters;\n",
+    "    const waiters = this.#waiters;\n    Atomics.store(this.#flags, MUTEX, 0);\n",
+  ]),
+  fault("who has had the lock is let by once more", EVERY_ORDER, "engine/threads/mutex.ts", [
+    "    if (this.#waiters < waitersMin) return true;\n",
+    "",
   ]),
   fault("who writes waits for a dead one again and again", "test/workers/left-waiting.test.ts", "engine/core.ts", [
     "    this.mutex.onNobodyCame = () => reapDeadRows(control, system);\n",

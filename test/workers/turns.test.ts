@@ -256,3 +256,20 @@ test.each([
   expect(two.slept.map(({ word }) => word)).toEqual(ms === 0 ? [MUTEX, MUTEX] : [MUTEX]);
   expect(flags[MUTEX_WAITERS]).toBe(0);
 });
+
+test("nor is anybody waited for who has had the lock by then", () => {
+  const two = new Two();
+  const { writer, flags } = two;
+  flags[MUTEX_WAITERS] = 1 + MUTEX_LONG;
+  const notify = spyOn(Atomics, "notify").mockImplementation(() => {
+    // The one that is woken takes the lock, says so, and gives it back.
+    flags[MUTEX_TURNS]! += 1;
+    flags[MUTEX_WAITERS] = 0;
+    return 1;
+  });
+  two.during();
+  writer.lock();
+  writer.unlock();
+  notify.mockRestore();
+  expect(two.slept.length).toBe(0);
+});

@@ -232,7 +232,7 @@ export class Mutex {
   /** Called while the lock is not held, between two turns of long work: lets one who waits for it have it. */
   giveWay(): void {
     if (this.#depth > 0 || this.#waiters <= 0) return;
-    this.#letBy(GIVE_WAY_MS);
+    this.#letBy(GIVE_WAY_MS, 1);
   }
 
   /** Those who wait on other threads. */
@@ -243,16 +243,17 @@ export class Mutex {
 
   /** The same behind each turn, for one who has waited for long. */
   #letLongBy(): void {
-    if (this.#system.monotonic() < this.#nobodyUntilMs || this.#letBy(LET_BY_MS)) return;
+    if (this.#system.monotonic() < this.#nobodyUntilMs || this.#letBy(LET_BY_MS, MUTEX_LONG)) return;
     this.#nobodyUntilMs = this.#system.monotonic() + NOBODY_CAME_MS;
     this.onNobodyCame();
   }
 
-  /** Waits until one who waits has the lock, which has just become free; false: nobody came for it. */
-  #letBy(waitMs: number): boolean {
+  /** Waits until one of those who count for `waitersMin` has the lock, which has just become free; false: nobody came for it. */
+  #letBy(waitMs: number, waitersMin: number): boolean {
     const turns = Atomics.load(this.#flags, MUTEX_TURNS);
-    // Who has it by now may have been counted already.
+    // Who has it by now may have been counted already, and so may who had it, who waits no more then.
     if (Atomics.load(this.#flags, MUTEX) !== 0) return true;
+    if (this.#waiters < waitersMin) return true;
     return Atomics.wait(this.#flags, MUTEX_TURNS, turns, waitMs) !== "timed-out";
   }
 
