@@ -4,7 +4,8 @@
  *
  * Invariants
  * 1. Nothing names the blocks before `finish`.
- * 2. Leaves come in the order of their keys. What a leaf says of itself is held against its bounds before it is believed.
+ * 2. Leaves come in the order of their keys: each separator is behind the one before it, or who goes from leaf to leaf by
+ *    them would never come to an end. What a leaf says of itself is held against its bounds before it is believed.
  */
 
 import { assert } from "../errors.ts";
@@ -29,6 +30,17 @@ class Level {
 
   startOf(index: number): number {
     return index === 0 ? 0 : this.ends[index - 1]!;
+  }
+
+  /** Whether some bytes sort behind the last separator; the first one is empty mostly, and may be anything. */
+  isBehind(from: Uint8Array, start: number, end: number): boolean {
+    if (this.count === 0) return true;
+    const { bytes } = this;
+    let at = this.startOf(this.count - 1);
+    for (let index = start; index < end && at < this.#end; index++, at++) {
+      if (from[index] !== bytes[at]) return from[index]! > bytes[at]!;
+    }
+    return end - start > this.#end - this.startOf(this.count - 1);
   }
 
   add(block: number, from: Uint8Array, start: number, end: number): void {
@@ -87,7 +99,7 @@ export class LeafAdoption {
       const separatorAt = at + LEAF_HEAD_BYTES;
       const node = separatorAt + padded(separatorBytes);
       if (node + nodeBytes > end || !this.#isLeaf(words, node >> 2, nodeBytes)) return false;
-      if (separatorBytes === 0 && this.#leaves.count > 0) return false;
+      if (!this.#leaves.isBehind(memory.u8, separatorAt, separatorAt + separatorBytes)) return false;
       this.#leaves.add(this.#lay(memory, node, nodeBytes), memory.u8, separatorAt, separatorAt + separatorBytes);
       at = node + nodeBytes;
     }

@@ -11,7 +11,6 @@
  * 3. Memory is the bits of one window, however long the log is; of a longer log the index is gone through once for each.
  */
 
-import { assert } from "../../errors.ts";
 import { PAGE_BYTES } from "../../ffi/heap.ts";
 import { copy, sharedScratch } from "../../ffi/memory.ts";
 import { HASH_BITS, hashBehind } from "../../keydir/hash.ts";
@@ -46,8 +45,9 @@ export class LivePlaces {
   readonly #bits: Uint32Array;
   #from = HEADER_PAGE_BYTES;
   #end = HEADER_PAGE_BYTES;
-  /** The same in the units of the index: the least that it may hold, the window's first, and how many that has. */
+  /** The same in the units of the index: the least that it may hold, where the log ends, the window's first, and how many that has. */
   readonly #leastUnits: number;
+  #endUnits: number;
   #fromUnits = 0;
   #places = 0;
   /** The piece of the index that comes next: a key space, and the least hash in it that has not been seen. */
@@ -60,6 +60,7 @@ export class LivePlaces {
     this.#parts = parts;
     this.#logBase = core.base;
     this.#leastUnits = (core.base + HEADER_PAGE_BYTES) / 8;
+    this.#endUnits = core.tail.end / 8;
     this.#logEnd = end;
     this.#windowBytes = windowBytes;
     this.#creations = spaces.list().map((space) => spaces.createdAt(space) / 8);
@@ -93,6 +94,7 @@ export class LivePlaces {
    * lock, with nothing half-written.
    */
   gather(place: number): void {
+    this.#endUnits = this.#parts.core.tail.end / 8;
     if (place >= this.#end) {
       this.#bits.fill(0);
       this.#seek(place);
@@ -127,8 +129,9 @@ export class LivePlaces {
     return shard.pages.length;
   }
 
+  /** @throws {EmdbError} EMDB_CORRUPTED for what is not in the log at all, as a slot of a forged image may say */
   #note(units: number): void {
-    assert(units >= this.#leastUnits, "what is live is in the current file");
+    if (units < this.#leastUnits || units >= this.#endUnits) throw this.#parts.core.log.corrupted(units * 8);
     const bit = units - this.#fromUnits;
     // A window has less than 2^31 places.
     if (bit >= 0 && bit < this.#places) this.#bits[bit >>> 5]! |= 1 << (bit & 31);

@@ -90,6 +90,8 @@ export class LogCopy {
   /** Batches that had been taken back by then. */
   readonly #aborts: number;
   readonly #live: LivePlaces;
+  /** Key spaces that there are in the copy so far, before `start`. */
+  readonly #created = new Set([0]);
   readonly #encoder: FrameEncoder;
   readonly #key = pinned(KEY_BYTES_MAX);
   /** Of an encrypted log: what opens its frames, and the session that the copy is sealed in. */
@@ -183,13 +185,29 @@ export class LogCopy {
       return;
     }
     const until = Math.min(live.end, this.#done + GROUP_BYTES_MAX);
-    for (let copied = 0; copied < GROUP && this.#done < until; copied++) {
-      this.#done = Math.min(live.next(this.#done), until);
-      if (this.#done === until) return;
-      this.#read(this.#done);
+    let place = live.next(this.#done);
+    for (let copied = 0; copied < GROUP && place < until; copied++) {
+      this.#read(place);
+      this.#mustBelong();
       this.#append(PLACE_ALONE);
-      this.#done += this.#scanner.facts.frameBytes;
+      this.#done = place + this.#scanner.facts.frameBytes;
+      place = live.next(place + 8);
+      // Inside a frame none begins: who passed over it would leave out what the index names.
+      if (place < Math.min(this.#done, live.end)) throw this.#parts.core.log.corrupted(this.#base + place);
     }
+    if (place >= until) this.#done = Math.max(this.#done, until);
+  }
+
+  /**
+   * The index names records and creations, each record behind the creation of its namespace. A log without that would not open.
+   *
+   * @throws {EmdbError} EMDB_CORRUPTED for anything else, as a slot of a forged image may name
+   */
+  #mustBelong(): void {
+    const { facts, lsn } = this.#scanner;
+    const isRecord = facts.kind === KIND_PUT || facts.kind === KIND_REMOVE;
+    if (facts.kind === KIND_SPACE_CREATE) this.#created.add(facts.space);
+    else if (!isRecord || !this.#created.has(facts.space)) throw this.#parts.core.log.corrupted(this.#base + lsn);
   }
 
   /** Behind it: reads some frames, looks for all of them in the index at once, and copies those that it names. */

@@ -42,7 +42,7 @@ import { compare, copy, pinned, type Pinned } from "../../ffi/memory.ts";
 import { PAGE_BYTES } from "../../ffi/heap.ts";
 import { DEADLINES_PART_BYTES_MAX } from "../../keydir/expiry-copy.ts";
 import { SEED_BYTES } from "../../keydir/hash.ts";
-import { DEPTH_MAX, SHARD_PAGES_MAX } from "../../keydir/shard.ts";
+import { DEPTH_MAX, PAGE_SLOTS, SHARD_PAGES_MAX } from "../../keydir/shard.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX, NAMESPACE_NAME_BYTES_MAX, SPACE_COUNT_MAX } from "../../limits.ts";
 import { crc32, placeSeed } from "../../log/checksum.ts";
 import { readWide, writeWide } from "../../log/frame.ts";
@@ -265,6 +265,6 @@ export function decodeShard(memory: Pinned, at: number): ShardChunk | undefined 
   const [firstHash, depth, pages, live, used, zero] = memory.u32.subarray(word, word + 6);
   const bodyBytes = memory.u32[(at + CHUNK_BODY_BYTES_AT) >> 2];
   if (depth! > DEPTH_MAX || pages! < 1 || pages! > SHARD_PAGES_MAX || zero !== 0) return undefined;
-  if (bodyBytes !== pages! * PAGE_BYTES || live! > used!) return undefined;
+  if (bodyBytes !== pages! * PAGE_BYTES || live! > used! || used! > pages! * PAGE_SLOTS) return undefined;
   return { firstHash: firstHash!, depth: depth!, pages: pages!, live: live!, used: used! };
 }

@@ -185,7 +185,11 @@ class HintLoader {
   readonly #memory: Pinned;
   readonly #firstPage: number;
   #pages = 0;
+  /** Bytes of the frames of all records that the namespaces so far say they have: no two are one frame. */
+  #liveBytes = 0;
   #space: SpaceState | undefined;
+  /** Namespaces come in the order of their ids. */
+  #lastId = -1;
 
   constructor(core: Core, spaces: Spaces, hint: Hint) {
     const { header } = hint;
@@ -285,9 +289,12 @@ class HintLoader {
     const nameBytes = this.#word(at, CHUNK_BODY_BYTES_AT);
     if (createdAt === undefined || records === undefined || bytes === undefined || deadlines === undefined)
       return false;
-    if (deadlines > records) return false;
-    if (id >= this.#hint.header.spaces || nameBytes > NAMESPACE_NAME_BYTES_MAX) return false;
+    this.#liveBytes += bytes;
+    if (deadlines > records || records * FRAME_HEADER_BYTES > bytes) return false;
+    if (this.#liveBytes > this.#hint.header.end) return false;
+    if (id <= this.#lastId || id >= this.#hint.header.spaces || nameBytes > NAMESPACE_NAME_BYTES_MAX) return false;
     if ((id === 0) !== (nameBytes === 0) || createdAt >= this.#hint.header.end) return false;
+    this.#lastId = id;
     const from = at + CHUNK_HEAD_BYTES;
     const name = id === 0 ? "" : decodeName(memory.u8.slice(from, from + nameBytes));
     this.#space = id === 0 ? this.#spaces.default : this.#spaces.create({ id, name }, createdAt);
@@ -346,7 +353,10 @@ class HintLoader {
     if (this.#areDeadlinesUnknown) this.#deadlines?.abandon();
     if (this.#areDeadlinesUnknown) this.#core.expiry.forget(space.address);
     else if (this.#deadlines !== undefined) this.#core.expiry.adopt(space.address, this.#deadlines.finish());
-    if (this.#leaves !== undefined) this.#spaces.setTree(space, this.#leaves.finish());
-    return true;
+    if (this.#leaves === undefined) return true;
+    const tree = this.#leaves.finish();
+    this.#spaces.setTree(space, tree);
+    // Who goes over the index goes by its shards: a tree without any would be passed over.
+    return tree === 0 || root !== 0;
   }
 }

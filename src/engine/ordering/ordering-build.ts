@@ -53,7 +53,7 @@ class Builder {
     const { keydir, heap } = this.#core;
     const root = this.#spaces.root(space);
     if (root === 0) return;
-    this.#units = new Float64Array(this.#spaces.records(space));
+    this.#units = new Float64Array(this.#roomFor(space, root));
     this.#count = 0;
     for (let hash = 0; hash < 1 << HASH_BITS;) {
       const shard = keydir.shardOf(root, hash);
@@ -69,6 +69,17 @@ class Builder {
     if (all.length > chunkMax && this.#core.vault === undefined) this.#layOut(all);
     for (let from = 0; from < all.length; from += chunkMax) this.#addChunk(space, all.subarray(from, from + chunkMax));
     this.#units = new Float64Array(0);
+  }
+
+  /** As many records as a key space counts, and no more than its index has slots: an image may count anything. */
+  #roomFor(space: SpaceState, root: number): number {
+    let slots = 0;
+    for (let hash = 0; hash < 1 << HASH_BITS;) {
+      const shard = this.#core.keydir.shardOf(root, hash);
+      slots += shard.pages.length * PAGE_SLOTS;
+      hash += 1 << (HASH_BITS - shard.depth);
+    }
+    return Math.max(0, Math.min(slots, this.#spaces.records(space)));
   }
 
   /** Sorts positions by the first bits of their keys. */

@@ -12,7 +12,6 @@
  *    (`ordering-build.ts`).
  */
 
-import { assert } from "../../errors.ts";
 import { TreeCheck } from "../../ordered/check.ts";
 import { LeafCopy } from "../../ordered/leaf-copy.ts";
 import { OrderedIndex } from "../../ordered/ordered.ts";
@@ -198,7 +197,8 @@ export class Ordering {
   /** Makes the entry of a key a tombstone. */
   #bury(space: SpaceState, key: ProbeKey, frame: RemovingFrame): void {
     const isThere = this.index.find(frame.tree, key, frame.last);
-    assert(isThere, "a live record is in the ordered index");
+    // An image whose leaves lack what its shards have.
+    if (!isThere) throw this.#core.log.corrupted(frame.last * 8);
     this.index.replace(frame.units, true);
     const isDead = this.index.shrink(frame.keepFrom);
     this.#thinned.set(space, (this.#thinned.get(space) ?? 0) + 1);
