@@ -81,6 +81,8 @@ function takeMemory(): Pinned {
 }
 
 const NO_BYTES: Uint8Array = new Uint8Array(0);
+/** A search looks at frames of so many times the file's bytes. */
+const SEARCHED_TIMES_MAX = 4;
 /** Zeros are skipped so many bytes at a time, which the C library compares 20 times as fast as a loop does. */
 const ZERO_BLOCK_BYTES = 4096;
 
@@ -125,6 +127,9 @@ export class Scanner {
   #bytes = 0;
   /** How often it has read: as long as that stands still, what has been judged is in memory as it was then. */
   reads = 0;
+
+  /** Bytes of all frames that were looked at in a search. */
+  #searched = 0;
 
   /** Position of the frame that `next` spoke about, and what it says. */
   lsn: number;
@@ -258,14 +263,14 @@ export class Scanner {
     this.#load(lsn, FRAME_HEADER_BYTES + keyBytes + EXTENSION_BYTES_MAX);
     at = this.at = lsn - this.#start;
     const shape = this.memory.u32[(at >> 2) + WORD_SHAPE]!;
-    const body = bodyBytes(shape, this.memory.u32[(at >> 2) + WORD_VALUE_BYTES]!);
-    if (lsn + FRAME_HEADER_BYTES + body > source.end) return CUT_OFF;
+    const valueBytes = this.memory.u32[(at >> 2) + WORD_VALUE_BYTES]!;
+    const body = bodyBytes(shape, valueBytes);
+    if (lsn + frameBytes(shape, valueBytes) > source.end) return CUT_OFF;
     const expected = this.memory.i32[(at >> 2) + WORD_BODY_CHECK]!;
     const seed = placeSeed(source.salts.body, unitLow(lsn), unitHigh(lsn));
     if (this.#bodyCheck(lsn, body, seed) !== expected) return BAD_BODY;
     at = this.at = lsn - this.#start;
     if (!decodeInto(this.facts, this.memory, { at, lsn })) return BAD_FIELDS;
-    if (lsn + this.facts.frameBytes > source.end) return CUT_OFF;
     if (!this.#isPaddingZero(lsn, FRAME_HEADER_BYTES + body)) return BAD_FIELDS;
     return FRAME;
   }
@@ -408,12 +413,18 @@ export class Scanner {
   /**
    * The position of the first sound frame at or behind `from` that was written when `durableBeyond` was durable
    * already (-1: of any); undefined when none begins before `until`.
+   *
+   * Frames that a writer wrote do not overlap, so their bodies are no longer than the file together. In a forged file each of
+   * a million headers may claim all that is behind it: from some times the file's length on, a sound header is believed.
    */
   findSound(from: number, durableBeyond: number, until = this.#source.end): number | undefined {
     let lsn = this.findHeader(from, until);
     while (lsn !== undefined) {
       // Not opened: the sessions in between may be what is bad.
       if (this.judgeClosed(lsn) === FRAME && this.facts.durable > durableBeyond) return lsn;
+      const reach = this.soundReach;
+      if (reach > 0) this.#searched += reach - lsn;
+      if (this.#searched > SEARCHED_TIMES_MAX * this.#source.end) return lsn;
       lsn = this.findHeader(lsn + 8, until);
     }
     return undefined;

@@ -1,10 +1,24 @@
-/** A frame that was found sound is taken up again without its checks only from the very bytes that were checked. */
+/**
+ * A frame that was found sound is taken up again without its checks only from the very bytes that were checked; a search ends
+ * in time that is proportional to the file, whatever stands in that.
+ */
 
 import { expect, test } from "bun:test";
 import { pinned } from "../../src/ffi/memory.ts";
 import { HEADER_PAGE_BYTES, SCAN_BYTES } from "../../src/limits.ts";
 import { FrameEncoder } from "../../src/log/encoder.ts";
-import { KIND_PUT, PLACE_ALONE } from "../../src/log/frame.ts";
+import {
+  FRAME_HEADER_BYTES,
+  KIND_PUT,
+  PLACE_ALONE,
+  WORD_BODY_CHECK,
+  WORD_HEADER_CHECK,
+  WORD_SHAPE,
+  WORD_VALUE_BYTES,
+  headerCheck,
+  shapeOf,
+} from "../../src/log/frame.ts";
+import { unitHigh, unitLow } from "../../src/log/log-words.ts";
 import { Scanner, type ScanSource } from "../../src/log/scanner.ts";
 import { SALTS } from "./fixture.ts";
 
@@ -27,16 +41,17 @@ function put(lsn: number, value: string): number {
   return lsn + bytes;
 }
 
-function scanner(): Scanner {
+function scanner(bytesOf = file, seen = { bytes: 0 }): Scanner {
   const system = {
     read: (_: unknown, into: Uint8Array, span: { position: number; bytes: number }): number => {
-      const bytes = Math.min(span.bytes, file.length - span.position);
-      into.set(file.subarray(span.position, span.position + bytes));
+      const bytes = Math.min(span.bytes, bytesOf.length - span.position);
+      into.set(bytesOf.subarray(span.position, span.position + bytes));
+      seen.bytes += bytes;
       return bytes;
     },
   };
   const source = { system: system as unknown as ScanSource["system"], file: 0, path: "made up", salts: SALTS };
-  return new Scanner({ ...source, end: file.length }, HEADER_PAGE_BYTES);
+  return new Scanner({ ...source, end: bytesOf.length }, HEADER_PAGE_BYTES);
 }
 
 test("what is in memory still is taken up with its facts, its value and what comes next", () => {
@@ -72,5 +87,39 @@ test("what was read anew since is checked anew", () => {
   expect(scan.judge(FAR).kind).toBe("frame");
   file[HEADER_PAGE_BYTES + 30]! ^= 1;
   expect(scan.judgeAgain(HEADER_PAGE_BYTES, reads).kind).toBe("bad");
+  scan.release();
+});
+
+/** A file full of sound headers, each of a body that reaches to the end and has another check. */
+function headersOnly(end: number): Uint8Array {
+  const forged = new Uint8Array(end);
+  const header = pinned(FRAME_HEADER_BYTES);
+  for (let lsn = HEADER_PAGE_BYTES; lsn + 2 * FRAME_HEADER_BYTES <= end; lsn += FRAME_HEADER_BYTES) {
+    header.u32.fill(0);
+    header.u32[WORD_BODY_CHECK] = 1;
+    header.u32[WORD_SHAPE] = shapeOf(KIND_PUT, PLACE_ALONE, 0, 0);
+    header.u32[WORD_VALUE_BYTES] = end - lsn - FRAME_HEADER_BYTES;
+    const place = { salt: SALTS.header, unitLow: unitLow(lsn), unitHigh: unitHigh(lsn) };
+    header.i32[WORD_HEADER_CHECK] = headerCheck(header, 0, place);
+    forged.set(header.u8.subarray(0, FRAME_HEADER_BYTES), lsn);
+  }
+  return forged;
+}
+
+test("a search among headers that each claim all that is behind them ends soon, and believes one", () => {
+  const forged = headersOnly(FAR);
+  const seen = { bytes: 0 };
+  const scan = scanner(forged, seen);
+  expect(scan.findSound(HEADER_PAGE_BYTES + 8, HEADER_PAGE_BYTES)).toBeGreaterThan(HEADER_PAGE_BYTES);
+  expect(seen.bytes).toBeLessThan(16 * forged.length);
+  scan.release();
+});
+
+test("a body whose padding is beyond the end of the file is not read", () => {
+  const forged = headersOnly(FAR + 4);
+  const seen = { bytes: 0 };
+  const scan = scanner(forged, seen);
+  expect(scan.findSound(HEADER_PAGE_BYTES + 8, HEADER_PAGE_BYTES)).toBeUndefined();
+  expect(seen.bytes).toBeLessThan(4 * forged.length);
   scan.release();
 });
