@@ -41,7 +41,7 @@ function put(lsn: number, value: string): number {
   return lsn + bytes;
 }
 
-function scanner(bytesOf = file, seen = { bytes: 0 }): Scanner {
+function scanner(bytesOf: Uint8Array = file, seen = { bytes: 0 }): Scanner {
   const system = {
     read: (_: unknown, into: Uint8Array, span: { position: number; bytes: number }): number => {
       const bytes = Math.min(span.bytes, bytesOf.length - span.position);
