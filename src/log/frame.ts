@@ -31,7 +31,13 @@
 import type { Pinned } from "../ffi/memory.ts";
 import { placeSeed, xxh32Of20 } from "./checksum.ts";
 import { assert } from "../errors.ts";
-import { HEADER_PAGE_BYTES, KEY_BYTES_MAX, SPACE_COUNT_MAX, VALUE_BYTES_MAX } from "../limits.ts";
+import {
+  HEADER_PAGE_BYTES,
+  KEY_BYTES_MAX,
+  NAMESPACE_NAME_BYTES_MAX,
+  SPACE_COUNT_MAX,
+  VALUE_BYTES_MAX,
+} from "../limits.ts";
 
 export const FRAME_HEADER_BYTES = 24;
 assert(FRAME_HEADER_BYTES - 4 === 20, "the header's check covers 20 bytes");
@@ -240,7 +246,7 @@ export function hasSoundRole(kind: number, shape: number, keyBytes: number, spac
     case KIND_CLEAR:
       return keyBytes === 0;
     case KIND_SPACE_CREATE:
-      return keyBytes > 0 && space !== 0;
+      return keyBytes > 0 && keyBytes <= NAMESPACE_NAME_BYTES_MAX && space !== 0;
     case KIND_SPACE_DROP:
       return keyBytes === 0 && space !== 0;
     case KIND_ABORT:

@@ -162,3 +162,31 @@ test("bytes between a value and the next frame that are not zero are no frame", 
   expect(again.len()).toBe(1);
   again.closeSync();
 });
+
+test("a name that is longer than a name may be is no frame, and the database closes and opens again", () => {
+  using forge = new Forge();
+  const name = new Uint8Array(65_535).fill(255);
+  // Some names of this length were more than there is room for in the memory that an image is made in.
+  for (let space = 1; space <= 7; space++) forge.frame({ kind: KIND_SPACE_CREATE, space, key: name });
+  const db = forge.open();
+  expect(db.listNamespaces()).toEqual([]);
+  expect(db.recovery.tornBytes).toBeGreaterThan(7 * name.length);
+  db.closeSync();
+  const again = Emdb.open(forge.path);
+  expect(again.getText("a")).toBe("1");
+  again.closeSync();
+});
+
+test("a namespace whose name is no text is EMDB_CORRUPTED, and a salvage keeps its records in one of another name", async () => {
+  using forge = new Forge();
+  const at = forge.end;
+  forge.frame({ kind: KIND_SPACE_CREATE, space: 1, key: new Uint8Array(1024).fill(255) });
+  forge.frame({ space: 1, key: bytesOf("b"), value: bytesOf("2") });
+  expect(expectCode("EMDB_CORRUPTED", () => forge.open()).offset).toBe(at);
+  const target = `${forge.path}.salvaged`;
+  expect((await Emdb.salvage(forge.path, target)).recoveredRecords).toBe(2);
+  const db = Emdb.open(target);
+  const names = db.listNamespaces();
+  expect(names.map((name) => db.namespace(name).getText("b"))).toEqual(["2"]);
+  db.closeSync();
+});

@@ -56,7 +56,7 @@ import {
 import { isWitnessed } from "./hint-witness.ts";
 import { hintPath } from "../files/siblings.ts";
 import type { SpaceState, Spaces } from "../spaces.ts";
-import { decodeName } from "../names.ts";
+import { decodeName, isName } from "../names.ts";
 
 /** An image whose header is sound and of this log. */
 export interface Hint {
@@ -296,7 +296,9 @@ class HintLoader {
     if ((id === 0) !== (nameBytes === 0) || createdAt >= this.#hint.header.end) return false;
     this.#lastId = id;
     const from = at + CHUNK_HEAD_BYTES;
-    const name = id === 0 ? "" : decodeName(memory.u8.slice(from, from + nameBytes));
+    const nameInBytes = memory.u8.slice(from, from + nameBytes);
+    if (id !== 0 && !isName(nameInBytes)) return false;
+    const name = id === 0 ? "" : decodeName(nameInBytes);
     this.#space = id === 0 ? this.#spaces.default : this.#spaces.create({ id, name }, createdAt);
     this.#spaces.count(this.#space, records, bytes);
     this.#areDeadlinesUnknown = false;

@@ -39,7 +39,7 @@ import { ReplayGroup } from "./replay-group.ts";
 import { SPACE_DROPPED, type Spaces, type SpaceState } from "../spaces.ts";
 import { NO_BATCH, type BatchAhead } from "./batch-ahead.ts";
 import { undo } from "../write/undo.ts";
-import { decodeName } from "../names.ts";
+import { decodeName, isName } from "../names.ts";
 
 export interface Replay {
   /** The log ends here. */
@@ -294,7 +294,9 @@ export class Replayer {
     if (facts.space < this.#spaces.nextId && !this.#isUnnamed(facts.space))
       throw this.#nonsense(`a namespace is created with an id that was given out before (${facts.space})`);
     const from = headAt + FRAME_HEADER_BYTES;
-    const name = decodeName(head.u8.slice(from, from + facts.keyBytes));
+    const bytes = head.u8.slice(from, from + facts.keyBytes);
+    if (!isName(bytes)) throw this.#nonsense(`a namespace is created with a name that is no text (id ${facts.space})`);
+    const name = decodeName(bytes);
     this.#spaces.create({ id: facts.space, name }, lsn);
   }
 

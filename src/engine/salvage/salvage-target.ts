@@ -10,7 +10,7 @@ import type { FrameFacts } from "../../log/frame.ts";
 import { KIND_CLEAR, KIND_PUT, KIND_REMOVE, KIND_SPACE_CREATE, KIND_SPACE_DROP } from "../../log/frame.ts";
 import type { Space } from "../contract.ts";
 import type { Engine } from "../engine.ts";
-import { decodeName } from "../names.ts";
+import { decodeName, isName } from "../names.ts";
 
 /** One sound frame; its arrays are good during the call only. */
 export interface FoundFrame {
@@ -45,7 +45,7 @@ export class SalvageTarget {
 
   /** What a namespace is called, should its creation be lost with the rest of its batch. */
   name({ facts, key }: FoundFrame): void {
-    this.#names.set(facts.space, decodeName(key));
+    if (isName(key)) this.#names.set(facts.space, decodeName(key));
   }
 
   apply(frame: FoundFrame): void {
@@ -63,7 +63,8 @@ export class SalvageTarget {
         if (space !== undefined) engine.clear(space);
         break;
       case KIND_SPACE_CREATE:
-        this.#create(facts.space, decodeName(key));
+        // Without a name it is one whose creation is lost.
+        if (isName(key)) this.#create(facts.space, decodeName(key));
         break;
       case KIND_SPACE_DROP:
         if (space !== undefined) this.#drop(facts.space, space);
