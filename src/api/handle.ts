@@ -12,6 +12,7 @@
 
 import type { Space, Store } from "../engine/contract.ts";
 import { EmdbError } from "../errors.ts";
+import { requireLongStack } from "../engine/stack-room.ts";
 import { ClosedStore } from "./closed-store.ts";
 import type { Lifecycle } from "../engine/life.ts";
 import type { RecoveryReport } from "./types.ts";
@@ -129,16 +130,19 @@ export class Handle {
   /** While it goes on, each call shares its outcome; afterwards one does nothing. */
   close(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
+    const closing = this.#closeOnce();
     // Refused, nothing is closed: the next call tries again.
-    if (this.#mustStayOpen) return this.#closeOnce();
+    if (this.isOpen) return closing;
     // Who comes later finds the handle closed, however that went; what nobody awaits is told as unhandled.
-    this.#closing = this.#closeOnce().finally(() => (this.#closing = undefined));
+    this.#closing = closing.finally(() => (this.#closing = undefined));
     return this.#closing;
   }
 
   async #closeOnce(): Promise<void> {
     if (this.#isReleased) return;
     this.#refuseIfNeeded();
+    // Shut, it would be closed no more, and hold the file's lock until the process ends.
+    requireLongStack();
     this.#shut();
     try {
       await this.#life?.close();
@@ -151,6 +155,8 @@ export class Handle {
   closeSync(): void {
     if (this.#isReleased) return;
     this.#refuseIfNeeded();
+    // Shut, it would be closed no more, and hold the file's lock until the process ends.
+    requireLongStack();
     this.#shut();
     try {
       this.#life?.closeSync();

@@ -8,6 +8,7 @@ import { EmdbError } from "../errors.ts";
 import { Errno } from "../ffi/errno.ts";
 import { hostSystem, processors } from "../ffi/host.ts";
 import { must } from "../ffi/io-error.ts";
+import { requireLongStack } from "./stack-room.ts";
 import type { System } from "../ffi/system.ts";
 import { onProcessExit, watchProcessEnd } from "../ffi/process-exit.ts";
 import type { EmdbShare, FlushPolicy, ProgressOptions } from "../api/types.ts";
@@ -175,14 +176,17 @@ async function rekey(change: typeof rewriteFile, request: RekeyRequest, options:
 export const door: EngineDoor = {
   open(request: OpenRequest): Lifecycle {
     try {
+      // Half-way, nobody would let go of the file's lock.
+      requireLongStack();
       return openOnce(request);
     } finally {
       wipeAsked(request.config);
     }
   },
   openInMemory(config: EngineConfig): Lifecycle {
-    const environment = hostEnvironment();
     try {
+      requireLongStack();
+      const environment = hostEnvironment();
       endAbandoned(environment, undefined);
       return registerUnreachable(openMemory(environment, config));
     } finally {
@@ -190,6 +194,7 @@ export const door: EngineDoor = {
     }
   },
   attach(share: EmdbShare): Lifecycle {
+    requireLongStack();
     const environment = hostEnvironment();
     endAbandoned(environment, undefined);
     const base = checkedShare(share, environment.system);

@@ -181,6 +181,8 @@ export class Engine implements Store {
 
   insert(space: Space, key: Bytes, value: Bytes, expiresAtMs: number): void {
     const write = this.#write;
+    const { mutex } = this.core;
+    mutex.lock();
     try {
       write.begin();
       this.core.key.load(key);
@@ -190,7 +192,7 @@ export class Engine implements Store {
       write.abandon();
       throw error;
     } finally {
-      write.end();
+      mutex.unlock();
     }
   }
 
@@ -406,6 +408,8 @@ export class Engine implements Store {
   /** Runs a write under the lock; what a throw leaves unpublished is taken back. */
   #writing<T>(body: () => T, isOfFile = true): T {
     const write = this.#write;
+    const { mutex } = this.core;
+    mutex.lock();
     try {
       write.begin(isOfFile);
       return body();
@@ -413,7 +417,7 @@ export class Engine implements Store {
       write.abandon();
       throw error;
     } finally {
-      write.end();
+      mutex.unlock();
     }
   }
 }

@@ -16,8 +16,8 @@ export const API: readonly PlantedFault[] = [
     "store.clockMs() + ttlMs",
   ]),
   fault("a close that failed fails again", "test/api/handle.test.ts", "api/handle.ts", [
-    "this.#closing = this.#closeOnce().finally(() => (this.#closing = undefined));",
-    "this.#closing = this.#closeOnce();",
+    "this.#closing = closing.finally(() => (this.#closing = undefined));",
+    "this.#closing = closing;",
   ]),
   fault("another evaluation of the module writes inside a transaction", "test/engine/lock.test.ts", "api/handle.ts", [
     'Symbol.for("emdb.gates.1")',

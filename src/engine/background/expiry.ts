@@ -95,6 +95,8 @@ export class Sweeper {
   /** Removes some of the records that have expired by a moment. Rot is told, and not thrown: others may be done without it. */
   slice(space: SpaceState, nowMs: number): Slice {
     const write = this.#write;
+    const { mutex } = this.#core;
+    mutex.lock();
     try {
       write.begin();
       this.#spaces.mustBeLive(space);
@@ -106,7 +108,7 @@ export class Sweeper {
       if (!isRot(error)) throw error;
       return { removed: 0, isDone: true, rot: error };
     } finally {
-      write.end();
+      mutex.unlock();
     }
   }
 

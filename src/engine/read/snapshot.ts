@@ -14,6 +14,7 @@
 
 import { barrier } from "../../ffi/barrier.ts";
 import { copy, pinned } from "../../ffi/memory.ts";
+import { requireStack } from "../stack-room.ts";
 import { HASH_BITS, hashBehind } from "../../keydir/hash.ts";
 import { PAGE_BYTES } from "../../ffi/heap.ts";
 import { HASH_SHIFT, PAGE_SLOTS } from "../../keydir/shard.ts";
@@ -55,6 +56,8 @@ export class Snapshots {
 
   /** Opens a snapshot at the present moment. */
   hold(space: SpaceState): Hold {
+    // Nobody would close one whose walk finds no room on the stack.
+    requireStack();
     const core = this.#core;
     if (this.#open.size === 0) Atomics.add(core.control.flags, SNAPSHOTS, 1);
     // The row first, the position again after it: a writer that looked in between kept what the second one needs.

@@ -22,6 +22,7 @@ import { barrier } from "../../ffi/barrier.ts";
 import { Errno } from "../../ffi/errno.ts";
 import { lacksRoom, must, syncError } from "../../ffi/io-error.ts";
 import { pinned } from "../../ffi/memory.ts";
+import { requireStack } from "../stack-room.ts";
 import type { Result } from "../../ffi/system.ts";
 import { ROW_THREAD_AT } from "../../ffi/reclaim.ts";
 import type { FrameEncoder } from "../../log/encoder.ts";
@@ -103,6 +104,8 @@ export class Sync implements Waiting {
   }
 
   #flush(hasPaid: boolean): void {
+    // An owner that found no room on the stack to lead would be waited for for ever, by itself too.
+    requireStack();
     const target = this.spill();
     let isPaid = hasPaid;
     for (;;) {

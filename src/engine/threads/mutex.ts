@@ -24,11 +24,13 @@
  * 2. Who holds it waits for nothing else but system calls and the sync under way, whose owner never waits for the lock
  *    (`sync.ts`).
  * 3. Before another Worker can attach, the word says whether this one holds the lock.
- * 4. Who has left takes it no more: its row, which the word would name, may be another's.
+ * 4. Who takes it has room on the stack to give it back, and for a write (`stack-room.ts`).
+ * 5. Who has left takes it no more: its row, which the word would name, may be another's.
  */
 
 import { EmdbError, assert } from "../../errors.ts";
 import { ROW_THREAD_AT } from "../../ffi/reclaim.ts";
+import { requireStack } from "../stack-room.ts";
 import type { System } from "../../ffi/system.ts";
 import { ATTACHED_MAX, NEVER_MS } from "../../limits.ts";
 import {
@@ -172,8 +174,9 @@ export class Mutex {
     }
   }
 
-  /** @throws {EmdbError} EMDB_CLOSED when this thread has left */
+  /** @throws {EmdbError} EMDB_CLOSED when this thread has left; RangeError where the stack has no room for who holds it */
   lock(): void {
+    requireStack();
     this.#refuseLeft();
     if (this.#takeLent()) return;
     if (this.#depth === 0 && !this.#isAlone && Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) !== 0)
@@ -207,6 +210,7 @@ export class Mutex {
 
   /** Takes the lock if it is free or a dead one's, or comes to be so in that many turns of 10 ms at most. */
   tryLock(turnsMax = 0): boolean {
+    requireStack();
     if (this.#hasLeft) return false;
     if (this.#takeLent()) return true;
     const isFree = this.#depth > 0 || this.#isAlone;

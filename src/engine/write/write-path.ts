@@ -2,7 +2,7 @@
  * The write path: encode a frame into the tail, point the index to it, publish.
  *
  * Invariants
- * 1. All under the writer's lock, and every write begins with `begin`: it refuses an unhealthy database and
+ * 1. All under the writer's lock, which the caller takes and gives back, and every write begins with `begin`: it refuses an unhealthy database and
  *    undoes what a failed or dead writer left between `visible` and the tail.
  * 2. Frame bytes, then `tail`, then the slot, then `visible`: a reader that finds a slot finds the frame.
  * 3. Nothing is visible before `publish`; until then `undo` can take everything back.
@@ -73,11 +73,10 @@ export class WritePath {
     this.#removals = new BatchRemovals(core, spaces);
   }
 
-  /** Takes the lock and makes sure that writing, to the log or to memory alone, can begin. The caller unlocks in any case. */
+  /** Makes sure that writing, to the log or to memory alone, can begin. */
   begin(isOfFile = true): void {
     const core = this.#core;
     core.expiry.forgetBatch();
-    core.mutex.lock();
     if (core.isReadOnly)
       throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path: core.file?.path });
     if (core.control.flags[STATE] !== 0) throw refusal(core);
@@ -122,11 +121,6 @@ export class WritePath {
   /** After a published batch. */
   tidy(): void {
     this.#removals.tidy();
-  }
-
-  /** Ends what `begin` began. */
-  end(): void {
-    this.#core.mutex.unlock();
   }
 
   /** After a throw: takes back what the write left. What cannot be taken back now is by the next `begin`. */
