@@ -83,7 +83,7 @@ export const GROWTH_BYTES_MAX = 64 * MIB;
 
 /**
  * Where reserved space is recorded block by block as it is written, so much of it is written with zeros ahead of the log
- * while syncs come often: a sync of 2 to 50 KB then takes 0.7 of the time (docs/performance.md). More than this makes the
+ * while syncs come often: a sync of 2 to 50 KB then takes 0.7 of the time (docs/design.md). More than this makes the
  * syncs that carry the zeros as long as several others.
  */
 export const ZEROED_BYTES = 256 * KIB;

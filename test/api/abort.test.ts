@@ -4,6 +4,9 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import type { EncryptionInput, OpenOptions, ProgressOptions } from "../../src/api/types.ts";
+import { attachTo } from "../../src/engine/open/open.ts";
+import type { SharedBase } from "../../src/engine/threads/base.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { fastFolder } from "../engine/fixture.ts";
 import { turn } from "../support/turns.ts";
 
@@ -115,3 +118,41 @@ describe.each(Object.keys(calls))("%s", (name) => {
     }
   });
 });
+
+test.each(["compact", "backupTo", "verify"])(
+  "%s whose signal closes the database keeps no other thread from such work",
+  async (name) => {
+    let hasClosed = true;
+    for (let asks = 1; hasClosed && asks < 100; asks++) {
+      using folder = fastFolder();
+      const at = { path: folder.file("data.emdb"), target: folder.file("target.emdb") };
+      using db = Emdb.open(at.path);
+      fill(db);
+      const base = db.share() as unknown as SharedBase;
+      const other = attachTo(
+        { system: hostSystem(), defer: (work) => void setImmediate(work), hasWorkers: false },
+        base,
+      );
+      const { signal } = new AbortController();
+      let asked = 0;
+      hasClosed = false;
+      Object.defineProperty(signal, "aborted", {
+        get: () => {
+          hasClosed ||= ++asked === asks;
+          if (asked === asks) db.closeSync();
+          return false;
+        },
+      });
+      const code = await calls[name]!.run({ ...at, db }, { signal }).then(
+        () => "fine",
+        (error: unknown) => (error instanceof EmdbError ? error.code : String(error)),
+      );
+      expect(["fine", "EMDB_CLOSED"]).toContain(code);
+      expect(other.work.tryTake()).toBe(true);
+      other.work.give();
+      expect(other.engine.count(other.engine.defaultSpace)).toBe(10);
+      other.leave();
+    }
+    expect(hasClosed).toBe(false);
+  },
+);

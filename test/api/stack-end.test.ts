@@ -1,7 +1,7 @@
 /** Calls at the end of the stack: of a recursion that went too deep, and that somebody catches further up. */
 
 import { expect, test } from "bun:test";
-import { SYNC_OWNER } from "../../src/engine/threads/control.ts";
+import { LONG_WORK, SYNC_OWNER } from "../../src/engine/threads/control.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { requireStack } from "../../src/engine/stack-room.ts";
 import { Emdb, type OpenOptions } from "../../src/index.ts";
@@ -40,7 +40,7 @@ function expectRangeErrors(thrown: readonly unknown[]): void {
   );
 }
 
-test("a write or a flush that the stack has no room for keeps neither the writer's lock nor the sync", () => {
+test("what the stack has no room for keeps neither the writer's lock nor the sync nor the place of long work", () => {
   using folder = temporaryFolder();
   const opened = openFile(hostSystem(), folder.file("data.emdb"), { flushPlan: { kind: "on-each-flush" } });
   const { engine, sync } = opened;
@@ -56,11 +56,13 @@ test("a write or a flush that the stack has no room for keeps neither the writer
     () => sync!.flush(),
     () => engine.removeMany(defaultSpace, ["b", "c"]),
     () => engine.clear(defaultSpace),
+    () => opened.work.tryTake() && opened.work.give(),
+    () => opened.checkpoint!.runSync(),
   ];
   for (const call of calls) {
     expectRangeErrors(fromTheEnd(call));
     expect(core.mutex.isHeld).toBe(false);
-    expect(core.control.flags[SYNC_OWNER]).toBe(0);
+    expect([core.control.flags[SYNC_OWNER], core.control.flags[LONG_WORK]]).toEqual([0, 0]);
   }
   expect(engine.snapshots.walk(defaultSpace, "pairs").batch()).toBeUndefined();
   opened.leave();

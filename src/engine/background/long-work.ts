@@ -15,6 +15,7 @@ import { closedError, type Core } from "../core.ts";
 import { giveBackDead } from "./dead-work.ts";
 import { mustFit } from "../files/name-room.ts";
 import { refuseAborted } from "../progress.ts";
+import { requireLongStack } from "../stack-room.ts";
 import { draftPaths } from "../files/siblings.ts";
 import { discardDraft } from "../copy/swap.ts";
 
@@ -55,6 +56,8 @@ export class LongWork {
   /** Takes the place if nobody living has it. */
   tryTake(): boolean {
     const { flags, reclaim } = this.#core.control;
+    // Who has the place and no room on the stack to give it back would keep it from all.
+    requireLongStack();
     const holder = Atomics.compareExchange(flags, LONG_WORK, 0, this.#own);
     if (holder !== 0) {
       const thread = Atomics.load(reclaim, ROW_THREAD_AT + holder - 1);
