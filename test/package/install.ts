@@ -15,6 +15,7 @@ export const published = [
   "src",
   "docs",
   "examples",
+  "bench/README.md",
 ];
 
 export interface Outcome {

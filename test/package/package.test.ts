@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { stubSource } from "../../scripts/build.ts";
 import { countsOf, failuresIn, notesIn } from "../../scripts/suite.ts";
@@ -61,10 +61,24 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 describe("the tarball", () => {
   test("holds the build, its source and the license, and nothing else", () => {
     const top = new Set(readdirSync(installed));
-    expect([...top].filter((name) => ![...published, "dist"].includes(name))).toEqual([]);
+    const known = new Set([...published, "dist"].map((path) => path.split("/")[0]));
+    expect([...top].filter((name) => !known.has(name))).toEqual([]);
+    expect(readdirSync(join(installed, "bench"))).toEqual(["README.md"]);
     for (const name of ["package.json", "LICENSE", "dist", "src"]) expect(top).toContain(name);
     for (const path of ["index.js", "index.d.ts", "needs-bun.js"])
       expect(readdirSync(join(installed, "dist"))).toContain(path);
+  });
+  test("has what its documents link to", () => {
+    const documents = readdirSync(installed, { recursive: true, encoding: "utf8" }).filter((path) =>
+      path.endsWith(".md"),
+    );
+    const links = documents.flatMap((path) =>
+      [...readFileSync(join(installed, path), "utf8").matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map(([, to = ""]) =>
+        join(dirname(path), to),
+      ),
+    );
+    expect(links.length).toBeGreaterThan(30);
+    expect(links.filter((path) => !existsSync(join(installed, path)))).toEqual([]);
   });
   test("declares the promised names and no other", () => {
     const text = readFileSync(join(installed, "dist/index.d.ts"), "utf8");
