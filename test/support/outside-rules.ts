@@ -52,12 +52,12 @@ const OUTSIDE: Readonly<Record<string, readonly string[]>> = {
   setInterval: [
     "src/engine/sync/commit-worker.ts",
     "src/engine/sync/group-commit.ts",
-    "src/engine/background/long-work.ts",
+    "src/engine/threads/changed.ts",
   ],
   clearInterval: [
     "src/engine/sync/commit-worker.ts",
     "src/engine/sync/group-commit.ts",
-    "src/engine/background/long-work.ts",
+    "src/engine/threads/changed.ts",
   ],
   setTimeout: ["src/engine/door.ts"],
   clearTimeout: ["src/engine/door.ts"],

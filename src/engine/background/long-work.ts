@@ -9,7 +9,7 @@
 import type { ProgressOptions } from "../../api/types.ts";
 import { EmdbError } from "../../errors.ts";
 import { ROW_THREAD_AT } from "../../ffi/reclaim.ts";
-import { NEVER_MS } from "../../limits.ts";
+import { changed } from "../threads/changed.ts";
 import { LONG_WORK, WORK_LEFT } from "../threads/control.ts";
 import { closedError, type Core } from "../core.ts";
 import { giveBackDead } from "./dead-work.ts";
@@ -116,15 +116,8 @@ export class LongWork {
     const { flags } = this.#core.control;
     const holder = Atomics.load(flags, LONG_WORK);
     if (holder === 0) return;
-    const outcome = Atomics.waitAsync(flags, LONG_WORK, holder, TURN_MS);
-    if (!outcome.async) return;
-    // Waiting holds no process by itself, and whoever has the place may die.
-    const keepAlive = setInterval(() => undefined, NEVER_MS);
-    try {
-      await outcome.value;
-    } finally {
-      clearInterval(keepAlive);
-    }
+    // Whoever has the place may die.
+    await changed(flags, { word: LONG_WORK, value: holder, waitMs: TURN_MS });
   }
 
   /**

@@ -32,7 +32,8 @@ import { EmdbError, assert } from "../../errors.ts";
 import { ROW_THREAD_AT } from "../../ffi/reclaim.ts";
 import { requireStack } from "../stack-room.ts";
 import type { System } from "../../ffi/system.ts";
-import { ATTACHED_MAX, NEVER_MS } from "../../limits.ts";
+import { ATTACHED_MAX } from "../../limits.ts";
+import { changed } from "./changed.ts";
 import {
   AUDIT,
   MUTEX,
@@ -146,8 +147,6 @@ export class Mutex {
     if (!this.isFree || !this.tryLock()) {
       if (this.#inTurns++ === 0) this.#countWaiting(IN_TURNS);
       this.#hasWaited = false;
-      // Waiting holds no process by itself.
-      const keepAlive = setInterval(() => undefined, NEVER_MS);
       try {
         do {
           await this.#givenBack();
@@ -159,7 +158,6 @@ export class Mutex {
           }
         } while (!this.tryLock());
       } finally {
-        clearInterval(keepAlive);
         // Who has left is not counted any more.
         if (this.#inTurns > 0 && --this.#inTurns === 0) this.#countWaiting(-IN_TURNS);
       }
@@ -187,9 +185,7 @@ export class Mutex {
   /** Resolves when the lock is given back, or after a turn. */
   async #givenBack(): Promise<void> {
     const holder = Atomics.load(this.#flags, MUTEX);
-    if (holder === 0) return;
-    const outcome = Atomics.waitAsync(this.#flags, MUTEX, holder, TURN_MS);
-    if (outcome.async) await outcome.value;
+    if (holder !== 0) await changed(this.#flags, { word: MUTEX, value: holder, waitMs: TURN_MS });
   }
 
   /** How long it was waited for, where it is lent. */
