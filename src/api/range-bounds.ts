@@ -37,7 +37,7 @@ export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K, what: str
   }
   if (prefix !== undefined) {
     if ([gt, gte, lt, lte].some((bound) => bound !== undefined))
-      throw wrong("prefix and a bound exclude each other; give one");
+      throw wrong("prefix and a bound exclude each other; give one, or two bounds for a part of what has the prefix");
     return planOf(prefixBounds(arrayOf(checkedPrefix(prefix))), { reverse, limit });
   }
   const behind = gt === undefined ? undefined : boundAt(keyIn(gt, "bound gt"), { isInclusive: false });

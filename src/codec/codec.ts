@@ -9,22 +9,22 @@ import type { ByteCodec } from "./types.ts";
 /** Ready-made codecs. `uint32` and `uint64` keep numeric order in byte order. */
 export const codec: {
   /** Bytes as they are. */
-  readonly bytes: ByteCodec<Uint8Array>;
+  readonly bytes: ByteCodec<Uint8Array, Uint8Array>;
   /** UTF-8; what is not is refused, in both directions. A byte order mark is kept. */
-  readonly text: ByteCodec<string>;
+  readonly text: ByteCodec<string, string>;
   /** What `JSON.stringify` takes; a value it would leave out (undefined, a function) is refused. */
-  json<T = unknown>(): ByteCodec<T>;
+  json<T = unknown>(): ByteCodec<T, string>;
   /** Structured clone (Map, Set, Date, typed arrays ...); readable by the same Bun major only. */
-  structured<T = unknown>(): ByteCodec<T>;
+  structured<T = unknown>(): ByteCodec<T, Uint8Array>;
   /** Whole numbers from 0 to 2^32 - 1 as four bytes, big-endian. */
-  readonly uint32: ByteCodec<number>;
+  readonly uint32: ByteCodec<number, Uint8Array>;
   /** Bigints from 0n to 2^64 - 1 as eight bytes, big-endian. */
-  readonly uint64: ByteCodec<bigint>;
+  readonly uint64: ByteCodec<bigint, Uint8Array>;
 } = {
   bytes: bytesCodec,
   text: textCodec,
-  json: <T>() => jsonCodec as ByteCodec<T>,
-  structured: <T>() => structuredCodec as ByteCodec<T>,
+  json: <T>() => jsonCodec as ByteCodec<T, string>,
+  structured: <T>() => structuredCodec as ByteCodec<T, Uint8Array>,
   uint32: uint32Codec,
   uint64: uint64Codec,
 };

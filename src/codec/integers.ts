@@ -8,7 +8,7 @@ const UINT64_BYTES = 8;
 const UINT32_MAX = 0xffff_ffff;
 const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 
-export const uint32Codec: ByteCodec<number> = {
+export const uint32Codec: ByteCodec<number, Uint8Array> = {
   encode(value) {
     if (typeof value !== "number") throw wrong(`codec.uint32 takes a number, got ${typeof value}`);
     if (!Number.isInteger(value) || value < 0 || value > UINT32_MAX) {
@@ -28,7 +28,7 @@ export const uint32Codec: ByteCodec<number> = {
   },
 };
 
-export const uint64Codec: ByteCodec<bigint> = {
+export const uint64Codec: ByteCodec<bigint, Uint8Array> = {
   encode(value) {
     if (typeof value !== "bigint") throw wrong(`codec.uint64 takes a bigint, got ${typeof value}`);
     if (value < 0n || value > UINT64_MAX) {

@@ -2,7 +2,7 @@ import { EmdbError } from "../errors.ts";
 import { utf8Text } from "./text.ts";
 import type { ByteCodec } from "./types.ts";
 
-export const jsonCodec: ByteCodec<unknown> = {
+export const jsonCodec: ByteCodec<unknown, string> = {
   encode(value) {
     const text = stringified(value);
     // JSON has no word for these; storing nothing for something would lose it.

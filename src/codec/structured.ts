@@ -17,7 +17,7 @@ const MARK = 0xe5;
 const HEADER_BYTES = 2;
 const BUN_MAJOR = Number.parseInt(Bun.version, 10);
 
-export const structuredCodec: ByteCodec<unknown> = {
+export const structuredCodec: ByteCodec<unknown, Uint8Array> = {
   encode(value) {
     const body = serialized(value);
     const bytes = new Uint8Array(HEADER_BYTES + body.length);

@@ -32,7 +32,7 @@ export function utf8TextIn(bytes: Uint8Array, from: number, to: number): string 
   return text.includes("\ufffd") ? utf8Text(bytes.subarray(from, to)) : text;
 }
 
-export const textCodec: ByteCodec<string> = {
+export const textCodec: ByteCodec<string, string> = {
   encode(value) {
     if (typeof value === "string") return value;
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `codec.text takes a string, got ${typeof value}`);
@@ -40,7 +40,7 @@ export const textCodec: ByteCodec<string> = {
   decode: utf8Text,
 };
 
-export const bytesCodec: ByteCodec<Uint8Array> = {
+export const bytesCodec: ByteCodec<Uint8Array, Uint8Array> = {
   encode(value) {
     if (isByteArray(value)) return value;
     throw new EmdbError("EMDB_INVALID_ARGUMENT", `codec.bytes takes a Uint8Array, got ${typeof value}`);

@@ -358,6 +358,12 @@ test("no length that somebody made up is believed", () => {
   expect(db.get("tame")).toEqual(new Uint8Array([7]));
 });
 
+test("a prefix beside a bound is told what to give for a part of it", () => {
+  using db = Emdb.openInMemory({ rangeScans: true });
+  const { message } = expectCode("EMDB_INVALID_ARGUMENT", () => db.range({ prefix: "a/", lt: "a/9" }));
+  expect(message).toContain("two bounds for a part of what has the prefix");
+});
+
 test("a secret that is a number is not in the message", () => {
   for (const encryption of [
     { passphrase: 12_345_678 },

@@ -285,6 +285,21 @@ interface WiderStatics {
   resolvePath(options?: emdb.LocationOptions): string;
 }
 
+/** The ready-made codecs say what their bytes are, so that others can be made of them. */
+interface WiderCodec<T, Encoded> {
+  readonly encode: (value: T) => Encoded;
+  readonly decode: (bytes: Uint8Array) => T;
+}
+
+interface WiderCodecs {
+  readonly bytes: WiderCodec<Uint8Array, Uint8Array>;
+  readonly text: WiderCodec<string, string>;
+  json<T = unknown>(): WiderCodec<T, string>;
+  structured<T = unknown>(): WiderCodec<T, Uint8Array>;
+  readonly uint32: WiderCodec<number, Uint8Array>;
+  readonly uint64: WiderCodec<bigint, Uint8Array>;
+}
+
 // -- the claims --------------------------------------------------------------
 
 /** Whether the compiler takes both for one type; assignable to each other is not enough. */
@@ -340,7 +355,8 @@ interface Found {
   readonly Transaction: Broken<Transaction, emdb.Transaction>;
   readonly Focus: Broken<Focus, emdb.Focus>;
   readonly Codec: Broken<Codec<Point>, emdb.Codec<Point>>;
-  readonly codec: Broken<Codecs, typeof emdb.codec>;
+  readonly codec: Broken<Codecs, typeof emdb.codec, keyof WiderCodecs>;
+  readonly widerCodecs: Broken<WiderCodecs, typeof emdb.codec>;
   readonly EmdbShare: Broken<Share, emdb.EmdbShare>;
   readonly EmdbStats: Broken<Stats, emdb.EmdbStats>;
   readonly RecoveryReport: Broken<RecoveryReport, emdb.RecoveryReport>;

@@ -142,6 +142,15 @@ export async function operations(db: Emdb, signal: AbortSignal): Promise<void> {
   claim<Same<ReturnType<typeof again.close>, Promise<void>>>();
 }
 
+/** A key of two parts, made of what the ready-made codecs give. */
+export const composed: Codec<readonly [word: string, id: number]> = {
+  encode([word, id]) {
+    const text = new TextEncoder().encode(`${codec.text.encode(word)}\0`);
+    return new Uint8Array([...text, ...codec.uint32.encode(id)]);
+  },
+  decode: (bytes) => [codec.text.decode(bytes.subarray(0, -5)), codec.uint32.decode(bytes.subarray(-4))],
+};
+
 export function failures(error: unknown): EmdbErrorCode | undefined {
   if (!(error instanceof EmdbError)) return undefined;
   if (error.code === "EMDB_LOCKED") return error.holder?.isHeld === true ? error.code : undefined;
