@@ -316,7 +316,7 @@ export interface RecoveryReport {
   readonly usedCheckpoint: boolean;
   /** Records taken from the log after it; those of a batch that does not count are not among them. */
   readonly replayedRecords: number;
-  /** Bytes of a half-written tail that were cut off. */
+  /** Bytes of a half-written tail that were cut off; with `readOnly` left out, and beside a writer those that came meanwhile. */
   readonly tornBytes: number;
   /**
    * Bytes that had been durable before and are missing from the file's end (somebody truncated it), as far as the checkpoint
