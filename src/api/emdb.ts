@@ -1,6 +1,8 @@
 /**
  * The ways to open a database, and what can be done to a file without opening it.
  *
+ * Decision: a handle is known to the compiler by its members alone. A class with private ones would let nothing take its place,
+ * such as a program's own in a test.
  * Invariant: a secret is what is checked last. The check copies it, and only the engine, once it is called, wipes the copy.
  */
 
@@ -9,6 +11,7 @@ import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
 import { Database } from "./database.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
+import type { INSPECT } from "./inspect.ts";
 import type { Lifecycle } from "../engine/life.ts";
 import { locationPath } from "./location.ts";
 import { checkedEngineOptions, checkedOpenOptions, requireLocation } from "./open-options.ts";
@@ -27,11 +30,20 @@ import type {
   SalvageReport,
 } from "./types.ts";
 
+/** What a class has that implements a database, and a handle need not have: how it shows in a log. */
+type Shown = "toJSON" | typeof INSPECT;
+
 /** An open database. Made by `Emdb.open`, `Emdb.openInMemory` and `Emdb.attach`. */
-export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposable {
-  private constructor(life: Lifecycle) {
+export interface Emdb extends Keyspace, Omit<Database, keyof Keyspace | Shown> {}
+
+class OpenDatabase extends Database {
+  static {
+    Object.defineProperty(this, "name", { value: "Emdb", configurable: true });
+  }
+
+  constructor(life?: Lifecycle) {
     // A caller without types can still write `new Emdb(path)`.
-    if (typeof Object(life).store !== "object") {
+    if (typeof life?.store !== "object") {
       throw new EmdbError("EMDB_INVALID_ARGUMENT", "a database is opened by Emdb.open(path), not by new");
     }
     super(life);
@@ -53,7 +65,7 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     if (typeof where === "string" || isUrl(where)) {
       const path = checkedPath(where);
       const config = checkedOpenOptions(options, { hasLocation: false });
-      return new Emdb(door.open({ path, createFolders: false, config }));
+      return new OpenDatabase(door.open({ path, createFolders: false, config }));
     }
     if (!isOptions(where) || options !== undefined) {
       throw new EmdbError(
@@ -64,7 +76,7 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     requireLocation(where);
     const path = locationPath(where, processEnvironment);
     const config = checkedOpenOptions(where, { hasLocation: true });
-    return new Emdb(door.open({ path, createFolders: config.createIfMissing, config }));
+    return new OpenDatabase(door.open({ path, createFolders: config.createIfMissing, config }));
   }
 
   /**
@@ -74,7 +86,7 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
    * @throws {EmdbError} EMDB_INVALID_CONFIG, EMDB_TOO_LARGE for a passphrase, EMDB_UNSUPPORTED, EMDB_IO
    */
   static openInMemory(options?: EngineOptions): Emdb {
-    return new Emdb(door.openInMemory(checkedEngineOptions(options)));
+    return new OpenDatabase(door.openInMemory(checkedEngineOptions(options)));
   }
 
   /** In another Worker of the process that opened it: the same database, reads and writes alike. */
@@ -82,7 +94,7 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     if (!isOptions(share) || (share as { readonly kind?: unknown }).kind !== "emdb-share") {
       throw new EmdbError("EMDB_INVALID_ARGUMENT", `attach takes what share() gave, got ${describe(share)}`);
     }
-    return new Emdb(door.attach(share));
+    return new OpenDatabase(door.attach(share));
   }
 
   /**
@@ -173,3 +185,9 @@ export class Emdb extends Database implements Keyspace, Disposable, AsyncDisposa
     return await door.salvage({ path: source, target: copy, encryption: secret }, progress);
   }
 }
+
+/** The ways to open a database. Abstract, since `new` is none of them. */
+type Opening = Omit<typeof OpenDatabase, "prototype"> & (abstract new () => Emdb) & { readonly prototype: Emdb };
+
+/** The ways to open a database, and what can be done to a file without opening it. */
+export const Emdb: Opening = OpenDatabase;

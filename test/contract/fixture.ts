@@ -1,21 +1,21 @@
 /** What the contract suite is run over, and the small words its cases are written in. */
 
 import { expect } from "bun:test";
-import type { Database } from "../../src/api/database.ts";
+import type { Emdb } from "../../src/api/emdb.ts";
 import type { BytesLike, EngineOptions, Keyspace } from "../../src/api/types.ts";
 import { EmdbError, type EmdbErrorCode } from "../../src/errors.ts";
 import type { TestClock } from "../support/memory-store.ts";
 
 /** One open database of a test's own. */
 export interface Opened {
-  readonly db: Database;
+  readonly db: Emdb;
   /** The clock that the database reads; the test moves it. */
   readonly clock: TestClock;
   /**
    * Goes on to the next state that must be the same, as "closed and opened again"; returns the database to go on
    * with, which may be the same one.
    */
-  settle?(db: Database): Database | Promise<Database>;
+  settle?(db: Emdb): Emdb | Promise<Emdb>;
   /** Ends everything. The database may be closed already. */
   end?(): void | Promise<void>;
 }
@@ -34,7 +34,7 @@ export interface Features {
 
 /** A database in a test, which may be another object after each `settle`. */
 export class Bench {
-  db: Database;
+  db: Emdb;
   readonly clock: TestClock;
   readonly #opened: Opened;
   readonly #features: Features;
@@ -55,7 +55,7 @@ export class Bench {
     if (this.has("compact")) await this.db.compact();
   }
 
-  async settle(): Promise<Database> {
+  async settle(): Promise<Emdb> {
     if (this.#opened.settle !== undefined) this.db = await this.#opened.settle(this.db);
     return this.db;
   }
@@ -82,7 +82,7 @@ export function onFresh(openFresh: OpenFresh, features: Features): OnFresh {
 }
 
 /** The three ways to a key space, all of which take and give plain bytes. */
-export const places: readonly { readonly name: string; readonly of: (db: Database) => Keyspace }[] = [
+export const places: readonly { readonly name: string; readonly of: (db: Emdb) => Keyspace }[] = [
   { name: "the default key space", of: (db) => db },
   { name: "a namespace", of: (db) => db.namespace("a namespace") },
   { name: "a typed view", of: (db) => db.typed({ key: PASSING, value: PASSING }) as Keyspace },

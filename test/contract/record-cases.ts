@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { Database } from "../../src/api/database.ts";
+import type { Emdb } from "../../src/api/emdb.ts";
 import type { Codec } from "../../src/api/types.ts";
 import { codec } from "../../src/codec/codec.ts";
 import { KEY_BYTES_MAX } from "../../src/limits.ts";
@@ -207,7 +207,7 @@ export function recordCases(on: OnFresh): void {
     "text of every kind and length is read as it was written, and refused with one byte of it spoilt",
     on(async (bench) => {
       const alphabets = ["text", "caf\u00e9", "\u0442\u0435\u043a\u0441\u0442", "a\u{1f511}", "\ufffd", "\ufeff"];
-      const write = (db: Database): void => {
+      const write = (db: Emdb): void => {
         for (const [index, text] of texts.entries()) {
           db.insert(`${index}`, text);
           // The end of a record that is read in pieces is where one is forgotten.
@@ -219,7 +219,7 @@ export function recordCases(on: OnFresh): void {
       const texts = alphabets.flatMap((words) =>
         TEXT_UNITS.map((units) => words.repeat(units).slice(0, units).toWellFormed()),
       );
-      const check = (db: Database): void => {
+      const check = (db: Emdb): void => {
         for (const [index, text] of texts.entries()) {
           // Not toBe of the texts: a megabyte of a message.
           const [plain, typed] = [db.getText(`${index}`), db.typed({ value: codec.text }).get(`${index}`)];

@@ -325,16 +325,14 @@ type Other<Names, Expected> = Exclude<Names, Expected> | Exclude<Expected, Names
 /** The same of types without members of their own. */
 type Differs<Promised, Given> = Same<Promised, Given> extends true ? never : "another type";
 
-type Inspected = Extract<keyof emdb.Emdb, symbol>;
-type Shown = Exclude<Inspected, typeof Symbol.iterator | typeof Symbol.dispose | typeof Symbol.asyncDispose> | "toJSON";
-
 interface Point {
   readonly x: number;
 }
 
 /** Every name of the package with what is not as promised: nothing. */
 interface Found {
-  readonly Emdb: Broken<Database, emdb.Emdb, never, Shown>;
+  readonly Emdb: Broken<Database, emdb.Emdb>;
+  readonly standIn: [Database] extends [emdb.Emdb] ? never : "asks for more than its members";
   readonly statics: Broken<Statics, typeof emdb.Emdb, keyof WiderStatics, "prototype">;
   readonly widerStatics: Broken<WiderStatics, Pick<typeof emdb.Emdb, keyof WiderStatics>>;
   readonly Keyspace: Broken<Keyspace<Uint8Array, Uint8Array, emdb.BytesLike, emdb.BytesLike>, emdb.Keyspace>;

@@ -151,6 +151,23 @@ export const composed: Codec<readonly [word: string, id: number]> = {
   decode: (bytes) => [codec.text.decode(bytes.subarray(0, -5)), codec.uint32.decode(bytes.subarray(-4))],
 };
 
+/** A handle is whatever has the members: one of a program's own, in a test, takes its place. */
+export function standIn(db: Emdb): Emdb {
+  const members: { readonly [P in keyof Emdb]: Emdb[P] } = db;
+  let held = Emdb.openInMemory();
+  held = members;
+  claim<Same<InstanceType<typeof Emdb>, Emdb>>();
+  claim<Same<ReturnType<typeof Emdb.open>, Emdb>>();
+  claim<Same<Pick<Emdb, keyof Keyspace>, { [P in keyof Keyspace]: Keyspace[P] }>>();
+  type Own =
+    "recovery" | "path" | "isOpen" | "share" | "namespace" | "listNamespaces" | "dropNamespace" | "transaction";
+  type More =
+    "focus" | "group" | "deleteGroup" | "flush" | "flushSync" | "checkpoint" | "compact" | "backupTo" | "verify";
+  type End = "stats" | "close" | "closeSync" | typeof Symbol.dispose | typeof Symbol.asyncDispose;
+  claim<Same<keyof Emdb, keyof Keyspace | Own | More | End>>();
+  return db instanceof Emdb ? held : db;
+}
+
 export function failures(error: unknown): EmdbErrorCode | undefined {
   if (!(error instanceof EmdbError)) return undefined;
   if (error.code === "EMDB_LOCKED") return error.holder?.isHeld === true ? error.code : undefined;
