@@ -178,7 +178,7 @@ class OpenDatabase extends Database {
   ): Promise<SalvageReport> {
     const source = checkedPath(path);
     const copy = checkedPath(target, { what: "target" });
-    if (source === copy) throw new EmdbError("EMDB_INVALID_ARGUMENT", "the target must not be the damaged file");
+    if (source === copy) throw new EmdbError("EMDB_INVALID_CONFIG", "the target must not be the damaged file");
     const progress = checkedProgress(options, { extra: ["encryption"] });
     const { encryption } = options;
     const secret = encryption === undefined ? undefined : checkedSecret(encryption);

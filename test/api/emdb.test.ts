@@ -49,7 +49,7 @@ describe("calls about a file", () => {
     await expectRejects("EMDB_INVALID_CONFIG", Emdb.enableEncryption("never.emdb", { key, cipher: "rot13" as never }));
     await expectRejects("EMDB_INVALID_CONFIG", Emdb.disableEncryption("never.emdb", { passphrase: "" }));
     await expectRejects("EMDB_INVALID_CONFIG", Emdb.rotateEncryptionKey("never.emdb", { key }, "next" as never));
-    await expectRejects("EMDB_INVALID_ARGUMENT", Emdb.salvage("never.emdb", "never.emdb"));
+    await expectRejects("EMDB_INVALID_CONFIG", Emdb.salvage("never.emdb", "never.emdb"));
     await expectRejects("EMDB_INVALID_ARGUMENT", Emdb.salvage("never.emdb", "to.emdb", { onprogress: 1 } as never));
     await expectRejects("EMDB_ABORTED", Emdb.salvage("never.emdb", "to.emdb", { signal: AbortSignal.abort() }));
   });
