@@ -22,12 +22,16 @@ export interface FocusedSpace {
 }
 
 export class FocusView implements Focus {
-  readonly prefix: string;
   readonly #place: FocusedSpace;
+  readonly #prefix: string;
 
   constructor(place: FocusedSpace, prefix: string) {
     this.#place = place;
-    this.prefix = checkedPart(prefix, "prefix");
+    this.#prefix = checkedPart(prefix, "prefix");
+  }
+
+  get prefix(): string {
+    return this.#prefix;
   }
 
   set(key: string, value: BytesLike, options?: InsertOptions): void {
@@ -60,7 +64,7 @@ export class FocusView implements Focus {
   #walk(wanted: WantedInOrder): IteratorObject<[Uint8Array, Uint8Array], undefined> {
     const { handle, space } = this.#place.coded;
     const { store } = handle;
-    const prefix = ownArray(`${this.prefix}.`);
+    const prefix = ownArray(`${this.#prefix}.`);
     if (!store.hasRangeScans) {
       const all = new RecordIterator<[Uint8Array, Uint8Array]>(handle, store.snapshot(space, wanted));
       return all.filter(([key]) => startsWith(key, { prefix }));
@@ -92,7 +96,7 @@ export class FocusView implements Focus {
   }
 
   #wholeKey(part: string): string {
-    return `${this.prefix}.${checkedPart(part, "key")}`;
+    return `${this.#prefix}.${checkedPart(part, "key")}`;
   }
 }
 

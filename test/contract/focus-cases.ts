@@ -55,7 +55,10 @@ export function focusCases(on: OnFresh, features: Features): void {
       db.focus("").set("", "1");
       db.focus("a.b").set("c.d", "2");
       expect(sortedPairs(db)).toEqual([".=1", "a.b.c.d=2"]);
-      expect(textOf(db.focus("a").focus("b").focus("c").get("d"))).toBe("2");
+      const inner = db.focus("a").focus("b").focus("c");
+      expect(textOf(inner.get("d"))).toBe("2");
+      expect(Reflect.set(inner, "prefix", "")).toBe(false);
+      expect(inner.prefix).toBe("a.b.c");
     }),
   );
   test(
