@@ -49,11 +49,7 @@ const OUTSIDE: Readonly<Record<string, readonly string[]>> = {
   "Atomics.waitAsync": ["engine"],
   queueMicrotask: ["engine"],
   setImmediate: ["src/api/record-stream.ts", "src/engine/door.ts"],
-  setInterval: [
-    "src/engine/sync/commit-worker.ts",
-    "src/engine/sync/group-commit.ts",
-    "src/engine/threads/changed.ts",
-  ],
+  setInterval: ["src/engine/sync/commit-worker.ts", "src/engine/sync/group-commit.ts", "src/engine/threads/changed.ts"],
   clearInterval: [
     "src/engine/sync/commit-worker.ts",
     "src/engine/sync/group-commit.ts",
