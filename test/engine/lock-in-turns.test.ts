@@ -9,7 +9,7 @@ import { verifyDatabase } from "../../src/engine/verify/verify.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { turn } from "../support/turns.ts";
-import { faulty } from "./engine-fixture.ts";
+import { faulty, type Fault } from "./engine-fixture.ts";
 import { CONFIG } from "./open-engine.ts";
 
 const sleep = Atomics.wait.bind(Atomics);
@@ -28,10 +28,15 @@ class Beside implements Disposable {
   readonly #other: Opened;
   readonly #wait = spyOn(Atomics, "wait");
 
-  constructor() {
-    const config = { ...CONFIG, rangeScans: true, flushPlan: { kind: "group", waitMsMax: 0, batchMax: 1024 } } as const;
-    const system = faulty(hostSystem(), (call, [thread]) =>
-      call === "isThreadAlive" && thread === OTHER_THREAD ? (true as never) : undefined,
+  constructor(fault: Fault = () => undefined, more: Partial<typeof CONFIG> = {}) {
+    const config = {
+      ...CONFIG,
+      ...more,
+      rangeScans: true,
+      flushPlan: { kind: "group", waitMsMax: 0, batchMax: 1024 },
+    } as const;
+    const system = faulty(hostSystem(), (call, args) =>
+      call === "isThreadAlive" && args[0] === OTHER_THREAD ? (true as never) : fault(call, args),
     );
     const others = faulty(system, (call) => (call === "threadId" ? OTHER_THREAD : undefined));
     const environment = { system, defer: (work: () => void) => void setImmediate(work) };
@@ -74,11 +79,20 @@ class Beside implements Disposable {
     this.#other.engine.core.mutex.unlock();
   }
 
+  /** Gives the lock back for a turn of the event loop. */
+  async letBy(): Promise<void> {
+    this.unlock();
+    await turn();
+    this.lock();
+    await turn();
+    await turn();
+  }
+
   [Symbol.dispose](): void {
     this.#wait.mockRestore();
     if (this.#other.engine.core.mutex.isHeld) this.unlock();
     this.#other.leave();
-    this.own.leave();
+    if (!this.own.engine.core.isClosed) this.own.leave();
     this.folder[Symbol.dispose]();
   }
 }
@@ -113,13 +127,7 @@ test.each(Object.keys(WORK))("%s beside a thread that has the lock nearly always
   for (let count = 0; count < 20; count++) await turn();
   expect([isDone, beside.flags[MUTEX_WAITERS]]).toEqual([false, 1 + MUTEX_LONG]);
   let rounds = 0;
-  for (; !isDone && rounds < ROUNDS_MAX; rounds++) {
-    beside.unlock();
-    await turn();
-    beside.lock();
-    await turn();
-    await turn();
-  }
+  for (; !isDone && rounds < ROUNDS_MAX; rounds++) await beside.letBy();
   beside.unlock();
   expect(isDone).toBe(true);
   await working;
@@ -128,4 +136,59 @@ test.each(Object.keys(WORK))("%s beside a thread that has the lock nearly always
   const { engine } = beside.own;
   const expired = name.includes("compaction") ? 0 : EXPIRED;
   expect(engine.count(engine.defaultSpace)).toBe(RECORDS + expired + (name === "flush" ? 1 : 0));
+});
+
+/** Fewer pieces of an index than are written to its image at a time, and more than are copied where nobody is waited for. */
+const PIECES = 20;
+
+test("a checkpoint of a database that is closed right behind a step that it has waited for writes to no file any more", async () => {
+  let nowMs = 1000;
+  let isClosed = false;
+  const strays: unknown[] = [];
+  using beside = new Beside((call, [handle]) => {
+    // The file's number may be another's by now.
+    if (isClosed && call === "write") strays.push(handle);
+    return call === "monotonic" ? (nowMs += 0.1) : undefined;
+  });
+  const { own } = beside;
+  const { engine } = own;
+  const keys = Array.from({ length: 120_000 }, (_, index) => `more ${index}`);
+  engine.insertMany(engine.defaultSpace, keys, keys, 0);
+  let pieces = 0;
+  const close = (): void => {
+    own.leave();
+    isClosed = true;
+  };
+  const exclusively = engine.exclusively.bind(engine);
+  spyOn(engine, "exclusively").mockImplementation((body) => {
+    pieces += 1;
+    // What waits for something else on this thread, and goes on before the work does.
+    if (pieces === PIECES) queueMicrotask(close);
+    return exclusively(body);
+  });
+  beside.lock();
+  const outcome = own.checkpoint!.run().then(
+    () => "done",
+    (error: unknown) => (error as EmdbError).code,
+  );
+  while (!isClosed) {
+    pieces = 0;
+    nowMs += 100;
+    await beside.letBy();
+  }
+  expect(await outcome).toBe("EMDB_CLOSED");
+  expect(strays).toEqual([]);
+  isClosed = false;
+});
+
+test("a verify of an encrypted database that is closed right behind the moment that it speaks about", async () => {
+  using beside = new Beside(undefined, { encryption: { key: new Uint8Array(32).fill(7) } });
+  const { own } = beside;
+  const { snapshots } = own.engine;
+  const hold = snapshots.hold.bind(snapshots);
+  spyOn(snapshots, "hold").mockImplementation((space) => {
+    queueMicrotask(() => queueMicrotask(() => own.leave()));
+    return hold(space);
+  });
+  expect(await verifyDatabase(own, {}).catch((error: unknown) => (error as EmdbError).code)).toBe("EMDB_CLOSED");
 });

@@ -153,6 +153,7 @@ export class Checkpoint {
         this.#writer = writer;
       });
       assert(writer !== undefined, "it has begun");
+      this.#mustGoOn(writer);
       await this.#copyInSlices(writer);
       if (this.#parts.sync.durable < writer.end) await this.#parts.commit.flush();
       this.#mustGoOn(writer);

@@ -39,7 +39,7 @@ export interface Slices {
   readonly isTurnDue: () => boolean;
   /** Lets it turn. */
   readonly turn: () => Promise<void>;
-  /** Asked whenever the loop has turned; throws when the work is to be given up. */
+  /** Asked whenever the loop has turned, before anything else is; throws when the work is to be given up. */
   readonly check: () => void;
 }
 
@@ -50,6 +50,8 @@ export async function inSlices({ mutex }: Pick<Core, "mutex">, slices: Slices): 
     const isWaiting = needsLock() && !mutex.isFree;
     const isMore = isWaiting ? await mutex.inTurns(check, step) : step();
     if (!isMore) return;
+    // What else waited on this thread may have gone on since the step, and closed the database.
+    if (isWaiting) check();
     if (!isTurnDue() && !isWaiting) continue;
     await turn();
     check();

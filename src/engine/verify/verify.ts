@@ -45,6 +45,8 @@ async function verifyNow(opened: Opened, options: ProgressOptions): Promise<Veri
   try {
     await opened.engine.core.inTurns(() => (moment = takeMoment(opened)));
     assert(moment !== undefined, "it was taken");
+    // Closed right behind that, it has no keys any more.
+    opened.engine.core.enter();
     return await verifyMoment(opened, moment, options);
   } finally {
     moment?.release();
