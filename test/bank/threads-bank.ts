@@ -87,7 +87,7 @@ export const THREADS: readonly PlantedFault[] = [
     "",
   ]),
   fault("long work waits for the lock and its event loop stands still", IN_TURNS, "engine/threads/held-steps.ts", [
-    "const isWaiting = needsLock() && !mutex.isFree;",
+    "const isWaiting = needsLock() && !mutex.isFree && !mutex.sleepsAnyway;",
     "const isWaiting = false;",
   ]),
   fault("a flush waits for the lock and its event loop stands still", IN_TURNS, "engine/sync/group-commit.ts", [

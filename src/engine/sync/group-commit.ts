@@ -132,7 +132,8 @@ export class GroupCommit {
 
   /** Whether something is to be written first, and another thread has the lock, for a long batch maybe. */
   get #mustWait(): boolean {
-    return this.#hasWorker && !this.#core.mutex.isFree && !this.#isWritten;
+    const { mutex } = this.#core;
+    return this.#hasWorker && !mutex.isFree && !mutex.sleepsAnyway && !this.#isWritten;
   }
 
   async #beginInTurns(): Promise<void> {

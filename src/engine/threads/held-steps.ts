@@ -47,7 +47,7 @@ export interface Slices {
 export async function inSlices({ mutex }: Pick<Core, "mutex">, slices: Slices): Promise<void> {
   const { step, needsLock = () => true, isTurnDue, turn, check } = slices;
   for (;;) {
-    const isWaiting = needsLock() && !mutex.isFree;
+    const isWaiting = needsLock() && !mutex.isFree && !mutex.sleepsAnyway;
     const isMore = isWaiting ? await mutex.inTurns(check, step) : step();
     if (!isMore) return;
     // What else waited on this thread may have gone on since the step, and closed the database.

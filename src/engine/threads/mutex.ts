@@ -56,6 +56,8 @@ const LET_BY_MS = 10;
 const NOBODY_CAME_MS = 100;
 /** Longest wait in turns: a loop that is busy meets others that are quicker whenever it comes. */
 const IN_TURNS_MS_MAX = 2000;
+/** For so long it counts that a thread has slept for the lock. */
+const SLEPT_MS = 1000;
 /** What one who waits in turns counts as; its thread may come to wait for the lock itself meanwhile. */
 const IN_TURNS = 1 + MUTEX_LONG;
 assert(2 * ATTACHED_MAX < MUTEX_LONG && 2 * ATTACHED_MAX * IN_TURNS < 2 ** 31, "both counts have room");
@@ -85,8 +87,8 @@ export class Mutex {
   #hasLeft = false;
   /** Where the lock is lent: how long it was waited for. This thread has it, and nothing has taken it yet. */
   #lentMs: number | undefined;
-  /** Whether the thread has slept for the lock since it waits in turns. */
-  #hasWaited = false;
+  /** By the monotonic clock: when this thread last began to sleep for the lock. */
+  #sleptMs = -Infinity;
   /** How many wait in turns on this thread, which counts as one of those who wait. */
   #inTurns = 0;
   /** By the monotonic clock: until then nobody is let by. */
@@ -134,10 +136,18 @@ export class Mutex {
   }
 
   /**
+   * Whether this thread has slept for the lock lately, for writes of its own: its event loop stands still for others as it is,
+   * and comes back to what waits in turns when one of them has the lock again.
+   */
+  get sleepsAnyway(): boolean {
+    return this.#system.monotonic() - this.#sleptMs < SLEPT_MS;
+  }
+
+  /**
    * Runs something that takes the lock, as soon as that can be had, and lets the event loop turn until then: the lock is lent
    * to whoever asks for it first within `body`, and given back with that. Nothing else runs on this thread in between.
    * `check` is asked before each try, and throws to give up. Where the loop comes too late again and again, the lock is waited
-   * for as others wait: when this thread has done so for its own writes meanwhile, or after two seconds.
+   * for as others wait: when this thread `sleepsAnyway`, or after two seconds.
    *
    * @throws {EmdbError} EMDB_CLOSED when this thread has left, and what `check` throws
    */
@@ -146,13 +156,12 @@ export class Mutex {
     const askedMs = this.#system.monotonic();
     if (!this.isFree || !this.tryLock()) {
       if (this.#inTurns++ === 0) this.#countWaiting(IN_TURNS);
-      this.#hasWaited = false;
       try {
         do {
           await this.#givenBack();
           this.#refuseLeft();
           check();
-          if (this.#hasWaited || this.#system.monotonic() - askedMs >= IN_TURNS_MS_MAX) {
+          if (this.sleepsAnyway || this.#system.monotonic() - askedMs >= IN_TURNS_MS_MAX) {
             this.lock();
             break;
           }
@@ -263,11 +272,11 @@ export class Mutex {
     for (let spin = 0; spin < spins; spin++) {
       if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;
     }
-    this.#hasWaited ||= turnsMax > 0;
     let counted = 1;
     this.#countWaiting(counted);
     // One who would not wait does not ask for the time either.
-    const longAtMs = turnsMax === 0 ? 0 : this.#system.monotonic() + LONG_MS;
+    if (turnsMax > 0) this.#sleptMs = this.#system.monotonic();
+    const longAtMs = this.#sleptMs + LONG_MS;
     try {
       for (let turn = 0; ; turn++) {
         const holder = Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own);
