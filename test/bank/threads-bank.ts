@@ -83,12 +83,12 @@ export const THREADS: readonly PlantedFault[] = [
     "    this.#inTurns = 0;\n",
   ]),
   fault("a lock that is lent and not taken is kept", TURNS, "engine/threads/mutex.ts", [
-    "      if (this.#takeLent()) this.unlock();\n",
+    "    if (this.#takeLent()) this.unlock();\n",
     "",
   ]),
   fault("long work waits for the lock and its event loop stands still", IN_TURNS, "engine/threads/held-steps.ts", [
-    "const isWaiting = needsLock() && !mutex.isFree && !mutex.sleepsAnyway;",
-    "const isWaiting = false;",
+    "const isWaiting = !mutex.beginStep({ needsLock: needsLock() });",
+    "const isWaiting = false;\n    mutex.beginStep({ needsLock: false });",
   ]),
   fault("a flush waits for the lock and its event loop stands still", IN_TURNS, "engine/sync/group-commit.ts", [
     "      if (this.#mustWait) void",

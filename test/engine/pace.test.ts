@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import type { Core } from "../../src/engine/core.ts";
 import { Pace } from "../../src/engine/progress.ts";
 
-const FREE = { mutex: { isFree: true } } as Pick<Core, "mutex">;
+const FREE = { mutex: { beginStep: () => true, endStep: () => undefined } } as unknown as Pick<Core, "mutex">;
 
 /** A clock that steps and turns move. */
 class Clock {

@@ -273,3 +273,25 @@ test("nor is anybody waited for who has had the lock by then", () => {
   notify.mockRestore();
   expect(two.slept.length).toBe(0);
 });
+
+test("a step has the lock lent that is free, and is not to be taken where it is not, unless its thread sleeps for it anyway", () => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  const step = { needsLock: true };
+  two.during(
+    () => two.later(1),
+    () => two.later(1),
+  );
+  expect([other.beginStep(step), other.isHeld, writer.isFree]).toEqual([true, false, false]);
+  other.endStep();
+  expect([writer.isFree, other.beginStep({ needsLock: false }), writer.isFree]).toEqual([true, true, true]);
+  // Within a step, it is no write of the thread's own.
+  writer.lock();
+  expect([other.tryLock(1), other.sleepsAnyway]).toEqual([false, false]);
+  other.endStep();
+  expect(other.beginStep(step)).toBe(false);
+  expect([other.tryLock(1), other.sleepsAnyway, other.beginStep(step)]).toEqual([false, true, true]);
+  other.endStep();
+  two.nowMs += 1000;
+  expect([other.sleepsAnyway, other.beginStep(step), flags[MUTEX_WAITERS]]).toEqual([false, false, 0]);
+});

@@ -408,6 +408,8 @@ function* copyRounds(
 ): Generator<number, void> {
   const { core } = engine;
   const { copy: copying, finish } = draft;
+  // Whoever has begun it had the lock for that, and may have to wait for it anew.
+  yield copying.done;
   while (copying.step()) yield copying.done;
   // Writers of any speed may go on beside the first round.
   const chase = new Chase(engine, copying.done);

@@ -43,12 +43,20 @@ export interface Slices {
   readonly check: () => void;
 }
 
+function stepIn(mutex: Core["mutex"], step: () => boolean): boolean {
+  try {
+    return step();
+  } finally {
+    mutex.endStep();
+  }
+}
+
 /** Takes all steps; the event loop turns now and then, and where a step needs the lock for as long as another thread has it. */
 export async function inSlices({ mutex }: Pick<Core, "mutex">, slices: Slices): Promise<void> {
   const { step, needsLock = () => true, isTurnDue, turn, check } = slices;
   for (;;) {
-    const isWaiting = needsLock() && !mutex.isFree && !mutex.sleepsAnyway;
-    const isMore = isWaiting ? await mutex.inTurns(check, step) : step();
+    const isWaiting = !mutex.beginStep({ needsLock: needsLock() });
+    const isMore = isWaiting ? await mutex.inTurns(check, step) : stepIn(mutex, step);
     if (!isMore) return;
     // What else waited on this thread may have gone on since the step, and closed the database.
     if (isWaiting) check();

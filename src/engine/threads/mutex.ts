@@ -87,8 +87,10 @@ export class Mutex {
   #hasLeft = false;
   /** Where the lock is lent: how long it was waited for. This thread has it, and nothing has taken it yet. */
   #lentMs: number | undefined;
-  /** By the monotonic clock: when this thread last began to sleep for the lock. */
+  /** By the monotonic clock: when this thread last began to sleep for the lock, but for long work. */
   #sleptMs = -Infinity;
+  /** Whether a step of long work is under way. */
+  #isStep = false;
   /** How many wait in turns on this thread, which counts as one of those who wait. */
   #inTurns = 0;
   /** By the monotonic clock: until then nobody is let by. */
@@ -172,13 +174,38 @@ export class Mutex {
       }
       this.#noteTurn();
     }
-    this.#depth -= 1;
-    if (this.#depth === 0 && !this.#isAlone) this.#lentMs = this.#system.monotonic() - askedMs;
+    this.#lend(this.#system.monotonic() - askedMs);
     try {
       return body();
     } finally {
-      if (this.#takeLent()) this.unlock();
+      this.endStep();
     }
+  }
+
+  /**
+   * A step of long work begins: one that takes the lock has it lent in the same way, if it can be had now. False: it cannot, and
+   * the step is to be taken by `inTurns`.
+   */
+  beginStep({ needsLock }: { readonly needsLock: boolean }): boolean {
+    if (needsLock) {
+      if (this.isFree && this.tryLock()) this.#lend(0);
+      else if (!this.sleepsAnyway) return false;
+    }
+    this.#isStep = true;
+    return true;
+  }
+
+  /** The step is done, whatever became of it. */
+  endStep(): void {
+    this.#isStep = false;
+    if (this.#takeLent()) this.unlock();
+  }
+
+  /** What has just been taken is for who asks next. */
+  #lend(waitedMs: number): void {
+    this.#isStep = true;
+    this.#depth -= 1;
+    if (this.#depth === 0 && !this.#isAlone) this.#lentMs = waitedMs;
   }
 
   /** @throws {EmdbError} EMDB_CLOSED when this thread has left; RangeError where the stack has no room for who holds it */
@@ -275,8 +302,9 @@ export class Mutex {
     let counted = 1;
     this.#countWaiting(counted);
     // One who would not wait does not ask for the time either.
-    if (turnsMax > 0) this.#sleptMs = this.#system.monotonic();
-    const longAtMs = this.#sleptMs + LONG_MS;
+    const askedMs = turnsMax === 0 ? 0 : this.#system.monotonic();
+    if (turnsMax > 0 && !this.#isStep) this.#sleptMs = askedMs;
+    const longAtMs = askedMs + LONG_MS;
     try {
       for (let turn = 0; ; turn++) {
         const holder = Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own);
