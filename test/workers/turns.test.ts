@@ -187,16 +187,25 @@ test("a thread that waits in turns, and meanwhile takes the lock and gives it ba
   two.during(() => "timed-out");
   writer.lock();
   let isDone = false;
+  const notify = spyOn(Atomics, "notify");
   const meanwhile = (): void => {
     writer.unlock();
     other.lock();
     other.unlock();
     other.giveWay();
+    // One who waits beside it is woken, be it behind this thread in the line.
+    flags[MUTEX_WAITERS]! += 1;
+    other.lock();
+    notify.mockClear();
+    other.unlock();
+    expect(notify.mock.calls.map(([, word, count]) => [word, count])).toEqual([[MUTEX, 2]]);
+    flags[MUTEX_WAITERS]! -= 1;
     writer.lock();
   };
   const working = inTurns(two, [meanwhile, () => writer.unlock()], () => (isDone = true));
   // By the writer alone, when it gave the lock back.
   await working;
+  notify.mockRestore();
   expect([isDone, two.slept.length, flags[MUTEX_WAITERS]]).toEqual([true, 1, 0]);
 });
 

@@ -261,7 +261,8 @@ export class Mutex {
     Atomics.store(this.#flags, MUTEX, 0);
     const waiters = this.#waiters;
     if (waiters <= 0) return;
-    Atomics.notify(this.#flags, MUTEX, 1);
+    // Those who wait in turns on this thread are in the line as well, and who is behind them must not sleep on for that.
+    Atomics.notify(this.#flags, MUTEX, 1 + this.#inTurns);
     if (waiters >= MUTEX_LONG) this.#letLongBy();
   }
 
