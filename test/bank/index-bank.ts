@@ -313,7 +313,7 @@ export const INDEX: readonly PlantedFault[] = [
     "  core.expiry.restore(space.address, expiresAtMs, low, high);\n",
     "  void [low, high];\n",
   ]),
-  fault("deadlines go by old positions for what has left a queue", EXPIRY_MODEL, "keydir/expiry-queue.ts", [
+  fault("deadlines go by old positions for what has left a queue", QUEUE, "keydir/expiry-queue.ts", [
     "return this.present === undefined ? units : this.present(units);",
     "return units;",
   ]),

@@ -323,6 +323,23 @@ test.each([311, 312, 313])("a queue that is led over in parts names each record 
   expect(sorted(fixture.sweep(Infinity))).toEqual(left);
 });
 
+test("what left a queue in a batch by its old position is put back by its present one", () => {
+  using fixture = new QueueFixture();
+  const { queue, space, keydir } = fixture;
+  fixture.put(1, 7, 10);
+  queue.present = present;
+  const entry = fixture.model.get(1)!;
+  expect(fixture.find(entry.hash, entry.units)).toBeGreaterThan(0);
+  entry.units = present(entry.units);
+  keydir.replace(entry.units, false);
+  queue.beginBatch();
+  expect([queue.takeDue(space, 10), queue.facts(space).entries]).toEqual([true, 0]);
+  const { low, high } = fixture.slotOf(1);
+  expect(present((queue.high & 15) * TWO_32 + queue.low)).toBe((high & 15) * TWO_32 + low);
+  queue.restore(space, 10, low, high);
+  expect(queue.facts(space).entries).toBe(1);
+});
+
 test("an entry whose frame has not been copied is stale, also beside a removal of which that is so as well", () => {
   using fixture = new QueueFixture();
   const { queue, space } = fixture;
