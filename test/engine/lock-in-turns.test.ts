@@ -138,6 +138,26 @@ test.each(Object.keys(WORK))("%s beside a thread that has the lock nearly always
   expect(engine.count(engine.defaultSpace)).toBe(RECORDS + expired + (name === "flush" ? 1 : 0));
 });
 
+test("a flush that waits for the lock while its database closes is decided by the close", async () => {
+  using beside = new Beside();
+  const { own } = beside;
+  own.engine.insert(own.engine.defaultSpace, "key", "last", 0);
+  let isFlushed = false;
+  const flushed = own.commit!.flush().then(() => (isFlushed = true));
+  beside.lock();
+  for (let count = 0; count < 5; count++) await turn();
+  expect([isFlushed, beside.flags[MUTEX_WAITERS]]).toEqual([false, 1 + MUTEX_LONG]);
+  const { sync } = own;
+  const end = own.engine.core.visible;
+  beside.unlock();
+  own.leave();
+  expect(sync!.durable).toBeGreaterThanOrEqual(end);
+  await flushed;
+  // What waited goes on in vain.
+  for (let count = 0; count < 5; count++) await turn();
+  expect(beside.flags[MUTEX_WAITERS]).toBe(0);
+});
+
 /** Fewer pieces of an index than are written to its image at a time, and more than are copied where nobody is waited for. */
 const PIECES = 20;
 
