@@ -20,7 +20,7 @@ import { replaceSlot } from "../../crypto/key-area.ts";
 import { newSlotLater } from "../../crypto/new-lock.ts";
 import { callerSecret } from "../../crypto/open-matrix.ts";
 import { stretchLater } from "../../crypto/argon2.ts";
-import { EmdbError } from "../../errors.ts";
+import { EmdbError, assert } from "../../errors.ts";
 import { Errno } from "../../ffi/errno.ts";
 import { ioError, must } from "../../ffi/io-error.ts";
 import type { FileHandle, System } from "../../ffi/system.ts";
@@ -64,10 +64,12 @@ export async function rewriteFile(
 ): Promise<void> {
   await underLock(environment, request.path, async (path, found, { lock, letGo }) => {
     const { system } = environment;
-    if (request.current === undefined && cipherOf(found.header) !== undefined) {
+    const isEncrypted = cipherOf(found.header) !== undefined;
+    if (isEncrypted && request.current === undefined) {
       const message = "the database is encrypted already; rotateEncryptionKey gives it another secret";
       throw new EmdbError("EMDB_INVALID_CONFIG", message, { path });
     }
+    if (!isEncrypted && request.next === undefined) throw notEncrypted(path, "there is nothing to disable");
     const current = { encryption: request.current, cipher: undefined };
     const next = { encryption: request.next, cipher: request.cipher };
     const names = [newPath({ path, fileId: found.header.fileId })];
@@ -199,9 +201,10 @@ export async function rotateSecret(
 ): Promise<void> {
   await underLock(environment, request.path, async (path, found, { lock }) => {
     const { system } = environment;
+    if (cipherOf(found.header) === undefined) throw notEncrypted(path, "enableEncryption gives it a secret");
     using secret = callerSecret(request.next);
     const keys = await unlockPageLater(found, { encryption: request.current, cipher: undefined }, path);
-    if (keys === undefined) throw new EmdbError("EMDB_INVALID_CONFIG", "the database is not encrypted", { path });
+    assert(keys !== undefined, "what has a cipher has keys");
     const { cipher, dataKey, slotIndex } = keys;
     try {
       const random = (into: Uint8Array): void => system.random(into);
@@ -216,6 +219,12 @@ export async function rotateSecret(
     } finally {
       dataKey.wipe();
     }
+  });
+}
+
+function notEncrypted(path: string, advice: string): EmdbError {
+  return new EmdbError("EMDB_INVALID_CONFIG", `the database ${JSON.stringify(path)} is not encrypted; ${advice}`, {
+    path,
   });
 }
 
