@@ -74,6 +74,7 @@ export const stretch: Stretch = (request) => {
   try {
     return new SecretKey(argon2Sync("argon2id", nodeRequest(request)));
   } catch (cause) {
+    if (isByNameOnly(cause)) return stretchWithNoble(request);
     throw cannotStretch(cause);
   }
 };
@@ -82,13 +83,23 @@ export const stretch: Stretch = (request) => {
 export const stretchLater: StretchLater = (request) => {
   const { argon2 } = nodeCrypto();
   if (typeof argon2 !== "function") return stretchWithWasm(request);
-  return new Promise((resolve, reject) => {
+  const { promise, resolve, reject } = Promise.withResolvers<SecretKey>();
+  try {
     argon2("argon2id", nodeRequest(request), (cause, key) => {
       if (cause === null || cause === undefined) resolve(new SecretKey(key));
       else reject(cannotStretch(cause));
     });
-  });
+  } catch (cause) {
+    if (isByNameOnly(cause)) return stretchWithWasm(request);
+    reject(cannotStretch(cause));
+  }
+  return promise;
 };
+
+/** Bun 1.4.0 has the calls, and refuses whatever they are asked for. */
+function isByNameOnly(cause: unknown): boolean {
+  return cause instanceof Error && (cause as NodeJS.ErrnoException).code === "ERR_CRYPTO_ARGON2_NOT_SUPPORTED";
+}
 
 /** The fallback of `stretch`. */
 export function stretchWithNoble(request: StretchRequest): SecretKey {

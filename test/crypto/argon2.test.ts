@@ -22,7 +22,7 @@ describe("RFC 9106, 5.3 (with secret and associated data) holds for", () => {
   const associatedData = new Uint8Array(12).fill(4);
   const tag = "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659";
 
-  test("the runtime's Argon2id", () => {
+  test.skipIf(Bun.version === "1.4.0")("the runtime's Argon2id", () => {
     const output = argon2Sync("argon2id", {
       message,
       nonce: salt,
@@ -87,6 +87,32 @@ test("a runtime that cannot stretch, for want of memory, is EMDB_UNSUPPORTED, sy
   expect(() => stretch(request)).toThrow(told);
   expect(await stretchLater(request).catch((error: unknown) => error)).toEqual(told);
   expect([sync, later].map((spy) => spy.mock.calls.length)).toEqual([1, 1]);
+});
+
+test("a runtime that has the calls by name only, as Bun 1.4.0, leaves it to the packages, synchronously and not", async () => {
+  const parameters = { memoryKiB: 32, passes: 3, lanes: 4 };
+  const request = { passphrase: bytesOf("passphrase", 20), salt: bytesOf("salt", 32), parameters };
+  const expected = stretchWithNoble(request).bytes.toHex();
+  const crypto = nodeCrypto();
+  const refuse = (): never => {
+    throw Object.assign(new Error("no such algorithm"), { code: "ERR_CRYPTO_ARGON2_NOT_SUPPORTED" });
+  };
+  using sync = spyOn(crypto, "argon2Sync").mockImplementation(refuse);
+  using later = spyOn(crypto, "argon2").mockImplementation(refuse);
+  expect(stretch(request).bytes.toHex()).toBe(expected);
+  expect((await stretchLater(request)).bytes.toHex()).toBe(expected);
+  expect([sync, later].map((spy) => spy.mock.calls.length)).toEqual([1, 1]);
+});
+
+test("what the runtime throws at once instead of telling it later is EMDB_UNSUPPORTED as well", async () => {
+  const request = { passphrase: bytesOf("passphrase", 20), salt: bytesOf("salt", 32), parameters: ARGON2_DEFAULT };
+  const failed = new Error("Argon2 derivation failed");
+  using later = spyOn(nodeCrypto(), "argon2").mockImplementation(() => {
+    throw failed;
+  });
+  const told = expect.objectContaining({ name: "EmdbError", code: "EMDB_UNSUPPORTED", cause: failed });
+  expect(await stretchLater(request).catch((error: unknown) => error)).toEqual(told);
+  expect(later).toHaveBeenCalledTimes(1);
 });
 
 test("parameters at both absurd ends are refused, those at the bounds are taken", () => {
