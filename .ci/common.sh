@@ -3,6 +3,7 @@
 
 set -euo pipefail
 BUN_VERSION=1.4.5
+OLDEST_BUN_VERSION=1.4.0
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${EMDB_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/emdb-ci}
 mkdir -p "$CACHE"

@@ -195,8 +195,10 @@ describe("the repository", () => {
   });
   test("speaks of one version of Bun, and of itself, wherever it names one", () => {
     const texts = [".ci/common.sh", "scripts/task.mjs"].map((path) => readFileSync(join(root, path), "utf8"));
-    const versions = texts.map((text) => /BUN_VERSION ?= ?"?([\d.]+)/.exec(text)?.[1]);
+    const versions = texts.map((text) => /^(?:const )?BUN_VERSION ?= ?"?([\d.]+)/m.exec(text)?.[1]);
     expect([...versions, manifest.devDependencies["bun-types"]]).toEqual(["1.4.5", "1.4.5", "1.4.5"]);
+    const oldest = /^OLDEST_BUN_VERSION=([\d.]+)$/m.exec(texts[0]!)?.[1];
+    expect(manifest.engines.bun).toBe(`>=${oldest}`);
     const own = join(root, "src/version.ts");
     if (existsSync(own)) expect(readFileSync(own, "utf8")).toContain(JSON.stringify(manifest.version));
   });
