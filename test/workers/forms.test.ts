@@ -63,7 +63,11 @@ test.each(Object.keys(executables) as ExecutableName[])(
   },
 );
 
-test("where code may not come from strings, flushes run on the calling thread, and are as durable", () => {
-  const strict = [process.execPath, "--disallow-code-generation-from-strings=strict", installed];
-  expect(outcomeOf(strict)).toEqual({ commitWorkers: 0, isLoopFree: false, records: 20 });
-});
+// Bun 1.4.0 takes the option and makes code from strings all the same.
+test.skipIf(Bun.version === "1.4.0")(
+  "where code may not come from strings, flushes run on the calling thread, and are as durable",
+  () => {
+    const strict = [process.execPath, "--disallow-code-generation-from-strings=strict", installed];
+    expect(outcomeOf(strict)).toEqual({ commitWorkers: 0, isLoopFree: false, records: 20 });
+  },
+);
