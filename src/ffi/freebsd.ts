@@ -1,4 +1,4 @@
-/** FreeBSD. Pages: fdatasync(2), posix_fallocate(2), open(2), arc4random_buf(3), thr_self(2), thr_kill(2). */
+/** FreeBSD. Pages: fdatasync(2), posix_fallocate(2), open(2), arc4random_buf(3), thr_self(2), thr_kill(2), fcntl(2). */
 
 import { read } from "bun:ffi";
 import { invalidate } from "./bsd.ts";
@@ -11,6 +11,7 @@ import type { FreebsdCalls } from "./symbols-posix.ts";
 import { BSD_PATH_BYTES_MAX } from "../limits.ts";
 
 const MS_SYNC = 0;
+const F_DUPFD_CLOEXEC = 17;
 
 function openLibc(): FreebsdCalls {
   const table = symbolTables.freebsd;
@@ -33,6 +34,7 @@ export function freebsdKernel(calls: FreebsdCalls = openLibc()): Kernel {
     pathBytesMax: BSD_PATH_BYTES_MAX,
     // O_SYNC: O_DSYNC came only with 13.0, and means less only for the times.
     openWriteThrough: 0x0080,
+    duplicate: (file, from) => calls.fcntl(file, F_DUPFD_CLOEXEC, from, 0, 0, 0, 0, 0, from),
     sync: calls.fdatasync,
     syncFolder: calls.fsync,
     forgetCached(file, bytes) {

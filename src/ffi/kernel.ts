@@ -39,6 +39,8 @@ export interface Kernel {
   readonly pathBytesMax: number;
   /** The flag of `open` that makes each write durable; 0 where none does. */
   readonly openWriteThrough: number;
+  /** F_DUPFD_CLOEXEC: a second descriptor of an open file, the first free one from a number on. Raw. */
+  duplicate(file: FileHandle, from: number): number;
   /** Raw. */
   sync(file: FileHandle): number;
   /** Raw. */

@@ -1,4 +1,4 @@
-/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), fstatfs(2), sync_file_range(2), gettid(2), tgkill(2). */
+/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), fstatfs(2), sync_file_range(2), gettid(2), tgkill(2), fcntl(2). */
 
 import { read } from "bun:ffi";
 import { Errno, resultOfNumber } from "./errno.ts";
@@ -19,8 +19,9 @@ const MADV_HUGEPAGE = 14;
 const POSIX_FADV_DONTNEED = 4;
 const systemCalls =
   process.arch === "arm64"
-    ? { gettid: 178, tgkill: 131, fstatfs: 44, syncFileRange: 84 }
-    : { gettid: 186, tgkill: 234, fstatfs: 138, syncFileRange: 277 };
+    ? { gettid: 178, tgkill: 131, fstatfs: 44, syncFileRange: 84, fcntl: 25 }
+    : { gettid: 186, tgkill: 234, fstatfs: 138, syncFileRange: 277, fcntl: 72 };
+const F_DUPFD_CLOEXEC = 1030;
 const SYNC_FILE_RANGE_WAIT_BEFORE = 1;
 const SYNC_FILE_RANGE_WRITE = 2;
 /** `struct statfs` begins with the type of the file system, a long. */
@@ -59,6 +60,7 @@ export function linuxKernel(calls: LinuxCalls = openLibc()): Kernel {
     openCloseOnExec: 0o2000000,
     pathBytesMax: LINUX_PATH_BYTES_MAX,
     openWriteThrough: 0o10000,
+    duplicate: (file, from) => calls.syscall(systemCalls.fcntl, file, F_DUPFD_CLOEXEC, from, 0, 0),
     sync: calls.fdatasync,
     syncFolder: calls.fsync,
     // Returns the error itself. A length of 0 is all of it; pages that are dirty or mapped stay.

@@ -20,6 +20,7 @@ import type { FileHandle, Result } from "./system.ts";
 import { BSD_PATH_BYTES_MAX } from "../limits.ts";
 
 const F_PREALLOCATE = 42;
+const F_DUPFD_CLOEXEC = 67;
 const F_FULLFSYNC = 51;
 const F_ALLOCATEALL = 4;
 const F_PEOFPOSMODE = 3;
@@ -66,6 +67,7 @@ export function macosKernel(calls: MacosCalls = openSystem()): Kernel {
     openCloseOnExec: 0x1000000,
     pathBytesMax: BSD_PATH_BYTES_MAX,
     openWriteThrough: 0,
+    duplicate: (file, from) => fcntl(file, F_DUPFD_CLOEXEC, from),
     sync: fullSync,
     syncFolder: fullSync,
     forgetCached: (file, bytes) => (invalidate(calls, { file, bytes, synchronous: MS_SYNC }) === 0 ? 0 : failure()),

@@ -31,6 +31,8 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 const LOCK_UN = 8;
 const SEEK_END = 2;
+/** Standard input, output and error have the descriptors before it. */
+const FIRST_OWN_DESCRIPTOR = 3;
 
 /** Linux moves at most 2 GiB less a page per call, macOS refuses more than 2 GiB. */
 const transferBytesMax = 2 ** 30;
@@ -111,10 +113,21 @@ export class PosixSystem extends Surroundings implements System {
     // O_NONBLOCK: opening a named pipe would otherwise wait for its other end. Files do not know the flag.
     const flags = flagsOfMode[mode] | this.#kernel.openCloseOnExec | O_NONBLOCK;
     const opened = this.#openBy(path, flags);
+    if (opened >= 0) return this.#beyondStandard(opened, { path, isNew: mode === "create" });
     if (opened !== -Errno.EACCES || mode !== "write-or-create") return opened;
     // In a sticky folder Linux refuses O_CREAT on what is there and another user's, also to root (fs.protected_regular, proc(5)).
     const existing = this.#openBy(path, flags & ~O_CREAT);
-    return existing < 0 ? opened : existing;
+    return existing < 0 ? opened : this.#beyondStandard(existing, { path, isNew: false });
+  }
+
+  /** Of a program that has closed its standard output the next open gets that number: what is printed would go to the database. */
+  #beyondStandard(opened: FileHandle, { path, isNew }: { readonly path: string; readonly isNew: boolean }): Result {
+    if (opened >= FIRST_OWN_DESCRIPTOR) return opened;
+    const moved = this.#kernel.duplicate(opened, FIRST_OWN_DESCRIPTOR);
+    const result = moved < 0 ? this.#failure() : moved;
+    this.close(opened);
+    if (result < 0 && isNew) this.unlink(path);
+    return result;
   }
 
   #openBy(path: string, flags: number): FileHandle | Result {

@@ -7,7 +7,8 @@
  * Variadic functions are a trap on Apple arm64: there every variadic argument goes on the stack, while a
  * declared one goes into a register. `open` is therefore left to `node:fs`, but on Linux. `fcntl` is declared on macOS with
  * nine parameters: the third is where x86-64 looks for the variadic one, the ninth is the first that does not
- * fit in arm64's eight registers and so lies where a variadic one is looked for; the caller passes it twice.
+ * fit in arm64's eight registers and so lies where a variadic one is looked for; the caller passes it twice. FreeBSD,
+ * where the third alone is looked at, declares it alike.
  * `syscall` is variadic too but used on Linux only, where x86-64 and arm64 pass both kinds alike.
  */
 
@@ -75,17 +76,6 @@ export const muslCalls: Readonly<Record<keyof LinuxCalls, Signature>> = glibcCal
 
 /** What only the two of them are asked. */
 interface BsdCalls extends PosixCalls {
-  msync(at: Address, bytes: number, flags: number): number;
-  __error(): Address;
-}
-
-const bsdCalls = {
-  ...shared,
-  msync: { args: ["ptr", "ptr", "i32"], returns: "i32" },
-  __error: { args: [], returns: "ptr" },
-} as const satisfies Record<keyof BsdCalls, Signature>;
-
-export interface MacosCalls extends BsdCalls {
   /** `int fcntl(int, int, ...)`; see above for the nine. */
   fcntl(
     file: FileHandle,
@@ -98,6 +88,18 @@ export interface MacosCalls extends BsdCalls {
     pad7: number,
     argumentOnStack: Place,
   ): number;
+  msync(at: Address, bytes: number, flags: number): number;
+  __error(): Address;
+}
+
+const bsdCalls = {
+  ...shared,
+  fcntl: { args: ["i32", "i32", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
+  msync: { args: ["ptr", "ptr", "i32"], returns: "i32" },
+  __error: { args: [], returns: "ptr" },
+} as const satisfies Record<keyof BsdCalls, Signature>;
+
+export interface MacosCalls extends BsdCalls {
   pthread_threadid_np(thread: Address, into: Uint8Array): number;
   proc_pidinfo(process: number, flavor: number, thread: number, into: Uint8Array, bytes: number): number;
   arc4random_buf(into: Place, bytes: number): void;
@@ -105,7 +107,6 @@ export interface MacosCalls extends BsdCalls {
 
 export const macosCalls = {
   ...bsdCalls,
-  fcntl: { args: ["i32", "i32", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
   pthread_threadid_np: { args: ["ptr", "ptr"], returns: "i32" },
   proc_pidinfo: { args: ["i32", "i32", "ptr", "ptr", "i32"], returns: "i32" },
   arc4random_buf: { args: ["ptr", "ptr"], returns: "void" },

@@ -93,6 +93,7 @@ export const symbolTables: Readonly<Record<PlatformName, SymbolTable>> = {
     calls: macosCalls,
     operations: {
       ...posixOperations,
+      open: ["fcntl"],
       sync: ["fcntl", "fsync"],
       forgetCached: ["mmap", "msync", "munmap"],
       syncFolder: ["fcntl", "fsync"],
@@ -108,6 +109,7 @@ export const symbolTables: Readonly<Record<PlatformName, SymbolTable>> = {
     calls: freebsdCalls,
     operations: {
       ...posixOperations,
+      open: ["fcntl"],
       sync: ["fdatasync"],
       forgetCached: ["mmap", "msync", "munmap"],
       syncFolder: ["fsync"],

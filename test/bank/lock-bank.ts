@@ -72,7 +72,7 @@ export const LOCKS: readonly PlantedFault[] = [
     "isThere()",
   ]),
   fault("another user's lock in a sticky folder is not opened", "test/ffi/files.test.ts", "ffi/posix.ts", [
-    "return existing < 0 ? opened : existing;",
+    "return existing < 0 ? opened : this.#beyondStandard(existing, { path, isNew: false });",
     "return opened;",
   ]),
   fault(

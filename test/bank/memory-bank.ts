@@ -84,6 +84,10 @@ export const MEMORY: readonly PlantedFault[] = [
     "ffi/self-test.ts",
     ["if (result === -Errno.ENOMEM) throw", "if (result === -Errno.EPERM) throw"],
   ),
+  fault("what is printed goes to the database", "test/ffi/standard-descriptors.test.ts", "ffi/posix.ts", [
+    "if (opened >= FIRST_OWN_DESCRIPTOR) return opened;",
+    "if (opened >= 0) return opened;",
+  ]),
   fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
     "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
     "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",

@@ -70,6 +70,17 @@ test("on macOS the commit Worker takes the same errors for a file system without
   expect([...fallbackOn].sort((a, b) => a - b)).toEqual(found);
 });
 
+test("a second descriptor of a file is asked for by each system's own number, from the third one on", () => {
+  const asked: unknown[][] = [];
+  // At both places where a variadic argument is looked for: see symbols-posix.ts.
+  freebsd({ fcntl: (...args) => asked.push(args) }).duplicate(7, 3);
+  macos({ fcntl: (...args) => asked.push(args) }).duplicate(7, 3);
+  expect(asked).toEqual([
+    [7, 17, 3, 0, 0, 0, 0, 0, 3],
+    [7, 67, 3, 0, 0, 0, 0, 0, 3],
+  ]);
+});
+
 /** The sync of a commit Worker on macOS, where each call answers 0 or an error in turn. */
 function commitSync(fcntl: number[], fsync: number[]): (file: number) => number {
   const answer = (script: number[]) => (): number => {

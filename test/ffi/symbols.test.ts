@@ -66,6 +66,7 @@ const prototypes: Record<PlatformName, string> = {
   void arc4random_buf(void *buf, size_t nbytes)
   int *__error(void)`,
   freebsd: `${posixPrototypes}
+  int fcntl(int fd, int cmd, void *, void *, void *, void *, void *, void *, void *)
   int fdatasync(int fd)
   int posix_fallocate(int fd, off_t offset, off_t len)
   int msync(void *addr, size_t len, int flags)
