@@ -1,4 +1,4 @@
-/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), fstatfs(2), sync_file_range(2), gettid(2), tgkill(2), fcntl(2). */
+/** Linux, with glibc or musl. Pages: fdatasync(2), fallocate(2), madvise(2), statx(2), posix_fadvise(2), getrandom(2), fstatfs(2), sync_file_range(2), gettid(2), tgkill(2), getpriority(2), fcntl(2). */
 
 import { read } from "bun:ffi";
 import { Errno, resultOfNumber } from "./errno.ts";
@@ -19,9 +19,10 @@ const MADV_HUGEPAGE = 14;
 const POSIX_FADV_DONTNEED = 4;
 const systemCalls =
   process.arch === "arm64"
-    ? { gettid: 178, tgkill: 131, fstatfs: 44, syncFileRange: 84, fcntl: 25 }
-    : { gettid: 186, tgkill: 234, fstatfs: 138, syncFileRange: 277, fcntl: 72 };
+    ? { gettid: 178, tgkill: 131, fstatfs: 44, syncFileRange: 84, fcntl: 25, getpriority: 141 }
+    : { gettid: 186, tgkill: 234, fstatfs: 138, syncFileRange: 277, fcntl: 72, getpriority: 140 };
 const F_DUPFD_CLOEXEC = 1030;
+const PRIO_PROCESS = 0;
 const SYNC_FILE_RANGE_WAIT_BEFORE = 1;
 const SYNC_FILE_RANGE_WRITE = 2;
 /** `struct statfs` begins with the type of the file system, a long. */
@@ -99,7 +100,11 @@ export function linuxKernel(calls: LinuxCalls = openLibc()): Kernel {
     random: (into) => calls.getrandom(into, into.length, 0),
     threadId: () => calls.syscall(systemCalls.gettid, 0, 0, 0, 0, 0),
     // Signal 0 is only asked about. ESRCH says that there is no such thread; any other answer that there is.
-    isThreadAlive: (thread) =>
-      calls.syscall(systemCalls.tgkill, process.pid, thread, 0, 0, 0) === 0 || errno() !== Errno.ESRCH,
+    isThreadAlive(thread) {
+      if (calls.syscall(systemCalls.tgkill, process.pid, thread, 0, 0, 0) === 0) return true;
+      if (errno() === Errno.ESRCH) return false;
+      // A filter's answer: of a thread of this process there is no other. This one knows the threads of all processes.
+      return calls.syscall(systemCalls.getpriority, PRIO_PROCESS, thread, 0, 0, 0) >= 0 || errno() !== Errno.ESRCH;
+    },
   };
 }

@@ -7,9 +7,9 @@
  */
 
 import { read as peek } from "bun:ffi";
-import { assert } from "../errors.ts";
 import { assertHandle, assertHolds, assertPages, assertSpan, assertWhole } from "./checks.ts";
 import { Errno, resultOfNumber } from "./errno.ts";
+import { must } from "./io-error.ts";
 import type { Kernel } from "./kernel.ts";
 import { symbolAddress } from "./library.ts";
 import { viewOfMapping } from "./mapped-view.ts";
@@ -425,9 +425,17 @@ export class PosixSystem extends Surroundings implements System {
     for (let done = 0; done < into.length;) {
       const count = this.#kernel.random(into.subarray(done, done + randomBytesMax));
       if (count > 0) done += count;
-      // EINTR is the only failure that can pass; without chance there is no going on.
-      else assert(this.#failure() === -Errno.EINTR, "the system gives random bytes");
+      else if (this.#failure() !== -Errno.EINTR) return this.#randomFromDevice(into);
     }
+  }
+
+  /** Where a filter refuses the call. Page: random(4). */
+  #randomFromDevice(into: Uint8Array): void {
+    const path = "/dev/urandom";
+    const device = must(this.open(path, "read"), { syscall: "open", path });
+    const count = this.read(device, into, { position: 0, bytes: into.length });
+    this.close(device);
+    must(count < 0 || count === into.length ? count : -Errno.EIO, { syscall: "read", path });
   }
 
   threadId(): number {

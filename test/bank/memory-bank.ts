@@ -88,6 +88,15 @@ export const MEMORY: readonly PlantedFault[] = [
     "if (opened >= FIRST_OWN_DESCRIPTOR) return opened;",
     "if (opened >= 0) return opened;",
   ]),
+  fault(
+    "a dead Worker keeps the lock where the process may send no signals",
+    "test/ffi/filtered-calls.test.ts",
+    "ffi/linux.ts",
+    [
+      "return calls.syscall(systemCalls.getpriority, PRIO_PROCESS, thread, 0, 0, 0) >= 0 || errno() !== Errno.ESRCH;",
+      "return true;",
+    ],
+  ),
   fault("what the runtime has unmapped is unmapped once more", "test/ffi/mappings.test.ts", "ffi/posix.ts", [
     "this.#munmapAddress }, before) ?? -Errno.ENOMEM;",
     "this.#munmapAddress }, before) ?? (this.unmap(address, bytes), -Errno.ENOMEM);",
