@@ -18,6 +18,11 @@ export interface Signature {
   readonly returns: WireType;
 }
 
+/** Bun goes on without a JIT where it gets no memory for what it compiles, and calls no library then. */
+const NO_JIT =
+  "emdb needs Bun's JIT, which this process has not: it may not make memory that is both written and executed " +
+  "(systemd's MemoryDenyWriteExecute), has less than some 4 GB of address space (ulimit -v, ulimit -d), or has the JIT switched off";
+
 /** What was opened, for good: symbols must outlive whatever the runtime would free with the library. */
 const opened: unknown[] = [];
 
@@ -42,10 +47,9 @@ export function openLibrary<Calls>(
   }
   // A Bun that is too old may open no library at all, and does so before anything else has asked for its version.
   requireBun(version);
-  throw new EmdbError(
-    "EMDB_UNSUPPORTED",
-    `no system library offers ${Object.keys(calls).join(", ")} on ${process.platform} ${process.arch} (${reasons.join("; ")})`,
-  );
+  const missing = `no system library offers ${Object.keys(calls).join(", ")} on ${process.platform} ${process.arch}`;
+  const hasNoJit = reasons.some((reason) => reason.includes("requires the JIT"));
+  throw new EmdbError("EMDB_UNSUPPORTED", hasNoJit ? NO_JIT : `${missing} (${reasons.join("; ")})`);
 }
 
 /**

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { hostname } from "node:os";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { openLibrary, requireBun } from "../../src/ffi/library.ts";
+import { childCommand } from "../support/platform.ts";
 import { until } from "../support/turns.ts";
 import { system } from "./temporary-folder.ts";
 
@@ -88,6 +89,14 @@ test("a Bun that is too old is told so", () => {
     expect(() => requireBun(version)).toThrow(expect.objectContaining({ code: "EMDB_UNSUPPORTED", message }));
   }
   for (const version of ["1.4.0", "1.4.5", "1.10.0-canary.1", "2.0.0"]) expect(() => requireBun(version)).not.toThrow();
+});
+
+test("a process without a JIT is told what may keep it away", () => {
+  const program = `import(${JSON.stringify(`${import.meta.dir}/../../src/index.ts`)}).catch(({ code, message }) => console.log(code, message))`;
+  const env = { ...process.env, BUN_JSC_useJIT: "0" };
+  const said = Bun.spawnSync([...childCommand(), "-e", program], { env }).stdout.toString();
+  for (const word of ["EMDB_UNSUPPORTED emdb needs Bun's JIT", "MemoryDenyWriteExecute", "ulimit -v"])
+    expect(said).toContain(word);
 });
 
 test("a Bun that is too old is told so also where it opens no library", () => {
