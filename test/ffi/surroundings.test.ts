@@ -91,7 +91,7 @@ test("a Bun that is too old is told so", () => {
   for (const version of ["1.4.0", "1.4.5", "1.10.0-canary.1", "2.0.0"]) expect(() => requireBun(version)).not.toThrow();
 });
 
-test("a process without a JIT is told what may keep it away", () => {
+test.skipIf(process.platform === "win32")("a process without a JIT is told what may keep it away", () => {
   const program = `import(${JSON.stringify(`${import.meta.dir}/../../src/index.ts`)}).catch(({ code, message }) => console.log(code, message))`;
   const env = { ...process.env, BUN_JSC_useJIT: "0" };
   const said = Bun.spawnSync([...childCommand(), "-e", program], { env }).stdout.toString();
