@@ -127,8 +127,8 @@ export const SECRETS: readonly PlantedFault[] = [
     "test/crypto/argon2.test.ts",
     "crypto/argon2.ts",
     [
-      "nodeRequest(request)));\n  } catch (cause) {\n    throw cannotStretch(cause);",
-      "nodeRequest(request)));\n  } catch (cause) {\n    throw cause;",
+      "return stretchWithNoble(request);\n    throw cannotStretch(cause);",
+      "return stretchWithNoble(request);\n    throw cause;",
     ],
   ),
   fault(
