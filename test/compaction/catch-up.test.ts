@@ -17,12 +17,23 @@ interface Writers {
 }
 
 /** Runs the steps beside writers, of a log that is so many bytes behind. */
-function run(writers: Writers, behind: number): Record<"steps" | "holds" | "longest" | "left", number> {
+function run(
+  writers: Writers,
+  behind: number,
+): Record<"steps" | "holds" | "letBy" | "longest" | "left" | "still", number> {
   let holds = 0;
+  let letBy = 0;
   let longest = 0;
   let held = 0;
   let isHeld = false;
-  const core = { visible: behind, base: 0, mutex: { giveWay: () => (core.visible += writers.turn) } };
+  // How much is copied at most without a turn of the loop.
+  let still = 0;
+  let turnedAt = 0;
+  const giveWay = (): void => {
+    letBy += isHeld ? 0 : 1;
+    core.visible += writers.turn;
+  };
+  const core = { visible: behind, base: 0, mutex: { giveWay } };
   const work = (bytes: number): void => {
     if (isHeld) held += bytes;
     else core.visible += bytes * writers.share;
@@ -65,14 +76,18 @@ function run(writers: Writers, behind: number): Record<"steps" | "holds" | "long
   const parts = { chase: new Chase(engine as never, 0), finish };
   for (const _ of catchUpSteps(engine as never, undefined, copying as never, parts)) {
     core.visible += writers.turn;
+    if (holds === 0) still = Math.max(still, copying.done - turnedAt);
+    turnedAt = copying.done;
     if (++steps > 1000) break;
   }
-  return { steps, holds, longest, left };
+  return { steps, holds, letBy, longest, left, still };
 }
 
 test.each([
   { share: 0, turn: 0, behind: 100e6, left: 128 * 1024, holds: false },
   { share: 0.2, turn: 10e3, behind: 100e6, left: 128 * 1024, holds: false },
+  { share: 0, turn: 200e3, behind: 100e6, left: 200e3, holds: false },
+  { share: 0.6, turn: 10e3, behind: 100e6, left: MIB, holds: true },
   { share: 1, turn: 10e3, behind: 100e6, left: MIB, holds: true },
   { share: 1.3, turn: 100e3, behind: 10e6, left: MIB, holds: true },
   { share: 3, turn: 10e3, behind: 5e6, left: MIB, holds: true },
@@ -84,6 +99,10 @@ test.each([
   const ran = run(given, given.behind);
   expect(ran.steps).toBeLessThan(1000);
   expect(ran.holds > 0).toBe(given.holds);
+  // Whoever was held may write before it is held again.
+  expect(ran.letBy).toBe(ran.holds);
+  // In the turns of a loop that copies for long its own callers go on.
+  expect(ran.still).toBeLessThanOrEqual(16 * MIB);
   // What is left is copied and synced with the writers held, as what the longest step copies and syncs.
   expect(ran.left).toBeLessThanOrEqual(given.left);
   expect(ran.longest).toBeLessThanOrEqual(2 * Math.max(4 * MIB, 6 * given.turn + 2 * (given.batch ?? 0)) + SYNC_BYTES);
@@ -130,4 +149,12 @@ test("a round waits for no more batches than it is long, and holds who writes th
   }
   // Who writes less than it reads is not held.
   expect(runRound(10e3, 100e6).holds).toBe(0);
+});
+
+test("who writes faster only later is held from then on", () => {
+  const chase = new Chase({ core: { visible: 0, base: 0 } } as never, 0);
+  chase.judge(0, 100 * MIB);
+  expect(chase.isHolding).toBe(false);
+  chase.judge(9 * MIB, 110 * MIB);
+  expect(chase.isHolding).toBe(true);
 });

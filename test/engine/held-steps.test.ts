@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import type { Core } from "../../src/engine/core.ts";
-import { heldSteps } from "../../src/engine/threads/held-steps.ts";
+import { heldSteps, inSlices } from "../../src/engine/threads/held-steps.ts";
 
 const STEP_MS = 2;
 
@@ -64,4 +64,59 @@ test("no more are taken when what they fill is full, and the lock is given back 
   };
   expect(() => heldSteps(waits.core, fail)).toThrow("rotten");
   expect(waits.isHeld).toBe(false);
+});
+
+/** Takes steps in slices, and tells in which order everything was done. `has` says of each step whether its lock can be had at once. */
+async function orderOf(
+  count: number,
+  { has = () => true, isDue = () => false, endsAtCheck = Infinity }: SliceOptions = {},
+): Promise<string[]> {
+  const order: string[] = [];
+  let [steps, checks] = [0, 0];
+  const check = (): void => {
+    order.push("check");
+    if (++checks === endsAtCheck) throw new Error("given up");
+  };
+  const mutex = {
+    beginStep: () => has(steps),
+    endStep: () => void order.push("end"),
+    inTurns: async (before: () => void, body: () => boolean): Promise<boolean> => {
+      order.push("wait");
+      before();
+      return body();
+    },
+  };
+  const step = (): boolean => {
+    order.push("step");
+    return ++steps < count;
+  };
+  const turn = async (): Promise<void> => void order.push("turn");
+  const working = inSlices({ mutex } as unknown as Pick<Core, "mutex">, { step, isTurnDue: isDue, turn, check });
+  await working.catch((error: unknown) => order.push((error as Error).message));
+  return order;
+}
+
+interface SliceOptions {
+  readonly has?: (step: number) => boolean;
+  readonly isDue?: () => boolean;
+  readonly endsAtCheck?: number;
+}
+
+test("the loop turns when that is due, and behind no other step whose lock was free", async () => {
+  expect(await orderOf(3)).toEqual(["step", "end", "step", "end", "step", "end"]);
+  const turning = await orderOf(2, { isDue: () => true });
+  expect(turning).toEqual(["step", "end", "turn", "check", "step", "end"]);
+});
+
+test("behind a step that had to wait the loop turns, and before and behind that it is asked whether the work goes on", async () => {
+  const has = (step: number): boolean => step !== 0;
+  const waited = ["wait", "check", "step", "check"];
+  expect(await orderOf(2, { has })).toEqual([...waited, "turn", "check", "step", "end"]);
+  expect(await orderOf(2, { has, endsAtCheck: 2 })).toEqual([...waited, "given up"]);
+  expect(await orderOf(2, { has, endsAtCheck: 3 })).toEqual([...waited, "turn", "check", "given up"]);
+});
+
+test("work that is given up while the loop turns takes no other step", async () => {
+  const order = await orderOf(2, { isDue: () => true, endsAtCheck: 1 });
+  expect(order).toEqual(["step", "end", "turn", "check", "given up"]);
 });
