@@ -10,6 +10,7 @@ import { attachTo } from "../../src/engine/open/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 import type { System } from "../../src/ffi/system.ts";
+import { LOG_DURABLE, LOG_WRITTEN } from "../../src/log/log-words.ts";
 import { openFile, type OpenedEngine } from "./open-engine.ts";
 import type { SyncFailure } from "../sim/inode.ts";
 import { Machine } from "../sim/machine.ts";
@@ -227,6 +228,46 @@ test("who cannot tell, for want of memory or of an answer about the lock, leaves
     system.kill();
     expect(afterPowerLoss(machine)).toBe("key");
   }
+});
+
+test("what was not durable is written again from its beginning to its end, in order, and nothing else", () => {
+  const { system, opened } = spilled();
+  const { engine, sync } = opened;
+  sync!.flush();
+  const { numbers } = engine.core.control.log;
+  const from = numbers[LOG_DURABLE]!;
+  // Some frames go in several pieces.
+  for (const bytes of [700, 300_000, 700])
+    engine.insert(engine.defaultSpace, `${bytes}`, new Uint8Array(bytes).fill(1), 0);
+  sync!.spill();
+  const to = numbers[LOG_WRITTEN]!;
+  expect(to - from).toBeGreaterThan(300_000);
+  leaveInSync(opened);
+  const write = system.write.bind(system);
+  let at = from;
+  system.write = (file, bytes, span) => {
+    expect([span.position, span.bytes > 0]).toEqual([at, true]);
+    at += span.bytes;
+    return write(file, bytes, span);
+  };
+  sync!.releaseDeadOwner();
+  system.write = write;
+  expect(at).toBe(to);
+  removeRow(opened);
+  opened.leave();
+});
+
+test("where the file is shorter by now nothing is written behind its end, and nothing is acknowledged", () => {
+  const { system, opened } = spilled();
+  leaveInSync(opened);
+  const [read, write] = [system.read.bind(system), system.write.bind(system)];
+  let writes = 0;
+  system.read = (file, to, span) => read(file, to, { ...span, bytes: span.bytes - 8 });
+  system.write = (...args) => ((writes += 1), write(...args));
+  expect(() => opened.sync!.flush()).toThrow(expect.objectContaining({ code: "EMDB_POISONED" }));
+  expect(writes).toBe(0);
+  removeRow(opened);
+  system.kill();
 });
 
 test("whose lock was broken meanwhile writes nothing again, and acknowledges nothing", () => {

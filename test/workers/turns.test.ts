@@ -4,7 +4,7 @@
  */
 
 import { afterEach, expect, spyOn, test } from "bun:test";
-import { Control, MUTEX, MUTEX_LONG, MUTEX_TURNS, MUTEX_WAITERS } from "../../src/engine/threads/control.ts";
+import { AUDIT, Control, MUTEX, MUTEX_LONG, MUTEX_TURNS, MUTEX_WAITERS } from "../../src/engine/threads/control.ts";
 import { Mutex } from "../../src/engine/threads/mutex.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 
@@ -171,7 +171,7 @@ test("what is lent and not taken is given back, also where the work fails", asyn
   };
   two.during();
   await two.other.inTurns(isFree, () => undefined);
-  expect(two.flags[MUTEX]).toBe(0);
+  expect([two.flags[MUTEX], two.other.isHeld]).toEqual([0, false]);
   const fail = (): never => {
     throw new Error("rotten");
   };
@@ -179,6 +179,48 @@ test("what is lent and not taken is given back, also where the work fails", asyn
     message: "rotten",
   });
   expect([two.flags[MUTEX], two.other.isHeld]).toEqual([0, false]);
+  two.other.lock();
+  expect([two.flags[MUTEX] === 0, two.other.isHeld]).toEqual([false, true]);
+});
+
+test("what is lent is had by who would not wait, and takes no holder for a dead one", async () => {
+  const two = new Two();
+  const { other, flags } = two;
+  two.during();
+  const isFree = (): never => {
+    throw new Error("it is not waited for");
+  };
+  await two.other.inTurns(isFree, () => {
+    expect([other.tryLock(), other.isHeld, other.tryLock()]).toEqual([true, true, true]);
+    other.unlock();
+    other.unlock();
+    expect([flags[MUTEX], other.isHeld, flags[AUDIT]]).toEqual([0, false, 0]);
+  });
+  expect([flags[MUTEX], other.isHeld]).toEqual([0, false]);
+});
+
+test("who has the lock keeps it behind a step", () => {
+  const { other, flags } = new Two();
+  other.lock();
+  expect([other.beginStep({ needsLock: true }), other.isHeld]).toEqual([true, true]);
+  other.endStep();
+  expect([other.isHeld, flags[MUTEX] === 0]).toEqual([true, false]);
+  other.unlock();
+  expect([other.isHeld, flags[MUTEX]]).toEqual([false, 0]);
+});
+
+test("who gives way waits for one who waits, and with the lock in hand for nobody", () => {
+  const two = new Two();
+  const { writer, flags } = two;
+  two.during(() => two.later(1));
+  writer.giveWay();
+  flags[MUTEX_WAITERS] = 1;
+  writer.lock();
+  writer.giveWay();
+  writer.unlock();
+  expect(two.slept).toEqual([]);
+  writer.giveWay();
+  expect(two.slept).toEqual([{ word: MUTEX_TURNS, waiters: 1 }]);
 });
 
 test("a thread that waits in turns, and meanwhile takes the lock and gives it back, does not wait for itself", async () => {
@@ -221,7 +263,44 @@ test("who gives up, and who leaves, is not counted any more", async () => {
   };
   expect(await failureOf(inTurns(two, [leave], () => undefined))).toMatchObject({ code: "EMDB_CLOSED" });
   expect(flags[MUTEX_WAITERS]).toBe(0);
+  two.asleep.mockClear();
   expect(await failureOf(inTurns(two, [], () => undefined))).toMatchObject({ code: "EMDB_CLOSED" });
+  // Its row may be another's, for whom it would be counted.
+  expect(two.asleep).not.toHaveBeenCalled();
+});
+
+test("who leaves with the lock in hand gives it back, and has it no more", () => {
+  const { writer, other, flags } = new Two();
+  other.lock();
+  expect([other.tryLock(), flags[AUDIT]]).toEqual([true, 0]);
+  other.leave();
+  other.unlock();
+  expect([flags[MUTEX] === 0, writer.tryLock()]).toEqual([false, false]);
+  other.unlock();
+  expect([flags[MUTEX], other.isHeld, other.tryLock()]).toEqual([0, false, false]);
+  expect(flags[MUTEX_WAITERS]).toBe(0);
+  expect(() => other.lock()).toThrow(expect.objectContaining({ code: "EMDB_CLOSED" }));
+  // Whoever was refused it gives it back all the same.
+  other.unlock();
+  writer.lock();
+  other.unlock();
+  expect([other.isHeld, writer.isHeld, flags[MUTEX] === 0]).toEqual([false, true, false]);
+});
+
+test("what one who is alone has is had by nobody else as soon as others may come, and what it has not is free", () => {
+  for (const take of ["lock", "tryLock", undefined] as const) {
+    const { writer, other, flags } = new Two();
+    const isHeld = take !== undefined;
+    other.beAlone();
+    other.lock();
+    other.unlock();
+    if (isHeld) other[take]();
+    expect([flags[MUTEX], other.isFree, other.isHeld]).toEqual([0, true, isHeld]);
+    other.share();
+    expect(writer.tryLock()).toBe(!isHeld);
+    (isHeld ? other : writer).unlock();
+    expect([flags[MUTEX], writer.tryLock()]).toEqual([0, true]);
+  }
 });
 
 test("two who wait in turns on one thread count as one", async () => {
@@ -263,7 +342,7 @@ test.each([
   expect(other.isHeld).toBe(true);
   other.unlock();
   expect(two.slept.map(({ word }) => word)).toEqual(ms === 0 ? [MUTEX, MUTEX] : [MUTEX]);
-  expect(flags[MUTEX_WAITERS]).toBe(0);
+  expect([flags[MUTEX_WAITERS], flags[MUTEX], other.isHeld]).toEqual([0, 0, false]);
 });
 
 test("nor is anybody waited for who has had the lock by then", () => {
@@ -291,7 +370,7 @@ test("a step has the lock lent that is free, and is not to be taken where it is 
     () => two.later(1),
     () => two.later(1),
   );
-  expect([other.beginStep(step), other.isHeld, writer.isFree]).toEqual([true, false, false]);
+  expect([other.beginStep(step), other.isHeld, other.lentMs, writer.isFree]).toEqual([true, false, 0, false]);
   other.endStep();
   expect([writer.isFree, other.beginStep({ needsLock: false }), writer.isFree]).toEqual([true, true, true]);
   // Within a step, it is no write of the thread's own.
@@ -300,6 +379,9 @@ test("a step has the lock lent that is free, and is not to be taken where it is 
   other.endStep();
   expect(other.beginStep(step)).toBe(false);
   expect([other.tryLock(1), other.sleepsAnyway, other.beginStep(step)]).toEqual([false, true, true]);
+  // Nor does who would not wait sleep.
+  other.endStep();
+  expect([other.tryLock(), other.sleepsAnyway, other.beginStep(step)]).toEqual([false, true, true]);
   other.endStep();
   two.nowMs += 1000;
   expect([other.sleepsAnyway, other.beginStep(step), flags[MUTEX_WAITERS]]).toEqual([false, false, 0]);
