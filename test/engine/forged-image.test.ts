@@ -11,14 +11,17 @@ import {
   CHUNK_HEAD_BYTES,
   CHUNK_KIND_AT,
   CHUNK_LEAVES,
+  CHUNK_POSITION_AT,
   CHUNK_SHARD,
   CHUNK_SPACE,
+  CHUNK_SPACE_AT,
   HINT_HEADER_BYTES,
   chunkBytes,
   chunkCheck,
 } from "../../src/engine/hint/hint-format.ts";
 import { pinned, type Pinned } from "../../src/ffi/memory.ts";
 import { Emdb } from "../../src/index.ts";
+import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { KIND_CLEAR, KIND_PUT, writeWide } from "../../src/log/frame.ts";
 import { LEAF_HEAD_BYTES, padded } from "../../src/ordered/leaf-copy.ts";
 import { HEADER_BYTES } from "../../src/ordered/node.ts";
@@ -29,6 +32,7 @@ import { expectRejects } from "../contract/fixture.ts";
 import { expectCode } from "./fixture.ts";
 
 // Offsets in the header.
+const FLAGS_AT = 12;
 const BYTES_AT = 72;
 const PAGES_AT = 80;
 const CHUNKS_AT = 88;
@@ -91,6 +95,16 @@ class Forge implements Disposable {
     view.setUint32(CHUNKS_AT, arranged.length, true);
     view.setInt32(CHECK_AT, crc32(bytes.subarray(0, CHECK_AT), 0), true);
     writeFileSync(`${this.path}.hint`, Buffer.concat(parts));
+    return this;
+  }
+
+  /** Changes the header. */
+  header(change: (view: DataView) => void): this {
+    const bytes = readFileSync(`${this.path}.hint`);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    change(view);
+    view.setInt32(CHECK_AT, crc32(bytes.subarray(0, CHECK_AT), 0), true);
+    writeFileSync(`${this.path}.hint`, bytes);
     return this;
   }
 
@@ -244,6 +258,73 @@ test("an image whose leaves are not in the order of their separators is none", a
   expect(db.recovery.usedCheckpoint).toBe(false);
   await db.compact();
   expect([...db.range()].length).toBe(200);
+});
+
+/** Changes what an image says of its named namespace. */
+const named =
+  (change: (chunk: Pinned) => void) =>
+  (forge: Forge): Forge =>
+    forge.change(CHUNK_SPACE, (chunk) => {
+      if (chunk.u32[CHUNK_SPACE_AT >> 2] !== 0) change(chunk);
+    });
+
+const POSITION_BEHIND = 2 ** 30;
+
+const claims: readonly { readonly name: string; readonly forge: (forge: Forge) => Forge }[] = [
+  { name: "a name that is no text", forge: named(({ u8 }) => (u8[CHUNK_HEAD_BYTES] = 0xff)) },
+  { name: "a creation behind its end", forge: named((chunk) => writeWide(chunk, 24, POSITION_BEHIND)) },
+  { name: "more records with a deadline than records", forge: named((chunk) => writeWide(chunk, 48, 351)) },
+  {
+    name: "a namespace beyond those that it counts",
+    forge: (forge) =>
+      forge.arrange((chunks) => {
+        for (const { memory } of chunks) if (memory.u32[CHUNK_SPACE_AT >> 2] !== 0) memory.u32[CHUNK_SPACE_AT >> 2] = 2;
+        return chunks;
+      }),
+  },
+  {
+    name: "shards of another namespace than the one at hand",
+    forge: (forge) => forge.change(CHUNK_SHARD, ({ u32 }) => (u32[CHUNK_SPACE_AT >> 2]! += 1)),
+  },
+  {
+    name: "a piece that stands for a position behind its end",
+    forge: (forge) => forge.change(CHUNK_SHARD, (chunk) => writeWide(chunk, CHUNK_POSITION_AT, POSITION_BEHIND)),
+  },
+  {
+    name: "a piece that stands for a position before its start",
+    forge: (forge) => forge.change(CHUNK_SHARD, (chunk) => writeWide(chunk, CHUNK_POSITION_AT, HEADER_PAGE_BYTES)),
+  },
+  {
+    name: "one page more than its shards have",
+    forge: (forge) => forge.header((view) => view.setUint32(PAGES_AT, view.getUint32(PAGES_AT, true) + 1, true)),
+  },
+  {
+    name: "one page less than its shards have",
+    forge: (forge) => forge.header((view) => view.setUint32(PAGES_AT, view.getUint32(PAGES_AT, true) - 1, true)),
+  },
+  {
+    name: "one chunk more than there are",
+    forge: (forge) => forge.header((view) => view.setUint32(CHUNKS_AT, view.getUint32(CHUNKS_AT, true) + 1, true)),
+  },
+  {
+    name: "no ordered index, and leaves of one",
+    forge: (forge) => forge.header((view) => view.setUint32(FLAGS_AT, 0, true)),
+  },
+];
+
+test.each(claims)("an image that has $name is none", ({ forge: change }) => {
+  using forge = new Forge((db) => {
+    fill(db);
+    // So many that the leaves are as long as a page: an image of one page more would be as long.
+    for (let index = 0; index < 350; index++) db.namespace("other").insert(`key ${index}`, "value");
+  }, true);
+  {
+    using db = forge.open();
+    expect(db.recovery.usedCheckpoint).toBe(true);
+  }
+  using db = change(forge).open();
+  expect(db.recovery.usedCheckpoint).toBe(false);
+  expect([db.len(), [...db.range()].length, db.namespace("other").len()]).toEqual([20, 20, 350]);
 });
 
 const orders: readonly {
