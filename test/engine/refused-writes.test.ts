@@ -134,6 +134,21 @@ test("a flush does not succeed while what was refused can be neither read nor ta
   expect(afterCrash(machine, "all", {})).toBe("kept");
 });
 
+test("whoever was robbed of the lock meanwhile takes nothing out of the file, which may be the robber's", () => {
+  const { system, opened } = openOn();
+  const { engine } = opened;
+  engine.insert(engine.defaultSpace, "kept", "x", 0);
+  const disk = fillUp(system, 1);
+  expect(told(() => engine.insert(engine.defaultSpace, "refused", "x", 0))).toBe("EMDB_FULL");
+  disk.heal();
+  const [status, write] = [system.status.bind(system), system.write.bind(system)];
+  let writes = 0;
+  system.status = (path) => (path.endsWith(".lock") ? -Errno.ENOENT : status(path));
+  system.write = (...args) => ((writes += 1), write(...args));
+  expect([told(() => opened.sync!.flush()), writes]).toEqual(["EMDB_LOCKED", 0]);
+  system.kill();
+});
+
 test("a flush takes nothing out of the file while a swap is not ended, and all of it behind that", () => {
   const { system, opened } = openOn();
   const { engine, sync } = opened;

@@ -257,6 +257,25 @@ test("what was not durable is written again from its beginning to its end, in or
   opened.leave();
 });
 
+test("nothing is written again where nobody syncs, or who does so is alive", () => {
+  const { system, opened } = spilled();
+  const { flags, reclaim } = opened.engine.core.control;
+  const write = system.write.bind(system);
+  let writes = 0;
+  system.write = (...args) => ((writes += 1), write(...args));
+  const seen = system.isThreadAlive.bind(system);
+  system.isThreadAlive = (thread) => thread === OTHER || seen(thread);
+  Atomics.store(reclaim, ROW_THREAD_AT + ROW, OTHER + 1);
+  for (const owner of [0, ROW + 1]) {
+    Atomics.store(flags, SYNC_OWNER, owner);
+    expect([opened.sync!.releaseDeadOwner(), flags[SYNC_OWNER], writes]).toEqual([true, owner, 0]);
+  }
+  Atomics.store(flags, SYNC_OWNER, 0);
+  removeRow(opened);
+  system.write = write;
+  opened.leave();
+});
+
 test("where the file is shorter by now nothing is written behind its end, and nothing is acknowledged", () => {
   const { system, opened } = spilled();
   leaveInSync(opened);
