@@ -10,6 +10,7 @@ import {
   rmdirSync,
   truncateSync,
   writeFileSync,
+  statSync,
 } from "node:fs";
 import { SESSION_RECORD_BYTES } from "../../src/crypto/session.ts";
 import { FRAME_HEADER_BYTES } from "../../src/log/frame.ts";
@@ -189,8 +190,11 @@ describe.each(ways)("cut, opened and written on, %s", (_, options) => {
         db.insert("n", "1");
         db.flushSync();
         crash(db, path, { crashed, bytesMin: end });
+        const image = statSync(`${crashed}.hint`).ino;
         using after = Emdb.open(crashed, fresh(options));
         expect(after.getText("n")).toBe("1");
+        // The one that was found says how long the log is: no other one is made for that.
+        expect(statSync(`${crashed}.hint`).ino).toBe(image);
         expect(after.recovery).toMatchObject({ missingBytes: 0, usedCheckpoint: true });
         expect(after.recovery.tornBytes).toBeGreaterThan(0);
         after.closeSync();

@@ -1,6 +1,7 @@
 /** An image of an encrypted log knows the newest session: where the log does not hold that, it is an image of another. */
 
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { SecretKey } from "../../src/crypto/secret.ts";
 import { NO_SESSION_MAC, encodeSession, makeSession } from "../../src/crypto/session.ts";
 import { LogFile } from "../../src/engine/core.ts";
@@ -15,7 +16,9 @@ import { FrameEncoder } from "../../src/log/encoder.ts";
 import { FRAME_HEADER_BYTES, KIND_SESSION, SESSION_BYTES } from "../../src/log/frame.ts";
 import { saltsOf } from "../../src/log/header.ts";
 import { LOG_FILE, LOG_NUMBERS } from "../../src/log/log-words.ts";
+import { Emdb } from "../../src/index.ts";
 import { systemWith } from "../engine/verify-frames.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const IDENTITY = { fileId: new Uint8Array(16).fill(7), generation: 3 };
 const [LOG, IMAGE] = [1001, 1002];
@@ -104,4 +107,30 @@ test("an image that knows no session is one of any log that ends as the image sa
   const place = { lsn: FIRST, prev: 0, hasSession: false };
   expect(kinshipOf(place).kinship).toBe("same");
   expect(kinshipOf(place, (frame) => frame.fill(9)).kinship).toBe("same");
+});
+
+test("an open wipes the key of the image that it finds, be it used or not", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const options = { encryption: { key: new Uint8Array(32).fill(3) } };
+  const wipe = spyOn(HintSeal.prototype, "wipe");
+  try {
+    for (const isUsed of [undefined, true, false]) {
+      if (isUsed === false) {
+        const image = readFileSync(`${path}.hint`);
+        image[image.length - 1]! ^= 1;
+        writeFileSync(`${path}.hint`, image);
+      }
+      wipe.mockClear();
+      const db = Emdb.open(path, options);
+      expect([db.recovery.usedCheckpoint, wipe.mock.calls.length]).toEqual([
+        isUsed === true,
+        isUsed === undefined ? 0 : 1,
+      ]);
+      db.insert("key", "value");
+      db.closeSync();
+    }
+  } finally {
+    wipe.mockRestore();
+  }
 });
