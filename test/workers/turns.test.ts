@@ -5,7 +5,7 @@
 
 import { afterEach, expect, spyOn, test } from "bun:test";
 import { AUDIT, Control, MUTEX, MUTEX_LONG, MUTEX_TURNS, MUTEX_WAITERS } from "../../src/engine/threads/control.ts";
-import { Mutex } from "../../src/engine/threads/mutex.ts";
+import { Mutex, rowOfHolder } from "../../src/engine/threads/mutex.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 
 type Outcome = "ok" | "not-equal" | "timed-out";
@@ -13,6 +13,7 @@ type Outcome = "ok" | "not-equal" | "timed-out";
 /** A writer, one who waits for it, and what each sleep comes to, in order. */
 class Two {
   nowMs = 1000;
+  isAlive = true;
   readonly control = Control.create();
   readonly flags = this.control.flags;
   readonly writer: Mutex;
@@ -24,7 +25,7 @@ class Two {
   readonly asleep = spyOn(Atomics, "waitAsync");
 
   constructor() {
-    const system = { isThreadAlive: () => true, monotonic: () => this.nowMs };
+    const system = { isThreadAlive: () => this.isAlive, monotonic: () => this.nowMs };
     for (const row of [0, 1]) this.control.reclaim[ROW_THREAD_AT + row] = 10 + row;
     [this.writer, this.other] = [new Mutex(this.control, 0, system), new Mutex(this.control, 1, system)];
   }
@@ -285,6 +286,34 @@ test("who leaves with the lock in hand gives it back, and has it no more", () =>
   writer.lock();
   other.unlock();
   expect([other.isHeld, writer.isHeld, flags[MUTEX] === 0]).toEqual([false, true, false]);
+});
+
+test("who waits for a while has the lock of one that dies meanwhile, and the next one is to look at what was left", () => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  writer.lock();
+  two.during(() => {
+    two.isAlive = false;
+    return "timed-out";
+  });
+  expect([other.tryLock(2), other.isHeld, flags[AUDIT], flags[MUTEX_WAITERS]]).toEqual([true, true, 1, 0]);
+  other.unlock();
+  expect(flags[MUTEX]).toBe(0);
+});
+
+test("the word names the row of who has the lock, and tells a thread from the one that has its row next", () => {
+  const { control, flags } = new Two();
+  const words = [0, 1, 255].flatMap((row) =>
+    [7, 8, 2 ** 30].map((thread) => {
+      control.reclaim[ROW_THREAD_AT + row] = thread;
+      new Mutex(control, row, { isThreadAlive: () => true, monotonic: () => 0 }).lock();
+      const word = flags[MUTEX]!;
+      flags[MUTEX] = 0;
+      expect([rowOfHolder(word), word > 0]).toEqual([row, true]);
+      return word;
+    }),
+  );
+  expect(new Set(words).size).toBe(9);
 });
 
 test("what one who is alone has is had by nobody else as soon as others may come, and what it has not is free", () => {
