@@ -8,6 +8,7 @@ const ROWS = "test/workers/rows.test.ts";
 const TURNS = "test/workers/turns.test.ts";
 const IN_TURNS = "test/engine/lock-in-turns.test.ts";
 const EVERY_ORDER = "test/steps/mutex.test.ts";
+const EVERY_TURN = "test/steps/in-turns.test.ts";
 const WEAK_ORDER = "test/ordered/weak-order.test.ts";
 const PUBLISHED = "test/engine/weak-order.test.ts";
 const RING = "test/log/ring.test.ts";
@@ -71,8 +72,8 @@ export const THREADS: readonly PlantedFault[] = [
     "",
   ]),
   fault("who gets the lock does not tell the one who let it by", TURNS, "engine/threads/mutex.ts", [
-    "          this.#noteTurn();\n",
-    "",
+    "      this.#countWaiting(-counted);\n      this.#noteTurn();\n",
+    "      this.#countWaiting(-counted);\n",
   ]),
   fault("who waits in turns waits for itself when it gives the lock back", TURNS, "engine/threads/mutex.ts", [
     "return this.#inTurns === 0 ? all : all - IN_TURNS;",
@@ -82,6 +83,27 @@ export const THREADS: readonly PlantedFault[] = [
     "    if (this.#inTurns > 0) this.#countWaiting(-IN_TURNS);\n    this.#inTurns = 0;\n",
     "    this.#inTurns = 0;\n",
   ]),
+  fault("who gives up waiting in turns keeps the call that it has had", EVERY_TURN, "engine/threads/mutex.ts", [
+    "        if (this.#depth === 0 && Atomics.load(this.#flags, MUTEX) === 0) Atomics.notify(this.#flags, MUTEX, 1);\n",
+    "",
+  ]),
+  fault("an event loop that stands still has the call of who is behind it", EVERY_TURN, "engine/threads/mutex.ts", [
+    "const still = Math.floor(waiters / MUTEX_TWICE) + (this.#inLine === undefined ? 0 : 1);",
+    "const still = this.#inLine === undefined ? 0 : 1;",
+  ]),
+  fault("who died between its two counts is waited for again and again", EVERY_TURN, "engine/threads/mutex.ts", [
+    " || !this.#isAnyWaiting(waitersMin)",
+    "",
+  ]),
+  fault(
+    "each that waits in turns on a thread counts until the last one has it",
+    EVERY_TURN,
+    "engine/threads/mutex.ts",
+    [
+      "if (this.#inTurns++ === 0) this.#countWaiting(IN_TURNS);",
+      "this.#inTurns++;\n      this.#countWaiting(IN_TURNS);",
+    ],
+  ),
   fault("a lock that is lent and not taken is kept", TURNS, "engine/threads/mutex.ts", [
     "    if (this.#takeLent()) this.unlock();\n",
     "",
@@ -99,7 +121,7 @@ export const THREADS: readonly PlantedFault[] = [
     "    const waiters = this.#waiters;\n    Atomics.store(this.#flags, MUTEX, 0);\n",
   ]),
   fault("who has had the lock is let by once more", EVERY_ORDER, "engine/threads/mutex.ts", [
-    "    if (this.#waiters < waitersMin) return true;\n",
+    "    if (this.#waiters < waitersMin || !this.#isAnyWaiting(waitersMin)) return true;\n",
     "",
   ]),
   fault("who writes waits for a dead one again and again", "test/workers/left-waiting.test.ts", "engine/core.ts", [

@@ -4,7 +4,17 @@
  */
 
 import { afterEach, expect, spyOn, test } from "bun:test";
-import { AUDIT, Control, MUTEX, MUTEX_LONG, MUTEX_TURNS, MUTEX_WAITERS } from "../../src/engine/threads/control.ts";
+import {
+  AUDIT,
+  Control,
+  MUTEX,
+  MUTEX_LONG,
+  MUTEX_TURNS,
+  MUTEX_TWICE,
+  MUTEX_WAITERS,
+  MUTEX_WAITS,
+  ROWS_USED,
+} from "../../src/engine/threads/control.ts";
 import { Mutex, rowOfHolder } from "../../src/engine/threads/mutex.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
 
@@ -26,6 +36,7 @@ class Two {
 
   constructor() {
     const system = { isThreadAlive: () => this.isAlive, monotonic: () => this.nowMs };
+    this.flags[ROWS_USED] = 2;
     for (const row of [0, 1]) this.control.reclaim[ROW_THREAD_AT + row] = 10 + row;
     [this.writer, this.other] = [new Mutex(this.control, 0, system), new Mutex(this.control, 1, system)];
   }
@@ -94,7 +105,7 @@ test("where nobody comes nobody is waited for during some time", () => {
   const two = new Two();
   const { writer, flags } = two;
   // One that died while it waited.
-  flags[MUTEX_WAITERS] = 1 + MUTEX_LONG;
+  flags[MUTEX_WAITERS] = flags[MUTEX_WAITS + 1] = 1 + MUTEX_LONG;
   const again = (): number => {
     writer.lock();
     writer.unlock();
@@ -109,6 +120,16 @@ test("where nobody comes nobody is waited for during some time", () => {
   expect(again()).toBe(1);
   two.nowMs += 1;
   expect(again()).toBe(2);
+});
+
+test("nobody is waited for who is in the sum alone, as one that has died between its two counts", () => {
+  const two = new Two();
+  two.flags[MUTEX_WAITERS] = 1 + MUTEX_LONG;
+  two.during();
+  two.writer.lock();
+  two.writer.unlock();
+  two.writer.giveWay();
+  expect(two.slept).toEqual([]);
 });
 
 test("nobody is waited for who has the lock by then", () => {
@@ -162,7 +183,8 @@ test("who waits in turns counts as one who has waited for long, and has the lock
   expect(counted).toEqual([1 + MUTEX_LONG, 0]);
   // The writer, which gave the lock back, has waited for it to come.
   expect(two.slept).toEqual([{ word: MUTEX_TURNS, waiters: 1 + MUTEX_LONG }]);
-  expect([flags[MUTEX], flags[MUTEX_TURNS], flags[MUTEX_WAITERS]]).toEqual([0, 1, 0]);
+  // Once of the try for which it did not wait.
+  expect([flags[MUTEX], flags[MUTEX_TURNS], flags[MUTEX_WAITERS]]).toEqual([0, 2, 0]);
 });
 
 test("what is lent and not taken is given back, also where the work fails", async () => {
@@ -215,7 +237,7 @@ test("who gives way waits for one who waits, and with the lock in hand for nobod
   const { writer, flags } = two;
   two.during(() => two.later(1));
   writer.giveWay();
-  flags[MUTEX_WAITERS] = 1;
+  flags[MUTEX_WAITERS] = flags[MUTEX_WAITS + 1] = 1;
   writer.lock();
   writer.giveWay();
   writer.unlock();
@@ -230,26 +252,82 @@ test("a thread that waits in turns, and meanwhile takes the lock and gives it ba
   two.during(() => "timed-out");
   writer.lock();
   let isDone = false;
-  const notify = spyOn(Atomics, "notify");
   const meanwhile = (): void => {
     writer.unlock();
     other.lock();
     other.unlock();
     other.giveWay();
-    // One who waits beside it is woken, be it behind this thread in the line.
-    flags[MUTEX_WAITERS]! += 1;
-    other.lock();
-    notify.mockClear();
-    other.unlock();
-    expect(notify.mock.calls.map(([, word, count]) => [word, count])).toEqual([[MUTEX, 2]]);
-    flags[MUTEX_WAITERS]! -= 1;
     writer.lock();
   };
   const working = inTurns(two, [meanwhile, () => writer.unlock()], () => (isDone = true));
   // By the writer alone, when it gave the lock back.
   await working;
-  notify.mockRestore();
   expect([isDone, two.slept.length, flags[MUTEX_WAITERS]]).toEqual([true, 1, 0]);
+});
+
+/** Who waits in turns does so until it is called. */
+function inLine(two: Two): { readonly call: () => void } {
+  const { promise, resolve } = Promise.withResolvers<"ok">();
+  two.asleep.mockImplementation(() => ({ async: true, value: promise }));
+  return { call: () => resolve("ok") };
+}
+
+test("who is in the line behind an event loop that stands still for its own thread's writes is called with it", async () => {
+  const two = new Two();
+  const { writer, other, flags } = two;
+  const { call } = inLine(two);
+  const notify = spyOn(Atomics, "notify");
+  const called = (): readonly unknown[] =>
+    notify.mock.calls.filter(([, word]) => word === MUTEX).map(([, , count]) => count);
+  writer.lock();
+  const working = [1, 2].map(() =>
+    other.inTurns(
+      () => undefined,
+      () => undefined,
+    ),
+  );
+  expect(two.asleep.mock.calls.length).toBe(1);
+  two.during(
+    () => {
+      expect(flags[MUTEX_WAITERS]).toBe(1 + MUTEX_LONG + 1 + MUTEX_TWICE);
+      writer.unlock();
+      return "ok";
+    },
+    () => "ok",
+  );
+  other.lock();
+  expect(called()).toEqual([2]);
+  // The thread whose event loop is in the line gives it back itself, to one who waits beside it.
+  flags[MUTEX_WAITERS]! += 1;
+  other.unlock();
+  expect(called()).toEqual([2, 2]);
+  flags[MUTEX_WAITERS]! -= 1;
+  call();
+  await Promise.all(working);
+  notify.mockRestore();
+  expect([flags[MUTEX_WAITERS], flags[MUTEX]]).toEqual([0, 0]);
+});
+
+test("a call for one that leaves, and for one that gives up, is the next one's, and nobody waits for it to come", async () => {
+  for (const leaves of [true, false]) {
+    const two = new Two();
+    const { writer, other, flags } = two;
+    const { call } = inLine(two);
+    two.during(() => "timed-out");
+    writer.lock();
+    const giveUp = (): never => {
+      throw new Error("given up");
+    };
+    const failure = failureOf(other.inTurns(giveUp, () => undefined));
+    writer.unlock();
+    const notify = spyOn(Atomics, "notify");
+    if (leaves) other.leave();
+    call();
+    expect(await failure).toMatchObject(leaves ? { code: "EMDB_CLOSED" } : { message: "given up" });
+    expect(notify.mock.calls.map(([, word]) => word).slice(-2)).toEqual([MUTEX_TURNS, MUTEX]);
+    notify.mockRestore();
+    expect(flags[MUTEX_WAITERS]).toBe(0);
+  }
 });
 
 test("who gives up, and who leaves, is not counted any more", async () => {

@@ -64,9 +64,13 @@ const ENGINE_NUMBERS = BLOCK_ADDRESS + 1;
 // Engine flags (i32).
 /** 0, or the name of the Worker that holds the writer's lock, see `mutex.ts`. */
 export const MUTEX = 0;
-/** Who waits for it: one for each, and `MUTEX_LONG` for each that has waited for long. */
+/**
+ * Who waits for it: one for each, `MUTEX_LONG` for each that has waited for long, and `MUTEX_TWICE` for each that sleeps for it
+ * while its event loop, which stands still for that, is in the line too.
+ */
 export const MUTEX_WAITERS = 1;
-export const MUTEX_LONG = 1 << 16;
+export const MUTEX_LONG = 1 << 10;
+export const MUTEX_TWICE = 1 << 20;
 /** A sum of the STATE bits; 0 is healthy. */
 export const STATE = 2;
 /** Rows that hold snapshots; 0 lets the writer skip the rows. */
@@ -104,7 +108,7 @@ export const COMMIT_HOST = 17;
 export const COMMIT_REQUESTS = 18;
 /** Rows that have ever been taken, from the first one on; raised before one is, see `rows.ts`. Nobody has any behind them. */
 export const ROWS_USED = 19;
-/** How often somebody who waited for the lock has got it; the count wraps. Who lets others by waits for it to change. */
+/** How often somebody who waited for the lock has got it or given up; the count wraps. Who lets others by waits for it to change. */
 export const MUTEX_TURNS = 20;
 /** Of each row its part of two counts over all threads: whether it waits for the lock, and its flushes that wait. */
 export const MUTEX_WAITS = MUTEX_TURNS + 1;
@@ -207,7 +211,10 @@ export function notedTarget({ flags, target }: Control): string | undefined {
   return bytes === 0 ? undefined : new TextDecoder().decode(target.slice(0, bytes));
 }
 
-/** Adds to a count over all threads what one row adds to it. Who dies in between has counted too much, never too little. */
+/**
+ * Adds to a count over all threads what one row adds to it. Who dies in between has counted too much, never too little: the sum
+ * alone is worth a look at the rows, not a wait.
+ */
 export function countForRow(
   { flags }: Control,
   at: { readonly total: number; readonly rows: number; readonly row: number },

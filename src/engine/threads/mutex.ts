@@ -15,6 +15,7 @@
  * short writes there is one in a millisecond, among long ones one for each.)
  *
  * Long work of an event loop waits on the word as the others do, in line with them, and its loop turns meanwhile (`inTurns`).
+ * Whoever gives the lock back calls the first one in the line, and one more for each loop in it that stands still.
  *
  * As long as nobody else can attach, the word is left alone: each change of it is a locked instruction, which waits
  * until all stores before it have reached the cache (40 to 75 ns right after a frame was written to cold memory).
@@ -39,8 +40,10 @@ import {
   MUTEX,
   MUTEX_LONG,
   MUTEX_TURNS,
+  MUTEX_TWICE,
   MUTEX_WAITERS,
   MUTEX_WAITS,
+  ROWS_USED,
   countForRow,
   type Control,
 } from "./control.ts";
@@ -60,7 +63,8 @@ const IN_TURNS_MS_MAX = 2000;
 const SLEPT_MS = 1000;
 /** What one who waits in turns counts as; its thread may come to wait for the lock itself meanwhile. */
 const IN_TURNS = 1 + MUTEX_LONG;
-assert(2 * ATTACHED_MAX < MUTEX_LONG && 2 * ATTACHED_MAX * IN_TURNS < 2 ** 31, "both counts have room");
+assert(2 * ATTACHED_MAX < MUTEX_LONG && 2 * ATTACHED_MAX * IN_TURNS < MUTEX_TWICE, "the counts have room");
+assert((ATTACHED_MAX + 1) * MUTEX_TWICE < 2 ** 31, "and all of them together");
 
 /** Bits of a name that are for the row; a name is positive. */
 const ROW_BITS = 9;
@@ -91,8 +95,9 @@ export class Mutex {
   #sleptMs = -Infinity;
   /** Whether a step of long work is under way. */
   #isStep = false;
-  /** How many wait in turns on this thread, which counts as one of those who wait. */
+  /** How many wait in turns on this thread, which counts as one of those who wait, and is in the line once for all of them. */
   #inTurns = 0;
+  #inLine: Promise<void> | undefined;
   /** By the monotonic clock: until then nobody is let by. */
   #nobodyUntilMs = 0;
   /** Called when somebody was waited for in vain, who may be dead. The lock is not held. */
@@ -159,20 +164,14 @@ export class Mutex {
     if (!this.isFree || !this.tryLock()) {
       if (this.#inTurns++ === 0) this.#countWaiting(IN_TURNS);
       try {
-        do {
-          await this.#givenBack();
-          this.#refuseLeft();
-          check();
-          if (this.sleepsAnyway || this.#system.monotonic() - askedMs >= IN_TURNS_MS_MAX) {
-            this.lock();
-            break;
-          }
-        } while (!this.tryLock());
+        await this.#takeInTurns(check, askedMs);
       } finally {
         // Who has left is not counted any more.
         if (this.#inTurns > 0 && --this.#inTurns === 0) this.#countWaiting(-IN_TURNS);
+        this.#noteTurn();
+        // Of who gives up: it may have been called, and not those who wait behind it.
+        if (this.#depth === 0 && Atomics.load(this.#flags, MUTEX) === 0) Atomics.notify(this.#flags, MUTEX, 1);
       }
-      this.#noteTurn();
     }
     this.#lend(this.#system.monotonic() - askedMs);
     try {
@@ -180,6 +179,18 @@ export class Mutex {
     } finally {
       this.endStep();
     }
+  }
+
+  async #takeInTurns(check: () => void, askedMs: number): Promise<void> {
+    do {
+      await this.#givenBack();
+      this.#refuseLeft();
+      check();
+      if (this.sleepsAnyway || this.#system.monotonic() - askedMs >= IN_TURNS_MS_MAX) {
+        this.lock();
+        return;
+      }
+    } while (!this.tryLock());
   }
 
   /**
@@ -221,7 +232,11 @@ export class Mutex {
   /** Resolves when the lock is given back, or after a turn. */
   async #givenBack(): Promise<void> {
     const holder = Atomics.load(this.#flags, MUTEX);
-    if (holder !== 0) await changed(this.#flags, { word: MUTEX, value: holder, waitMs: TURN_MS });
+    if (holder === 0) return;
+    this.#inLine ??= changed(this.#flags, { word: MUTEX, value: holder, waitMs: TURN_MS }).finally(() => {
+      this.#inLine = undefined;
+    });
+    await this.#inLine;
   }
 
   /** How long it was waited for, where it is lent. */
@@ -261,8 +276,9 @@ export class Mutex {
     Atomics.store(this.#flags, MUTEX, 0);
     const waiters = this.#waiters;
     if (waiters <= 0) return;
-    // Those who wait in turns on this thread are in the line as well, and who is behind them must not sleep on for that.
-    Atomics.notify(this.#flags, MUTEX, 1 + this.#inTurns);
+    // Event loops in the line that stand still, this one among them: who is behind them must not sleep on for that.
+    const still = Math.floor(waiters / MUTEX_TWICE) + (this.#inLine === undefined ? 0 : 1);
+    Atomics.notify(this.#flags, MUTEX, 1 + still);
     if (waiters >= MUTEX_LONG) this.#letLongBy();
   }
 
@@ -290,8 +306,17 @@ export class Mutex {
     const turns = Atomics.load(this.#flags, MUTEX_TURNS);
     // Who has it by now may have been counted already, and so may who had it, who waits no more then.
     if (Atomics.load(this.#flags, MUTEX) !== 0) return true;
-    if (this.#waiters < waitersMin) return true;
+    if (this.#waiters < waitersMin || !this.#isAnyWaiting(waitersMin)) return true;
     return Atomics.wait(this.#flags, MUTEX_TURNS, turns, waitMs) !== "timed-out";
+  }
+
+  /** Whether a row of another thread says so: who died between its two counts is in the sum alone, for good. */
+  #isAnyWaiting(waitersMin: number): boolean {
+    const used = Atomics.load(this.#flags, ROWS_USED);
+    for (let row = 0; row < used; row++) {
+      if (row !== this.#row && Atomics.load(this.#flags, MUTEX_WAITS + row) >= waitersMin) return true;
+    }
+    return false;
   }
 
   /** Returns whether it has got the lock. */
@@ -300,7 +325,7 @@ export class Mutex {
     for (let spin = 0; spin < spins; spin++) {
       if (Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own) === 0) return true;
     }
-    let counted = 1;
+    let counted = this.#inLine === undefined ? 1 : 1 + MUTEX_TWICE;
     this.#countWaiting(counted);
     // One who would not wait does not ask for the time either.
     const askedMs = turnsMax === 0 ? 0 : this.#system.monotonic();
@@ -309,12 +334,9 @@ export class Mutex {
     try {
       for (let turn = 0; ; turn++) {
         const holder = Atomics.compareExchange(this.#flags, MUTEX, 0, this.#own);
-        if (holder === 0) {
-          this.#noteTurn();
-          return true;
-        }
+        if (holder === 0) return true;
         if (turn === turnsMax) return this.#takeOver(holder);
-        if (counted === 1 && this.#system.monotonic() >= longAtMs) {
+        if (counted % MUTEX_TWICE === 1 && this.#system.monotonic() >= longAtMs) {
           this.#countWaiting(MUTEX_LONG);
           counted += MUTEX_LONG;
         }
@@ -323,10 +345,11 @@ export class Mutex {
       }
     } finally {
       this.#countWaiting(-counted);
+      this.#noteTurn();
     }
   }
 
-  /** For those who let one who waits have the lock: it has come. */
+  /** For those who let one who waits have the lock: it has come, or does not wait any more. */
   #noteTurn(): void {
     Atomics.add(this.#flags, MUTEX_TURNS, 1);
     Atomics.notify(this.#flags, MUTEX_TURNS);
