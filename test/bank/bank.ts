@@ -16,6 +16,7 @@ import { MEMORY } from "./memory-bank.ts";
 import { OPENS } from "./open-bank.ts";
 import { SECRETS } from "./secrets-bank.ts";
 import { SWAPS, THREADS } from "./threads-bank.ts";
+import { WAITS } from "./waits-bank.ts";
 import { WINDOWS } from "./windows-bank.ts";
 
 const FAULTS = "test/engine/faults.test.ts";
@@ -430,5 +431,5 @@ export const BANKS = {
   engine: [...BATCHES, ...READS, ...OPENS, ...MEMORY, ...INDEX, ...LOCKS, ...WINDOWS, ...API],
   secrets: SECRETS,
   kernel: KERNEL,
-  threads: [...THREADS, ...SWAPS],
+  threads: [...THREADS, ...WAITS, ...SWAPS],
 } as const;

@@ -146,6 +146,37 @@ test("a host has left when its Worker has ended, which speaks under its name", a
   expect(own[0]![1]).toBe(3);
 });
 
+test("a Worker that cannot be started lets the one before it end its sync, which speaks under the same name", async () => {
+  // It is in its last sync when the next one is asked for.
+  program = `self.onmessage = ({ data: { own: bytes, flags, at, name } }) => {
+    const own = new Int32Array(bytes);
+    Atomics.store(own, 1, 1);
+    while (Atomics.load(own, 1) === 1) Atomics.wait(own, 1, 1, 5);
+    Atomics.store(flags, at.owner, name);
+    Atomics.store(own, 2, 1);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+    Atomics.store(own, 2, 2);
+    Atomics.store(flags, at.owner, 0);
+    Atomics.add(flags, at.done, 1);
+    Atomics.store(own, 1, 3);
+    Atomics.notify(own, 1);
+    process.exit(0);
+  }`;
+  using subject = new Subject({ hasWorkers: true });
+  await writeAndFlush(subject.opened, "first");
+  await begun();
+  for (let look = 0; look < 2; look += 1) subject.opened.commit!.rest();
+  await until(() => Atomics.load(own[0]!, 2) === 1);
+  isRefused = true;
+  const ended: number[] = [];
+  subject.fault = (call) => {
+    if (call === "sync") ended.push(Atomics.load(own[0]!, 2));
+    return undefined;
+  };
+  await writeAndFlush(subject.opened, "second");
+  expect(ended).toEqual([2]);
+});
+
 test("a Worker that waits for the sync of a thread that died in it does not keep its host from leaving", async () => {
   using subject = new Subject({ hasWorkers: true });
   const { flags, reclaim } = subject.opened.engine.core.control;

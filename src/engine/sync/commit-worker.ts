@@ -17,6 +17,7 @@
  *    Nor is a host taken for dead before: the runtime ends a thread behind those that it has started, also where one is in a
  *    system call (`test/workers/parents.test.ts`). Two syncs of one open file at a time would be told of one failure once.
  * 3. Two Workers at a time, an old one and a new one, are one too many and do no harm: both speak by the rules of `sync.ts`.
+ *    Under one name: nobody takes that back for one of them before the other has ended.
  */
 
 import { syncRecipe } from "../../ffi/sync-recipe.ts";
@@ -205,6 +206,8 @@ export class CommitWorker {
     this.#started = undefined;
     clearInterval(this.#idleTimer);
     this.#givePlace();
+    // One before it may be at its last sync, and speaks under the same name.
+    this.#awaitEnds();
     this.#sync.releaseOwn();
     this.#onLost();
   }
@@ -241,12 +244,16 @@ export class CommitWorker {
    */
   endNow(): void {
     this.end();
+    this.#awaitEnds();
+    this.#sync.releaseOwn();
+  }
+
+  #awaitEnds(): void {
     for (const own of this.#ending)
       for (let turn = 0; turn < END_TURNS_MAX && Atomics.load(own, OWN_STATE) === TOLD_TO_END; turn++) {
         // It may itself wait for the sync of a thread that has died in it.
         if (Atomics.wait(own, OWN_STATE, TOLD_TO_END, END_TURN_MS) === "timed-out") this.#sync.releaseDeadOwner();
       }
     this.#ending = [];
-    this.#sync.releaseOwn();
   }
 }
