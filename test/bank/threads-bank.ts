@@ -147,6 +147,29 @@ export const THREADS: readonly PlantedFault[] = [
     "!== thread) oldest = era;",
     "!== thread) continue;",
   ]),
+  fault("a sync counts for what is written when it has come back", "test/steps/sync.test.ts", "engine/sync/sync.ts", [
+    "      this.#sync(this.#core.control.log.numbers[LOG_WRITTEN]!);\n    } finally {",
+    "      this.#sync(0);\n      this.#core.control.log.numbers[LOG_DURABLE] = this.#core.control.log.numbers[LOG_WRITTEN]!;\n    } finally {",
+  ]),
+  fault(
+    "who follows an owner that died syncs what it has left as it is",
+    "test/steps/sync.test.ts",
+    "engine/sync/sync.ts",
+    ["      this.#followDead();\n      return true;", "      return true;"],
+  ),
+  fault("a sync that failed is tried again", "test/steps/sync.test.ts", "engine/sync/sync.ts", [
+    "      Atomics.or(core.control.flags, STATE, STATE_POISONED);\n      throw this.failure(result);",
+    "      throw this.failure(result);",
+  ]),
+  fault(
+    "who gives the sync's place back takes it from the next one",
+    "test/steps/sync.test.ts",
+    "engine/sync/sync.ts",
+    [
+      "    } finally {\n      this.#giveOwner();\n    }\n  }\n\n  /** Runs something while nobody",
+      "    } finally {\n      this.#giveOwner();\n      Atomics.store(this.#core.control.flags, SYNC_OWNER, 0);\n    }\n  }\n\n  /** Runs something while nobody",
+    ],
+  ),
   fault("a sync covers what was written while it ran", "test/steps/commit.test.ts", "engine/sync/sync.ts", [
     "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = target;",
     "if (numbers[LOG_DURABLE]! < target) numbers[LOG_DURABLE] = numbers[LOG_WRITTEN]!;",

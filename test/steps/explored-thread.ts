@@ -99,6 +99,32 @@ function pick(): Record<string, (...args: never[]) => unknown> {
 
 const timers = { setInterval, clearInterval };
 
+const arrays = new WeakMap<object, Int32Array>();
+
+/** The array behind one that is `watched`. */
+function bare(array: Int32Array): Int32Array {
+  return arrays.get(array) ?? array;
+}
+
+/** An array whose elements are steps also where no operation of `Atomics` takes them. */
+export function watched<T extends Int32Array | Float64Array>(
+  array: T,
+  step: (what: string, operate: () => number) => number,
+): T {
+  const proxy = new Proxy(array, {
+    get(target, name): unknown {
+      if (typeof name !== "string" || name.charCodeAt(0) > 57) return Reflect.get(target, name, target);
+      return step(`get ${name}`, () => target[Number(name)]!);
+    },
+    set(target, name, value: number): boolean {
+      step(`set ${String(name)} ${value}`, () => (target[Number(name)] = value));
+      return true;
+    },
+  });
+  arrays.set(proxy, array as Int32Array);
+  return proxy;
+}
+
 /** What an answer says that the event loop comes to. */
 export function comesTo(outcome: "ok" | "timed-out", id: number): Answer {
   return `${outcome} ${id}`;
@@ -112,6 +138,7 @@ export class ExploredThread {
   #cursor = 0;
   #mayStep = false;
   #hasStopped = false;
+  #wrong: { readonly error: unknown } | undefined;
   #clockMs = 0;
   #clockStep = 0;
   #leaps = 0;
@@ -194,7 +221,7 @@ export class ExploredThread {
         return this.#stop();
       }
       this.#mayStep = false;
-      answer = operate();
+      answer = this.#judged(operate);
       this.#answers.push(answer);
       this.#cursor += 1;
     }
@@ -204,20 +231,31 @@ export class ExploredThread {
     return answer;
   }
 
+  /** What is wrong is told whatever the thread does with the error: it may come to its next step behind that. */
+  #judged<T>(operate: () => T): T {
+    try {
+      return operate();
+    } catch (error) {
+      if (!this.#hasStopped) this.#wrong ??= { error };
+      throw error;
+    }
+  }
+
   #stop(): never {
     this.#hasStopped = true;
     throw STOP;
   }
 
   #place(array: Int32Array, index: number): number {
-    return array.byteOffset / 4 + index;
+    return bare(array).byteOffset / 4 + index;
   }
 
   install(): void {
     const atomics = Atomics as unknown as Record<string, unknown>;
     for (const name of ["add", "compareExchange", "exchange", "load", "or", "store", "sub"]) {
       const operate = plain[name] as unknown as (array: Int32Array, index: number, a?: number, b?: number) => number;
-      atomics[name] = (array: Int32Array, index: number, a?: number, b?: number): number => {
+      atomics[name] = (given: Int32Array, index: number, a?: number, b?: number): number => {
+        const array = bare(given);
         if (!this.#isIn) return operate(array, index, a, b);
         const word = this.#place(array, index);
         if (this.#around.words.has(word)) return this.#step(name, word, () => operate(array, index, a, b), a, b);
@@ -269,7 +307,8 @@ export class ExploredThread {
     Object.assign(globalThis, timers);
   }
 
-  #wait(array: Int32Array, index: number, value: number, timeoutMs: number): string {
+  #wait(given: Int32Array, index: number, value: number, timeoutMs: number): string {
+    const array = bare(given);
     const word = this.#place(array, index);
     if (timeoutMs === Infinity) throw new Error("a thread sleeps for ever");
     this.#sleptMs = this.#clockMs;
@@ -340,7 +379,9 @@ export class ExploredThread {
     [this.#pending, this.#anyTime, this.#ids] = [new Map(), new Set(), 0];
     this.#called = [...before.called];
     [this.#known, this.#clocks, this.#loaded] = [[], 0, undefined];
+    this.#wrong = undefined;
     const isOver = this.#runToStop(step.run);
+    if (this.#wrong !== undefined) throw (this.#wrong as { readonly error: unknown }).error;
     const state = this.#hasSlept ? "asleep" : isOver ? "over" : this.#hasStopped ? "ready" : "idle";
     return {
       state,
