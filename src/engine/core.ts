@@ -43,6 +43,7 @@ import type { LogIdentity } from "./hint/hint-format.ts";
 import { KeyBuffer } from "./read/key-buffer.ts";
 import { FrameBatch } from "./read/frame-batch.ts";
 import type { Ordering } from "./ordering/ordering.ts";
+import { ROBBED } from "./files/lock-file.ts";
 import type { LockWatch } from "./files/lock-watch.ts";
 import { Lookup } from "./read/lookup.ts";
 import { Mutex } from "./threads/mutex.ts";
@@ -438,9 +439,5 @@ export function refusal(core: Core): EmdbError {
       { path },
     );
   }
-  return new EmdbError(
-    "EMDB_LOCKED",
-    "somebody broke this database's lock and may be writing to it; this handle writes no more",
-    { path },
-  );
+  return new EmdbError("EMDB_LOCKED", ROBBED, { path });
 }

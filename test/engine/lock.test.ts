@@ -1,7 +1,7 @@
 /** One process at a time: whoever asks second is told who is first, by any spelling of the path, and no dead holder stays. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { basename, join } from "node:path";
 import { Errno } from "../../src/ffi/errno.ts";
@@ -10,7 +10,7 @@ import { Emdb } from "../../src/index.ts";
 import { PACKAGE_VERSION } from "../../src/version.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { emulator, testUnlessExcepted } from "../support/platform.ts";
-import { expectCode } from "./fixture.ts";
+import { expectCode, expectRejects } from "../contract/fixture.ts";
 import { faulty } from "./engine-fixture.ts";
 import { openFile } from "./open-engine.ts";
 import { Child, rob, startChild } from "./processes.ts";
@@ -271,6 +271,26 @@ test("breakLock removes what a dead holder left, and refuses while the holder li
 });
 
 // Windows lets nobody remove a file that somebody has open.
+test.skipIf(isWindows)("a handle whose lock file was removed by hand is told so, and what to do", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  db.insert("flushed", "1");
+  db.flushSync();
+  unlinkSync(`${path}.lock`);
+  db.insert("pending", "x"); // the same turn has asked for the lock already
+  const first = expectCode("EMDB_LOCKED", () => db.flushSync());
+  expect(first.message).toContain("removed its .lock file");
+  expect(first.holder).toBeUndefined();
+  await expectRejects("EMDB_LOCKED", db.flush());
+  // As the message says: close it, which fails once more, and open again.
+  expectCode("EMDB_LOCKED", () => db.closeSync());
+  using again = Emdb.open(path);
+  expect([again.len(), again.getText("flushed")]).toEqual([1, "1"]);
+  again.insert("more", "2");
+  again.flushSync();
+});
+
 test.skipIf(isWindows)("a handle that was robbed of its lock by force writes and flushes no more", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

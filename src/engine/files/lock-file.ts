@@ -28,6 +28,9 @@ const RECORD_BYTES_MAX = 4096;
 const ATTEMPTS = 100;
 /** Milliseconds that somebody else may have the lock before the database counts as open. */
 const PAUSES = 5;
+/** What a handle is told whose lock file is no longer the one at the path, by `breakLock` or by hand. */
+export const ROBBED =
+  "somebody broke this database's lock, or removed its .lock file, and may be writing to it; this handle writes no more: close it and open again, without what it has not flushed";
 const pauseWord = new Int32Array(new SharedArrayBuffer(4));
 
 export class LockFile {
@@ -186,14 +189,8 @@ export class LockFile {
     const there = this.#system.status(path);
     if (this.#isLocked(there)) return;
     mustBeTold(this.#system, there, path);
-    throw new EmdbError(
-      "EMDB_LOCKED",
-      "somebody broke this database's lock and may be writing to it; this handle writes no more",
-      {
-        path: this.#logPath,
-        holder: readHolder(this.#system, this.#logPath),
-      },
-    );
+    const holder = readHolder(this.#system, this.#logPath);
+    throw new EmdbError("EMDB_LOCKED", ROBBED, { path: this.#logPath, holder });
   }
 
   /** Lets go of the lock. After a failed open nothing stays that was not there before; what a robber has put there does. */
