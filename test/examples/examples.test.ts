@@ -27,7 +27,7 @@ const lastLines: Readonly<Record<string, string>> = {
 };
 
 test("every example is run by a test", () => {
-  const tested = [...Object.keys(lastLines), "quickstart.ts", "guest-book.ts", "notes.ts"];
+  const tested = [...Object.keys(lastLines), "quickstart.ts", "guest-book.ts", "history.ts", "notes.ts"];
   expect(readdirSync(folder).sort()).toEqual(tested.sort());
 });
 
