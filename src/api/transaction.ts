@@ -133,8 +133,15 @@ class TransactionRoot extends TransactionView implements Transaction {
     this.#state = state;
   }
 
-  namespace(name: string): Omit<Transaction, "namespace"> {
+  /** `codecs` is what no TypeScript passes: left unread it would give bytes where a value is expected. */
+  namespace(name: string, codecs?: unknown): Omit<Transaction, "namespace"> {
     this.#state.requireRunning();
+    if (codecs !== undefined) {
+      throw new EmdbError(
+        "EMDB_INVALID_ARGUMENT",
+        "a transaction works on bytes, so its namespace takes a name alone; use encode and decode of the codecs",
+      );
+    }
     return new TransactionView(this.#state, this.#state.named(checkedNamespaceName(name)));
   }
 }

@@ -364,6 +364,19 @@ test("a prefix beside a bound is told what to give for a part of it", () => {
   expect(message).toContain("two bounds for a part of what has the prefix");
 });
 
+test("codecs for the key space of a transaction are refused, which would give bytes all the same", () => {
+  using db = Emdb.openInMemory();
+  const codecs = { key: codec.text, value: codec.uint32 };
+  const { message } = expectCode("EMDB_INVALID_ARGUMENT", () =>
+    db.transaction((tx) => {
+      tx.insert("before", "x");
+      (tx.namespace as (name: string, codecs: object) => object).call(tx, "numbers", codecs);
+    }),
+  );
+  expect(message).toContain("encode and decode");
+  expect([db.len(), db.listNamespaces()]).toEqual([0, []]);
+});
+
 test("a secret that is a number is not in the message", () => {
   for (const encryption of [
     { passphrase: 12_345_678 },
