@@ -39,6 +39,19 @@ test("what is no database is told from what could be one", async () => {
     expectCode("EMDB_NOT_FOUND", () => Emdb.open(folder.file("none/data.emdb"))),
     [JSON.stringify(folder.file("none")), "make it first"],
   );
+  const [none, copy] = [folder.file("none.emdb"), folder.file("copy.emdb")];
+  const nothing = await expectRejects("EMDB_NOT_FOUND", Emdb.salvage(none, copy));
+  expect(nothing.message).toBe(`there is no database at ${JSON.stringify(none)}`);
+});
+
+test("a path that begins as one for a shell or as a URL is told what to give instead", () => {
+  using folder = temporaryFolder();
+  const adviceFor = (path: string): string => expectCode("EMDB_NOT_FOUND", () => Emdb.open(path)).message;
+  expect(adviceFor(folder.file("~/data.emdb"))).toContain("homedir()");
+  expect(adviceFor(folder.file("~/in/it/data.emdb"))).toContain("homedir()");
+  expect(adviceFor(folder.file("none/~/data.emdb"))).toContain("make it first");
+  if (process.platform === "win32") return; // where no name holds a colon
+  expect(adviceFor(folder.file("file:/data.emdb"))).toContain("new URL(");
 });
 
 test("a secret that does not fit says which file, and what is to be passed", () => {

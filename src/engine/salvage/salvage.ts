@@ -30,6 +30,7 @@ import { refuseSidecarName, refuseTakenImage } from "../files/sidecar-names.ts";
 import { refuseLongName } from "../files/name-room.ts";
 import { HeldFolder } from "../files/open-folder.ts";
 import { openFile, realLogPath } from "../open/open.ts";
+import { missing } from "../open/put-back.ts";
 import { Pace, refuseAborted } from "../progress.ts";
 import { findLog, type FoundLog } from "./salvage-header.ts";
 import { LogSalvage, type DamagedLog } from "./salvage-log.ts";
@@ -117,6 +118,7 @@ function keysOf(log: FoundLog, encryption: EncryptionInput | undefined, path: st
 function mustExist(system: System, asked: string): string {
   const path = realLogPath(system, asked);
   const status = system.status(path);
+  if (status === -Errno.ENOENT) throw missing(path);
   if (typeof status === "number") throw ioError(status, { syscall: "stat", path });
   if (status.kind === "file") return path;
   throw noFile(path, status.kind);
