@@ -56,14 +56,9 @@ function add(text: string): string {
   return "kept";
 }
 
-/** Somebody looks at it, so it waits, half a second at most between two tries. */
-async function list(): Promise<string> {
-  let free = openIfFree();
-  for (let waitMs = 10; free === undefined; waitMs = Math.min(2 * waitMs, 500)) {
-    await Bun.sleep(waitMs * Math.random());
-    free = openIfFree();
-  }
-  using db = free;
+/** Somebody looks at it, so it waits. */
+function list(): string {
+  using db = Emdb.open({ ...where, rangeScans: true, lockTimeoutMs: Number.POSITIVE_INFINITY });
   takeAll(db);
   const lines = entriesOf(db).range();
   return lines
@@ -75,7 +70,7 @@ async function list(): Promise<string> {
 mkdirSync(folder, { recursive: true });
 const [command, ...words] = process.argv.slice(2);
 if (command === "add" && words.length > 0) console.log(add(words.join(" ")));
-else if (command === "list") console.log(await list());
+else if (command === "list") console.log(list());
 else {
   console.error("history add TEXT, or history list");
   process.exitCode = 2;

@@ -23,7 +23,7 @@ const ENGINE_NAMES: readonly (keyof EngineOptions)[] = [
   "cipher",
   "verifyReads",
 ];
-const OPEN_NAMES: readonly (keyof OpenOptions)[] = [...ENGINE_NAMES, "createIfMissing", "readOnly"];
+const OPEN_NAMES: readonly (keyof OpenOptions)[] = [...ENGINE_NAMES, "createIfMissing", "readOnly", "lockTimeoutMs"];
 
 /** The names of `LocationOptions`, which only the form of `open` without a path takes. */
 const LOCATION_NAMES: readonly string[] = ["appName", "databaseName", "dataRoot"];
@@ -46,7 +46,8 @@ export function checkedOpenOptions(options: OpenOptions = {}, form: { readonly h
   refuseUnknownNames(options, { what: "OpenOptions", known, code: "EMDB_INVALID_CONFIG" });
   const isReadOnly = checkedFlag("readOnly", options.readOnly, { otherwise: false });
   const isCreated = checkedFlag("createIfMissing", options.createIfMissing, { otherwise: true });
-  return { ...engineConfigOf(options), readOnly: isReadOnly, createIfMissing: isCreated && !isReadOnly };
+  const lockTimeoutMs = checkedLockTimeout(options.lockTimeoutMs);
+  return { ...engineConfigOf(options), readOnly: isReadOnly, createIfMissing: isCreated && !isReadOnly, lockTimeoutMs };
 }
 
 /**
@@ -76,6 +77,12 @@ function engineConfigOf(options: EngineOptions): EngineConfig {
     // Last: it is copied, and nobody wipes the copy of options that are refused.
     encryption: encryption === undefined ? undefined : checkedSecret(encryption),
   };
+}
+
+function checkedLockTimeout(timeoutMs: unknown): number {
+  if (timeoutMs === undefined) return 0;
+  if (typeof timeoutMs === "number" && timeoutMs >= 0) return timeoutMs;
+  throw wrong(`lockTimeoutMs must be a number of milliseconds >= 0, got ${describe(timeoutMs)}`);
 }
 
 /** `Infinity` is no TTL at all, as in `InsertOptions`. */

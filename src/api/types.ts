@@ -83,6 +83,12 @@ export interface OpenOptions extends EngineOptions {
   readonly createIfMissing?: boolean;
   /** Opens without the writer lock, sees the database as of the open; every write is EMDB_READ_ONLY. */
   readonly readOnly?: boolean;
+  /**
+   * Waits for so many milliseconds while another process has the database open, before it is EMDB_LOCKED; the thread stands
+   * still meanwhile. `Infinity` waits for as long as it takes. Who waits is in no line. Another Worker of this process is not
+   * waited for. Default 0.
+   */
+  readonly lockTimeoutMs?: number;
 }
 
 /** Where the platform keeps an application's data: `<root>/<appName>/<databaseName>`. */

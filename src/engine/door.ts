@@ -15,6 +15,7 @@ import type { EmdbShare, FlushPolicy, ProgressOptions } from "../api/types.ts";
 import type { EngineConfig, EngineDoor, FlushPlan, Lifecycle, OpenRequest, RekeyRequest } from "./life.ts";
 import { EXIT_WAIT_MS_MAX, GROUP_BATCH_MAX } from "../limits.ts";
 import { breakLock, isOtherFile, readHolder } from "./files/lock-file.ts";
+import { LockWait } from "./files/lock-wait.ts";
 import { endAbandoned, noteLeft } from "./abandoned.ts";
 import type { Environment, Opened } from "./assemble.ts";
 import { checkedShare, tokenOf, type SharedBase, type SharedConfig } from "./threads/base.ts";
@@ -153,7 +154,19 @@ function openOnce(request: OpenRequest): Lifecycle {
     return oneMore(entry);
   }
   if (request.config.createIfMissing && isLongName(environment.system, path)) mustBeThere(environment.system, path);
-  return register(openFile(environment, { ...request, path }), path);
+  return register(openWhenFree(environment, { ...request, path }), path);
+}
+
+/** Waits for another process to close it, if that is asked for. */
+function openWhenFree(environment: Environment, request: OpenRequest): Opened {
+  const wait = new LockWait(environment.system, request.path, request.config.lockTimeoutMs);
+  for (;;) {
+    try {
+      return openFile(environment, request);
+    } catch (error) {
+      if (!wait.isOver(error)) throw error;
+    }
+  }
 }
 
 /** A name that is too long for a new database is good enough for one that is there. */

@@ -59,6 +59,8 @@ export interface OpenConfig extends EngineConfig {
   /** Never together with `readOnly`. */
   readonly createIfMissing: boolean;
   readonly readOnly: boolean;
+  /** How long another process that has the lock is waited for. */
+  readonly lockTimeoutMs: number;
 }
 
 /** Where and how to open. */

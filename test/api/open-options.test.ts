@@ -26,11 +26,14 @@ describe("open options", () => {
       verifyReads: false,
       createIfMissing: true,
       readOnly: false,
+      lockTimeoutMs: 0,
     });
     expect(open({ readOnly: true }).createIfMissing).toBe(false);
     expect(open({ defaultTtlMs: Number.POSITIVE_INFINITY }).defaultTtlMs).toBe(0);
     expect(open({ sweepIntervalMs: Number.POSITIVE_INFINITY }).sweepIntervalMs).toBe(0);
     expect(open({ sweepIntervalMs: 2 ** 31 - 1 }).sweepIntervalMs).toBe(2 ** 31 - 1);
+    for (const lockTimeoutMs of [0, 0.5, Number.POSITIVE_INFINITY])
+      expect(open({ lockTimeoutMs }).lockTimeoutMs).toBe(lockTimeoutMs);
     expect(open({ flushPolicy: { group: { maxWaitMs: 2, maxBatch: 8 } } }).flushPlan).toEqual({
       kind: "group",
       waitMsMax: 2,
@@ -57,6 +60,9 @@ describe("open options", () => {
       { autoCompact: { minBytes: 0 } },
       { autoCompact: { minBytes: 1.5 } },
       { autoCompact: { ratios: 0.5 } },
+      { lockTimeoutMs: -1 },
+      { lockTimeoutMs: Number.NaN },
+      { lockTimeoutMs: "5" },
       { sweepIntervalMs: 0 },
       { sweepIntervalMs: -1 },
       { sweepIntervalMs: 1.5 },

@@ -7,6 +7,10 @@ const ROBBED = "test/engine/robbed-open.test.ts";
 const NAMES = "test/engine/sidecar-names.test.ts";
 
 export const LOCKS: readonly PlantedFault[] = [
+  fault("an open waits for its own process", "test/engine/lock-wait.test.ts", "engine/files/lock-wait.ts", [
+    "if (!isTaken || this.#leftMs <= 0 || isHeldHere(this.#system, this.#path, error.holder)) return false;",
+    "if (!isTaken || this.#leftMs <= 0) return false;",
+  ]),
   fault("a damaged database at the place of another one's image is no database", NAMES, "engine/files/siblings.ts", [
     'decodeHeader(bytes.subarray(0, BEGIN_BYTES)).kind !== "foreign"',
     'decodeHeader(bytes).kind === "sound"',
@@ -79,7 +83,7 @@ export const LOCKS: readonly PlantedFault[] = [
     "whoever has this process's number is told as this one",
     "test/engine/lock-record.test.ts",
     "engine/files/lock-file.ts",
-    ["const isOurs = hasOurName && mayBeOpenHere(system, lockPath(logPath));", "const isOurs = hasOurName;"],
+    ["return hasOurName && mayBeOpenHere(system, lockPath(logPath));", "return hasOurName;"],
   ),
   fault("the lock is not looked at before a write", "test/engine/lock.test.ts", "engine/write/write-path.ts", [
     "if (tail.pendingBytes === 0 || lockWatch.wasRobbed) lockWatch.lookOnce();",

@@ -66,6 +66,7 @@ export function worldOf(seed: number): World {
     cipher: undefined,
     verifyReads: random.chance(0.5),
     createIfMissing: true,
+    lockTimeoutMs: 0,
     readOnly: false,
     autoCompact: random.chance(0.15) ? { ratio: 0.3, bytesMin: 2000 } : undefined,
   };

@@ -29,6 +29,12 @@ const actions: Readonly<Record<string, () => string>> = {
     held.push(Emdb.open(path));
     return "open";
   },
+  /** Begins to wait when it has said so. */
+  "open when free"() {
+    writeSync(1, `${outcomeOf(() => (Emdb.open(path, { lockTimeoutMs: 20 }), "open"))}\n`);
+    held.push(Emdb.open(path, { lockTimeoutMs: Infinity }));
+    return `open ${held[0]!.getText("last")}`;
+  },
   "write and hold"() {
     const db = Emdb.open(path);
     held.push(db);

@@ -47,6 +47,7 @@ export function openAt(
     verifyReads: true,
     createIfMissing,
     readOnly: false,
+    lockTimeoutMs: 0,
   };
   return openFile(environmentOf(system), { path, createFolders: false, config });
 }

@@ -7,7 +7,8 @@ declare const self: Worker;
 
 self.addEventListener("message", ({ data }: MessageEvent<string>) => {
   try {
-    Emdb.open(data).closeSync();
+    // However long it would wait: its own process is not waited for.
+    Emdb.open(data, { lockTimeoutMs: Infinity }).closeSync();
     postMessage({ code: "open", message: "" });
   } catch (error) {
     const { code, message } = error as EmdbError;

@@ -169,6 +169,26 @@ test("one more handle must ask for the same options, or is EMDB_INVALID_CONFIG",
   db.closeSync();
 });
 
+test("an open that waits for another process has the database when that has closed it, also when it was killed", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  const db = Emdb.open(path);
+  const { child: first, said: firstSaid } = await startChild("open when free", path);
+  expect(firstSaid).toBe("EMDB_LOCKED");
+  db.insert("last", "record");
+  db.closeSync();
+  expect(await first.line()).toBe("open record");
+  const { child: second, said: secondSaid } = await startChild("open when free", path);
+  expect(secondSaid).toBe("EMDB_LOCKED");
+  await first.kill();
+  expect(await second.line()).toBe("open record");
+  await second[Symbol.asyncDispose]();
+  // A database that is open in this thread is waited for by nobody.
+  using again = Emdb.open(path, { lockTimeoutMs: Infinity });
+  using handle = Emdb.open(path, { lockTimeoutMs: 5 });
+  expect([again.getText("last"), handle.getText("last")]).toEqual(["record", "record"]);
+});
+
 test("another Worker of the process is EMDB_LOCKED, and told to attach", async () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

@@ -17,6 +17,7 @@ export const CONFIG: Config = {
   cipher: undefined,
   verifyReads: false,
   createIfMissing: true,
+  lockTimeoutMs: 0,
   readOnly: false,
 };
 

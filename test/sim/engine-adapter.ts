@@ -25,6 +25,7 @@ const CONFIG: OpenConfig = {
   cipher: undefined,
   verifyReads: true,
   createIfMissing: true,
+  lockTimeoutMs: 0,
   readOnly: false,
 };
 

@@ -29,6 +29,7 @@ const CONFIG = {
   cipher: undefined,
   verifyReads: true,
   createIfMissing: false,
+  lockTimeoutMs: 0,
 } as const;
 
 /** What came of an open: how far it got, and what everything that it showed is, as one text. */

@@ -281,6 +281,11 @@ interface BackgroundWork {
   readonly autoCompact?: boolean | { readonly ratio?: number; readonly minBytes?: number };
 }
 
+/** Nor this. */
+interface Waiting {
+  readonly lockTimeoutMs?: number;
+}
+
 interface WiderStatics {
   resolvePath(options?: emdb.LocationOptions): string;
 }
@@ -363,8 +368,9 @@ interface Found {
   readonly SalvageReport: Broken<SalvageReport, emdb.SalvageReport>;
   readonly EmdbError: Broken<Failure, emdb.EmdbError>;
   readonly EngineOptions: Broken<EngineOptions, emdb.EngineOptions, never, keyof BackgroundWork>;
-  readonly OpenOptions: Broken<OpenOptions, emdb.OpenOptions, never, keyof BackgroundWork>;
+  readonly OpenOptions: Broken<OpenOptions, emdb.OpenOptions, never, keyof BackgroundWork | keyof Waiting>;
   readonly backgroundWork: Broken<BackgroundWork, Pick<emdb.EngineOptions, keyof BackgroundWork>>;
+  readonly waiting: Broken<Waiting, Pick<emdb.OpenOptions, keyof Waiting>>;
   readonly LocationOptions: Broken<LocationOptions, emdb.LocationOptions>;
   readonly InsertOptions: Broken<InsertOptions, emdb.InsertOptions>;
   readonly RangeOptions: Broken<RangeOptions<emdb.BytesLike>, emdb.RangeOptions>;

@@ -48,6 +48,7 @@ const CONFIG: OpenConfig = {
   cipher: undefined,
   verifyReads: true,
   createIfMissing: false,
+  lockTimeoutMs: 0,
   readOnly: false,
 };
 

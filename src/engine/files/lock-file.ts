@@ -351,6 +351,12 @@ function holderOf(record: Record<string, unknown> | undefined): Omit<LockHolder,
   return { pid, hostname, acquiredAtMs, packageVersion };
 }
 
+/** Whether the holder of a lock is this process. */
+export function isHeldHere(system: System, logPath: string, holder: LockHolder | undefined): boolean {
+  const hasOurName = holder?.pid === system.processId() && holder.hostname === system.hostName();
+  return hasOurName && mayBeOpenHere(system, lockPath(logPath));
+}
+
 /**
  * Whether this process has a file open, as far as the system tells: in containers that share the host's name, each with process
  * numbers of its own, another process may be called as this one is.
@@ -367,8 +373,7 @@ function mayBeOpenHere(system: System, path: string): boolean {
 
 function lockedError(system: System, logPath: string): EmdbError {
   const holder = readHolder(system, logPath);
-  const hasOurName = holder?.pid === system.processId() && holder.hostname === system.hostName();
-  const isOurs = hasOurName && mayBeOpenHere(system, lockPath(logPath));
+  const isOurs = isHeldHere(system, logPath, holder);
   const who = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.hostname}`;
   const path = JSON.stringify(logPath);
   const message = isOurs

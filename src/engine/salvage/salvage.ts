@@ -48,6 +48,7 @@ const TARGET_CONFIG: OpenConfig = {
   cipher: undefined,
   verifyReads: false,
   createIfMissing: true,
+  lockTimeoutMs: 0,
   readOnly: false,
 };
 
