@@ -46,7 +46,7 @@ function openBench(path?: string): Bench {
     },
   }) as System;
   const environment = { system, defer: (work: () => void) => void setImmediate(work), hasWorkers: false };
-  const options = { ...config, createIfMissing: true, readOnly: false };
+  const options = { ...config, createIfMissing: true, readOnly: false, lockTimeoutMs: 0 };
   const opened =
     path === undefined
       ? openMemory(environment, config)
