@@ -1,8 +1,8 @@
 /**
  * Waiting for another process to close a database: the thread stands still, looks at the lock now and then, and less and less
  * often. Many that look all the time would keep the holder from what they wait for, and those that look together would go on
- * to do so, so each draws its pauses. Nobody is in a line: whoever looks next has it. (PostgreSQL's and SQLite's clients wait
- * for a busy file in the same way.)
+ * to do so, so each draws its pauses. Nobody is in a line: whoever looks next has it. (SQLite's busy_timeout
+ * waits by pauses that grow as well.)
  */
 
 import { EmdbError } from "../../errors.ts";
