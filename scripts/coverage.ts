@@ -1,16 +1,20 @@
 /**
- * How much of `src/` the tests reach, by lines and by throws: `bun scripts/coverage.ts [files or folders]`.
+ * How much of `src/` the tests reach, by lines and by throws.
  *
- * Runs test files one process each with Bun's line counts and adds the counts up. What runs only in Workers and child
- * processes is not counted, and of the long rings only a few seeds. Prints the coverage of each
- * room, and every line with a `throw` that no test has reached. Fails below 95 % of lines, and when there is such a throw
- * that `test/unreached-throws.json` does not explain. The list also names the files of other platforms, which their own
- * runs reach.
+ *   bun scripts/coverage.ts [files or folders]
+ *   bun scripts/coverage.ts --reports <folder>   what a run of the suite with EMDB_COVERAGE=<folder> has left there
+ *
+ * Runs test files one process each with Bun's line counts and adds the counts up; those that the suite has counted do not
+ * run again. What runs only in Workers and child processes is not counted, and of the long rings only a few seeds. Prints the
+ * coverage of each room, and every line with a `throw` that no test has reached. Fails below 95 % of lines, and when there is
+ * such a throw that `test/unreached-throws.json` does not explain. The list also names the files of other platforms, which
+ * their own runs reach.
  */
 
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
 
 const root = resolve(import.meta.dir, "..");
 const LINE_PERCENT_MIN = 95;
@@ -18,9 +22,22 @@ const LINE_PERCENT_MIN = 95;
 const FILE_SHARE_MIN = 0.9;
 const LANES = Number(process.env["EMDB_LANES"] ?? 2);
 const FILE_TIMEOUT_MS = 300_000;
-/** The rooms' own tests, and a few seeds of the rings of errors and crashes. */
-const FOLDERS = [
-  ...["api", "compaction", "contract", "crypto", "encryption", "engine", "ffi", "keydir", "log", "ordered", "workers"],
+/** The rooms' own tests. */
+const ROOMS = [
+  "api",
+  "compaction",
+  "contract",
+  "crypto",
+  "encryption",
+  "engine",
+  "ffi",
+  "keydir",
+  "log",
+  "ordered",
+  "workers",
+];
+/** The rings of errors and crashes, with a few seeds. */
+const RINGS = [
   ...["sim/engine-backups.test.ts", "sim/engine-compactions.test.ts", "sim/engine-crashes.test.ts"],
   "sim/windows-log-name.test.ts",
 ];
@@ -59,19 +76,25 @@ export function unreachedThrows(text: string, lines: ReadonlyMap<number, number>
   });
 }
 
-function testFiles(): string[] {
-  const named = process.argv.slice(2);
-  const folders = named.length > 0 ? named : FOLDERS.map((folder) => `test/${folder}`);
-  const files = folders.flatMap((path) =>
+/** Whether the suite counts the lines of a file of tests as it runs it. */
+export function isCounted(file: string): boolean {
+  return ROOMS.some((room) => file.startsWith(`test/${room}/`)) && !LEFT_OUT.some((pattern) => pattern.test(file));
+}
+
+/** Flags of `bun test` for a report of its own in a folder. */
+export function countingFlags(folder: string): string[] {
+  return ["--coverage", "--coverage-reporter=lcov", `--coverage-dir=${mkdtempSync(join(folder, "report-"))}`];
+}
+
+function testFiles(named: readonly string[]): string[] {
+  const files = named.flatMap((path) =>
     path.endsWith(".ts") ? [path] : [...new Bun.Glob(`${path}/**/*.test.ts`).scanSync(root)],
   );
   return files.filter((file) => !LEFT_OUT.some((pattern) => pattern.test(file))).sort();
 }
 
-async function runFile(file: string, folder: string): Promise<string> {
-  const where = mkdtempSync(join(folder, "report-"));
-  const flags = ["--coverage", "--coverage-reporter=lcov", `--coverage-dir=${where}`, "--timeout", "120000"];
-  const child = Bun.spawn([process.execPath, "test", ...flags, `./${file}`], {
+async function runFile(file: string, folder: string): Promise<void> {
+  const child = Bun.spawn([process.execPath, "test", ...countingFlags(folder), "--timeout", "120000", `./${file}`], {
     cwd: root,
     stdio: ["ignore", "ignore", "ignore"],
     env: { ...process.env, EMDB_RING_SHARE: RING_SHARE },
@@ -79,22 +102,22 @@ async function runFile(file: string, folder: string): Promise<string> {
     killSignal: "SIGKILL",
   });
   await child.exited;
-  const report = Bun.file(join(where, "lcov.info"));
   // The suite says which tests fail; a file that does not even get to its end counts for nothing here.
   if (child.exitCode !== 0) console.log(`${file} fails when its lines are counted`);
-  return (await report.exists()) ? report.text() : "";
 }
 
-async function measure(): Promise<Counts> {
-  const folder = mkdtempSync(join(tmpdir(), "emdb-coverage-"));
-  const counts: Counts = new Map();
-  const queue = testFiles();
+async function measure(files: string[], folder: string): Promise<void> {
   const lane = async (): Promise<void> => {
-    for (let file = queue.shift(); file !== undefined; file = queue.shift())
-      addReport(counts, await runFile(file, folder));
+    for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, folder);
   };
   await Promise.all(Array.from({ length: LANES }, lane));
-  rmSync(folder, { recursive: true });
+}
+
+/** The counts of all reports in a folder. */
+function countsIn(folder: string): Counts {
+  const counts: Counts = new Map();
+  for (const report of new Bun.Glob("*/lcov.info").scanSync(folder))
+    addReport(counts, readFileSync(join(folder, report), "utf8"));
   return counts;
 }
 
@@ -138,8 +161,15 @@ function judge(counts: Counts): string[] {
   return problems;
 }
 
-if (import.meta.main) {
-  const problems = judge(await measure());
+async function main(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "emdb-coverage-"));
+  const { values, positionals } = parseArgs({ options: { reports: { type: "string" } }, allowPositionals: true });
+  const all = [...(values.reports === undefined ? ROOMS : []), ...RINGS].map((name) => `test/${name}`);
+  await measure(testFiles(positionals.length > 0 ? positionals : all), values.reports ?? folder);
+  const problems = judge(countsIn(values.reports ?? folder));
+  rmSync(folder, { recursive: true });
   for (const problem of problems) console.log(problem);
   process.exit(problems.length === 0 ? 0 : 1);
 }
+
+if (import.meta.main) await main();

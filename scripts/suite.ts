@@ -5,13 +5,15 @@
  *   bun scripts/suite.ts <label> <command that is another bun> -- [paths]
  *
  * One process per file, so that a crash or a hang of an emulator costs one file: it counts as one failure, and the
- * rest goes on. So does a file in which no test is found. The last line is `<label>: N passed, N failed, N skipped`; EMDB_RESULTS names a file that the same
- * counts are appended to, for the total.
+ * rest goes on. So does a file in which no test is found. The last line is `<label>: N passed, N failed, N skipped`; EMDB_RESULTS names a file that the
+ * same counts are appended to, for the total. EMDB_COVERAGE names a folder for reports of the lines that the rooms' own tests
+ * reach, which `scripts/coverage.ts` judges.
  */
 
 import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { countingFlags, isCounted } from "./coverage.ts";
 
 export interface Counts {
   readonly passed: number;
@@ -22,6 +24,7 @@ export interface Counts {
 const root = resolve(import.meta.dir, "..");
 const fileTimeoutMs = Number(process.env["EMDB_FILE_TIMEOUT_MS"] ?? 900_000);
 const laneCount = Number(process.env["EMDB_LANES"] ?? 2);
+const reportFolder = process.env["EMDB_COVERAGE"];
 
 /**
  * What was broken once is looked at first. Then the files that take minutes, the longest before all: one that came last
@@ -110,7 +113,9 @@ async function runFile(command: readonly string[], file: string): Promise<Outcom
   // Into a file, since a pipe stays open for as long as anything that the emulator left behind holds it.
   const folder = mkdtempSync(join(tmpdir(), "emdb-suite-"));
   const sink = openSync(join(folder, "output"), "w");
-  const child = Bun.spawn([...command, "test", "--timeout", "120000", `./${file}`], {
+  const isOwnBun = command.length === 1 && command[0] === process.execPath;
+  const counting = reportFolder !== undefined && isOwnBun && isCounted(file) ? countingFlags(reportFolder) : [];
+  const child = Bun.spawn([...command, "test", ...counting, "--timeout", "120000", `./${file}`], {
     cwd: root,
     stdio: ["ignore", sink, sink],
     detached: true,

@@ -67,7 +67,7 @@ export const OPENS: readonly PlantedFault[] = [
     "replay gives a removed key that comes back a second slot among the new ones",
     "test/engine/replay.test.ts",
     "engine/open/replay-group.ts",
-    ["new RemovedHashes()).note(hash);", "new RemovedHashes()).note(0);"],
+    ["RemovedHashes(this.#recordCountMax)).note(hash);", "RemovedHashes(this.#recordCountMax)).note(0);"],
   ),
   fault(
     "replay gives a key that comes back the slot of another's removal",

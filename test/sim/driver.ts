@@ -59,6 +59,11 @@ export class Driver {
     if (this.problem === undefined) this.problem = this.#leftovers();
   }
 
+  /** How many operations have begun. */
+  get step(): number {
+    return this.#step;
+  }
+
   /** The process is over, whatever state it is in. */
   end(): void {
     this.#store?.abandon?.();

@@ -28,10 +28,10 @@ function readAll(system: ReturnType<Machine["boot"]>, path: string): Uint8Array 
 /** Fills a store with some of everything until its log is about as long as it has to be. */
 function fill(store: OpenStore, bytesNow: () => number): void {
   const random = new Random(11);
-  for (let step = 0; bytesNow() < LOG_BYTES - 1200; step += 1) {
+  for (let step = 0; bytesNow() < LOG_BYTES - 1800; step += 1) {
     const key = `key ${random.below(60)}`;
     const space = random.chance(0.2) ? "named" : "";
-    const value = `${step}.`.repeat(random.below(90));
+    const value = `${step}.`.repeat(random.below(random.chance(0.4) ? 20 : 240));
     const draw = random.below(10);
     if (draw === 0) store.remove({ space, key });
     else if (draw === 1) {

@@ -27,6 +27,8 @@ interface RecordedPoint {
   readonly point: CrashPoint;
   readonly progress: Progress;
   readonly callIndex: number;
+  /** How many operations had begun. */
+  readonly step: number;
 }
 
 interface RunRecord {
@@ -62,6 +64,8 @@ export interface RingOptions {
   readonly findingCountMax: number;
   /** Only every so manieth point is crashed at, for scripts whose points are dear. */
   readonly pointStride?: number;
+  /** Only what comes once so many operations have begun is crashed at: the rest is another script's. */
+  readonly fromStep?: number;
   /** Only calls of these names fail. */
   readonly onlyCalls?: readonly CallName[];
 }
@@ -86,7 +90,7 @@ function record(adapter: StoreAdapter, run: Case): RunRecord {
   const keep = (callIndex: number): void => {
     const { progress } = driver.oracle;
     const mark = `${machine.changeCount} ${machine.nowMs} ${progress.issued} ${progress.acknowledged} ${progress.backups?.isThere} ${progress.backups?.spans.length}`;
-    if (mark !== lastMark) points.push({ point: machine.capture(), progress, callIndex });
+    if (mark !== lastMark) points.push({ point: machine.capture(), progress, callIndex, step: driver.step });
     lastMark = mark;
   };
   system.onPoint = ({ callIndex }) => keep(callIndex);
@@ -108,9 +112,11 @@ export function crashRing(
     report.findings.push({ store: adapter.name, run, problem: recorded.problem });
     return;
   }
-  const { pointStride = 1 } = options;
+  const { pointStride = 1, fromStep = 0 } = options;
   // Which of the points depends on the seed, so that many seeds visit all of them.
-  const chosen = recorded.points.keys().filter((point) => (point + run.seed) % pointStride === 0);
+  const isChosen = (point: number): boolean =>
+    recorded.points[point]!.step >= fromStep && (point + run.seed) % pointStride === 0;
+  const chosen = recorded.points.keys().filter(isChosen);
   crashAt(adapter, { run, recorded, chosen, options, report });
 }
 

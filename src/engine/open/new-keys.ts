@@ -26,21 +26,31 @@ const PART_BITS = 16;
 /** A shard is fetched and stored whole, up to 28 KiB each way: fewer keys for it go in one by one. */
 const KEYS_PER_SHARD_MIN = 64;
 
-/** Bits of the filter of hashes: half a megabyte, of which a hundred thousand removals mark a fortieth. */
-const FILTER_BITS = 22;
+/** Bits of a hash that tell removed keys apart, at most: half a megabyte, of which a hundred thousand removals mark a fortieth. */
+const FILTER_BITS_MAX = 22;
+const FILTER_BITS_MIN = 10;
 
 /** The hashes of removed keys, and some others: a set of their first bits. */
 export class RemovedHashes {
-  readonly #marks = new Uint32Array(1 << (FILTER_BITS - 5));
+  readonly #shift: number;
+  readonly #marks: Uint32Array;
+
+  /** For so many records at most: those of a small log need a small set, which its open has to make. */
+  constructor(recordCountMax: number) {
+    const bits = Math.ceil(Math.log2(Math.max(1, recordCountMax))) + 2;
+    const bitCount = Math.min(Math.max(bits, FILTER_BITS_MIN), FILTER_BITS_MAX);
+    this.#shift = HASH_BITS - bitCount;
+    this.#marks = new Uint32Array(1 << (bitCount - 5));
+  }
 
   note(hash: number): void {
-    const bits = hash >>> (HASH_BITS - FILTER_BITS);
+    const bits = hash >>> this.#shift;
     this.#marks[bits >>> 5]! |= 1 << (bits & 31);
   }
 
   /** False only for a hash that was never noted. */
   mayHave(hash: number): boolean {
-    const bits = hash >>> (HASH_BITS - FILTER_BITS);
+    const bits = hash >>> this.#shift;
     return (this.#marks[bits >>> 5]! & (1 << (bits & 31))) !== 0;
   }
 }

@@ -110,7 +110,8 @@ export class Replayer {
     this.#gates = from.gates;
     this.#durable = from.durable;
     const space = (id: number, lsn: number): SpaceState => this.#space(id, lsn);
-    this.#group = new ReplayGroup(core, spaces, { gates: from.gates, space });
+    const recordCountMax = (source.end - from.lsn) / FRAME_HEADER_BYTES;
+    this.#group = new ReplayGroup(core, spaces, { gates: from.gates, space, recordCountMax });
     this.#setEnd(from.lsn);
   }
 

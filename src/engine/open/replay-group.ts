@@ -84,6 +84,7 @@ export class ReplayGroup {
   readonly #core: Core;
   readonly #spaces: Spaces;
   readonly #gates: Gates | undefined;
+  readonly #recordCountMax: number;
   /** Finds the namespace of the record at a position, or throws that there is none. */
   readonly #space: (id: number, lsn: number) => SpaceState;
   #rows = new Rows(GROUP_MIN);
@@ -112,12 +113,17 @@ export class ReplayGroup {
   constructor(
     core: Core,
     spaces: Spaces,
-    options: { readonly gates: Gates | undefined; readonly space: (id: number, lsn: number) => SpaceState },
+    options: {
+      readonly gates: Gates | undefined;
+      readonly space: (id: number, lsn: number) => SpaceState;
+      readonly recordCountMax: number;
+    },
   ) {
     this.#core = core;
     this.#spaces = spaces;
     this.#gates = options.gates;
     this.#space = options.space;
+    this.#recordCountMax = options.recordCountMax;
     this.#takesNew = options.gates === undefined && core.ordering === undefined;
   }
 
@@ -128,7 +134,7 @@ export class ReplayGroup {
     const hash = this.#core.hash.at(head, headAt + FRAME_HEADER_BYTES, facts.keyBytes);
     const batch = batchStart === 0 ? Infinity : batchStart / 8;
     if (this.#takesNew) {
-      if (facts.kind === KIND_REMOVE) (this.#removed ??= new RemovedHashes()).note(hash);
+      if (facts.kind === KIND_REMOVE) (this.#removed ??= new RemovedHashes(this.#recordCountMax)).note(hash);
       else if (facts.prev === 0 && this.#removed?.mayHave(hash) !== true && this.#takeNew(facts, { lsn, hash, batch }))
         return;
     }
