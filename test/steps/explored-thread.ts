@@ -1,5 +1,7 @@
 /**
  * A thread of an `Explorer`: its code is run from its beginning, with the answers that its steps had so far, up to the one behind.
+ * What it comes to follows from the answers alone, so nothing is run again that has had the same: the step is taken, and with
+ * its answer the rest is known. One time in so many it is run all the same, and has to come to what is known.
  *
  * What it waits for with `await` is its event loop's: all promises are let go on as soon as nothing else runs on it, and an
  * answer then says which of those that it waits for comes next. Whoever notifies a word calls those who sleep for it and those who
@@ -7,39 +9,10 @@
  */
 
 import { drainMicrotasks } from "bun:jsc";
+import { expectSame, newWays, type Answer, type Sleeper, type Standing } from "./standing.ts";
 
 /** Thrown in a thread that stands before its next step. */
 const STOP = Symbol("stop");
-
-export type Answer = number | string | boolean;
-
-/** Whoever is called when a word is notified, in the order in which they began to wait. */
-export interface Sleeper {
-  readonly thread: number;
-  readonly word: number;
-  /** Which of those that its event loop waits for it is; 0: its thread sleeps. */
-  readonly id: number;
-}
-
-/** What is known of a thread at a moment. */
-export interface Standing {
-  /** At its event loop it is idle. */
-  readonly state: "ready" | "asleep" | "idle" | "over" | "dead" | "absent";
-  /** The answers that its steps had. */
-  readonly answers: readonly Answer[];
-  /** What it knows of them, and what it is about to do. */
-  readonly known: string;
-  /** What its event loop waits for and can go on with at any time, and what has been called for and not come to yet. */
-  readonly turns: readonly number[];
-  readonly called: readonly number[];
-  /** How long it has waited in vain ago, as far as that matters. */
-  readonly sinceVainMs: number;
-  /** The word it sleeps for, or its next step is about. */
-  readonly word: number;
-  readonly isAtClock: boolean;
-  readonly leaps: number;
-  readonly timeouts: number;
-}
 
 /** What a thread runs with. */
 export interface Self {
@@ -79,6 +52,8 @@ const LOOKS: ReadonlySet<string> = new Set(["alive", "compareExchange", "load", 
 const CLOCK = "clock";
 /** So many of them it may still know. */
 const KNOWN_MAX = 6;
+/** One in so many of the ways that are known is gone again. */
+const PROVEN_ONE_IN = 61;
 const plain = pick();
 
 function pick(): Record<string, (...args: never[]) => unknown> {
@@ -136,9 +111,9 @@ export class ExploredThread {
   #thread = 0;
   #answers: Answer[] = [];
   #cursor = 0;
-  #mayStep = false;
+  /** The step that it has come to. */
+  #operate: (() => Answer) | undefined;
   #hasStopped = false;
-  #wrong: { readonly error: unknown } | undefined;
   #clockMs = 0;
   #clockStep = 0;
   #leaps = 0;
@@ -149,7 +124,9 @@ export class ExploredThread {
   #isVain = false;
   #word = 0;
   #isAtClock = false;
-  #hasSlept = false;
+  /** What is in the word for which it sleeps. */
+  #asleep: number | undefined;
+  #taken = 0;
   /** The answers by which a thread may go on in one way or another, since it was told to forget. */
   #known: Answer[] = [];
   /** How often in a row it has asked its clock. */
@@ -214,31 +191,16 @@ export class ExploredThread {
     let answer: T;
     if (this.#cursor < this.#answers.length) answer = this.#answers[this.#cursor++] as T;
     else {
-      if (!this.#mayStep) {
-        this.#word = word;
-        this.#isAtClock = what === CLOCK;
-        this.#about = `${what} ${word} ${first} ${second} ${this.#clocks}`;
-        return this.#stop();
-      }
-      this.#mayStep = false;
-      answer = this.#judged(operate);
-      this.#answers.push(answer);
-      this.#cursor += 1;
+      this.#word = word;
+      this.#isAtClock = what === CLOCK;
+      this.#about = `${what} ${word} ${first} ${second} ${this.#clocks}`;
+      this.#operate = operate;
+      return this.#stop();
     }
     this.#clocks = what === CLOCK ? this.#clocks + 1 : 0;
     if (LOOKS.has(what)) this.#known.push(answer);
     if (what === "wait") this.#turns += 1;
     return answer;
-  }
-
-  /** What is wrong is told whatever the thread does with the error: it may come to its next step behind that. */
-  #judged<T>(operate: () => T): T {
-    try {
-      return operate();
-    } catch (error) {
-      if (!this.#hasStopped) this.#wrong ??= { error };
-      throw error;
-    }
   }
 
   #stop(): never {
@@ -317,9 +279,7 @@ export class ExploredThread {
       word,
       () => {
         if (array[index] !== value) return "not-equal";
-        this.#hasSlept = true;
-        this.#word = word;
-        this.#about = `asleep ${value}`;
+        this.#asleep = value;
         this.#sleepers.push({ thread: this.#thread, word, id: 0 });
         return this.#stop();
       },
@@ -365,24 +325,50 @@ export class ExploredThread {
     return woken.length;
   }
 
-  /** Runs a thread up to behind its step. */
+  /** Takes a thread's step, and lets it come to the next one. */
   run(step: Step): Standing {
-    const { before, answer, thread } = step;
-    this.#thread = thread;
+    const { before } = step;
+    [this.#thread, this.#clockStep] = [step.thread, step.clockStep];
+    [this.#notes, this.#sleepers, this.#woken] = [[...step.notes], [...step.sleepers], []];
+    this.#called = [...before.called];
+    this.#asleep = undefined;
+    const answer = step.mayStep ? this.#take(before.ways.operate!) : step.answer;
+    const way = `${typeof answer} ${answer} ${this.#asleep} ${this.#called.join()}`;
+    const known = before.ways.known.get(way);
+    this.#taken += 1;
+    if (known === undefined || this.#taken % PROVEN_ONE_IN === 0) {
+      const after = this.#comeOn(step, answer);
+      if (known === undefined) {
+        before.ways.known.set(way, after);
+        return after;
+      }
+      expectSame(after, known);
+    }
+    return known.timeouts === before.timeouts ? known : { ...known, timeouts: before.timeouts };
+  }
+
+  /** Undefined when it sleeps. */
+  #take(operate: () => Answer): Answer | undefined {
+    try {
+      return operate();
+    } catch (error) {
+      if (error !== STOP) throw error;
+      return undefined;
+    }
+  }
+
+  /** Runs a thread from its beginning to behind an answer. */
+  #comeOn({ before, run }: Step, answer: Answer | undefined): Standing {
     this.#answers = answer === undefined ? [...before.answers] : [...before.answers, answer];
-    [this.#mayStep, this.#clockStep] = [step.mayStep, step.clockStep];
     [this.#cursor, this.#hasStopped, this.#clockMs, this.#leaps] = [0, false, 0, 0];
     [this.#sleptMs, this.#waitedMs] = [-1, -1];
     [this.#vainMs, this.#isVain] = [undefined, false];
-    [this.#hasSlept, this.#isAtClock, this.#failed, this.#turns, this.#carried] = [false, false, undefined, 0, ""];
-    [this.#notes, this.#sleepers, this.#woken] = [[...step.notes], [...step.sleepers], []];
+    [this.#isAtClock, this.#failed, this.#turns, this.#carried] = [false, undefined, 0, ""];
     [this.#pending, this.#anyTime, this.#ids] = [new Map(), new Set(), 0];
-    this.#called = [...before.called];
     [this.#known, this.#clocks, this.#loaded] = [[], 0, undefined];
-    this.#wrong = undefined;
-    const isOver = this.#runToStop(step.run);
-    if (this.#wrong !== undefined) throw (this.#wrong as { readonly error: unknown }).error;
-    const state = this.#hasSlept ? "asleep" : isOver ? "over" : this.#hasStopped ? "ready" : "idle";
+    [this.#operate, this.#word] = [undefined, 0];
+    const isOver = this.#runToStop(run);
+    const state = this.#asleep !== undefined ? "asleep" : isOver ? "over" : this.#hasStopped ? "ready" : "idle";
     return {
       state,
       answers: this.#answers,
@@ -394,6 +380,7 @@ export class ExploredThread {
       isAtClock: this.#isAtClock,
       leaps: this.#leaps,
       timeouts: before.timeouts,
+      ways: { ...newWays(), operate: this.#operate },
     };
   }
 
@@ -403,8 +390,9 @@ export class ExploredThread {
     const pending = [...this.#pending.keys()].map((id) => `${id - first}${this.#anyTime.has(id) ? "*" : ""}`);
     const clock = hasLeaps ? `${this.#clockMs} ${this.#sleptMs} ${this.#waitedMs}` : "";
     const known = this.#known.slice(-KNOWN_MAX).join();
-    const about = isOver ? "" : this.#hasStopped ? this.#about : "idle";
-    return `${this.#carried}|${known}|${about}|${Math.min(this.#turns, turnsMax)}|${pending.join()}|${clock}`;
+    const about = this.#asleep === undefined ? this.#about : `asleep ${this.#asleep}`;
+    const next = isOver ? "" : this.#hasStopped ? about : "idle";
+    return `${this.#carried}|${known}|${next}|${Math.min(this.#turns, turnsMax)}|${pending.join()}|${clock}`;
   }
 
   /** Whether it has come to its end. */

@@ -11,7 +11,8 @@
  * come later.
  */
 
-import { ExploredThread, comesTo, type Answer, type Self, type Sleeper, type Standing } from "./explored-thread.ts";
+import { ExploredThread, comesTo, type Self } from "./explored-thread.ts";
+import { newWays, type Answer, type Sleeper, type Standing } from "./standing.ts";
 
 /** A moment of a run. */
 export interface Moment {
@@ -153,9 +154,10 @@ export class Explorer {
   }
 
   #put(moment: Moment): void {
-    for (const [index, word] of this.#plan.words.entries()) this.#all[word] = moment.words[index]!;
+    const { words, programs } = this.#plan;
+    for (let index = 0; index < words.length; index += 1) this.#all[words[index]!] = moment.words[index]!;
     this.#alive = moment.threads.map(({ state }, index) => {
-      return !["dead", "absent"].includes(state) && !(state === "over" && this.#plan.programs[index]!.isGoneAtEnd);
+      return state !== "dead" && state !== "absent" && !(state === "over" && programs[index]!.isGoneAtEnd);
     });
   }
 
@@ -229,11 +231,11 @@ export class Explorer {
 
   #keyOf({ words, sleepers, threads, notes, deaths, rescues }: Moment): bigint {
     const hasLeaps = this.#plan.leapsMax !== undefined;
-    const parts = threads.map(({ state, known, called, sinceVainMs, timeouts, leaps }) => {
-      return `${state} ${known} ${called.length} ${sinceVainMs} ${timeouts} ${hasLeaps ? leaps : ""}`;
-    });
-    const line = sleepers.map(({ thread, word, id }) => `${thread} ${word} ${id === 0}`);
-    return Bun.hash(`${words.join()};${line.join()};${parts.join(";")};${notes.join()};${deaths};${rescues}`);
+    let key = `${words.join()};`;
+    for (const { thread, word, id } of sleepers) key += `${thread} ${word} ${id === 0},`;
+    for (const { state, known, called, sinceVainMs, timeouts, leaps } of threads)
+      key += `;${state} ${known} ${called.length} ${sinceVainMs} ${timeouts} ${hasLeaps ? leaps : ""}`;
+    return Bun.hash(`${key};${notes.join()};${deaths};${rescues}`);
   }
 
   /** Goes to all moments, or to the first one in which something is wrong. */
@@ -247,7 +249,7 @@ export class Explorer {
   }
 
   #first(): Moment {
-    const absent: Standing = {
+    const absent = (): Standing => ({
       state: "absent",
       answers: [],
       known: "",
@@ -258,12 +260,13 @@ export class Explorer {
       isAtClock: false,
       leaps: 0,
       timeouts: 0,
-    };
+      ways: newWays(),
+    });
     const { programs, words, notes } = this.#plan;
     let first: Moment = {
       words: words.map((word) => this.#all[word]!),
       sleepers: [],
-      threads: programs.map(() => absent),
+      threads: programs.map(absent),
       notes,
       deaths: 0,
       rescues: 0,
