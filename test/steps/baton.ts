@@ -118,6 +118,11 @@ export class Baton {
       await this.#change(CURRENT, current);
   }
 
+  /** Whether a thread has been in this run; the commit Worker is not where nobody asks it. */
+  hasJoined(thread: number): boolean {
+    return load(this.#words, this.#at(thread, STATE)) !== ABSENT;
+  }
+
   async #change(at: number, from: number): Promise<void> {
     const changed = waitAsync(this.#words, at, from, 20);
     if (changed.async) await changed.value;

@@ -3,10 +3,10 @@
  * another thread takes over: the index is as it should be, nothing that it names is free, and an image and a reopen agree.
  */
 
-import { test } from "bun:test";
+import { afterAll, test } from "bun:test";
 import type { Deaths } from "./ordered-life.ts";
 import { INDEX_SCENES, MERGE } from "./index-scenes.ts";
-import { TIMEOUT_MS, atMost, diesAnywhere, expectDeaths } from "./scene-deaths.ts";
+import { DeathsThread, TIMEOUT_MS, atMost, diesAnywhere } from "./scene-deaths.ts";
 
 const WAYS: readonly Deaths[] = [
   { writesThrough: false, isHeld: false, deathsMax: atMost(24), secondsMax: 0 },
@@ -19,10 +19,11 @@ const WAYS: readonly Deaths[] = [
 const ANYWHERE: Deaths = { writesThrough: false, isHeld: false, deathsMax: Infinity, secondsMax: 0 };
 
 /** Not in a bundle: what is changed as it is loaded has to be loaded by itself. */
-const makeWorker = (): Worker => new Worker(new URL("./index-worker.ts", import.meta.url).href);
+const thread = new DeathsThread(() => new Worker(new URL("./index-worker.ts", import.meta.url).href));
+afterAll(() => thread.end());
 
 test.each(Object.keys(INDEX_SCENES))(
   "a death at any store of %s leaves an index that holds what there was, or comes to be",
-  (scene) => expectDeaths(makeWorker, scene, scene === MERGE ? [ANYWHERE, ...WAYS] : WAYS),
+  (scene) => thread.expectDeaths(scene, scene === MERGE ? [ANYWHERE, ...WAYS] : WAYS),
   TIMEOUT_MS,
 );

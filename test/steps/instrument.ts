@@ -12,6 +12,8 @@ import { readFileSync } from "node:fs";
 
 /** Who is told of each step before it is taken. */
 export interface Pacer {
+  /** Whether arrays that are made now are looked at; undefined where all of them are. */
+  readonly isWatching?: boolean;
   /** `to` is where a store goes: to a word of an array, or to an address. Undefined where nothing is stored. */
   step(to?: number | "word"): void;
   /** As a step that found nothing to do but wait. */
@@ -77,7 +79,8 @@ function instrumentArrays(baton: Pacer): void {
     globals[name] = new Proxy(globals[name]!, {
       construct(target, args): object {
         const array = new target(...(args as unknown[]));
-        return array.buffer instanceof SharedArrayBuffer ? stepped(array, baton) : array;
+        const isWatched = array.buffer instanceof SharedArrayBuffer && baton.isWatching !== false;
+        return isWatched ? stepped(array, baton) : array;
       },
     });
   }
@@ -122,10 +125,12 @@ function instrumentAtomics(baton: Pacer): void {
   };
 }
 
-interface CopyHooks {
+interface Hooks {
   emdbStep?: (to?: number | "word") => void;
   /** How many bytes to copy first. */
   emdbCut?: (bytes: number) => number;
+  /** What the package remembers of a thread's first run is forgotten. */
+  emdbBegin?: () => void;
 }
 
 const COPY = "= calls.memcpy;";
@@ -138,9 +143,16 @@ const STEPPED_COPY = `= (to, from, bytes) => {
   calls.memcpy(to + first, from + first, bytes - first);
 };`;
 
+let copies = 0;
+
+/** As if the thread had just begun: what is done depends on nothing that was done before. */
+export function beginAnew(): void {
+  copies = 0;
+  (globalThis as unknown as Hooks).emdbBegin?.();
+}
+
 function instrumentCopies(baton: Pacer, cutsCopies: boolean): void {
-  const hooks = globalThis as unknown as CopyHooks;
-  let copies = 0;
+  const hooks = globalThis as unknown as Hooks;
   hooks.emdbStep = (to) => baton.step(to);
   hooks.emdbCut = (bytes) => {
     copies += 1;

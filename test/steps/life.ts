@@ -12,9 +12,10 @@ import { Random } from "../sim/random.ts";
 import { HistoryCheck } from "../workers/history-check.ts";
 import { COLUMNS, KIND, liveMarks } from "../workers/history-facts.ts";
 import { versionsIn, type Version } from "../workers/history-log.ts";
-import { Baton, THREADS_MAX, VERDICTS } from "./baton.ts";
+import { THREADS_MAX, VERDICTS, type Baton } from "./baton.ts";
 import { newDisk } from "./disk.ts";
 import type { Orders, Said } from "./stepped-worker.ts";
+import { Threads } from "./threads.ts";
 
 export interface LifePlan {
   readonly clients: number;
@@ -69,18 +70,28 @@ function withChanceFrom<T>(random: Random, body: () => T): T {
   }
 }
 
+/** Of all lives of a file. */
+const threads = new Threads();
+
+export function endThreads(): void {
+  threads.end();
+}
+
 class Life implements Disposable {
   readonly #folder = fastFolder();
   readonly #kept = this.#folder.file("replaced");
   readonly #path = this.#folder.file("data.emdb");
   readonly #plan: LifePlan;
   readonly #random: Random;
-  readonly #baton = Baton.create();
+  readonly #baton: Baton = threads.baton;
   readonly #rows: SharedArrayBuffer[];
-  readonly #workers: Worker[] = [];
+  readonly #workers: { readonly worker: Worker; readonly orders: Orders }[] = [];
   readonly #loaded: Promise<void>[] = [];
   readonly #said: Promise<Said>[] = [];
   readonly faults: string[] = [];
+  /** Workers that are not this life's any more. */
+  readonly #leaving = new Set<Worker>();
+  #isFine = false;
   #db: Emdb;
   steps = 0;
 
@@ -138,11 +149,24 @@ class Life implements Disposable {
     for (let death = 0; death < this.#plan.deaths && !this.#plan.diesInSwap; death += 1)
       this.#baton.setDeath(death, 1 + Math.floor(this.#deathAt()));
     await Promise.all(this.#loaded);
-    for (const worker of this.#workers) worker.postMessage("begin");
+    for (const { worker } of this.#workers) worker.postMessage("begin");
     await this.#baton.direct(clients);
-    const said = await Promise.all(this.#said.slice(0, clients));
+    const said = await Promise.all(this.#said.filter((_, thread) => this.#baton.hasJoined(thread)));
     this.steps = this.#baton.steps;
-    return this.#judge(said);
+    const outcome = await this.#judge(said.slice(0, clients));
+    if (outcome.faults.length === 0) this.#giveBack(said);
+    return outcome;
+  }
+
+  /** Those that have left are there for the next life. */
+  #giveBack(said: readonly Said[]): void {
+    for (const [thread, { hasDied, failure }] of said.entries()) {
+      if (hasDied || failure !== undefined) continue;
+      const { worker, orders } = this.#workers[thread]!;
+      threads.giveBack(worker, orders);
+      this.#leaving.add(worker);
+    }
+    this.#isFine = true;
   }
 
   /** Early ones as often as late ones, whatever the length of the run. */
@@ -152,9 +176,9 @@ class Life implements Disposable {
   }
 
   #start(orders: Orders): void {
-    const worker = new Worker(new URL("./stepped-worker.ts", import.meta.url).pathname);
+    const worker = threads.take(orders);
     const loaded = Promise.withResolvers<void>();
-    this.#workers.push(worker);
+    this.#workers.push({ worker, orders });
     this.#loaded.push(loaded.promise);
     this.#said.push(
       new Promise((resolve) => {
@@ -233,7 +257,8 @@ class Life implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const worker of this.#workers) worker.terminate();
+    for (const { worker } of this.#workers) if (!this.#leaving.has(worker)) worker.terminate();
+    if (!this.#isFine) threads.end();
     this.#db.closeSync();
     this.#folder[Symbol.dispose]();
   }

@@ -3,10 +3,10 @@
  * index say the same, and that is what was there before or after; an image and a reopen say it too.
  */
 
-import { test } from "bun:test";
+import { afterAll, test } from "bun:test";
 import type { Deaths } from "./ordered-life.ts";
 import { SCENES } from "./ordered-scenes.ts";
-import { TIMEOUT_MS, atMost, diesAnywhere, expectDeaths } from "./scene-deaths.ts";
+import { DeathsThread, TIMEOUT_MS, atMost, diesAnywhere } from "./scene-deaths.ts";
 
 const WAYS: readonly Deaths[] = [
   { writesThrough: false, isHeld: false, deathsMax: atMost(32), secondsMax: 0 },
@@ -16,10 +16,11 @@ const WAYS: readonly Deaths[] = [
 ];
 
 /** Not in a bundle: what is changed as it is loaded has to be loaded by itself. */
-const makeWorker = (): Worker => new Worker(new URL("./ordered-worker.ts", import.meta.url).href);
+const thread = new DeathsThread(() => new Worker(new URL("./ordered-worker.ts", import.meta.url).href));
+afterAll(() => thread.end());
 
 test.each(Object.keys(SCENES))(
   "a death at any store of %s leaves two indexes that agree, with all of it or nothing",
-  (scene) => expectDeaths(makeWorker, scene, WAYS),
+  (scene) => thread.expectDeaths(scene, WAYS),
   TIMEOUT_MS,
 );

@@ -83,14 +83,14 @@ class Life {
     this.#mortal = mortal;
     this.#job = job;
     this.#scene = scene;
-    this.#survivor = this.#open();
+    this.#survivor = this.#mortal.watch(job.secondsMax > 0, () => this.#open());
     const { numbers } = this.#survivor.engine.core.heap;
     const from = numbers[0]!;
     this.#mortal.shared = { from, end: from + Math.max(...ADDRESS_SPACE_BYTES) };
     this.#fill();
     this.#survivor.engine.core.becomeShared();
     this.#writer = this.#attach(WRITER);
-    this.#reader = this.#attach(READER);
+    this.#reader = this.#mortal.watch(false, () => this.#attach(READER));
   }
 
   #environment(name: number): Environment {
@@ -178,7 +178,7 @@ class Life {
       if (opened !== last && !this.#dead.has(name)) opened.leave();
     }
     last.leave();
-    const again = this.#open();
+    const again = this.#mortal.watch(false, () => this.#open());
     try {
       if (!again.base.recovery.usedCheckpoint) this.faults.push("the image is not used");
       this.#same("reopened", walked(again.engine), content);

@@ -1,10 +1,12 @@
 /** Lives of one kind, one after another, as a test: EMDB_STEP_SEED=n lives the n-th alone, EMDB_LIVES=n as many. */
 
-import { expect } from "bun:test";
-import { liveOnce, type LifePlan } from "./life.ts";
+import { afterAll, expect } from "bun:test";
+import { endThreads, liveOnce, type LifePlan } from "./life.ts";
 
 const only = process.env["EMDB_STEP_SEED"];
 const lives = process.env["EMDB_LIVES"];
+
+afterAll(endThreads);
 
 /** Two threads over a few keys, and fillers that come and go so that the index is laid out anew all the time. */
 export const BUSY: LifePlan = {

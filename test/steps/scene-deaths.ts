@@ -15,28 +15,43 @@ export function atMost(count: number): number {
   return emulator === undefined ? count : Math.ceil(count / 16);
 }
 
-/** What a Worker finds that is made for it. */
-async function findings(makeWorker: () => Worker, job: Omit<Job, "folder">): Promise<Findings> {
-  using folder = fastFolder();
-  const worker = makeWorker();
-  const found = new Promise<Findings>((resolve, reject) => {
-    worker.addEventListener("message", ({ data }: MessageEvent<Findings>) => resolve(data));
-    worker.addEventListener("error", ({ message }) => reject(new Error(message)));
-  });
-  worker.postMessage({ ...job, folder: folder.path });
-  try {
-    return await found;
-  } finally {
-    worker.terminate();
-  }
-}
+/** The thread in which a file's scenes are lived, one after the other: what it has loaded and compiled is good for all of them. */
+export class DeathsThread {
+  readonly #make: () => Worker;
+  #worker: Worker | undefined;
 
-/** Lets the writer of a scene die in each of the ways, and expects that nothing is found. */
-export async function expectDeaths(makeWorker: () => Worker, scene: string, ways: readonly Deaths[]): Promise<void> {
-  for (const deaths of ways) {
-    const found = await findings(makeWorker, { ...deaths, scene });
-    expect(found.faults).toEqual([]);
-    expect(found.deaths).toBeGreaterThanOrEqual(Math.min(found.stores, deaths.deathsMax) / 2);
-    if (deaths.secondsMax > 0) expect(found.seconds).toBeGreaterThanOrEqual(found.deaths);
+  constructor(make: () => Worker) {
+    this.#make = make;
+  }
+
+  async #findings(job: Omit<Job, "folder">): Promise<Findings> {
+    using folder = fastFolder();
+    const worker = (this.#worker ??= this.#make());
+    const { promise, resolve, reject } = Promise.withResolvers<Findings>();
+    worker.onmessage = ({ data }: MessageEvent<Findings>) => resolve(data);
+    worker.onerror = ({ message }) => reject(new Error(message));
+    worker.postMessage({ ...job, folder: folder.path });
+    try {
+      return await promise;
+    } catch (error) {
+      // What a life has left half-done is no ground for the next one.
+      this.end();
+      throw error;
+    }
+  }
+
+  /** Lets the writer of a scene die in each of the ways, and expects that nothing is found. */
+  async expectDeaths(scene: string, ways: readonly Deaths[]): Promise<void> {
+    for (const deaths of ways) {
+      const found = await this.#findings({ ...deaths, scene });
+      expect(found.faults).toEqual([]);
+      expect(found.deaths).toBeGreaterThanOrEqual(Math.min(found.stores, deaths.deathsMax) / 2);
+      if (deaths.secondsMax > 0) expect(found.seconds).toBeGreaterThanOrEqual(found.deaths);
+    }
+  }
+
+  end(): void {
+    this.#worker?.terminate();
+    this.#worker = undefined;
   }
 }

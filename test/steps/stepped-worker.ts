@@ -2,14 +2,17 @@
  * One thread of a stepped run: attaches, does operations of its scenario at random, and leaves or dies, a step at a time.
  *
  * As "commit" it is the commit Worker of another thread: the program that the package starts from text, run here.
+ *
+ * One that has left lives again, in another life: what it has loaded is good for all of them.
  */
 
 import { drainMicrotasks } from "bun:jsc";
 import { Baton, Death } from "./baton.ts";
 import { Disk, LOG_FILE, bareNumbers } from "./disk.ts";
-import { bare, changeModule, expectChanged, instrument, stepped } from "./instrument.ts";
+import { bare, beginAnew, changeModule, expectChanged, instrument, stepped } from "./instrument.ts";
 import type { Emdb, EmdbShare } from "../../src/index.ts";
 import type { CommitOrders } from "../../src/log/commit-script.ts";
+import type { System } from "../../src/ffi/system.ts";
 
 export interface Orders {
   readonly baton: SharedArrayBuffer;
@@ -50,6 +53,8 @@ export interface Said {
 }
 
 const NAME_BASE = 90_000_000;
+/** Of a thread's first run; remembered for all its lives. */
+const FIRST_RUN = "let hasRun = false;";
 /** Few, so that the threads meet on each. */
 const KEYS = 14;
 const Numbers = Float64Array;
@@ -58,18 +63,49 @@ const LOG_VISIBLE = 0;
 const INTERRUPTED = 0.4;
 /** Calls that do something, or whose answers change. */
 const CALLS = [
-  ...(["allocate", "close", "commit", "decommit", "map", "mapView", "read", "rename", "reserve"] as const),
+  ...(["allocate", "close", "commit", "decommit", "map", "mapView", "read", "reserve"] as const),
   ...(["status", "statusOf", "truncate", "unlink", "unmap"] as const),
 ];
 
-/** The system calls as steps, and what they tell of the disk. */
-async function instrumentSystem(baton: Baton, orders: Orders): Promise<void> {
-  const { hostSystem } = await import("../../src/ffi/host.ts");
+/** The life at hand, of which the system calls tell. */
+class CallsOfLife {
+  readonly orders: Orders;
+  readonly disk: Disk;
+  readonly shared: Float64Array;
+  /** The words are exchanged between two calls: what lies between two of those stores is looked at again and again. */
+  chance: number | undefined;
+  isSwapping = false;
+  nowMs = 0;
+
+  constructor(orders: Orders) {
+    this.orders = orders;
+    this.disk = new Disk(orders.disk, orders.share);
+    this.shared = bareNumbers(orders.share);
+  }
+}
+
+let life: CallsOfLife | undefined;
+let stopKeeping: (() => void) | undefined;
+/** Renames as the system does them, or as `keepReplaced` does. */
+let renames: Pick<System, "rename"> | undefined;
+
+async function beginLife(baton: Baton, orders: Orders): Promise<void> {
+  if (life === undefined) await instrumentSystem(baton);
+  life = new CallsOfLife(orders);
   const { keepReplaced } = await import("../workers/history-log.ts");
-  keepReplaced(hostSystem(), orders.past);
+  stopKeeping?.();
+  stopKeeping = keepReplaced(renames as System, orders.past);
+  deferred.length = 0;
+  globalThis.Worker = TrueWorker;
+  if (orders.port !== undefined) installCommitWorker(orders.port);
+  else if (orders.hasCommitWorker) refuseWorkers();
+}
+
+/** The system calls as steps, and what they tell of the disk. */
+async function instrumentSystem(baton: Baton): Promise<void> {
+  const { hostSystem } = await import("../../src/ffi/host.ts");
   const system = hostSystem() as unknown as Record<string, (...args: never[]) => unknown>;
-  const disk = new Disk(orders.disk, orders.share);
-  const shared = bareNumbers(orders.share);
+  renames = { rename: hostSystem().rename.bind(system) };
   const wrap = (name: string, around: (call: () => unknown, args: readonly unknown[]) => unknown): void => {
     const own = system[name]!;
     system[name] = (...args: never[]): unknown => {
@@ -78,40 +114,40 @@ async function instrumentSystem(baton: Baton, orders: Orders): Promise<void> {
     };
   };
   for (const name of CALLS) wrap(name, (call) => call());
+  wrap("rename", (_, [from, to]) => renames!.rename(from as string, to as string));
   wrap("open", (call) => {
     const handle = call() as number;
-    disk.opened(handle);
+    life!.disk.opened(handle);
     return handle;
   });
   wrap("write", (call, [handle, , span]) => {
-    disk.wrote(handle as number, span as { position: number; bytes: number });
+    life!.disk.wrote(handle as number, span as { position: number; bytes: number });
     return call();
   });
   wrap("sync", (_, [handle]) => {
+    const { orders, disk, shared } = life!;
     if (handle !== shared[LOG_FILE] && orders.diesInSwapAt > 0 && !orders.diesAfterWords)
       baton.dieIn(orders.diesInSwapAt);
     return disk.sync(baton, handle as number);
   });
-  // The words are exchanged between these two calls: what lies between two of those stores is looked at again and again.
-  let chance: number | undefined;
-  let isSwapping = false;
   wrap("syncFolder", (call) => {
-    isSwapping = true;
+    const now = life!;
+    now.isSwapping = true;
     const result = call();
-    if (orders.seed % 2 === 0) chance = baton.interrupt(INTERRUPTED);
+    if (now.orders.seed % 2 === 0) now.chance = baton.interrupt(INTERRUPTED);
     return result;
   });
   wrap("release", (call) => {
-    if (chance !== undefined) baton.interrupt(chance);
-    chance = undefined;
-    if (isSwapping && orders.diesAfterWords) baton.dieIn(orders.diesInSwapAt);
-    isSwapping = false;
+    const now = life!;
+    if (now.chance !== undefined) baton.interrupt(now.chance);
+    now.chance = undefined;
+    if (now.isSwapping && now.orders.diesAfterWords) baton.dieIn(now.orders.diesInSwapAt);
+    now.isSwapping = false;
     return call();
   });
   // Long work pauses wherever it may.
-  let nowMs = 0;
-  system["monotonic"] = () => (nowMs += 6);
-  system["threadId"] = () => NAME_BASE + orders.thread;
+  system["monotonic"] = () => (life!.nowMs += 6);
+  system["threadId"] = () => NAME_BASE + life!.orders.thread;
   const isAlive = system["isThreadAlive"]!;
   system["isThreadAlive"] = (thread: never): unknown =>
     thread >= NAME_BASE ? baton.isAlive(thread) : isAlive.call(system, thread);
@@ -179,15 +215,12 @@ class Compactions {
 
 async function runClient(baton: Baton, orders: Orders): Promise<Said> {
   globalThis.setImmediate = ((work: () => void) => void deferred.push(work)) as unknown as typeof setImmediate;
-  await instrumentSystem(baton, orders);
-  if (orders.port !== undefined) installCommitWorker(orders.port);
-  else if (orders.hasCommitWorker) refuseWorkers();
+  await beginLife(baton, orders);
   const { Emdb } = await import("../../src/index.ts");
   const { Recorder } = await import("../workers/history-recorder.ts");
   const { Random } = await import("../sim/random.ts");
   expectChanged();
-  const disk = new Disk(orders.disk, orders.share);
-  const shared = bareNumbers(orders.share);
+  const { disk, shared } = life!;
   const random = new Random(orders.seed);
   await sayLoaded();
   let clock = 0;
@@ -198,6 +231,7 @@ async function runClient(baton: Baton, orders: Orders): Promise<Said> {
     hasDied,
     failure,
   });
+  beginAnew();
   baton.join(NAME_BASE + orders.thread);
   try {
     const db = Emdb.attach(orders.share);
@@ -268,6 +302,7 @@ function refuseWorkers(): void {
   } as unknown as typeof Worker;
 }
 
+const TrueWorker = globalThis.Worker;
 const trueWait = Atomics.wait;
 const { store: trueStore, notify: trueNotify } = Atomics;
 
@@ -309,16 +344,29 @@ async function runCommit(baton: Baton, orders: Orders): Promise<Said> {
   }
 }
 
+/** What steps of every life are told to. */
+let baton: Baton | undefined;
+
+function instrumentAll({ baton: buffer, thread, isOrdered }: Orders): Baton {
+  const own = new Baton(buffer, thread);
+  instrument(own);
+  changeModule(
+    /src[\\/]engine[\\/]door\.ts$/,
+    FIRST_RUN,
+    `${FIRST_RUN} globalThis.emdbBegin = () => (hasRun = false);`,
+  );
+  if (isOrdered) {
+    changeModule(/src[\\/]ordered[\\/]node\.ts$/, "{ capacity: 63,", "{ capacity: 4,");
+    changeModule(/src[\\/]ordered[\\/]ordered\.ts$/, "const PURGE_STEP = 8;", "const PURGE_STEP = 2;");
+  }
+  return own;
+}
+
 self.onmessage = async ({ data }: MessageEvent<Orders | "begin">): Promise<void> => {
   if (data === "begin") {
     begin?.();
     return;
   }
-  const baton = new Baton(data.baton, data.thread);
-  instrument(baton);
-  if (data.isOrdered) {
-    changeModule(/src[\\/]ordered[\\/]node\.ts$/, "{ capacity: 63,", "{ capacity: 4,");
-    changeModule(/src[\\/]ordered[\\/]ordered\.ts$/, "const PURGE_STEP = 8;", "const PURGE_STEP = 2;");
-  }
+  baton ??= instrumentAll(data);
   postMessage(await (data.role === "client" ? runClient(baton, data) : runCommit(baton, data)));
 };
