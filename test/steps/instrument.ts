@@ -145,9 +145,13 @@ const STEPPED_COPY = `= (to, from, bytes) => {
 
 let copies = 0;
 
+/** Where a thread keeps the databases that it has left and others had open (`src/engine/abandoned.ts`). */
+const LEFT = Symbol.for("emdb.left-databases.1");
+
 /** As if the thread had just begun: what is done depends on nothing that was done before. */
 export function beginAnew(): void {
   copies = 0;
+  (globalThis as { [LEFT]?: Map<string, unknown> })[LEFT]?.clear();
   (globalThis as unknown as Hooks).emdbBegin?.();
 }
 
