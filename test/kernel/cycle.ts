@@ -56,8 +56,9 @@ export async function killOnce(
   const { path } = room(folder, `lane ${lane}`);
   const mode = seed % 2 === 0 ? "async" : "";
   const progressPath = folder.file(`progress ${lane}`);
-  const child = new KernelChild({ program, path, progressPath, seed, length: SCRIPT_LENGTH, mode });
-  await child.hasBegun(1 + (seed % 150));
+  const tellAt = 1 + (seed % 150);
+  const child = new KernelChild({ program, path, progressPath, seed, length: SCRIPT_LENGTH, mode, tellAt });
+  await child.hasBegun();
   child.kill();
   await child.ended();
   const { ended, progress } = child.progress;
@@ -79,8 +80,9 @@ export async function dieOnce(
   const path = join(disk.at, "data.emdb");
   const mode = seed % 2 === 0 ? "async" : "";
   const progressPath = folder.file("progress");
-  const child = new KernelChild({ program, path, progressPath, seed, length: SCRIPT_LENGTH, mode });
-  await child.hasBegun(1 + random.below(120));
+  const tellAt = 1 + random.below(120);
+  const child = new KernelChild({ program, path, progressPath, seed, length: SCRIPT_LENGTH, mode, tellAt });
+  await child.hasBegun();
   // Before the end, so that nothing counts which was acknowledged too late.
   const { acknowledged } = child.progress;
   disk.die(random);

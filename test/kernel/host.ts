@@ -3,8 +3,9 @@
 import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { removeTree } from "../support/temporary-folder.ts";
+import { bundled } from "../support/bundle.ts";
 import { emulator } from "../support/platform.ts";
+import { removeTree } from "../support/temporary-folder.ts";
 import type { DiskKind } from "./disk.ts";
 import { ProgressWords } from "./script.ts";
 
@@ -54,21 +55,9 @@ export function isSkipped(ring: string, reason: string | undefined): boolean {
   return reason !== undefined;
 }
 
-/** The child of this folder in one file: it starts in half the time. */
+/** The child of this folder, bundled. */
 export function bundledChild(folder: string): string {
-  const built = Bun.spawnSync(
-    [
-      process.execPath,
-      "build",
-      join(import.meta.dir, "child.ts"),
-      "--target=bun",
-      "--outfile",
-      join(folder, "child.js"),
-    ],
-    { stdio: ["ignore", "ignore", "inherit"] },
-  );
-  if (built.exitCode !== 0) throw new Error("the child does not bundle");
-  return join(folder, "child.js");
+  return bundled(join(import.meta.dir, "child.ts"), join(folder, "program"));
 }
 
 export interface Errand {
@@ -78,23 +67,26 @@ export interface Errand {
   readonly seed: number;
   readonly length: number;
   readonly mode?: "async" | "";
+  /** The change of which it says that it has begun. */
+  readonly tellAt?: number;
   /** Put in front of the command. */
   readonly under?: readonly string[];
+  /** What it finds in the environment besides. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export class KernelChild {
   readonly progress: ProgressWords;
   readonly #process;
 
-  constructor({ program, path, progressPath, seed, length, mode = "", under = [] }: Errand) {
+  constructor(errand: Errand) {
+    const { program, path, progressPath, seed, length, mode = "", tellAt = 0, under = [], env = {} } = errand;
     this.progress = ProgressWords.create(progressPath);
-    this.#process = Bun.spawn([...under, process.execPath, program, path, progressPath, `${seed}`, `${length}`, mode], {
-      stdio: ["ignore", "ignore", "inherit"],
+    const words = [program, path, progressPath, `${seed}`, `${length}`, `${tellAt}`, mode];
+    this.#process = Bun.spawn([...under, process.execPath, ...words], {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { ...process.env, ...env },
     });
-  }
-
-  get isRunning(): boolean {
-    return this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
   kill(): void {
@@ -107,9 +99,9 @@ export class KernelChild {
     return this.#process.signalCode ?? this.#process.exitCode ?? 0;
   }
 
-  /** Waits until it has begun so many changes, or is gone. */
-  async hasBegun(count: number): Promise<void> {
-    while (this.progress.begun < count && this.isRunning) await new Promise((resolve) => setImmediate(resolve));
+  /** Waits until it says that the change has begun which `tellAt` names, or is gone. */
+  async hasBegun(): Promise<void> {
+    await this.#process.stdout.getReader().read();
   }
 }
 

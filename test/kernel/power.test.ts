@@ -1,6 +1,7 @@
 /** A real file system that dies under a running process, over and over: on a loop file, shut down at random. */
 
-import { expect, test } from "bun:test";
+import { afterAll, expect, test } from "bun:test";
+import { fastFolder } from "../engine/fixture.ts";
 import { Random } from "../sim/random.ts";
 import type { TemporaryFolder } from "../support/temporary-folder.ts";
 import { CachedDisk } from "./cached-disk.ts";
@@ -13,11 +14,16 @@ const CYCLES = Number(process.env["EMDB_CYCLES"] ?? 60);
 const FEWER_CYCLES = Math.ceil(CYCLES / 6);
 const TIMEOUT_MS = 3_600_000;
 
+const home = fastFolder();
+afterAll(() => home[Symbol.dispose]());
+let built: string | undefined;
+const childProgram = (): string => (built ??= bundledChild(home.path));
+
 type DeadlyDisk = MortalDisk & Disposable;
 
 async function dieOverAndOver(cycles: number, make: (folder: TemporaryFolder) => DeadlyDisk): Promise<void> {
   using folder = loopFolder();
-  const program = bundledChild(folder.path);
+  const program = childProgram();
   using disk = make(folder);
   const random = new Random(20_260_103);
   const tally = { midway: 0, acknowledged: 0 };

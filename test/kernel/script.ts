@@ -89,8 +89,9 @@ export class ProgressWords {
     return { acknowledged: this.acknowledged, issued: this.begun };
   }
 
-  begin(): void {
-    Atomics.add(this.#words, BEGUN, 1);
+  /** One more has begun; returns how many have. */
+  begin(): number {
+    return Atomics.add(this.#words, BEGUN, 1) + 1;
   }
 
   acknowledge(begun: number): void {

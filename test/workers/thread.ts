@@ -1,30 +1,33 @@
 /** A Worker of a test: started from a file beside this one, spoken to by messages, awaited to its end. */
 
 import { afterAll } from "bun:test";
-import { basename, join } from "node:path";
+import { join } from "node:path";
+import { bundled } from "../support/bundle.ts";
 import { emulator } from "../support/platform.ts";
 import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 
-/** Programs made into one file each: a thread starts from one in two thirds of the time that it takes from two hundred. */
+/** Starts of a program after which it pays to bundle it. */
+const STARTS_MIN = 8;
+const starts = new Map<string, number>();
 const bundles = new Map<string, string>();
 let folder: TemporaryFolder | undefined;
 afterAll(() => {
   folder?.[Symbol.dispose]();
   folder = undefined;
+  starts.clear();
   bundles.clear();
 });
 
 /** The program of a thread; Bun writes no bundle under Wine. */
 function programOf(file: string): string {
   const source = join(import.meta.dir, file);
-  const known = emulator === undefined ? bundles.get(source) : source;
+  const count = (starts.get(source) ?? 0) + 1;
+  starts.set(source, count);
+  if (count <= STARTS_MIN || emulator !== undefined) return source;
+  const known = bundles.get(source);
   if (known !== undefined) return known;
   folder ??= temporaryFolder();
-  const program = folder.file(`${basename(file, ".ts")}.js`);
-  // The instructions of a Worker's file are its effects, whatever package.json says of the modules of a library.
-  const flags = ["--target=bun", "--ignore-dce-annotations", `--outfile=${program}`];
-  const build = Bun.spawnSync([process.execPath, "build", ...flags, source], { stdio: ["ignore", "pipe", "pipe"] });
-  if (build.exitCode !== 0) throw new Error(`${file} cannot be bundled: ${build.stderr.toString()}`);
+  const program = bundled(source, folder.path);
   bundles.set(source, program);
   return program;
 }
