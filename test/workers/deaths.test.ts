@@ -8,8 +8,8 @@ import { copyFileSync, rmSync } from "node:fs";
 import type { SharedBase } from "../../src/engine/threads/base.ts";
 import { Control } from "../../src/engine/threads/control.ts";
 import { Emdb } from "../../src/index.ts";
+import { fastFolder } from "../engine/fixture.ts";
 import { emulator, sampleOf } from "../support/platform.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
 import { operations, shown, type Content, type OperationName } from "./operations.ts";
 import { expectSoon } from "./soon.ts";
 import { Thread } from "./thread.ts";
@@ -42,7 +42,9 @@ function contentOf(db: Emdb): Content {
   const keys = Object.keys(content);
   expect(db.len()).toBe(keys.length);
   for (const [index, value] of db.getMany(keys).entries()) {
-    expect(shown(Buffer.from(value ?? []).toString())).toBe(content[keys[index]!]!);
+    const got = shown(Buffer.from(value ?? []).toString());
+    if (got !== content[keys[index]!])
+      throw new Error(`${keys[index]} is ${content[keys[index]!]} in a walk, ${got} got`);
   }
   return content;
 }
@@ -152,7 +154,7 @@ for (const [way, { after, hasFlush, options }] of AFTER_DEATH.entries()) {
   test.each(way === 0 ? APPENDING : sampleOf(APPENDING, 3))(
     `${after} at any step of %s leaves a log that can be read from its beginning`,
     async (operation) => {
-      using folder = temporaryFolder();
+      using folder = fastFolder();
       const path = folder.file("data.emdb");
       using db = Emdb.open(path, options);
       fill(db);
@@ -190,7 +192,7 @@ for (const isInFile of [true, false]) {
   test.each(isInFile ? names : sampleOf(names, 3))(
     `a thread that dies at any step of %s leaves a database in ${where} whole`,
     async (operation) => {
-      using folder = temporaryFolder();
+      using folder = fastFolder();
       const path = folder.file("data.emdb");
       const open = (): Emdb => (isInFile ? Emdb.open(path) : Emdb.openInMemory());
       let db = open();
