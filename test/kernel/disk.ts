@@ -8,21 +8,9 @@
  */
 
 import { dlopen, ptr } from "bun:ffi";
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  statfsSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fastFolder } from "../engine/fixture.ts";
 import type { Random } from "../sim/random.ts";
-import { temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 
 export type DiskKind = "ext4" | "xfs" | "btrfs";
 
@@ -72,15 +60,6 @@ export function shutDown(at: string, how: number): void {
   } finally {
     closeSync(folder);
   }
-}
-
-const ROOM_BYTES = 2 ** 29;
-
-/** A folder for loop files: in memory where there is room, so that no sync of theirs waits for a disk. */
-export function loopFolder(): TemporaryFolder {
-  const memory = "/dev/shm";
-  const { bavail, bsize } = statfsSync(existsSync(memory) ? memory : "/");
-  return bavail * bsize > ROOM_BYTES ? fastFolder() : temporaryFolder();
 }
 
 /** Removes all files for good, so that the next ones come to lie where they were. */

@@ -7,8 +7,8 @@ import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { EmdbError } from "../../src/errors.ts";
 import { Emdb } from "../../src/index.ts";
 import { Random } from "../sim/random.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-import { COPIES_ON_WRITE, Disk, loopFolder, type DiskKind } from "./disk.ts";
+import { roomyFolder, temporaryFolder } from "../support/temporary-folder.ts";
+import { COPIES_ON_WRITE, Disk, type DiskKind } from "./disk.ts";
 import { isSkipped, whyNoMounting } from "./host.ts";
 
 const TIMEOUT_MS = 300_000;
@@ -151,7 +151,7 @@ for (const kind of KINDS) {
   test.skipIf(isSkipped(`a full ${kind}`, whyNoMounting(kind)))(
     `a full ${kind} refuses writes, keeps what it has, and goes on when there is room`,
     async () => {
-      using folder = loopFolder();
+      using folder = roomyFolder();
       using disk = Disk.make(folder.path, kind, 12);
       if (kind !== "ext4") disk.leaveFree(8 * 2 ** 20);
       await fillOverAndOver(disk, COPIES_ON_WRITE.has(kind));

@@ -7,9 +7,10 @@ import { FileBench } from "../sim/file-bench.ts";
 import { garbage, soundFiles } from "../sim/garbage.ts";
 import { liveOnce } from "../steps/life.ts";
 import { BUSY, COMPACTING } from "../steps/ring.ts";
+import { roomyFolder } from "../support/temporary-folder.ts";
 import { dieOnce, killOnce } from "./cycle.ts";
 import { CachedDisk } from "./cached-disk.ts";
-import { Disk, loopFolder, type DiskKind, type MortalDisk } from "./disk.ts";
+import { Disk, type DiskKind, type MortalDisk } from "./disk.ts";
 import { bundledChild, whyNoMounting, whyNoTracing } from "./host.ts";
 
 export interface LongRing {
@@ -114,7 +115,7 @@ function deathsOf(
     unit: "deaths",
     skipped: possible.length > 0 ? undefined : (whyNoMounting("xfs") ?? whyNoMounting("ext4")),
     run: async (seed) => {
-      using folder = loopFolder();
+      using folder = roomyFolder();
       const program = bundledChild(folder.path);
       using disk = make(folder.path, possible[seed % possible.length]!);
       for (let index = 0; index < DEATHS_PER_SEED; index += 1)

@@ -3,10 +3,10 @@
 import { afterAll, expect, test } from "bun:test";
 import { fastFolder } from "../engine/fixture.ts";
 import { Random } from "../sim/random.ts";
-import type { TemporaryFolder } from "../support/temporary-folder.ts";
+import { roomyFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { CachedDisk } from "./cached-disk.ts";
 import { dieOnce } from "./cycle.ts";
-import { Disk, loopFolder, type DiskKind, type MortalDisk } from "./disk.ts";
+import { Disk, type DiskKind, type MortalDisk } from "./disk.ts";
 import { bundledChild, isSkipped, whyNoMounting } from "./host.ts";
 
 const CYCLES = Number(process.env["EMDB_CYCLES"] ?? 60);
@@ -22,7 +22,7 @@ const childProgram = (): string => (built ??= bundledChild(home.path));
 type DeadlyDisk = MortalDisk & Disposable;
 
 async function dieOverAndOver(cycles: number, make: (folder: TemporaryFolder) => DeadlyDisk): Promise<void> {
-  using folder = loopFolder();
+  using folder = roomyFolder();
   const program = childProgram();
   using disk = make(folder);
   const random = new Random(20_260_103);

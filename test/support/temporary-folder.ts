@@ -4,7 +4,7 @@
  * It is removed file by file, because `rmSync` with `recursive` fails under Wine (EFAULT).
  */
 
-import { lstatSync, mkdtempSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
+import { existsSync, lstatSync, mkdtempSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { emulator } from "./platform.ts";
@@ -19,6 +19,16 @@ export interface TemporaryFolder extends Disposable {
 export function temporaryFolder(start: string = join(tmpdir(), "emdb-test-")): TemporaryFolder {
   const path = mkdtempSync(start);
   return { path, file: (name) => join(path, name), [Symbol.dispose]: () => removeTree(path) };
+}
+
+const ROOM_BYTES = 2 ** 29;
+
+/** As `temporaryFolder`, in memory where the platform has such a folder with room in it: for large files that no disk need see. */
+export function roomyFolder(): TemporaryFolder {
+  const memory = "/dev/shm";
+  if (process.platform !== "linux" || !existsSync(memory)) return temporaryFolder();
+  const { bavail, bsize } = statfsSync(memory);
+  return bavail * bsize > ROOM_BYTES ? temporaryFolder(join(memory, "emdb-test-")) : temporaryFolder();
 }
 
 /** Removes a file, or a folder with all that is in it; a symbolic link is removed, not followed. */

@@ -8,8 +8,8 @@ import { copyFileSync, rmSync } from "node:fs";
 import type { SharedBase } from "../../src/engine/threads/base.ts";
 import { Control } from "../../src/engine/threads/control.ts";
 import { Emdb } from "../../src/index.ts";
-import { fastFolder } from "../engine/fixture.ts";
 import { emulator, sampleOf } from "../support/platform.ts";
+import { roomyFolder } from "../support/temporary-folder.ts";
 import { operations, shown, type Content, type OperationName } from "./operations.ts";
 import { expectSoon } from "./soon.ts";
 import { Thread } from "./thread.ts";
@@ -128,9 +128,11 @@ function goOn(db: Emdb): number {
 function expectSameInCopy(db: Emdb, { path, copy }: { readonly path: string; readonly copy: string }): void {
   copyFileSync(path, copy);
   rmSync(`${copy}.hint`, { force: true });
-  using again = Emdb.open(copy);
+  const again = Emdb.open(copy);
   expect(again.recovery.usedCheckpoint).toBe(false);
   expect([contentOf(again), namespacesOf(again)]).toEqual([contentOf(db), namespacesOf(db)]);
+  again.closeSync();
+  rmSync(copy);
 }
 
 /** Whether a flush comes between the death and the next write, and how the database is opened. */
@@ -154,7 +156,7 @@ for (const [way, { after, hasFlush, options }] of AFTER_DEATH.entries()) {
   test.each(way === 0 ? APPENDING : sampleOf(APPENDING, 3))(
     `${after} at any step of %s leaves a log that can be read from its beginning`,
     async (operation) => {
-      using folder = fastFolder();
+      using folder = roomyFolder();
       const path = folder.file("data.emdb");
       using db = Emdb.open(path, options);
       fill(db);
@@ -192,7 +194,7 @@ for (const isInFile of [true, false]) {
   test.each(isInFile ? names : sampleOf(names, 3))(
     `a thread that dies at any step of %s leaves a database in ${where} whole`,
     async (operation) => {
-      using folder = fastFolder();
+      using folder = roomyFolder();
       const path = folder.file("data.emdb");
       const open = (): Emdb => (isInFile ? Emdb.open(path) : Emdb.openInMemory());
       let db = open();

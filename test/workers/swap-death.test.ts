@@ -10,8 +10,8 @@ import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { EngineFixture } from "../engine/engine-fixture.ts";
-import { fastFolder } from "../engine/fixture.ts";
 import { CONFIG } from "../engine/open-engine.ts";
+import { roomyFolder } from "../support/temporary-folder.ts";
 import { dieAt, expectWhole, fill } from "./die-at.ts";
 
 const TIMEOUT_MS = 60_000;
@@ -27,8 +27,8 @@ async function diedInSwap(path: string): Promise<Emdb> {
 test.each(["compaction", "backup", "checkpoint"])(
   "a %s that is the first thing after a thread died in a swap knows where everything is",
   async (name) => {
-    using folder = fastFolder();
-    using elsewhere = fastFolder();
+    using folder = roomyFolder();
+    using elsewhere = roomyFolder();
     const path = folder.file("data.emdb");
     const target = elsewhere.file("copy.emdb");
     const db = await diedInSwap(path);
@@ -59,7 +59,7 @@ async function expectGoesOn(db: Emdb, path: string): Promise<void> {
 test(
   "one more handle is given right after a thread died in a swap, and what it writes is there",
   async () => {
-    using folder = fastFolder();
+    using folder = roomyFolder();
     const path = folder.file("data.emdb");
     const db = await diedInSwap(path);
     const other = Emdb.open(path, { rangeScans: true });
@@ -74,7 +74,7 @@ test(
 test(
   "a swap that a dead thread left waits for the next write where no descriptor is free to sync the folder",
   async () => {
-    using folder = fastFolder();
+    using folder = roomyFolder();
     const path = folder.file("data.emdb");
     const db = await diedInSwap(path);
     const system = hostSystem();
@@ -94,8 +94,8 @@ test(
 test.each(["status", "statusOf"] as const)(
   "a swap that a dead thread left waits for the next write where the system does not tell which file has the name (%s)",
   async (call) => {
-    using folder = fastFolder();
-    using elsewhere = fastFolder();
+    using folder = roomyFolder();
+    using elsewhere = roomyFolder();
     const path = folder.file("data.emdb");
     const db = await diedInSwap(path);
     const realPath = hostSystem().realPath(path);
@@ -123,7 +123,7 @@ test.each(["status", "statusOf"] as const)(
 test.if(hostSystem().canMapPastEnd)(
   "where another file has the name after the death of a thread in a swap nothing more is written",
   async () => {
-    using folder = fastFolder();
+    using folder = roomyFolder();
     const path = folder.file("data.emdb");
     const db = await diedInSwap(path);
     writeFileSync(folder.file("other"), "another one's");
@@ -142,7 +142,7 @@ const stops = [1, 2, 3, 4, 5].flatMap((step) => [["add", step] as const, ["store
 test.each(stops)(
   "a flush and a close that come right after a thread died with the words half exchanged (%s %i) lose nothing",
   async (call, step) => {
-    using folder = fastFolder();
+    using folder = roomyFolder();
     const path = folder.file("data.emdb");
     const db = Emdb.open(path, { rangeScans: true });
     fill(db, 0);
@@ -218,7 +218,7 @@ test.each([1, 2, 3, 4])(
 );
 
 test("a thread that dies right before it says up to where a file may still be needed keeps it from nobody", async () => {
-  using folder = fastFolder();
+  using folder = roomyFolder();
   using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem());
   const { engine, opened } = fixture;
   const { core, defaultSpace } = engine;
