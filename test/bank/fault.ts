@@ -27,7 +27,12 @@ export interface ProbeOutcome {
   readonly crashes: number;
   readonly findings: number;
   readonly detail: string | undefined;
+  /** Which turn of a ring or of the model it was found in. */
+  readonly turn?: number;
 }
+
+/** What finds a fault by itself: a test of its file, by the name that `bun test` prints; a line `replay deaths ...`; the turn of its ring. */
+export type Finder = string | number;
 
 /** A fault of one change in one file of `src`. */
 export function fault(

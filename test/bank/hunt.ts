@@ -4,7 +4,8 @@ import { afterAll, expect, test } from "bun:test";
 import { libcryptoCipher } from "../../src/ffi/libcrypto.ts";
 import { isSkipped, whyNoMounting, whyNoTracing } from "../kernel/host.ts";
 import { emulator } from "../support/platform.ts";
-import { Garden } from "./plant.ts";
+import { readFinders } from "./finders.ts";
+import { Garden, HUNT_TIMEOUT_MS } from "./plant.ts";
 import type { PlantedFault } from "./fault.ts";
 
 const REASONS: Readonly<Record<NonNullable<PlantedFault["needs"]>, () => string | undefined>> = {
@@ -20,7 +21,13 @@ const REASONS: Readonly<Record<NonNullable<PlantedFault["needs"]>, () => string 
  */
 export function huntFor(faults: readonly PlantedFault[]): void {
   const garden = emulator === undefined ? new Garden() : undefined;
-  afterAll(() => garden?.[Symbol.dispose]());
+  const finders = readFinders();
+  // Said at the end: the suite shows the first lines of a file, and those are for finders that find nothing any more.
+  const found: string[] = [];
+  afterAll(() => {
+    garden?.[Symbol.dispose]();
+    if (found.length > 0) console.log(found.join("\n"));
+  });
   const isPossible = ({ name, needs }: PlantedFault): boolean => {
     if (needs === undefined) return true;
     return !isSkipped(name, REASONS[needs]());
@@ -30,11 +37,12 @@ export function huntFor(faults: readonly PlantedFault[]): void {
     "found: %s",
     async (_, fault) => {
       if (garden === undefined) return;
-      const { crashes, findings, detail } = await garden.probe(fault);
+      const { crashes, findings, detail, note } = await garden.hunt(fault, finders.get(fault.name));
+      if (note !== undefined) console.log(note);
       const where = crashes > 0 ? ` in ${findings} of ${crashes} crashes` : "";
-      if (findings > 0) console.log(`"${fault.name}": found by ${fault.probe}${where}: ${detail?.slice(0, 120) ?? ""}`);
+      if (findings > 0) found.push(`"${fault.name}": found by ${fault.probe}${where}: ${detail?.slice(0, 120) ?? ""}`);
       expect([findings > 0, findings > 0 || detail]).toEqual([true, true]);
     },
-    120_000,
+    HUNT_TIMEOUT_MS,
   );
 }

@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { BANKS } from "./bank.ts";
+import { readFinders } from "./finders.ts";
 
 const root = resolve(import.meta.dir, "../..");
 
@@ -28,4 +29,19 @@ test("every fault of the bank fits one place of the source, and no other", () =>
     return count === 1 ? [] : [`"${name}": ${file} has its place ${count} times`];
   });
   expect(misfits).toEqual([]);
+});
+
+test("every fault has a finder, and no finder is left of a fault that is gone", () => {
+  const faults = Object.values(BANKS).flat();
+  const finders = readFinders();
+  expect(faults.map(({ name }) => name).filter((name) => !finders.has(name))).toEqual([]);
+  expect([...finders.keys()]).toEqual(faults.map(({ name }) => name));
+});
+
+test("a finder is a test of the fault's file, or a turn of its ring", () => {
+  const finders = readFinders();
+  const misfits = Object.values(BANKS)
+    .flat()
+    .filter(({ name, probe }) => typeof finders.get(name) !== (probe.startsWith("test/") ? "string" : "number"));
+  expect(misfits.map(({ name }) => name)).toEqual([]);
 });
