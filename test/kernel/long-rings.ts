@@ -5,8 +5,8 @@ import { describeDeaths, searchBackground, searchDeaths } from "../deaths/ring.t
 import { fastFolder } from "../engine/fixture.ts";
 import { FileBench } from "../sim/file-bench.ts";
 import { garbage, soundFiles } from "../sim/garbage.ts";
-import { liveOnce } from "../steps/life.ts";
-import { BUSY, COMPACTING } from "../steps/ring.ts";
+import { endThreads, liveOnce } from "../steps/life.ts";
+import { BUSY, COMPACTING } from "../steps/plans.ts";
 import { roomyFolder } from "../support/temporary-folder.ts";
 import { dieOnce, killOnce } from "./cycle.ts";
 import { CachedDisk } from "./cached-disk.ts";
@@ -65,6 +65,8 @@ function stepRing(name: string, plan: typeof BUSY): LongRing {
     name,
     unit: "steps",
     run: async (seed) => {
+      // By new threads each time: a seed is lived again alone.
+      endThreads();
       const { steps, faults } = await liveOnce(seed, plan);
       if (faults.length > 0) throw new Error(`stepped life ${seed}: ${faults.slice(0, 3).join("; ")}`);
       return steps;

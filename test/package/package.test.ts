@@ -257,3 +257,8 @@ describe("the counter of test runs", () => {
     expect(countsOf(" 2 pass\n 0 fail\nRan 2 tests across 1 file.\n", 0)).toEqual({ passed: 2, failed: 0, skipped: 0 });
   });
 });
+
+test("the long run starts without a test runner, and says how it is called", () => {
+  const { exitCode, output } = bun(root, "scripts/soak.ts", "--minutes", "none");
+  expect({ exitCode, output }).toEqual({ exitCode: 2, output: expect.stringContaining("usage: bun run soak") });
+});

@@ -1,7 +1,8 @@
 /** Compactions beside readers and writers, a step at a time, and threads that die while one file takes another's place. */
 
 import { test } from "bun:test";
-import { COMPACTING, expectLives } from "./ring.ts";
+import { COMPACTING } from "./plans.ts";
+import { expectLives } from "./ring.ts";
 
 const TIMEOUT_MS = 1_200_000;
 

@@ -1,7 +1,8 @@
 /** Threads that die at any step while others go on: the lock is taken over, and what was half done is done or undone. */
 
 import { test } from "bun:test";
-import { BUSY, expectLives } from "./ring.ts";
+import { BUSY } from "./plans.ts";
+import { expectLives } from "./ring.ts";
 
 test("in any order of steps, the death of two threads harms no third", () => {
   return expectLives({ ...BUSY, clients: 3, deaths: 2 }, 40);

@@ -2,7 +2,8 @@
 
 import { expect, test } from "bun:test";
 import { liveOnce } from "./life.ts";
-import { BUSY, expectLives } from "./ring.ts";
+import { BUSY } from "./plans.ts";
+import { expectLives } from "./ring.ts";
 
 const TIMEOUT_MS = 1_200_000;
 

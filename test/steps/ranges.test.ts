@@ -1,7 +1,8 @@
 /** Ranges beside writers of the ordered index, a step at a time, in orders from a seed. */
 
 import { test } from "bun:test";
-import { COMPACTING, RANGING, expectLives } from "./ring.ts";
+import { COMPACTING, RANGING } from "./plans.ts";
+import { expectLives } from "./ring.ts";
 
 const TIMEOUT_MS = 1_200_000;
 
