@@ -33,13 +33,16 @@ const reportFolder = process.env["EMDB_COVERAGE"];
 const FIRST = [
   "test/corpus/corpus.test.ts",
   "test/sim/engine-flips.test.ts",
+  "test/sim/engine-faults.test.ts",
   "test/workers/kill-ring.test.ts",
   "test/kernel/kill.test.ts",
-  "test/sim/engine-sequences.test.ts",
-  "test/kernel/power.test.ts",
-  "test/bank/disk.test.ts",
+  "test/sim/engine-garbage.test.ts",
+  "test/bank/threads.test.ts",
+  "test/bank/engine.test.ts",
+  "test/package/installed.test.ts",
   "test/workers/deaths.test.ts",
   "test/sim/engine-platforms.test.ts",
+  "test/sim/engine-sequences.test.ts",
 ];
 
 /**
