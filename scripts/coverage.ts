@@ -76,9 +76,11 @@ export function unreachedThrows(text: string, lines: ReadonlyMap<number, number>
   });
 }
 
+const isLeftOut = (file: string): boolean => LEFT_OUT.some((pattern) => pattern.test(file));
+
 /** Whether the suite counts the lines of a file of tests as it runs it. */
 export function isCounted(file: string): boolean {
-  return ROOMS.some((room) => file.startsWith(`test/${room}/`)) && !LEFT_OUT.some((pattern) => pattern.test(file));
+  return ROOMS.some((room) => file.startsWith(`test/${room}/`)) && !isLeftOut(file);
 }
 
 /** Flags of `bun test` for a report of its own in a folder. */
@@ -90,7 +92,7 @@ function testFiles(named: readonly string[]): string[] {
   const files = named.flatMap((path) =>
     path.endsWith(".ts") ? [path] : [...new Bun.Glob(`${path}/**/*.test.ts`).scanSync(root)],
   );
-  return files.filter((file) => !LEFT_OUT.some((pattern) => pattern.test(file))).sort();
+  return files.filter((file) => !isLeftOut(file)).sort();
 }
 
 async function runFile(file: string, folder: string): Promise<void> {
@@ -162,12 +164,12 @@ function judge(counts: Counts): string[] {
 }
 
 async function main(): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), "emdb-coverage-"));
   const { values, positionals } = parseArgs({ options: { reports: { type: "string" } }, allowPositionals: true });
+  const folder = values.reports ?? mkdtempSync(join(tmpdir(), "emdb-coverage-"));
   const all = [...(values.reports === undefined ? ROOMS : []), ...RINGS].map((name) => `test/${name}`);
-  await measure(testFiles(positionals.length > 0 ? positionals : all), values.reports ?? folder);
-  const problems = judge(countsIn(values.reports ?? folder));
-  rmSync(folder, { recursive: true });
+  await measure(testFiles(positionals.length > 0 ? positionals : all), folder);
+  const problems = judge(countsIn(folder));
+  if (values.reports === undefined) rmSync(folder, { recursive: true });
   for (const problem of problems) console.log(problem);
   process.exit(problems.length === 0 ? 0 : 1);
 }

@@ -5,9 +5,9 @@
  *   bun scripts/suite.ts <label> <command that is another bun> -- [paths]
  *
  * One process per file, so that a crash or a hang of an emulator costs one file: it counts as one failure, and the
- * rest goes on. So does a file in which no test is found. The last line is `<label>: N passed, N failed, N skipped`; EMDB_RESULTS names a file that the
- * same counts are appended to, for the total. EMDB_COVERAGE names a folder for reports of the lines that the rooms' own tests
- * reach, which `scripts/coverage.ts` judges.
+ * rest goes on. So does a file in which no test is found. The last line is `<label>: N passed, N failed, N skipped`;
+ * EMDB_RESULTS names a file that the same counts are appended to, for the total. EMDB_COVERAGE names a folder for reports of
+ * the lines that the rooms' own tests reach, which `scripts/coverage.ts` judges.
  */
 
 import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -116,8 +116,7 @@ async function runFile(command: readonly string[], file: string): Promise<Outcom
   // Into a file, since a pipe stays open for as long as anything that the emulator left behind holds it.
   const folder = mkdtempSync(join(tmpdir(), "emdb-suite-"));
   const sink = openSync(join(folder, "output"), "w");
-  const isOwnBun = command.length === 1 && command[0] === process.execPath;
-  const counting = reportFolder !== undefined && isOwnBun && isCounted(file) ? countingFlags(reportFolder) : [];
+  const counting = reportFolder !== undefined && isCounted(file) ? countingFlags(reportFolder) : [];
   const child = Bun.spawn([...command, "test", ...counting, "--timeout", "120000", `./${file}`], {
     cwd: root,
     stdio: ["ignore", sink, sink],

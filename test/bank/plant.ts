@@ -133,17 +133,17 @@ export class Garden implements Disposable {
   }
 
   async #run(fault: PlantedFault, finder: Finder | undefined): Promise<ProbeOutcome> {
-    const first = await this.#hunt(fault, finder);
+    const first = await this.#runOnce(fault, finder);
     // The runtime may end before it has begun, as was seen once. A finder that is no test any more has found nothing.
     const isBegun =
       !fault.probe.startsWith("test/") || finder !== undefined || first.outcome.findings > 0 || hasRun(first.output);
-    const { outcome, output } = isBegun ? first : await this.#hunt(fault, finder);
+    const { outcome, output } = isBegun ? first : await this.#runOnce(fault, finder);
     // What calls or names something that is not there any more is noticed by the runtime, whatever the probe is worth.
     const [stale] = output.match(STALE) ?? [];
     return stale === undefined ? outcome : { crashes: 0, findings: 0, detail: `it is out of date: ${stale}` };
   }
 
-  async #hunt(fault: PlantedFault, finder: Finder | undefined): Promise<{ outcome: ProbeOutcome; output: string }> {
+  async #runOnce(fault: PlantedFault, finder: Finder | undefined): Promise<{ outcome: ProbeOutcome; output: string }> {
     const kind = isCase(finder) ? "case" : fault.probe.startsWith("test/") ? "test" : "ring";
     const { child, output } = await this.run(programFor(fault, finder), {
       timeoutMs: finder === undefined ? PROBE_TIMEOUT_MS : FINDER_TIMEOUT_MS,
