@@ -19,12 +19,7 @@ const folder = temporaryFolder();
 /** Two projects that have it installed, the second one on a system without libcrypto. */
 const projects = { "with libcrypto": folder.file("with"), "without libcrypto": folder.file("without") } as const;
 const names = ["with libcrypto", "without libcrypto"] as const;
-const sealed = "EMDB_KEY_MISMATCH\n2 2\n".repeat(2);
-/** What of the contract has to do with libcrypto, and how many tests that is at least. */
-const contract = {
-  "with libcrypto": { flags: [], passedMin: 1000 },
-  "without libcrypto": { flags: ["-t", "^encrypted with "], passedMin: 500 },
-} as const;
+const sealed = "EMDB_KEY_MISMATCH\n2 2\n".repeat(4);
 let runs = 0;
 
 function move(from: string, to: string): void {
@@ -60,12 +55,11 @@ describe.each(names)("%s", (name) => {
     () => {
       const preload = join(import.meta.dir, "installed-preload.ts");
       const installed = { EMDB_TEST_INSTALLED: join(project, "node_modules/emdb") };
-      const { flags, passedMin } = contract[name];
-      const args = ["test", "--preload", preload, "--timeout", "60000", ...flags, "test/contract/engine.test.ts"];
+      const args = ["test", "--preload", preload, "--timeout", "60000", "test/contract/engine.test.ts"];
       const { exitCode, output } = bunWith(installed, root, ...args);
       const { passed, failed } = countsOf(output, exitCode);
       expect(failed === 0 ? "" : output).toBe("");
-      expect(passed).toBeGreaterThan(passedMin);
+      expect(passed).toBeGreaterThan(1000);
     },
     timeoutMs,
   );
