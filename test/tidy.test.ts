@@ -180,7 +180,7 @@ describe("a broken rule is found:", () => {
     expect(Object.fromEntries(allowed)).toEqual({
       AbortSignal: "api",
       "Atomics.wait": "engine",
-      "Bun.CryptoHasher": "keydir",
+      "Bun.SHA512": "keydir",
       "Bun.fileURLToPath": "api",
       "Bun.hash": "engine,log,crypto",
       "Bun.version": "codec",

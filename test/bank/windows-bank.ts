@@ -100,7 +100,7 @@ export const WINDOWS: readonly PlantedFault[] = [
     "if (page.result < 0) return undefined;",
   ]),
   fault("a log that was moved aside is any that has its name", LOG_NAME, "engine/files/siblings.ts", [
-    "return id === hexOf(fileId.subarray(0, ID_BYTES));",
+    "return id === shortId(fileId);",
     "return id.length > 0;",
   ]),
   fault(

@@ -11,7 +11,7 @@
 
 import { Errno } from "../../src/ffi/errno.ts";
 import { PAGE_BYTES } from "./image.ts";
-import { allow, discard, forbid, mapAnonymous, unmapReal } from "./real-memory.ts";
+import { allow, discardUsed, discard, forbid, mapAnonymous, unmapReal } from "./real-memory.ts";
 import type { Address, Result } from "../../src/ffi/system.ts";
 import type { MemoryMode } from "./inode.ts";
 
@@ -19,9 +19,10 @@ const POOL_COUNT_MAX = 32;
 const pools = new Map<number, Address[]>();
 
 interface Reservation {
+  readonly address: Address;
   readonly bytes: number;
-  /** Whether anything in it may be other than zero. */
-  isUsed: boolean;
+  /** Behind so many bytes all is zero. */
+  usedBytes: number;
 }
 
 interface Span {
@@ -50,14 +51,14 @@ export class AnonymousMemory {
     const isPooled = this.#mode === "pooled";
     const pooled = isPooled ? pools.get(bytes)?.pop() : undefined;
     const address = pooled ?? mapAnonymous(bytes, { isTouchable: isPooled });
-    this.#reservations.set(address, { bytes, isUsed: false });
+    this.#reservations.set(address, { address, bytes, usedBytes: 0 });
     return address;
   }
 
   commit(address: Address, bytes: number): Result {
     const reservation = this.#find({ address, bytes }, "commit");
     if (reservation === undefined) return -Errno.EINVAL;
-    reservation.isUsed = true;
+    reservation.usedBytes = Math.max(reservation.usedBytes, address + bytes - reservation.address);
     this.committedBytes += bytes;
     if (this.#mode === "strict") allow(address, bytes);
     return 0;
@@ -87,13 +88,13 @@ export class AnonymousMemory {
     this.#reservations.clear();
   }
 
-  #giveBack(address: Address, { bytes, isUsed }: Reservation): void {
+  #giveBack(address: Address, { bytes, usedBytes }: Reservation): void {
     const pool = pools.get(bytes) ?? [];
     if (this.#mode === "strict" || pool.length >= POOL_COUNT_MAX) {
       unmapReal(address, bytes);
       return;
     }
-    if (isUsed) discard(address, bytes);
+    discardUsed(address, usedBytes);
     pool.push(address);
     pools.set(bytes, pool);
   }

@@ -18,7 +18,7 @@ export interface ByteSpan {
   readonly bytes: number;
 }
 
-interface Call {
+export interface Call {
   readonly name: CallName;
   readonly subject?: string | number;
   readonly span?: ByteSpan;
@@ -57,7 +57,7 @@ export class Calls {
       if (fault.hasEffect === true) body();
       result = onFault?.(fault) ?? errnoOf(fault);
     }
-    this.trace.add({ index, ...call, result: typeof result === "number" ? result : 0 });
+    this.trace.add({ index, call, result: typeof result === "number" ? result : 0 });
     return result;
   }
 

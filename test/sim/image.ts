@@ -17,6 +17,7 @@ import {
   copyAcross,
   copyIn,
   discard,
+  discardUsed,
   fillMemory,
   mapAnonymous,
   mapMemoryFile,
@@ -67,7 +68,7 @@ function giveReservation(address: Address, usedBytes: number): void {
     unmapReal(address, RESERVATION_BYTES);
     return;
   }
-  if (usedBytes > 0) discard(address, pageUp(usedBytes));
+  discardUsed(address, pageUp(usedBytes));
   pool.push(address);
 }
 

@@ -98,7 +98,12 @@ function record(adapter: StoreAdapter, run: Case): RunRecord {
   keep(system.callCount);
   driver.end();
   machine.dispose();
-  return { problem: driver.problem, oracle: driver.oracle, points, calls: system.trace.calls.map((call) => call.name) };
+  return {
+    problem: driver.problem,
+    oracle: driver.oracle,
+    points,
+    calls: system.trace.calls.map(({ call }) => call.name),
+  };
 }
 
 /** Crashes a case at every call, by every draw; adds to the report. */

@@ -1,12 +1,10 @@
 /** The list of calls that a process made: what a person reads when a crash point fails. */
 
-import type { CallName } from "./faults.ts";
+import type { Call } from "./calls.ts";
 
 interface TracedCall {
   readonly index: number;
-  readonly name: CallName;
-  readonly subject?: string | number;
-  readonly span?: { readonly position: number; readonly bytes: number };
+  readonly call: Call;
   /** What came back; 0 for what is not a number. */
   readonly result: number;
 }
@@ -23,7 +21,7 @@ export class Trace {
 
   /** One line per call, as `12 write 3 4096+190 = 190`. */
   lines(): string[] {
-    return this.calls.map(({ index, name, subject, span, result }) => {
+    return this.calls.map(({ index, call: { name, subject, span }, result }) => {
       const where = span === undefined ? "" : ` ${span.position}+${span.bytes}`;
       // Addresses differ from run to run; a trace does not.
       const shown = result > 0xffff_ffff ? "address" : String(result);

@@ -32,7 +32,7 @@ function readLongValue(isWindows: boolean): { views: number; close: string } {
   expect(engine.getZeroCopy(engine.defaultSpace, "long")?.length).toBe(ZERO_COPY_BYTES_MIN);
   opened.leave();
   const result = {
-    views: system.trace.calls.filter((call) => call.name === "mapView").length,
+    views: system.trace.calls.filter(({ call }) => call.name === "mapView").length,
     close: system.held().join(),
   };
   machine.dispose();
@@ -267,7 +267,7 @@ test("an open cuts a torn tail off, and a close what is reserved: this process l
   const second = machine.boot();
   const cuts = (file: unknown): unknown[] =>
     second.trace.calls
-      .filter(({ name, subject }) => name === "truncate" && String(subject) === String(file))
+      .filter(({ call }) => call.name === "truncate" && String(call.subject) === String(file))
       .map(({ result }) => result);
   const first = machine.boot();
   const { engine, sync } = open(first);

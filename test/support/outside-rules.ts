@@ -32,7 +32,7 @@ const OUTSIDE: Readonly<Record<string, readonly string[]>> = {
   TextDecoder: [],
   TextEncoder: [],
   URL: ["api"],
-  "Bun.CryptoHasher": ["keydir"],
+  "Bun.SHA512": ["keydir"],
   "Bun.fileURLToPath": ["api"],
   "Bun.hash": ["crypto", "engine", "log"],
   // Which runtime wrote a value: its structured clone is no standard.

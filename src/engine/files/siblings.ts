@@ -28,11 +28,11 @@ export interface LogPlace {
 const ID_BYTES = 8;
 
 function named(kind: string, { path, fileId }: LogPlace): string {
-  return `${path}.${kind}-${hexOf(fileId.subarray(0, ID_BYTES))}`;
+  return `${path}.${kind}-${shortId(fileId)}`;
 }
 
-function hexOf(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+function shortId(fileId: Uint8Array): string {
+  return fileId.subarray(0, ID_BYTES).toHex();
 }
 
 /** Where the lock of a log is. */
@@ -104,7 +104,7 @@ export function replacedName(log: string, name: string): { readonly name: string
 
 /** Whether it is the id of a log. */
 export function isIdOf(id: string, fileId: Uint8Array): boolean {
-  return id === hexOf(fileId.subarray(0, ID_BYTES));
+  return id === shortId(fileId);
 }
 
 /** What a backup of a log writes, beside its target. */

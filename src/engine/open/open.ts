@@ -372,7 +372,7 @@ function makeBase(system: System, control: Control, parts: BaseParts): SharedBas
   system.random(id);
   return {
     kind: "emdb-share",
-    id: Array.from(id, (byte) => byte.toString(16).padStart(2, "0")).join(""),
+    id: id.toHex(),
     pid: system.processId(),
     buffer: control.buffer,
     fileId: parts.fileId,

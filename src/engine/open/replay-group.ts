@@ -27,8 +27,8 @@ import type { SpaceState, Spaces } from "../spaces.ts";
 
 /** Most records of a group: their rows take 2 MiB, and stay in the processor's cache. */
 const GROUP_MAX = 65_536;
-/** What a group holds at first: a small log needs no more. */
-const GROUP_MIN = 1024;
+/** What a group holds at first: an open of a small log makes no room that it does not need. */
+const GROUP_MIN = 64;
 /** Smaller groups, and those of several namespaces, go in as they come. */
 const SORTED_MIN = 8192;
 /** Parts are sorted by at most so many first bits of the hash; new keys are counted by them. */
@@ -94,8 +94,8 @@ export class ReplayGroup {
   /** Whether the group's records belong to more than one namespace. */
   #isMixed = false;
   /** Where the parts of the sorted order end, and how many new keys there are in each. */
-  readonly #ends = new Uint32Array((1 << PART_BITS_MAX) + 1);
-  readonly #counts = new HashCounts(PART_BITS_MAX);
+  #ends: Uint32Array | undefined;
+  #counts: HashCounts | undefined;
   /** New keys that need no look at the index go in before all others, and which namespace they are of. */
   readonly #newKeys = new NewKeys();
   #newSpace: SpaceState | undefined;
@@ -210,28 +210,29 @@ export class ReplayGroup {
     const { ids, f64 } = this.#rows;
     const { keydir } = this.#core;
     const space = this.#space(ids[0]!, f64[0]!);
-    this.#countNewKeys(count);
-    keydir.prepare(space.address, this.#keepFrom, (hash, depth) => this.#counts.within(hash, depth));
+    const counts = this.#countNewKeys(count);
+    keydir.prepare(space.address, this.#keepFrom, (hash, depth) => counts.within(hash, depth));
     const depth = this.#spaces.root(space) % 32;
     this.#applyAll(count, this.#sorted(count, Math.min(Math.max(depth - PART_SHARDS_BITS, 0), PART_BITS_MAX)));
   }
 
   /** Counts the new keys of the group by the first bits of their hashes. */
-  #countNewKeys(count: number): void {
+  #countNewKeys(count: number): HashCounts {
     const { i32, f64 } = this.#rows;
-    const counts = this.#counts;
+    const counts = (this.#counts ??= new HashCounts(PART_BITS_MAX));
     counts.clear();
     for (let index = 0; index < count; index++) {
       if (f64[4 * index + 1] === 0 && i32[8 * index + 7]! > 0) counts.note(i32[8 * index + 6]!);
     }
     counts.finish();
+    return counts;
   }
 
   /** The records by the first bits of their hashes; what is equal there stays in the order of the log. */
   #sorted(count: number, bits: number): Uint32Array {
     const { i32, order } = this.#rows;
     const shift = HASH_BITS - bits;
-    const ends = this.#ends.fill(0);
+    const ends = (this.#ends ??= new Uint32Array((1 << PART_BITS_MAX) + 1)).fill(0);
     for (let index = 0; index < count; index++) ends[(i32[8 * index + 6]! >>> shift) + 1]! += 1;
     for (let part = 1; part < ends.length; part++) ends[part]! += ends[part - 1]!;
     for (let index = 0; index < count; index++) order[ends[i32[8 * index + 6]! >>> shift]!++] = index;

@@ -1,6 +1,6 @@
 /** Reading with `verifyReads`: header and body of a frame against their checksums, as they stand in the log now. */
 
-import { copy, pinned, sharedScratch } from "../../ffi/memory.ts";
+import { copy, sharedScratch, wideningScratch } from "../../ffi/memory.ts";
 import { XXH32_BODY_BYTES_MAX, crc32, placeSeed, xxh32, xxh32Of20 } from "../../log/checksum.ts";
 import { FRAME_HEADER_BYTES, WORD_BODY_CHECK, WORD_HEADER_CHECK, WORD_SHAPE, bodyBytes } from "../../log/frame.ts";
 import { unitHigh, unitLow } from "../../log/log-words.ts";
@@ -8,6 +8,7 @@ import type { Core } from "../core.ts";
 import type { Lookup } from "./lookup.ts";
 
 const sharedBody = sharedScratch(XXH32_BODY_BYTES_MAX + FRAME_HEADER_BYTES);
+const longBody = wideningScratch();
 
 /** What is looked at: a lookup that has found a frame, in a log. */
 export type Checked = Pick<Core, "log" | "lookup" | "written">;
@@ -46,7 +47,7 @@ export function verifyFound(core: CheckedFrame): void {
     const [low, high] = [unitLow(position), unitHigh(position)];
     const seed = placeSeed(salts.body, low, high);
     const isShort = body <= XXH32_BODY_BYTES_MAX;
-    const memory = isShort ? sharedBody() : pinned(body + FRAME_HEADER_BYTES);
+    const memory = isShort ? sharedBody() : longBody(body + FRAME_HEADER_BYTES);
     copy(memory.address, address, FRAME_HEADER_BYTES + body);
     if (log.isInRing && !log.isStillWhole(lsn)) continue;
     const header = xxh32Of20(memory.i32, WORD_BODY_CHECK, placeSeed(salts.header, low, high));

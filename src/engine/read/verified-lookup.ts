@@ -15,8 +15,8 @@ import { Lookup } from "./lookup.ts";
 
 export class VerifiedLookup extends Lookup {
   readonly #checked: Checked;
-  /** The key that the way back began with. */
-  readonly #key: Pinned = pinned(KEY_BYTES_MAX + 8);
+  /** The key that the way back began with; made for the first one. */
+  #key: Pinned | undefined;
   #keyBytes = 0;
 
   constructor(core: Pick<Core, "key" | "keydir" | "log" | "written">) {
@@ -42,12 +42,13 @@ export class VerifiedLookup extends Lookup {
 
   #keepKey(): void {
     this.#keyBytes = this.shape >>> 16;
+    this.#key ??= pinned(KEY_BYTES_MAX + 8);
     copy(this.#key.address, this.frame.address + FRAME_HEADER_BYTES, this.#keyBytes);
   }
 
   #hasKey(): boolean {
     const bytes = this.#keyBytes;
     if (this.shape >>> 16 !== bytes) return false;
-    return compare(this.frame.address + FRAME_HEADER_BYTES, this.#key.address, bytes) === 0;
+    return compare(this.frame.address + FRAME_HEADER_BYTES, this.#key!.address, bytes) === 0;
   }
 }
