@@ -9,14 +9,19 @@ import { Errno } from "../../src/ffi/errno.ts";
 import { statsOf } from "../../src/engine/stats.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
-import { emulator } from "../support/platform.ts";
+import { roundsHere } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
 import { expectOpens, fastFolder, stateAt, stateOf, tell, type Step } from "./fixture.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 
 setDefaultTimeout(120_000);
-const STRIDE = emulator === undefined ? 1 : 53;
+const STRIDE = roundsHere(1, { emulated: 53 });
+/** How often what is the same each time is done: a batch that fails, and one that is cut anywhere. */
+const FAILURES = roundsHere(20, { emulated: 6 });
+const CUTS = roundsHere(12, { emulated: 4 });
+/** An emulator takes each way of a failure with every second length, so that it has met every length. */
+const LENGTHS = roundsHere(1, { emulated: 2 });
 
 const many = (count: number, prefix: string): [string, string][] =>
   Array.from({ length: count }, (_, index): [string, string] => [`${prefix}${index}`, `value ${index}`]);
@@ -106,7 +111,7 @@ test("a batch of megabytes, written in pieces, is all or nothing wherever it is 
   const path = folder.file("data.emdb");
   const [start, end] = [story.steps.at(-2)!.end, story.steps.at(-1)!.end];
   expect(end - start).toBeGreaterThan(8 * 2 ** 20);
-  for (let round = 0; round < 12; round += 1) {
+  for (let round = 0; round < CUTS; round += 1) {
     const length = start + random.below(end - start);
     expectOpens(path, story.closed.subarray(0, length), stateAt(story, length).state);
   }
@@ -192,8 +197,8 @@ test.each([
   "a batch of $name whose write fails when the disk has it all is no part of what comes later",
   ({ last, changes }) => {
     using folder = temporaryFolder();
-    for (const failure of [-Errno.ENOSPC, new Error("dead")]) {
-      for (let whole = 0; whole < 4; whole += 1) {
+    for (const [way, failure] of [-Errno.ENOSPC, new Error("dead")].entries()) {
+      for (let whole = way % LENGTHS; whole < 4; whole += LENGTHS) {
         const plan: Parameters<typeof leaving>[0] = { failure: undefined, bytesMax: Infinity };
         using fixture = new EngineFixture(folder.file(`${typeof failure} ${whole}.emdb`), leaving(plan), changes);
         const { engine, sync } = fixture;
@@ -248,7 +253,7 @@ test.each([1, 3000])(
       const state = fixture.state();
       const { indexBytes } = statsOf(engine, fixture.opened.base);
       let most = 0;
-      for (let round = 0; round < 20; round += 1) {
+      for (let round = 0; round < FAILURES; round += 1) {
         expect(() => engine.writeBatch([...writes, giveUp])).toThrow("given up");
         expect(fixture.state()).toBe(state);
         fixture.checkLiveBytes();

@@ -8,6 +8,7 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import type { Codec } from "../../src/api/types.ts";
 import { held } from "../support/memory.ts";
+import { roundsHere } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty } from "./engine-fixture.ts";
 import { CONFIG } from "./open-engine.ts";
@@ -136,7 +137,9 @@ const WAYS = [
   ["file", AUTO],
   ["file", { defaultTtlMs: 1000, sweepIntervalMs: 1000 }],
 ] as const;
-const MANY = 50;
+/** Lives at first, by which the stack has come to name what it will, and those that are counted. */
+const FEW = roundsHere(10, { emulated: 5 });
+const MANY = roundsHere(50, { emulated: 20 });
 
 /** What so many lives of a database leave behind, with no turn of the event loop. */
 function leftBy(life: () => unknown): ReturnType<typeof held> {
@@ -144,7 +147,7 @@ function leftBy(life: () => unknown): ReturnType<typeof held> {
     for (let index = 0; index < count; index++) life();
     return held();
   };
-  const before = lives(10);
+  const before = lives(FEW);
   const after = lives(MANY);
   return { bytes: after.bytes - before.bytes, arrays: after.arrays - before.arrays };
 }

@@ -4,13 +4,15 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync, rmSync, statSync, truncateSync } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
-import { emulator } from "../support/platform.ts";
+import { emulator, roundsHere } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
 import { EngineFixture } from "./engine-fixture.ts";
 
 setDefaultTimeout(300_000);
-const WRITES = emulator === undefined ? 150_000 : 20_000;
+const WRITES = roundsHere(150_000, { emulated: 10_000 });
+/** So many that pages that are not full yet weigh little. */
+const WRITES_TO_WEIGH = roundsHere(150_000, { emulated: 20_000 });
 
 /** Index memory that is there however few records there are: 64 KiB each of the table of namespaces and of free pages. */
 const FIXED_BYTES = 2 * 65_536;
@@ -24,11 +26,11 @@ const shapes = [
   { name: "five key spaces in turn", keys: WRITES / 5, spaces: 5, removal: 0.1 },
 ];
 
-function write(fixture: EngineFixture, shape: (typeof shapes)[number], random: Random): void {
+function write(fixture: EngineFixture, shape: (typeof shapes)[number], random: Random, count = WRITES): void {
   const { engine } = fixture;
   const spaces = [engine.defaultSpace];
   for (let number = 1; number < shape.spaces; number += 1) spaces.push(engine.spaceNamed(`space ${number}`));
-  for (let done = 0; done < WRITES;) {
+  for (let done = 0; done < count;) {
     const space = random.pick(spaces);
     const key = (): string => `key ${random.below(shape.keys)}`;
     if (random.chance(0.001)) {
@@ -120,7 +122,7 @@ test("an index that was replayed takes no more memory for a record than one that
   const path = folder.file("data.emdb");
   {
     using fixture = new EngineFixture(path, hostSystem());
-    write(fixture, shapes[0]!, new Random(82));
+    write(fixture, shapes[0]!, new Random(82), WRITES_TO_WEIGH);
   }
   rmSync(`${path}.hint`);
   using again = new EngineFixture(path, hostSystem());

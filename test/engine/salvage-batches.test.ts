@@ -8,14 +8,16 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import * as format from "../../src/log/frame.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
-import { emulator } from "../support/platform.ts";
+import { roundsHere } from "../support/platform.ts";
 import { removeTree, temporaryFolder, type TemporaryFolder } from "../support/temporary-folder.ts";
 import { LATER_MS, fastFolder, stateOf, type Step } from "./fixture.ts";
 import { openFile } from "./open-engine.ts";
 import { giveUpBatch, systemWith, unreadable } from "./verify-frames.ts";
 
 setDefaultTimeout(240_000);
-const STRIDE = emulator === undefined ? 1 : 11;
+const PAIR_STRIDE = roundsHere(1, { emulated: 11 });
+/** Salvage judges bytes that it has read: an emulator takes a third of the frames, and the first of each kind. */
+const STRIDE = roundsHere(1, { emulated: 3 });
 const BLOCK_BYTES = 4096;
 
 const STEPS: readonly Step[] = [
@@ -216,16 +218,28 @@ describe.each([
 
   const kindsFor = (index: number): Damage[] => (frames[index]!.bodyBytes === 0 ? ["header"] : ["header", "body"]);
 
+  /** Indexes of frames. */
+  const sampled = (): number[] => {
+    const kinds = new Set<number>();
+    return [...frames.keys()].filter((index) => {
+      const { kind } = frames[index]!;
+      const isFirst = !kinds.has(kind);
+      kinds.add(kind);
+      return isFirst || index % STRIDE === 0;
+    });
+  };
+
   test("each frame, damaged in header or body, costs itself, and the whole batch only as its end", async () => {
     using folder = fastFolder();
-    for (let index = 0; index < frames.length; index += 1) {
+    for (const index of sampled()) {
       for (const damage of kindsFor(index)) await check(folder, new Map([[index, damage]]));
     }
   });
 
   test("a log that ends behind any of its frames has lost a batch without its end, and nothing else", async () => {
     using folder = fastFolder();
-    for (let count = 1; count < frames.length; count += 1) {
+    for (const count of sampled().map((index) => index + 1)) {
+      if (count === frames.length) continue;
       for (const reservedBytes of [0, 100_000]) {
         await check(folder, new Map(), { count, reservedBytes });
         if (frames[count - 1]!.bodyBytes > 0)
@@ -236,7 +250,7 @@ describe.each([
 
   test("two damaged frames near each other cost what the rules say", async () => {
     using folder = fastFolder();
-    for (let index = 0; index < frames.length; index += STRIDE) {
+    for (let index = 0; index < frames.length; index += PAIR_STRIDE) {
       for (let other = index + 1; other < Math.min(index + 5, frames.length); other += 1) {
         for (const damage of kindsFor(index)) {
           for (const second of kindsFor(other)) {
@@ -262,7 +276,8 @@ describe.each([
     const path = folder.file("given-up.emdb");
     const engine = openFile(hostSystem(), path, { encryption: options.encryption });
     engine.engine.insert(engine.engine.defaultSpace, Buffer.from("before"), Buffer.from("1"), 0);
-    giveUpBatch(engine, "gone", 2);
+    // As long as goes to the file at once.
+    giveUpBatch(engine, "gone", 2, { valueBytes: 100_000 });
     engine.engine.insert(engine.engine.defaultSpace, Buffer.from("after"), Buffer.from("2"), 0);
     engine.leave();
     const whole = readFileSync(path);

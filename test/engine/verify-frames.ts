@@ -78,15 +78,15 @@ export function unreadable(fileName: string, isBad: (from: number, to: number) =
 }
 
 /** Begins a batch of which so many frames reach the file at once, and gives it up; returns where the first of them stands. */
-export function giveUpBatch({ engine }: Opened, key: string, frameCount = 1): number {
+export function giveUpBatch({ engine }: Opened, key: string, frameCount = 1, { valueBytes = 2_000_000 } = {}): number {
   const gone = engine.spaceNamed("gone");
   engine.dropSpace("gone");
   const start = engine.core.tail.end;
   const space = engine.defaultSpace;
   const never = { key: "never", value: "x", expiresAtMs: 0 };
   const keys = Array.from({ length: frameCount }, (_, index) => (index === 0 ? key : `${key} ${index}`));
-  const long = keys.map((one) => ({ space, key: one, value: new Uint8Array(2_000_000), expiresAtMs: 0 }));
+  const long = keys.map((one) => ({ space, key: one, value: new Uint8Array(valueBytes), expiresAtMs: 0 }));
   expect(() => engine.writeBatch([...long, { space, ...never }, { space: gone, ...never }])).toThrow("was dropped");
-  expect(engine.core.tail.end).toBeGreaterThan(start + 2_000_000);
+  expect(engine.core.tail.end).toBeGreaterThan(start + valueBytes);
   return start;
 }
