@@ -107,14 +107,14 @@ function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
 }
 
 /** Hundreds of threads or processes that live for a moment each. */
-const SHORT_LIVES = ["test/workers/kill-ring.test.ts", "test/kernel/kill.test.ts"];
+const SHORT_LIVES = new Set(["test/workers/kill-ring.test.ts", "test/kernel/kill.test.ts"]);
 
 /**
  * How much the engine compiles, where its own measure would have a file of some seconds spend a sixth of them on the last
  * tenth of speed. The long files, in which loops do run for minutes, go by its own.
  */
 function compilingIn(file: string): Record<string, string> {
-  if (SHORT_LIVES.includes(file)) return { BUN_JSC_useDFGJIT: "0" };
+  if (SHORT_LIVES.has(file)) return { BUN_JSC_useDFGJIT: "0" };
   return FIRST.includes(file) ? {} : { BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000" };
 }
 
