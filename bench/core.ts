@@ -18,15 +18,17 @@ import type { Store } from "./peers/peer.ts";
 const perRecord = { unit: "ns", better: "lower" } as const;
 
 /** Compiles every path once on a small store of its own, so that no row below pays for compilation. */
-async function warmUp(subject: string, folder: Folder, data: Data): Promise<void> {
+async function warmUp(subject: string, folder: Folder, data: Data, options: Options): Promise<void> {
   const store = await openStore(subject, folder, "warm");
-  const count = 20_000;
+  const count = Math.min(20_000, numberOption(options, "records"));
   await load(store, data, count);
   const keys = data.shuffledKeys(count, count);
   await perCall(count, (index) => store.get(keys[index] ?? keys[0]!));
-  await perCall(100_000, (index) => store.insert(data.key(index), data.value(index + 1)));
-  await perCall(100, (index) => store.getMany?.(keys.slice(index * 100, index * 100 + 100)));
-  await perCall(2000, (index) => store.remove(keys[index] ?? keys[0]!));
+  await perCall(Math.min(100_000, numberOption(options, "inserts")), (index) =>
+    store.insert(data.key(index), data.value(index + 1)),
+  );
+  await perCall(Math.min(100, count / 100), (index) => store.getMany?.(keys.slice(index * 100, index * 100 + 100)));
+  await perCall(Math.min(2000, count), (index) => store.remove(keys[index] ?? keys[0]!));
   await store.iterate();
   await store.close();
 }
@@ -266,7 +268,7 @@ async function run(subject: string, options: Options): Promise<Outcome> {
   using folder = new Folder();
   const data = new Data({ seed: numberOption(options, "seed") });
   const records = numberOption(options, "records");
-  await warmUp(subject, folder, data);
+  await warmUp(subject, folder, data, options);
   const { rows, fileBytes } = await life(subject, folder, data, options);
   rows.push(...missRows(Math.max(fileBytes, records * (data.keyBytes + data.valueBytes)), folder));
   rows.push(...(await bareRows(data, records, Math.min(records, numberOption(options, "lookups")), folder)));

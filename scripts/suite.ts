@@ -110,12 +110,12 @@ function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
 const SHORT_LIVES = new Set(["test/workers/kill-ring.test.ts", "test/kernel/kill.test.ts"]);
 
 /**
- * How much the engine compiles, where its own measure would have a file of some seconds spend a sixth of them on the last
- * tenth of speed. The long files, in which loops do run for minutes, go by its own.
+ * How much the engine compiles: by its own measure a file of some seconds, and a process of the bank's, spends a sixth of
+ * them on the last tenth of speed. Simulations, in which loops run for minutes, go by it.
  */
 function compilingIn(file: string): Record<string, string> {
   if (SHORT_LIVES.has(file)) return { BUN_JSC_useDFGJIT: "0" };
-  return FIRST.includes(file) ? {} : { BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000" };
+  return file.startsWith("test/sim/") ? {} : { BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000" };
 }
 
 interface Outcome extends Counts {
