@@ -10,7 +10,7 @@ import { Emdb, type OpenOptions } from "../../src/index.ts";
 import { EngineFixture, faulty, type Fault } from "../engine/engine-fixture.ts";
 import { EVERYTHING, LATER_MS, stateOf } from "../engine/fixture.ts";
 import { heldClock } from "../support/held-clock.ts";
-import { roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { canCount, resourcesIn } from "../workers/resources.ts";
 
@@ -36,9 +36,9 @@ const ways: readonly (readonly [string, OpenOptions])[] = [
   ["with write-through", { flushPolicy: "write-through" }],
 ];
 /** Under an emulator the first way has all changes, and each other one a third of them. */
-const SHARE = roundsHere(1, { emulated: 3 });
+const SHARE = emulator === undefined ? 1 : 3;
 /** An emulator harms every second word of a frame; which frames it meets is chance anyhow. */
-const WORD_STEP = roundsHere(8, { emulated: 16 });
+const WORD_STEP = emulator === undefined ? 8 : 16;
 const fresh = (options: OpenOptions): OpenOptions =>
   options.encryption === undefined ? options : { ...options, encryption: { key: new Uint8Array(32).fill(1) } };
 

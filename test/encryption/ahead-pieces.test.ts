@@ -10,7 +10,7 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { faulty } from "../engine/engine-fixture.ts";
 import { fastFolder } from "../engine/fixture.ts";
-import { roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { SECRET, keyOf, openAt, valueOf } from "./open-ahead-fixture.ts";
 
 /** Opens a log with helpers that never come; how much was read ahead for them, and how many were started. */
@@ -49,7 +49,7 @@ describe("a log that helpers gain nothing for", () => {
   test("of many short sessions is not read ahead behind them", () => {
     using place = fastFolder();
     const at = place.file("data.emdb");
-    const sessions = roundsHere(300, { emulated: 100 });
+    const sessions = emulator === undefined ? 300 : 100;
     for (let session = 0; session < sessions; session++) {
       using db = Emdb.open(at, SECRET);
       for (let index = 0; index < 40; index++) db.insert(`${session} ${index}`, new Uint8Array(longer / sessions / 40));

@@ -9,19 +9,19 @@ import { Errno } from "../../src/ffi/errno.ts";
 import { statsOf } from "../../src/engine/stats.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
-import { roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
 import { expectOpens, fastFolder, stateAt, stateOf, tell, type Step } from "./fixture.ts";
 import { EngineFixture, faulty } from "./engine-fixture.ts";
 
 setDefaultTimeout(120_000);
-const STRIDE = roundsHere(1, { emulated: 53 });
+const STRIDE = emulator === undefined ? 1 : 53;
 /** How often what is the same each time is done: a batch that fails, and one that is cut anywhere. */
-const FAILURES = roundsHere(20, { emulated: 6 });
-const CUTS = roundsHere(12, { emulated: 4 });
+const FAILURES = emulator === undefined ? 20 : 6;
+const CUTS = emulator === undefined ? 12 : 4;
 /** An emulator takes each way of a failure with every second length, so that it has met every length. */
-const LENGTHS = roundsHere(1, { emulated: 2 });
+const LENGTHS = emulator === undefined ? 1 : 2;
 
 const many = (count: number, prefix: string): [string, string][] =>
   Array.from({ length: count }, (_, index): [string, string] => [`${prefix}${index}`, `value ${index}`]);

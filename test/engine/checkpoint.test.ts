@@ -12,16 +12,16 @@ import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
 import { crashTo, EVERYTHING, expectRefused, stateOf, tell } from "./fixture.ts";
 import { attachTo } from "../../src/engine/open/open.ts";
 import { EngineFixture, faulty, type Fault } from "./engine-fixture.ts";
-import { roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { turn } from "../support/turns.ts";
 
 setDefaultTimeout(60_000);
 
 /** Records of which a checkpoint takes many turns of the event loop, on a machine that is slow fewer. */
-const MANY = roundsHere(300_000, { emulated: 40_000 });
+const MANY = emulator === undefined ? 300_000 : 40_000;
 /** An image is bytes: an emulator takes it before every third of the steps. */
-const STRIDE = roundsHere(1, { emulated: 3 });
+const STRIDE = emulator === undefined ? 1 : 3;
 
 const hintOf = (path: string): string => `${path}.hint`;
 

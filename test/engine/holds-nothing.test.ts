@@ -8,7 +8,7 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb, EmdbError } from "../../src/index.ts";
 import type { Codec } from "../../src/api/types.ts";
 import { held } from "../support/memory.ts";
-import { roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { faulty } from "./engine-fixture.ts";
 import { CONFIG } from "./open-engine.ts";
@@ -138,8 +138,8 @@ const WAYS = [
   ["file", { defaultTtlMs: 1000, sweepIntervalMs: 1000 }],
 ] as const;
 /** Lives at first, by which the stack has come to name what it will, and those that are counted. */
-const FEW = roundsHere(10, { emulated: 5 });
-const MANY = roundsHere(50, { emulated: 20 });
+const FEW = emulator === undefined ? 10 : 5;
+const MANY = emulator === undefined ? 50 : 20;
 
 /** What so many lives of a database leave behind, with no turn of the event loop. */
 function leftBy(life: () => unknown): ReturnType<typeof held> {

@@ -4,15 +4,15 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync, rmSync, statSync, truncateSync } from "node:fs";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
-import { emulator, roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { Random } from "../sim/random.ts";
 import { EngineFixture } from "./engine-fixture.ts";
 
 setDefaultTimeout(300_000);
-const WRITES = roundsHere(150_000, { emulated: 10_000 });
+const WRITES = emulator === undefined ? 150_000 : 10_000;
 /** So many that pages that are not full yet weigh little. */
-const WRITES_TO_WEIGH = roundsHere(150_000, { emulated: 20_000 });
+const WRITES_TO_WEIGH = emulator === undefined ? 150_000 : 20_000;
 
 /** Index memory that is there however few records there are: 64 KiB each of the table of namespaces and of free pages. */
 const FIXED_BYTES = 2 * 65_536;

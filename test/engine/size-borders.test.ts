@@ -8,7 +8,7 @@ import { copyFileSync } from "node:fs";
 import { EmdbError } from "../../src/errors.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { COPIED_FRAME_BYTES_MAX, RING_FRAME_BYTES_MAX } from "../../src/limits.ts";
-import { roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { EngineFixture } from "./engine-fixture.ts";
 import type { Config } from "./open-engine.ts";
@@ -19,7 +19,7 @@ const KEY = new Uint8Array(32).fill(7);
 const LATE_MS = 8_000_000_000_000;
 
 /** Frames take whole blocks of 8 bytes: in steps of less, an emulator still meets every length that a frame can have there. */
-const STEP = roundsHere(1, { emulated: 7 });
+const STEP = emulator === undefined ? 1 : 7;
 
 /** Lengths of key and value together that make frames just below, at and above a border. */
 function lengthsAround(border: number, step: number): number[] {

@@ -18,11 +18,11 @@ import {
 import { unitHigh, unitLow } from "../../src/log/log-words.ts";
 import { HEADER_PAGE_BYTES, LOG_BYTES_MAX } from "../../src/limits.ts";
 import { Random } from "../sim/random.ts";
-import { roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { SALTS, emptyFacts, encode, keyOf, measure, newEncoder, randomInput, type FrameInput } from "./fixture.ts";
 
 /** Frames that are forged; of one in forty at least the forgery must be believed. */
-const FORGED = roundsHere(40_000, { emulated: 10_000 });
+const FORGED = emulator === undefined ? 40_000 : 10_000;
 
 const unitsMax = LOG_BYTES_MAX / 8;
 

@@ -7,13 +7,13 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomFrom } from "../../bench/lib/data.ts";
 import { FULL_SHAPE, type Shape } from "../../src/ordered/node.ts";
 import type { Bound } from "../../src/ordered/range-reader.ts";
-import { roundsHere } from "../support/platform.ts";
+import { emulator } from "../support/platform.ts";
 import { Grove, TINY } from "./grove.ts";
 
 setDefaultTimeout(60_000);
 
 /** The tree lies in memory alone, and no platform sees more of it than bytes. */
-const SEEDS = roundsHere(12, { emulated: 3 });
+const SEEDS = emulator === undefined ? 12 : 3;
 
 const ALPHABET = [0, 1, 0x61, 0xfe, 0xff];
 

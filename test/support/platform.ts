@@ -35,11 +35,6 @@ export function sampleOf<T>(all: readonly T[], count: number): readonly T[] {
   return emulator === undefined ? all : all.slice(0, count);
 }
 
-/** How many times where nothing is emulated, and how many under an emulator: as in `sampleOf`, of what is only counted. */
-export function roundsHere(count: number, { emulated }: { readonly emulated: number }): number {
-  return emulator === undefined ? count : emulated;
-}
-
 /** An overlay and a btrfs (linux/magic.h). */
 const NAMES_OTHER_DEVICES: ReadonlySet<number> = new Set([0x794c7630, 0x9123683e]);
 
