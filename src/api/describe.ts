@@ -47,16 +47,7 @@ function taggedAs(value: unknown): string | undefined {
 
 /** Whether `value` can be somebody's options: not an array, a Map, a Date, a promise that nobody awaited. */
 export function isOptions(value: unknown): value is object {
-  return typeof value === "object" && value !== null && (isPlain(value) || taggedAs(value) === "[object Object]");
-}
-
-/** Whether it is an object as a literal makes it, which most options are: seen without asking what it says it is. */
-function isPlain(value: object): boolean {
-  try {
-    return Object.getPrototypeOf(value) === Object.prototype && !(Symbol.toStringTag in value);
-  } catch {
-    return false;
-  }
+  return typeof value === "object" && value !== null && taggedAs(value) === "[object Object]";
 }
 
 /**
