@@ -116,11 +116,9 @@ function expand(seed: Uint8Array, digests: number): Uint8Array<ArrayBuffer> {
   const stream = new Uint8Array(digests * DIGEST_BYTES);
   const block = new Uint8Array(SEED_BYTES + 4);
   block.set(seed);
-  const digest = new Uint8Array(DIGEST_BYTES);
   for (let counter = 0; counter < digests; counter++) {
     for (let byte = 0; byte < 4; byte++) block[SEED_BYTES + byte] = counter >>> (8 * byte);
-    Bun.SHA512.hash(block, digest);
-    stream.set(digest, counter * DIGEST_BYTES);
+    Bun.SHA512.hash(block, stream.subarray(counter * DIGEST_BYTES, (counter + 1) * DIGEST_BYTES));
   }
   return stream;
 }
