@@ -115,12 +115,8 @@ export async function failEach(point: CrashPoint, job: Job, judge: (refused: Ref
   const traced = first.boot();
   await job(environmentOf(traced));
   first.dispose();
-  for (const [
-    atCall,
-    {
-      call: { name },
-    },
-  ] of traced.trace.calls.entries()) {
+  for (const [atCall, { call }] of traced.trace.calls.entries()) {
+    const { name } = call;
     for (const errno of plausibleErrors(name)) {
       const machine = Machine.restore(point, { kind: "all" });
       const system = machine.boot({ faults: [{ atCall, errno, repeat: "once" }] });
