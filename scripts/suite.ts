@@ -110,8 +110,8 @@ function testFiles(paths: readonly string[], isEmulated: boolean): string[] {
 const SHORT_LIVES = new Set(["test/workers/kill-ring.test.ts", "test/kernel/kill.test.ts"]);
 
 /**
- * How much the engine compiles: by its own measure a file of some seconds, and a process of the bank's, spends a sixth of
- * them on the last tenth of speed. Simulations, in which loops run for minutes, go by it.
+ * How much the engine compiles: by its own measure a file of some seconds spends a tenth of them, some a seventh, on code
+ * that is not run often enough to make up for it. Simulations, in which loops run for minutes, go by it.
  */
 function compilingIn(file: string): Record<string, string> {
   if (SHORT_LIVES.has(file)) return { BUN_JSC_useDFGJIT: "0" };
