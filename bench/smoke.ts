@@ -53,6 +53,7 @@ const small = [
 const programs: Readonly<Record<string, readonly string[]>> = {
   ordered: ["1000"],
   "ordered-structures": ["1000"],
+  "range-floor": ["1000"],
   micro: ["--records=1000", "--peers=emdb"],
 };
 
