@@ -90,6 +90,21 @@ export const INDEX: readonly PlantedFault[] = [
     "const hadDeadline = isPut && (lookup.shape & SHAPE_EXPIRY) < 0;",
   ]),
   fault(
+    "an open takes back what was written behind a batch that was taken back, where its shard holds that",
+    HELD,
+    "engine/write/undo.ts",
+    ["    uncount(core, spaces, batch.space);\n    return;\n", "    uncount(core, spaces, batch.space);\n"],
+  ),
+  fault(
+    "an open looks for what there was before a key that came with a batch that was taken back",
+    HELD,
+    "engine/write/undo.ts",
+    [
+      "  if (prev !== 0) {\n    lookup.loadAt(prev);\n    wasLive",
+      "  if (prev >= 0) {\n    lookup.loadAt(prev);\n    wasLive",
+    ],
+  ),
+  fault(
     "deadlines that a compaction has left behind are in the image",
     "test/engine/expiry.test.ts",
     "engine/hint/hint-writer.ts",

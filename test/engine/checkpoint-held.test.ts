@@ -98,3 +98,35 @@ test.each(["takes a deadline away", "gives one"])(
     expect(copy.engine.sweepExpired(copy.space)).toBe(1);
   },
 );
+
+test("keys of a batch that was taken back, written again or not before the shards are copied, are to who replays it what they are", () => {
+  using folder = temporaryFolder();
+  const path = folder.file("data.emdb");
+  using live = new EngineFixture(path, hostSystem());
+  const { engine, opened } = live;
+  const { core, spaces, defaultSpace: space } = engine;
+  const gone = engine.spaceNamed("gone");
+  engine.dropSpace("gone");
+  for (const key of ["again", "kept", "removed"]) engine.insert(space, key, "before", 0);
+  const image = slowImage(opened);
+  image.copyPiece();
+  // Long values reach the file at once, so that an abort has to follow.
+  const value = new Uint8Array(100_000);
+  const puts = ["again", "kept", "new", "new, again"].map((key) => ({ space, value, key, expiresAtMs: 0 }));
+  const end = core.visible;
+  expect(() =>
+    engine.writeBatch([
+      ...puts,
+      { space, value: undefined, key: "removed", expiresAtMs: 0 },
+      { space: gone, value, key: "k", expiresAtMs: 0 },
+    ]),
+  ).toThrow("was dropped");
+  expect(core.visible).toBeGreaterThan(end + value.length);
+  for (const key of ["again", "new, again"]) engine.insert(space, key, "behind", 0);
+  image.finish();
+  using copy = new EngineFixture(copyOf(path), hostSystem());
+  expect(copy.opened.base.recovery).toMatchObject({ usedCheckpoint: true, tornBytes: 0 });
+  expect(copy.state()).toEqual(live.state());
+  expect(copy.engine.spaces.counts(copy.engine.defaultSpace)).toEqual(spaces.counts(space));
+  copy.checkLiveBytes();
+});
