@@ -110,14 +110,14 @@ test("keys of a batch that was taken back, written again or not before the shard
   for (const key of ["again", "kept", "removed"]) engine.insert(space, key, "before", 0);
   const image = slowImage(opened);
   image.copyPiece();
-  // Long values reach the file at once, so that an abort has to follow.
+  // Long values reach the file at once, and what is before them, so that an abort has to follow.
   const value = new Uint8Array(100_000);
   const puts = ["again", "kept", "new", "new, again"].map((key) => ({ space, value, key, expiresAtMs: 0 }));
   const end = core.visible;
   expect(() =>
     engine.writeBatch([
-      ...puts,
       { space, value: undefined, key: "removed", expiresAtMs: 0 },
+      ...puts,
       { space: gone, value, key: "k", expiresAtMs: 0 },
     ]),
   ).toThrow("was dropped");
