@@ -12,25 +12,26 @@
 import { checkedKey } from "../src/api/bytes.ts";
 import { rangePlanOf } from "../src/api/range-bounds.ts";
 import { RecordIterator } from "../src/api/record-iterator.ts";
-import type { Engine as EngineType } from "../src/engine/engine.ts";
 import { Engine } from "../src/engine/engine.ts";
 import { BatchedRecords, RecordList } from "../src/engine/read/record-batches.ts";
 import { readPart } from "../src/engine/read/record-walk.ts";
 import type { SpaceState } from "../src/engine/spaces.ts";
+import { BLOCK_BYTES } from "../src/ffi/heap.ts";
 import { copy, pinned } from "../src/ffi/memory.ts";
 import { Emdb } from "../src/index.ts";
 import { FRAME_HEADER_BYTES, WORD_SHAPE, WORD_VALUE_BYTES } from "../src/log/frame.ts";
+import { ENTRY_BYTES, HEADER_BYTES, areaBytes } from "../src/ordered/node.ts";
 import { remainderOf } from "../src/ordered/range-reader.ts";
 import { Data } from "./lib/data.ts";
 import { Folder } from "./lib/folder.ts";
 import { countAndWords } from "./lib/options.ts";
+import { median, quantile } from "./lib/statistics.ts";
 
 type Pair = [Uint8Array, Uint8Array];
 
 const LIMIT = 10;
-const NODE_BYTES = 1024;
-const FIRST_ENTRY = 4;
-const ENTRY_WORDS = 4;
+const FIRST_ENTRY = HEADER_BYTES / 4;
+const ENTRY_WORDS = ENTRY_BYTES / 4;
 const STRETCH_BYTES_MAX = 60_000;
 /** Of the last frame of a stretch so much is copied. */
 const LAST_BYTES = 256;
@@ -43,14 +44,14 @@ const data = new Data({ seed: 3 });
 const keys = data.shuffledKeys(records, 8192);
 
 /** Calls one range, and takes hold of what answers it. */
-function engineOf(db: Emdb): { readonly engine: EngineType; readonly space: SpaceState } {
+function engineOf(db: Emdb): { readonly engine: Engine; readonly space: SpaceState } {
   const whole = Object.getOwnPropertyDescriptor(Engine.prototype, "range")!;
-  let found: { engine: EngineType; space: SpaceState } | undefined;
+  let found: { engine: Engine; space: SpaceState } | undefined;
   Object.defineProperty(Engine.prototype, "range", {
     ...whole,
-    value(this: EngineType, ...call: Parameters<EngineType["range"]>) {
+    value(this: Engine, ...call: Parameters<Engine["range"]>) {
       found = { engine: this, space: call[0] as SpaceState };
-      return (whole.value as EngineType["range"]).apply(this, call);
+      return (whole.value as Engine["range"]).apply(this, call);
     },
   });
   db.range({ limit: 1 }).toArray();
@@ -58,10 +59,13 @@ function engineOf(db: Emdb): { readonly engine: EngineType; readonly space: Spac
   return found!;
 }
 
-/** The range as one function, which tells keys apart by 31 bits behind what their leaf has in common, in whole numbers of 32 bits wherever there is a choice. */
+/**
+ * The range as one function, in whole numbers of 32 bits wherever there is a choice. It tells keys apart by the 31 bits
+ * behind what their leaf has in common.
+ */
 class Bare {
   readonly positions = new Float64Array(64);
-  readonly #core: EngineType["core"];
+  readonly #core: Engine["core"];
   readonly #tree: number;
   readonly #blocks: number;
   readonly #root = pinned(64);
@@ -69,7 +73,7 @@ class Bare {
   readonly #node = pinned(4096);
   readonly #frames = pinned(STRETCH_BYTES_MAX + 4096);
 
-  constructor(core: EngineType["core"], tree: number) {
+  constructor(core: Engine["core"], tree: number) {
     this.#core = core;
     this.#tree = core.heap.unitAddress(tree);
     this.#blocks = core.heap.blockAddress(0);
@@ -87,14 +91,14 @@ class Bare {
     let first = 0;
     let count = 0;
     for (;;) {
-      copy(this.#node.address, this.#blocks + block * NODE_BYTES, NODE_BYTES);
+      copy(this.#node.address, this.#blocks + block * BLOCK_BYTES, BLOCK_BYTES);
       count = words[0]!;
       const skip = words[1]!;
       const head = (bytes[skip]! << 24) | (bytes[skip + 1]! << 16) | (bytes[skip + 2]! << 8) | bytes[skip + 3]!;
       const high31 = head >>> 1;
       first = level === 0 ? 0 : 1;
       let side = 0;
-      for (let index = 0, area = NODE_BYTES - ((skip + 15) & ~15); index < skip && side === 0; index++)
+      for (let index = 0, area = BLOCK_BYTES - areaBytes(skip); index < skip && side === 0; index++)
         side = bytes[index]! - nodeBytes[area + index]!;
       if (side > 0) first = count;
       for (let left = side === 0 ? count - first : 0; left > 0;) {
@@ -164,12 +168,8 @@ function measure(
       times.get(name)!.push((Bun.nanoseconds() - started) / RANGES);
     }
   }
-  return new Map(
-    [...times].map(([name, all]) => {
-      const sorted = all.slice(Math.floor(ROUNDS / 6)).toSorted((a, b) => a - b);
-      return [name, [sorted[sorted.length >> 1] ?? 0, sorted[sorted.length >> 3] ?? 0]];
-    }),
-  );
+  const settled = [...times].map(([name, all]) => [name, all.slice(Math.floor(ROUNDS / 6))] as const);
+  return new Map(settled.map(([name, all]) => [name, [median(all), quantile(all, 1 / 8)]]));
 }
 
 using folder = new Folder();
@@ -218,20 +218,20 @@ const ways = {
   "written out": (key: Uint8Array) => lookAt(bare.range(key)),
 };
 
-let whole = 0;
+let same = 0;
 for (const key of keys) {
   const real = db.range({ gte: key, limit: LIMIT }).toArray();
   const isSame = bare.range(key).every(([, value], index) => Buffer.compare(value, real[index]?.[1] ?? value) === 0);
-  whole += isSame && bare.take(key) === real.length ? 1 : 0;
+  same += isSame && bare.take(key) === real.length ? 1 : 0;
 }
 // The others go on in the next leaf, or have a neighbour with the same 31 bits.
-console.log(`${whole} of ${keys.length} ranges are the same`);
-if (whole < keys.length / 2) throw new Error("the written-out range gives other records");
+console.log(`${same} of ${keys.length} ranges are the same`);
+if (same < keys.length / 2) throw new Error("the written-out range gives other records");
 for (const order of [Object.keys(ways), Object.keys(ways).toReversed()]) {
   const times = measure(ways, order);
-  const [median, best] = times.get("Emdb.range")!;
+  const [whole, best] = times.get("Emdb.range")!;
   for (const [name, [own, ownBest]] of times) {
-    const shares = `${(own / median).toFixed(2)}, best ${(ownBest / best).toFixed(2)} of Emdb.range`;
+    const shares = `${(own / whole).toFixed(2)}, best ${(ownBest / best).toFixed(2)} of Emdb.range`;
     console.log(`${name}: ${own.toFixed(0)} ns, best ${ownBest.toFixed(0)} (${shares})`);
   }
 }
