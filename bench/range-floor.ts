@@ -10,7 +10,7 @@
  */
 
 import { checkedKey } from "../src/api/bytes.ts";
-import { rangePlanOf } from "../src/api/range-bounds.ts";
+import { rangeBoundsOf } from "../src/api/range-bounds.ts";
 import { RecordIterator } from "../src/api/record-iterator.ts";
 import { Engine } from "../src/engine/engine.ts";
 import { BatchedRecords, RecordList } from "../src/engine/read/record-batches.ts";
@@ -210,9 +210,9 @@ const ways = {
   "written out, the index's way down": (key: Uint8Array) => lookAt(bare.read(takeInParts(key))),
   "written out, the engine's records": (key: Uint8Array) => lookAt(readInParts(bare.take(key)).pairs),
   "written out, behind the API": (key: Uint8Array) => {
-    const { bounds } = rangePlanOf({ gte: key, limit: LIMIT }, (bound: Uint8Array, what) => checkedKey(bound, what));
+    const bounds = rangeBoundsOf({ gte: key, limit: LIMIT }, { keyIn: checkedKey });
     const list = new RecordList();
-    list.pairs.push(...bare.range(bounds.lower!.key));
+    list.pairs.push(...bare.range(bounds!.lower!.key));
     lookAt(new RecordIterator<Pair>(handle, new BatchedRecords(list, undefined)));
   },
   "written out": (key: Uint8Array) => lookAt(bare.range(key)),

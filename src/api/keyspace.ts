@@ -12,7 +12,7 @@ import { CodedSpace, checkedCodecs } from "./coded-space.ts";
 import { collectEntries, collectKeys } from "./collect.ts";
 import { deadlineOf, lifetimeOf } from "./deadline.ts";
 import { INSPECT, type Inspect, inspected } from "./inspect.ts";
-import { rangePlanOf } from "./range-bounds.ts";
+import { rangeBoundsOf } from "./range-bounds.ts";
 import { compareAndSwap, persist, removeDecoded, update } from "./read-modify-write.ts";
 import { RecordIterator } from "./record-iterator.ts";
 import { recordStream } from "./record-stream.ts";
@@ -160,11 +160,11 @@ export class KeyspaceView<K, V, KeyIn, ValueIn> implements Keyspace<K, V, KeyIn,
     if (!coded.handle.store.hasRangeScans) {
       throw new EmdbError("EMDB_INVALID_CONFIG", "range needs the ordered index: open with { rangeScans: true }");
     }
-    const { bounds, isEmpty } = rangePlanOf(range, (bound, what) => coded.keyIn(bound, what));
+    const bounds = rangeBoundsOf(range, coded);
     const { store } = coded.handle;
     // Of a dropped namespace even an empty range is an error; the count is where the engine says so.
-    if (isEmpty) store.count(coded.space);
-    return this.#pairs(isEmpty ? undefined : store.range(coded.space, bounds));
+    if (bounds === undefined) store.count(coded.space);
+    return this.#pairs(bounds === undefined ? undefined : store.range(coded.space, bounds));
   }
 
   stream(range?: RangeOptions<KeyIn>): ReadableStream<[K, V]> {

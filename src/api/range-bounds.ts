@@ -8,26 +8,23 @@ import type { RangeOptions } from "./types.ts";
 
 type Bound = NonNullable<RangeBounds["lower"]>;
 
-/** A range as the engine takes it. */
-export interface RangePlan {
-  readonly bounds: RangeBounds;
-  /** No key can lie inside. */
-  readonly isEmpty: boolean;
-}
-
 const RANGE_RULE = {
   what: "RangeOptions",
   known: ["gt", "gte", "lt", "lte", "prefix", "reverse", "limit"],
   code: "EMDB_INVALID_ARGUMENT",
 } as const;
 
+/** What checks and encodes one bound as the key space does its keys; messages call it `what`. */
+interface BoundCodec<K> {
+  keyIn(bound: K, what: string): Bytes;
+}
+
 /**
- * Checks `range` and turns it into bounds with bytes of their own.
+ * Checks `range` and turns it into bounds with bytes of their own; undefined when no key can lie inside.
  *
- * @param keyIn checks and encodes one bound as the key space does its keys; messages call it `what`
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT, EMDB_TOO_LARGE
  */
-export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K, what: string) => Bytes): RangePlan {
+export function rangeBoundsOf<K>(range: RangeOptions<K>, codec: BoundCodec<K>): RangeBounds | undefined {
   if (!isOptions(range)) throw wrong(`a range must be an object, got ${describe(range)}`);
   refuseUnknownNames(range, RANGE_RULE);
   const { gt, gte, lt, lte, prefix, reverse = false, limit = Number.POSITIVE_INFINITY } = range;
@@ -38,15 +35,15 @@ export function rangePlanOf<K>(range: RangeOptions<K>, keyIn: (key: K, what: str
   if (prefix !== undefined) {
     if ([gt, gte, lt, lte].some((bound) => bound !== undefined))
       throw wrong("prefix and a bound exclude each other; give one, or two bounds for a part of what has the prefix");
-    return planOf(prefixBounds(arrayOf(checkedPrefix(prefix))), { reverse, limit });
+    return unlessEmpty({ ...prefixBounds(arrayOf(checkedPrefix(prefix))), isReverse: reverse, limit });
   }
-  const behind = gt === undefined ? undefined : boundAt(keyIn(gt, "bound gt"), { isInclusive: false });
-  const from = gte === undefined ? undefined : boundAt(keyIn(gte, "bound gte"), { isInclusive: true });
-  const before = lt === undefined ? undefined : boundAt(keyIn(lt, "bound lt"), { isInclusive: false });
-  const upTo = lte === undefined ? undefined : boundAt(keyIn(lte, "bound lte"), { isInclusive: true });
+  const behind = gt === undefined ? undefined : boundAt(codec.keyIn(gt, "bound gt"), { isInclusive: false });
+  const from = gte === undefined ? undefined : boundAt(codec.keyIn(gte, "bound gte"), { isInclusive: true });
+  const before = lt === undefined ? undefined : boundAt(codec.keyIn(lt, "bound lt"), { isInclusive: false });
+  const upTo = lte === undefined ? undefined : boundAt(codec.keyIn(lte, "bound lte"), { isInclusive: true });
   const lower = stricter(behind, from, { side: "lower" });
   const upper = stricter(before, upTo, { side: "upper" });
-  return planOf({ lower, upper }, { reverse, limit });
+  return unlessEmpty({ lower, upper, isReverse: reverse, limit });
 }
 
 /** The bound that holds where both do: of equal keys the one that leaves its key out. */
@@ -87,15 +84,9 @@ function arrayOf(key: Bytes): Uint8Array {
   return own;
 }
 
-function planOf(
-  sides: { readonly lower: Bound | undefined; readonly upper: Bound | undefined },
-  rest: { readonly reverse: boolean; readonly limit: number },
-): RangePlan {
-  const { lower, upper } = sides;
-  return {
-    bounds: { lower, upper, isReverse: rest.reverse, limit: rest.limit },
-    isEmpty: rest.limit === 0 || (lower !== undefined && upper !== undefined && isCrossed(lower, upper)),
-  };
+function unlessEmpty(bounds: RangeBounds): RangeBounds | undefined {
+  const { lower, upper, limit } = bounds;
+  return limit === 0 || (lower !== undefined && upper !== undefined && isCrossed(lower, upper)) ? undefined : bounds;
 }
 
 function isCrossed(lower: Bound, upper: Bound): boolean {
