@@ -17,7 +17,7 @@ import type {
 import { STATE, STATE_CLOSED } from "./threads/control.ts";
 import type { Core } from "./core.ts";
 import { Sweeper } from "./background/expiry.ts";
-import { beginRange } from "./read/range.ts";
+import { Ranges } from "./read/range.ts";
 import { ReadPath } from "./read/read-path.ts";
 import { RoomAhead } from "./write/room-ahead.ts";
 import { Snapshots } from "./read/snapshot.ts";
@@ -38,6 +38,7 @@ export class Engine implements Store {
   readonly hasRangeScans: boolean;
   readonly sweeper: Sweeper;
   readonly #read: ReadPath;
+  #ranges: Ranges | undefined;
   readonly #write: WritePath;
 
   constructor(core: Core, spaces: Spaces, parts: { readonly hasRangeScans: boolean }) {
@@ -170,11 +171,16 @@ export class Engine implements Store {
   }
 
   range(space: Space, bounds: RangeBounds, wanted: WantedInOrder = "pairs"): RecordSource {
+    const ranges = (this.#ranges ??= this.#makeRanges());
+    return ranges.begin(space as SpaceState, bounds, wanted);
+  }
+
+  #makeRanges(): Ranges {
     const { core, spaces, snapshots } = this;
     const { ordering } = core;
     if (ordering === undefined)
       throw new EmdbError("EMDB_INVALID_CONFIG", "range needs the ordered index: open with { rangeScans: true }");
-    return beginRange({ core, spaces, snapshots, ordering, wanted }, space as SpaceState, bounds);
+    return new Ranges(core, spaces, { snapshots, ordering });
   }
 
   // -- writes ----------------------------------------------------------------

@@ -52,6 +52,13 @@ export interface PositionWords {
 /** Replaces the first `count` positions (in units) by those that their frames have now: 0 by none, a present one by itself. */
 export type Translate = (units: Float64Array, count: number) => void;
 
+/** Where positions in units go. */
+export interface PositionsPart {
+  readonly to: Float64Array;
+  readonly at: number;
+  readonly count: number;
+}
+
 /** One thread's eyes on what positions are in use. */
 export class Positions {
   readonly #numbers: Float64Array;
@@ -84,6 +91,20 @@ export class Positions {
     const units = stored + this.#lap;
     // Of the current file it is right whatever has become of `origin`.
     return units >= this.#first && this.#numbers[this.#baseAt] === this.#base ? units : this.#unitsOf(stored);
+  }
+
+  /** The same of many slots, `step` words apart, the low word of the first at `first`. */
+  take(words: Int32Array, slots: { readonly first: number; readonly step: number }, part: PositionsPart): void {
+    const { to, at, count } = part;
+    const lap = this.#lap;
+    const first = this.#first;
+    const isPresent = this.#numbers[this.#baseAt] === this.#base;
+    let word = slots.first;
+    for (let index = at; index < at + count; index++, word += slots.step) {
+      const stored = (words[word + 1]! & HIGH_MASK) * TWO_32 + (words[word]! >>> 0);
+      const units = stored + lap;
+      to[index] = isPresent && units >= first ? units : this.#unitsOf(stored);
+    }
   }
 
   #unitsOf(stored: number): number {

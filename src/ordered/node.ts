@@ -25,7 +25,7 @@
 
 import { copy, pinned, type Pinned } from "../ffi/memory.ts";
 import { BLOCK_BYTES, type Heap } from "../ffi/heap.ts";
-import { withStored, type Positions } from "../ffi/positions.ts";
+import { withStored, type Positions, type PositionsPart } from "../ffi/positions.ts";
 
 export const HEADER_BYTES = 16;
 export const ENTRY_BYTES = 16;
@@ -37,6 +37,8 @@ const WORD_PREFIX = 1;
 export const WORD_DEAD = 2;
 const WORD_LEVEL = 3;
 
+/** Turned over in both, signed numbers sort as the unsigned ones that their bits are. */
+const SIGN = 1 << 31;
 const TOMBSTONE = 16;
 const CLASS_SHIFT = 8;
 export const LONG = 15;
@@ -64,6 +66,8 @@ export class Node {
   /** The node as in its block, with room for one entry more than fits. */
   readonly memory: Pinned = pinned(BLOCK_BYTES + ENTRY_BYTES);
   readonly words: Uint32Array = this.memory.u32;
+  /** The same words for whoever compares them: numbers that need more than 31 bits would make numbers with fractions of all. */
+  readonly #ints: Int32Array = this.memory.i32;
   readonly prefix: Pinned = pinned(BLOCK_BYTES);
   readonly shape: Shape;
   readonly #positions: Positions;
@@ -72,7 +76,7 @@ export class Node {
   count = 0;
   prefixBytes = 0;
   level = 0;
-  /** The inline part and class of the key that `probe` was told. */
+  /** The inline part and class of the key that `probe` was told; its words are signed, as those of `#ints` are. */
   high = 0;
   low = 0;
   class = 0;
@@ -152,8 +156,8 @@ export class Node {
     const inlineBytes = this.shape.inlineBytes;
     this.class = rest > inlineBytes ? LONG : rest;
     if (rest >= 8 && inlineBytes === 8) {
-      this.high = ((u8[from]! << 24) | (u8[from + 1]! << 16) | (u8[from + 2]! << 8) | u8[from + 3]!) >>> 0;
-      this.low = ((u8[from + 4]! << 24) | (u8[from + 5]! << 16) | (u8[from + 6]! << 8) | u8[from + 7]!) >>> 0;
+      this.high = (u8[from]! << 24) | (u8[from + 1]! << 16) | (u8[from + 2]! << 8) | u8[from + 3]!;
+      this.low = (u8[from + 4]! << 24) | (u8[from + 5]! << 16) | (u8[from + 6]! << 8) | u8[from + 7]!;
       return;
     }
     const count = Math.min(rest, inlineBytes);
@@ -163,8 +167,8 @@ export class Node {
       if (index < 4) high |= u8[from + index]! << (24 - 8 * index);
       else low |= u8[from + index]! << (56 - 8 * index);
     }
-    this.high = high >>> 0;
-    this.low = low >>> 0;
+    this.high = high;
+    this.low = low;
   }
 
   /**
@@ -172,7 +176,8 @@ export class Node {
    * bits: a branch that nobody can predict costs more than the step it decides (34 against 47 ns for a whole node).
    */
   lowerInline(from: number): number {
-    const { words, high, low, count } = this;
+    const { high, low, count } = this;
+    const words = this.#ints;
     const high31 = high >>> 1;
     let first = from;
     for (let left = count - from; left > 0;) {
@@ -185,7 +190,8 @@ export class Node {
     for (; first < count; first++) {
       const at = FIRST_WORD + first * ENTRY_WORDS;
       const theirs = words[at]!;
-      if (theirs > high || (theirs === high && words[at + 1]! >= low)) break;
+      if ((theirs ^ SIGN) > (high ^ SIGN)) break;
+      if (theirs === high && (words[at + 1]! ^ SIGN) >= (low ^ SIGN)) break;
     }
     return first;
   }
@@ -193,7 +199,7 @@ export class Node {
   /** Whether an entry's inline part is the probe's. */
   hasInline(index: number): boolean {
     const at = FIRST_WORD + index * ENTRY_WORDS;
-    return this.words[at] === this.high && this.words[at + 1] === this.low;
+    return this.#ints[at] === this.high && this.#ints[at + 1] === this.low;
   }
 
   /** Where the run of entries with the probe's inline part that begins at `index` ends. */
@@ -215,6 +221,11 @@ export class Node {
   units(index: number): number {
     const at = FIRST_WORD + index * ENTRY_WORDS + 2;
     return this.#positions.units(this.words[at]!, this.words[at + 1]!);
+  }
+
+  /** Takes the positions of some entries, from one on upwards (1) or downwards (-1). */
+  giveUnits(index: number, step: 1 | -1, part: PositionsPart): void {
+    this.#positions.take(this.#ints, { first: FIRST_WORD + index * ENTRY_WORDS + 2, step: step * ENTRY_WORDS }, part);
   }
 
   isTombstone(index: number): boolean {
@@ -250,8 +261,8 @@ export class Node {
   }
 
   #setInline(at: number): void {
-    this.words[at] = this.high;
-    this.words[at + 1] = this.low;
+    this.#ints[at] = this.high;
+    this.#ints[at + 1] = this.low;
   }
 
   // -- inner nodes -----------------------------------------------------------

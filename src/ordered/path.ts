@@ -106,7 +106,9 @@ export class Path {
       this.heap.keepOrder();
       copy(this.treeMemory.address, address, 8);
     }
-    this.height = numbers[TREE_ROOT]! % LEVEL_FACTOR;
+    const root = numbers[TREE_ROOT]!;
+    // Not `%`, which for numbers that may have fractions is a call.
+    this.height = root - Math.floor(root / LEVEL_FACTOR) * LEVEL_FACTOR;
   }
 
   get rootBlock(): number {

@@ -388,6 +388,54 @@ const READS: readonly PlantedFault[] = [
     "this.#path.keys.corrupted(rest.behind);",
   ]),
   fault(
+    "a range goes on in its leaf though the tree has changed",
+    "test/ordered/held.test.ts",
+    "ordered/range-reader.ts",
+    ["rest.changes === path.changes && ", ""],
+  ),
+  fault("a range goes on in whatever leaf is at hand", "test/ordered/held.test.ts", "ordered/range-reader.ts", [
+    " && path.leaf.block === rest.leaf)",
+    ")",
+  ]),
+  fault(
+    "a range goes on behind the leaf of its far bound",
+    "test/engine/range-cost.test.ts",
+    "ordered/range-reader.ts",
+    ["leaf = end === edge ? path.step(isReverse) : undefined;", "leaf = path.step(isReverse);"],
+  ),
+  fault("beside others a record has no deadline", "test/engine/expiry.test.ts", "engine/read/frame-batch.ts", [
+    "kindOf(shape) !== KIND_PUT || (shape & SHAPE_EXPIRY) !== 0) return index;",
+    "kindOf(shape) !== KIND_PUT) return index;",
+  ]),
+  fault(
+    "beside others a record shows that is newer than the moment",
+    "test/engine/range-cost.test.ts",
+    "engine/read/frame-batch.ts",
+    ["last >= before || ", ""],
+  ),
+  fault(
+    "beside others a record may reach beyond the log",
+    "test/engine/side-by-side.test.ts",
+    "engine/read/frame-batch.ts",
+    ["Math.min(end, keyAt + GIVEN_BYTES_MAX)", "keyAt + GIVEN_BYTES_MAX"],
+  ),
+  fault(
+    "beside others a long record is not counted",
+    "test/engine/side-by-side.test.ts",
+    "engine/read/frame-batch.ts",
+    ["Math.min(end, keyAt + GIVEN_BYTES_MAX)", "end"],
+  ),
+  fault("many positions are taken as they were before a swap", "test/engine/positions.test.ts", "ffi/positions.ts", [
+    "to[index] = isPresent && units >= first ?",
+    "to[index] = units >= first ?",
+  ]),
+  fault(
+    "a position of the next lap is taken for one of the last",
+    "test/engine/positions.test.ts",
+    "ffi/positions.ts",
+    ["to[index] = isPresent && units >= first ?", "to[index] = isPresent ?"],
+  ),
+  fault(
     "an inner node is divided as if it had left out all that it could",
     "test/ordered/common-beginnings.test.ts",
     "ordered/inner.ts",

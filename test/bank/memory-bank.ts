@@ -38,7 +38,7 @@ export const MEMORY: readonly PlantedFault[] = [
     "of frames side by side more is touched than the file has",
     "test/engine/side-by-side.test.ts",
     "engine/read/frame-batch.ts",
-    ["SIDE_BYTES, map.end - last);", "SIDE_BYTES);"],
+    ["last - start + Math.min(guess, end - last));", "last - start + guess);"],
   ),
   fault("bytes that are no text are read as one", "test/contract/engine.test.ts", "codec/text.ts", [
     'text.includes("\\ufffd") ? utf8Text(bytes.subarray(from, to)) : text',

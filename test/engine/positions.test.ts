@@ -89,6 +89,34 @@ test("who has read what is in use before the slot, and gets a position of a file
   }
 });
 
+test("many slots name the positions that each of them does, whatever was in use when they were last looked at", () => {
+  const random = new Random(73);
+  for (let round = 0; round < 2000; round += 1) {
+    const before = random.below(40_000) * RING_BYTES;
+    const after = before + random.below(2) * (1 + random.below(60_000)) * RING_BYTES;
+    const numbers = new Float64Array([before, before]);
+    const positions = new Positions(numbers, words);
+    positions.stored((before + HEADER_PAGE_BYTES) / 8);
+    numbers.fill(after);
+    const count = random.below(20);
+    const units = Array.from({ length: count }, () => {
+      const ahead = random.chance(0.5) ? 512 + random.below(600) : random.below(2 ** 31) * random.below(32);
+      return after / 8 + Math.min(Math.max(ahead, 512), UNITS_MAX - 1);
+    });
+    const slots = new Uint32Array(count * 4 + 2);
+    for (const [index, unit] of units.entries()) {
+      const stored = storedTwin(unit);
+      slots[index * 4] = stored >>> 0;
+      slots[index * 4 + 1] = withStored(random.word(), stored);
+    }
+    const isDown = random.chance(0.5);
+    const from = isDown ? { first: count * 4 - 4, step: -4 } : { first: 0, step: 4 };
+    const to = new Float64Array(count + 3).fill(7);
+    positions.take(new Int32Array(slots.buffer), from, { to, at: 2, count });
+    expect([...to]).toEqual([7, 7, ...(isDown ? units.toReversed() : units), 7]);
+  }
+});
+
 const COMPACTIONS = emulator === undefined ? 100 : 8;
 
 /** An emulator takes the first: positions are numbers in memory, and no platform sees one. */

@@ -31,9 +31,9 @@ class Counted implements Disposable {
     this.fixture.sync.flush();
     const { frames, ordering } = engine.core;
     const load = frames.load.bind(frames);
-    frames.load = (units, part, before) => {
+    frames.load = (pairs, units, part, before) => {
       this.frames += part.count;
-      load(units, part, before);
+      return load(pairs, units, part, before);
     };
     const { heap } = engine.core;
     const blockAddress = heap.blockAddress.bind(heap);
@@ -78,6 +78,17 @@ test("ten of many cost ten frames when a limit says so, and hardly more when it 
     expect(open.frames).toBeLessThanOrEqual(24);
     expect(open.parts).toBeLessThanOrEqual(2);
     expect(counted.take(bounds, 1).frames).toBeLessThanOrEqual(8);
+  }
+});
+
+test("a range between two bounds looks at their leaves, and at none behind them", () => {
+  using counted = new Counted();
+  const { engine } = counted.fixture;
+  const upper = { key: new TextEncoder().encode("key 00010020"), isInclusive: true };
+  for (const isReverse of [false, true]) {
+    counted.blocks = 0;
+    expect([...engine.range(engine.defaultSpace, { lower, upper, isReverse })]).toHaveLength(21);
+    expect(counted.blocks).toBeLessThanOrEqual(8);
   }
 });
 

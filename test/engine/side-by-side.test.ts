@@ -1,9 +1,14 @@
 /** Records that lie side by side in the log are brought into the cache as one piece, of which nothing is behind the log. */
 
-import { statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
 import { expect, test } from "bun:test";
+import { RecordList } from "../../src/engine/read/record-batches.ts";
+import { readPart } from "../../src/engine/read/record-walk.ts";
+import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
-import { fastFolder } from "./fixture.ts";
+import { FRAME_HEADER_BYTES, WORD_VALUE_BYTES } from "../../src/log/frame.ts";
+import { EngineFixture } from "./engine-fixture.ts";
+import { expectCode, fastFolder } from "./fixture.ts";
 
 const PAGE_BYTES = 4096;
 
@@ -28,4 +33,47 @@ test("a range whose last record is the log's last reads nothing behind the file"
   expect(all.map(([key]) => new TextDecoder().decode(key))).toEqual(LENGTHS.map((_, index) => `key ${index}`));
   expect(all.map(([, value]) => [value.length, value[0]!])).toEqual(LENGTHS.map((length, index) => [length, index]));
   expect([...db.range({ gt: "before", reverse: true, limit: 10 })]).toEqual(all.toReversed());
+});
+
+test("a record that says that it reaches beyond the log is told as damage, and not read", () => {
+  using folder = fastFolder();
+  const path = folder.file("data.emdb");
+  write(path, 8);
+  const at = readFileSync(path).indexOf("key 9") - FRAME_HEADER_BYTES + WORD_VALUE_BYTES * 4;
+  // As many bytes as there are in the page, more than there are in the file, and more than any record has.
+  for (const bytes of [1000, 1 << 20, 0x9000_0000]) {
+    using db = Emdb.open(path, { readOnly: true, rangeScans: true });
+    const before = [...db.range({ gt: "before", limit: 10 })];
+    expect(before).toHaveLength(10);
+    const file = openSync(path, "r+");
+    writeSync(file, new Uint8Array(Uint32Array.of(bytes).buffer), 0, 4, at);
+    for (const reverse of [false, true])
+      expectCode("EMDB_CORRUPTED", () => db.range({ gt: "before", limit: 10, reverse }).toArray());
+    expect([...db.range({ gt: "before", limit: 9 })]).toEqual(before.slice(0, 9));
+    writeSync(file, Uint8Array.of(1, 0, 0, 0), 0, 4, at);
+    closeSync(file);
+  }
+});
+
+test("a long record behind short ones, or alone, is counted as one", () => {
+  using folder = fastFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem(), { rangeScans: true });
+  const { engine, sync } = fixture;
+  const lengths = [1, 100, 4000, 5000, 300_000];
+  const positions: number[] = [];
+  for (const length of lengths) {
+    positions.push(engine.core.visible / 8);
+    engine.insert(engine.defaultSpace, `key ${length}`, new Uint8Array(length), 0);
+  }
+  sync.flush();
+  const moment = { lsn: engine.core.present(), now: undefined };
+  for (const count of [1, 3]) {
+    for (let last = count - 1; last < lengths.length; last++) {
+      const list = new RecordList();
+      const units = Float64Array.from(positions.slice(last - count + 1, last + 1));
+      expect(readPart(engine.core, list, { units, from: 0, count, moment, wanted: "pairs" })).toBe(count);
+      expect(list.pairs.map(([, value]) => value.length)).toEqual(lengths.slice(last - count + 1, last + 1));
+      expect(list.longBytes > 0).toBe(lengths[last] === 300_000);
+    }
+  }
 });

@@ -23,9 +23,16 @@ function damageOf(call: () => void): EmdbError | undefined {
   }
 }
 
-/** Takes a range in parts of `part`; throws when it gives many times more than there is. */
-function takeAll(grove: Grove, isReverse: boolean, part: number): number {
-  const rest = remainderOf({ isReverse });
+/**
+ * Takes a range in parts of `part`, or each beside a look at something else, behind which it goes on at a key; throws when it
+ * gives many times more than there is.
+ */
+function takeAll(
+  grove: Grove,
+  way: { readonly isReverse: boolean; readonly isBeside?: boolean },
+  part: number,
+): number {
+  const rest = remainderOf(way);
   const to = new Float64Array(part);
   let given = 0;
   for (;;) {
@@ -33,7 +40,13 @@ function takeAll(grove: Grove, isReverse: boolean, part: number): number {
     if (count === 0) return given;
     given += count;
     if (given > 10 * grove.keys.keys.length) throw new Error("the range goes on and on");
+    if (way.isBeside === true) for (const side of [false, true]) lookAtEdge(grove, side);
   }
+}
+
+/** One of the two is not in the leaf that a range has come to. */
+function lookAtEdge(grove: Grove, isReverse: boolean): void {
+  grove.reader.take(grove.tree, remainderOf({ isReverse }), new Float64Array(1), 1);
 }
 
 test("a range of which a key has rotted ends, in parts of any size and either direction", () => {
@@ -45,13 +58,17 @@ test("a range of which a key has rotted ends, in parts of any size and either di
     for (const rotten of [named(0), named(units - 8), named(units + 8), bytes("a"), bytes("z"), bytes("")]) {
       grove.keys.keys[units] = rotten;
       for (const part of [1, 2, 3, 7]) {
-        for (const isReverse of [false, true]) if (damageOf(() => takeAll(grove, isReverse, part))) damaged += 1;
+        for (const isReverse of [false, true]) {
+          if (damageOf(() => takeAll(grove, { isReverse, isBeside: true }, part))) damaged += 1;
+          // With the leaf at hand it needs no key to go on.
+          expect(takeAll(grove, { isReverse }, part)).toBe(60);
+        }
       }
     }
     grove.keys.keys[units] = key;
   }
   expect(damaged).toBeGreaterThan(200);
-  for (const isReverse of [false, true]) expect(takeAll(grove, isReverse, 3)).toBe(60);
+  for (const isReverse of [false, true]) expect(takeAll(grove, { isReverse, isBeside: true }, 3)).toBe(60);
 });
 
 test("however keys have rotted, the separators that are made of them are in order", () => {
@@ -67,7 +84,7 @@ test("however keys have rotted, the separators that are made of them are in orde
     const check = new TreeCheck({ heap: grove.heap, keys: grove.keys, shape: TINY });
     const faults = check.walk(grove.tree).faults.filter((fault) => fault.includes("separator"));
     expect([seed, faults]).toEqual([seed, []]);
-    for (const isReverse of [false, true]) damageOf(() => void takeAll(grove, isReverse, 3));
+    for (const isReverse of [false, true]) damageOf(() => void takeAll(grove, { isReverse, isBeside: true }, 3));
   }
   expect(refused).toBeGreaterThan(100);
 });

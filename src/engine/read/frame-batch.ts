@@ -7,7 +7,7 @@
  * the lines behind them are on their way. (66 ns a record in batches of ten; with all of a frame copied aside 75. In
  * batches of 64 that takes 8 % off a range, 12 % off a walk over everything and 30 % off one over the values alone.)
  * Records that came as one batch lie in the order of their keys (`batch-order.ts`): then one copy of all of them is what the
- * processor is fastest at, and takes 16 to 20 % off a range of ten.
+ * processor is fastest at (16 to 20 % off a range of ten), and tells what else has to be known of them.
  *
  * Invariant: a record is given only if it needs no more than its frame: the newest version of its key is what the
  * reader's moment shows, it holds a value for ever, and it is in the file, where it does not change. For any other the
@@ -24,6 +24,7 @@ import {
   extensionBytes,
   kindOf,
 } from "../../log/frame.ts";
+import type { Address } from "../../ffi/system.ts";
 import type { LogReader } from "../../log/log-words.ts";
 import type { KeyValue, Wanted } from "../contract.ts";
 
@@ -36,6 +37,10 @@ const WHOLE_MIN = 16;
 const TOUCH_BYTES_MAX = 512;
 /** Frames lie side by side where each has no more than this on average; one copy of all of them is then the fastest. */
 const SIDE_BYTES = 512;
+/** So much of one that is alone. */
+const SINGLE_BYTES = 256;
+/** Most bytes of a record that is given without asking: the others are counted. */
+const GIVEN_BYTES_MAX = 4096;
 // Used within one call of the engine only.
 const sharedHeaders = sharedScratch(FRAMES_MAX * FRAME_HEADER_BYTES);
 const sharedTouched = sharedScratch(Math.max(TOUCH_BYTES_MAX, (FRAMES_MAX + 1) * SIDE_BYTES));
@@ -52,12 +57,73 @@ export class FrameBatch {
     this.#log = log;
   }
 
-  /** Looks at the frames at `count` positions (8-byte units) from `from` on; those at or behind `before` (lsn) are left out. */
+  /**
+   * Looks at the frames at `count` positions (8-byte units) from `from` on; those at or behind `before` (lsn) are left out.
+   * Returns how many records the list has got already, of frames that lie side by side; the others are for `record`.
+   */
   load(
+    pairs: KeyValue[],
     units: Float64Array,
     part: { readonly from: number; readonly count: number; readonly wanted: Wanted },
     before: number,
-  ): void {
+  ): number {
+    const { from, count, wanted } = part;
+    const isBeside = wanted !== "keys" && this.#areBeside(units, from, count);
+    const given = isBeside ? this.#giveBeside(pairs, units, part, before) : 0;
+    if (given < count) this.#lookAt(units, part, before);
+    if (!isBeside && count >= WHOLE_MIN && wanted !== "keys") this.#touch(count);
+    return given;
+  }
+
+  /** Whether frames lie side by side, as it seems: first and last tell enough of those that do not, which are most. */
+  #areBeside(units: Float64Array, from: number, count: number): boolean {
+    return count > 0 && Math.abs(units[from]! - units[from + count - 1]!) * 8 <= count * SIDE_BYTES;
+  }
+
+  /** Brings frames into the cache with one copy, and adds their records to a list up to the first that takes more. */
+  #giveBeside(
+    pairs: KeyValue[],
+    units: Float64Array,
+    part: { readonly from: number; readonly count: number; readonly wanted: Wanted },
+    before: number,
+  ): number {
+    const { from, count, wanted } = part;
+    let low = units[from]!;
+    let high = low;
+    for (let index = from + 1; index < from + count; index++) {
+      const unit = units[index]!;
+      if (unit < low) low = unit;
+      if (unit > high) high = unit;
+    }
+    const log = this.#log;
+    const end = log.mapEnd();
+    const origin = log.mapOrigin;
+    const start = low * 8;
+    const last = high * 8;
+    if (last - start > count * SIDE_BYTES || start < log.mapFrom) return 0;
+    if (last >= before || last + FRAME_HEADER_BYTES > end) return 0;
+    // The last one is taken to be as long as the others are.
+    const guess = count === 1 ? SINGLE_BYTES : Math.min(Math.ceil((last - start) / (count - 1)), SIDE_BYTES);
+    copy(this.#touched.address, origin + start, last - start + Math.min(guess, end - last));
+    const words = this.#touched.i32;
+    for (let index = 0; index < count; index++) {
+      const unit = units[from + index]!;
+      const word = (unit - low) * 2;
+      const shape = words[word + WORD_SHAPE]!;
+      if (kindOf(shape) !== KIND_PUT || (shape & SHAPE_EXPIRY) !== 0) return index;
+      const keyBytes = shape >>> 16;
+      const valueBytes = words[word + WORD_VALUE_BYTES]!;
+      const keyAt = unit * 8 + FRAME_HEADER_BYTES;
+      const valueAt = keyAt + keyBytes + extensionBytes(shape);
+      // A long one is for the caller to count; what is longer than any is below 0 in these words.
+      if (valueBytes < 0 || valueAt + valueBytes > Math.min(end, keyAt + GIVEN_BYTES_MAX)) return index;
+      pairs.push(pairOf(wanted, { key: origin + keyAt, keyBytes, value: origin + valueAt, valueBytes }));
+    }
+    return count;
+  }
+
+  /** Finds out where frames are, and copies their headers. */
+  #lookAt(units: Float64Array, part: { readonly from: number; readonly count: number }, before: number): void {
     const { from, count } = part;
     const log = this.#log;
     const places = this.#places;
@@ -82,39 +148,12 @@ export class FrameBatch {
       places[index] = address;
       limits[index] = log.limit;
     }
-    const isTouched = this.#touchSideBySide(units, part, { first, until, end, origin });
     // Nothing but copies in this loop: the fewer instructions lie between two misses, the more of them overlap.
     const scratch = this.#headers.address;
     for (let index = 0; index < count; index++) {
       const place = places[index]!;
       if (place !== 0) copy(scratch + index * FRAME_HEADER_BYTES, place, FRAME_HEADER_BYTES);
     }
-    if (!isTouched && count >= WHOLE_MIN && part.wanted !== "keys") this.#touch(count);
-  }
-
-  /** Brings frames that lie side by side in the newest map into the cache with one copy; false where they do not. */
-  #touchSideBySide(
-    units: Float64Array,
-    part: { readonly from: number; readonly count: number; readonly wanted: Wanted },
-    map: { readonly first: number; readonly until: number; readonly end: number; readonly origin: number },
-  ): boolean {
-    const { from, count, wanted } = part;
-    // First and last tell enough of those that do not, which are most.
-    if (count < 2 || wanted === "keys" || Math.abs(units[from]! - units[from + count - 1]!) * 8 > count * SIDE_BYTES)
-      return false;
-    let low = Infinity;
-    let high = 0;
-    for (let index = from; index < from + count; index++) {
-      const unit = units[index]!;
-      if (unit < low) low = unit;
-      if (unit > high) high = unit;
-    }
-    const [start, last] = [low * 8, high * 8];
-    if (last - start > count * SIDE_BYTES || start < map.first || last >= map.until) return false;
-    // The last one is taken to be as long as the others are.
-    const lastBytes = Math.min(Math.ceil((last - start) / (count - 1)), SIDE_BYTES, map.end - last);
-    copy(this.#touched.address, map.origin + start, last - start + lastBytes);
-    return true;
   }
 
   /** Brings the values into the cache as well, or their beginnings. */
@@ -144,8 +183,15 @@ export class FrameBatch {
     const valueAt = FRAME_HEADER_BYTES + keyBytes + extensionBytes(shape);
     // One that reaches beyond the log is for the long way to complain about.
     if (valueAt + valueBytes > this.#limits[index]!) return undefined;
-    const keyAt = place + FRAME_HEADER_BYTES;
-    if (wanted === "pairs") return [copyOut(keyAt, keyBytes), copyOut(place + valueAt, valueBytes)];
-    return wanted === "keys" ? [copyOut(keyAt, keyBytes), NO_BYTES] : [NO_BYTES, copyOut(place + valueAt, valueBytes)];
+    return pairOf(wanted, { key: place + FRAME_HEADER_BYTES, keyBytes, value: place + valueAt, valueBytes });
   }
+}
+
+/** What is wanted of a record whose key and value are at two addresses. */
+function pairOf(
+  wanted: Wanted,
+  at: { readonly key: Address; readonly keyBytes: number; readonly value: Address; readonly valueBytes: number },
+): KeyValue {
+  const key = wanted === "values" ? NO_BYTES : copyOut(at.key, at.keyBytes);
+  return [key, wanted === "keys" ? NO_BYTES : copyOut(at.value, at.valueBytes)];
 }

@@ -32,94 +32,6 @@ const AT_ONCE_MAX = 32;
 // Of the range being begun; used within one call only.
 const firstUnits = new Float64Array(PART_MAX);
 
-/** What a range works with. */
-export interface RangeParts {
-  readonly core: Core;
-  readonly spaces: Spaces;
-  readonly snapshots: Snapshots;
-  readonly ordering: Ordering;
-  readonly wanted: WantedInOrder;
-}
-
-/** A range whose first positions have been taken, into `firstUnits`; `list` has all of it, if it is short. */
-interface Begun {
-  readonly clears: number;
-  readonly rest: Remainder;
-  readonly count: number;
-  readonly list: RecordList | undefined;
-}
-
-/** Begins a range over a key space as of now. */
-export function beginRange(parts: RangeParts, space: SpaceState, bounds: RangeBounds): RecordSource {
-  const { core, spaces, snapshots, ordering } = parts;
-  core.enter();
-  spaces.mustBeLive(space);
-  ordering.mayRead();
-  let hold: Hold | undefined;
-  try {
-    for (;;) {
-      const lsn = hold === undefined ? core.present() : hold.lsn;
-      const begun = beginAt(parts, { space, bounds, lsn });
-      if (begun.list !== undefined && (hold !== undefined || hasStoodStill(core, lsn))) {
-        return new BatchedRecords(begun.list, undefined);
-      }
-      if (hold === undefined) {
-        hold = snapshots.hold(space);
-        // What was taken before the moment was noted is of that moment only if nothing happened in between.
-        if (begun.list !== undefined || hold.lsn !== lsn) continue;
-      }
-      const walk = keepOpen(parts, { hold, begun, limit: bounds.limit ?? Infinity });
-      hold = undefined;
-      return new BatchedRecords(undefined, walk);
-    }
-  } finally {
-    if (hold !== undefined) snapshots.close(hold);
-  }
-}
-
-/** Whether nothing has become visible since `lsn` did: no tombstone can have gone that its readers need. */
-function hasStoodStill(core: Core, lsn: number): boolean {
-  if (!core.isShared) return true;
-  core.log.barrier();
-  return core.visible === lsn;
-}
-
-/** A short range, whole, or the beginning of a long one. */
-function beginAt(
-  parts: RangeParts,
-  range: { readonly space: SpaceState; readonly bounds: RangeBounds; readonly lsn: number },
-): Begun {
-  const { core, spaces } = parts;
-  const { space, bounds, lsn } = range;
-  // Alone, there is no clear that could be under way.
-  const clears = core.isShared ? spaces.clearsAt(space, lsn) : -1;
-  const tree = clears === -1 ? spaces.tree(space) : spaces.treeBefore(space, clears);
-  const rest = remainderOf(bounds);
-  const limit = bounds.limit ?? Infinity;
-  // The first record is read in any case; whether it is one of the range shows then.
-  const near = limit <= WANTED_AT_ONCE_MAX ? rest.near : undefined;
-  rest.isUnsure = near !== undefined;
-  const count = takePart(parts, { tree, rest, lsn }, firstUnits, limit < PART_MAX ? limit : PART_MAX);
-  const isShort = limit <= WANTED_AT_ONCE_MAX || (count <= AT_ONCE_MAX && (rest.isDone || count === 0));
-  const list = isShort ? readAtOnce(parts, { tree, rest, count, limit, lsn, near }) : undefined;
-  // One that cannot be read to its end begins anew, piece by piece: its caller gets what is before that.
-  if (isShort && list === undefined) return { clears, rest: remainderOf(bounds), count: 0, list };
-  return { clears, rest, count, list };
-}
-
-/** A range that goes on, piece by piece, until it is at its end or dropped. */
-function keepOpen(
-  parts: RangeParts,
-  range: { readonly hold: Hold; readonly begun: Begun; readonly limit: number },
-): RangeWalk {
-  const { hold, begun, limit } = range;
-  const { rest, count } = begun;
-  const clears = begun.clears === -1 ? parts.spaces.clearsAt(hold.space, hold.lsn) : begun.clears;
-  const walk = new RangeWalk(parts, { hold, clears, rest, count, limit });
-  parts.snapshots.letGoWith(walk, hold);
-  return walk;
-}
-
 /** A part of a tree that is left to a range with a moment. */
 interface Stretch {
   readonly tree: number;
@@ -127,25 +39,144 @@ interface Stretch {
   readonly lsn: number;
 }
 
-/** Takes the next positions (units) of a range, `room` at most; 0 only at its end. */
-function takePart(parts: RangeParts, stretch: Stretch, to: Float64Array, room: number): number {
-  const { core, ordering } = parts;
-  const { tree, rest, lsn } = stretch;
-  if (tree === 0) return 0;
-  if (!core.isShared) return ordering.reader.take(tree, rest, to, room);
-  // Behind the moment another Worker may be writing, and take back what it wrote: later its place holds another frame.
-  const before = { ...rest };
-  return core.log.undisturbed(() => {
-    Object.assign(rest, before);
-    for (;;) {
-      const count = ordering.reader.take(tree, rest, to, room);
-      if (rest.behind * 8 >= lsn) ordering.reader.goOnAtKey(rest);
-      const left = followBack(core, { units: to, count, lsn });
-      if (left > 0 || count === 0) return left;
-      // It goes on behind a key that was given, not at the bound that the caller looks at.
-      rest.isUnsure = false;
+/** A range whose first positions have been taken, into `firstUnits`; `list` has all of it, if it is short. */
+interface Begun extends Stretch {
+  readonly clears: number;
+  count: number;
+  list: RecordList | undefined;
+}
+
+/** The ranges of one thread. */
+export class Ranges {
+  readonly core: Core;
+  readonly spaces: Spaces;
+  readonly snapshots: Snapshots;
+  readonly #ordering: Ordering;
+
+  constructor(core: Core, spaces: Spaces, parts: { readonly snapshots: Snapshots; readonly ordering: Ordering }) {
+    this.core = core;
+    this.spaces = spaces;
+    this.snapshots = parts.snapshots;
+    this.#ordering = parts.ordering;
+  }
+
+  /** Begins a range over a key space as of now. */
+  begin(space: SpaceState, bounds: RangeBounds, wanted: WantedInOrder): RecordSource {
+    this.core.enter();
+    this.spaces.mustBeLive(space);
+    this.#ordering.mayRead();
+    const lsn = this.core.present();
+    const begun = this.#beginAt(lsn, space, bounds, wanted);
+    if (begun.list !== undefined && this.#hasStoodStill(lsn)) return new BatchedRecords(begun.list, undefined);
+    return this.#beginHeld(begun, space, bounds, wanted);
+  }
+
+  /** The same with a moment that is noted. */
+  #beginHeld(unheld: Begun, space: SpaceState, bounds: RangeBounds, wanted: WantedInOrder): RecordSource {
+    const hold = this.snapshots.hold(space);
+    let isKept = false;
+    try {
+      // What was taken before the moment was noted is of that moment only if nothing happened in between.
+      const isOfThen = unheld.list === undefined && hold.lsn === unheld.lsn;
+      const begun = isOfThen ? unheld : this.#beginAt(hold.lsn, space, bounds, wanted);
+      if (begun.list !== undefined) return new BatchedRecords(begun.list, undefined);
+      const walk = this.#keepOpen(begun, hold, { wanted, limit: bounds.limit ?? Infinity });
+      isKept = true;
+      return new BatchedRecords(undefined, walk);
+    } finally {
+      if (!isKept) this.snapshots.close(hold);
     }
-  });
+  }
+
+  /** Whether nothing has become visible since `lsn` did: no tombstone can have gone that its readers need. */
+  #hasStoodStill(lsn: number): boolean {
+    const core = this.core;
+    if (!core.isShared) return true;
+    core.log.barrier();
+    return core.visible === lsn;
+  }
+
+  /** A short range, whole, or the beginning of a long one. */
+  #beginAt(lsn: number, space: SpaceState, bounds: RangeBounds, wanted: WantedInOrder): Begun {
+    const spaces = this.spaces;
+    // Alone, there is no clear that could be under way.
+    const clears = this.core.isShared ? spaces.clearsAt(space, lsn) : -1;
+    const tree = clears === -1 ? spaces.tree(space) : spaces.treeBefore(space, clears);
+    const rest = remainderOf(bounds);
+    const limit = bounds.limit ?? Infinity;
+    // The first record is read in any case; whether it is one of the range shows then.
+    const near = limit <= WANTED_AT_ONCE_MAX ? rest.near : undefined;
+    rest.isUnsure = near !== undefined;
+    const begun: Begun = { tree, rest, lsn, clears, count: 0, list: undefined };
+    const count = this.takePart(begun, firstUnits, limit < PART_MAX ? limit : PART_MAX);
+    begun.count = count;
+    const isShort = limit <= WANTED_AT_ONCE_MAX || (count <= AT_ONCE_MAX && (rest.isDone || count === 0));
+    if (!isShort) return begun;
+    begun.list = this.#readAtOnce(begun, near, limit, wanted);
+    // One that cannot be read to its end begins anew, piece by piece: its caller gets what is before that.
+    return begun.list === undefined ? { ...begun, rest: remainderOf(bounds), count: 0 } : begun;
+  }
+
+  /** A range that goes on, piece by piece, until it is at its end or dropped. */
+  #keepOpen(begun: Begun, hold: Hold, walk: { readonly wanted: WantedInOrder; readonly limit: number }): RangeWalk {
+    const { rest, count } = begun;
+    const clears = begun.clears === -1 ? this.spaces.clearsAt(hold.space, hold.lsn) : begun.clears;
+    const kept = new RangeWalk(this, { hold, clears, rest, count, ...walk });
+    this.snapshots.letGoWith(kept, hold);
+    return kept;
+  }
+
+  /** Takes the next positions (units) of a range, `room` at most; 0 only at its end. */
+  takePart(stretch: Stretch, to: Float64Array, room: number): number {
+    const { tree, rest, lsn } = stretch;
+    if (tree === 0) return 0;
+    const core = this.core;
+    const { reader } = this.#ordering;
+    if (!core.isShared) return reader.take(tree, rest, to, room);
+    // Behind the moment another Worker may be writing, and take back what it wrote: later its place holds another frame.
+    const before = { ...rest };
+    return core.log.undisturbed(() => {
+      Object.assign(rest, before);
+      for (;;) {
+        const count = reader.take(tree, rest, to, room);
+        if (rest.behind * 8 >= lsn) reader.goOnAtKey(rest);
+        const left = followBack(core, { units: to, count, lsn });
+        if (left > 0 || count === 0) return left;
+        // It goes on behind a key that was given, not at the bound that the caller looks at.
+        rest.isUnsure = false;
+      }
+    });
+  }
+
+  /** All of a short range; undefined when one of its records cannot be read, or they are long. */
+  #readAtOnce(begun: Begun, near: Bound | undefined, limit: number, wanted: WantedInOrder): RecordList | undefined {
+    const { rest } = begun;
+    const list = new RecordList();
+    const { pairs } = list;
+    const moment: Moment = { lsn: begun.lsn, now: undefined };
+    let { count } = begun;
+    try {
+      while (count > 0) {
+        const missing = limit - pairs.length;
+        const isFirst = pairs.length === 0;
+        const room = count < missing ? count : missing;
+        const part = { units: firstUnits, from: 0, count: room, moment, wanted };
+        const isAllRead = readPart(this.core, list, part) === room;
+        if (isFirst && near !== undefined && pairs.length > 0 && isBefore(pairs[0]![0], near, rest.isReverse))
+          list.dropFirst();
+        rest.isUnsure = false;
+        if (pairs.length >= limit || (isAllRead && rest.isDone)) break;
+        // Long records are not all in memory at once.
+        if (list.longBytes >= PIECE_BYTES) return undefined;
+        const left = limit - pairs.length;
+        count = this.takePart(begun, firstUnits, left < PART_MAX ? left : PART_MAX);
+      }
+    } catch (error) {
+      if (!(error instanceof EmdbError)) throw error;
+      return undefined;
+    }
+    return list;
+  }
 }
 
 /** Leaves of some positions those that a moment shows, each of its own version; how many that are. */
@@ -168,58 +199,25 @@ function followBack(
   return left;
 }
 
-/** All of a short range; undefined when one of its records cannot be read, or they are long. */
-function readAtOnce(
-  parts: RangeParts,
-  range: Stretch & { readonly limit: number; readonly count: number; readonly near: Bound | undefined },
-): RecordList | undefined {
-  const { core, wanted } = parts;
-  const { limit, lsn, rest, near } = range;
-  const list = new RecordList();
-  const moment: Moment = { lsn, now: undefined };
-  let { count } = range;
-  try {
-    while (count > 0) {
-      const missing = limit - list.pairs.length;
-      const isFirst = list.pairs.length === 0;
-      const room = count < missing ? count : missing;
-      const part = { units: firstUnits, from: 0, count: room, moment, wanted };
-      const isAllRead = readPart(core, list, part) === room;
-      const first = list.pairs[0];
-      if (isFirst && near !== undefined && first !== undefined && isBefore(first[0], near, rest.isReverse))
-        list.dropFirst();
-      rest.isUnsure = false;
-      if (list.pairs.length >= limit || (isAllRead && rest.isDone)) break;
-      // Long records are not all in memory at once.
-      if (list.longBytes >= PIECE_BYTES) return undefined;
-      const left = limit - list.pairs.length;
-      count = takePart(parts, range, firstUnits, left < PART_MAX ? left : PART_MAX);
-    }
-  } catch (error) {
-    if (!(error instanceof EmdbError)) throw error;
-    return undefined;
-  }
-  return list;
-}
-
 class RangeWalk extends RecordWalk {
-  readonly #parts: RangeParts;
+  readonly #ranges: Ranges;
   readonly #clears: number;
   readonly #rest: Remainder;
 
   constructor(
-    parts: RangeParts,
+    ranges: Ranges,
     range: {
       readonly hold: Hold;
       readonly clears: number;
       readonly rest: Remainder;
       readonly count: number;
+      readonly wanted: WantedInOrder;
       readonly limit: number;
     },
   ) {
-    const { hold, count, limit } = range;
-    super(parts.core, parts.snapshots, { hold, wanted: parts.wanted, limit });
-    this.#parts = parts;
+    const { hold, count, wanted, limit } = range;
+    super(ranges.core, ranges.snapshots, { hold, wanted, limit });
+    this.#ranges = ranges;
     this.#clears = range.clears;
     this.#rest = range.rest;
     this.units = new Float64Array(PART_MAX);
@@ -228,9 +226,8 @@ class RangeWalk extends RecordWalk {
   }
 
   protected override takePart(): number | undefined {
-    const parts = this.#parts;
-    const tree = parts.spaces.treeBefore(this.hold.space, this.#clears);
+    const tree = this.#ranges.spaces.treeBefore(this.hold.space, this.#clears);
     const stretch = { tree, rest: this.#rest, lsn: this.hold.lsn };
-    return takePart(parts, stretch, this.units, PART_MAX) || undefined;
+    return this.#ranges.takePart(stretch, this.units, PART_MAX) || undefined;
   }
 }

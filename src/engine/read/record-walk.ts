@@ -55,8 +55,8 @@ export function readPart(core: Core, list: RecordList, part: Part): number {
   const { pairs } = list;
   // None when each has to be checked or opened, which the long way does.
   const isPlain = !core.verifyReads && core.vault === undefined;
-  frames.load(units, part, isPlain ? moment.lsn : 0);
-  for (let index = 0; index < count; index++) {
+  const given = frames.load(pairs, units, part, isPlain ? moment.lsn : 0);
+  for (let index = given; index < count; index++) {
     let pair = frames.record(index, wanted);
     if (pair === undefined) {
       pair = recordAt(core, list, { lsn: units[from + index]! * 8, moment, wanted });
