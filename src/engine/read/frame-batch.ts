@@ -2,10 +2,10 @@
  * The frames at some positions, looked at side by side, and the records that can be made from them at once.
  *
  * Neighbours in key order are anywhere in the log: each frame is a miss of the cache and of the address translation.
- * A loop that makes one record after the other waits for each; one that only copies has several under way. So the
- * headers come first, and by the time that keys and values are copied, out of the log into the arrays that are given,
- * the lines behind them are on their way. (66 ns a record in batches of ten; with all of a frame copied aside 75. In
- * batches of 64 that takes 8 % off a range, 12 % off a walk over everything and 30 % off one over the values alone.)
+ * A loop that makes one record after the other waits for each; one that only copies has several under way. So first as
+ * much of each frame is copied as frames were long the last time, and only then keys and values, out of the log into the
+ * arrays that are given. (With the headers alone copied first, a range of ten takes 1.1 times as long, one of 1000, for
+ * which values were touched as well, 1.2 times.)
  * Records that came as one batch lie in the order of their keys (`batch-order.ts`): then one copy of all of them is what the
  * processor is fastest at (16 to 20 % off a range of ten), and tells what else has to be known of them.
  *
@@ -31,27 +31,26 @@ import type { KeyValue, Wanted } from "../contract.ts";
 export const FRAMES_MAX = 64;
 /** Stands for what is not wanted. */
 export const NO_BYTES: Uint8Array = new Uint8Array(0);
-const HEADER_WORDS = FRAME_HEADER_BYTES / 4;
-/** Of so many frames or more, the values are touched before the first record is made; of fewer that gains nothing. */
-const WHOLE_MIN = 16;
-const TOUCH_BYTES_MAX = 512;
-/** Frames lie side by side where each has no more than this on average; one copy of all of them is then the fastest. */
-const SIDE_BYTES = 512;
-/** So much of one that is alone. */
-const SINGLE_BYTES = 256;
+/** Most of one frame that is copied. Frames lie side by side where each has no more than this on average. */
+const FRAME_BYTES_MAX = 512;
+/** So much as long as nothing is known of others. */
+const FRAME_BYTES = 256;
 /** Most bytes of a record that is given without asking: the others are counted. */
 const GIVEN_BYTES_MAX = 4096;
 // Used within one call of the engine only.
-const sharedHeaders = sharedScratch(FRAMES_MAX * FRAME_HEADER_BYTES);
-const sharedTouched = sharedScratch(Math.max(TOUCH_BYTES_MAX, (FRAMES_MAX + 1) * SIDE_BYTES));
+const sharedFrames = sharedScratch((FRAMES_MAX + 1) * FRAME_BYTES_MAX);
 
 export class FrameBatch {
   readonly #log: LogReader;
-  readonly #headers = sharedHeaders();
   /** Where each frame is for good, 0 for one that goes the long way, and how many bytes may be read there. */
   readonly #places = new Float64Array(FRAMES_MAX);
   readonly #limits = new Float64Array(FRAMES_MAX);
-  readonly #touched = sharedTouched();
+  /** Copies of the beginnings of all, `#stride` bytes apart, or of the stretch that they lie in. */
+  readonly #frames = sharedFrames();
+  #stride = 0;
+  /** How long keys and values were on average when frames were last looked at. */
+  #keyBytes = 0;
+  #valueBytes = FRAME_BYTES;
 
   constructor(log: LogReader) {
     this.#log = log;
@@ -70,14 +69,15 @@ export class FrameBatch {
     const { from, count, wanted } = part;
     const isBeside = wanted !== "keys" && this.#areBeside(units, from, count);
     const given = isBeside ? this.#giveBeside(pairs, units, part, before) : 0;
-    if (given < count) this.#lookAt(units, part, before);
-    if (!isBeside && count >= WHOLE_MIN && wanted !== "keys") this.#touch(count);
+    if (given === count) return count;
+    this.#locate(units, part, before);
+    this.#copyBeginnings(count, wanted);
     return given;
   }
 
   /** Whether frames lie side by side, as it seems: first and last tell enough of those that do not, which are most. */
   #areBeside(units: Float64Array, from: number, count: number): boolean {
-    return count > 0 && Math.abs(units[from]! - units[from + count - 1]!) * 8 <= count * SIDE_BYTES;
+    return count > 0 && Math.abs(units[from]! - units[from + count - 1]!) * 8 <= count * FRAME_BYTES_MAX;
   }
 
   /** Brings frames into the cache with one copy, and adds their records to a list up to the first that takes more. */
@@ -100,12 +100,12 @@ export class FrameBatch {
     const origin = log.mapOrigin;
     const start = low * 8;
     const last = high * 8;
-    if (last - start > count * SIDE_BYTES || start < log.mapFrom) return 0;
+    if (last - start > count * FRAME_BYTES_MAX || start < log.mapFrom) return 0;
     if (last >= before || last + FRAME_HEADER_BYTES > end) return 0;
     // The last one is taken to be as long as the others are.
-    const guess = count === 1 ? SINGLE_BYTES : Math.min(Math.ceil((last - start) / (count - 1)), SIDE_BYTES);
-    copy(this.#touched.address, origin + start, last - start + Math.min(guess, end - last));
-    const words = this.#touched.i32;
+    const guess = count === 1 ? FRAME_BYTES : Math.min(Math.ceil((last - start) / (count - 1)), FRAME_BYTES_MAX);
+    copy(this.#frames.address, origin + start, last - start + Math.min(guess, end - last));
+    const words = this.#frames.i32;
     for (let index = 0; index < count; index++) {
       const unit = units[from + index]!;
       const word = (unit - low) * 2;
@@ -122,8 +122,8 @@ export class FrameBatch {
     return count;
   }
 
-  /** Finds out where frames are, and copies their headers. */
-  #lookAt(units: Float64Array, part: { readonly from: number; readonly count: number }, before: number): void {
+  /** Finds out where frames are. */
+  #locate(units: Float64Array, part: { readonly from: number; readonly count: number }, before: number): void {
     const { from, count } = part;
     const log = this.#log;
     const places = this.#places;
@@ -148,34 +148,41 @@ export class FrameBatch {
       places[index] = address;
       limits[index] = log.limit;
     }
-    // Nothing but copies in this loop: the fewer instructions lie between two misses, the more of them overlap.
-    const scratch = this.#headers.address;
-    for (let index = 0; index < count; index++) {
-      const place = places[index]!;
-      if (place !== 0) copy(scratch + index * FRAME_HEADER_BYTES, place, FRAME_HEADER_BYTES);
-    }
   }
 
-  /** Brings the values into the cache as well, or their beginnings. */
-  #touch(count: number): void {
+  #copyBeginnings(count: number, wanted: Wanted): void {
     const places = this.#places;
     const limits = this.#limits;
-    const words = this.#headers.u32;
-    const { address } = this.#touched;
+    const usual = FRAME_HEADER_BYTES + this.#keyBytes + (wanted === "keys" ? 0 : this.#valueBytes);
+    const bytes = Math.min((usual + 7) & ~7, FRAME_BYTES_MAX);
+    const { address, i32 } = this.#frames;
+    this.#stride = bytes;
+    // Nothing but copies in this loop: the fewer instructions lie between two misses, the more of them overlap.
     for (let index = 0; index < count; index++) {
-      const place = places[index]!;
-      if (place === 0) continue;
-      const word = index * HEADER_WORDS;
-      const bytes = FRAME_HEADER_BYTES + (words[word + WORD_SHAPE]! >>> 16) + words[word + WORD_VALUE_BYTES]!;
-      copy(address, place, Math.min(bytes, limits[index]!, TOUCH_BYTES_MAX));
+      if (places[index] === 0) continue;
+      copy(address + index * bytes, places[index]!, limits[index]! < bytes ? limits[index]! : bytes);
     }
+    let seen = 0;
+    let keyBytes = 0;
+    let valueBytes = 0;
+    for (let index = 0; index < count; index++) {
+      if (places[index] === 0) continue;
+      const word = (index * bytes) >> 2;
+      const value = i32[word + WORD_VALUE_BYTES]!;
+      seen += 1;
+      keyBytes += i32[word + WORD_SHAPE]! >>> 16;
+      valueBytes += value >= 0 && value < FRAME_BYTES_MAX ? value : FRAME_BYTES_MAX;
+    }
+    if (seen === 0) return;
+    this.#keyBytes = Math.ceil(keyBytes / seen);
+    this.#valueBytes = Math.ceil(valueBytes / seen);
   }
 
   /** What is wanted of the record in a frame of the batch, if it is one that its frame suffices for. */
   record(index: number, wanted: Wanted): KeyValue | undefined {
     const place = this.#places[index]!;
-    const words = this.#headers.u32;
-    const word = index * HEADER_WORDS;
+    const words = this.#frames.u32;
+    const word = (index * this.#stride) >> 2;
     const shape = words[word + WORD_SHAPE]!;
     if (place === 0 || kindOf(shape) !== KIND_PUT || (shape & SHAPE_EXPIRY) !== 0) return undefined;
     const keyBytes = shape >>> 16;
