@@ -66,6 +66,8 @@ export class Path {
   readonly treeMemory: Pinned = pinned(TREE_BYTES);
   tree = 0;
   height = 0;
+  /** How high the tree was when the leaf was reached: a new root is there before the number of changes that tells of it. */
+  #reached = 0;
   /** The number of changes that the copies are of. */
   changes = -1;
   /** Keys that were loaded to decide a comparison. */
@@ -138,6 +140,7 @@ export class Path {
   /** Goes down to the leaf that a key belongs to; before a separator that is equal to it when `isBefore`. */
   descend(key: ProbeKey, isBefore: boolean): Node {
     let block = this.rootBlock;
+    this.#reached = this.height;
     for (let level = this.height; level > 0; level--) {
       const node = this.load(level, block);
       const index = this.#childFor(node, key, isBefore);
@@ -150,6 +153,7 @@ export class Path {
   /** Goes down to the first leaf, or the last. */
   descendEdge(isLast: boolean): Node {
     let block = this.rootBlock;
+    this.#reached = this.height;
     for (let level = this.height; level > 0; level--) {
       const node = this.load(level, block);
       const index = isLast ? node.count - 1 : 0;
@@ -164,14 +168,15 @@ export class Path {
    * that is the last leaf that was reached and the tree has not changed since.
    */
   step(isBack: boolean): Node | undefined {
+    const height = this.#reached;
     let level = 1;
-    for (; level <= this.height; level++) {
+    for (; level <= height; level++) {
       const index = this.taken[level]! + (isBack ? -1 : 1);
       if (index < 0 || index >= this.node(level).count) continue;
       this.taken[level] = index;
       break;
     }
-    if (level > this.height) return undefined;
+    if (level > height) return undefined;
     let block = this.node(level).child(this.taken[level]!);
     for (let below = level - 1; below > 0; below--) {
       const node = this.load(below, block);

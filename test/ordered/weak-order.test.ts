@@ -7,7 +7,7 @@ import { expect, test } from "bun:test";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { HEAP_NUMBERS, Heap, PAGE_BYTES } from "../../src/ffi/heap.ts";
 import { copy, pinned } from "../../src/ffi/memory.ts";
-import { RangeReader, remainderOf } from "../../src/ordered/range-reader.ts";
+import { RangeReader, remainderOf, type Remainder } from "../../src/ordered/range-reader.ts";
 import { Random } from "../sim/random.ts";
 import { Grove, TINY } from "./grove.ts";
 
@@ -141,4 +141,67 @@ test("a reader that loads the number of changes before an older root loads that 
   heap.unitAddress = (unit) => (unit === tree ? early.address : unitAddress.call(heap, unit));
   heap.keepOrder = () => copy(early.address, address, 24);
   expect(positionsOf(reader, tree, false)).toEqual(positions);
+});
+
+/** Takes what is left of a range, in parts of as many as there is room for. */
+function takeRest(walk: { readonly reader: RangeReader; readonly rest: Remainder }, tree: number): number[] {
+  const to = new Float64Array(8);
+  const all: number[] = [];
+  for (let count = 1; count > 0;) {
+    count = walk.reader.take(tree, walk.rest, to, to.length);
+    all.push(...to.subarray(0, count));
+  }
+  return all;
+}
+
+/**
+ * Makes a change beside walks that have come to each of the entries: they go on once the root is another, before its number
+ * of changes is. Returns whether it ever was.
+ */
+function changeRoot(
+  grove: Grove,
+  beside: { readonly readers: readonly RangeReader[]; readonly heap: Heap; readonly isReverse: boolean },
+  change: () => void,
+): boolean {
+  const { tree, keys } = grove;
+  const { heap, isReverse, readers } = beside;
+  const textOf = (units: number): string => Buffer.from(keys.keys[units]!).toString();
+  const all = grove.range({ isReverse }).map(textOf);
+  const walks = readers.slice(0, all.length).map((reader, index) => {
+    const rest = remainderOf({ isReverse });
+    expect(reader.take(tree, rest, new Float64Array(index + 1), index + 1)).toBe(index + 1);
+    return { reader, rest, begun: all.slice(0, index + 1) };
+  });
+  const root = heap.readNumber(heap.unitAddress(tree));
+  const { keepOrder } = grove.heap;
+  const found: string[][] = [];
+  grove.heap.keepOrder = () => {
+    keepOrder.call(grove.heap);
+    if (found.length > 0 || heap.readNumber(heap.unitAddress(tree)) === root) return;
+    for (const walk of walks) found.push([...walk.begun, ...takeRest(walk, tree).map(textOf)]);
+  };
+  change();
+  grove.heap.keepOrder = keepOrder;
+  const now = new Set(grove.range().map(textOf));
+  const stayed = all.filter((key) => now.has(key));
+  const was = new Set(all);
+  for (const keysSeen of found) expect(keysSeen.filter((key) => was.has(key) && now.has(key))).toEqual(stayed);
+  return found.length > 0;
+}
+
+test("a walk that goes on where the root is another, and the number of changes is not yet, passes nothing over", () => {
+  for (const isReverse of [false, true]) {
+    using grove = new Grove({ shape: TINY, attached: 2 });
+    const heap = new Heap(hostSystem(), grove.numbers);
+    const readers = Array.from({ length: 40 }, () => new RangeReader(heap, grove.keys, TINY));
+    const beside = { readers, heap, isReverse };
+    const keyOf = (index: number): Uint8Array => Buffer.from(String(isReverse ? 99 - index : index).padStart(3, "0"));
+    let roots = 0;
+    for (let index = 0; index < readers.length; index++)
+      if (changeRoot(grove, beside, () => grove.put(keyOf(index), 0))) roots += 1;
+    expect(roots).toBeGreaterThan(2);
+    for (let index = 0; index < readers.length; index++)
+      if (changeRoot(grove, beside, () => grove.erase(keyOf(index)))) roots += 1;
+    expect(roots).toBeGreaterThan(5);
+  }
 });
