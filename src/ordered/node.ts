@@ -88,13 +88,14 @@ export class Node {
 
   /** Takes a copy of a block. */
   load(heap: Heap, block: number): void {
+    this.block = 0;
     copy(this.memory.address, heap.blockAddress(block), BLOCK_BYTES);
-    this.block = block;
     this.count = this.words[WORD_COUNT]!;
     this.prefixBytes = this.words[WORD_PREFIX]!;
     this.level = this.words[WORD_LEVEL]!;
     const bytes = this.prefixBytes;
     if (bytes > 0) copy(this.prefix.address, this.memory.address + BLOCK_BYTES - areaBytes(bytes), bytes);
+    this.block = block;
   }
 
   /** Begins an empty node in scratch. */

@@ -66,8 +66,10 @@ export class Path {
   readonly treeMemory: Pinned = pinned(TREE_BYTES);
   tree = 0;
   height = 0;
-  /** How high the tree was when the leaf was reached: a new root is there before the number of changes that tells of it. */
-  #reached = 0;
+  /** How high the tree was on the way down: a new root is there before the number of changes that tells of it. */
+  #heightThen = 0;
+  /** The block of the leaf that was reached, as the last thing that was: 0 on the way, which an error (of the stack) may end. */
+  reached = 0;
   /** The number of changes that the copies are of. */
   changes = -1;
   /** Keys that were loaded to decide a comparison. */
@@ -128,6 +130,7 @@ export class Path {
 
   /** Forgets every copy. */
   forget(): void {
+    this.reached = 0;
     for (const node of this.#nodes) node.block = 0;
   }
 
@@ -140,27 +143,29 @@ export class Path {
   /** Goes down to the leaf that a key belongs to; before a separator that is equal to it when `isBefore`. */
   descend(key: ProbeKey, isBefore: boolean): Node {
     let block = this.rootBlock;
-    this.#reached = this.height;
+    this.reached = 0;
+    this.#heightThen = this.height;
     for (let level = this.height; level > 0; level--) {
       const node = this.load(level, block);
       const index = this.#childFor(node, key, isBefore);
       this.taken[level] = index;
       block = node.child(index);
     }
-    return this.load(0, block);
+    return this.#reach(block);
   }
 
   /** Goes down to the first leaf, or the last. */
   descendEdge(isLast: boolean): Node {
     let block = this.rootBlock;
-    this.#reached = this.height;
+    this.reached = 0;
+    this.#heightThen = this.height;
     for (let level = this.height; level > 0; level--) {
       const node = this.load(level, block);
       const index = isLast ? node.count - 1 : 0;
       this.taken[level] = index;
       block = node.child(index);
     }
-    return this.load(0, block);
+    return this.#reach(block);
   }
 
   /**
@@ -168,7 +173,8 @@ export class Path {
    * that is the last leaf that was reached and the tree has not changed since.
    */
   step(isBack: boolean): Node | undefined {
-    const height = this.#reached;
+    const height = this.#heightThen;
+    this.reached = 0;
     let level = 1;
     for (; level <= height; level++) {
       const index = this.taken[level]! + (isBack ? -1 : 1);
@@ -184,7 +190,13 @@ export class Path {
       this.taken[below] = index;
       block = node.child(index);
     }
-    return this.load(0, block);
+    return this.#reach(block);
+  }
+
+  #reach(block: number): Node {
+    const leaf = this.load(0, block);
+    this.reached = block;
+    return leaf;
   }
 
   #childFor(node: Node, key: ProbeKey, isBefore: boolean): number {

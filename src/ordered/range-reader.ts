@@ -118,7 +118,7 @@ export class RangeReader {
   #begin(rest: Remainder): Node {
     const path = this.#path;
     const { isReverse } = rest;
-    if (rest.leaf !== 0 && rest.changes === path.changes && path.leaf.block === rest.leaf) return path.leaf;
+    if (rest.leaf !== 0 && rest.changes === path.changes && path.reached === rest.leaf) return path.leaf;
     // Only now: most ranges end with their first part.
     if (rest.behind !== 0) this.goOnAtKey(rest);
     const { near } = rest;

@@ -394,9 +394,18 @@ const READS: readonly PlantedFault[] = [
     ["rest.changes === path.changes && ", ""],
   ),
   fault("a range goes on in whatever leaf is at hand", "test/ordered/held.test.ts", "ordered/range-reader.ts", [
-    " && path.leaf.block === rest.leaf)",
+    " && path.reached === rest.leaf)",
     ")",
   ]),
+  fault(
+    "a range goes on in its leaf though another has been on its way to the next",
+    "test/ordered/held.test.ts",
+    "ordered/path.ts",
+    [
+      "    this.reached = 0;\n    this.#heightThen = this.height;\n    for (let level = this.height; level > 0; level--) {\n      const node = this.load(level, block);\n      const index = this.#childFor",
+      "    this.#heightThen = this.height;\n    for (let level = this.height; level > 0; level--) {\n      const node = this.load(level, block);\n      const index = this.#childFor",
+    ],
+  ),
   fault(
     "a range goes on behind the leaf of its far bound",
     "test/engine/range-cost.test.ts",

@@ -329,8 +329,8 @@ export const THREADS: readonly PlantedFault[] = [
     "    this.changes = this.heap.nextChange();",
   ]),
   fault("a walk ends where the tree that it goes on in has got lower", WEAK_ORDER, "ordered/path.ts", [
-    "const height = this.#reached;",
-    "const height = Math.min(this.#reached, this.height);",
+    "const height = this.#heightThen;",
+    "const height = Math.min(this.#heightThen, this.height);",
   ]),
   fault("a root of before a change is taken for one of behind it", WEAK_ORDER, "ordered/path.ts", [
     "      this.heap.keepOrder();\n      copy(this.treeMemory.address, address, 8);\n",

@@ -120,6 +120,41 @@ test("what a walk remembers of its last leaf never leads it anywhere else than i
   expect(besides).toBeGreaterThan(100);
 });
 
+test("a walk goes on as if another over the same reader, which an error cut short on its way, had not been", () => {
+  let errors = 0;
+  for (let seed = 1; seed <= 40; seed++) {
+    using grove = new Grove({ shape: TINY });
+    const random = randomFrom(seed);
+    for (let step = 0; step < 100; step++) grove.put(keyOf(random, 200), 0);
+    const { heap } = grove;
+    const { blockAddress } = heap;
+    const to = new Float64Array(4);
+    const isReverse = seed % 2 === 0;
+    const seen: number[] = [];
+    const rest = remainderOf({ isReverse });
+    for (let count = 1; count > 0;) {
+      count = grove.reader.take(grove.tree, rest, to, 1 + Math.floor(random() * to.length));
+      seen.push(...to.subarray(0, count));
+      // What a call at the end of the stack throws, at the first node that is not at hand, or one behind it.
+      let left = Math.floor(random() * 3);
+      heap.blockAddress = (block) => {
+        if (left === 0) throw new RangeError("no room on the stack");
+        left -= 1;
+        return blockAddress.call(heap, block);
+      };
+      const elsewhere = remainderOf({ lower: { key: keyOf(random, 200), isInclusive: true } });
+      try {
+        grove.reader.take(grove.tree, elsewhere, new Float64Array(3), 3);
+      } catch {
+        errors += 1;
+      }
+      heap.blockAddress = blockAddress;
+    }
+    expect({ seed, seen }).toEqual({ seed, seen: grove.range({ isReverse }) });
+  }
+  expect(errors).toBeGreaterThan(500);
+});
+
 test("a check in slices finds a sound tree sound while it changes, and sees what was there throughout once", () => {
   for (let seed = 1; seed <= 40; seed++) {
     using grove = new Grove({ shape: TINY, attached: 1 + (seed % 2) });
