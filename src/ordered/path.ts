@@ -66,10 +66,9 @@ export class Path {
   readonly treeMemory: Pinned = pinned(TREE_BYTES);
   tree = 0;
   height = 0;
-  /** How high the tree was on the way down: a new root is there before the number of changes that tells of it. */
+  /** The block of the leaf that was reached last, and how high the tree was; 0 on the way, which an error (of the stack) may end. */
+  #reached = 0;
   #heightThen = 0;
-  /** The block of the leaf that was reached, as the last thing that was: 0 on the way, which an error (of the stack) may end. */
-  reached = 0;
   /** The number of changes that the copies are of. */
   changes = -1;
   /** Keys that were loaded to decide a comparison. */
@@ -130,7 +129,7 @@ export class Path {
 
   /** Forgets every copy. */
   forget(): void {
-    this.reached = 0;
+    this.#reached = 0;
     for (const node of this.#nodes) node.block = 0;
   }
 
@@ -140,10 +139,15 @@ export class Path {
     return node;
   }
 
+  /** Whether the way at hand leads to the leaf in a block: a new root is there before the number of changes that tells of it. */
+  isAt(block: number): boolean {
+    return block !== 0 && this.#reached === block && this.#heightThen === this.height;
+  }
+
   /** Goes down to the leaf that a key belongs to; before a separator that is equal to it when `isBefore`. */
   descend(key: ProbeKey, isBefore: boolean): Node {
     let block = this.rootBlock;
-    this.reached = 0;
+    this.#reached = 0;
     this.#heightThen = this.height;
     for (let level = this.height; level > 0; level--) {
       const node = this.load(level, block);
@@ -157,7 +161,7 @@ export class Path {
   /** Goes down to the first leaf, or the last. */
   descendEdge(isLast: boolean): Node {
     let block = this.rootBlock;
-    this.reached = 0;
+    this.#reached = 0;
     this.#heightThen = this.height;
     for (let level = this.height; level > 0; level--) {
       const node = this.load(level, block);
@@ -173,16 +177,15 @@ export class Path {
    * that is the last leaf that was reached and the tree has not changed since.
    */
   step(isBack: boolean): Node | undefined {
-    const height = this.#heightThen;
-    this.reached = 0;
+    this.#reached = 0;
     let level = 1;
-    for (; level <= height; level++) {
+    for (; level <= this.height; level++) {
       const index = this.taken[level]! + (isBack ? -1 : 1);
       if (index < 0 || index >= this.node(level).count) continue;
       this.taken[level] = index;
       break;
     }
-    if (level > height) return undefined;
+    if (level > this.height) return undefined;
     let block = this.node(level).child(this.taken[level]!);
     for (let below = level - 1; below > 0; below--) {
       const node = this.load(below, block);
@@ -195,7 +198,7 @@ export class Path {
 
   #reach(block: number): Node {
     const leaf = this.load(0, block);
-    this.reached = block;
+    this.#reached = block;
     return leaf;
   }
 

@@ -1,9 +1,9 @@
 /**
  * Reads the positions of a range in key order, a part at a time, without a lock.
  *
- * Between two parts it relies on no node: it goes on behind the last key that it gave. (Only if the tree has not changed at
- * all meanwhile, and nothing else was looked for, it goes on in the leaf that it has at hand.) So the tree may change in any
- * way meanwhile; and since a position leads to every older version of its key, a reader who leaves out what is newer than
+ * Between two parts it relies on no node: it goes on at a key, the separator at the end of the leaf it was in, or behind the
+ * last key that it gave. (Only if the tree has not changed at all meanwhile, and nothing else was looked for, it goes on from
+ * the leaf that it has at hand.) So the tree may change in any way meanwhile; and since a position leads to every older version of its key, a reader who leaves out what is newer than
  * his moment sees that moment.
  *
  * Invariants
@@ -18,7 +18,7 @@ import { compare, copy } from "../ffi/memory.ts";
 import type { Heap } from "../ffi/heap.ts";
 import { FULL_SHAPE, type Node, type Shape } from "./node.ts";
 import { Path, type KeySource } from "./path.ts";
-import { makeText, setText, type Text } from "./separators.ts";
+import { compareTexts, makeText, setText, type Text } from "./separators.ts";
 
 /** A key at which a range begins, goes on or ends. */
 export interface Bound {
@@ -32,14 +32,14 @@ export interface Remainder {
   near: Bound | undefined;
   far: Bound | undefined;
   isDone: boolean;
-  /** Where the key behind which to go on is, in units, once a part was given; 0: `near` is that key. */
+  /** Where the key behind which to go on is, in units; 0: at `near`. */
   behind: number;
   /**
    * The caller will hold the first key against `near` itself: it may then lie before it, instead of being looked up
    * when nothing else can tell. For who reads that frame anyway, one miss that others would wait for less.
    */
   isUnsure: boolean;
-  /** `near` is a key that was given. */
+  /** Some part has been given: `near` is where one ended, or `behind` says so. */
   isUnderWay: boolean;
   /** The block of the leaf that the last part ended in, 0 for none, and the number of changes then: nobody else has the number. */
   leaf: number;
@@ -81,13 +81,17 @@ export class RangeReader {
     this.#path = new Path(heap, keys, shape);
   }
 
-  /** Takes the next positions (units) of a range: `room` of them, or all that are left. */
+  /**
+   * Takes the next positions (units) of a range, `room` at most; 0 only at its end. A part with less room than a leaf has goes
+   * from leaf to leaf. Any other ends with its leaf: it goes on at a separator, which stands in memory, and not behind a key,
+   * which may have rotted in the log.
+   */
   take(tree: number, rest: Remainder, to: Float64Array, room: number): number {
     if (rest.isDone || room === 0) return 0;
     const path = this.#path;
     const { far, isReverse } = rest;
     path.open(tree);
-    let leaf: Node | undefined = this.#begin(rest);
+    let leaf = this.#begin(rest);
     let { border } = rest;
     if (far !== undefined) setText(this.#far, far.key);
     let count = 0;
@@ -99,26 +103,45 @@ export class RangeReader {
       leaf.giveUnits(isReverse ? border - 1 : border, isReverse ? -1 : 1, { to, at: count, count: here });
       count += here;
       border += isReverse ? -here : here;
-      if (count === room) break;
-      leaf = end === edge ? path.step(isReverse) : undefined;
-      if (leaf === undefined) {
+      if (count === room) {
+        rest.behind = to[room - 1]!;
+        break;
+      }
+      const fence = end === edge ? this.#fence(rest) : undefined;
+      if (fence === undefined) {
         rest.isDone = true;
         return count;
       }
-      border = isReverse ? leaf.count : 0;
+      if (count > 0 && room > path.shape.capacity) {
+        rest.near = { key: fence.memory.u8.slice(0, fence.bytes), isInclusive: !isReverse };
+        rest.isUnderWay = true;
+        rest.behind = 0;
+        break;
+      }
+      leaf = path.step(isReverse)!;
+      // Where nodes had just been dropped it may have got a stretch on this side, and keys in it that came meanwhile.
+      border = this.#border(leaf, fence, false);
     }
-    rest.behind = to[room - 1]!;
     rest.leaf = leaf.block;
     rest.changes = path.changes;
     rest.border = border;
-    return room;
+    return count;
+  }
+
+  /** The separator at the end of the leaf at hand; undefined where the range ends before it. */
+  #fence(rest: Remainder): Text | undefined {
+    const { isReverse, far } = rest;
+    const fence = isReverse ? this.#path.lowerFence() : this.#path.upperFence();
+    if (fence === undefined || far === undefined) return fence;
+    const order = compareTexts(fence, this.#far);
+    return (isReverse ? order <= 0 : order > 0) ? undefined : fence;
   }
 
   /** The leaf in which a range begins or goes on; `border` then says where in it. */
   #begin(rest: Remainder): Node {
     const path = this.#path;
     const { isReverse } = rest;
-    if (rest.leaf !== 0 && rest.changes === path.changes && path.reached === rest.leaf) return path.leaf;
+    if (rest.changes === path.changes && path.isAt(rest.leaf)) return path.leaf;
     // Only now: most ranges end with their first part.
     if (rest.behind !== 0) this.goOnAtKey(rest);
     const { near } = rest;

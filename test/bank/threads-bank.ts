@@ -328,9 +328,9 @@ export const THREADS: readonly PlantedFault[] = [
     "    this.heap.keepOrder();\n    this.changes = this.heap.nextChange();",
     "    this.changes = this.heap.nextChange();",
   ]),
-  fault("a walk ends where the tree that it goes on in has got lower", WEAK_ORDER, "ordered/path.ts", [
-    "const height = this.#heightThen;",
-    "const height = Math.min(this.#heightThen, this.height);",
+  fault("a walk goes on by the way at hand where the tree has got higher or lower", WEAK_ORDER, "ordered/path.ts", [
+    " && this.#heightThen === this.height;",
+    ";",
   ]),
   fault("a root of before a change is taken for one of behind it", WEAK_ORDER, "ordered/path.ts", [
     "      this.heap.keepOrder();\n      copy(this.treeMemory.address, address, 8);\n",

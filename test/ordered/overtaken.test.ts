@@ -120,7 +120,8 @@ function run(seed: number, shape: Shape): void {
 
 test("a reader that is overtaken on its way gives what was there when it began, in order and once", () => {
   for (const shape of shapes) {
-    for (let seed = 1; seed <= 6; seed++) {
+    // In the last one a leaf gets a stretch, and keys in it, on the side that a walk steps to it from.
+    for (const seed of [1, 2, 3, 4, 5, 6, 17]) {
       try {
         run(seed, shape);
       } catch (error) {
