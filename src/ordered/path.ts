@@ -173,8 +173,8 @@ export class Path {
   }
 
   /**
-   * Goes on to the leaf beside the one that was reached, without a search; undefined when there is none. Only while
-   * that is the last leaf that was reached and the tree has not changed since.
+   * Goes on to the leaf beside the one that was reached, without a search; undefined when there is none. By the nodes above it
+   * as they were: where the tree has changed since, that leaf may have got keys from this side of the separator between them.
    */
   step(isBack: boolean): Node | undefined {
     this.#reached = 0;

@@ -3,8 +3,8 @@
  *
  * Between two parts it relies on no node: it goes on at a key, the separator at the end of the leaf it was in, or behind the
  * last key that it gave. (Only if the tree has not changed at all meanwhile, and nothing else was looked for, it goes on from
- * the leaf that it has at hand.) So the tree may change in any way meanwhile; and since a position leads to every older version of its key, a reader who leaves out what is newer than
- * his moment sees that moment.
+ * the leaf that it has at hand.) So the tree may change in any way meanwhile; and since a position leads to every older
+ * version of its key, a reader who leaves out what is newer than his moment sees that moment.
  *
  * Invariants
  * 1. Positions come in strictly ascending order of their keys (descending when reversed), each key once. The exception is
@@ -142,6 +142,7 @@ export class RangeReader {
     const path = this.#path;
     const { isReverse } = rest;
     if (rest.changes === path.changes && path.isAt(rest.leaf)) return path.leaf;
+    rest.leaf = 0;
     // Only now: most ranges end with their first part.
     if (rest.behind !== 0) this.goOnAtKey(rest);
     const { near } = rest;

@@ -120,35 +120,45 @@ test("what a walk remembers of its last leaf never leads it anywhere else than i
   expect(besides).toBeGreaterThan(100);
 });
 
-test("a walk goes on as if another over the same reader, which an error cut short on its way, had not been", () => {
+test("a walk goes on as if another over the same reader, or itself, had not been cut short by an error on its way", () => {
   let errors = 0;
   for (let seed = 1; seed <= 40; seed++) {
     using grove = new Grove({ shape: TINY });
     const random = randomFrom(seed);
     for (let step = 0; step < 100; step++) grove.put(keyOf(random, 200), 0);
-    const { heap } = grove;
+    const { heap, keys } = grove;
     const { blockAddress } = heap;
-    const to = new Float64Array(4);
+    const loadKey = keys.loadKey.bind(keys);
+    /** Throws what a call at the end of the stack does, at the first node or key that is not at hand, or one behind it. */
+    const cutShort = (call: () => number): number | undefined => {
+      let left = Math.floor(random() * 3);
+      const count = (): void => {
+        if (left === 0) throw new RangeError("no room on the stack");
+        left -= 1;
+      };
+      heap.blockAddress = (block) => (count(), blockAddress.call(heap, block));
+      keys.loadKey = (units) => (count(), loadKey(units));
+      try {
+        return call();
+      } catch {
+        errors += 1;
+        return undefined;
+      } finally {
+        heap.blockAddress = blockAddress;
+        keys.loadKey = loadKey;
+      }
+    };
+    const to = new Float64Array(TINY.capacity + 2);
     const isReverse = seed % 2 === 0;
     const seen: number[] = [];
     const rest = remainderOf({ isReverse });
     for (let count = 1; count > 0;) {
-      count = grove.reader.take(grove.tree, rest, to, 1 + Math.floor(random() * to.length));
+      const room = 1 + Math.floor(random() * to.length);
+      const take = (): number => grove.reader.take(grove.tree, rest, to, room);
+      count = cutShort(take) ?? take();
       seen.push(...to.subarray(0, count));
-      // What a call at the end of the stack throws, at the first node that is not at hand, or one behind it.
-      let left = Math.floor(random() * 3);
-      heap.blockAddress = (block) => {
-        if (left === 0) throw new RangeError("no room on the stack");
-        left -= 1;
-        return blockAddress.call(heap, block);
-      };
       const elsewhere = remainderOf({ lower: { key: keyOf(random, 200), isInclusive: true } });
-      try {
-        grove.reader.take(grove.tree, elsewhere, new Float64Array(3), 3);
-      } catch {
-        errors += 1;
-      }
-      heap.blockAddress = blockAddress;
+      cutShort(() => grove.reader.take(grove.tree, elsewhere, new Float64Array(3), 3));
     }
     expect({ seed, seen }).toEqual({ seed, seen: grove.range({ isReverse }) });
   }
