@@ -101,7 +101,7 @@ export class Positions {
     const isPresent = this.#numbers[this.#baseAt] === this.#base;
     let word = slots.first;
     for (let index = at; index < at + count; index++, word += slots.step) {
-      const stored = (words[word + 1]! & HIGH_MASK) * TWO_32 + (words[word]! >>> 0);
+      const stored = storedIn(words[word]! >>> 0, words[word + 1]!);
       const units = stored + lap;
       to[index] = isPresent && units >= first ? units : this.#unitsOf(stored);
     }

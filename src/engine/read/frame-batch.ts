@@ -40,6 +40,13 @@ const GIVEN_BYTES_MAX = 4096;
 // Used within one call of the engine only.
 const sharedFrames = sharedScratch((FRAMES_MAX + 1) * FRAME_BYTES_MAX);
 
+/** Which of some positions are looked at, and what of the records there is wanted. */
+interface Wish {
+  readonly from: number;
+  readonly count: number;
+  readonly wanted: Wanted;
+}
+
 export class FrameBatch {
   readonly #log: LogReader;
   /** Where each frame is for good, 0 for one that goes the long way, and how many bytes may be read there. */
@@ -60,12 +67,7 @@ export class FrameBatch {
    * Looks at the frames at `count` positions (8-byte units) from `from` on; those at or behind `before` (lsn) are left out.
    * Returns how many records the list has got already, of frames that lie side by side; the others are for `record`.
    */
-  load(
-    pairs: KeyValue[],
-    units: Float64Array,
-    part: { readonly from: number; readonly count: number; readonly wanted: Wanted },
-    before: number,
-  ): number {
+  load(pairs: KeyValue[], units: Float64Array, part: Wish, before: number): number {
     const { from, count, wanted } = part;
     const isBeside = wanted !== "keys" && this.#areBeside(units, from, count);
     const given = isBeside ? this.#giveBeside(pairs, units, part, before) : 0;
@@ -81,12 +83,7 @@ export class FrameBatch {
   }
 
   /** Brings frames into the cache with one copy, and adds their records to a list up to the first that takes more. */
-  #giveBeside(
-    pairs: KeyValue[],
-    units: Float64Array,
-    part: { readonly from: number; readonly count: number; readonly wanted: Wanted },
-    before: number,
-  ): number {
+  #giveBeside(pairs: KeyValue[], units: Float64Array, part: Wish, before: number): number {
     const { from, count, wanted } = part;
     let low = units[from]!;
     let high = low;
@@ -123,7 +120,7 @@ export class FrameBatch {
   }
 
   /** Finds out where frames are. */
-  #locate(units: Float64Array, part: { readonly from: number; readonly count: number }, before: number): void {
+  #locate(units: Float64Array, part: Wish, before: number): void {
     const { from, count } = part;
     const log = this.#log;
     const places = this.#places;

@@ -1,10 +1,10 @@
 /**
  * A range: the records of a key space in key order as of one moment, while writes go on.
  *
- * Positions are taken from the ordered index some at a time, whatever leaves they lie in, and the records there are
- * read in pieces of their own (`record-walk.ts`).
+ * Positions are taken from the ordered index some at a time, and the records there are read in pieces of their own
+ * (`record-walk.ts`).
  *
- * A range that is short for certain (a small limit, or few positions between its bounds) is read within the call: it
+ * A range that is short for certain (a small limit, or bounds that lie within one leaf) is read within the call: it
  * then holds nothing, and nobody has to see when it is dropped. Its moment needs no noting either, if nothing was
  * written meanwhile: what it has read is then what was there when it began.
  *
@@ -25,7 +25,7 @@ import { PIECE_BYTES, RecordWalk, readPart, type Hold, type Moment } from "./rec
 import type { Snapshots } from "./snapshot.ts";
 import type { SpaceState, Spaces } from "../spaces.ts";
 
-/** Positions that are taken at a time: as many frames as are looked at side by side. */
+/** Positions that are taken at a time: more than a leaf holds, so that a part of a walk ends with its leaf (`RangeReader.take`). */
 const PART_MAX = 64;
 /** A range of so few records is read within the call: of those that the caller has said it wants, of those there happen to be. */
 const WANTED_AT_ONCE_MAX = 64;
