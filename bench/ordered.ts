@@ -1,8 +1,9 @@
 /**
- * What the ordered index costs and gives: prefix scans, ranges and full scans beside the peers, inserts and removes with
- * and without it, how even a load of sorted and of random keys is, and opening with its leaves in the image and without.
+ * What the ordered index costs and gives: prefix scans, ranges and full scans beside the peers, of records that came as one
+ * batch, as five, and by and by and were compacted in the order of their keys, inserts and removes with and without it, how even a load of sorted
+ * and of random keys is, and opening with its leaves in the image and without.
  *
- *     bun ordered.ts [records] [part ...]      parts: open, load, batches, order, writes, memory, ranges
+ *     bun ordered.ts [records] [part ...]      parts: open, load, batches, order, writes, memory, ranges, five, compacted
  *
  * Times of ranges and opens are of the processor, not of the clock, and the stores take turns: on a machine that is busy
  * with other work these ratios hold better. `ranges.ts` has the same with a process for each store, by the clock.
@@ -19,7 +20,17 @@ import { orders } from "./lib/orders.ts";
 import { openStore } from "./lib/peers-of.ts";
 import type { Store } from "./peers/peer.ts";
 
-const given = countAndWords(process.argv.slice(2), ["open", "load", "batches", "order", "writes", "memory", "ranges"]);
+const given = countAndWords(process.argv.slice(2), [
+  "open",
+  "load",
+  "batches",
+  "order",
+  "writes",
+  "memory",
+  "ranges",
+  "five",
+  "compacted",
+]);
 const records = given.count;
 const data = new Data({ seed: 3 });
 const parts = new Set(given.words);
@@ -47,13 +58,44 @@ function ownTime(): number {
   return user + system;
 }
 
-/** Prefix scans, ranges and full scans, the stores taking turns, so that a noisy moment meets all of them. */
-async function ranges(): Promise<void> {
+const ORDERED = { durability: "none", isOrdered: true } as const;
+/** As they come to a server that is asked by many: ten neighbours are in ten places then. */
+const SMALL_BATCH = 10_000;
+
+/** Records that came as so many batches. */
+async function ranges(batches: number): Promise<void> {
   using folder = new Folder();
   const names = ["emdb", "lmdb", "sqlite"];
-  const settings = { durability: "none", isOrdered: true } as const;
-  const stores = await Promise.all(names.map((name) => openStore(name, folder, `prefix-${name}`, settings)));
-  for (const store of stores) await load(store, data, records);
+  const stores = await Promise.all(names.map((name) => openStore(name, folder, `prefix-${name}`, ORDERED)));
+  for (const store of stores) await load(store, data, records, Math.ceil(records / batches));
+  await compareRanges(names, stores);
+}
+
+/** Records that came by small batches, as they lie then and compacted in the order of their keys. */
+async function compacted(): Promise<void> {
+  using folder = new Folder();
+  const names = ["compacted", "not compacted", "lmdb", "sqlite"];
+  const peers = ["emdb", "emdb", "lmdb", "sqlite"];
+  const stores = await Promise.all(peers.map((name, index) => openStore(name, folder, `store-${index}`, ORDERED)));
+  for (let from = 0; from < records; from += SMALL_BATCH) {
+    const entries = data.entries(from, Math.min(records, from + SMALL_BATCH));
+    for (const store of stores) await store.insertMany(entries);
+  }
+  const [inOrder, inLogOrder] = stores;
+  const timed = async (run: () => unknown): Promise<string> => {
+    const started = performance.now();
+    await run();
+    return (performance.now() - started).toFixed(0);
+  };
+  const plain = await timed(() => inLogOrder?.compact?.());
+  const first = await timed(() => inOrder?.compactInKeyOrder?.());
+  const second = await timed(() => inOrder?.compactInKeyOrder?.());
+  console.log(`compaction in the order of keys: ${first} ms, once more ${second} ms, in that of the log ${plain} ms`);
+  await compareRanges(names, stores);
+}
+
+/** Prefix scans, ranges and full scans, the stores taking turns, so that a noisy moment meets all of them; ratios to the first. */
+async function compareRanges(names: readonly string[], stores: readonly Store[]): Promise<void> {
   const keys = data.shuffledKeys(records, 8192);
   const perPrefix = Math.max(1, Math.round(records / 256 ** PREFIX_BYTES));
   let next = 0;
@@ -293,4 +335,6 @@ if (isWanted("batches")) batches();
 if (isWanted("order")) order();
 if (isWanted("writes")) writes();
 if (isWanted("memory")) memory();
-if (isWanted("ranges")) await ranges();
+if (isWanted("ranges")) await ranges(1);
+if (isWanted("five")) await ranges(5);
+if (isWanted("compacted")) await compacted();

@@ -5,6 +5,7 @@ export type {
   BytesLike,
   Cipher,
   Codec,
+  CompactOptions,
   EmdbShare,
   EmdbStats,
   EncryptionInput,

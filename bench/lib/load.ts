@@ -9,11 +9,16 @@ import type { Data } from "./data.ts";
  */
 const chunkRecords = 1_000_000;
 
-/** Puts records 0 to `records` into the store by batches; returns the nanoseconds inside the store. */
-export async function load(store: Store, data: Data, records: number): Promise<number> {
+/** Puts records 0 to `records` into the store by batches of `perBatch`; returns the nanoseconds inside the store. */
+export async function load(
+  store: Store,
+  data: Data,
+  records: number,
+  perBatch: number = chunkRecords,
+): Promise<number> {
   let elapsed = 0;
-  for (let from = 0; from < records; from += chunkRecords) {
-    const entries = data.entries(from, Math.min(records, from + chunkRecords));
+  for (let from = 0; from < records; from += perBatch) {
+    const entries = data.entries(from, Math.min(records, from + perBatch));
     const start = Bun.nanoseconds();
     await store.insertMany(entries);
     elapsed += Bun.nanoseconds() - start;

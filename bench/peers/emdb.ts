@@ -23,7 +23,7 @@ interface EmdbHandle {
   range(range: { readonly gte?: Uint8Array; readonly limit?: number }): Iterable<[Uint8Array, Uint8Array]>;
   flush(): Promise<void>;
   flushSync(): void;
-  compact(): Promise<void>;
+  compact(options?: { readonly inKeyOrder: boolean }): Promise<void>;
   share(): unknown;
   stats(): { readonly indexBytes: number };
   close(): Promise<void>;
@@ -111,6 +111,7 @@ function storeOf(emdb: EmdbHandle, variant: string, settings: OpenSettings): Sto
       : {}),
     length: () => emdb.len(),
     ...(typeof emdb.compact === "function" ? { compact: () => emdb.compact() } : {}),
+    ...(isOrdered ? { compactInKeyOrder: () => emdb.compact({ inKeyOrder: true }) } : {}),
     indexBytes: () => emdb.stats().indexBytes,
     ...(typeof emdb.share === "function" ? { share: () => emdb.share() } : {}),
     close: () => emdb.close(),

@@ -53,6 +53,8 @@ export interface Store {
   readonly flush?: () => MaybePromise<unknown>;
   /** Rewrites the file without dead space. */
   readonly compact?: () => MaybePromise<unknown>;
+  /** The same, and records lie in the order of their keys then. */
+  readonly compactInKeyOrder?: () => MaybePromise<unknown>;
   /** Memory of the index, where the peer keeps one and says so. */
   readonly indexBytes?: () => number;
   /** Posted to a Worker, lets `openShared` open the same database there. */

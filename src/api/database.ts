@@ -8,11 +8,12 @@ import { INSPECT, type Inspect, inspected } from "./inspect.ts";
 import { KeyspaceView } from "./keyspace.ts";
 import type { Lifecycle } from "../engine/life.ts";
 import { NamespaceView } from "./namespace.ts";
-import { checkedPath, checkedProgress } from "./paths.ts";
+import { checkedCompact, checkedPath, checkedProgress } from "./paths.ts";
 import { runTransaction } from "./transaction.ts";
 import type {
   BytesLike,
   Codec,
+  CompactOptions,
   EmdbShare,
   EmdbStats,
   Focus,
@@ -150,14 +151,15 @@ export class Database
 
   /**
    * Rewrites the live records into a fresh file and swaps it in, while reads and writes go on. The disk needs room for
-   * both files until then. An error leaves the database as it was.
+   * both files until then. An error leaves the database as it was, but for its length where it was to be `inKeyOrder`.
    *
    * @throws {EmdbError} EMDB_FULL when the disk is, or when iterators that began before keep eight replaced files already;
    *   EMDB_ABORTED, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED; EMDB_CLOSED where it is pending at `close`;
-   *   EMDB_INVALID_CONFIG when the file's name is so long that none fits beside it
+   *   EMDB_INVALID_CONFIG when the file's name is so long that none fits beside it, and for `inKeyOrder` without `rangeScans`
+   *   or with encryption
    */
-  async compact(options?: ProgressOptions): Promise<void> {
-    await this.#handle.openLife().compact(checkedProgress(options));
+  async compact(options?: CompactOptions): Promise<void> {
+    await this.#handle.openLife().compact(checkedCompact(options));
   }
 
   /**

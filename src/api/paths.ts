@@ -4,7 +4,7 @@ import { basename, resolve } from "node:path";
 import { EmdbError } from "../errors.ts";
 import { processEnvironment } from "../ffi/environment.ts";
 import { describe, refuseUnknownNames, isOptions } from "./describe.ts";
-import type { ProgressOptions } from "./types.ts";
+import type { CompactOptions, ProgressOptions } from "./types.ts";
 import { faultOnWindows } from "./windows-names.ts";
 
 const hrefOfUrl = Object.getOwnPropertyDescriptor(URL.prototype, "href")?.get;
@@ -61,6 +61,14 @@ export function checkedProgress(
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   };
+}
+
+/** The options of a compaction; throws what `checkedProgress` does. */
+export function checkedCompact(options: CompactOptions = {}): CompactOptions {
+  const progress = checkedProgress(options, { extra: ["inKeyOrder"] });
+  const { inKeyOrder = false } = options;
+  if (typeof inKeyOrder !== "boolean") throw wrong(`inKeyOrder must be true or false, got ${describe(inKeyOrder)}`);
+  return { ...progress, inKeyOrder };
 }
 
 /** `instanceof` alone takes a proxy for one, whose every property then throws. */

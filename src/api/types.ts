@@ -346,6 +346,17 @@ export interface ProgressOptions {
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
 }
 
+/** What a compaction is to do beside giving room back. */
+export interface CompactOptions extends ProgressOptions {
+  /**
+   * Leaves short records in the order of their keys, so that a range reads one stretch of the file instead of a place for each
+   * record. Those that do not lie so are written twice, which takes longer, and room for them in the log until it is
+   * compacted. Needs `rangeScans`; not for an encrypted database, whose file would show the length of the record at each
+   * rank. Default false: records stay in the order in which they were written.
+   */
+  readonly inKeyOrder?: boolean;
+}
+
 /** Who took the lock of a database last, as it wrote down itself. */
 export interface LockHolder {
   /** Its process number. */

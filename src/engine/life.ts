@@ -13,6 +13,7 @@
 import type { Space, Store } from "./contract.ts";
 import type {
   Cipher,
+  CompactOptions,
   EmdbShare,
   EmdbStats,
   EncryptionInput,
@@ -86,7 +87,7 @@ export interface Lifecycle {
   flush(): Promise<void>;
   flushSync(): void;
   checkpoint(): Promise<void>;
-  compact(options: ProgressOptions): Promise<void>;
+  compact(options: CompactOptions): Promise<void>;
   /** `target` is absolute. */
   backupTo(target: string, options: ProgressOptions): Promise<void>;
   verify(options: ProgressOptions): Promise<VerifyReport>;

@@ -16,6 +16,8 @@ const EXPIRY_MODEL = "test/engine/expiry-model.test.ts";
 
 const BATCH_ORDER = "test/engine/batch-order.test.ts";
 const HELD = "test/engine/checkpoint-held.test.ts";
+const IN_ORDER = "test/compaction/in-order.test.ts";
+const REWRITE = "engine/copy/rewrite-in-order.ts";
 
 /** What an index counts, keeps and gives back. */
 export const INDEX: readonly PlantedFault[] = [
@@ -398,4 +400,33 @@ export const INDEX: readonly PlantedFault[] = [
     "engine/background/expiry-timer.ts",
     ["this.#spaces.live(this.#next, SPACES_PER_LOOK)", "this.#spaces.live(this.#next, Infinity)"],
   ),
+  fault("a compaction in the order of keys revives what was removed", IN_ORDER, REWRITE, [
+    "kindOf(lookup.shape) !== KIND_PUT || bytes",
+    "bytes",
+  ]),
+  fault("a compaction in the order of keys forgets deadlines", IN_ORDER, REWRITE, [
+    "const expiresAtMs = lookup.expiresAtMs();",
+    "const expiresAtMs = 0;",
+  ]),
+  fault("a compaction in the order of keys writes rot anew", IN_ORDER, REWRITE, ["  verifyFound(core);\n", ""]),
+  fault("a compaction in the order of keys writes long records twice", IN_ORDER, REWRITE, [
+    " || bytes >= NEAR_BYTES) return;",
+    ") return;",
+  ]),
+  fault("a compaction in the order of keys leaves half of them where they are", IN_ORDER, REWRITE, [
+    "(gap < 0 || gap >= NEAR_BYTES)",
+    "gap >= NEAR_BYTES",
+  ]),
+  fault("a compaction in the order of keys writes all anew for a few", IN_ORDER, REWRITE, [
+    "breaks * RECORDS_PER_BREAK > lsns.length",
+    "breaks > 0 * lsns.length",
+  ]),
+  fault("a compaction in the order of keys reads the tree of a key space that was emptied", IN_ORDER, REWRITE, [
+    "  if (tree === 0) return 0;\n",
+    "",
+  ]),
+  fault("an encrypted database is compacted in the order of its keys", IN_ORDER, "engine/copy/compaction.ts", [
+    "  if (vault === undefined) return;\n  const message",
+    "  return;\n  const message",
+  ]),
 ];

@@ -312,12 +312,12 @@ export class Life {
   }
 
   /** A compaction, a step at a time, with changes in between. */
-  compact(changesPerStep: number): number {
+  compact(changesPerStep: number, { isInOrder = false } = {}): number {
     const { work, compaction } = this.opened;
     if (!work.tryTake()) this.#fail("somebody else works here");
     let steps = 0;
     try {
-      for (const generator of [compaction.copySteps(), compaction.relocationSteps()]) {
+      for (const generator of [compaction.copySteps({ isInOrder }), compaction.relocationSteps()]) {
         for (const _ of generator) {
           steps += 1;
           for (let change = this.random.below(changesPerStep + 1); change > 0; change--) this.one();

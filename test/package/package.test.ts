@@ -21,6 +21,7 @@ const promisedNames = [
   "BytesLike",
   "Cipher",
   "Codec",
+  "CompactOptions",
   "Emdb",
   "EmdbError",
   "EmdbErrorCode",

@@ -29,8 +29,8 @@ const CONFIG: OpenConfig = {
   readOnly: false,
 };
 
-/** How a compaction is done: in one go, or a step before each of the operations that follow. */
-type Compacting = "at once" | "in between";
+/** How a compaction is done: in one go, or a step before each of the operations that follow; in the order of keys every second one. */
+type Compacting = "at once" | "in between" | "in between, in key order";
 
 export function engineAdapter(
   name = "engine",
@@ -102,8 +102,8 @@ function lastingOf(store: OpenStore | undefined): string {
   return JSON.stringify([...(store?.records() ?? [])].filter(({ expiresAtMs }) => expiresAtMs === 0));
 }
 
-function* allSteps(compaction: Opened["compaction"]): Generator<number, void> {
-  yield* compaction.copySteps();
+function* allSteps(compaction: Opened["compaction"], isInOrder: boolean): Generator<number, void> {
+  yield* compaction.copySteps({ isInOrder });
   yield* compaction.relocationSteps();
 }
 
@@ -112,6 +112,8 @@ class EngineStore implements OpenStore {
   /** Work for the next turn of the event loop, which only a script makes turn. */
   readonly #deferred: (() => void)[] = [];
   readonly #isInBetween: boolean;
+  readonly #mayOrder: boolean;
+  #compactions = 0;
   readonly missingBytes: number;
   isBackingUp = false;
   backupCount = 0;
@@ -124,7 +126,8 @@ class EngineStore implements OpenStore {
     { path, config }: { readonly path: string; readonly config: OpenConfig },
     compacting: Compacting,
   ) {
-    this.#isInBetween = compacting === "in between";
+    this.#isInBetween = compacting !== "at once";
+    this.#mayOrder = compacting === "in between, in key order";
     const defer = (work: () => void): void => void this.#deferred.push(work);
     this.#opened = openFile({ system, defer, hasWorkers: false }, { path, createFolders: false, config });
     this.missingBytes = this.#opened.base.recovery.missingBytes;
@@ -189,7 +192,7 @@ class EngineStore implements OpenStore {
       this.turn();
     }
     if (this.#isInBetween) {
-      this.#steps = allSteps(compaction);
+      this.#steps = allSteps(compaction, this.#mayOrder && this.#compactions++ % 2 === 0);
       return this.#goOn();
     }
     try {

@@ -35,7 +35,7 @@ const COMPACTING = engineAdapter("compacting", {}, "in between");
 const COMPACTING_RANGES = engineAdapter(
   "compacting with ranges",
   { rangeScans: true, verifyReads: false },
-  "in between",
+  "in between, in key order",
 );
 
 const ADAPTERS: readonly StoreAdapter[] = [

@@ -40,7 +40,7 @@ const fileImportsAllowed = new Set(["src/api > src/ffi/environment.ts"]);
  */
 export const engineTable: Readonly<Record<string, readonly string[]>> = {
   background: ["copy", "files", "hint", "read", "threads"],
-  copy: ["files", "hint", "open", "sealed", "threads", "verify"],
+  copy: ["files", "hint", "open", "read", "sealed", "threads", "verify"],
   files: ["threads"],
   hint: ["files", "threads"],
   open: ["files", "hint", "ordering", "sealed", "threads", "write"],

@@ -286,6 +286,15 @@ interface Waiting {
   readonly lockTimeoutMs?: number;
 }
 
+/** A compaction may be told more than other long calls. */
+interface CompactOptions extends emdb.ProgressOptions {
+  readonly inKeyOrder?: boolean;
+}
+
+interface WiderDatabase {
+  compact(options?: emdb.CompactOptions): Promise<void>;
+}
+
 interface WiderStatics {
   resolvePath(options?: emdb.LocationOptions): string;
 }
@@ -336,7 +345,8 @@ interface Point {
 
 /** Every name of the package with what is not as promised: nothing. */
 interface Found {
-  readonly Emdb: Broken<Database, emdb.Emdb>;
+  readonly Emdb: Broken<Database, emdb.Emdb, keyof WiderDatabase>;
+  readonly widerDatabase: Broken<WiderDatabase, Pick<emdb.Emdb, keyof WiderDatabase>>;
   readonly standIn: [Database] extends [emdb.Emdb] ? never : "asks for more than its members";
   readonly statics: Broken<Statics, typeof emdb.Emdb, keyof WiderStatics, "prototype">;
   readonly widerStatics: Broken<WiderStatics, Pick<typeof emdb.Emdb, keyof WiderStatics>>;
@@ -376,6 +386,7 @@ interface Found {
   readonly RangeOptions: Broken<RangeOptions<emdb.BytesLike>, emdb.RangeOptions>;
   readonly rangeOfNumbers: Broken<RangeOptions<number>, emdb.RangeOptions<number>>;
   readonly ProgressOptions: Broken<ProgressOptions, emdb.ProgressOptions>;
+  readonly CompactOptions: Broken<CompactOptions, emdb.CompactOptions>;
   readonly BytesLike: Differs<Bytes, emdb.BytesLike>;
   readonly Cipher: Differs<Cipher, emdb.Cipher>;
   readonly FlushPolicy: Differs<FlushPolicy, emdb.FlushPolicy>;

@@ -2,7 +2,7 @@
  * Compaction: the live records are copied to a sibling while reads and writes go on, the sibling catches up with what
  * was written meanwhile, takes the name under the writer's lock, and the index is led over to it.
  *
- *     sweep -> copy -> catch up, a few times -> swap (lock: some milliseconds) -> relocate the index -> release the old file
+ *     sweep (-> rewrite in order) -> copy -> catch up, a few times -> swap (lock: some milliseconds) -> relocate the index -> release the old file
  *
  * The steps are a generator, so that the event loop turns between two of them, and a test runs them as it likes.
  *
@@ -16,7 +16,7 @@
 import { EmdbError } from "../../errors.ts";
 import { must } from "../../ffi/io-error.ts";
 import { collectGarbage, type Pinned } from "../../ffi/memory.ts";
-import type { ProgressOptions } from "../../api/types.ts";
+import type { CompactOptions } from "../../api/types.ts";
 import {
   GROWTH_BYTES_MAX,
   HEADER_PAGE_BYTES,
@@ -39,6 +39,7 @@ import type { LongWork } from "../background/long-work.ts";
 import { headerPageOf, pageAfter } from "../files/made-end.ts";
 import { MoveTable } from "./move-table.ts";
 import { Pace } from "../progress.ts";
+import { rewriteSteps } from "./rewrite-in-order.ts";
 import type { Relocation } from "./relocation.ts";
 import { inSlices } from "../threads/held-steps.ts";
 import { reapDeadRows } from "../threads/rows.ts";
@@ -81,6 +82,13 @@ export interface Unasked {
   readonly onRoom: () => void;
 }
 
+/** What there is to the steps of a compaction. */
+interface CopyPlan {
+  readonly onRoom?: (() => void) | undefined;
+  /** Records that do not lie in the order of their keys are written anew before (`rewrite-in-order.ts`). */
+  readonly isInOrder?: boolean;
+}
+
 /** A copy under way. */
 export interface Draft {
   readonly log: NewLog;
@@ -103,10 +111,14 @@ export class Compaction {
   }
 
   /** Resolves when the compacted file is in service and the one before is not needed any more. */
-  async run(options: ProgressOptions, unasked?: Unasked): Promise<void> {
+  async run(options: CompactOptions, unasked?: Unasked): Promise<void> {
     const core = this.#core;
+    const isInOrder = options.inKeyOrder === true;
     refuseUnfit(core);
-    const copied = core.visible - core.base;
+    if (isInOrder) refuseOrder(core);
+    // What is live is looked at, and most of it may be written once more.
+    const rewritten = isInOrder ? 2 * core.control.numbers[LIVE_BYTES]! : 0;
+    const copied = core.visible - core.base + rewritten;
     const pace = new Pace(core, options, copied + core.heap.bytes / SHARD_BYTES);
     await this.#parts.work.run({ draftPath: this.#draftPath, options }, async (check) => {
       await pace.begin();
@@ -114,7 +126,7 @@ export class Compaction {
       if (unasked?.isWanted() === false) return;
       await this.#giveBack(0, pace, check);
       if (this.#isOutOfSegments()) await this.releaseDropped(() => this.#isOutOfSegments(), check);
-      await pace.drive(core, this.copySteps(unasked?.onRoom), {
+      await pace.drive(core, this.copySteps({ onRoom: unasked?.onRoom, isInOrder }), {
         check,
         needsLock: () => this.#copy?.needsLock ?? true,
       });
@@ -142,14 +154,17 @@ export class Compaction {
    * The steps to the swap, each of a few milliseconds at most; yields how far into the log it is. Who waits for `onRoom` has
    * all the room asked for before anything is copied: on a disk that has it not, next to nothing has been done then.
    */
-  *copySteps(onRoom?: () => void): Generator<number, void> {
+  *copySteps(plan: CopyPlan = {}): Generator<number, void> {
     const { relocation, engine, sync } = this.#parts;
+    const { onRoom } = plan;
     while (relocation.step()) yield 0;
     yield* this.sweepSteps();
+    const looked = plan.isInOrder === true ? yield* rewriteSteps(engine) : 0;
     const draft = this.#begin();
     this.#copy = draft.copy;
     try {
-      yield* copySteps(engine, sync, { ...draft, onRoom, finish: () => this.#swap(draft) });
+      const steps = copySteps(engine, sync, { ...draft, onRoom, finish: () => this.#swap(draft) });
+      for (const done of steps) yield looked + done;
     } finally {
       this.#copy = undefined;
       draft.copy.release();
@@ -321,6 +336,16 @@ function refuseUnfit(core: Core): void {
   const path = core.file?.path;
   if (core.isReadOnly) throw new EmdbError("EMDB_READ_ONLY", "the database was opened with readOnly", { path });
   if (core.control.flags[STATE] !== 0) throw refusal(core);
+}
+
+/** @throws {EmdbError} EMDB_INVALID_CONFIG for what has no order of keys, or must not show it */
+function refuseOrder({ ordering, vault }: Core): void {
+  if (ordering === undefined)
+    throw new EmdbError("EMDB_INVALID_CONFIG", "inKeyOrder needs the ordered index: open with { rangeScans: true }");
+  if (vault === undefined) return;
+  const message =
+    "inKeyOrder is not for an encrypted database: in a file in the order of its keys the length of the record at each rank shows";
+  throw new EmdbError("EMDB_INVALID_CONFIG", message);
 }
 
 /**
