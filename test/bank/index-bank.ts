@@ -425,6 +425,14 @@ export const INDEX: readonly PlantedFault[] = [
     "  if (tree === 0) return 0;\n",
     "",
   ]),
+  fault("a compaction in the order of keys writes twice what comes meanwhile", IN_ORDER, REWRITE, [
+    "if (lsn < before) look",
+    "if (lsn < Infinity * before) look",
+  ]),
+  fault("whoever writes keeps a compaction in the order of keys from its end", IN_ORDER, REWRITE, [
+    "const STRETCH_POSITIONS = 8192;",
+    "const STRETCH_POSITIONS = 512;",
+  ]),
   fault("an encrypted database is compacted in the order of its keys", IN_ORDER, "engine/copy/compaction.ts", [
     "  if (vault === undefined) return;\n  const message",
     "  return;\n  const message",

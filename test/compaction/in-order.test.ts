@@ -261,6 +261,33 @@ test("records that are written, and key spaces that are emptied or dropped, betw
   expect([...early].length).toBe(2000);
 });
 
+test("whoever writes more keys behind the others than it looks at in a step does not keep it from its end", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem(), ORDERED);
+  const { opened, engine } = fixture;
+  const { compaction, work } = opened;
+  engine.writeBatch(writesOf(1, 2000, engine.defaultSpace));
+  expect(work.tryTake()).toBe(true);
+  const write = spyOn(engine, "writeBatch");
+  const copied = spyOn(engine.spaces, "noteCopy");
+  let last = 0;
+  let steps = 0;
+  for (const _ of compaction.copySteps({ isInOrder: true })) {
+    if (write.mock.calls.length === 0 || copied.mock.calls.length > 0) continue;
+    steps += 1;
+    if (steps > 50) throw new Error("it does not end");
+    const keys = Array.from({ length: 1500 }, () => `later ${String((last += 1)).padStart(9, "0")}`);
+    engine.insertMany(engine.defaultSpace, keys, keys, 0);
+  }
+  for (const _ of compaction.relocationSteps());
+  work.give();
+  // What came meanwhile is not written twice.
+  expect(write.mock.calls.flatMap(([batch]) => batch).length).toBe(2000);
+  expect(write.mock.calls.length).toBe(4);
+  expect(breaksOf(opened, engine.defaultSpace)).toBeLessThan(100);
+  expect(engine.count(engine.defaultSpace)).toBe(2000 + last);
+});
+
 test("a record that has rotted ends it before anything is written of its stretch, and is not written as if it were sound", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");

@@ -11,6 +11,7 @@
  *    checksums: rot is not written anew as if it were sound.
  * 2. The writer's lock is held for one stretch.
  * 3. What lies in order already is left there, and so is what has a page of its own anyway.
+ * 4. What is written meanwhile is left for the next time, and passed over faster than it comes: this ends.
  */
 
 import { verifyFound } from "../read/body-check.ts";
@@ -25,6 +26,8 @@ import type { SpaceState } from "../spaces.ts";
 /** Neighbours that come to lie side by side, and what their last leaf holds besides: written within some milliseconds. */
 const STRETCH_RECORDS = 512;
 const STRETCH_BYTES = 256 * 1024;
+/** With those among them that came meanwhile, of which nothing is read. */
+const STRETCH_POSITIONS = 8192;
 /** More than a leaf has: a part then ends with its leaf (`RangeReader.take`). */
 const PART_RECORDS = 64;
 /** Frames that are as long are read by themselves, wherever they lie, and so is what is as far from its neighbour. */
@@ -36,8 +39,9 @@ const sharedUnits = sharedScratch(PART_RECORDS * 8);
 /** Where records lie that are to be near each other. */
 interface Stretch {
   readonly lsns: number[];
-  /** Of everything that was looked at. */
+  /** Of everything that was there before, and how many positions that was with what was not. */
   bytes: number;
+  positions: number;
   breaks: number;
   /** Where the frame before ends. */
   end: number;
@@ -45,39 +49,52 @@ interface Stretch {
 
 /** The steps, each under the writer's lock for a stretch; yields and returns how many bytes of records have been looked at. */
 export function* rewriteSteps(engine: Engine): Generator<number, number> {
-  const { spaces } = engine;
+  const { core, spaces } = engine;
+  const before = core.visible;
   let done = 0;
   for (let first = 0; first < spaces.nextId; first += SPACES_PER_LOOK, yield done) {
     const hasOrder = (space: SpaceState): boolean => spaces.tree(space) !== 0;
     const some = engine.exclusivelyInMemory(() => spaces.live(first, SPACES_PER_LOOK).filter(hasOrder));
     for (const space of some) {
       const rest = remainderOf({});
-      for (let bytes = 1; bytes > 0; yield done) {
-        bytes = engine.exclusively(() => rewriteStretch(engine, space, rest));
+      for (let isMore = true; isMore; yield done) {
+        const { bytes, positions } = engine.exclusively(() => rewriteStretch(engine, space, { rest, before }));
         done += bytes;
+        isMore = positions > 0;
       }
     }
   }
   return done;
 }
 
-/** Looks at the next stretch of a key space; returns how many bytes its records are, 0 at the end. */
-function rewriteStretch(engine: Engine, space: SpaceState, rest: Remainder): number {
-  const { core, spaces } = engine;
+/** Looks at the next stretch of what is left of a key space, and writes it anew where that is due; without a position at its end. */
+function rewriteStretch(
+  engine: Engine,
+  space: SpaceState,
+  { rest, before }: { readonly rest: Remainder; readonly before: number },
+): Stretch {
+  const stretch: Stretch = { lsns: [], bytes: 0, positions: 0, breaks: 0, end: 0 };
   // There is none where another Worker has dropped or cleared it in between.
-  const tree = spaces.tree(space);
-  if (tree === 0) return 0;
-  const { reader } = core.ordering!;
-  const stretch: Stretch = { lsns: [], bytes: 0, breaks: 0, end: 0 };
+  const tree = engine.spaces.tree(space);
+  if (tree === 0) return stretch;
+  const { reader } = engine.core.ordering!;
   const units = sharedUnits().f64;
-  while (stretch.lsns.length < STRETCH_RECORDS && stretch.bytes < STRETCH_BYTES) {
+  while (!isFull(stretch)) {
     const count = reader.take(tree, rest, units, PART_RECORDS);
     if (count === 0) break;
-    for (let index = 0; index < count; index++) look(engine, stretch, units[index]! * 8);
+    stretch.positions += count;
+    for (let index = 0; index < count; index++) {
+      const lsn = units[index]! * 8;
+      if (lsn < before) look(engine, stretch, lsn);
+    }
   }
-  const { lsns, breaks, bytes } = stretch;
+  const { lsns, breaks } = stretch;
   if (breaks * RECORDS_PER_BREAK > lsns.length) engine.writeBatch(lsns.map((lsn) => writeOf(engine, space, lsn)));
-  return bytes;
+  return stretch;
+}
+
+function isFull({ lsns, bytes, positions }: Stretch): boolean {
+  return lsns.length >= STRETCH_RECORDS || bytes >= STRETCH_BYTES || positions >= STRETCH_POSITIONS;
 }
 
 /** Takes up the record at a position, if it is one whose place matters. */
