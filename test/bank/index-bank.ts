@@ -421,10 +421,6 @@ export const INDEX: readonly PlantedFault[] = [
     "breaks * RECORDS_PER_BREAK > lsns.length",
     "breaks > 0 * lsns.length",
   ]),
-  fault("a compaction in the order of keys reads the tree of a key space that was emptied", IN_ORDER, REWRITE, [
-    "  if (tree === 0) return 0;\n",
-    "",
-  ]),
   fault("a compaction in the order of keys writes twice what comes meanwhile", IN_ORDER, REWRITE, [
     "if (lsn < before) look",
     "if (lsn < Infinity * before) look",
