@@ -288,6 +288,41 @@ test("whoever writes more keys behind the others than it looks at in a step does
   expect(engine.count(engine.defaultSpace)).toBe(2000 + last);
 });
 
+test("no step of it holds the writer's lock for more than some hundred records, or what is as long, or came meanwhile", () => {
+  using folder = temporaryFolder();
+  using fixture = new EngineFixture(folder.file("data.emdb"), hostSystem(), ORDERED);
+  const { opened, engine } = fixture;
+  const { compaction, work } = opened;
+  const [short, long] = ["short", "long"].map((name) => engine.spaceNamed(name));
+  engine.writeBatch(writesOf(1, 3000, short!));
+  for (let index = 0; index < 300; index++) engine.insert(long!, `key ${index}`, "v".repeat(8000), 0);
+  engine.insert(long!, "last", "1", 0);
+  expect(work.tryTake()).toBe(true);
+  const taken = spyOn(engine.core.ordering!.reader, "take");
+  const copied = spyOn(engine.spaces, "noteCopy");
+  const perStep: number[] = [];
+  for (const _ of compaction.copySteps({ isInOrder: true })) {
+    const count = taken.mock.results.reduce((sum, { value }) => sum + Number(value), 0);
+    taken.mockClear();
+    if (count === 0 || copied.mock.calls.length > 0) continue;
+    perStep.push(count);
+    if (perStep.length > 1) continue;
+    const keys = Array.from({ length: 20_000 }, (_, index) => `key ${index}`);
+    engine.insertMany(short!, keys, keys, 0);
+  }
+  for (const _ of compaction.relocationSteps());
+  work.give();
+  // Of each to the end of a leaf, which has up to 63.
+  const [first = 0, ...others] = perStep;
+  expect(first).toBeGreaterThanOrEqual(512);
+  expect(first).toBeLessThan(512 + 63);
+  const ofLong = others.slice(-Math.ceil((300 * 8000) / (256 * 1024 + 63 * 8000)));
+  for (const count of ofLong) expect(count).toBeLessThan(33 + 63);
+  const ofShort = others.slice(0, others.length - ofLong.length);
+  for (const count of ofShort) expect(count).toBeLessThan(8192 + 63);
+  expect(Math.max(...ofShort)).toBeGreaterThan(512 + 63);
+});
+
 test("a record that has rotted ends it before anything is written of its stretch, and is not written as if it were sound", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
