@@ -429,6 +429,12 @@ export const INDEX: readonly PlantedFault[] = [
     "const STRETCH_POSITIONS = 8192;",
     "const STRETCH_POSITIONS = 512;",
   ]),
+  fault(
+    "how far a frame in a replaced log may be read is what was known of another",
+    "test/engine/side-by-side.test.ts",
+    "engine/read/frame-batch.ts",
+    ["      limits[index] = log.limit;\n", ""],
+  ),
   fault("an encrypted database is compacted in the order of its keys", IN_ORDER, "engine/copy/compaction.ts", [
     "  if (vault === undefined) return;\n  const message",
     "  return;\n  const message",

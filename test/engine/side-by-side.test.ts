@@ -2,12 +2,16 @@
 
 import { closeSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
 import { expect, test } from "bun:test";
+import { openMemory } from "../../src/engine/open/open.ts";
+import { FRAMES_MAX } from "../../src/engine/read/frame-batch.ts";
 import { RecordList } from "../../src/engine/read/record-batches.ts";
 import { readPart } from "../../src/engine/read/record-walk.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
+import { addressOf, copy } from "../../src/ffi/memory.ts";
 import { Emdb } from "../../src/index.ts";
 import { FRAME_HEADER_BYTES, WORD_VALUE_BYTES } from "../../src/log/frame.ts";
 import { EngineFixture } from "./engine-fixture.ts";
+import { CONFIG } from "./open-engine.ts";
 import { expectCode, fastFolder } from "./fixture.ts";
 
 const PAGE_BYTES = 4096;
@@ -76,4 +80,36 @@ test("a long record behind short ones, or alone, is counted as one", () => {
       expect(list.longBytes > 0).toBe(lengths[last] === 300_000);
     }
   }
+});
+
+test("the same of a record in a log that a compaction has replaced, which somebody still reads", () => {
+  const config = { ...CONFIG, rangeScans: true };
+  const opened = openMemory({ system: hostSystem(), defer: (work) => setImmediate(work), hasWorkers: false }, config);
+  const { engine, compaction, work } = opened;
+  const { core } = engine;
+  // Far from each other: each is found by itself.
+  const units = new Float64Array(FRAMES_MAX);
+  const other = engine.spaceNamed("between");
+  for (let index = 0; index < 50; index++) {
+    engine.insert(other, `${index}`, new Uint8Array(3000), 0);
+    if (index < 30) units.fill(core.visible / 8, 2 * index);
+    engine.insert(engine.defaultSpace, `key ${index + 10}`, Uint8Array.of(index), 0);
+  }
+  const last = core.visible - FRAME_HEADER_BYTES - 8;
+  // What is known of the places of frames is then of the log in service, and of those that stand early in it.
+  const moment = { lsn: core.present(), now: undefined };
+  readPart(core, new RecordList(), { units, from: 0, count: FRAMES_MAX, moment, wanted: "pairs" });
+  const before = engine.range(engine.defaultSpace, { isReverse: false });
+  for (let index = 0; index < 5; index++) before.pull();
+  expect(work.tryTake()).toBe(true);
+  for (const steps of [compaction.copySteps(), compaction.relocationSteps()]) for (const _ of steps);
+  work.give();
+  expect(core.log.segments.list()).toHaveLength(1);
+  copy(core.log.at(last) + WORD_VALUE_BYTES * 4, addressOf(new Uint8Array(Uint32Array.of(1000).buffer)), 4);
+  const values: (number | undefined)[] = [];
+  expectCode("EMDB_CORRUPTED", () => {
+    for (let record = before.pull(); record !== undefined; record = before.pull()) values.push(record.value[0]);
+  });
+  expect(values).toEqual(Array.from({ length: 44 }, (_, index) => index + 5));
+  opened.leave();
 });
