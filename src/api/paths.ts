@@ -35,18 +35,18 @@ export function checkedPath(path: unknown, { what }: { readonly what: string } =
 /**
  * The options of a long call, without anything else that was in them.
  *
- * `extra` names further properties that belong to the caller's type
+ * `extra` names further properties that belong to the caller's type, which is called `what`
  * @throws {EmdbError} EMDB_INVALID_ARGUMENT; EMDB_ABORTED when the signal is aborted already
  */
 export function checkedProgress(
   options: ProgressOptions = {},
-  { extra }: { readonly extra: readonly string[] } = { extra: [] },
+  { what = "ProgressOptions", extra = [] }: { readonly what?: string; readonly extra?: readonly string[] } = {},
 ): ProgressOptions {
   if (!isOptions(options)) {
     throw wrong(`the options must be an object, got ${describe(options)}`);
   }
   const known = ["signal", "onProgress", ...extra];
-  refuseUnknownNames(options, { what: "ProgressOptions", known, code: "EMDB_INVALID_ARGUMENT" });
+  refuseUnknownNames(options, { what, known, code: "EMDB_INVALID_ARGUMENT" });
   const { signal, onProgress } = options;
   if (signal !== undefined && !isSignal(signal)) {
     throw wrong(`signal must be an AbortSignal, got ${describe(signal)}`);
@@ -65,7 +65,7 @@ export function checkedProgress(
 
 /** The options of a compaction; throws what `checkedProgress` does. */
 export function checkedCompact(options: CompactOptions = {}): CompactOptions {
-  const progress = checkedProgress(options, { extra: ["inKeyOrder"] });
+  const progress = checkedProgress(options, { what: "CompactOptions", extra: ["inKeyOrder"] });
   const { inKeyOrder = false } = options;
   if (typeof inKeyOrder !== "boolean") throw wrong(`inKeyOrder must be true or false, got ${describe(inKeyOrder)}`);
   return { ...progress, inKeyOrder };

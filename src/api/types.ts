@@ -350,8 +350,8 @@ export interface ProgressOptions {
 export interface CompactOptions extends ProgressOptions {
   /**
    * Leaves short records in the order of their keys, so that a range reads one stretch of the file instead of a place for each
-   * record. Those that do not lie so are written twice, which takes longer, and room for them in the log until it is
-   * compacted. Needs `rangeScans`; not for an encrypted database, whose file would show the length of the record at each
+   * record. Those that do not lie so are written twice, which takes longer, and for which the disk needs room once more,
+   * until it is done. Needs `rangeScans`; not for an encrypted database, whose file would show the length of the record at each
    * rank. Default false: records stay in the order in which they were written.
    */
   readonly inKeyOrder?: boolean;

@@ -33,7 +33,7 @@ export const COMPACTION: readonly PlantedFault[] = [
     "core.makeRoom = () => draft.log.tail.giveBack();",
     "",
   ]),
-  fault("a compaction by itself copies what the disk has no room for", ROOM, "engine/copy/compaction.ts", [
+  fault("a compaction by itself copies what the disk has no room for", ROOM, "engine/copy/draft-log.ts", [
     "    log.reserve(bytes);\n",
     "",
   ]),

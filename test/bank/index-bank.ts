@@ -16,6 +16,7 @@ const EXPIRY_MODEL = "test/engine/expiry-model.test.ts";
 
 const BATCH_ORDER = "test/engine/batch-order.test.ts";
 const HELD = "test/engine/checkpoint-held.test.ts";
+const ROOM = "test/engine/room.test.ts";
 const IN_ORDER = "test/compaction/in-order.test.ts";
 const REWRITE = "engine/copy/rewrite-in-order.ts";
 
@@ -401,33 +402,55 @@ export const INDEX: readonly PlantedFault[] = [
     ["this.#spaces.live(this.#next, SPACES_PER_LOOK)", "this.#spaces.live(this.#next, Infinity)"],
   ),
   fault("a compaction in the order of keys revives what was removed", IN_ORDER, REWRITE, [
-    "kindOf(lookup.shape) !== KIND_PUT || bytes",
-    "bytes",
+    "if (kindOf(lookup.shape) === KIND_PUT && bytes < NEAR_BYTES)",
+    "if (bytes < NEAR_BYTES)",
   ]),
   fault("a compaction in the order of keys forgets deadlines", IN_ORDER, REWRITE, [
     "const expiresAtMs = lookup.expiresAtMs();",
     "const expiresAtMs = 0;",
   ]),
-  fault("a compaction in the order of keys writes rot anew", IN_ORDER, REWRITE, ["  verifyFound(core);\n", ""]),
+  fault("a compaction in the order of keys writes rot anew", IN_ORDER, REWRITE, ["    verifyFound(this.#core);\n", ""]),
   fault("a compaction in the order of keys writes long records twice", IN_ORDER, REWRITE, [
-    " || bytes >= NEAR_BYTES) return;",
-    ") return;",
+    "KIND_PUT && bytes < NEAR_BYTES)",
+    "KIND_PUT)",
   ]),
   fault("a compaction in the order of keys leaves half of them where they are", IN_ORDER, REWRITE, [
     "(gap < 0 || gap >= NEAR_BYTES)",
-    "gap >= NEAR_BYTES",
+    "(gap >= NEAR_BYTES)",
+  ]),
+  fault("a compaction in the order of keys leaves streams in between each other", IN_ORDER, REWRITE, [
+    " && this.#gaps <= this.#bytes * GAPS_PER_BYTE",
+    "",
   ]),
   fault("a compaction in the order of keys writes all anew for a few", IN_ORDER, REWRITE, [
-    "breaks * RECORDS_PER_BREAK > lsns.length",
-    "breaks > 0 * lsns.length",
+    "this.#breaks * RECORDS_PER_BREAK <= this.lsns.length",
+    "this.#breaks <= 0 * this.lsns.length",
   ]),
   fault("a compaction in the order of keys writes twice what comes meanwhile", IN_ORDER, REWRITE, [
-    "if (lsn < before) look",
-    "if (lsn < Infinity * before) look",
+    "if (lsn < this.#before) this",
+    "if (lsn < Infinity * this.#before) this",
   ]),
   fault("whoever writes keeps a compaction in the order of keys from its end", IN_ORDER, REWRITE, [
-    "const STRETCH_POSITIONS = 8192;",
-    "const STRETCH_POSITIONS = 512;",
+    "const STEP_POSITIONS = 8192;",
+    "const STEP_POSITIONS = 512;",
+  ]),
+  fault("a removal that has rotted ends a compaction in the order of keys", IN_ORDER, REWRITE, [
+    'error.code === "EMDB_CORRUPTED") return;',
+    'error.code === "EMDB_ABORTED") return;',
+  ]),
+  fault("a compaction in the order of keys fills a disk that has no room for it", ROOM, "engine/copy/compaction.ts", [
+    "    yield* askForTwice(engine, this.#draftPlan, () => work.isOurs);\n",
+    "",
+  ]),
+  fault(
+    "a compaction in the order of keys that cannot be done writes all the same",
+    IN_ORDER,
+    "engine/copy/draft-log.ts",
+    ["    nextBase(core, twice);\n", ""],
+  ),
+  fault("an encrypted database is compacted in the order of its keys", IN_ORDER, "engine/copy/compaction.ts", [
+    "  if (vault === undefined) return;\n  const message",
+    "  return;\n  const message",
   ]),
   fault(
     "how far a frame in a replaced log may be read is what was known of another",
@@ -435,8 +458,4 @@ export const INDEX: readonly PlantedFault[] = [
     "engine/read/frame-batch.ts",
     ["      limits[index] = log.limit;\n", ""],
   ),
-  fault("an encrypted database is compacted in the order of its keys", IN_ORDER, "engine/copy/compaction.ts", [
-    "  if (vault === undefined) return;\n  const message",
-    "  return;\n  const message",
-  ]),
 ];

@@ -439,3 +439,39 @@ test("where each step costs a map, a log that has met a full disk over and over 
   expect(again.engine.count(again.engine.defaultSpace)).toBe(count);
   again.leave();
 });
+
+test("a compaction in the order of keys asks for all its room before it writes anything, and leaves the log as it was else", () => {
+  const outcomes: string[] = [];
+  for (let room = 0; room < 2400; room += 300) {
+    const machine = new Machine({ spaceBytesMax: (1100 + room) * KIB });
+    machines.push(machine);
+    const { opened, system } = openOn(machine, { rangeScans: true });
+    const { engine, compaction, work } = opened;
+    const { core, defaultSpace } = engine;
+    // The last ones first, and so on: no order.
+    for (let index = 0; index < 7000; index++)
+      engine.insert(defaultSpace, `key ${(index * 4097) % 7000}`, "v".repeat(80), 0);
+    opened.sync!.flush();
+    const bytes = (): number => core.visible - core.base;
+    const before = bytes();
+    expect(work.tryTake()).toBe(true);
+    outcomes.push(
+      told(() => {
+        for (const _ of compaction.copySteps({ isInOrder: true }));
+        for (const _ of compaction.relocationSteps());
+      }),
+    );
+    work.give();
+    expect(bytes()).toBe(before);
+    expect(core.base > 0).toBe(outcomes.at(-1) === "done");
+    expect(engine.count(defaultSpace)).toBe(7000);
+    // There is room for a write still.
+    engine.insert(defaultSpace, "one more", "1", 0);
+    opened.sync!.flush();
+    opened.leave();
+    expect(system.held()).toEqual([]);
+  }
+  const first = outcomes.indexOf("done");
+  expect(first).toBeGreaterThan(2);
+  expect(outcomes).toEqual(outcomes.map((_, index) => (index < first ? "EMDB_FULL fallocate ENOSPC" : "done")));
+});

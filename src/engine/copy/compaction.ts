@@ -7,7 +7,7 @@
  * The steps are a generator, so that the event loop turns between two of them, and a test runs them as it likes.
  *
  * Invariants
- * 1. Until the swap a failure changes nothing: the sibling and the table of moves are gone, the log goes on.
+ * 1. Until the swap a failure changes no record: the sibling and the table of moves are gone, the log goes on.
  * 2. Before the sibling takes the name, the swap waits for the sync under way and keeps others from beginning one: what a
  *    flush acknowledges is durable in the file that has the name. It has the writer's lock by then, see `sync.ts`.
  * 3. Memory is a few buffers of fixed size, whatever the log's; the table of moves is in a file.
@@ -17,17 +17,9 @@ import { EmdbError } from "../../errors.ts";
 import { must } from "../../ffi/io-error.ts";
 import { collectGarbage, type Pinned } from "../../ffi/memory.ts";
 import type { CompactOptions } from "../../api/types.ts";
-import {
-  GROWTH_BYTES_MAX,
-  HEADER_PAGE_BYTES,
-  LOG_BYTES_MAX,
-  POSITIONS_END_MAX,
-  RING_BYTES,
-  SPACES_PER_LOOK,
-} from "../../limits.ts";
-import { SEGMENT_COUNT_MAX } from "../../log/segments.ts";
-import { LOG_CLAIMED, LOG_FILE, LOG_TAIL, LOG_WRITTEN, logFileOf, positionsInUse } from "../../log/log-words.ts";
-import { NewLog } from "../../log/new-log.ts";
+import { HEADER_PAGE_BYTES, SPACES_PER_LOOK } from "../../limits.ts";
+import { LOG_FILE, LOG_WRITTEN, logFileOf } from "../../log/log-words.ts";
+import type { NewLog } from "../../log/new-log.ts";
 import { withRoom, type MakeRoom } from "../../log/reservation.ts";
 import { nameFile } from "../../log/shared-file.ts";
 import { Chase, catchUpSteps, roundSteps } from "./catch-up.ts";
@@ -36,7 +28,8 @@ import { refusal, type Core } from "../core.ts";
 import type { Engine } from "../engine.ts";
 import { LogCopy, type CopyParts } from "./log-copy.ts";
 import type { LongWork } from "../background/long-work.ts";
-import { headerPageOf, pageAfter } from "../files/made-end.ts";
+import { askForTwice, beginLog, nextBase, reserveSteps, type DraftPlan } from "./draft-log.ts";
+import { pageAfter } from "../files/made-end.ts";
 import { MoveTable } from "./move-table.ts";
 import { Pace } from "../progress.ts";
 import { rewriteSteps } from "./rewrite-in-order.ts";
@@ -44,7 +37,6 @@ import type { Relocation } from "./relocation.ts";
 import { inSlices } from "../threads/held-steps.ts";
 import { reapDeadRows } from "../threads/rows.ts";
 import { compactPath } from "../files/siblings.ts";
-import { roomMaker } from "../files/make-room.ts";
 import { discardDraft, holdLogFolder, install, syncName, takeName } from "./swap.ts";
 import type { SpaceState } from "../spaces.ts";
 import type { Sync } from "../sync/sync.ts";
@@ -66,12 +58,6 @@ export interface CompactionParts {
   readonly relocation: Relocation;
   /** Undefined in memory. */
   readonly sync: Sync | undefined;
-}
-
-/** Where a log copy goes. */
-export interface DraftPlan {
-  readonly path: string | undefined;
-  readonly generation: number;
 }
 
 /** What there is to a compaction that nobody has asked for. */
@@ -159,7 +145,7 @@ export class Compaction {
     const { onRoom } = plan;
     while (relocation.step()) yield 0;
     yield* this.sweepSteps();
-    const looked = plan.isInOrder === true ? yield* rewriteSteps(engine) : 0;
+    const looked = plan.isInOrder === true ? yield* this.#orderSteps() : 0;
     const draft = this.#begin();
     this.#copy = draft.copy;
     try {
@@ -257,6 +243,18 @@ export class Compaction {
     return removed;
   }
 
+  /** The steps in which records are brought into order, once there is room for that and for the copy; returns how many bytes were looked at. */
+  *#orderSteps(): Generator<number, number> {
+    const { engine, relocation, work } = this.#parts;
+    engine.exclusively(() => relocation.releaseUnneeded("at once"));
+    yield* askForTwice(engine, this.#draftPlan, () => work.isOurs);
+    return yield* rewriteSteps(engine);
+  }
+
+  get #draftPlan(): DraftPlan {
+    return { path: this.#draftPath, generation: this.#core.generation + 1 };
+  }
+
   #begin(): Draft {
     const { engine, relocation } = this.#parts;
     const core = this.#core;
@@ -270,11 +268,8 @@ export class Compaction {
       nextBase(core, core.control.numbers[LIVE_BYTES]!);
       core.tail.spill();
       engine.spaces.noteCopy();
-      const draft = beginDraft(
-        engine,
-        { path: this.#draftPath, generation: core.generation + 1 },
-        { keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory },
-      );
+      const options = { keepFrom: () => core.keepFrom(), exclusively, exclusivelyInMemory };
+      const draft = beginDraft(engine, this.#draftPlan, options);
       // Where that is refused the file is the owner's alone, as a new one is.
       if (core.file !== undefined) core.system.copyAccess?.(core.file.handle, core.control.draft.numbers[LOG_FILE]!);
       return draft;
@@ -348,28 +343,6 @@ function refuseOrder({ ordering, vault }: Core): void {
   throw new EmdbError("EMDB_INVALID_CONFIG", message);
 }
 
-/**
- * A base beyond every position that was given out, so that the ring's places stay told apart, for a file of some length.
- * It holds only under the lock in which the swap is made: until then others write on.
- *
- * @throws {EmdbError} EMDB_FULL when there is none
- */
-function nextBase(core: Core, bytes: number): number {
-  const { numbers } = core.control.log;
-  const used = Math.max(numbers[LOG_TAIL]!, numbers[LOG_CLAIMED]!);
-  const base = Math.ceil((used + 1) / RING_BYTES) * RING_BYTES;
-  const { origin, end } = positionsInUse(core.control.log);
-  const hasRoom = base + bytes + RING_BYTES <= end;
-  if (hasRoom && core.log.segments.free() !== 0) return base;
-  const inUse =
-    `the files that the last ${SEGMENT_COUNT_MAX} compactions replaced, the most that are kept, are still in use, by iterators ` +
-    "that began before or by a Worker whose event loop has not turned since it read: end the iterators, or let that Worker's loop turn";
-  const whole = `the log and its compacted copy would span ${base + bytes - origin} bytes; the limit is ${LOG_BYTES_MAX}`;
-  const spent = `more than ${POSITIONS_END_MAX} bytes have been written since the open; reopen the database`;
-  const what = hasRoom || origin < core.base ? inUse : end === POSITIONS_END_MAX ? spent : whole;
-  throw new EmdbError("EMDB_FULL", what, { path: core.file?.path });
-}
-
 /** Begins a copy of the log as it is. Under the writer's lock, with everything in the file. */
 export function beginDraft(
   engine: Engine,
@@ -379,10 +352,7 @@ export function beginDraft(
   const { core, spaces } = engine;
   const { system, control } = core;
   const { path, generation } = plan;
-  const page = path === undefined ? undefined : pageAfter(core, headerPageOf(core), { generation, madeEnd: 0 });
-  const made = page === undefined || path === undefined ? undefined : { path, page };
-  const makeRoom = roomMaker(engine);
-  const log = NewLog.begin(system, control.draft, { generation, file: made, makeRoom });
+  const { log, page, makeRoom } = beginLog(engine, plan);
   try {
     const ownRoom = (): boolean => log.tail.giveBack() || makeRoom();
     const place =
@@ -408,21 +378,12 @@ export function* copySteps(
   core.makeRoom = () => draft.log.tail.giveBack();
   try {
     if (draft.onRoom !== undefined) {
-      yield* reserveSteps(core, draft);
+      yield* reserveSteps(draft.log, core.control.numbers[LIVE_BYTES]!);
       draft.onRoom();
     }
     yield* copyRounds(engine, sync, draft);
   } finally {
     core.makeRoom = () => false;
-  }
-}
-
-/** Reserves what the copy will take, in steps: a file system in memory has to fill what it reserves. */
-function* reserveSteps({ control }: Core, { log }: Draft): Generator<number, void> {
-  const live = control.numbers[LIVE_BYTES]!;
-  for (let bytes = 0; bytes < live; yield 0) {
-    bytes = Math.min(bytes + GROWTH_BYTES_MAX, live);
-    log.reserve(bytes);
   }
 }
 
