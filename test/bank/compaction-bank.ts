@@ -103,7 +103,7 @@ export const COMPACTION: readonly PlantedFault[] = [
     "a compacted file has the generation of the one before",
     "test/encryption/compact.test.ts",
     "engine/copy/compaction.ts",
-    ["generation: core.generation + 1 }", "generation: core.generation }"],
+    ["generation: this.#core.generation + 1 }", "generation: this.#core.generation }"],
   ),
   fault("a rename that failed leaves a swap under way", "test/compaction/compaction.test.ts", "engine/copy/swap.ts", [
     "STATE_POISONED);\n  Atomics.store(control.flags, SWAP, SWAP_NONE);\n  throw ioError(renamed",
