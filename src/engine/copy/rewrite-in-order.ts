@@ -147,9 +147,9 @@ class Rewrite {
     try {
       lookup.loadAt(lsn);
     } catch (error) {
+      if (!(error instanceof EmdbError && error.code === "EMDB_CORRUPTED")) throw error;
       // The copy finds out whether anybody needs it.
-      if (error instanceof EmdbError && error.code === "EMDB_CORRUPTED") return;
-      throw error;
+      return;
     }
     const bytes = lookup.frameBytes();
     this.done += bytes;
