@@ -1,7 +1,7 @@
 /**
  * What the ordered index costs and gives: prefix scans, ranges and full scans beside the peers, of records that came as one
- * batch, as five, and by and by and were compacted in the order of their keys, inserts and removes with and without it, how even a load of sorted
- * and of random keys is, and opening with its leaves in the image and without.
+ * batch, as five, and by and by and were compacted in the order of their keys, inserts and removes with and without it,
+ * how even a load of sorted and of random keys is, and opening with its leaves in the image and without.
  *
  *     bun ordered.ts [records] [part ...]      parts: open, load, batches, order, writes, memory, ranges, five, compacted
  *
@@ -77,10 +77,7 @@ async function compacted(): Promise<void> {
   const names = ["compacted", "not compacted", "lmdb", "sqlite"];
   const peers = ["emdb", "emdb", "lmdb", "sqlite"];
   const stores = await Promise.all(peers.map((name, index) => openStore(name, folder, `store-${index}`, ORDERED)));
-  for (let from = 0; from < records; from += SMALL_BATCH) {
-    const entries = data.entries(from, Math.min(records, from + SMALL_BATCH));
-    for (const store of stores) await store.insertMany(entries);
-  }
+  for (const store of stores) await load(store, data, records, SMALL_BATCH);
   const [inOrder, inLogOrder] = stores;
   const timed = async (run: () => unknown): Promise<string> => {
     const started = performance.now();

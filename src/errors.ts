@@ -100,6 +100,11 @@ export class EmdbError extends Error {
   }
 }
 
+/** Whether it tells that a record has rotted, or another part of a file. */
+export function isRot(error: unknown): error is EmdbError {
+  return error instanceof EmdbError && error.code === "EMDB_CORRUPTED";
+}
+
 /** States a belief of ours; a failure is a bug in emdb, never the caller's doing. */
 export function assert(belief: boolean, message: string): asserts belief {
   if (!belief) throw new Error(`emdb: internal error: ${message}`);

@@ -20,6 +20,9 @@ import { FULL_SHAPE, type Node, type Shape } from "./node.ts";
 import { Path, type KeySource } from "./path.ts";
 import { compareTexts, makeText, setText, type Text } from "./separators.ts";
 
+/** Positions that walks take at a time: more than a leaf holds, so that each part ends with its leaf. */
+export const PART_MAX = FULL_SHAPE.capacity + 1;
+
 /** A key at which a range begins, goes on or ends. */
 export interface Bound {
   readonly key: Uint8Array;

@@ -435,8 +435,8 @@ export const INDEX: readonly PlantedFault[] = [
     "const STEP_POSITIONS = 512;",
   ]),
   fault("a removal that has rotted ends a compaction in the order of keys", IN_ORDER, REWRITE, [
-    'error.code === "EMDB_CORRUPTED")) throw error;',
-    'error.code === "EMDB_ABORTED")) throw error;',
+    "if (!isRot(error)) throw error;",
+    "throw error;",
   ]),
   fault("a compaction in the order of keys fills a disk that has no room for it", ROOM, "engine/copy/compaction.ts", [
     "    yield* askForTwice(engine, this.#draftPlan, () => work.isOurs);\n",

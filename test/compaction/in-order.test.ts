@@ -18,7 +18,7 @@ import { CONFIG, type Config } from "../engine/open-engine.ts";
 import { Random } from "../sim/random.ts";
 import { sampleOf } from "../support/platform.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { Life } from "./life.ts";
+import { liveThrough } from "./life.ts";
 
 setDefaultTimeout(300_000);
 
@@ -152,19 +152,7 @@ test.each(LIVES)("a life of such compactions in %s loses, revives and changes no
   for (let seed = first; seed < first + count; seed++) {
     using folder = temporaryFolder();
     const path = name === "memory" ? undefined : folder.file("data.emdb");
-    const life = new Life(path, seed, { ...config, rangeScans: true });
-    for (let round = 0; round < 4; round++) {
-      for (let change = life.random.below(900); change > 0; change--) life.one();
-      expect(life.compact([0, 3, 40][round % 3]!, { isInOrder: true })).toBeGreaterThan(0);
-      life.check();
-      if (round % 2 === 1) life.checkSweep();
-      if (round >= 2) life.reopen({ hasImage: round === 2 });
-      life.check();
-    }
-    life.finishHeld();
-    life.reopen();
-    life.check();
-    life.end();
+    liveThrough(path, { seed, config: { ...config, rangeScans: true }, rounds: 4, isInOrder: true });
   }
 });
 

@@ -3,6 +3,7 @@
  * time between writes, with iterators, ranges and views that were taken before, in between and after.
  */
 
+import { expect } from "bun:test";
 import { rmSync } from "node:fs";
 import { recount } from "../../src/engine/threads/audit.ts";
 import type { Opened } from "../../src/engine/assemble.ts";
@@ -357,4 +358,29 @@ export class Life {
   #fail(what: string): never {
     throw new Error(`${what} (seed ${this.#seed})`);
   }
+}
+
+interface LifePlan {
+  readonly seed: number;
+  readonly config: Partial<Config>;
+  readonly rounds: number;
+  readonly isInOrder?: boolean;
+}
+
+/** A life of so many compactions, which is looked at behind each of them, and opened anew. */
+export function liveThrough(path: string | undefined, plan: LifePlan): void {
+  const { seed, config, rounds, isInOrder = false } = plan;
+  const life = new Life(path, seed, config);
+  for (let round = 0; round < rounds; round++) {
+    for (let change = life.random.below(900); change > 0; change--) life.one();
+    expect(life.compact([0, 3, 40][round % 3]!, { isInOrder })).toBeGreaterThan(0);
+    life.check();
+    if (round % 2 === 1) life.checkSweep();
+    if (round >= 2) life.reopen({ hasImage: round === 2 });
+    life.check();
+  }
+  life.finishHeld();
+  life.reopen();
+  life.check();
+  life.end();
 }

@@ -16,7 +16,7 @@
  *    another thread, or after an image that was made of such a queue. It goes on a slice at a time, whoever makes the next.
  */
 
-import { EmdbError } from "../../errors.ts";
+import { isRot, type EmdbError } from "../../errors.ts";
 import { copy, pinned } from "../../ffi/memory.ts";
 import { PAGE_BYTES } from "../../ffi/heap.ts";
 import { HASHES, hashBehind } from "../../keydir/hash.ts";
@@ -177,10 +177,6 @@ export class Sweeper {
     if (key.hash !== high >>> HASH_SHIFT) throw log.corrupted(lsn);
     return expiresAtMs;
   }
-}
-
-function isRot(error: unknown): error is EmdbError {
-  return error instanceof EmdbError && error.code === "EMDB_CORRUPTED";
 }
 
 /**

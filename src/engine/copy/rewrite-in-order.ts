@@ -14,11 +14,11 @@
  * 4. What is written meanwhile is left for the next time, and passed over faster than it comes: this ends.
  */
 
-import { EmdbError } from "../../errors.ts";
+import { isRot } from "../../errors.ts";
 import { sharedScratch } from "../../ffi/memory.ts";
 import { SPACES_PER_LOOK } from "../../limits.ts";
 import { KIND_PUT, kindOf } from "../../log/frame.ts";
-import { remainderOf, type Remainder } from "../../ordered/range-reader.ts";
+import { PART_MAX, remainderOf, type Remainder } from "../../ordered/range-reader.ts";
 import type { BatchWrite } from "../contract.ts";
 import type { Core } from "../core.ts";
 import type { Engine } from "../engine.ts";
@@ -30,15 +30,13 @@ const STEP_RECORDS = 512;
 const STEP_BYTES = 256 * 1024;
 /** With those among them that came meanwhile, of which nothing is read. */
 const STEP_POSITIONS = 8192;
-/** More than a leaf has: a part then ends with its leaf (`RangeReader.take`). */
-const PART_RECORDS = 64;
 /** Frames that are as long are read by themselves, wherever they lie, and so is what is as far from its neighbour. */
 const NEAR_BYTES = 4096;
 /** A stretch lies in order if in so many records there is no more than one that is not near the one before, */
 const RECORDS_PER_BREAK = 16;
 /** and what lies between those that are is no more than so many times as long as they. */
 const GAPS_PER_BYTE = 4;
-const sharedUnits = sharedScratch(PART_RECORDS * 8);
+const sharedUnits = sharedScratch(PART_MAX * 8);
 
 /** The steps, each under the writer's lock; yields and returns how many bytes of records have been looked at. */
 export function* rewriteSteps(engine: Engine): Generator<number, number> {
@@ -130,7 +128,7 @@ class Rewrite {
     const { reader } = this.#core.ordering!;
     const units = sharedUnits().f64;
     while (!this.#isLong) {
-      const count = reader.take(tree, this.#rest, units, PART_RECORDS);
+      const count = reader.take(tree, this.#rest, units, PART_MAX);
       this.#positions += count;
       for (let index = 0; index < count; index++) {
         const lsn = units[index]! * 8;
@@ -147,7 +145,7 @@ class Rewrite {
     try {
       lookup.loadAt(lsn);
     } catch (error) {
-      if (!(error instanceof EmdbError && error.code === "EMDB_CORRUPTED")) throw error;
+      if (!isRot(error)) throw error;
       // The copy finds out whether anybody needs it.
       return;
     }

@@ -16,7 +16,7 @@
  */
 
 import { EmdbError } from "../../errors.ts";
-import { isBefore, remainderOf, type Bound, type Remainder } from "../../ordered/range-reader.ts";
+import { PART_MAX, isBefore, remainderOf, type Bound, type Remainder } from "../../ordered/range-reader.ts";
 import type { RangeBounds, RecordSource, WantedInOrder } from "../contract.ts";
 import type { Core } from "../core.ts";
 import type { Ordering } from "../ordering/ordering.ts";
@@ -25,8 +25,6 @@ import { PIECE_BYTES, RecordWalk, readPart, type Hold, type Moment } from "./rec
 import type { Snapshots } from "./snapshot.ts";
 import type { SpaceState, Spaces } from "../spaces.ts";
 
-/** Positions that are taken at a time: more than a leaf holds, so that a part of a walk ends with its leaf (`RangeReader.take`). */
-const PART_MAX = 64;
 /** A range of so few records is read within the call: of those that the caller has said it wants, of those there happen to be. */
 const WANTED_AT_ONCE_MAX = 64;
 const AT_ONCE_MAX = 32;

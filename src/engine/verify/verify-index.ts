@@ -8,7 +8,7 @@
  * written meanwhile; see `canFollowBack`.)
  */
 
-import { EmdbError } from "../../errors.ts";
+import { isRot } from "../../errors.ts";
 import { HASH_BITS, hashBehind } from "../../keydir/hash.ts";
 import { ShardCopy } from "../../keydir/check.ts";
 import { FRAME_HEADER_BYTES, KIND_REMOVE, kindOf } from "../../log/frame.ts";
@@ -104,7 +104,7 @@ export class IndexCheck {
       const reason = this.#faultOf(known, slot);
       if (reason !== undefined) this.#problems.add(place, reason);
     } catch (error) {
-      if (!(error instanceof EmdbError) || error.code !== "EMDB_CORRUPTED") throw error;
+      if (!isRot(error)) throw error;
       this.#problems.add(place, "the index names this place, where no record is");
     }
   }
