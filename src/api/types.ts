@@ -62,7 +62,8 @@ export interface EngineOptions {
    * Compacts in the background whenever at least this share of the log (`ratio`, between 0 and 1, default 0.5) and at
    * least so many bytes of it (`minBytes`, default 4 MiB) are dead; `true` is both defaults. Sweeps what has expired as
    * well, now and then, so that it counts. Begun by the thread whose write crosses the line. Reports nothing; what fails
-   * is tried again when the log has doubled. Default false.
+   * is tried again when the log has doubled or half as much is live, where the disk had no room when it has grown by an
+   * eighth. Default false.
    */
   readonly autoCompact?: boolean | { readonly ratio?: number; readonly minBytes?: number };
   /** Keep an ordered index beside the hash index; needed by `range`. Default false. */
@@ -350,8 +351,8 @@ export interface ProgressOptions {
 export interface CompactOptions extends ProgressOptions {
   /**
    * Leaves short records in the order of their keys, so that a range reads one stretch of the file instead of a place for each
-   * record. Those that do not lie so are written twice, which takes longer, and for which the disk needs room once more,
-   * until it is done. Needs `rangeScans`; not for an encrypted database, whose file would show the length of the record at each
+   * record. Those that do not lie so are written twice, which takes longer. Room on the disk for twice all that is live,
+   * and 16 bytes for each record, is asked for before anything is written. Needs `rangeScans`; not for an encrypted database, whose file would show the length of the record at each
    * rank. Default false: records stay in the order in which they were written.
    */
   readonly inKeyOrder?: boolean;

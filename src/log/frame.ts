@@ -147,6 +147,11 @@ export function frameBytes(shape: number, valueBytes: number): number {
   return bytes + ((8 - (bytes % 8)) % 8);
 }
 
+/** From a session's first record to its second: the first with a short distance to the session before, or a wide one. */
+export const SESSION_TWIN_BYTES: readonly number[] = [0, SHAPE_WIDE_PREV].map((flag) =>
+  frameBytes(shapeOf(KIND_SESSION, PLACE_ALONE, flag, 0), SESSION_BYTES),
+);
+
 /** Bytes of the same frame without what says where the previous version is. */
 export function liveBytes(shape: number, valueBytes: number): number {
   return frameBytes(shape & ~SHAPE_WIDE_PREV, valueBytes);

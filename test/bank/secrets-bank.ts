@@ -37,6 +37,10 @@ export const SECRETS: readonly PlantedFault[] = [
     "(sealed === undefined || isContinued(system, log.file, sealed))",
     "true",
   ]),
+  fault("an image knows its newest session by one of the two records alone", KNOWN, "engine/hint/hint-reader.ts", [
+    " || isFirstThere()",
+    "",
+  ]),
   fault("a session far behind the one before it is not found by the image", KNOWN, "engine/hint/hint-reader.ts", [
     "[0, SHAPE_WIDE_PREV].map(",
     "[0].map(",

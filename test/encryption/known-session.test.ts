@@ -3,6 +3,7 @@
 import { expect, spyOn, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { SecretKey } from "../../src/crypto/secret.ts";
+import type { PlacedSession } from "../../src/crypto/session-table.ts";
 import { NO_SESSION_MAC, encodeSession, makeSession } from "../../src/crypto/session.ts";
 import { LogFile } from "../../src/engine/core.ts";
 import { WITNESS_BYTES_MAX, witnessBefore } from "../../src/engine/hint/hint-format.ts";
@@ -13,7 +14,7 @@ import { pinned } from "../../src/ffi/memory.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { HEADER_PAGE_BYTES } from "../../src/limits.ts";
 import { FrameEncoder } from "../../src/log/encoder.ts";
-import { FRAME_HEADER_BYTES, KIND_SESSION, SESSION_BYTES } from "../../src/log/frame.ts";
+import { FRAME_HEADER_BYTES, KIND_SESSION, SESSION_BYTES, SESSION_TWIN_BYTES } from "../../src/log/frame.ts";
 import { saltsOf } from "../../src/log/header.ts";
 import { LOG_FILE, LOG_NUMBERS } from "../../src/log/log-words.ts";
 import { Emdb } from "../../src/index.ts";
@@ -43,24 +44,44 @@ function systemOf(frame: { readonly lsn: number; readonly bytes: Uint8Array }, i
   });
 }
 
-/** What is thought of an image that knows a session at a position, beside a log that holds it, or what `change` makes of it. */
+interface Place {
+  readonly lsn: number;
+  readonly prev: number;
+  readonly hasSession?: boolean;
+  /** Whether the other record of the session stands before it. */
+  readonly hasTwin?: boolean;
+}
+
+/** What is thought of an image that knows a session at a position, beside a log that holds it, or what `change` makes of that record. */
 function kinshipOf(
-  { lsn, prev, hasSession = true }: { readonly lsn: number; readonly prev: number; readonly hasSession?: boolean },
+  { lsn, prev, hasSession = true, hasTwin = false }: Place,
   change: (frame: Uint8Array) => void = () => undefined,
 ): { readonly kinship: Hint["kinship"] | undefined; readonly frameBytes: number } {
   using dataKey = new SecretKey(new Uint8Array(32).fill(1));
   const keys = { cipher: "aes-256-gcm", dataKey } as const;
   const salt = new Uint8Array(32).fill(2);
-  const session = { lsn, ...makeSession(dataKey, { ...IDENTITY, lsn, previousMac: NO_SESSION_MAC, salt }) };
-  const encoder = new FrameEncoder(saltsOf(IDENTITY));
-  encoder.kind = KIND_SESSION;
-  encoder.prev = prev;
-  encoder.durable = HEADER_PAGE_BYTES;
-  encoder.loadValue(encodeSession(session));
-  const frameBytes = encoder.measure(0, lsn);
-  encoder.encode(pinned(0), 0, lsn);
-  const frame = { lsn, bytes: encoder.stage.u8.slice(0, frameBytes) };
-  change(frame.bytes);
+  const sessionAt = (at: number): PlacedSession => ({
+    lsn: at,
+    ...makeSession(dataKey, { ...IDENTITY, lsn: at, previousMac: NO_SESSION_MAC, salt }),
+  });
+  const frameOf = (placed: PlacedSession): Uint8Array => {
+    const encoder = new FrameEncoder(saltsOf(IDENTITY));
+    encoder.kind = KIND_SESSION;
+    encoder.prev = prev;
+    encoder.durable = HEADER_PAGE_BYTES;
+    encoder.loadValue(encodeSession(placed));
+    const bytes = encoder.measure(0, placed.lsn);
+    encoder.encode(pinned(0), 0, placed.lsn);
+    return encoder.stage.u8.slice(0, bytes);
+  };
+  const session = sessionAt(lsn);
+  const second = frameOf(session);
+  const frameBytes = second.length;
+  change(second);
+  // As far before it as it is long itself.
+  const first = hasTwin ? SESSION_TWIN_BYTES.map((back) => frameOf(sessionAt(lsn - back))) : [];
+  const twin = first.find((bytes, index) => bytes.length === SESSION_TWIN_BYTES[index]) ?? new Uint8Array(0);
+  const frame = { lsn: lsn - twin.length, bytes: Uint8Array.from([...twin, ...second]) };
   // The stretch by which the log is known otherwise stands behind the session.
   const end = lsn + frameBytes + WITNESS_BYTES_MAX;
   const image = new Uint8Array(SEALED_CHUNKS_AT);
@@ -101,6 +122,16 @@ test.each(PLACES)("where the newest session is $name, the log that holds it is k
     const flip = (frame: Uint8Array): void => void (frame[extension + at]! ^= 1);
     expect([at, kinshipOf(place, flip).kinship]).toEqual([at, "other"]);
   }
+});
+
+test.each([
+  { name: "the first", lsn: FIRST + 88, prev: 0 },
+  { name: "one whose second record is 32 GiB behind the one before it", lsn: FIRST + 2 ** 35, prev: FIRST },
+  { name: "one whose first record is, too", lsn: FIRST + 2 ** 35 + 96, prev: FIRST },
+])("where the second record of the newest session has rotted, $name, the log is known by the first", (place) => {
+  const rot = (frame: Uint8Array): void => void frame.fill(9);
+  expect(kinshipOf(place, rot).kinship).toBe("other");
+  expect(kinshipOf({ ...place, hasTwin: true }, rot).kinship).toBe("same");
 });
 
 test("an image that knows no session is one of any log that ends as the image says", () => {

@@ -18,7 +18,14 @@ import { compare, copy, passingScratch, type Pinned } from "../../ffi/memory.ts"
 import { Adoption } from "../../keydir/adopt.ts";
 import { ExpiryAdoption } from "../../keydir/expiry-adoption.ts";
 import { NAMESPACE_NAME_BYTES_MAX } from "../../limits.ts";
-import { EXTENSION_BYTES_MAX, FRAME_HEADER_BYTES, SHAPE_WIDE_PREV, extensionBytes, readWide } from "../../log/frame.ts";
+import {
+  EXTENSION_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  SESSION_TWIN_BYTES,
+  SHAPE_WIDE_PREV,
+  extensionBytes,
+  readWide,
+} from "../../log/frame.ts";
 import { isPosition } from "../../log/log-words.ts";
 import { LeafAdoption } from "../../ordered/leaf-adoption.ts";
 import { LIVE_BYTES, SPACES_NAMED, SPACE_COUNT } from "../threads/control.ts";
@@ -121,17 +128,21 @@ function isSameLog(one: LogIdentity, other: LogIdentity): boolean {
   return one.generation === other.generation && one.fileId.every((byte, index) => byte === other.fileId[index]);
 }
 
-/** Whether the log holds the session record that the image knows. */
+/** Whether the log holds the session that the image knows: where one of its two records has rotted, the other. */
 function isContinued(system: System, log: LogFile, { newest }: SealedImage): boolean {
   const { session } = newest;
   if (session.lsn === 0) return true;
-  const record = encodeSession(session);
-  const bytes = new Uint8Array(FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + record.length);
-  const call = { syscall: "pread", path: log.path };
-  must(system.read(log.handle, bytes, { position: session.lsn, bytes: bytes.length }), call);
-  // It names the session before it, by a short distance or a wide one.
-  const ends = [0, SHAPE_WIDE_PREV].map((shape) => FRAME_HEADER_BYTES + extensionBytes(shape));
-  return ends.some((from) => compare(bytes.subarray(from), record, record.length) === 0);
+  const holds = (position: number, record: Uint8Array): boolean => {
+    const bytes = new Uint8Array(FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + record.length);
+    const call = { syscall: "pread", path: log.path };
+    must(system.read(log.handle, bytes, { position, bytes: bytes.length }), call);
+    // It names the session before it, by a short distance or a wide one.
+    const ends = [0, SHAPE_WIDE_PREV].map((shape) => FRAME_HEADER_BYTES + extensionBytes(shape));
+    return ends.some((from) => compare(bytes.subarray(from), record, record.length) === 0);
+  };
+  // The first of the two has the same salt, and a MAC that nobody knows any more.
+  const isFirstThere = (): boolean => SESSION_TWIN_BYTES.some((back) => holds(session.lsn - back, session.salt));
+  return holds(session.lsn, encodeSession(session)) || isFirstThere();
 }
 
 /** Removes an image that must not be met by what is written next. A folder of that name is none, and stays. */

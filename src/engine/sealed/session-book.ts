@@ -19,19 +19,16 @@ import {
   EXTENSION_BYTES_MAX,
   FRAME_HEADER_BYTES,
   KIND_SESSION,
-  PLACE_ALONE,
   SESSION_BYTES,
-  SHAPE_WIDE_PREV,
+  SESSION_TWIN_BYTES,
   WORD_BODY_CHECK,
   WORD_HEADER_CHECK,
   WORD_SHAPE,
   decodeInto,
   emptyFacts,
   extensionBytes,
-  frameBytes,
   headerCheck,
   isPlausible,
-  shapeOf,
   type Salts,
 } from "../../log/frame.ts";
 import { HEADER_PAGE_BYTES } from "../../limits.ts";
@@ -40,11 +37,6 @@ import { saltsOf } from "../../log/header.ts";
 import { unitHigh, unitLow, type LogReader } from "../../log/log-words.ts";
 
 assert(SESSION_BYTES === SESSION_RECORD_BYTES, "a session fits its frame");
-
-/** From a session's first record to its second: the first with a short distance, or a wide one. */
-const TWIN_BYTES = [0, SHAPE_WIDE_PREV].map((flag) =>
-  frameBytes(shapeOf(KIND_SESSION, PLACE_ALONE, flag, 0), SESSION_BYTES),
-);
 
 const sharedPeek = sharedScratch(FRAME_HEADER_BYTES + EXTENSION_BYTES_MAX + SESSION_BYTES);
 
@@ -136,7 +128,7 @@ export class SessionBook {
 
   /** The session whose second record stands at a position, or whose only one does; undefined when neither is to be read. */
   #read(position: number): FoundSession | undefined {
-    for (const back of [0, ...TWIN_BYTES]) {
+    for (const back of [0, ...SESSION_TWIN_BYTES]) {
       const found = this.#readAt(position - back);
       // By the place where it is looked for: what is sealed under it stands behind both.
       if (found !== undefined) return { session: { ...found.session, lsn: position }, prev: found.prev };
