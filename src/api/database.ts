@@ -151,7 +151,8 @@ export class Database
 
   /**
    * Rewrites the live records into a fresh file and swaps it in, while reads and writes go on. The disk needs room for
-   * both files until then. An error leaves the database as it was; its log may be longer if it was to be `inKeyOrder`.
+   * both files until then. An error leaves every record as it was; what had expired may have been swept, and the log be
+   * longer by that, and by more if it was to be `inKeyOrder`.
    *
    * @throws {EmdbError} EMDB_FULL when the disk is, or when iterators that began before keep eight replaced files already;
    *   EMDB_ABORTED, EMDB_IO, EMDB_READ_ONLY, EMDB_POISONED, EMDB_CORRUPTED; EMDB_CLOSED where it is pending at `close`;

@@ -5,7 +5,9 @@
 
 import { afterEach, expect, test } from "bun:test";
 import { replacedPaths } from "../../src/engine/files/siblings.ts";
+import { AUDIT } from "../../src/engine/threads/control.ts";
 import { Errno } from "../../src/ffi/errno.ts";
+import type { FileStatus } from "../../src/ffi/system.ts";
 import { openFile, type OpenedEngine } from "../engine/open-engine.ts";
 import { Machine } from "./machine.ts";
 import { codeOf } from "./store.ts";
@@ -236,4 +238,33 @@ test("a compaction replaces no file that somebody has put where the log was", ()
   expect(refusal(() => opened.compaction.runSync())).toBe("EMDB_LOCKED");
   expect(other.status(PATH)).toMatchObject({ bytes: 10 });
   opened.leave();
+});
+
+test("the next writer gives the log its name back, and leaves other files that a compaction has replaced where they are", () => {
+  const system = windowsMachine().boot();
+  const opened = begin(system);
+  const { engine, base } = opened;
+  // Of a compaction before, which somebody still reads.
+  const [former = ""] = replacedPaths(system, { path: PATH, fileId: base.fileId });
+  system.close(system.open(former, "create"));
+  const identityAt = (name: string): string | undefined => (system.status(name) as Partial<FileStatus>).identity;
+  const [own, foreign] = [identityAt(PATH), identityAt(former)];
+  const [rename, unlink] = [system.rename.bind(system), system.unlink.bind(system)];
+  system.unlink = (name) => (name === former ? -Errno.EBUSY : unlink(name));
+  system.rename = (from: string, to: string) => {
+    if (to === PATH && identityAt(PATH) === undefined) throw new Error("it has died");
+    return rename(from, to);
+  };
+  expect(() => {
+    for (const _ of opened.compaction.copySteps());
+  }).toThrow("it has died");
+  system.rename = rename;
+  expect(identityAt(PATH)).toBeUndefined();
+  Atomics.store(engine.core.control.flags, AUDIT, 1);
+  engine.insert(engine.defaultSpace, "more", "value", 0);
+  expect([identityAt(PATH), identityAt(former)]).toEqual([own, foreign]);
+  opened.leave();
+  const again = openFile(system, PATH);
+  expect([valueOf(again), again.engine.count(again.engine.defaultSpace)]).toEqual(["kept", 2]);
+  again.leave();
 });
