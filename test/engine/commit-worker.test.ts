@@ -7,7 +7,7 @@ import { attachTo } from "../../src/engine/open/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { ROW_THREAD_AT } from "../../src/ffi/reclaim.ts";
-import type { CommitOrders } from "../../src/log/commit-script.ts";
+import { COMMIT_SCRIPT, type CommitOrders } from "../../src/log/commit-script.ts";
 import { Subject } from "./flush-subject.ts";
 import { until } from "../support/turns.ts";
 
@@ -320,6 +320,22 @@ test("a thread whose Worker dies with an error goes on without, and is the host 
   await until(() => hostOf(subject) === 0);
   await writeAndFlush(subject.opened, "second");
   expect(started).toHaveLength(1);
+});
+
+test("a sync that fails in a Worker rejects all that wait for it with its error, and later flushes are refused", async () => {
+  const call = "sync(numbers[at.logFile])";
+  expect(COMMIT_SCRIPT.split(call)).toHaveLength(2);
+  // Every system has an error of that number.
+  program = COMMIT_SCRIPT.replace(call, "5");
+  using subject = new Subject({ hasWorkers: true });
+  const other = attached(subject);
+  const flushes = [subject.opened, other, other].map(async (of, index) => writeAndFlush(of, `key ${index}`));
+  for (const outcome of await Promise.allSettled(flushes))
+    expect(outcome).toMatchObject({ status: "rejected", reason: { code: "EMDB_IO" } });
+  const poisoned = expect.objectContaining({ code: "EMDB_POISONED" });
+  for (const of of [subject.opened, other])
+    expect(await of.commit!.flush().catch((error: unknown) => error)).toEqual(poisoned);
+  expect(() => other.leave()).toThrow(poisoned);
 });
 
 test("a tuned group is gathered over all threads", async () => {
