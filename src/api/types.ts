@@ -352,8 +352,9 @@ export interface CompactOptions extends ProgressOptions {
   /**
    * Leaves short records in the order of their keys, so that a range reads one stretch of the file instead of a place for each
    * record. Those that do not lie so are written twice, which takes longer. Room on the disk for twice all that is live,
-   * and 16 bytes for each record, is asked for before anything is written. Needs `rangeScans`; not for an encrypted database, whose file would show the length of the record at each
-   * rank. Default false: records stay in the order in which they were written.
+   * and 16 bytes for each record, is asked for before anything is written. Needs `rangeScans`; not for an encrypted
+   * database, whose file would show the length of the record at each rank. Default false: records stay in the order in
+   * which they were written.
    */
   readonly inKeyOrder?: boolean;
 }
