@@ -2,7 +2,14 @@
 
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
-import { COMMIT_HOST, COMMIT_REQUESTS, SYNC_DONE, SYNC_OWNER, SYNC_UNHEARD } from "../../src/engine/threads/control.ts";
+import {
+  COMMIT_HOST,
+  COMMIT_REQUESTS,
+  SYNC_DONE,
+  SYNC_ERRNO,
+  SYNC_OWNER,
+  SYNC_UNHEARD,
+} from "../../src/engine/threads/control.ts";
 import { attachTo } from "../../src/engine/open/open.ts";
 import { Errno } from "../../src/ffi/errno.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
@@ -323,12 +330,16 @@ test("a thread whose Worker dies with an error goes on without, and is the host 
 });
 
 test("a sync that fails in a Worker rejects all that wait for it with its error, and later flushes are refused", async () => {
-  const call = "sync(numbers[at.logFile])";
-  expect(COMMIT_SCRIPT.split(call)).toHaveLength(2);
-  // Every system has an error of that number.
-  program = COMMIT_SCRIPT.replace(call, "5");
+  const sync = "sync(numbers[at.logFile])";
+  expect(COMMIT_SCRIPT.split(sync)).toHaveLength(2);
+  program = COMMIT_SCRIPT.replace(sync, `Atomics.load(flags, at.errno) || ${sync}`);
   using subject = new Subject({ hasWorkers: true });
   const other = attached(subject);
+  await writeAndFlush(other, "before");
+  await begun();
+  // Every system has an error of that number. Where the Worker is late a thread syncs by itself.
+  Atomics.store(other.engine.core.control.flags, SYNC_ERRNO, 5);
+  subject.fault = (call) => (call === "sync" ? -Errno.EIO : undefined);
   const flushes = [subject.opened, other, other].map(async (of, index) => writeAndFlush(of, `key ${index}`));
   for (const outcome of await Promise.allSettled(flushes))
     expect(outcome).toMatchObject({ status: "rejected", reason: { code: "EMDB_IO" } });
