@@ -1,12 +1,11 @@
 /** An image whose pieces stand for different moments, and replay that goes over records that some of them hold already. */
 
-import { copyFileSync } from "node:fs";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { Opened } from "../../src/engine/assemble.ts";
 import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { EngineFixture } from "./engine-fixture.ts";
+import { EngineFixture, copyOf } from "./engine-fixture.ts";
 import { ExpiryFixture } from "./expiry-fixture.ts";
 
 setDefaultTimeout(120_000);
@@ -29,14 +28,6 @@ function slowImage({ engine, sync }: Opened): { copyPiece(): boolean; finish(): 
     writer.publish();
   };
   return { copyPiece, finish };
-}
-
-/** A copy of a database's files as they are. */
-function copyOf(path: string): string {
-  const copyPath = `${path}.copy`;
-  copyFileSync(path, copyPath);
-  copyFileSync(`${path}.hint`, `${copyPath}.hint`);
-  return copyPath;
 }
 
 test("replay that makes room in shards of the image still knows which records these hold", () => {

@@ -1,6 +1,6 @@
 /** The ordered index in the hint image: leaves of later moments than what replay reads, images that have it and images that do not. */
 
-import { copyFileSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { HINT_HEADER_BYTES, decodeHintHeader } from "../../src/engine/hint/hint-format.ts";
 import { HintWriter } from "../../src/engine/hint/hint-writer.ts";
@@ -8,7 +8,7 @@ import { orderingFaults } from "../support/ordering-faults.ts";
 import { hostSystem } from "../../src/ffi/host.ts";
 import { Emdb } from "../../src/index.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { EngineFixture } from "./engine-fixture.ts";
+import { EngineFixture, copyOf } from "./engine-fixture.ts";
 
 setDefaultTimeout(120_000);
 
@@ -24,7 +24,6 @@ const isImageOrdered = (path: string): boolean | undefined =>
 test("leaves that know more than replay has read yet end at what the log says last", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
-  const copyPath = folder.file("copy.emdb");
   using live = ordered(path);
   const { engine, sync } = live;
   const space = engine.defaultSpace;
@@ -65,9 +64,7 @@ test("leaves that know more than replay has read yet end at what the log says la
   sync.flush();
   writer.writeHeader();
   writer.publish();
-  copyFileSync(path, copyPath);
-  copyFileSync(`${path}.hint`, `${copyPath}.hint`);
-  using copy = ordered(copyPath);
+  using copy = ordered(copyOf(path));
   expect(copy.opened.base.recovery.usedCheckpoint).toBe(true);
   expect(copy.opened.base.recovery.replayedRecords).toBeGreaterThan(6000);
   expect(orderingFaults(copy.engine.core, copy.engine.spaces)).toEqual([]);
@@ -103,7 +100,6 @@ test("an image without leaves costs the ordered index a rebuild, and the close a
 test("a namespace that is cleared or dropped at any moment of the copy has nothing from before", () => {
   using folder = temporaryFolder();
   const path = folder.file("data.emdb");
-  const copyPath = folder.file("copy.emdb");
   using live = ordered(path);
   const { engine, sync } = live;
   const keys = keysOf(2000);
@@ -124,9 +120,7 @@ test("a namespace that is cleared or dropped at any moment of the copy has nothi
     sync.flush();
     writer.writeHeader();
     writer.publish();
-    copyFileSync(path, copyPath);
-    copyFileSync(`${path}.hint`, `${copyPath}.hint`);
-    using copy = ordered(copyPath);
+    using copy = ordered(copyOf(path));
     expect(copy.opened.base.recovery.usedCheckpoint).toBe(true);
     expect(copy.state()).toBe(live.state());
     expect(orderingFaults(copy.engine.core, copy.engine.spaces)).toEqual([]);

@@ -1,6 +1,6 @@
 /** Checkpoints that are made a slice at a time: beside each other, beside a writer and other work, and when they fail. */
 
-import { copyFileSync, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { newHintPath } from "../../src/engine/files/siblings.ts";
 import { Errno } from "../../src/ffi/errno.ts";
@@ -8,7 +8,7 @@ import { hostSystem } from "../../src/ffi/host.ts";
 import type { System } from "../../src/ffi/system.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { turn } from "../support/turns.ts";
-import { EngineFixture, faulty } from "./engine-fixture.ts";
+import { EngineFixture, copyOf, faulty } from "./engine-fixture.ts";
 
 setDefaultTimeout(60_000);
 
@@ -24,11 +24,10 @@ function filled(path: string, system: System = hostSystem()): EngineFixture {
 
 /** How many records an open of the files as they are replays behind the image. */
 function replayedBehind(path: string): number {
-  const copy = `${path}.copy`;
-  for (const suffix of ["", ".hint"]) copyFileSync(`${path}${suffix}`, `${copy}${suffix}`);
-  using opened = new EngineFixture(copy, hostSystem());
-  expect(opened.opened.base.recovery.usedCheckpoint).toBe(true);
-  return opened.opened.base.recovery.replayedRecords;
+  using copy = new EngineFixture(copyOf(path), hostSystem());
+  const { usedCheckpoint, replayedRecords } = copy.opened.base.recovery;
+  expect(usedCheckpoint).toBe(true);
+  return replayedRecords;
 }
 
 test("who asks while a checkpoint is under way gets the next one, the second time as the first", async () => {

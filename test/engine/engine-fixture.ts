@@ -1,6 +1,6 @@
 /** An engine past the door, over a system whose calls a test may fail, and its state as the other tests write it. */
 
-import { readFileSync } from "node:fs";
+import { copyFileSync, readFileSync } from "node:fs";
 import { openFile, type OpenedEngine } from "./open-engine.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import type { SpaceState } from "../../src/engine/spaces.ts";
@@ -22,6 +22,14 @@ export function faulty(system: System, fault: Fault): System {
         fault(name as keyof System, args) ?? (member as (...all: unknown[]) => unknown).apply(target, args);
     },
   });
+}
+
+/** A copy of a database's files, log and image, as they are. */
+export function copyOf(path: string): string {
+  const copyPath = `${path}.copy`;
+  copyFileSync(path, copyPath);
+  copyFileSync(`${path}.hint`, `${copyPath}.hint`);
+  return copyPath;
 }
 
 export class EngineFixture implements Disposable {
